@@ -1,0 +1,21 @@
+//! What lies in the initramfs archive (`.initrd` of the UKI).
+//!
+//! Paths are as PID 1 sees them at boot, before the root is mounted.
+
+/// PID 1. The kernel executes it from here (`rdinit=/init` is the default).
+pub const INIT: &str = "/init";
+
+/// The host's root: compressed erofs, mounted file-backed from ramfs.
+pub const ROOT: &str = "/root.erofs";
+
+/// The pods' images and manifests: a second erofs, so that a changed pod does not recompress the root.
+pub const PODS: &str = "/pods.erofs";
+
+/// Folder of the modules that are needed before the root is there, uncompressed.
+pub const MODULES: &str = "/modules";
+
+/// One file name in [`MODULES`] per line, in the order in which they must be loaded.
+pub const MODULE_ORDER: &str = "/modules/order";
+
+/// Where systemd's EFI stub puts credentials and other files it found beside the UKI.
+pub const STUB_FILES: &str = "/.extra";

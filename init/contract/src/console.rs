@@ -1,0 +1,94 @@
+//! The lines that PID 1 writes to the kernel log, and that the builder reads from the serial console.
+//!
+//! Each line is `kiln: ` and one [`Event`]; the kernel prepends its own time stamp, which is what
+//! the boot timeline is made of.
+
+use std::fmt;
+
+/// What every line of PID 1 starts with.
+pub const TAG: &str = "kiln: ";
+
+/// A line that other programs may rely on. All other lines after [`TAG`] are for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A boot stage ended well.
+    Stage {
+        /// The stage's name, one lower-case word.
+        name: String,
+        /// How long it took, in milliseconds.
+        millis: u64,
+    },
+    /// A service was started (and started again, for an attempt above 1).
+    Started {
+        /// The service's name.
+        service: String,
+        /// Counts from 1.
+        attempt: u32,
+    },
+    /// A service said `READY=1`.
+    Ready {
+        /// The service's name.
+        service: String,
+    },
+    /// Shutdown has come to its last step; the next thing is `reboot(2)`.
+    Down {
+        /// `power-off`, `reboot` or `halt`.
+        action: String,
+    },
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stage { name, millis } => write!(f, "stage {name} took {millis} ms"),
+            Self::Started { service, attempt } => write!(f, "{service} started, attempt {attempt}"),
+            Self::Ready { service } => write!(f, "{service} is ready"),
+            Self::Down { action } => write!(f, "all stopped and synced, now {action}"),
+        }
+    }
+}
+
+impl Event {
+    /// Reads the text after [`TAG`]; `None` for a line that is meant for people.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let words: Vec<&str> = text.split_ascii_whitespace().collect();
+        match words[..] {
+            ["stage", name, "took", millis, "ms"] => {
+                Some(Self::Stage { name: name.into(), millis: millis.parse().ok()? })
+            }
+            [service, "started,", "attempt", attempt] => {
+                Some(Self::Started { service: service.into(), attempt: attempt.parse().ok()? })
+            }
+            [service, "is", "ready"] => Some(Self::Ready { service: service.into() }),
+            ["all", "stopped", "and", "synced,", "now", action] => {
+                Some(Self::Down { action: action.into() })
+            }
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Event;
+
+    #[test]
+    fn what_is_written_is_what_is_read() {
+        for event in [
+            Event::Stage { name: "mounts".into(), millis: 12 },
+            Event::Started { service: "containerd".into(), attempt: 3 },
+            Event::Ready { service: "kubelet".into() },
+            Event::Down { action: "power-off".into() },
+        ] {
+            assert_eq!(Event::parse(&event.to_string()), Some(event));
+        }
+    }
+
+    #[test]
+    fn a_line_for_people_is_no_event() {
+        assert_eq!(Event::parse("node kiln-1 is running"), None);
+        assert_eq!(Event::parse("stage mounts took long"), None);
+        assert_eq!(Event::parse(""), None);
+    }
+}

@@ -1,0 +1,19 @@
+//! Kernel parameters of Kiln's own, all below `kiln.`.
+
+/// Prefix of every parameter; one that starts so and is not listed here is a warning on the console.
+pub const PREFIX: &str = "kiln.";
+
+/// Size of the in-memory `/var`, as tmpfs takes it (`40%`, `512m`). Default [`VAR_SIZE_DEFAULT`].
+pub const VAR_SIZE: &str = "kiln.var-size";
+
+/// A share of memory that leaves room for kubelet, containerd and pods on a machine of 512 MiB.
+pub const VAR_SIZE_DEFAULT: &str = "50%";
+
+/// The node's name, when neither the machine nor its owner gives a better one.
+pub const HOSTNAME: &str = "kiln.hostname";
+
+/// Sends containerd's and kubelet's output to the console: `kiln.log=console`.
+pub const LOG: &str = "kiln.log";
+
+/// Every parameter that PID 1 knows.
+pub const ALL: [&str; 3] = [VAR_SIZE, HOSTNAME, LOG];

@@ -1,0 +1,254 @@
+//! The one module that starts processes.
+//!
+//! It clears what a running cargo would leak into a nested one, keeps a child's output for the
+//! error message, and sees to it that no child outlives the builder: a child is killed when its
+//! handle is dropped and gets a parent-death signal for the case that the builder itself is killed.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result, bail};
+
+/// Set by the first ctrl-C; long loops look at it through [`check_interrupt`].
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Lines of a failed program's output that an error message repeats.
+const ERROR_LINES: usize = 40;
+
+/// A program, its arguments and its environment. Built up, then run once.
+#[derive(Debug)]
+pub struct Command {
+    inner: std::process::Command,
+    line: String,
+    detached: bool,
+}
+
+/// A child that is killed, with its process group where it has one of its own, when this is dropped.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    line: String,
+    group: bool,
+}
+
+impl Command {
+    /// Takes a program by path, or by name from `PATH`.
+    pub fn new(program: impl AsRef<OsStr>) -> Self {
+        let program = program.as_ref();
+        #[expect(clippy::disallowed_methods, reason = "this is the one process module")]
+        let mut inner = std::process::Command::new(program);
+        for (name, _) in std::env::vars_os() {
+            if is_cargo_leak(&name) {
+                inner.env_remove(name);
+            }
+        }
+        inner.env("LC_ALL", "C.UTF-8").env("TZ", "UTC").stdin(Stdio::null());
+        Self { inner, line: program.to_string_lossy().into_owned(), detached: false }
+    }
+
+    /// Adds one argument.
+    #[must_use]
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.line.push(' ');
+        self.line.push_str(&arg.as_ref().to_string_lossy());
+        self.inner.arg(arg);
+        self
+    }
+
+    /// Adds several arguments.
+    #[must_use]
+    pub fn args<A: AsRef<OsStr>>(self, args: impl IntoIterator<Item = A>) -> Self {
+        args.into_iter().fold(self, Self::arg)
+    }
+
+    /// Sets one environment variable.
+    #[must_use]
+    pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.inner.env(name, value);
+        self
+    }
+
+    /// Takes one environment variable away.
+    #[must_use]
+    pub fn env_remove(mut self, name: impl AsRef<OsStr>) -> Self {
+        self.inner.env_remove(name);
+        self
+    }
+
+    /// Runs in this folder.
+    #[must_use]
+    pub fn dir(mut self, dir: &Path) -> Self {
+        self.inner.current_dir(dir);
+        self
+    }
+
+    /// Gives it a process group of its own, so that ctrl-C on the terminal does not reach it.
+    #[must_use]
+    pub fn own_group(mut self) -> Self {
+        self.inner.process_group(0);
+        self.detached = true;
+        self
+    }
+
+    /// Where its output goes; both streams are inherited otherwise.
+    #[must_use]
+    pub fn output_to(mut self, stdout: Stdio, stderr: Stdio) -> Self {
+        self.inner.stdout(stdout).stderr(stderr);
+        self
+    }
+
+    /// Where its input comes from; there is none otherwise.
+    #[must_use]
+    pub fn input(mut self, stdin: Stdio) -> Self {
+        self.inner.stdin(stdin);
+        self
+    }
+
+    /// Starts it.
+    pub fn spawn(mut self) -> Result<Running> {
+        check_interrupt()?;
+        end_with_parent(&mut self.inner);
+        let child = self.inner.spawn().with_context(|| explain_start(&self.inner, &self.line))?;
+        Ok(Running { child, line: self.line, group: self.detached })
+    }
+
+    /// Runs it to its end, output shown only if it fails, and returns its standard output.
+    pub fn read(self) -> Result<String> {
+        let output = self.output()?;
+        String::from_utf8(output.stdout).context("its output is not UTF-8")
+    }
+
+    /// Runs it to its end and returns its output; a status other than 0 is an error with its last lines.
+    pub fn output(mut self) -> Result<Output> {
+        check_interrupt()?;
+        end_with_parent(&mut self.inner);
+        let output = self.inner.output().with_context(|| explain_start(&self.inner, &self.line))?;
+        check_interrupt()?;
+        if !output.status.success() {
+            bail!("{}\n{}", failed(&self.line, output.status), last_lines(&output));
+        }
+        Ok(output)
+    }
+}
+
+impl Running {
+    /// The child's process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The child's pipes, where [`Command::output_to`] asked for them.
+    pub fn child(&mut self) -> &mut Child {
+        &mut self.child
+    }
+
+    /// Waits for its end; a status other than 0 is an error.
+    pub fn wait(mut self) -> Result<()> {
+        let status = self.child.wait().with_context(|| format!("cannot wait for `{}`", self.line))?;
+        check_interrupt()?;
+        if status.success() { Ok(()) } else { bail!("{}", failed(&self.line, status)) }
+    }
+
+    /// The status, if it has ended.
+    pub fn try_wait(&mut self) -> Result<Option<ExitStatus>> {
+        self.child.try_wait().with_context(|| format!("cannot wait for `{}`", self.line))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            if self.group
+                && let Some(group) = rustix::process::Pid::from_raw(self.child.id().cast_signed())
+            {
+                // Fails only when the group is gone already, which is what is wanted.
+                let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+            }
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// Makes ctrl-C and SIGTERM set a flag in place of ending the builder at once, so that nothing half-made stays.
+pub fn watch_interrupt() -> Result<()> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        // SAFETY: the handler only stores to an atomic, which is async-signal-safe.
+        unsafe { signal_hook::low_level::register(signal, || INTERRUPTED.store(true, Ordering::Relaxed)) }
+            .with_context(|| format!("cannot catch signal {signal}"))?;
+    }
+    Ok(())
+}
+
+/// Whether ctrl-C was pressed.
+pub fn interrupted() -> bool {
+    INTERRUPTED.load(Ordering::Relaxed)
+}
+
+/// An error once ctrl-C was pressed; long loops call it.
+pub fn check_interrupt() -> Result<()> {
+    if interrupted() { bail!("interrupted; what was finished is kept, run the same command to go on") } else { Ok(()) }
+}
+
+/// Variables through which an outer cargo (or a user's shell) would change an inner build.
+fn is_cargo_leak(name: &OsString) -> bool {
+    let Some(name) = name.to_str() else { return false };
+    let kept = ["CARGO_HOME", "CARGO_HTTP_", "CARGO_NET_", "CARGO_REGISTR", "CARGO_SOURCE_"];
+    (name.starts_with("CARGO") && !kept.iter().any(|prefix| name.starts_with(prefix)))
+        || (name.starts_with("RUST") && name != "RUSTUP_HOME" && name != "RUSTUP_TOOLCHAIN")
+        || name == "LD_LIBRARY_PATH"
+        || name == "MAKEFLAGS"
+}
+
+fn end_with_parent(command: &mut std::process::Command) {
+    let set = || Ok(rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?);
+    // SAFETY: prctl(2) is async-signal-safe and the closure does not allocate.
+    unsafe { command.pre_exec(set) };
+}
+
+fn explain_start(command: &std::process::Command, line: &str) -> String {
+    let program = command.get_program().to_string_lossy();
+    if Path::new(&*program).is_absolute() {
+        return format!("cannot start `{line}`");
+    }
+    format!("cannot start `{line}`: is `{program}` installed and in PATH?")
+}
+
+fn failed(line: &str, status: ExitStatus) -> String {
+    format!("`{line}` failed: {status}")
+}
+
+fn last_lines(output: &Output) -> String {
+    let text = [&output.stdout[..], &output.stderr[..]].concat();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(ERROR_LINES)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_repeats_the_programs_last_words() {
+        let error = Command::new("sh").args(["-c", "echo told; exit 3"]).read().unwrap_err().to_string();
+        assert!(error.contains("told") && error.contains("exit status: 3"), "{error}");
+    }
+
+    #[test]
+    fn a_missing_program_is_named() {
+        let error = Command::new("kiln-no-such-program").read().unwrap_err().to_string();
+        assert!(error.contains("is `kiln-no-such-program` installed"), "{error}");
+    }
+
+    #[test]
+    fn nothing_of_an_outer_cargo_reaches_an_inner_one() {
+        let leaks = |name: &str| is_cargo_leak(&OsString::from(name));
+        assert!(leaks("CARGO_MANIFEST_DIR") && leaks("RUSTFLAGS") && leaks("CARGO_TARGET_DIR"));
+        assert!(!leaks("CARGO_HOME") && !leaks("PATH") && !leaks("CARGO_HTTP_PROXY"));
+    }
+}
