@@ -4,6 +4,9 @@
 //! So everything here is a constant or a pure function; there is no I/O.
 
 pub mod archive;
+pub mod cgroup;
 pub mod console;
+pub mod credential;
 pub mod parameter;
 pub mod path;
+pub mod root;

@@ -4,7 +4,7 @@
 pub const INIT: &str = "/usr/lib/kiln/init";
 
 /// The applets: links in [`BIN`] to [`INIT`].
-pub const APPLETS: [&str; 3] = ["mount", "umount", "modprobe"];
+pub const APPLETS: [&str; 5] = ["modprobe", "mount", "poweroff", "reboot", "umount"];
 
 /// Host programs. `/bin`, `/sbin` and `/usr/sbin` are links to it.
 pub const BIN: &str = "/usr/bin";
@@ -21,7 +21,9 @@ pub const CONTAINERD_CONFIG: &str = "/usr/share/kiln/containerd.toml";
 /// containerd's socket.
 pub const CONTAINERD_SOCKET: &str = "/run/containerd/containerd.sock";
 
-/// kubelet's base configuration; PID 1 copies it to [`KUBELET_CONFIG`] when nothing is there.
+/// kubelet's base configuration; PID 1 copies it to [`KUBELET_CONFIG`] at each boot.
+///
+/// At each boot, since `/var` may be older than the image: a copy of the previous image's must not win.
 pub const KUBELET_BASE_CONFIG: &str = "/usr/share/kiln/kubelet.yaml";
 
 /// kubelet's configuration, where kubeadm has it too.
@@ -54,6 +56,9 @@ pub const CNI_BIN_WRITABLE: &str = "/opt/cni/bin";
 /// Kernel modules, below a folder named by the kernel's release, with depmod's indexes.
 pub const MODULES: &str = "/usr/lib/modules";
 
+/// File beside depmod's indexes with the modules that the image always loads, one name per line.
+pub const MODULE_LIST: &str = "kiln.load";
+
 /// Credentials that came with the boot, root only.
 pub const CREDENTIALS: &str = "/run/kiln/credentials";
 
@@ -65,7 +70,7 @@ pub const RESOLVER: &str = "/run/kiln/resolver";
 /// PID 1's notify socket, for `READY=1` (`sd_notify(3)`).
 pub const NOTIFY_SOCKET: &str = "/run/kiln/notify";
 
-/// A privileged pod writes `poweroff` or `reboot` here, with a newline, to ask for it.
+/// A FIFO: a privileged pod writes `poweroff`, `reboot` or `halt` here, with a newline, to ask for it.
 pub const POWER_REQUEST: &str = "/run/kiln/power";
 
 /// Registry part of the names of images that exist in the image file only.

@@ -1,0 +1,67 @@
+//! What the read-only root must provide: mount points, folders and links.
+//!
+//! The builder creates them, since nothing can be created in an erofs later; PID 1 relies on them.
+//! Folders that packages bring themselves need not be listed.
+
+/// Folders of the root, parents before children, mode 0755, owned by root.
+///
+/// The first eight and the last are mount points. `/root` is root's home by `/etc/passwd`, and empty.
+pub const FOLDERS: [&str; 19] = [
+    "/dev",
+    "/etc",
+    "/opt",
+    "/proc",
+    "/run",
+    "/sys",
+    "/tmp",
+    "/var",
+    "/mnt",
+    "/root",
+    "/usr",
+    "/usr/bin",
+    "/usr/lib",
+    "/usr/lib64",
+    "/usr/lib/kiln",
+    "/usr/lib/modules",
+    "/usr/share",
+    "/usr/share/kiln",
+    crate::path::PODS,
+];
+
+/// Links of the root: path, and what it points to.
+///
+/// `/var/run` is made at boot, because `/var` is writable.
+pub const LINKS: [(&str, &str); 5] = [
+    ("/bin", "usr/bin"),
+    ("/lib", "usr/lib"),
+    ("/lib64", "usr/lib64"),
+    ("/sbin", "usr/bin"),
+    ("/usr/sbin", "bin"),
+];
+
+/// What each applet in [`crate::path::BIN`] points to, that is [`crate::path::INIT`] from there.
+pub const APPLET_TARGET: &str = "../lib/kiln/init";
+
+#[cfg(test)]
+mod tests {
+    use super::{APPLET_TARGET, FOLDERS, LINKS};
+    use crate::path;
+
+    #[test]
+    fn parents_come_before_children() {
+        for (index, folder) in FOLDERS.iter().enumerate() {
+            let parent = folder.rsplit_once('/').map_or("", |(parent, _)| parent);
+            assert!(parent.is_empty() || FOLDERS[..index].contains(&parent), "{folder}");
+        }
+    }
+
+    #[test]
+    fn no_link_takes_a_folder_s_name() {
+        assert!(LINKS.iter().all(|(link, _)| !FOLDERS.contains(link)));
+    }
+
+    #[test]
+    fn applets_point_to_the_binary() {
+        assert_eq!(path::INIT, APPLET_TARGET.replacen("..", "/usr", 1));
+    }
+}
