@@ -1,0 +1,445 @@
+//! What runs, how far it is, how long it took.
+//!
+//! Bars on a terminal, plain lines elsewhere: one when a task starts, one when it ends, and one
+//! every ten seconds in between, so that a log never stays silent. Several tasks may run at once.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// How long a task without a terminal may stay silent.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// How often the lines' thread looks whether one is due.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How often a spinner turns.
+const SPIN: Duration = Duration::from_millis(120);
+
+/// Where progress goes. Cheap to clone, and may be used from any thread.
+#[derive(Debug, Clone)]
+pub struct Progress(Display);
+
+#[derive(Debug, Clone)]
+enum Display {
+    Bars(MultiProgress),
+    Lines(Arc<Lines>),
+}
+
+/// A piece of work under way; it ends when this is dropped.
+#[derive(Debug)]
+pub struct Task {
+    label: String,
+    started: Instant,
+    done: bool,
+    display: TaskDisplay,
+}
+
+#[derive(Debug)]
+enum TaskDisplay {
+    Bar(MultiProgress, ProgressBar),
+    Line(Arc<Lines>, u64),
+}
+
+/// What a task counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unit {
+    Steps,
+    Bytes,
+}
+
+struct Lines(Mutex<State>);
+
+struct State {
+    out: Box<dyn Write + Send>,
+    tasks: BTreeMap<u64, Line>,
+    next: u64,
+}
+
+struct Line {
+    label: String,
+    unit: Unit,
+    position: u64,
+    total: Option<u64>,
+    note: String,
+    started: Instant,
+    spoke: Instant,
+}
+
+impl Progress {
+    /// Bars when standard error is a terminal, lines otherwise.
+    pub fn new() -> Self {
+        if io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+        {
+            return Self(Display::Bars(MultiProgress::with_draw_target(
+                ProgressDrawTarget::stderr(),
+            )));
+        }
+        Self::lines(Box::new(io::stderr()))
+    }
+
+    /// Shows nothing.
+    #[cfg(test)]
+    pub fn hidden() -> Self {
+        Self::lines(Box::new(io::sink()))
+    }
+
+    fn lines(out: Box<dyn Write + Send>) -> Self {
+        let lines = Arc::new(Lines(Mutex::new(State { out, tasks: BTreeMap::new(), next: 0 })));
+        speak_up(Arc::downgrade(&lines));
+        Self(Display::Lines(lines))
+    }
+
+    /// A task that counts steps, or nothing at all.
+    pub fn task(&self, label: &str, total: Option<u64>) -> Task {
+        self.start(label, total, Unit::Steps)
+    }
+
+    /// A task that counts bytes.
+    pub fn bytes(&self, label: &str, total: Option<u64>) -> Task {
+        self.start(label, total, Unit::Bytes)
+    }
+
+    /// A line of its own, above the bars.
+    pub fn message(&self, text: &str) {
+        match &self.0 {
+            Display::Bars(bars) => line_above(bars, text),
+            Display::Lines(lines) => lines.state().say(format_args!("{text}")),
+        }
+    }
+
+    /// Runs `f` while no bar is drawn, for a program or a question that writes to the terminal itself.
+    pub fn suspend<R>(&self, f: impl FnOnce() -> R) -> R {
+        match &self.0 {
+            Display::Bars(bars) => bars.suspend(f),
+            Display::Lines(_) => f(),
+        }
+    }
+
+    fn start(&self, label: &str, total: Option<u64>, unit: Unit) -> Task {
+        let display = match &self.0 {
+            Display::Bars(bars) => {
+                let bar = bars.add(total.map_or_else(ProgressBar::no_length, ProgressBar::new));
+                bar.set_style(style(total, unit));
+                bar.set_prefix(label.to_owned());
+                bar.enable_steady_tick(SPIN);
+                TaskDisplay::Bar(bars.clone(), bar)
+            }
+            Display::Lines(lines) => TaskDisplay::Line(
+                lines.clone(),
+                lines.state().start(label, total, unit, Instant::now()),
+            ),
+        };
+        Task { label: label.to_owned(), started: Instant::now(), done: false, display }
+    }
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Task {
+    /// Counts `steps` (or bytes) more.
+    pub fn advance(&self, steps: u64) {
+        match &self.display {
+            TaskDisplay::Bar(_, bar) => bar.inc(steps),
+            TaskDisplay::Line(lines, id) => {
+                lines.state().change(*id, |line| line.position += steps);
+            }
+        }
+    }
+
+    /// Counts `steps` (or bytes) back, where work has to be done again.
+    pub fn retreat(&self, steps: u64) {
+        match &self.display {
+            TaskDisplay::Bar(_, bar) => bar.dec(steps),
+            TaskDisplay::Line(lines, id) => {
+                lines
+                    .state()
+                    .change(*id, |line| line.position = line.position.saturating_sub(steps));
+            }
+        }
+    }
+
+    /// Says what it is at: a file, a crate, a Go package.
+    pub fn note(&self, note: &str) {
+        match &self.display {
+            TaskDisplay::Bar(_, bar) => bar.set_message(note.to_owned()),
+            TaskDisplay::Line(lines, id) => {
+                lines.state().change(*id, |line| note.clone_into(&mut line.note));
+            }
+        }
+    }
+
+    /// Ends it as finished; a task that is merely dropped is shown as ended, which an error may have done.
+    pub fn done(mut self) {
+        self.done = true;
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        let word = if self.done { "done in" } else { "ended after" };
+        let text = format!("{}: {word} {}", self.label, Seconds(self.started.elapsed()));
+        match &self.display {
+            TaskDisplay::Bar(bars, bar) => {
+                bar.finish_and_clear();
+                bars.remove(bar);
+                line_above(bars, &text);
+            }
+            TaskDisplay::Line(lines, id) => lines.state().end(*id, &text),
+        }
+    }
+}
+
+impl Lines {
+    /// A panic elsewhere leaves the state whole: every change is a single assignment.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Lines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Lines")
+    }
+}
+
+impl State {
+    fn start(&mut self, label: &str, total: Option<u64>, unit: Unit, now: Instant) -> u64 {
+        self.say(format_args!("{label}"));
+        let id = self.next;
+        self.next += 1;
+        let line = Line {
+            label: label.to_owned(),
+            unit,
+            position: 0,
+            total,
+            note: String::new(),
+            started: now,
+            spoke: now,
+        };
+        self.tasks.insert(id, line);
+        id
+    }
+
+    fn change(&mut self, id: u64, change: impl FnOnce(&mut Line)) {
+        if let Some(line) = self.tasks.get_mut(&id) {
+            change(line);
+        }
+    }
+
+    fn end(&mut self, id: u64, text: &str) {
+        self.tasks.remove(&id);
+        self.say(format_args!("{text}"));
+    }
+
+    /// One line for each task that has been silent for too long.
+    fn speak_up(&mut self, now: Instant) {
+        let due = self.tasks.values_mut().filter(|line| now.duration_since(line.spoke) >= SILENCE);
+        let texts: Vec<String> = due
+            .map(|line| {
+                line.spoke = now;
+                line.text(now)
+            })
+            .collect();
+        for text in texts {
+            self.say(format_args!("{text}"));
+        }
+    }
+
+    fn say(&mut self, text: fmt::Arguments<'_>) {
+        // Nobody reads standard error any more: the work goes on.
+        let _ = self.out.write_all(format!("{text}\n").as_bytes());
+        let _ = self.out.flush();
+    }
+}
+
+impl Line {
+    fn text(&self, now: Instant) -> String {
+        let show = |count: u64| match self.unit {
+            Unit::Steps => count.to_string(),
+            Unit::Bytes => Bytes(count).to_string(),
+        };
+        let mut parts = vec![Seconds(now.duration_since(self.started)).to_string()];
+        match self.total {
+            Some(total) => parts.push(format!("{} of {}", show(self.position), show(total))),
+            None if self.position > 0 => parts.push(show(self.position)),
+            None => {}
+        }
+        if !self.note.is_empty() {
+            parts.push(self.note.clone());
+        }
+        format!("{}: {}", self.label, parts.join(", "))
+    }
+}
+
+/// A duration as people read it: `0.4 s`, `12 s`, `2 min 5 s`.
+#[derive(Debug, Clone, Copy)]
+pub struct Seconds(pub Duration);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.as_secs();
+        match seconds {
+            0..10 => write!(f, "{:.1} s", self.0.as_secs_f64()),
+            10..60 => write!(f, "{seconds} s"),
+            _ => write!(f, "{} min {} s", seconds / 60, seconds % 60),
+        }
+    }
+}
+
+/// A size as people read it: `12 B`, `3.4 KiB`, `61.0 MiB`.
+#[derive(Debug, Clone, Copy)]
+pub struct Bytes(pub u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+        match units.into_iter().find(|(unit, _)| self.0 >= *unit) {
+            Some((unit, name)) => {
+                write!(f, "{}.{} {name}", self.0 / unit, self.0 % unit * 10 / unit)
+            }
+            None => write!(f, "{} B", self.0),
+        }
+    }
+}
+
+/// A thread that lives as long as the lines do.
+fn speak_up(lines: Weak<Lines>) {
+    let run = move || {
+        while let Some(lines) = lines.upgrade() {
+            lines.state().speak_up(Instant::now());
+            drop(lines);
+            std::thread::sleep(LOOK);
+        }
+    };
+    // Without the thread only the lines in between are missing.
+    let _ = std::thread::Builder::new().name("progress".to_owned()).spawn(run);
+}
+
+fn line_above(bars: &MultiProgress, text: &str) {
+    // Nobody reads standard error any more: the work goes on.
+    let _ = bars.println(text);
+}
+
+fn style(total: Option<u64>, unit: Unit) -> ProgressStyle {
+    let template = match (total, unit) {
+        (None, _) => "{spinner} {prefix} {elapsed} {wide_msg}",
+        (Some(_), Unit::Steps) => "{spinner} {prefix} {elapsed} [{bar:24}] {pos}/{len} {wide_msg}",
+        (Some(_), Unit::Bytes) => {
+            "{spinner} {prefix} {elapsed} [{bar:24}] {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {wide_msg}"
+        }
+    };
+    ProgressStyle::with_template(template)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("=> ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Log {
+        fn lines(&self) -> Vec<String> {
+            let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+            text.lines().map(str::to_owned).collect()
+        }
+    }
+
+    fn state(log: &Log) -> State {
+        State { out: Box::new(log.clone()), tasks: BTreeMap::new(), next: 0 }
+    }
+
+    #[test]
+    fn a_long_task_speaks_every_ten_seconds_and_says_how_far_it_is() {
+        let (log, start) = (Log::default(), Instant::now());
+        let mut state = state(&log);
+        let id = state.start("qemu", Some(4 << 20), Unit::Bytes, start);
+        state.change(id, |line| line.position = 1 << 20);
+        state.change(id, |line| line.note = "libc6".to_owned());
+        for second in 0..=21 {
+            state.speak_up(start + Duration::from_secs(second));
+        }
+        assert_eq!(
+            log.lines(),
+            [
+                "qemu",
+                "qemu: 10 s, 1.0 MiB of 4.0 MiB, libc6",
+                "qemu: 20 s, 1.0 MiB of 4.0 MiB, libc6"
+            ]
+        );
+    }
+
+    #[test]
+    fn without_a_total_only_what_is_known_is_said() {
+        let (log, start) = (Log::default(), Instant::now());
+        let mut state = state(&log);
+        state.start("kubelet: go build", None, Unit::Steps, start);
+        state.speak_up(start + Duration::from_secs(125));
+        assert_eq!(log.lines()[1], "kubelet: go build: 2 min 5 s");
+    }
+
+    #[test]
+    fn tasks_at_once_write_whole_lines() {
+        let log = Log::default();
+        let progress = Progress::lines(Box::new(log.clone()));
+        std::thread::scope(|scope| {
+            for name in ["a", "b", "c", "d"] {
+                let progress = progress.clone();
+                scope.spawn(move || {
+                    for _ in 0..50 {
+                        let task = progress.task(name, None);
+                        task.advance(1);
+                        task.note("x");
+                        task.done();
+                    }
+                });
+            }
+        });
+        let whole = |line: &String| {
+            ["a", "b", "c", "d"]
+                .iter()
+                .any(|n| line == n || line.starts_with(&format!("{n}: done in 0.")))
+        };
+        assert_eq!(log.lines().len(), 400);
+        assert!(log.lines().iter().all(whole), "{:?}", log.lines());
+    }
+
+    #[test]
+    fn a_task_that_an_error_ended_is_not_called_done() {
+        let log = Log::default();
+        let progress = Progress::lines(Box::new(log.clone()));
+        drop(progress.task("x", None));
+        assert!(log.lines()[1].starts_with("x: ended after 0."), "{:?}", log.lines());
+    }
+
+    #[test]
+    fn sizes_and_durations_are_short() {
+        let sizes = [0, 1023, 1024, 1536, 35_651_584, 3 << 30].map(|size| Bytes(size).to_string());
+        assert_eq!(sizes, ["0 B", "1023 B", "1.0 KiB", "1.5 KiB", "34.0 MiB", "3.0 GiB"]);
+        let times =
+            [40, 9_940, 10_400, 60_000].map(|ms| Seconds(Duration::from_millis(ms)).to_string());
+        assert_eq!(times, ["0.0 s", "9.9 s", "10 s", "1 min 0 s"]);
+    }
+}
