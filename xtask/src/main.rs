@@ -1,5 +1,6 @@
 //! The builder: turns `build.toml` into one EFI file, boots it, tests it.
 
+mod cache;
 mod digest;
 mod lock;
 mod process;

@@ -1,0 +1,338 @@
+//! The cache: downloads by their sha256, results of steps by the digest of all their inputs.
+//!
+//! ```text
+//! CACHEDIR.TAG        says that the folder is a cache, to backup programs and to `clean`
+//! downloads/SHA256    one file each
+//! steps/DIGEST/       `files/` as the step left them, and `manifest.json`
+//! tools/NAME/         caches of other programs, such as Go's
+//! tmp/NAME            what is being made; renamed into place when it is whole and on the disk
+//! locks/NAME          who makes it; `locks/users` is shared by all builds, exclusive for `clean`
+//! ```
+//!
+//! A name under `tmp` belongs to whoever holds the lock of the same name. A lock goes with its
+//! process, however that ends, so what lies under `tmp` without a held lock is rubbish.
+//!
+//! An entry's files are looked at with every use (names, sizes, modes, times), and read and hashed
+//! once per process where a step that runs is going to use them. A damaged entry is made again.
+
+mod clean;
+mod entry;
+mod hold;
+mod remove;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Context, Result, bail, ensure};
+
+pub use clean::Freed;
+pub use entry::Entry;
+
+use crate::digest::Digest;
+use crate::process;
+use crate::progress::Progress;
+use hold::{Hold, Partial};
+
+/// The variable that moves the cache.
+pub const VARIABLE: &str = "KILN_CACHE";
+
+/// The file that marks a cache folder, by the Cache Directory Tagging Specification.
+const TAG: &str = "CACHEDIR.TAG";
+const TAG_TEXT: &str = "Signature: 8a477f597d28d172789f06886806bc55\n# The cache of Kiln's builder; `cargo xtask clean` empties it.\n";
+
+const DOWNLOADS: &str = "downloads";
+const STEPS: &str = "steps";
+const TOOLS: &str = "tools";
+const TMP: &str = "tmp";
+const LOCKS: &str = "locks";
+
+/// The lock that every open cache shares.
+const USERS: &str = "users";
+
+/// An open cache. Cheap to clone, and may be used from any thread.
+#[derive(Debug, Clone)]
+pub struct Cache(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    root: PathBuf,
+    progress: Progress,
+    /// Entries whose files were hashed by this process.
+    verified: Mutex<BTreeSet<Digest>>,
+    /// Keeps `clean` of another process away.
+    users: Hold,
+}
+
+impl Cache {
+    /// Opens the cache where the environment says: `KILN_CACHE`, else `kiln` in the user's cache folder.
+    pub fn open(progress: &Progress) -> Result<Self> {
+        Self::open_at(&locate(|name| std::env::var_os(name))?, progress)
+    }
+
+    /// Opens the cache in this folder, makes it where it is missing, and sweeps out what killed builds left.
+    pub fn open_at(root: &Path, progress: &Progress) -> Result<Self> {
+        let cannot = || {
+            format!(
+                "cannot use the cache folder {}; set {VARIABLE} to a folder that you may write to",
+                root.display()
+            )
+        };
+        prepare(root).with_context(cannot)?;
+        let lock = root.join(LOCKS).join(USERS);
+        let users = Hold::shared(&lock, progress).with_context(cannot)?;
+        let verified = Mutex::default();
+        let cache = Self(Arc::new(Shared {
+            root: root.to_owned(),
+            progress: progress.clone(),
+            verified,
+            users,
+        }));
+        cache.sweep().with_context(cannot)?;
+        Ok(cache)
+    }
+
+    /// The cache's folder.
+    pub fn root(&self) -> &Path {
+        &self.0.root
+    }
+
+    /// A finished entry, if there is an intact one.
+    pub fn find(&self, digest: Digest) -> Result<Option<Entry>> {
+        self.look(digest, Entry::glance)
+    }
+
+    /// The entry with this digest; `make` fills an empty folder where there is none yet.
+    ///
+    /// Of several builds that want it, one makes it and the others wait. `label` is for messages.
+    pub fn step(
+        &self,
+        digest: Digest,
+        label: &str,
+        make: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<Entry> {
+        match self.find(digest)? {
+            Some(entry) => Ok(entry),
+            None => self.make(digest, label, Entry::glance, make),
+        }
+    }
+
+    /// Like [`Cache::step`], for an entry that a running step is about to read: all its hashes are checked.
+    pub fn input(
+        &self,
+        digest: Digest,
+        label: &str,
+        make: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<Entry> {
+        if self.verified().contains(&digest) {
+            return self.step(digest, label, make);
+        }
+        let entry = match self.look(digest, Entry::verify)? {
+            Some(entry) => entry,
+            None => self.make(digest, label, Entry::verify, make)?,
+        };
+        self.verified().insert(digest);
+        Ok(entry)
+    }
+
+    /// A downloaded file, read and hashed; a damaged one is thrown away.
+    pub fn download(&self, sha256: Digest) -> Result<Option<PathBuf>> {
+        let path = self.path(DOWNLOADS, &sha256.to_string());
+        match fs::symlink_metadata(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            found => found.with_context(|| format!("cannot look at {}", path.display()))?,
+        };
+        if Digest::of_file(&path)? == sha256 {
+            return Ok(Some(path));
+        }
+        self.0.progress.message(&format!("{} is damaged and is downloaded again", path.display()));
+        fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        Ok(None)
+    }
+
+    /// Takes a download in: `write` fills a file, which must have this digest when it returns.
+    ///
+    /// Only a whole and right file gets its place. Of several builds that want it one downloads it.
+    pub fn store(
+        &self,
+        sha256: Digest,
+        label: &str,
+        write: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<PathBuf> {
+        let name = sha256.to_string();
+        let _hold = self.hold(&format!("download-{name}"), label)?;
+        if let Some(path) = self.download(sha256)? {
+            return Ok(path);
+        }
+        let partial = Partial::new(self.path(TMP, &format!("download-{name}")))?;
+        self.explain(write(partial.path()))?;
+        let found = Digest::of_file(partial.path())?;
+        ensure!(found == sha256, "{label} is refused: its sha256 is {found}, expected {sha256}");
+        let file = File::open(partial.path()).context("cannot open what was downloaded")?;
+        self.explain(file.sync_all().context("cannot write what was downloaded to the disk"))?;
+        let path = self.path(DOWNLOADS, &name);
+        partial.finish(&path)?;
+        Ok(path)
+    }
+
+    /// A folder for another program's own cache, such as Go's; `clean` frees it too.
+    pub fn dir(&self, name: &str) -> Result<PathBuf> {
+        let path = self.path(TOOLS, name);
+        let made =
+            fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()));
+        self.explain(made)?;
+        Ok(path)
+    }
+
+    fn path(&self, area: &str, name: &str) -> PathBuf {
+        self.0.root.join(area).join(name)
+    }
+
+    fn verified(&self) -> MutexGuard<'_, BTreeSet<Digest>> {
+        self.0.verified.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hold(&self, name: &str, label: &str) -> Result<Hold> {
+        let waiting = format!("waiting for another build that makes {label}");
+        Hold::exclusive(&self.path(LOCKS, name), &waiting, &self.0.progress)
+    }
+
+    /// The entry if it is there and `check` finds it whole; why not is said.
+    fn look(&self, digest: Digest, check: fn(&Entry) -> Result<()>) -> Result<Option<Entry>> {
+        let dir = self.path(STEPS, &digest.to_string());
+        if !dir.try_exists().with_context(|| format!("cannot look at {}", dir.display()))? {
+            return Ok(None);
+        }
+        match Entry::open(&dir, digest).and_then(|entry| check(&entry).map(|()| entry)) {
+            Ok(entry) => Ok(Some(entry)),
+            Err(error) => {
+                process::check_interrupt()?;
+                self.0
+                    .progress
+                    .message(&format!("a cache entry is damaged and is made again: {error:#}"));
+                Ok(None)
+            }
+        }
+    }
+
+    fn make(
+        &self,
+        digest: Digest,
+        label: &str,
+        check: fn(&Entry) -> Result<()>,
+        make: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<Entry> {
+        let name = digest.to_string();
+        let _hold = self.hold(&name, label)?;
+        let dir = self.path(STEPS, &name);
+        let partial = Partial::new(self.path(TMP, &name))?;
+        // Another build may have made it meanwhile; what is still there otherwise is damaged.
+        if dir.exists() {
+            if let Ok(entry) = Entry::open(&dir, digest)
+                && check(&entry).is_ok()
+            {
+                return Ok(entry);
+            }
+            process::check_interrupt()?;
+            partial.discard(&dir)?;
+        }
+        self.explain(fill(partial.path(), label, make))?;
+        partial.finish(&dir)?;
+        self.verified().insert(digest);
+        Entry::open(&dir, digest)
+    }
+
+    /// Removes what builds left that were killed.
+    fn sweep(&self) -> Result<()> {
+        for name in names(&self.0.root.join(TMP))? {
+            let lock = self.0.root.join(LOCKS).join(&name);
+            if let Some(_hold) = Hold::try_exclusive(&lock)? {
+                remove::tree(&self.0.root.join(TMP).join(&name))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Says what a full disk means here.
+    fn explain<T>(&self, result: Result<T>) -> Result<T> {
+        result.map_err(|error| if is_full(&error) { error.context(self.full()) } else { error })
+    }
+
+    fn full(&self) -> String {
+        format!(
+            "the disk is full; free some space on the disk of {}, or move the cache with {VARIABLE}",
+            self.0.root.display()
+        )
+    }
+}
+
+/// Where the cache is, by an environment.
+fn locate(variable: impl Fn(&str) -> Option<OsString>) -> Result<PathBuf> {
+    if let Some(path) = variable(VARIABLE) {
+        let path = PathBuf::from(path);
+        if !path.is_absolute() {
+            bail!("{VARIABLE} is `{}`, but must be an absolute path", path.display());
+        }
+        return Ok(path);
+    }
+    // The XDG Base Directory Specification has a relative path ignored.
+    let absolute = |name| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let user = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")));
+    let user = user.with_context(|| {
+        format!(
+            "there is no place for the cache: neither {VARIABLE} nor XDG_CACHE_HOME nor HOME is set"
+        )
+    })?;
+    Ok(user.join("kiln"))
+}
+
+/// Makes the folders. A folder with other things in it is refused, because `clean` removes.
+fn prepare(root: &Path) -> Result<()> {
+    fs::create_dir_all(root).context("cannot make it")?;
+    if !root.join(TAG).exists() {
+        let found = names(root)?;
+        let foreign = found.first().filter(|_| !found.iter().any(|name| name == TAG));
+        if let Some(name) = foreign {
+            bail!("it has no {TAG} but other files in it, such as `{}`", name.to_string_lossy());
+        }
+        fs::write(root.join(TAG), TAG_TEXT).with_context(|| format!("cannot write {TAG}"))?;
+    }
+    for area in [DOWNLOADS, STEPS, TOOLS, TMP, LOCKS] {
+        fs::create_dir_all(root.join(area)).with_context(|| format!("cannot make {area}"))?;
+    }
+    Ok(())
+}
+
+/// Runs a step and puts what it made, with a manifest, on the disk.
+fn fill(dir: &Path, label: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let files = dir.join(entry::FILES);
+    fs::create_dir_all(&files).with_context(|| format!("cannot make {}", files.display()))?;
+    make(&files)?;
+    process::check_interrupt()?;
+    entry::seal(dir, label)?;
+    // One call for the whole folder: a call for each of thousands of files takes minutes.
+    let folder = File::open(dir).with_context(|| format!("cannot open {}", dir.display()))?;
+    rustix::fs::syncfs(&folder)
+        .with_context(|| format!("cannot write {} to the disk", dir.display()))?;
+    process::check_interrupt()
+}
+
+fn names(dir: &Path) -> Result<Vec<OsString>> {
+    let context = || format!("cannot read the folder {}", dir.display());
+    let entries = fs::read_dir(dir).with_context(context)?;
+    entries.map(|entry| Ok(entry.with_context(context)?.file_name())).collect()
+}
+
+/// Whether a full disk was the cause; programs that ran say so only in their output.
+fn is_full(error: &anyhow::Error) -> bool {
+    let full = |kind| matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
+    error.chain().any(|cause| {
+        cause.downcast_ref::<std::io::Error>().is_some_and(|error| full(error.kind()))
+            || cause.downcast_ref::<rustix::io::Errno>().is_some_and(|error| full(error.kind()))
+    }) || format!("{error:#}").contains("No space left on device")
+}
