@@ -1,0 +1,120 @@
+package baked
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/containerd/containerd/v2/core/diff/apply"
+	"github.com/containerd/containerd/v2/core/leases"
+	"github.com/containerd/containerd/v2/core/metadata"
+	"github.com/containerd/containerd/v2/pkg/gc"
+	"github.com/containerd/containerd/v2/pkg/namespaces"
+	"github.com/containerd/containerd/v2/plugins"
+	"github.com/containerd/log"
+	"github.com/containerd/plugin"
+	"github.com/containerd/plugin/registry"
+)
+
+// criNamespace is the one that CRI keeps its images in.
+const criNamespace = "k8s.io"
+
+// config is the table [plugins."io.containerd.service.v1.baked"].
+type config struct {
+	// Layout is the folder of the OCI image layout.
+	Layout string `toml:"layout"`
+	// Snapshotter is the one that CRI uses.
+	Snapshotter string `toml:"snapshotter"`
+}
+
+// collector is the garbage collector's scheduler.
+type collector interface {
+	ScheduleAndWait(context.Context) (gc.Stats, error)
+}
+
+// CRI's image plugin requires all plugins of the type ServicePlugin, so this one runs before it.
+func init() {
+	registry.Register(&plugin.Registration{
+		Type: plugins.ServicePlugin,
+		ID:   "baked",
+		Requires: []plugin.Type{
+			plugins.GCPlugin,
+			plugins.LeasePlugin,
+			plugins.MetadataPlugin,
+		},
+		Config: &config{
+			Layout:      "/usr/share/kiln/pods/images",
+			Snapshotter: "overlayfs",
+		},
+		InitFn: start,
+	})
+}
+
+// start never fails: a node with some images is better than one without containerd.
+func start(ic *plugin.InitContext) (any, error) {
+	from := layout(ic.Config.(*config).Layout)
+	logger := log.G(ic.Context).WithField("layout", string(from))
+	begin := time.Now()
+	done, err := run(ic, from)
+	if errors.Is(err, os.ErrNotExist) && done == (report{}) {
+		logger.WithError(err).Warn("no baked images")
+	} else if err != nil {
+		logger.WithError(err).Error("BAKED IMAGES ARE MISSING: pods that use them will not start")
+	}
+	logger.WithField("d", time.Since(begin)).
+		Infof("baked images: %d imported, %d kept, %d removed", done.imported, done.kept, done.removed)
+	return from, nil
+}
+
+func run(ic *plugin.InitContext, from layout) (report, error) {
+	to, err := open(ic, from)
+	if err != nil {
+		return report{}, err
+	}
+	done, err := register(namespaces.WithNamespace(ic.Context, criNamespace), from, to)
+	if done.garbage() {
+		err = errors.Join(err, collectLater(ic))
+	}
+	return done, err
+}
+
+// open finds containerd's stores.
+func open(ic *plugin.InitContext, from layout) (stores, error) {
+	name := ic.Config.(*config).Snapshotter
+	found, err := ic.GetSingle(plugins.MetadataPlugin)
+	if err != nil {
+		return stores{}, err
+	}
+	db := found.(*metadata.DB)
+	if found, err = ic.GetSingle(plugins.LeasePlugin); err != nil {
+		return stores{}, err
+	}
+	snapshotter := db.Snapshotter(name)
+	if snapshotter == nil {
+		return stores{}, fmt.Errorf("snapshotter %q is not there", name)
+	}
+	return stores{
+		content:         db.ContentStore(),
+		images:          metadata.NewImageStore(db),
+		leases:          found.(leases.Manager),
+		snapshotter:     snapshotter,
+		snapshotterName: name,
+		applier:         apply.NewFileSystemApplier(from),
+	}, nil
+}
+
+// collectLater has the garbage collected without waiting for it.
+func collectLater(ic *plugin.InitContext) error {
+	found, err := ic.GetSingle(plugins.GCPlugin)
+	if err != nil {
+		return err
+	}
+	go func() {
+		if _, err := found.(collector).ScheduleAndWait(ic.Context); err != nil {
+			log.G(ic.Context).WithError(err).Warn("garbage of earlier baked images is left over")
+		}
+	}()
+	return nil
+}
