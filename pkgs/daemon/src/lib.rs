@@ -1,1 +1,52 @@
-//! Shared by the pods.
+//! What Kiln's pods share: logging, termination signals, health and exit codes.
+//!
+//! A pod of Kiln is one static program that runs as PID 1 of its container. Each of them must log
+//! readably to stderr, end when it is told to, say whether it works, and leave a useful exit code.
+//! This crate holds these four things once; it is small, synchronous, and starts no thread.
+//!
+//! ```no_run
+//! # fn serve(_: kiln_daemon::signal::Termination, _: kiln_daemon::health::Health) -> anyhow::Result<()> { Ok(()) }
+//! fn main() -> std::process::ExitCode {
+//!     kiln_daemon::main("dhcp", env!("CARGO_PKG_VERSION"), |args| {
+//!         if let Some(verdict) = kiln_daemon::health::probe(&args) {
+//!             return verdict;
+//!         }
+//!         serve(kiln_daemon::signal::Termination::new()?, kiln_daemon::health::Health::new()?)
+//!     })
+//! }
+//! ```
+
+pub mod exit;
+pub mod health;
+pub mod log;
+pub mod rfc3339;
+pub mod signal;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use crate::exit::Exit;
+
+/// Runs a pod's program: answers `--version`, starts logging, and turns an error into one line and
+/// an exit code ([`Exit`]).
+///
+/// `run` gets the arguments without the program's own name.
+pub fn main(
+    name: &str,
+    version: &str,
+    run: impl FnOnce(Vec<OsString>) -> anyhow::Result<()>,
+) -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if matches!(args.as_slice(), [only] if only == "--version" || only == "-V") {
+        println!("{name} {version}");
+        return ExitCode::SUCCESS;
+    }
+    log::init();
+    match run(args) {
+        Ok(()) => Exit::Success.into(),
+        Err(error) => {
+            tracing::error!("{name}: {error:#}");
+            Exit::of(&error).into()
+        }
+    }
+}
