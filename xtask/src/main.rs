@@ -2,6 +2,7 @@
 
 mod cache;
 mod digest;
+mod fetch;
 mod lock;
 mod process;
 mod progress;

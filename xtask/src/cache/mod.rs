@@ -31,7 +31,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, bail, ensure};
 
-pub use clean::Freed;
 pub use entry::Entry;
 
 use crate::digest::Digest;
@@ -178,6 +177,12 @@ impl Cache {
         let path = self.path(DOWNLOADS, &name);
         partial.finish(&path)?;
         Ok(path)
+    }
+
+    /// Removes a half-made download whose thread hangs, when the process is about to end.
+    pub fn abandon(&self, sha256: Digest) {
+        // What cannot be removed now is swept out when the cache is opened the next time.
+        let _ = remove::tree(&self.path(TMP, &format!("download-{sha256}")));
     }
 
     /// A folder for another program's own cache, such as Go's; `clean` frees it too.
