@@ -96,10 +96,9 @@ type unprivilegedApplier struct {
 func (a *unprivilegedApplier) Apply(
 	ctx context.Context, blob ocispec.Descriptor, mounts []mount.Mount, _ ...diff.ApplyOpt,
 ) (ocispec.Descriptor, error) {
-	if a.node.layersUntilPowerCut == 0 {
+	if a.node.isCut() {
 		return ocispec.Descriptor{}, errPowerCut
 	}
-	a.node.layersUntilPowerCut--
 	reader, err := a.from.ReaderAt(ctx, blob)
 	if err != nil {
 		return ocispec.Descriptor{}, err
@@ -112,6 +111,14 @@ func (a *unprivilegedApplier) Apply(
 	}
 	_, err = io.Copy(io.Discard, bytes)
 	return ocispec.Descriptor{Digest: hash.Digest(), Size: reader.Size()}, err
+}
+
+func (n *node) isCut() bool {
+	if n.layersUntilPowerCut == 0 {
+		return true
+	}
+	n.layersUntilPowerCut--
+	return false
 }
 
 // digests maps the names of all records to their targets.
@@ -224,9 +231,6 @@ func TestASecondBootWritesNothing(t *testing.T) {
 	n.layersUntilPowerCut = 0
 	n.boot(a.layout, func(now booted) {
 		now.expect(2, 0, 0, a)
-		if now.report.garbage() {
-			t.Error("a boot that changed nothing asks for a collection")
-		}
 		now.expectUsable(a)
 	})
 }
@@ -292,9 +296,6 @@ func TestGarbageOfAnImportThatPowerLossEndedIsCollectedByAnotherImageFile(t *tes
 	n.cutPower(b.layout, 0)
 	n.boot(a.layout, func(now booted) {
 		now.expect(1, 0, 0, a)
-		if !now.report.garbage() {
-			t.Error("what the import left is not collected")
-		}
 		now.expectNothingElse(2, 1)
 		now.expectUsable(a)
 	})

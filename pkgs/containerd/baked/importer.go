@@ -53,13 +53,6 @@ type stores struct {
 // report counts what an import did.
 type report struct {
 	kept, imported, removed int
-	// leased says that there was a lease: this import's, or one that an earlier import left.
-	leased bool
-}
-
-// garbage says whether something may lie in the stores that no record names.
-func (r report) garbage() bool {
-	return r.leased || r.removed > 0
 }
 
 // register makes the records of ours equal to the layout's index. The context names the namespace.
@@ -92,7 +85,7 @@ func register(ctx context.Context, from layout, to stores) (report, error) {
 		failures = append(failures, err)
 	}
 	// Records hold all that is wanted by now; what else the lease held is garbage.
-	if done.leased, err = to.dropLease(ctx); err != nil {
+	if err = to.dropLease(ctx); err != nil {
 		failures = append(failures, err)
 	}
 	return done, errors.Join(failures...)
@@ -124,7 +117,10 @@ func (s stores) registerOne(ctx context.Context, from layout, descriptor ocispec
 	if err := s.unpack(ctx, image); err != nil {
 		return false, err
 	}
-	return true, s.record(ctx, image)
+	if err := s.record(ctx, image); err != nil {
+		return false, err
+	}
+	return true, nil
 }
 
 // complete says whether nothing is left to do for an image: only reads, so that a boot on a disk
@@ -243,13 +239,12 @@ func (s stores) withLease(ctx context.Context) (context.Context, error) {
 	return leases.WithLease(ctx, leaseID), nil
 }
 
-// dropLease returns true when there was a lease.
-func (s stores) dropLease(ctx context.Context) (bool, error) {
-	err := s.leases.Delete(ctx, leases.Lease{ID: leaseID})
-	if err != nil && !errdefs.IsNotFound(err) {
-		return false, fmt.Errorf("delete lease %s: %w", leaseID, err)
+// dropLease ends the import's protection. There is no lease when there was nothing to do.
+func (s stores) dropLease(ctx context.Context) error {
+	if err := ignoreNotFound(s.leases.Delete(ctx, leases.Lease{ID: leaseID})); err != nil {
+		return fmt.Errorf("delete lease %s: %w", leaseID, err)
 	}
-	return err == nil, nil
+	return nil
 }
 
 // contains says whether all of part is in whole.

@@ -1,7 +1,6 @@
 package baked
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -10,7 +9,6 @@ import (
 	"github.com/containerd/containerd/v2/core/diff/apply"
 	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/containerd/containerd/v2/core/metadata"
-	"github.com/containerd/containerd/v2/pkg/gc"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/containerd/v2/plugins"
 	"github.com/containerd/log"
@@ -29,18 +27,12 @@ type config struct {
 	Snapshotter string `toml:"snapshotter"`
 }
 
-// collector is the garbage collector's scheduler.
-type collector interface {
-	ScheduleAndWait(context.Context) (gc.Stats, error)
-}
-
 // CRI's image plugin requires all plugins of the type ServicePlugin, so this one runs before it.
 func init() {
 	registry.Register(&plugin.Registration{
 		Type: plugins.ServicePlugin,
 		ID:   "baked",
 		Requires: []plugin.Type{
-			plugins.GCPlugin,
 			plugins.LeasePlugin,
 			plugins.MetadataPlugin,
 		},
@@ -52,7 +44,10 @@ func init() {
 	})
 }
 
-// start never fails: a node with some images is better than one without containerd.
+// start returns when CRI may start. What no record names any more is left to the collection that
+// containerd's scheduler does some time after each start (`startup_delay`).
+//
+// It never fails: a node with some images is better than one without containerd.
 func start(ic *plugin.InitContext) (any, error) {
 	from := layout(ic.Config.(*config).Layout)
 	logger := log.G(ic.Context).WithField("layout", string(from))
@@ -73,11 +68,7 @@ func run(ic *plugin.InitContext, from layout) (report, error) {
 	if err != nil {
 		return report{}, err
 	}
-	done, err := register(namespaces.WithNamespace(ic.Context, criNamespace), from, to)
-	if done.garbage() {
-		err = errors.Join(err, collectLater(ic))
-	}
-	return done, err
+	return register(namespaces.WithNamespace(ic.Context, criNamespace), from, to)
 }
 
 // open finds containerd's stores.
@@ -103,18 +94,4 @@ func open(ic *plugin.InitContext, from layout) (stores, error) {
 		snapshotterName: name,
 		applier:         apply.NewFileSystemApplier(from),
 	}, nil
-}
-
-// collectLater has the garbage collected without waiting for it.
-func collectLater(ic *plugin.InitContext) error {
-	found, err := ic.GetSingle(plugins.GCPlugin)
-	if err != nil {
-		return err
-	}
-	go func() {
-		if _, err := found.(collector).ScheduleAndWait(ic.Context); err != nil {
-			log.G(ic.Context).WithError(err).Warn("garbage of earlier baked images is left over")
-		}
-	}()
-	return nil
 }
