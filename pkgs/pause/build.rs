@@ -1,0 +1,6 @@
+//! Links without the C library's start-up files: `pause` brings its own `_start`.
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rustc-link-arg-bins=-nostartfiles");
+}
