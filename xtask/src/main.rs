@@ -1,8 +1,11 @@
 //! The builder: turns `build.toml` into one EFI file, boots it, tests it.
 
 mod cache;
+mod date;
 mod digest;
 mod fetch;
+mod host;
+mod image;
 mod lock;
 mod process;
 mod progress;

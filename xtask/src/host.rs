@@ -1,0 +1,158 @@
+//! Programs out of unpacked Debian packages, run from where they were unpacked.
+//!
+//! A host tool comes with its whole closure, libc included, so it runs through the closure's own
+//! dynamic loader (ld.so(8)) and never sees the host's libraries. Every host runs the same bytes,
+//! whatever it has installed itself.
+//!
+//! A program started so sees the loader as its `/proc/self/exe`, and programs that it starts
+//! itself do not go through the loader: a tool that needs helpers is not for this module.
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::process::Command;
+
+/// Debian's name of this machine's architecture in library paths, and its dynamic loader.
+#[cfg(target_arch = "x86_64")]
+const LIBRARIES: (&str, &str) = ("usr/lib/x86_64-linux-gnu", "ld-linux-x86-64.so.2");
+#[cfg(target_arch = "aarch64")]
+const LIBRARIES: (&str, &str) = ("usr/lib/aarch64-linux-gnu", "ld-linux-aarch64.so.1");
+
+/// Folders of private libraries below the library folder, which packages reach by RUNPATH otherwise.
+const PRIVATE_LIBRARIES: [&str; 2] = ["systemd", "pulseaudio"];
+
+/// What QEMU looks for beside the file behind `/proc/self/exe` (`get_relocated_path` in its `util/cutils.c`).
+const QEMU_BUNDLE: &str = "qemu-bundle";
+
+/// A program of an unpacked closure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostTool {
+    root: PathBuf,
+    program: String,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Elf,
+    Python,
+}
+
+impl HostTool {
+    /// A compiled program, `usr/bin/PROGRAM` below `root`.
+    pub fn new(root: &Path, program: &str) -> Self {
+        Self { root: root.to_owned(), program: program.to_owned(), kind: Kind::Elf }
+    }
+
+    /// A Python script, `usr/bin/PROGRAM` below `root`, run by the closure's own Python.
+    pub fn python(root: &Path, program: &str) -> Self {
+        Self { root: root.to_owned(), program: program.to_owned(), kind: Kind::Python }
+    }
+
+    /// The program's name.
+    pub fn name(&self) -> &str {
+        &self.program
+    }
+
+    /// A file of the closure, such as firmware that belongs to the program.
+    pub fn file(&self, path: &str) -> PathBuf {
+        self.root.join(path)
+    }
+
+    /// The program, ready for its arguments.
+    pub fn command(&self) -> Result<Command> {
+        let program = self.root.join("usr/bin").join(&self.program);
+        if !program.is_file() {
+            bail!(
+                "{} is missing: the package that has `{}` is not among the host tools",
+                program.display(),
+                self.program
+            );
+        }
+        match self.kind {
+            Kind::Elf => Ok(self.loader()?.arg(program)),
+            Kind::Python => Ok(self.interpreter()?.arg(program)),
+        }
+    }
+
+    fn loader(&self) -> Result<Command> {
+        let (libraries, loader) = LIBRARIES;
+        let libraries = self.root.join(libraries);
+        let path = library_path(&libraries)?;
+        Ok(Command::new(libraries.join(loader)).arg("--library-path").arg(path))
+    }
+
+    /// `-B` keeps compiled files out of the cache entry, `-s` and `-P` keep the user's modules out.
+    fn interpreter(&self) -> Result<Command> {
+        let python = self.loader()?.arg(self.root.join("usr/bin/python3")).args(["-B", "-s", "-P"]);
+        Ok(python.env("PYTHONHOME", self.root.join("usr")).env_remove("PYTHONPATH"))
+    }
+}
+
+/// Makes QEMU find modules, firmware and keymaps inside its own closure, and there alone.
+///
+/// QEMU takes its built-in paths (`/usr/share/qemu`, `/usr/lib/…/qemu`) below a folder
+/// `qemu-bundle` if one lies beside its executable. Behind the dynamic loader that executable is the loader.
+/// Without the link it would load modules from the host's own `/usr/lib`, and abort where those
+/// belong to another QEMU. Called while the closure is being staged.
+pub fn prepare_qemu(root: &Path) -> Result<()> {
+    let (libraries, _) = LIBRARIES;
+    let link = root.join(libraries).join(QEMU_BUNDLE);
+    let target = Path::new("../../..");
+    if fs::read_link(&link).is_ok_and(|old| old == target) {
+        return Ok(());
+    }
+    symlink(target, &link).with_context(|| format!("cannot make the link {}", link.display()))
+}
+
+/// The loader splits this list at `:` and `;` and knows no escape.
+fn library_path(libraries: &Path) -> Result<OsString> {
+    if libraries.as_os_str().as_encoded_bytes().iter().any(|byte| b":;$".contains(byte)) {
+        bail!(
+            "programs cannot be run from {}: the dynamic loader takes no `:`, `;` or `$` in a path; \
+             set KILN_CACHE to another folder",
+            libraries.display()
+        );
+    }
+    let mut path = libraries.as_os_str().to_owned();
+    for private in PRIVATE_LIBRARIES {
+        path.push(":");
+        path.push(libraries.join(private));
+    }
+    Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_is_not_there_is_named() {
+        let error =
+            HostTool::new(Path::new("/nowhere"), "mkfs.erofs").command().unwrap_err().to_string();
+        assert!(error.contains("/nowhere/usr/bin/mkfs.erofs is missing"), "{error}");
+    }
+
+    #[test]
+    fn a_folder_that_the_loader_would_split_is_refused() {
+        assert!(library_path(Path::new("/a b/ü/lib")).is_ok());
+        for bad in ["/a:b/lib", "/a;b/lib", "/$LIB/lib"] {
+            assert!(library_path(Path::new(bad)).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn qemus_link_leads_to_the_root_and_can_be_made_twice() {
+        let root = tempfile::tempdir().unwrap();
+        let libraries = root.path().join(LIBRARIES.0);
+        fs::create_dir_all(&libraries).unwrap();
+        prepare_qemu(root.path()).unwrap();
+        prepare_qemu(root.path()).unwrap();
+        let led_to = libraries.join(QEMU_BUNDLE).canonicalize().unwrap();
+        assert_eq!(led_to, root.path().canonicalize().unwrap());
+    }
+}

@@ -1,0 +1,154 @@
+//! A compressed, read-only file system, made by `mkfs.erofs`.
+//!
+//! Format: the kernel's `Documentation/filesystems/erofs.rst`. The tree reaches mkfs.erofs as a tar
+//! file, so that owners, modes and times are ours and no folder with the whole root has to be
+//! laid out. Fixed UUID and times, no extended attributes; the number of worker threads does not
+//! change the bytes.
+//!
+//! `-Eall-fragments` is not offered: mkfs.erofs 1.8.6 writes wrong data with it when the source is a
+//! tar file, and says nothing. [`read_back`] would notice.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, BufWriter, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+
+use super::Source;
+use super::tar::{self, ROOT_MODE};
+use crate::host::HostTool;
+use crate::tree::{Node, Tree};
+
+/// All images have the same: nothing looks a Kiln root up by UUID.
+const UUID: &str = "00000000-0000-0000-0000-000000000000";
+
+/// How much of two files is compared at once.
+const CHUNK: usize = 256 * 1024;
+
+/// One block for every kernel page size that Kiln boots on.
+const BLOCK_SIZE: u32 = 4096;
+
+/// How file data is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// LZ4 with the thorough compressor, level 1 to 12. Fast to read.
+    Lz4hc(u8),
+    /// Zstandard, level 1 to 22. Smaller, half again as slow to read.
+    Zstd(u8),
+}
+
+/// What an image is made with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// How file data is compressed.
+    pub compression: Compression,
+    /// The most that is compressed as one piece, in bytes: a multiple of 4096, at most 1 MiB.
+    pub cluster: u32,
+}
+
+/// Writes the tree to `out`, a file that is not there yet. `scratch` is a folder for what comes and goes.
+///
+/// All times in the image are 0.
+pub fn write(
+    mkfs: &HostTool,
+    tree: &Tree,
+    settings: Settings,
+    out: &Path,
+    scratch: &Path,
+) -> Result<()> {
+    let archive = scratch.join("erofs-source.tar");
+    write_tar(tree, &archive).with_context(|| format!("cannot write {}", archive.display()))?;
+    // mkfs.erofs keeps file data in a temporary file of its own meanwhile.
+    let command = mkfs.command()?.env("TMPDIR", scratch).args(arguments(settings));
+    command.arg(out).arg(&archive).output().context("cannot make an erofs image")?;
+    fs::remove_file(&archive).with_context(|| format!("cannot remove {}", archive.display()))
+}
+
+/// Unpacks an image with `fsck.erofs` below `scratch` and compares every file with the tree.
+///
+/// erofs has no checksums over data, and a wrong image would show as a crash on some node.
+pub fn read_back(fsck: &HostTool, tree: &Tree, image: &Path, scratch: &Path) -> Result<()> {
+    let folder =
+        tempfile::tempdir_in(scratch).context("cannot make a folder to unpack an erofs image")?;
+    let extract = format!("--extract={}", folder.path().display());
+    let options = ["--no-preserve-owner", "--preserve-perms"];
+    fsck.command()?
+        .arg(extract)
+        .args(options)
+        .arg(image)
+        .output()
+        .context("cannot unpack the erofs image")?;
+    compare(&Node::Dir(ROOT_MODE), folder.path()).context("mkfs.erofs has written / wrongly")?;
+    for (path, entry) in tree.iter() {
+        let is = folder.path().join(path.relative());
+        compare(&entry.node, &is)
+            .with_context(|| format!("mkfs.erofs has written {path} wrongly"))?;
+    }
+    Ok(())
+}
+
+fn compare(node: &Node, path: &Path) -> Result<()> {
+    let meta = fs::symlink_metadata(path)?;
+    let mode = |wanted: u16| {
+        let is = meta.permissions().mode() & 0o7777;
+        ensure!(is == u32::from(wanted), "its mode is {is:o}, not {wanted:o}");
+        Ok(())
+    };
+    match node {
+        Node::Dir(wanted) => {
+            ensure!(meta.is_dir(), "it is no folder");
+            mode(*wanted)
+        }
+        Node::File(wanted, content) => {
+            ensure!(meta.is_file(), "it is no regular file");
+            ensure!(equal(Source::open(content)?, File::open(path)?)?, "its content differs");
+            mode(*wanted)
+        }
+        Node::Link(target) => {
+            ensure!(fs::read_link(path)? == Path::new(target), "it is no link to {target}");
+            Ok(())
+        }
+    }
+}
+
+fn equal(wanted: impl Read, is: impl Read) -> Result<bool> {
+    let (mut wanted, mut is) =
+        (BufReader::with_capacity(CHUNK, wanted), BufReader::with_capacity(CHUNK, is));
+    loop {
+        let (left, right) = (wanted.fill_buf()?, is.fill_buf()?);
+        let length = left.len().min(right.len());
+        if length == 0 {
+            return Ok(left.is_empty() && right.is_empty());
+        }
+        if left[..length] != right[..length] {
+            return Ok(false);
+        }
+        wanted.consume(length);
+        is.consume(length);
+    }
+}
+
+fn write_tar(tree: &Tree, path: &Path) -> Result<()> {
+    let mut out = BufWriter::new(File::create_new(path)?);
+    tar::write_with_root(tree, 0, &mut out)?;
+    Ok(out.flush()?)
+}
+
+fn arguments(settings: Settings) -> Vec<String> {
+    let mut arguments: Vec<String> =
+        ["--quiet", "--tar=f", "--all-root", "-x-1", "-T0", "-U", UUID].map(Into::into).into();
+    arguments.push(format!("-b{BLOCK_SIZE}"));
+    let compression = match settings.compression {
+        Compression::None => return arguments,
+        Compression::Lz4hc(level) => format!("-zlz4hc,{level}"),
+        Compression::Zstd(level) => format!("-zzstd,{level}"),
+    };
+    arguments.extend([compression, format!("-C{}", settings.cluster)]);
+    arguments
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,20 @@
+use super::*;
+
+#[test]
+fn an_uncompressed_image_has_no_cluster_size() {
+    let given = |compression| arguments(Settings { compression, cluster: 65536 }).join(" ");
+    assert!(given(Compression::Lz4hc(12)).ends_with("-b4096 -zlz4hc,12 -C65536"));
+    assert!(given(Compression::Zstd(9)).ends_with("-zzstd,9 -C65536"));
+    assert!(given(Compression::None).ends_with("-b4096"));
+}
+
+#[test]
+fn a_tool_that_is_missing_leaves_no_image() {
+    let dir = tempfile::tempdir().unwrap();
+    let mkfs = HostTool::new(dir.path(), "mkfs.erofs");
+    let out = dir.path().join("out");
+    let settings = Settings { compression: Compression::None, cluster: 4096 };
+    let error = write(&mkfs, &Tree::default(), settings, &out, dir.path()).unwrap_err().to_string();
+    assert!(error.contains("not among the host tools"), "{error}");
+    assert!(!out.exists());
+}

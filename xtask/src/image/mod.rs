@@ -1,0 +1,86 @@
+//! The writers: trees and bytes in, files of fixed formats out.
+//!
+//! One format per file, no policy inside. A writer never sees packages, environment or clock, so
+//! that equal input gives equal bytes.
+
+pub mod cpio;
+pub mod erofs;
+pub mod judge;
+pub mod oci;
+pub mod pe;
+mod tar;
+pub mod uki;
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+
+use crate::process::interrupted;
+use crate::tree::Content;
+
+/// A file's bytes as a stream that fails when they are not as many as the tree says.
+///
+/// Every format writes the length first; a wrong one would damage all that follows.
+enum Source<'a> {
+    Bytes(&'a [u8]),
+    Cached { file: File, path: PathBuf, left: u64 },
+}
+
+impl Source<'_> {
+    fn open(content: &Content) -> Result<Source<'_>> {
+        match content {
+            Content::Bytes(bytes) => Ok(Source::Bytes(bytes)),
+            Content::Cached { path, size } => {
+                let file =
+                    File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+                Ok(Source::Cached { file, path: path.clone(), left: *size })
+            }
+        }
+    }
+}
+
+impl Read for Source<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Source::Bytes(bytes) => bytes.read(buffer),
+            Source::Cached { file, path, left } => {
+                if interrupted() {
+                    return Err(io::Error::other("interrupted"));
+                }
+                let read = file.read(buffer)? as u64;
+                if read > *left || (read == 0 && *left > 0 && !buffer.is_empty()) {
+                    let path = path.display();
+                    return Err(io::Error::other(format!(
+                        "{path} has not the length it was stored with; `cargo xtask clean` makes room for a good one"
+                    )));
+                }
+                *left -= read;
+                Ok(usize::try_from(read).expect("a buffer's length"))
+            }
+        }
+    }
+}
+
+/// Copies a file's bytes to `out`.
+fn copy(content: &Content, out: &mut impl Write) -> Result<()> {
+    io::copy(&mut Source::open(content)?, out)?;
+    Ok(())
+}
+
+/// Reads a file's bytes into memory.
+fn load(content: &Content) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    copy(content, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// Writes zeros up to the next multiple of `align`, counted from `written`.
+fn pad(out: &mut impl Write, written: u64, align: u64) -> Result<()> {
+    io::copy(&mut io::repeat(0).take(written.next_multiple_of(align) - written), out)?;
+    Ok(())
+}
+
+#[cfg(test)]
+pub(crate) mod tests;
