@@ -23,7 +23,7 @@ const MEDIA_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 /// containerd's annotation for the whole name; its importer takes an image's name from here.
 const ANNOTATION_NAME: &str = "io.containerd.image.name";
 
-/// The specification's annotation; by custom it has the tag alone.
+/// The specification's annotation. Often it has the tag alone, which here would name every image `latest`.
 const ANNOTATION_REF: &str = "org.opencontainers.image.ref.name";
 
 /// What tells a folder to be an image layout.
@@ -124,7 +124,7 @@ pub fn layout(images: &[Image], platform: Platform<'_>) -> Result<Layout> {
 
 /// Adds layer, configuration and manifest; returns the manifest's entry for the index.
 fn add_image(layout: &mut Layout, image: &Image, platform: Platform<'_>) -> Result<Descriptor> {
-    let tag = check(image)?;
+    check(image)?;
     let mut layer = Vec::new();
     tar::write(&image.files, platform.created.into(), &mut layer)?;
     let layer = layout.add_blob(layer, MEDIA_LAYER, &image.name);
@@ -137,15 +137,14 @@ fn add_image(layout: &mut Layout, image: &Image, platform: Platform<'_>) -> Resu
     layout.manifests.insert(image.name.clone(), Digest::of_bytes(&manifest));
     let mut manifest = layout.add_blob(manifest, MEDIA_MANIFEST, &image.name);
     manifest.annotations.insert(ANNOTATION_NAME, image.name.clone());
-    manifest.annotations.insert(ANNOTATION_REF, tag.to_owned());
+    manifest.annotations.insert(ANNOTATION_REF, image.name.clone());
     Ok(manifest)
 }
 
-/// Refuses an image that could not be named or started; returns the tag.
-fn check(image: &Image) -> Result<&str> {
-    let Some((_, tag)) = image.name.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')) else {
-        bail!("the name has no tag: write `{}:latest`", image.name);
-    };
+/// Refuses an image that could not be named or started.
+fn check(image: &Image) -> Result<()> {
+    let tagged = image.name.rsplit_once(':').is_some_and(|(_, tag)| !tag.contains('/'));
+    ensure!(tagged, "the name has no tag: write `{}:latest`", image.name);
     let numeric = |id: &str| id.parse::<u32>().is_ok();
     ensure!(
         image.user.split_once(':').is_some_and(|(uid, gid)| numeric(uid) && numeric(gid)),
@@ -160,7 +159,7 @@ fn check(image: &Image) -> Result<&str> {
     }
     let size: u64 = image.files.iter().map(|(_, entry)| size(&entry.node)).sum();
     ensure!(size <= MAX_IMAGE, "its files have {size} bytes and may have {MAX_IMAGE}");
-    Ok(tag)
+    Ok(())
 }
 
 fn size(node: &Node) -> u64 {

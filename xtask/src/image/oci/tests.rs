@@ -35,7 +35,10 @@ fn every_digest_leads_to_its_bytes_and_the_layer_is_the_tree() {
     let index = json(&made.files["index.json"].bytes);
     let descriptor = &index["manifests"][0];
     assert_eq!(descriptor["annotations"]["io.containerd.image.name"], "kiln.local/dhcp:latest");
-    assert_eq!(descriptor["annotations"]["org.opencontainers.image.ref.name"], "latest");
+    assert_eq!(
+        descriptor["annotations"]["org.opencontainers.image.ref.name"],
+        "kiln.local/dhcp:latest"
+    );
     let manifest = json(blob(&made, descriptor));
     let config = json(blob(&made, &manifest["config"]));
     let layer = &manifest["layers"][0];
