@@ -6,7 +6,8 @@
 //   - the snapshotters blockfile, btrfs, devmapper, erofs and zfs, with their differs and mounts;
 //   - OpenTelemetry's exporters, the listeners for metrics and debugging, and cgroup metrics:
 //     kubelet reads its figures from CRI and from cgroups itself;
-//   - restart monitor, image verifier and `opt`: kubelet restarts containers, and the root is read-only;
+//   - restart monitor, image verifier, NRI and `opt`: kubelet restarts containers, no plugin of theirs
+//     is on the host, and the root is read-only;
 //   - the services that only `ctr` calls and that CRI reaches without them.
 //
 // The plugin `baked` registers the images that are part of the node's image file.
