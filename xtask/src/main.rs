@@ -9,6 +9,7 @@ mod image;
 mod lock;
 mod process;
 mod progress;
+mod qemu;
 mod tree;
 
 fn main() {}

@@ -1,0 +1,90 @@
+//! Asks a pod over HTTP, from the host.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use ureq::Agent;
+
+use super::forward::Forward;
+use super::timeline::Answer;
+
+/// How often a pod that does not answer yet is asked.
+const INTERVAL: Duration = Duration::from_millis(50);
+
+/// How long one try may take. QEMU accepts connections for a node that is not up yet, so a try
+/// can hang; a short bound keeps the timeline exact.
+const TRY: Duration = Duration::from_secs(2);
+
+/// How much of a page is read.
+const PAGE: u64 = 16 * 1024 * 1024;
+
+/// What a server said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// The status code.
+    pub status: u16,
+    /// The body.
+    pub body: String,
+}
+
+/// Asks several ports until each has answered once. Ends when this is dropped.
+#[derive(Debug)]
+pub struct Poll {
+    answers: Receiver<Answer>,
+    stop: Arc<AtomicBool>,
+}
+
+/// One GET; an error status is an answer too.
+pub fn get(url: &str, patience: Duration) -> Result<Page> {
+    let config = Agent::config_builder()
+        // The host's proxy has no way to this machine.
+        .proxy(None)
+        .http_status_as_error(false)
+        .timeout_global(Some(patience));
+    let agent = Agent::new_with_config(config.build());
+    let mut response = agent.get(url).call().with_context(|| format!("GET {url}"))?;
+    let body = response.body_mut().with_config().limit(PAGE).lossy_utf8(true).read_to_string();
+    Ok(Page {
+        status: response.status().as_u16(),
+        body: body.with_context(|| format!("GET {url}"))?,
+    })
+}
+
+impl Poll {
+    /// Starts asking; `start` is when QEMU was started.
+    pub fn new(forwards: &[Forward], start: Instant) -> Self {
+        let (sender, answers) = mpsc::channel();
+        let stop = Arc::new(AtomicBool::new(false));
+        for forward in forwards {
+            let (sender, stop, url) = (sender.clone(), Arc::clone(&stop), forward.url());
+            thread::spawn(move || ask(url, start, &sender, &stop));
+        }
+        Self { answers, stop }
+    }
+
+    /// An answer that has come since the last call.
+    pub fn next(&self) -> Option<Answer> {
+        self.answers.try_recv().ok()
+    }
+}
+
+fn ask(url: String, start: Instant, answers: &Sender<Answer>, stop: &AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        if get(&url, TRY).is_ok_and(|page| page.status == 200) {
+            // Nobody listens any more when the machine has ended meanwhile.
+            let _ = answers.send(Answer { url, at: start.elapsed() });
+            return;
+        }
+        thread::sleep(INTERVAL);
+    }
+}
+
+impl Drop for Poll {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,251 @@
+//! Image → running node: starts it in QEMU, shows its console and its boot timeline, ends it.
+
+mod accel;
+mod answer;
+mod console;
+mod esp;
+mod forward;
+mod qmp;
+mod timeline;
+mod vm;
+
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use kiln_contract::console::Event;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+pub use accel::Accel;
+pub use answer::{Page, get};
+pub use console::{Console, Line, News};
+pub use forward::{Forward, PortChoice, check_free, forwards, free_forwards};
+pub use timeline::{Answer, Timeline};
+pub use vm::{End, LOOK, Machine, Network, Vm};
+
+use answer::Poll;
+
+/// How long a node may do nothing that can be seen from outside: no line, no answer.
+///
+/// Under emulation on a busy host a boot takes minutes; a silence this long means that it hangs.
+pub const SILENCE: Duration = Duration::from_mins(5);
+
+/// How long QEMU may take to end after the guest's last word.
+pub const AFTER_DOWN: Duration = Duration::from_mins(1);
+
+/// How often the power button is pressed until the node goes down.
+const PRESS_AGAIN: Duration = Duration::from_secs(10);
+
+/// Lines of the console that an error repeats.
+pub const LAST_LINES: usize = 30;
+
+/// How a node is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// Power it off as soon as every forwarded port has answered, in place of staying until ctrl-C.
+    pub check: bool,
+}
+
+/// A node that is being shown.
+struct Session {
+    vm: Vm,
+    poll: Poll,
+    urls: Vec<String>,
+    check: bool,
+    lines: Vec<Line>,
+    answers: Vec<Answer>,
+    cursor: usize,
+    /// When something was last seen of the node.
+    alive: Instant,
+    state: State,
+    /// Whether everything has answered.
+    served: bool,
+    /// When the power button was pressed last.
+    pressed: Option<Instant>,
+    dim: bool,
+}
+
+/// How far a node that is being shown has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Booting,
+    Serving,
+    /// The power button was pressed.
+    Stopping,
+    /// The node has said its last word.
+    Down,
+}
+
+/// Boots a machine and shows it, until ctrl-C powers it off.
+///
+/// An error when it does not come up, does not answer, or does not go down by itself.
+pub fn run(machine: &Machine, options: Options) -> Result<()> {
+    check_free(&machine.forwards)?;
+    // Registered before QEMU starts: from here on ctrl-C is the node's power button.
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot catch ctrl-C")?;
+    let vm = machine.start()?;
+    if let Some(note) = &vm.note {
+        println!("no KVM: {note}");
+    }
+    println!("boots {} with {}, {} MiB", machine.efi.display(), vm.accel, machine.memory);
+    let mut session = Session::new(vm, machine, options);
+    let mut presses = 0;
+    loop {
+        presses += signals.pending().count();
+        if let Some(result) = session.turn(presses)? {
+            return result;
+        }
+    }
+}
+
+impl Session {
+    fn new(vm: Vm, machine: &Machine, options: Options) -> Self {
+        let poll = Poll::new(&machine.forwards, vm.start);
+        let dim = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        Self {
+            vm,
+            poll,
+            urls: machine.forwards.iter().map(|forward| forward.url()).collect(),
+            check: options.check,
+            lines: Vec::new(),
+            answers: Vec::new(),
+            cursor: 0,
+            alive: Instant::now(),
+            state: State::Booting,
+            served: false,
+            pressed: None,
+            dim,
+        }
+    }
+
+    /// Takes what is new; the result, once it is clear.
+    fn turn(&mut self, presses: usize) -> Result<Option<Result<()>>> {
+        if presses > 1 {
+            bail!("killed; the node was not powered off cleanly");
+        }
+        self.take_lines()?;
+        self.take_answers();
+        if presses == 1 && !self.lines.iter().any(Line::is_init) {
+            println!("ended before the node was up");
+            return Ok(Some(Ok(())));
+        }
+        if presses == 1 || self.pressed.is_some() || (self.check && self.state == State::Serving) {
+            self.power_off()?;
+        }
+        if let Some(end) = self.vm.ended()? {
+            // What QEMU wrote last is still on its way through the pipe.
+            self.take_lines()?;
+            return Ok(Some(self.verdict(&end)));
+        }
+        let waiting =
+            self.state == State::Stopping || self.state == State::Booting && !self.urls.is_empty();
+        if waiting && self.alive.elapsed() > SILENCE {
+            bail!(
+                "the node {} and showed nothing new for {} s{}",
+                self.doing(),
+                SILENCE.as_secs(),
+                self.tail()
+            );
+        }
+        Ok(None)
+    }
+
+    fn take_lines(&mut self) -> Result<()> {
+        let News { lines, cursor, ended } = self.vm.console.news(self.cursor, LOOK);
+        if ended && lines.is_empty() {
+            // The console ends a moment before QEMU does.
+            std::thread::sleep(LOOK);
+        }
+        self.cursor = cursor;
+        for line in lines {
+            self.alive = Instant::now();
+            self.show(&line)?;
+            if line.is_fatal() {
+                // The reason stands in the lines that follow.
+                std::thread::sleep(Duration::from_secs(1));
+                bail!("the node's kernel is lost: {}{}", line.text, self.tail());
+            }
+            if matches!(line.event(), Some(Event::Down { .. })) {
+                self.state = State::Down;
+            }
+            if self.state == State::Booting {
+                self.lines.push(line);
+            }
+        }
+        Ok(())
+    }
+
+    fn show(&self, line: &Line) -> Result<()> {
+        let (on, off) = if self.dim { ("\x1b[2m", "\x1b[0m") } else { ("", "") };
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "{on}{}{off}", line.shown()).context("cannot write to the terminal")
+    }
+
+    fn take_answers(&mut self) {
+        while let Some(answer) = self.poll.next() {
+            self.alive = Instant::now();
+            println!("{} answers", answer.url);
+            self.answers.push(answer);
+        }
+        if self.state == State::Booting
+            && self.answers.len() == self.urls.len()
+            && self.services_ready()
+        {
+            self.state = State::Serving;
+            self.served = true;
+            self.report();
+        }
+    }
+
+    /// Without a port to ask, a node is up when kubelet is.
+    fn services_ready(&self) -> bool {
+        let ready = |line: &Line| matches!(line.event(), Some(Event::Ready { service }) if service == "kubelet");
+        !self.urls.is_empty() || self.lines.iter().any(ready)
+    }
+
+    fn report(&self) {
+        println!("\n{}", Timeline::new(&self.lines, &self.answers).render());
+        if !self.check {
+            println!("the node serves {}; ctrl-C powers it off\n", self.urls.join(" "));
+        }
+    }
+
+    /// Presses the button, again and again: a node that is booting does not hear it yet.
+    fn power_off(&mut self) -> Result<()> {
+        if self.state == State::Down || self.pressed.is_some_and(|at| at.elapsed() < PRESS_AGAIN) {
+            return Ok(());
+        }
+        if self.pressed.is_none() {
+            println!("presses the power button; ctrl-C kills the node");
+            self.alive = Instant::now();
+            self.state = State::Stopping;
+        }
+        self.pressed = Some(Instant::now());
+        self.vm.qmp()?.power_button()
+    }
+
+    fn verdict(&self, end: &End) -> Result<()> {
+        let answered = !self.check || self.served;
+        match (end, self.state) {
+            (End::Itself { reason }, _) => bail!("{reason}"),
+            (End::Guest, State::Down) if answered => Ok(()),
+            (End::Guest, _) => {
+                bail!("the node {} and ended without a clean shutdown{}", self.doing(), self.tail())
+            }
+        }
+    }
+
+    fn doing(&self) -> &'static str {
+        match self.state {
+            State::Booting => "did not come up",
+            State::Serving => "was up",
+            State::Stopping => "was told to power off",
+            State::Down => "went down unasked",
+        }
+    }
+
+    fn tail(&self) -> String {
+        format!("\nlast lines of its console:\n{}", self.vm.console.last(LAST_LINES))
+    }
+}

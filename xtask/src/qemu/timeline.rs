@@ -1,0 +1,204 @@
+//! Where the time went between QEMU's start and the first answer of a pod.
+//!
+//! Two clocks: the host's, since QEMU's start, and the kernel's own stamps. A line reaches the
+//! host some time after it was stamped, never before, so the smallest difference ever seen is the
+//! best estimate of when the kernel's clock started. Guest events are placed by their stamps and
+//! are right to a few milliseconds; answers of pods are asked for by the host and are late by up to
+//! one polling interval and the round trip.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use kiln_contract::console::Event;
+
+use super::console::Line;
+
+/// OVMF says this before it reads the boot file, and the second when it starts it (edk2, `BdsDxe`).
+const LOADING: &str = "BdsDxe: loading ";
+const STARTING: &str = "BdsDxe: starting ";
+
+/// Columns of the longest bar.
+const BAR: u32 = 40;
+
+/// One step of the boot, in host time since QEMU's start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Span {
+    /// What happened.
+    pub name: String,
+    /// When it began.
+    pub from: Duration,
+    /// When it ended.
+    pub to: Duration,
+}
+
+/// A pod's first answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// Where it was asked.
+    pub url: String,
+    /// Host's clock, since QEMU was started.
+    pub at: Duration,
+}
+
+/// The steps of one boot.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Timeline {
+    spans: Vec<Span>,
+    /// When the kernel's clock started.
+    kernel: Option<Duration>,
+    first_answer: Option<Duration>,
+}
+
+impl Timeline {
+    /// Reads a boot's console.
+    pub fn new(lines: &[Line], answers: &[Answer]) -> Self {
+        let kernel = kernel_start(lines);
+        let mut spans = firmware(lines, kernel);
+        if let Some(kernel) = kernel {
+            spans.extend(guest(lines, kernel));
+        }
+        let ready =
+            spans.iter().filter(|span| span.name.ends_with("ready")).map(|span| span.to).max();
+        for Answer { url, at } in answers {
+            // The wait for an answer begins when the last service is ready, or it has overtaken that.
+            let from = ready.or(kernel).unwrap_or_default().min(*at);
+            spans.push(Span { name: format!("{url} answers"), from, to: *at });
+        }
+        Self { spans, kernel, first_answer: answers.iter().map(|answer| answer.at).min() }
+    }
+
+    /// A table with bars.
+    pub fn render(&self) -> String {
+        let end = self.spans.iter().map(|span| span.to).max().unwrap_or_default();
+        let width =
+            self.spans.iter().map(|span| span.name.chars().count()).max().unwrap_or_default();
+        let mut out = format!("{:width$}  {:>8}  {:>8}\n", "boot timeline", "from s", "took s");
+        for span in &self.spans {
+            let took = span.to.saturating_sub(span.from);
+            let (skip, bar) = (columns(span.from, end), columns(span.to, end));
+            let bar =
+                format!("{}{}", " ".repeat(skip), "█".repeat(bar.saturating_sub(skip).max(1)));
+            let (from, took) = (span.from.as_secs_f64(), took.as_secs_f64());
+            // Writing to a string cannot fail.
+            let _ = writeln!(out, "{:width$}  {from:>8.2}  {took:>8.2}  {bar}", span.name);
+        }
+        if let (Some(kernel), Some(answer)) = (self.kernel, self.first_answer) {
+            let seconds = answer.saturating_sub(kernel).as_secs_f64();
+            let _ = writeln!(out, "kernel's start to the first pod's answer: {seconds:.2} s");
+        }
+        out
+    }
+}
+
+/// How far along the bar a moment is; the bar's length is the whole boot.
+fn columns(at: Duration, end: Duration) -> usize {
+    let (at, end) = (at.as_millis(), end.as_millis().max(1));
+    usize::try_from(at * u128::from(BAR) / end).unwrap_or_default()
+}
+
+fn kernel_start(lines: &[Line]) -> Option<Duration> {
+    lines.iter().filter_map(|line| line.at.checked_sub(line.stamp?)).min()
+}
+
+fn firmware(lines: &[Line], kernel: Option<Duration>) -> Vec<Span> {
+    let find = |text| lines.iter().find(|line| line.text.starts_with(text)).map(|line| line.at);
+    let marks = [
+        ("firmware", find(LOADING)),
+        ("firmware loads the file", find(STARTING)),
+        ("EFI stub", kernel),
+    ];
+    let mut from = Duration::ZERO;
+    let mut spans = Vec::new();
+    for (name, to) in marks {
+        let Some(to) = to else { continue };
+        spans.push(Span { name: name.to_owned(), from, to: to.max(from) });
+        from = to.max(from);
+    }
+    spans
+}
+
+fn guest(lines: &[Line], kernel: Duration) -> Vec<Span> {
+    let mut spans = Vec::new();
+    let mut starting: Vec<(String, Duration)> = Vec::new();
+    for line in lines {
+        let (Some(event), Some(stamp)) = (line.event(), line.stamp) else { continue };
+        let at = kernel + stamp;
+        match event {
+            Event::Stage { name, millis } => {
+                let from = at.saturating_sub(Duration::from_millis(millis)).max(kernel);
+                if spans.is_empty() {
+                    spans.push(Span { name: "kernel".to_owned(), from: kernel, to: from });
+                }
+                spans.push(Span { name: format!("init: {name}"), from, to: at });
+            }
+            Event::Started { service, attempt: 1 } => starting.push((service, at)),
+            Event::Ready { service } => {
+                // Only the first time counts; a restarted service is no part of the boot.
+                if let Some(found) = starting.iter().position(|(name, _)| *name == service) {
+                    let (service, from) = starting.swap_remove(found);
+                    spans.push(Span { name: format!("{service} ready"), from, to: at });
+                }
+            }
+            Event::Started { .. } | Event::Down { .. } => {}
+        }
+    }
+    spans
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+
+    fn lines(raw: &[(u64, &str)]) -> Vec<Line> {
+        raw.iter()
+            .map(|(millis, text)| Line::parse(Duration::from_millis(*millis), text.as_bytes()))
+            .collect()
+    }
+
+    fn boot() -> Vec<Line> {
+        lines(&[
+            (2000, "BdsDxe: loading Boot0001"),
+            (4000, "BdsDxe: starting Boot0001"),
+            (9500, "[    3.000000] kiln: stage mounts took 100 ms"),
+            (9400, "[    3.400000] kiln: stage root took 300 ms"),
+            (9600, "[    3.500000] kiln: containerd started, attempt 1"),
+            (11000, "[    5.000000] kiln: containerd is ready"),
+            (12000, "[    6.000000] kiln: containerd started, attempt 2"),
+            (13000, "[    7.000000] kiln: containerd is ready"),
+        ])
+    }
+
+    #[test]
+    fn a_boot_is_shown_in_order_with_what_each_step_took() {
+        let answers =
+            [Answer { url: "http://127.0.0.1:8080/".into(), at: Duration::from_secs(16) }];
+        let expected = expect![[r"
+            boot timeline                     from s    took s
+            firmware                            0.00      2.00  █████
+            firmware loads the file             2.00      2.00       █████
+            EFI stub                            4.00      2.00            █████
+            kernel                              6.00      2.90                 ███████
+            init: mounts                        8.90      0.10                        █
+            init: root                          9.10      0.30                        █
+            containerd ready                    9.50      1.50                         ████
+            http://127.0.0.1:8080/ answers     11.00      5.00                             █████████████
+            kernel's start to the first pod's answer: 10.00 s
+        "]];
+        let shown = Timeline::new(&boot(), &answers).render();
+        expected.assert_eq(&shown);
+    }
+
+    #[test]
+    fn late_lines_do_not_move_the_kernels_start() {
+        assert_eq!(kernel_start(&boot()), Some(Duration::from_secs(6)));
+    }
+
+    #[test]
+    fn a_boot_that_never_reached_the_kernel_has_a_timeline_too() {
+        let shown = Timeline::new(&lines(&[(2000, "BdsDxe: loading Boot0001")]), &[]).render();
+        assert!(shown.contains("firmware") && !shown.contains("kernel"), "{shown}");
+        assert!(Timeline::new(&[], &[]).render().starts_with("boot timeline"));
+    }
+}

@@ -1,0 +1,328 @@
+//! One virtual machine: QEMU as a child, its console and its protocol socket.
+//!
+//! The machine is what a small cloud server is: UEFI (OVMF), q35, a virtio disk with the ESP,
+//! virtio network, random numbers and a serial console. All of its files lie in a folder of its
+//! own, which goes when the machine goes.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
+
+use super::accel::{self, Accel};
+use super::console::Console;
+use super::esp;
+use super::forward::Forward;
+use super::qmp::Qmp;
+use crate::host::HostTool;
+use crate::process::{self, Running};
+
+/// QEMU's socket, below the machine's folder.
+const QMP: &str = "qmp";
+
+/// What QEMU says itself, below the machine's folder.
+const LOG: &str = "qemu.log";
+
+/// How long a machine may take from QEMU's start to the firmware's first line, before KVM counts as broken.
+/// OVMF needs one second on a quiet machine.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(30);
+
+/// How often the builder looks after QEMU while it waits.
+pub const LOOK: Duration = Duration::from_millis(50);
+
+/// What a machine consists of.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    /// `qemu-system-x86_64`.
+    pub qemu: HostTool,
+    /// OVMF's code, `OVMF_CODE_4M.fd`.
+    pub firmware: PathBuf,
+    /// OVMF's empty variables, `OVMF_VARS_4M.fd`; the machine gets a copy.
+    pub variables: PathBuf,
+    /// The file to boot; it is put on an ESP.
+    pub efi: PathBuf,
+    /// Memory in MiB.
+    pub memory: u32,
+    /// Ports of the host that lead to the node, for [`Network::User`].
+    pub forwards: Vec<Forward>,
+    /// What its network card is connected to.
+    pub network: Network,
+    /// More arguments for QEMU.
+    pub extra: Vec<String>,
+    /// Where the machine's folder is made; needs room for a copy of the file.
+    pub scratch: PathBuf,
+}
+
+/// What a machine's network card is connected to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Network {
+    /// QEMU's own little network (10.0.2.0/24) with DHCP and a way out through the host.
+    User,
+    /// A unix datagram socket of each side; every datagram is one Ethernet frame.
+    Frames {
+        /// Where QEMU listens.
+        qemu: PathBuf,
+        /// Where the other side listens.
+        peer: PathBuf,
+    },
+}
+
+/// A running machine; it is killed when this is dropped.
+#[derive(Debug)]
+pub struct Vm {
+    // Dropped in this order: first QEMU, then the folder that it uses.
+    running: Running,
+    qmp: Option<Qmp>,
+    /// What it says.
+    pub console: Console,
+    /// When QEMU was started.
+    pub start: Instant,
+    /// Who runs its instructions.
+    pub accel: Accel,
+    /// Why KVM is not used though it was wanted, for people.
+    pub note: Option<String>,
+    folder: TempDir,
+}
+
+/// How QEMU ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// The guest powered off, or asked for a reset (QEMU runs with `-no-reboot`).
+    Guest,
+    /// QEMU ended by itself: a crash, or arguments it refuses.
+    Itself {
+        /// Status and QEMU's last words.
+        reason: String,
+    },
+}
+
+impl Machine {
+    /// Starts it with KVM where that works, else without.
+    pub fn start(&self) -> Result<Vm> {
+        let choice = accel::choose();
+        let mut note = choice.without_kvm;
+        for &accel in &choice.order {
+            let mut vm = self.start_with(accel)?;
+            if accel == Accel::Tcg {
+                vm.note = note;
+                return Ok(vm);
+            }
+            match vm.trouble_before_life()? {
+                None => return Ok(vm),
+                Some(trouble) => {
+                    let first = trouble.lines().next().unwrap_or_default();
+                    note = Some(format!("KVM is there and does not work: {first}"));
+                }
+            }
+        }
+        bail!("no way to run a virtual machine was left")
+    }
+
+    /// Starts it this way.
+    pub fn start_with(&self, accel: Accel) -> Result<Vm> {
+        let folder = self.folder()?;
+        let log = File::create(folder.path().join(LOG)).context("cannot make QEMU's log")?;
+        let command = self.qemu.command()?.args(self.arguments(accel)).args(&self.extra);
+        let command = command.dir(folder.path()).own_group().output_to(Stdio::piped(), log.into());
+        let start = Instant::now();
+        let mut running = command.spawn()?;
+        let stdout = running.child().stdout.take().context("QEMU has no console")?;
+        let console = Console::read(stdout, start);
+        Ok(Vm { running, qmp: None, console, start, accel, note: None, folder })
+    }
+
+    fn folder(&self) -> Result<TempDir> {
+        let context = || {
+            format!("cannot make a folder for the virtual machine in {}", self.scratch.display())
+        };
+        fs::create_dir_all(&self.scratch).with_context(context)?;
+        let folder = tempfile::Builder::new()
+            .prefix("vm-")
+            .tempdir_in(&self.scratch)
+            .with_context(context)?;
+        copy(&self.variables, &folder.path().join("variables.fd"))?;
+        esp::write(&self.efi, &folder.path().join("esp.img"))?;
+        Ok(folder)
+    }
+
+    /// QEMU runs in the machine's folder; files there go by their bare names.
+    fn arguments(&self, accel: Accel) -> Vec<String> {
+        let firmware = escape(&self.firmware);
+        let mut arguments: Vec<String> = accel.arguments().map(String::from).into();
+        let fixed = [
+            "-nodefaults",
+            "-no-user-config",
+            "-display",
+            "none",
+            "-no-reboot",
+            "-machine",
+            "q35",
+            "-smp",
+            "2",
+            "-drive",
+            "if=pflash,format=raw,file=variables.fd",
+            "-drive",
+            "if=none,id=esp,format=raw,file=esp.img,readonly=on",
+            "-device",
+            "virtio-blk-pci,drive=esp,bootindex=0",
+            "-device",
+            "virtio-rng-pci",
+            "-chardev",
+            "stdio,id=console,signal=off",
+            "-serial",
+            "chardev:console",
+            "-qmp",
+            "unix:qmp,server=on,wait=off",
+            "-device",
+            "virtio-net-pci,netdev=net,romfile=",
+        ];
+        // The code's unit 0 must come before the variables' unit 1.
+        arguments
+            .extend(["-drive".into(), format!("if=pflash,format=raw,readonly=on,file={firmware}")]);
+        arguments.extend(fixed.map(String::from));
+        arguments.extend(["-m".into(), self.memory.to_string(), "-netdev".into(), self.netdev()]);
+        arguments
+    }
+
+    fn netdev(&self) -> String {
+        match &self.network {
+            Network::User => {
+                let forward =
+                    |f: &Forward| format!(",hostfwd=tcp:127.0.0.1:{}-:{}", f.host, f.guest);
+                format!("user,id=net{}", self.forwards.iter().map(forward).collect::<String>())
+            }
+            Network::Frames { qemu, peer } => format!(
+                "dgram,id=net,local.type=unix,local.path={},remote.type=unix,remote.path={}",
+                escape(qemu),
+                escape(peer)
+            ),
+        }
+    }
+}
+
+/// QEMU splits an option's value at commas; a doubled comma is one.
+fn escape(path: &Path) -> String {
+    path.to_string_lossy().replace(',', ",,")
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    let mut source = File::open(from).with_context(|| format!("cannot read {}", from.display()))?;
+    let mut target = File::create(to).with_context(|| format!("cannot make {}", to.display()))?;
+    std::io::copy(&mut source, &mut target)
+        .with_context(|| format!("cannot write {}", to.display()))?;
+    Ok(())
+}
+
+impl Vm {
+    /// Waits until firmware speaks; what went wrong, if QEMU cannot run the machine at all.
+    fn trouble_before_life(&mut self) -> Result<Option<String>> {
+        while self.start.elapsed() < SIGN_OF_LIFE {
+            process::check_interrupt()?;
+            if !self.console.news(0, LOOK).lines.is_empty() {
+                return Ok(None);
+            }
+            // With some failures QEMU stays, stopped, and only its log says so.
+            let log = self.log();
+            if log.contains("kvm run failed") || log.contains("KVM internal error") {
+                return Ok(Some(log));
+            }
+            if let Some(End::Itself { reason }) = self.ended()? {
+                return Ok(Some(reason));
+            }
+        }
+        Ok(Some(format!("the firmware said nothing for {} s", SIGN_OF_LIFE.as_secs())))
+    }
+
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Result<Option<End>> {
+        let status = self.running.try_wait()?;
+        Ok(status.map(|status| end(status, &self.log())))
+    }
+
+    /// QEMU's protocol socket. QEMU opens it before the guest's first instruction.
+    pub fn qmp(&mut self) -> Result<&mut Qmp> {
+        if self.qmp.is_none() {
+            self.qmp = Some(Qmp::connect(self.folder.path(), QMP)?);
+        }
+        // It was just put there.
+        self.qmp.as_mut().context("no connection to QEMU")
+    }
+
+    /// Waits for QEMU's end, which the guest has announced.
+    pub fn wait_for_end(&mut self, patience: Duration) -> Result<End> {
+        let until = Instant::now() + patience;
+        loop {
+            if let Some(end) = self.ended()? {
+                return Ok(end);
+            }
+            if Instant::now() > until {
+                bail!(
+                    "the node said that it is down, and QEMU still runs {} s later",
+                    patience.as_secs()
+                );
+            }
+            thread::sleep(LOOK);
+        }
+    }
+
+    fn log(&self) -> String {
+        // Only a message's detail: without it the message is still right.
+        let log = fs::read(self.folder.path().join(LOG)).unwrap_or_default();
+        String::from_utf8_lossy(&log).trim().to_owned()
+    }
+}
+
+fn end(status: ExitStatus, log: &str) -> End {
+    if status.success() {
+        return End::Guest;
+    }
+    let words = if log.is_empty() { "it said nothing" } else { log };
+    End::Itself { reason: format!("QEMU ended by itself with {status}: {words}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
+    use super::*;
+
+    fn machine(network: Network) -> Machine {
+        Machine {
+            qemu: HostTool::new(Path::new("/tools"), "qemu-system-x86_64"),
+            firmware: "/a,b/code.fd".into(),
+            variables: "/vars.fd".into(),
+            efi: "/kiln.efi".into(),
+            memory: 512,
+            forwards: vec![Forward { host: 18080, guest: 8080 }],
+            network,
+            extra: Vec::new(),
+            scratch: "/scratch".into(),
+        }
+    }
+
+    #[test]
+    fn forwards_listen_on_loopback_only() {
+        let netdev = machine(Network::User).netdev();
+        assert_eq!(netdev, "user,id=net,hostfwd=tcp:127.0.0.1:18080-:8080");
+    }
+
+    #[test]
+    fn a_comma_in_a_path_does_not_split_an_option() {
+        let arguments = machine(Network::User).arguments(Accel::Tcg);
+        let code =
+            arguments.iter().find(|argument| argument.contains("readonly=on,file=/a,,b/code.fd"));
+        assert!(code.is_some(), "{arguments:?}");
+    }
+
+    #[test]
+    fn a_crash_of_qemu_is_not_the_guests_end() {
+        assert_eq!(end(ExitStatus::from_raw(0), "noise"), End::Guest);
+        let crash = end(ExitStatus::from_raw(6), "iotlb_to_section: Assertion failed");
+        let End::Itself { reason } = crash else { panic!("{crash:?}") };
+        assert!(reason.contains("SIGABRT") && reason.contains("iotlb_to_section"), "{reason}");
+    }
+}
