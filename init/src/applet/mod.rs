@@ -1,0 +1,58 @@
+//! Programs that the host needs and that are this binary under another name.
+//!
+//! Those in `/usr/bin` are what kubelet, containers and the kernel call; the `kiln-` ones have no
+//! file and are only started by PID 1.
+
+use std::ffi::{CStr, OsString};
+use std::path::Path;
+
+use kiln_contract::path::APPLETS;
+
+use crate::signals;
+
+pub mod coldplug;
+pub mod modprobe;
+pub mod mount;
+pub mod umount;
+
+/// Loads modules for the hardware that is there, beside containerd's start.
+pub const COLDPLUG: &CStr = c"kiln-coldplug";
+
+/// Reads a file into the page cache.
+pub const READAHEAD: &CStr = c"kiln-readahead";
+
+/// Exit status for wrong usage.
+const USAGE: i32 = 2;
+
+/// Runs the applet called `name` and returns its exit status.
+#[must_use]
+pub fn run(name: &str, args: &[OsString]) -> i32 {
+    let args: Vec<String> = args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
+    match name {
+        "mount" => mount::run(&args),
+        "umount" => umount::run(&args),
+        "modprobe" => modprobe::run(&args),
+        "poweroff" => ask(signals::POWER_OFF),
+        "reboot" => ask(signals::REBOOT),
+        "kiln-coldplug" => coldplug::run(),
+        "kiln-readahead" => read_ahead(&args),
+        _ => {
+            eprintln!("{name}: not an applet; there are {}", APPLETS.join(", "));
+            USAGE
+        }
+    }
+}
+
+/// Asks PID 1 for a shutdown by a signal, which needs no file system. Also the kernel calls this.
+fn ask(signal: i32) -> i32 {
+    // SAFETY: kill has no memory effects.
+    if unsafe { libc::kill(1, signal) } == 0 {
+        return 0;
+    }
+    eprintln!("cannot signal PID 1: {}", std::io::Error::last_os_error());
+    1
+}
+
+fn read_ahead(args: &[String]) -> i32 {
+    i32::from(args.iter().any(|file| crate::root::read_ahead(Path::new(file)).is_err()))
+}

@@ -1,0 +1,391 @@
+//! `mount`, as far as kubelet and containers' callers use it (mount(8)).
+//!
+//! New mounts, bind, remount, move, propagation; `mount.TYPE` helpers are executed where they are.
+//! Not here: /etc/fstab, labels, loop devices.
+
+use std::ffi::{CString, c_char};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use rustix::mount::{MountFlags, MountPropagationFlags};
+
+/// Exit status of mount(8) for a failed mount.
+const FAILED: i32 = 32;
+
+/// Exit status of mount(8) for wrong usage.
+const USAGE: i32 = 1;
+
+/// What to do, after all options were read.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Request {
+    source: Option<String>,
+    target: String,
+    kind: Option<String>,
+    operation: Operation,
+    flags: Flags,
+    data: Vec<String>,
+    propagation: Vec<Propagation>,
+    options: Vec<String>,
+}
+
+/// The main operation; at most one.
+#[derive(Debug, Default, PartialEq, Eq, Clone, Copy)]
+enum Operation {
+    #[default]
+    New,
+    Bind {
+        recursive: bool,
+        remount: bool,
+    },
+    Remount,
+    Move,
+}
+
+/// `MountFlags` as plain bits, for comparing in tests.
+type Flags = u32;
+
+/// As in [`MountPropagationFlags`].
+type Propagation = u32;
+
+/// Runs the applet.
+#[must_use]
+pub fn run(args: &[String]) -> i32 {
+    if args.is_empty() {
+        print!("{}", std::fs::read_to_string("/proc/self/mounts").unwrap_or_default());
+        return 0;
+    }
+    let request = match parse(args) {
+        Ok(request) => request,
+        Err(error) => {
+            eprintln!("mount: {error:#}");
+            return USAGE;
+        }
+    };
+    match request.perform() {
+        Ok(()) => 0,
+        Err(error) => {
+            eprintln!("mount: {}: {error:#}.", request.target);
+            FAILED
+        }
+    }
+}
+
+/// Reads the arguments.
+pub fn parse(args: &[String]) -> Result<Request> {
+    let mut request = Request::default();
+    let mut places = Vec::new();
+    let mut args = args.iter().map(String::as_str);
+    while let Some(arg) = args.next() {
+        match arg {
+            "-t" | "--types" => request.kind = Some(args.next().context("-t needs a type")?.into()),
+            "-o" | "--options" => request.take_options(args.next().context("-o needs options")?)?,
+            "--" => places.extend(args.by_ref()),
+            long if long.starts_with("--") => request.take_long(&long[2..])?,
+            short if short.starts_with('-') && short.len() > 1 => {
+                request.take_short(&short[1..])?;
+            }
+            place => places.push(place),
+        }
+    }
+    request.take_places(&places)?;
+    Ok(request)
+}
+
+impl Request {
+    fn take_long(&mut self, name: &str) -> Result<()> {
+        match name.split_once('=') {
+            Some(("types", kind)) => self.kind = Some(kind.into()),
+            Some(("options", options)) => self.take_options(options)?,
+            _ => match name {
+                "no-canonicalize" | "no-mtab" | "verbose" | "internal-only" | "sloppy" => {}
+                "read-only" => self.take_option("ro")?,
+                "read-write" | "rw" => self.take_option("rw")?,
+                "bind" | "rbind" | "move" => self.take_option(name)?,
+                _ => {
+                    let propagation = name.strip_prefix("make-");
+                    self.take_option(propagation.with_context(|| format!("unknown --{name}"))?)?;
+                }
+            },
+        }
+        Ok(())
+    }
+
+    /// Letters of one word; `-tTYPE` and `-oOPTIONS` take the rest.
+    fn take_short(&mut self, letters: &str) -> Result<()> {
+        for (index, letter) in letters.char_indices() {
+            let rest = &letters[index + letter.len_utf8()..];
+            match letter {
+                't' => {
+                    self.kind = Some(rest.into());
+                    return Ok(());
+                }
+                'o' => return self.take_options(rest),
+                'r' => self.take_option("ro")?,
+                'w' => self.take_option("rw")?,
+                'B' => self.take_option("bind")?,
+                'R' => self.take_option("rbind")?,
+                'M' => self.take_option("move")?,
+                'c' | 'i' | 'n' | 's' | 'v' => {}
+                _ => bail!("unknown -{letter}"),
+            }
+        }
+        Ok(())
+    }
+
+    fn take_options(&mut self, options: &str) -> Result<()> {
+        self.options.push(options.to_owned());
+        options.split(',').filter(|option| !option.is_empty()).try_for_each(|o| self.take_option(o))
+    }
+
+    fn take_option(&mut self, option: &str) -> Result<()> {
+        if let Some((flag, on)) = flag(option) {
+            self.flags = if on { self.flags | flag.bits() } else { self.flags & !flag.bits() };
+        } else if let Some(propagation) = propagation(option) {
+            self.propagation.push(propagation.bits());
+        } else if !self.take_operation(option) && !is_for_people(option) {
+            if option == "loop" || option.starts_with("loop=") {
+                bail!("loop devices are not supported");
+            }
+            self.data.push(option.into());
+        }
+        Ok(())
+    }
+
+    fn take_operation(&mut self, option: &str) -> bool {
+        self.operation = match (option, self.operation) {
+            ("bind", Operation::Remount) => Operation::Bind { recursive: false, remount: true },
+            ("bind", _) => Operation::Bind { recursive: false, remount: false },
+            ("rbind", _) => Operation::Bind { recursive: true, remount: false },
+            ("remount", Operation::Bind { recursive, .. }) => {
+                Operation::Bind { recursive, remount: true }
+            }
+            ("remount", _) => Operation::Remount,
+            ("move", _) => Operation::Move,
+            _ => return false,
+        };
+        true
+    }
+
+    fn take_places(&mut self, places: &[&str]) -> Result<()> {
+        let only_target =
+            matches!(self.operation, Operation::Remount | Operation::Bind { remount: true, .. })
+                || !self.propagation.is_empty();
+        match places {
+            [source, target] => {
+                (self.source, self.target) = (Some((*source).into()), (*target).into());
+            }
+            [target] if only_target => self.target = (*target).into(),
+            [_] => bail!("source or target is missing"),
+            _ => bail!("source and target, and nothing else, are needed"),
+        }
+        Ok(())
+    }
+
+    fn perform(&self) -> Result<()> {
+        let flags = MountFlags::from_bits_retain(self.flags);
+        let target = self.target.as_str();
+        match self.operation {
+            Operation::New if self.source.is_some() => self.mount_new(flags)?,
+            Operation::New => {}
+            Operation::Bind { remount: true, .. } => {
+                rustix::mount::mount_remount(target, flags | MountFlags::BIND, "")
+                    .context("cannot remount")?;
+            }
+            Operation::Bind { recursive, .. } => self.bind(recursive, flags)?,
+            Operation::Remount => {
+                rustix::mount::mount_remount(target, flags, self.data.join(","))
+                    .context("cannot remount")?;
+            }
+            Operation::Move => {
+                rustix::mount::mount_move(self.source()?, target).context("cannot move")?;
+            }
+        }
+        for &bits in &self.propagation {
+            let propagation = MountPropagationFlags::from_bits_retain(bits);
+            rustix::mount::mount_change(target, propagation).context("cannot set propagation")?;
+        }
+        Ok(())
+    }
+
+    fn source(&self) -> Result<&str> {
+        self.source.as_deref().context("no source given")
+    }
+
+    /// A bind mount, and its flags in a second call: the kernel ignores them in the first.
+    fn bind(&self, recursive: bool, flags: MountFlags) -> Result<()> {
+        let (source, target) = (self.source()?, self.target.as_str());
+        if recursive {
+            rustix::mount::mount_bind_recursive(source, target)
+        } else {
+            rustix::mount::mount_bind(source, target)
+        }
+        .with_context(|| format!("cannot bind {source}"))?;
+        if !flags.is_empty() {
+            rustix::mount::mount_remount(target, flags | MountFlags::BIND, "")
+                .context("cannot set the bind mount's flags")?;
+        }
+        Ok(())
+    }
+
+    fn mount_new(&self, flags: MountFlags) -> Result<()> {
+        let source = self.source()?;
+        match self.kind.as_deref() {
+            None | Some("auto") => self.mount_any(source, flags),
+            Some(kind) => {
+                self.execute_helper(kind, source)?;
+                self.mount_as(kind, source, flags)
+            }
+        }
+    }
+
+    fn mount_as(&self, kind: &str, source: &str, flags: MountFlags) -> Result<()> {
+        let data = CString::new(self.data.join(","))?;
+        rustix::mount::mount(source, self.target.as_str(), kind, flags, &*data)
+            .with_context(|| format!("cannot mount {source} as {kind}"))
+    }
+
+    /// Without a type: every one that the kernel has for devices.
+    fn mount_any(&self, source: &str, flags: MountFlags) -> Result<()> {
+        let kinds = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
+        let mut kinds = kinds.lines().filter_map(|line| line.strip_prefix('\t'));
+        if kinds.any(|kind| self.mount_as(kind, source, flags).is_ok()) {
+            return Ok(());
+        }
+        bail!("wrong fs type, bad option, bad superblock on {source}, or missing file system")
+    }
+
+    /// Becomes `mount.TYPE` where there is one, such as `mount.nfs` from a package.
+    fn execute_helper(&self, kind: &str, source: &str) -> Result<()> {
+        let helper = format!("/usr/bin/mount.{kind}");
+        if kind.contains('/') || !Path::new(&helper).exists() {
+            return Ok(());
+        }
+        let mut args = vec![helper.as_str(), source, &self.target];
+        let options = self.options.join(",");
+        if !options.is_empty() {
+            args.extend(["-o", &options]);
+        }
+        let args: Vec<CString> = args.into_iter().map(CString::new).collect::<Result<_, _>>()?;
+        let mut pointers: Vec<*const c_char> = args.iter().map(|arg| arg.as_ptr()).collect();
+        pointers.push(std::ptr::null());
+        // SAFETY: the array ends with a null pointer, and its strings live until the call returns.
+        unsafe { libc::execv(args[0].as_ptr(), pointers.as_ptr()) };
+        Err(std::io::Error::last_os_error()).with_context(|| format!("execute {helper}"))
+    }
+}
+
+/// Mount flag of an option, and whether the option sets it.
+fn flag(option: &str) -> Option<(MountFlags, bool)> {
+    Some(match option {
+        "ro" => (MountFlags::RDONLY, true),
+        "rw" => (MountFlags::RDONLY, false),
+        "nosuid" => (MountFlags::NOSUID, true),
+        "suid" => (MountFlags::NOSUID, false),
+        "nodev" => (MountFlags::NODEV, true),
+        "dev" => (MountFlags::NODEV, false),
+        "noexec" => (MountFlags::NOEXEC, true),
+        "exec" => (MountFlags::NOEXEC, false),
+        "sync" => (MountFlags::SYNCHRONOUS, true),
+        "async" => (MountFlags::SYNCHRONOUS, false),
+        "dirsync" => (MountFlags::DIRSYNC, true),
+        "noatime" => (MountFlags::NOATIME, true),
+        "atime" => (MountFlags::NOATIME, false),
+        "nodiratime" => (MountFlags::NODIRATIME, true),
+        "diratime" => (MountFlags::NODIRATIME, false),
+        "relatime" => (MountFlags::RELATIME, true),
+        "norelatime" => (MountFlags::RELATIME, false),
+        "strictatime" => (MountFlags::STRICTATIME, true),
+        "nostrictatime" => (MountFlags::STRICTATIME, false),
+        "lazytime" => (MountFlags::LAZYTIME, true),
+        "nolazytime" => (MountFlags::LAZYTIME, false),
+        "silent" => (MountFlags::SILENT, true),
+        "loud" => (MountFlags::SILENT, false),
+        _ => return None,
+    })
+}
+
+fn propagation(option: &str) -> Option<MountPropagationFlags> {
+    let (recursive, name) = match option.strip_prefix('r') {
+        Some(name @ ("shared" | "slave" | "private" | "unbindable")) => {
+            (MountPropagationFlags::REC, name)
+        }
+        _ => (MountPropagationFlags::empty(), option),
+    };
+    let kind = match name {
+        "shared" => MountPropagationFlags::SHARED,
+        "slave" => MountPropagationFlags::DOWNSTREAM,
+        "private" => MountPropagationFlags::PRIVATE,
+        "unbindable" => MountPropagationFlags::UNBINDABLE,
+        _ => return None,
+    };
+    Some(kind | recursive)
+}
+
+/// Options that no kernel sees.
+fn is_for_people(option: &str) -> bool {
+    let plain = ["defaults", "auto", "noauto", "nofail", "_netdev", "user", "nouser", "users"];
+    let prefixes = ["x-", "X-", "comment=", "user="];
+    plain.contains(&option) || prefixes.iter().any(|prefix| option.starts_with(prefix))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rustix::mount::{MountFlags, MountPropagationFlags};
+
+    use super::{Operation, Request, parse};
+
+    fn request(line: &str) -> anyhow::Result<Request> {
+        parse(&line.split(' ').map(str::to_owned).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn what_kubelet_calls_is_understood() {
+        let tmpfs = request("-t tmpfs -o noswap,size=1048576,ro tmpfs /var/lib/x").unwrap();
+        assert_eq!(tmpfs.kind.as_deref(), Some("tmpfs"));
+        assert_eq!(tmpfs.data, ["noswap", "size=1048576"]);
+        assert_eq!(tmpfs.flags, MountFlags::RDONLY.bits());
+
+        let bind = request("--no-canonicalize -o bind /proc/1/fd/9 /target").unwrap();
+        assert_eq!(bind.operation, Operation::Bind { recursive: false, remount: false });
+        for options in ["bind,remount,ro", "remount,bind,ro"] {
+            let again = request(&format!("--no-canonicalize -o {options} /a /b")).unwrap();
+            assert_eq!(again.operation, Operation::Bind { recursive: false, remount: true });
+            assert_eq!((again.target.as_str(), again.flags), ("/b", MountFlags::RDONLY.bits()));
+        }
+    }
+
+    #[test]
+    fn propagation_needs_a_target_only() {
+        for line in ["--make-rshared /", "-o rshared /"] {
+            let shared = request(line).unwrap();
+            let expected = MountPropagationFlags::SHARED | MountPropagationFlags::REC;
+            assert_eq!(shared.propagation, [expected.bits()]);
+            assert_eq!(shared.target, "/");
+        }
+        let rslave = request("-o rbind,rslave /a /b").unwrap();
+        assert_eq!(rslave.operation, Operation::Bind { recursive: true, remount: false });
+        assert_eq!(rslave.propagation.len(), 1);
+    }
+
+    #[test]
+    fn letters_can_be_joined_and_the_last_of_two_options_counts() {
+        let joined = request("-rtext4 -oro,rw,nosuid /dev/x /y").unwrap();
+        assert_eq!(joined.kind.as_deref(), Some("ext4"));
+        assert_eq!(joined.flags, MountFlags::NOSUID.bits());
+    }
+
+    #[test]
+    fn wrong_usage_is_an_error() {
+        for line in ["/a", "-t", "-x /a /b", "--what /a /b", "/a /b /c", "-o loop /a /b"] {
+            assert!(request(line).is_err(), "{line}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_arguments_are_read(args in prop::collection::vec("-{0,2}[a-zäö,=]{0,8}", 0..6)) {
+            let _ = parse(&args);
+        }
+    }
+}

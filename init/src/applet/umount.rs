@@ -1,0 +1,149 @@
+//! `umount` (umount(8)). kubelet looks for "not mounted" in its error text.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+use anyhow::{Result, bail};
+use rustix::io::Errno;
+use rustix::mount::UnmountFlags;
+
+use crate::mountinfo;
+
+/// Exit status of umount(8) for a failed unmount.
+const FAILED: i32 = 32;
+
+/// Exit status of umount(8) for wrong usage.
+const USAGE: i32 = 1;
+
+/// What to do.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Request {
+    targets: Vec<String>,
+    how: How,
+    recursive: bool,
+    quiet: bool,
+}
+
+/// Flags of the system call.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct How {
+    force: bool,
+    lazy: bool,
+}
+
+/// Runs the applet.
+#[must_use]
+pub fn run(args: &[String]) -> i32 {
+    match parse(args) {
+        Ok(request) => {
+            let failed = request.targets.iter().filter(|target| !request.perform(target)).count();
+            if failed == 0 { 0 } else { FAILED }
+        }
+        Err(error) => {
+            eprintln!("umount: {error:#}");
+            USAGE
+        }
+    }
+}
+
+/// Reads the arguments.
+pub fn parse(args: &[String]) -> Result<Request> {
+    let mut request = Request::default();
+    for arg in args {
+        match arg.as_str() {
+            "--force" => request.how.force = true,
+            "--lazy" => request.how.lazy = true,
+            "--recursive" => request.recursive = true,
+            "--quiet" => request.quiet = true,
+            "--" | "--no-canonicalize" | "--no-mtab" | "--verbose" | "--internal-only" => {}
+            short if short.starts_with('-') && !short.starts_with("--") => {
+                short[1..].chars().try_for_each(|letter| request.take(letter))?;
+            }
+            long if long.starts_with("--") => bail!("unknown {long}"),
+            target => request.targets.push(target.into()),
+        }
+    }
+    if request.targets.is_empty() {
+        bail!("no target given");
+    }
+    Ok(request)
+}
+
+impl Request {
+    fn take(&mut self, letter: char) -> Result<()> {
+        match letter {
+            'f' => self.how.force = true,
+            'l' => self.how.lazy = true,
+            'R' => self.recursive = true,
+            'q' => self.quiet = true,
+            'c' | 'i' | 'n' | 'v' => {}
+            _ => bail!("unknown -{letter}"),
+        }
+        Ok(())
+    }
+
+    fn perform(&self, target: &str) -> bool {
+        if !self.recursive {
+            return self.unmount(target.as_bytes());
+        }
+        let text = std::fs::read_to_string(mountinfo::SELF).unwrap_or_default();
+        let points = mountinfo::points(&text);
+        let below = points.iter().rev().filter(|p| mountinfo::is_below(p, target.as_bytes()));
+        let mut results: Vec<bool> = below.map(|point| self.unmount(point)).collect();
+        if results.is_empty() {
+            results.push(self.unmount(target.as_bytes()));
+        }
+        results.into_iter().all(|done| done)
+    }
+
+    fn unmount(&self, target: &[u8]) -> bool {
+        let mut flags = UnmountFlags::empty();
+        flags.set(UnmountFlags::FORCE, self.how.force);
+        flags.set(UnmountFlags::DETACH, self.how.lazy);
+        match rustix::mount::unmount(target, flags) {
+            Ok(()) => true,
+            Err(error) => {
+                if !(self.quiet && error == Errno::INVAL) {
+                    eprintln!("{}", message(target, error));
+                }
+                false
+            }
+        }
+    }
+}
+
+/// The text that umount(8) prints, which callers search.
+fn message(target: &[u8], error: Errno) -> String {
+    let target = OsStr::from_bytes(target).to_string_lossy();
+    match error {
+        Errno::INVAL => format!("umount: {target}: not mounted."),
+        Errno::NOENT => format!("umount: {target}: no mount point specified."),
+        Errno::BUSY => format!("umount: {target}: target is busy."),
+        other => format!("umount: {target}: umount failed: {other}."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::Errno;
+
+    use super::{Request, message, parse};
+
+    fn request(line: &str) -> anyhow::Result<Request> {
+        parse(&line.split_ascii_whitespace().map(str::to_owned).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn letters_and_words_mean_the_same() {
+        assert_eq!(request("-flR /a").unwrap(), request("--force --lazy --recursive /a").unwrap());
+        assert_eq!(request("/a /b").unwrap().targets, ["/a", "/b"]);
+        for line in ["", "-x /a", "--what /a"] {
+            assert!(request(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn kubelet_finds_its_words_in_the_error() {
+        assert_eq!(message(b"/a", Errno::INVAL), "umount: /a: not mounted.");
+    }
+}

@@ -1,0 +1,112 @@
+//! The tree of control groups (Documentation/admin-guide/cgroup-v2.rst).
+//!
+//! A group with controllers for its children may hold no process itself, so PID 1 leaves the root
+//! group before anything else runs. kubelet's `/kubepods` is kubelet's own.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use kiln_contract::cgroup::{CONTAINERD, HOST, INIT, KUBELET, MOUNT};
+use rustix::fs::{Mode, OFlags};
+
+use crate::kmsg;
+
+/// Memory that is never taken from containerd and kubelet, in bytes.
+///
+/// About what both have resident on a small node; shims count too, pods do not.
+const HOST_MEMORY_MIN: &str = "134217728";
+
+/// The file system's path of a group.
+#[must_use]
+pub fn path(group: &str) -> PathBuf {
+    PathBuf::from(format!("{MOUNT}{group}"))
+}
+
+/// Makes the tree, moves PID 1 into its group, and switches all controllers on.
+pub fn make_tree() -> Result<()> {
+    for group in [INIT, HOST] {
+        fs::create_dir(path(group)).with_context(|| format!("make group {group}"))?;
+    }
+    write(INIT, "cgroup.procs", "1")?;
+    enable_controllers("")?;
+    enable_controllers(HOST)?;
+    for group in [CONTAINERD, KUBELET] {
+        fs::create_dir(path(group)).with_context(|| format!("make group {group}"))?;
+    }
+    // memory_recursiveprot hands the protection down to both services.
+    let _ = kmsg::warn_on_error(write(HOST, "memory.min", HOST_MEMORY_MIN));
+    Ok(())
+}
+
+/// Opens a group's folder, to start children in it.
+pub fn open(group: &str) -> Result<OwnedFd> {
+    let flags = OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC;
+    rustix::fs::open(path(group), flags, Mode::empty())
+        .with_context(|| format!("open group {group}"))
+}
+
+/// True when a group and all below hold no process; a group that does not exist is empty.
+#[must_use]
+pub fn is_empty(group: &str) -> bool {
+    fs::read_to_string(path(group).join("cgroup.events"))
+        .map_or(true, |events| events.lines().any(|line| line == "populated 0"))
+}
+
+/// Kills every process of a group and all below.
+pub fn kill(group: &str) {
+    if path(group).exists() {
+        let _ = kmsg::warn_on_error(write(group, "cgroup.kill", "1"));
+    }
+}
+
+/// The processes of a group and of all groups below it.
+#[must_use]
+pub fn processes(group: &str) -> Vec<i32> {
+    let mut pids = Vec::new();
+    let mut folders = vec![path(group)];
+    while let Some(folder) = folders.pop() {
+        let procs = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+        pids.extend(procs.lines().filter_map(|line| line.parse::<i32>().ok()));
+        let children = fs::read_dir(&folder).into_iter().flatten().flatten();
+        let children = children.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        folders.extend(children.map(|entry| entry.path()));
+    }
+    pids
+}
+
+/// One by one, since the kernel takes all or nothing, and one controller can be in use elsewhere.
+fn enable_controllers(group: &str) -> Result<()> {
+    let offered = fs::read_to_string(path(group).join("cgroup.controllers"))
+        .with_context(|| format!("read the controllers of {group:?}"))?;
+    let all = enabling(&offered);
+    if write(group, "cgroup.subtree_control", &all).is_ok() {
+        return Ok(());
+    }
+    for controller in all.split(' ') {
+        let _ = kmsg::warn_on_error(write(group, "cgroup.subtree_control", controller));
+    }
+    Ok(())
+}
+
+fn enabling(offered: &str) -> String {
+    let words: Vec<String> =
+        offered.split_ascii_whitespace().map(|name| format!("+{name}")).collect();
+    words.join(" ")
+}
+
+fn write(group: &str, file: &str, value: &str) -> Result<()> {
+    let file = path(group).join(file);
+    fs::write(&file, value).with_context(|| format!("write {value} to {}", file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::enabling;
+
+    #[test]
+    fn every_offered_controller_is_enabled() {
+        assert_eq!(enabling("cpuset cpu io\n"), "+cpuset +cpu +io");
+    }
+}

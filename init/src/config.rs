@@ -1,0 +1,187 @@
+//! The writable part of the system: `/etc`, `/var`'s folders, names, static pods.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use kiln_contract::{credential as names, path};
+
+use crate::data::{SEED_COPY, Var, random_seed};
+use crate::parameters::Parameters;
+use crate::{credential, identity, kmsg, mounts, network, spawn, sysctl};
+
+/// Where the kernel shows the machine's UUID from SMBIOS.
+const PRODUCT_UUID: &str = "/sys/class/dmi/id/product_uuid";
+
+/// How long `/var` may take to get its folders.
+const VAR_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Folders of `/var` that kubelet, containerd, CNI and the log thread expect.
+const VAR_FOLDERS: [&str; 9] = [
+    "/var/cache",
+    "/var/lib/cni",
+    "/var/lib/containerd",
+    "/var/lib/kiln",
+    "/var/lib/kubelet",
+    "/var/log/containers",
+    "/var/log/pods",
+    "/var/spool",
+    "/var/tmp",
+];
+
+/// A node that knows who it is.
+#[derive(Debug)]
+pub struct Node {
+    /// Final name.
+    pub hostname: String,
+    /// Services' output goes to the console too.
+    pub log_to_console: bool,
+}
+
+/// Fills `/etc` and `/var`, settles the identity, and prepares the kernel for pods.
+pub fn settle(_: Var, parameters: &Parameters) -> Result<Node> {
+    fill_etc()?;
+    let hostname = name_node(parameters.hostname.as_deref())?;
+    prepare_var_in_child()?;
+    copy_manifests();
+    sysctl::apply(sysctl::When::Boot);
+    let _ = kmsg::warn_on_error(network::loopback_up());
+    fs::create_dir_all(path::RESOLVER).context("make the resolver's folder")?;
+    mounts::share()?;
+    kmsg::notice(format_args!("node {hostname}"));
+    Ok(Node { hostname, log_to_console: parameters.log_to_console })
+}
+
+fn fill_etc() -> Result<()> {
+    copy_folder(Path::new(path::ETC_SOURCE), Path::new("/etc"))?;
+    fs::create_dir_all(path::MANIFESTS).context("make the folder of manifests")?;
+    let resolv = format!("{}/resolv.conf", path::RESOLVER);
+    if !Path::new("/etc/resolv.conf").exists() {
+        let _ = symlink(resolv, "/etc/resolv.conf");
+    }
+    Ok(())
+}
+
+/// Copies files, folders and links. A source that is not there has no files.
+fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+    for entry in fs::read_dir(from).into_iter().flatten() {
+        let entry = entry.with_context(|| format!("list {}", from.display()))?;
+        let (source, target) = (entry.path(), to.join(entry.file_name()));
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            fs::create_dir_all(&target).with_context(|| format!("make {}", target.display()))?;
+            copy_folder(&source, &target)?;
+        } else if kind.is_symlink() {
+            let link = fs::read_link(&source)?;
+            symlink(link, &target).with_context(|| format!("link {}", target.display()))?;
+        } else {
+            fs::copy(&source, &target).with_context(|| format!("copy {}", source.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Decides machine-id and name, sets the name, and writes the files that repeat both.
+fn name_node(parameter: Option<&str>) -> Result<String> {
+    let id = identity::machine_id(&seed()?);
+    let hostname = [credential::text(names::HOSTNAME), parameter.map(str::to_owned)]
+        .into_iter()
+        .flatten()
+        .find_map(|name| {
+            let valid = identity::hostname(&name);
+            if valid.is_none() {
+                kmsg::warn(format_args!("hostname {name:?} is not valid, ignored"));
+            }
+            valid
+        })
+        .unwrap_or_else(|| identity::default_hostname(&id));
+    rustix::system::sethostname(hostname.as_bytes()).context("sethostname")?;
+    let hosts = format!("127.0.0.1 localhost\n::1 localhost\n127.0.1.1 {hostname}\n");
+    for (file, text) in [
+        ("/etc/machine-id", format!("{id}\n")),
+        ("/etc/hostname", format!("{hostname}\n")),
+        ("/etc/hosts", hosts),
+    ] {
+        fs::write(file, text).with_context(|| format!("write {file}"))?;
+    }
+    Ok(hostname)
+}
+
+/// From SMBIOS, else from the data partition, else random.
+fn seed() -> Result<String> {
+    let smbios = fs::read_to_string(PRODUCT_UUID).unwrap_or_default();
+    if let Some(uuid) = identity::machine_uuid(&smbios) {
+        return Ok(uuid);
+    }
+    if let Ok(seed) = fs::read_to_string(SEED_COPY) {
+        return Ok(seed);
+    }
+    kmsg::notice("nothing identifies this machine: its name changes with each boot");
+    random_seed()
+}
+
+/// In a child, because `/var` can be a disk that hangs.
+fn prepare_var_in_child() -> Result<()> {
+    let work = || i32::from(kmsg::warn_on_error(prepare_var()).is_none());
+    // SAFETY: the boot has one thread until the services are prepared.
+    let child = unsafe { spawn::helper(work) }?;
+    match child.wait(VAR_DEADLINE) {
+        Some(0) => Ok(()),
+        Some(_) => bail!("prepare /var"),
+        None => bail!("prepare /var: it does not answer"),
+    }
+}
+
+fn prepare_var() -> Result<()> {
+    for folder in VAR_FOLDERS {
+        fs::create_dir_all(folder).with_context(|| format!("make {folder}"))?;
+    }
+    fs::set_permissions("/var/tmp", fs::Permissions::from_mode(0o1777))
+        .context("chmod /var/tmp")?;
+    if fs::symlink_metadata("/var/run").is_err() {
+        symlink("/run", "/var/run").context("link /var/run")?;
+    }
+    // Renamed into place, so that a power cut leaves the old one or the new one.
+    let new = format!("{}.new", path::KUBELET_CONFIG);
+    fs::copy(path::KUBELET_BASE_CONFIG, &new)
+        .and_then(|_| fs::rename(&new, path::KUBELET_CONFIG))
+        .context("copy kubelet's configuration")
+}
+
+/// Copies static pods: the image's, then credentials `kiln.pod.NAME`, which win over equal names.
+///
+/// One that cannot be copied does not stop the others; a broken one is kubelet's to report.
+fn copy_manifests() {
+    let target = Path::new(path::MANIFESTS);
+    let _ = kmsg::warn_on_error(copy_folder(Path::new(path::BAKED_MANIFESTS), target));
+    for name in credential::names(names::POD_PREFIX) {
+        let pod = name.trim_start_matches(names::POD_PREFIX);
+        let file = target.join(format!("{pod}.yaml"));
+        let copied = fs::copy(Path::new(path::CREDENTIALS).join(&name), &file);
+        let _ = kmsg::warn_on_error(copied.with_context(|| format!("copy credential {name}")));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::copy_folder;
+
+    #[test]
+    fn folders_are_copied_with_their_links() {
+        let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        std::fs::create_dir(from.path().join("a")).unwrap();
+        std::fs::write(from.path().join("a/file"), "text").unwrap();
+        std::os::unix::fs::symlink("file", from.path().join("a/link")).unwrap();
+        copy_folder(from.path(), to.path()).unwrap();
+        assert_eq!(std::fs::read_to_string(to.path().join("a/link")).unwrap(), "text");
+        assert_eq!(std::fs::read_link(to.path().join("a/link")).unwrap().to_str(), Some("file"));
+    }
+
+    #[test]
+    fn a_missing_source_is_an_empty_one() {
+        let to = tempfile::tempdir().unwrap();
+        copy_folder(&to.path().join("nothing"), to.path()).unwrap();
+    }
+}

@@ -1,0 +1,106 @@
+//! Credentials: small named files that the machine's owner hands to the boot.
+//!
+//! Two of systemd's forms: files beside the image, which the EFI stub collects (systemd-stub(7)),
+//! and SMBIOS type 11 strings `io.systemd.credential:NAME=VALUE` (systemd-creds(1)). All end up
+//! as files in one root-only folder. Of equal names the first one counts: a file wins over SMBIOS.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use kiln_contract::credential::SIZE_MAX;
+use kiln_contract::path::CREDENTIALS;
+
+use crate::{kmsg, smbios};
+
+/// Credentials in one boot; more is a mistake or an attack.
+const COUNT_MAX: usize = 64;
+
+/// Where the kernel shows SMBIOS structures, one folder each (Documentation/ABI, sysfs-firmware-dmi-entries).
+const DMI_ENTRIES: &str = "/sys/firmware/dmi/entries";
+
+/// True for a name that can be a file's: letters, digits, `.`, `_`, `-`, not starting with a dot.
+#[must_use]
+pub fn is_name(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    (1..=128).contains(&name.len()) && !name.starts_with('.') && name.bytes().all(allowed)
+}
+
+/// Writes one credential into `folder`, unless there is one by that name.
+pub fn store(folder: impl AsRef<Path>, name: &str, value: &[u8]) -> Result<()> {
+    ensure!(is_name(name), "credential {name:?}: not a usable name");
+    ensure!(value.len() <= SIZE_MAX, "credential {name}: larger than {SIZE_MAX} bytes");
+    let folder = folder.as_ref();
+    let count = fs::read_dir(folder).with_context(|| format!("list {}", folder.display()))?.count();
+    ensure!(count < COUNT_MAX, "credential {name}: more than {COUNT_MAX} are given");
+    let file = folder.join(name);
+    match OpenOptions::new().write(true).create_new(true).mode(0o400).open(&file) {
+        Ok(mut open) => open.write_all(value).with_context(|| format!("write {}", file.display())),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("make {}", file.display())),
+    }
+}
+
+/// Stores what SMBIOS says. A machine without SMBIOS has none.
+pub fn store_smbios() {
+    for entry in fs::read_dir(DMI_ENTRIES).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with("11-") {
+            let bytes = fs::read(entry.path().join("raw")).unwrap_or_default();
+            for (name, value) in smbios::credentials(&bytes) {
+                let _ = kmsg::warn_on_error(store(CREDENTIALS, &name, &value));
+            }
+        }
+    }
+}
+
+/// A credential's text without blanks around it; `None` when it was not given or is no text.
+#[must_use]
+pub fn text(name: &str) -> Option<String> {
+    let bytes = fs::read(Path::new(CREDENTIALS).join(name)).ok()?;
+    String::from_utf8(bytes).ok().map(|text| text.trim().to_owned())
+}
+
+/// Names of all credentials with a prefix, sorted.
+#[must_use]
+pub fn names(prefix: &str) -> Vec<String> {
+    let entries = fs::read_dir(CREDENTIALS).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let mut names: Vec<_> = names.filter(|name| name.starts_with(prefix)).collect();
+    names.sort_unstable();
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{is_name, store};
+
+    #[test]
+    fn a_name_never_leaves_the_folder() {
+        for name in ["kiln.hostname", "a", "kiln.pod.web-1"] {
+            assert!(is_name(name), "{name}");
+        }
+        for name in ["", ".", "..", "../a", "a/b", "a b", "ä", ".hidden", &"a".repeat(129)] {
+            assert!(!is_name(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_first_of_two_with_one_name_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        store(folder.path(), "a", b"first").unwrap();
+        store(folder.path(), "a", b"second").unwrap();
+        assert_eq!(std::fs::read(folder.path().join("a")).unwrap(), b"first");
+    }
+
+    #[test]
+    fn too_large_and_too_many_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(store(folder.path(), "a", &vec![0; 1024 * 1024 + 1]).is_err());
+        for index in 0..64 {
+            store(folder.path(), &format!("c{index}"), b"").unwrap();
+        }
+        assert!(store(folder.path(), "one-more", b"").is_err());
+    }
+}

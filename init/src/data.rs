@@ -1,0 +1,242 @@
+//! `/var`: on the data partition where there is one, else in memory.
+//!
+//! The partition is found by its Discoverable Partitions type (UAPI group, DPS). A disk without
+//! our type is never written, and of two such partitions none is taken: a guess could start a
+//! node on another node's data. All that touches a disk happens in a child with a deadline.
+
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rustix::mount::MountFlags;
+
+use crate::modules::{self, Found, Index};
+use crate::mounts::{self, Tree};
+use crate::{gpt, kmsg, spawn};
+
+/// Where the child mounts the partition; moved to `/var` only when the child ended in time, so
+/// that a disk which answers too late cannot cover a `/var` that is in use.
+const PRIVATE: &str = "/run/kiln/data";
+
+/// The partition's random identity, copied to where reading it cannot hang.
+pub const SEED_COPY: &str = "/run/kiln/seed";
+
+/// The partition's random identity, below the partition's root.
+const SEED: &str = "lib/kiln/seed";
+
+/// How long finding and mounting may take: replaying ext4's journal on a slow disk included.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// How long a controller may take to show its disks, where the kernel does not wait itself.
+const SETTLE: Duration = Duration::from_secs(2);
+
+/// Between two looks at `/sys/class/block`.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// Where `/var` is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Var {
+    /// In memory: empty at each boot.
+    Memory,
+    /// On the data partition.
+    Partition,
+}
+
+/// Mounts `/var`.
+pub fn attach(_: Tree, size: &str) -> Result<Var> {
+    if !controllers().is_empty() && mount_in_child() {
+        rustix::mount::mount_move(PRIVATE, "/var").context("move the data partition to /var")?;
+        return Ok(Var::Partition);
+    }
+    mounts::tmpfs("/var", "").attach("/var", &format!("mode=0755,size={size}"))?;
+    Ok(Var::Memory)
+}
+
+/// Modaliases of hardware that can have disks.
+fn controllers() -> Vec<String> {
+    let read = |bus: &str| fs::read_dir(format!("/sys/bus/{bus}/devices")).into_iter().flatten();
+    let devices = ["pci", "virtio"].into_iter().flat_map(read).flatten();
+    let aliases =
+        devices.filter_map(|entry| fs::read_to_string(entry.path().join("modalias")).ok());
+    aliases.map(|alias| alias.trim().to_owned()).filter(|alias| has_disks(alias)).collect()
+}
+
+/// PCI base class 1 (mass storage), or virtio's block (2) and SCSI (8) devices.
+fn has_disks(modalias: &str) -> bool {
+    let pci = modalias.starts_with("pci:") && modalias.contains("bc01");
+    let virtio = ["virtio:d00000002v", "virtio:d00000008v"];
+    pci || virtio.iter().any(|prefix| modalias.starts_with(prefix))
+}
+
+/// True when the partition is mounted at [`PRIVATE`].
+fn mount_in_child() -> bool {
+    let work = || match find_and_mount() {
+        Ok(true) => 0,
+        Ok(false) => 1,
+        Err(error) => {
+            kmsg::warn(format_args!("data partition: {error:#}; /var is in memory"));
+            2
+        }
+    };
+    // SAFETY: the boot has one thread until the services are prepared.
+    let child = kmsg::warn_on_error(unsafe { spawn::helper(work) });
+    let status = child.and_then(|child| child.wait(DEADLINE));
+    if status.is_none() {
+        kmsg::warn("data partition: disks do not answer; /var is in memory");
+    }
+    status == Some(0)
+}
+
+/// In the child: loads drivers, looks for the partition, mounts it, copies its identity.
+fn find_and_mount() -> Result<bool> {
+    let _ = kmsg::warn_on_error(load_drivers());
+    let found = wait_for_partition()?;
+    let [device] = &found[..] else {
+        if found.is_empty() {
+            return Ok(false);
+        }
+        bail!("{} partitions have its type, taking none", found.len());
+    };
+    fs::create_dir_all(PRIVATE).context("make its mount point")?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOATIME;
+    rustix::mount::mount(device, PRIVATE, "ext4", flags, None)
+        .with_context(|| format!("mount {}", device.display()))?;
+    let _ = kmsg::warn_on_error(copy_seed());
+    kmsg::notice(format_args!("/var is on {}", device.display()));
+    Ok(true)
+}
+
+fn load_drivers() -> Result<()> {
+    let index = Index::of_running_kernel()?;
+    for alias in controllers() {
+        if let Found::Load(steps) = index.find(&alias) {
+            for step in steps {
+                let _ = kmsg::warn_on_error(modules::load_file(&step.file, ""));
+            }
+        }
+    }
+    // Disks behind SCSI controllers (virtio-scsi, AHCI) need it, and no alias asks for it in time.
+    if let Found::Load(steps) = index.find("sd_mod")
+        && Path::new("/sys/class/scsi_host").is_dir()
+    {
+        for step in steps {
+            let _ = kmsg::warn_on_error(modules::load_file(&step.file, ""));
+        }
+    }
+    Ok(())
+}
+
+/// Looks until something is found, but waits only for controllers that answer later.
+///
+/// Loading a module waits for what it probes, with the exception of `nvme`, which scans on its own.
+fn wait_for_partition() -> Result<Vec<PathBuf>> {
+    let late = controllers().iter().any(|alias| alias.contains("bc01sc08"));
+    let begin = Instant::now();
+    loop {
+        let found = data_partitions()?;
+        let settled = !late || !block_devices("nvme").is_empty() || begin.elapsed() >= SETTLE;
+        if !found.is_empty() || settled {
+            return Ok(found);
+        }
+        thread::sleep(LOOK);
+    }
+}
+
+fn block_devices(prefix: &str) -> Vec<String> {
+    let entries = fs::read_dir("/sys/class/block").into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    names.filter(|name| name.starts_with(prefix)).collect()
+}
+
+/// All partitions of our type on all disks.
+fn data_partitions() -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for name in block_devices("") {
+        let folder = Path::new("/sys/class/block").join(&name);
+        if folder.join("partition").exists() || name.starts_with("ram") || name.starts_with("loop")
+        {
+            continue;
+        }
+        let size = fs::read_to_string(folder.join("queue/logical_block_size")).unwrap_or_default();
+        let numbers =
+            read_table(&Path::new("/dev").join(&name), size.trim().parse().unwrap_or(512));
+        for number in numbers.unwrap_or_default() {
+            found.extend(partition_device(&folder, number)?);
+        }
+    }
+    Ok(found)
+}
+
+/// Numbers of our partitions on one disk; a disk without a good table is an error.
+fn read_table(disk: &Path, block_size: u64) -> Result<Vec<u32>> {
+    let mut disk = File::open(disk)?;
+    let mut block = vec![0; usize::try_from(block_size)?];
+    disk.seek(SeekFrom::Start(block_size))?;
+    disk.read_exact(&mut block)?;
+    let header = gpt::header(&block).map_err(|error| anyhow::anyhow!("{error:?}"))?;
+    let mut entries = vec![0; header.bytes()];
+    let start = header.first_block.checked_mul(block_size).context("entries beyond the disk")?;
+    disk.seek(SeekFrom::Start(start))?;
+    disk.read_exact(&mut entries)?;
+    gpt::partitions(&header, &entries, &gpt::VAR).map_err(|error| anyhow::anyhow!("{error:?}"))
+}
+
+/// The device of a partition by its number: names differ (`vda1`, `nvme0n1p1`), numbers do not.
+fn partition_device(disk: &Path, number: u32) -> Result<Option<PathBuf>> {
+    for entry in fs::read_dir(disk).with_context(|| format!("list {}", disk.display()))? {
+        let entry = entry?.path();
+        let is = fs::read_to_string(entry.join("partition")).unwrap_or_default();
+        if is.trim().parse() == Ok(number) {
+            return Ok(entry.file_name().map(|name| Path::new("/dev").join(name)));
+        }
+    }
+    Ok(None)
+}
+
+/// Makes the partition's identity at its first use, and copies it.
+fn copy_seed() -> Result<()> {
+    let file = Path::new(PRIVATE).join(SEED);
+    if !file.exists() {
+        let seed = random_seed()?;
+        fs::create_dir_all(file.parent().context("seed's folder")?)
+            .context("make seed's folder")?;
+        // Renamed into place, so that a power cut leaves none or a whole one.
+        let new = file.with_extension("new");
+        fs::write(&new, seed).context("write the seed")?;
+        File::open(&new).and_then(|file| file.sync_all()).context("sync the seed")?;
+        fs::rename(&new, &file).context("rename the seed")?;
+    }
+    fs::copy(&file, SEED_COPY).context("copy the seed").map(drop)
+}
+
+/// A new random UUID, from the kernel.
+pub fn random_seed() -> Result<String> {
+    let file = "/proc/sys/kernel/random/uuid";
+    fs::read_to_string(file).with_context(|| format!("read {file}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::has_disks;
+
+    #[test]
+    fn only_hardware_that_can_have_disks_is_waited_for() {
+        for alias in [
+            "pci:v00008086d00002922sv00001AF4sd00001100bc01sc06i01",
+            "virtio:d00000002v00001AF4",
+            "virtio:d00000008v00001AF4",
+        ] {
+            assert!(has_disks(alias), "{alias}");
+        }
+        for alias in [
+            "pci:v00001AF4d00001041sv00001AF4sd00001100bc02sc00i00",
+            "virtio:d00000001v00001AF4",
+            "",
+        ] {
+            assert!(!has_disks(alias), "{alias}");
+        }
+    }
+}

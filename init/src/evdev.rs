@@ -1,0 +1,98 @@
+//! The power button: input devices that have a power key (Documentation/input/event-codes.rst).
+//!
+//! Only devices that say they have the key are opened, so ordinary keystrokes do not wake PID 1.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{Mode, OFlags};
+
+/// `KEY_POWER` of include/uapi/linux/input-event-codes.h.
+const KEY_POWER: u16 = 116;
+
+/// `EV_KEY`.
+const EV_KEY: u16 = 1;
+
+/// `struct input_event` on 64-bit machines: two longs of time, type, code, value.
+const EVENT_SIZE: usize = 24;
+
+/// True when bytes read from a device contain a press of the power key.
+#[must_use]
+pub fn power_pressed(bytes: &[u8]) -> bool {
+    bytes.chunks_exact(EVENT_SIZE).any(|event| {
+        let word = |at: usize| u16::from_ne_bytes([event[at], event[at + 1]]);
+        let value = i32::from_ne_bytes([event[20], event[21], event[22], event[23]]);
+        word(16) == EV_KEY && word(18) == KEY_POWER && value == 1
+    })
+}
+
+/// True when a device's key bitmap, as sysfs prints it, has the power key.
+///
+/// Words of 64 bits in hexadecimal, the highest first.
+#[must_use]
+pub fn has_power_key(bitmap: &str) -> bool {
+    let word = bitmap.split_ascii_whitespace().rev().nth(usize::from(KEY_POWER / 64));
+    let bits = word.and_then(|word| u64::from_str_radix(word, 16).ok()).unwrap_or_default();
+    bits >> (KEY_POWER % 64) & 1 == 1
+}
+
+/// Opens a device (`input/event0`) if it has a power key.
+#[must_use]
+pub fn open(device: &str) -> Option<OwnedFd> {
+    let name = device.strip_prefix("input/").filter(|name| name.starts_with("event"))?;
+    let keys = format!("/sys/class/input/{name}/device/capabilities/key");
+    if !has_power_key(&fs::read_to_string(keys).ok()?) {
+        return None;
+    }
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    rustix::fs::open(format!("/dev/{device}"), flags, Mode::empty()).ok()
+}
+
+/// Opens all that are there already.
+#[must_use]
+pub fn open_all() -> Vec<OwnedFd> {
+    let entries = fs::read_dir("/dev/input").into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    names.filter_map(|name| open(&format!("input/{name}"))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{EVENT_SIZE, has_power_key, power_pressed};
+
+    fn event(kind: u16, code: u16, value: i32) -> [u8; EVENT_SIZE] {
+        let mut bytes = [0; EVENT_SIZE];
+        bytes[16..18].copy_from_slice(&kind.to_ne_bytes());
+        bytes[18..20].copy_from_slice(&code.to_ne_bytes());
+        bytes[20..].copy_from_slice(&value.to_ne_bytes());
+        bytes
+    }
+
+    #[test]
+    fn only_a_press_of_the_power_key_counts() {
+        assert!(power_pressed(&[event(1, 30, 1), event(1, 116, 1)].concat()));
+        assert!(!power_pressed(&event(1, 116, 0)));
+        assert!(!power_pressed(&event(0, 116, 1)));
+        assert!(!power_pressed(&event(1, 116, 1)[..20]));
+    }
+
+    #[test]
+    fn the_bitmap_s_last_word_is_the_lowest() {
+        assert!(has_power_key("10000000000000 0\n"));
+        assert!(!has_power_key("10000000000000\n"));
+        assert!(!has_power_key(""));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read(
+            bytes in prop::collection::vec(any::<u8>(), 0..100),
+            text in ".{0,60}",
+        ) {
+            let _ = power_pressed(&bytes);
+            let _ = has_power_key(&text);
+        }
+    }
+}

@@ -1,0 +1,95 @@
+use proptest::prelude::*;
+
+use super::{GptError, Header, VAR, crc32, header, partitions};
+
+/// A header block and its entries, with `kinds` as the partitions' types.
+fn table(kinds: &[[u8; 16]]) -> (Vec<u8>, Vec<u8>) {
+    let mut entries = vec![0; 128 * 128];
+    for (entry, kind) in entries.chunks_mut(128).zip(kinds) {
+        entry[..16].copy_from_slice(kind);
+    }
+    let mut block = vec![0; 512];
+    block[..8].copy_from_slice(b"EFI PART");
+    block[8..12].copy_from_slice(&0x1_0000_u32.to_le_bytes());
+    block[12..16].copy_from_slice(&92_u32.to_le_bytes());
+    block[72..80].copy_from_slice(&2_u64.to_le_bytes());
+    block[80..84].copy_from_slice(&128_u32.to_le_bytes());
+    block[84..88].copy_from_slice(&128_u32.to_le_bytes());
+    block[88..92].copy_from_slice(&crc32(&entries).to_le_bytes());
+    seal(&mut block);
+    (block, entries)
+}
+
+fn seal(block: &mut [u8]) {
+    block[16..20].fill(0);
+    let sum = crc32(&block[..92]);
+    block[16..20].copy_from_slice(&sum.to_le_bytes());
+}
+
+fn find(block: &[u8], entries: &[u8]) -> Result<Vec<u32>, GptError> {
+    partitions(&header(block)?, entries, &VAR)
+}
+
+#[test]
+fn crc32_has_the_published_check_value() {
+    assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
+}
+
+#[test]
+fn partitions_are_numbered_as_the_kernel_does() {
+    let (block, entries) = table(&[[1; 16], VAR, [0; 16], VAR]);
+    assert_eq!(find(&block, &entries), Ok(vec![2, 4]));
+    let (block, entries) = table(&[[1; 16]]);
+    assert_eq!(find(&block, &entries), Ok(vec![]));
+}
+
+#[test]
+fn a_disk_without_a_table_is_told_apart_from_a_damaged_one() {
+    assert_eq!(header(&[0; 512]), Err(GptError::NoSignature));
+    assert_eq!(header(&[]), Err(GptError::NoSignature));
+    let (mut block, mut entries) = table(&[VAR]);
+    entries[200] ^= 1;
+    assert_eq!(find(&block, &entries), Err(GptError::BadChecksum));
+    block[40] ^= 1;
+    assert_eq!(header(&block), Err(GptError::BadChecksum));
+}
+
+#[test]
+fn sizes_that_make_no_sense_are_refused() {
+    for (at, value) in [(80, 0_u32), (80, 100_000), (84, 64), (84, 129), (84, 1 << 20), (72, 1)] {
+        let (mut block, _) = table(&[VAR]);
+        block[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        seal(&mut block);
+        assert_eq!(header(&block), Err(GptError::BadHeader), "{at} {value}");
+    }
+    let (block, entries) = table(&[VAR]);
+    assert_eq!(find(&block, &entries[..1000]), Err(GptError::BadHeader));
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_answered(
+        mut block in prop::collection::vec(any::<u8>(), 0..600),
+        entries in prop::collection::vec(any::<u8>(), 0..600),
+        length in 0_u32..700,
+    ) {
+        let _ = find(&block, &entries);
+        if block.len() >= 92 {
+            block[..8].copy_from_slice(b"EFI PART");
+            block[12..16].copy_from_slice(&length.to_le_bytes());
+            let _ = find(&block, &entries);
+            block[12..16].copy_from_slice(&92_u32.to_le_bytes());
+            seal(&mut block);
+            let _ = find(&block, &entries);
+        }
+    }
+
+    #[test]
+    fn any_sane_table_is_found(count in 1_u32..200, at in 0_u32..200) {
+        prop_assume!(at < count);
+        let mut entries = vec![0; count as usize * 128];
+        entries[at as usize * 128..][..16].copy_from_slice(&VAR);
+        let header = Header { first_block: 2, count, size: 128, checksum: crc32(&entries) };
+        prop_assert_eq!(partitions(&header, &entries, &VAR), Ok(vec![at + 1]));
+    }
+}

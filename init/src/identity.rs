@@ -1,0 +1,144 @@
+//! Who this node is: machine-id(5) and the node's name, both final before kubelet starts.
+//!
+//! The machine-id is a keyed hash of the machine's UUID, so that it stays the same over boots
+//! without a disk and does not give the UUID away. A UUID that vendors ship in many machines is
+//! refused: two nodes with one name would fight over one Node object.
+
+use sha2::{Digest, Sha256};
+
+/// Key of the hash: 128 random bits that mean "Kiln machine-id" and never change.
+const KEY: [u8; 16] = [
+    0x6b, 0x1f, 0x0d, 0x9e, 0x55, 0xc2, 0x4e, 0x0a, 0x93, 0x7c, 0x28, 0xb4, 0xe1, 0xd6, 0x3a, 0x77,
+];
+
+/// UUIDs found in many machines. Those of one repeated byte are refused without being listed.
+const VENDOR_DEFAULTS: [&str; 8] = [
+    "03000200-0400-0500-0006-000700080009",
+    "00020003-0004-0005-0006-000700080009",
+    "00010203-0405-0607-0809-0a0b0c0d0e0f",
+    "01234567-8910-1112-1314-151617181920",
+    "11111111-2222-3333-4444-555555555555",
+    "12345678-1234-5678-90ab-cddeefaabbcc",
+    "4c4c4544-0020-2010-8020-80c04f202020",
+    "deadbeef-dead-beef-dead-beefdeadbeef",
+];
+
+/// Longest host name: Linux' `__NEW_UTS_LEN`, and a DNS label's length.
+const NAME_MAX: usize = 63;
+
+/// A machine's UUID in lower case, or `None` when it is none or identifies no machine.
+#[must_use]
+pub fn machine_uuid(text: &str) -> Option<String> {
+    let uuid = text.trim().to_ascii_lowercase();
+    let digits: Vec<u8> = uuid.bytes().filter(|&byte| byte != b'-').collect();
+    let well_formed = uuid.len() == 36
+        && [8, 13, 18, 23].iter().all(|&at| uuid.as_bytes()[at] == b'-')
+        && digits.len() == 32
+        && digits.iter().all(u8::is_ascii_hexdigit);
+    let varied = well_formed && digits.chunks(2).any(|byte| byte != &digits[..2]);
+    (varied && !VENDOR_DEFAULTS.contains(&uuid.as_str())).then_some(uuid)
+}
+
+/// The machine-id of a seed: 32 lower-case hexadecimal digits that make a version 4 UUID.
+#[must_use]
+pub fn machine_id(seed: &str) -> String {
+    let hash = hmac_sha256(&KEY, seed.as_bytes());
+    let mut id = [0_u8; 16];
+    id.copy_from_slice(&hash[..16]);
+    // RFC 9562, 5.4; machine-id(5) asks for it.
+    id[6] = id[6] & 0x0f | 0x40;
+    id[8] = id[8] & 0x3f | 0x80;
+    id.iter().fold(String::with_capacity(32), |text, byte| text + &format!("{byte:02x}"))
+}
+
+/// The name of a node that nobody named.
+#[must_use]
+pub fn default_hostname(machine_id: &str) -> String {
+    format!("kiln-{}", machine_id.get(..8).unwrap_or(machine_id))
+}
+
+/// A name as kubelet takes it for the Node object, or `None`: RFC 1123 labels, lower case.
+///
+/// At most 63 bytes for the whole name, since it becomes the host's name too.
+#[must_use]
+pub fn hostname(text: &str) -> Option<String> {
+    let name = text.trim().to_ascii_lowercase();
+    let label = |label: &str| {
+        let allowed = label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        !label.is_empty() && allowed && !label.starts_with('-') && !label.ends_with('-')
+    };
+    (name.len() <= NAME_MAX && name.split('.').all(label)).then_some(name)
+}
+
+/// HMAC (RFC 2104) with SHA-256, for keys of up to 64 bytes.
+fn hmac_sha256(key: &[u8; 16], message: &[u8]) -> [u8; 32] {
+    let (mut inner, mut outer) = ([0x36_u8; 64], [0x5c_u8; 64]);
+    for (index, byte) in key.iter().enumerate() {
+        inner[index] ^= byte;
+        outer[index] ^= byte;
+    }
+    let inner = Sha256::new().chain_update(inner).chain_update(message).finalize();
+    Sha256::new().chain_update(outer).chain_update(inner).finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{default_hostname, hmac_sha256, hostname, machine_id, machine_uuid};
+
+    const GOOD: &str = "4C4C4544-0042-3510-8051-B7C04F4D3232";
+
+    #[test]
+    fn hmac_matches_rfc_4231_where_keys_of_16_bytes_can() {
+        // Test case 2 has the key "Jefe"; HMAC pads keys with zeros, so it is the same key.
+        let mut key = [0_u8; 16];
+        key[..4].copy_from_slice(b"Jefe");
+        let hash = hmac_sha256(&key, b"what do ya want for nothing?");
+        assert_eq!(hash[..8], [0x5b, 0xdc, 0xc1, 0x46, 0xbf, 0x60, 0x75, 0x4e]);
+    }
+
+    #[test]
+    fn uuids_that_identify_no_machine_are_refused() {
+        for uuid in [
+            "",
+            "00000000-0000-0000-0000-000000000000",
+            "FFFFFFFF-FFFF-FFFF-FFFF-FFFFFFFFFFFF",
+            "03000200-0400-0500-0006-000700080009",
+            "Not Settable",
+            "4c4c4544004235108051b7c04f4d3232",
+        ] {
+            assert_eq!(machine_uuid(uuid), None, "{uuid}");
+        }
+        assert_eq!(machine_uuid(&format!("{GOOD}\n")), Some(GOOD.to_lowercase()));
+    }
+
+    #[test]
+    fn the_same_uuid_gives_the_same_machine_id_and_another_one_another() {
+        let id = machine_id("4c4c4544-0042-3510-8051-b7c04f4d3232");
+        assert_eq!(id.len(), 32);
+        assert_eq!(id.as_bytes()[12], b'4');
+        assert_eq!(id, machine_id("4c4c4544-0042-3510-8051-b7c04f4d3232"));
+        assert_ne!(id, machine_id("4c4c4544-0042-3510-8051-b7c04f4d3233"));
+        assert_eq!(hostname(&default_hostname(&id)), Some(format!("kiln-{}", &id[..8])));
+    }
+
+    #[test]
+    fn names_follow_rfc_1123_and_become_lower_case() {
+        assert_eq!(hostname(" Web-1.Rack2\n").as_deref(), Some("web-1.rack2"));
+        for name in ["", "-a", "a-", "a..b", "a_b", "a b", &"a".repeat(64), "ä"] {
+            assert_eq!(hostname(name), None, "{name}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_answered(text in ".{0,80}") {
+            if let Some(name) = hostname(&text) {
+                prop_assert_eq!(hostname(&name), Some(name));
+            }
+            let _ = machine_uuid(&text);
+            prop_assert_eq!(machine_id(&text).len(), 32);
+        }
+    }
+}

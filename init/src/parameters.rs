@@ -1,0 +1,109 @@
+//! The kernel's command line, as far as it is Kiln's: `kiln.NAME=VALUE`.
+
+use kiln_contract::parameter::{ALL, HOSTNAME, LOG, PREFIX, VAR_SIZE, VAR_SIZE_DEFAULT};
+
+/// What the command line says to Kiln.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Parameters {
+    /// Size of an in-memory `/var`, as tmpfs takes it.
+    pub var_size: String,
+    /// The node's name, not yet checked.
+    pub hostname: Option<String>,
+    /// Services' output goes to the console too.
+    pub log_to_console: bool,
+    /// Lines for the console: unknown names and values that make no sense.
+    pub warnings: Vec<String>,
+}
+
+/// Reads a command line. Of a parameter that comes twice the last one counts, as in the kernel.
+#[must_use]
+pub fn parse(line: &str) -> Parameters {
+    let mut parameters = Parameters {
+        var_size: VAR_SIZE_DEFAULT.into(),
+        hostname: None,
+        log_to_console: false,
+        warnings: Vec::new(),
+    };
+    for word in words(line).iter().filter(|word| word.starts_with(PREFIX)) {
+        let (name, value) = word.split_once('=').unwrap_or((word, ""));
+        parameters.take(name, value);
+    }
+    parameters
+}
+
+impl Parameters {
+    fn take(&mut self, name: &str, value: &str) {
+        match name {
+            VAR_SIZE if is_size(value) => self.var_size = value.into(),
+            HOSTNAME => self.hostname = Some(value.into()),
+            LOG if value == "console" => self.log_to_console = true,
+            _ if ALL.contains(&name) => {
+                self.warnings.push(format!("parameter {name} cannot be {value:?}, ignored"));
+            }
+            _ => self.warnings.push(format!("unknown parameter {name}, ignored")),
+        }
+    }
+}
+
+/// A size as tmpfs takes it: digits, then nothing, a percent sign, or k, m, g.
+fn is_size(value: &str) -> bool {
+    let digits = value.trim_end_matches(['k', 'm', 'g', 'K', 'M', 'G', '%']);
+    !digits.is_empty()
+        && value.len() - digits.len() <= 1
+        && digits.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// Splits at blanks outside of double quotes, and drops the quotes (kernel's lib/cmdline.c).
+#[must_use]
+pub fn words(line: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut quoted = false;
+    for c in line.chars() {
+        match c {
+            '"' => quoted = !quoted,
+            c if c.is_ascii_whitespace() && !quoted => words.push(String::new()),
+            c => words.last_mut().into_iter().for_each(|word| word.push(c)),
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::parse;
+
+    #[test]
+    fn known_parameters_are_taken_and_the_last_one_counts() {
+        let found =
+            parse("quiet kiln.var-size=1g kiln.hostname=a kiln.hostname=\"b\" kiln.log=console\n");
+        assert_eq!((found.var_size.as_str(), found.hostname.as_deref()), ("1g", Some("b")));
+        assert!(found.log_to_console && found.warnings.is_empty());
+    }
+
+    #[test]
+    fn an_unknown_name_and_a_bad_value_are_warnings() {
+        let found = parse("kiln.hostnme=a kiln.var-size=10gg kiln.log=file kiln.");
+        assert_eq!(found.var_size, "50%");
+        assert_eq!(found.warnings.len(), 4);
+        assert_eq!(found.warnings[0], "unknown parameter kiln.hostnme, ignored");
+    }
+
+    #[test]
+    fn without_parameters_there_are_defaults() {
+        let found = parse("root=/dev/sda1 xkiln.y=z");
+        assert_eq!(found.var_size, "50%");
+        assert!(found.warnings.is_empty() && found.hostname.is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn any_line_is_read(line in ".{0,200}", value in "[^\"\\s]{0,20}") {
+            let _ = parse(&line);
+            let found = parse(&format!("{} kiln.hostname={value}", line.replace('"', "")));
+            prop_assert_eq!(found.hostname, Some(value));
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! From the archive that the kernel unpacked to the read-only root.
+//!
+//! The root is an erofs mounted from a file that lies in ramfs; no loop device is involved. Since
+//! `pivot_root` refuses to work on the kernel's first root, the erofs is moved over `/`. A
+//! privileged container can climb out to what lies below, so what protects it is that it is empty:
+//! everything is unlinked, PID 1's own file included.
+//!
+//! PID 1 keeps executing from that unlinked file. Its pages belong to ramfs and cannot be evicted,
+//! so a machine out of memory can never wait for PID 1's text.
+
+use std::fs::{self, File};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use kiln_contract::{archive, path};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::MountFlags;
+
+use crate::modules::Loaded;
+use crate::{kmsg, mounts};
+
+/// Where the erofs is mounted until it is moved over `/`.
+const NEW: &str = "/sysroot";
+
+/// A ramfs of our own, for the case that the kernel unpacked the archive into a tmpfs.
+const COPY: &str = "/ramfs";
+
+/// `TMPFS_MAGIC` of the kernel's include/uapi/linux/magic.h.
+const TMPFS_MAGIC: i64 = 0x0102_1994;
+
+/// Proof that `/` is the read-only root and that nothing is left below it.
+#[derive(Debug)]
+pub struct Root(());
+
+/// Mounts the root, copies the credentials, empties what is below, and moves the root over `/`.
+pub fn switch(_: Loaded) -> Result<Root> {
+    let archive = if is_tmpfs()? { copy_to_ramfs()? } else { "" };
+    mount_images(archive)?;
+    fill_run()?;
+    for folder in ["/dev", "/proc", "/sys"] {
+        let target = format!("{NEW}{folder}");
+        rustix::mount::mount_move(folder, &target)
+            .with_context(|| format!("move {folder} to {target}"))?;
+    }
+    let below = open_folder("/").context("open the first root")?;
+    if !archive.is_empty() {
+        rustix::mount::unmount(COPY, rustix::mount::UnmountFlags::DETACH)
+            .context("detach /ramfs")?;
+    }
+    move_over()?;
+    empty(below.as_fd()).context("empty the first root")?;
+    Ok(Root(()))
+}
+
+/// True where load options replaced the image's command line, so that `rootfstype=ramfs` is gone.
+fn is_tmpfs() -> Result<bool> {
+    let tmpfs = rustix::fs::statfs("/").context("statfs /")?.f_type == TMPFS_MAGIC;
+    if tmpfs {
+        let line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+        kmsg::warn(format_args!("foreign command line, not the image's: {}", line.trim()));
+    }
+    Ok(tmpfs)
+}
+
+/// Copies both images to a ramfs, since erofs refuses a file on tmpfs (ENOTBLK).
+fn copy_to_ramfs() -> Result<&'static str> {
+    fs::create_dir(COPY).context("make /ramfs")?;
+    rustix::mount::mount("ramfs", COPY, "ramfs", MountFlags::NODEV, None).context("mount ramfs")?;
+    for image in [archive::ROOT, archive::PODS] {
+        if Path::new(image).exists() {
+            fs::copy(image, format!("{COPY}{image}")).with_context(|| format!("copy {image}"))?;
+            fs::remove_file(image).with_context(|| format!("remove {image}"))?;
+        }
+    }
+    Ok(COPY)
+}
+
+fn mount_images(archive: &str) -> Result<()> {
+    fs::create_dir(NEW).context("make /sysroot")?;
+    mount_erofs(&format!("{archive}{}", archive::ROOT), NEW)?;
+    let pods = format!("{archive}{}", archive::PODS);
+    if Path::new(&pods).exists() {
+        mount_erofs(&pods, &format!("{NEW}{}", path::PODS))?;
+    } else {
+        kmsg::warn("the image has no pods");
+    }
+    Ok(())
+}
+
+fn mount_erofs(file: &str, target: &str) -> Result<()> {
+    let flags = MountFlags::RDONLY | MountFlags::NODEV | MountFlags::NOSUID;
+    rustix::mount::mount(file, target, "erofs", flags, None)
+        .with_context(|| format!("mount {file} on {target}"))
+}
+
+/// Mounts `/run` in the new root and copies the boot's credentials there.
+fn fill_run() -> Result<()> {
+    mounts::tmpfs("/run", "").attach(&format!("{NEW}/run"), "mode=0755,size=20%")?;
+    fs::create_dir(format!("{NEW}/run/kiln")).context("make /run/kiln")?;
+    let folder = format!("{NEW}{}", path::CREDENTIALS);
+    fs::create_dir(&folder).with_context(|| format!("make {folder}"))?;
+    mounts::tmpfs("", "").attach(&folder, "mode=0700,size=8m")?;
+    // A credential that cannot be read must not keep the node from coming up.
+    let _ = kmsg::warn_on_error(copy_credentials(&folder));
+    Ok(())
+}
+
+/// Copies `NAME.cred` files that the EFI stub found beside the image (systemd-stub(7)).
+fn copy_credentials(target: &str) -> Result<()> {
+    for source in ["credentials", "global_credentials"] {
+        let Ok(files) = fs::read_dir(format!("{}/{source}", archive::STUB_FILES)) else {
+            continue;
+        };
+        for file in files {
+            let file = file.context("read a folder of credentials")?.path();
+            let Some(name) = file.file_name().and_then(|name| name.to_str()) else { continue };
+            let name = name.strip_suffix(".cred").unwrap_or(name);
+            let Ok(bytes) = fs::read(&file) else { continue };
+            let _ = kmsg::warn_on_error(crate::credential::store(target, name, &bytes));
+        }
+    }
+    fs::set_permissions(target, fs::Permissions::from_mode(0o700)).context("chmod credentials")
+}
+
+/// Moves the mount at [`NEW`] over `/` and makes it this process' root, as `switch_root(8)` does.
+///
+/// Kernel threads, and so the kernel's calls of modprobe, share PID 1's root and follow.
+fn move_over() -> Result<()> {
+    rustix::process::chdir(NEW).context("chdir /sysroot")?;
+    rustix::mount::mount_move(".", "/").context("move the root over /")?;
+    rustix::process::chroot(".").context("chroot")?;
+    rustix::process::chdir("/").context("chdir /")
+}
+
+fn open_folder(path: &str) -> rustix::io::Result<OwnedFd> {
+    rustix::fs::open(path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// Removes everything below `root`, which nothing is mounted in any more, and makes it read-only.
+fn empty(root: rustix::fd::BorrowedFd<'_>) -> Result<()> {
+    remove_children(root)?;
+    if Dir::read_from(root)?.flatten().any(|entry| !is_dot(&entry)) {
+        bail!("something is left");
+    }
+    // Tidiness only: who can reach it can also remount it.
+    let link = format!("/proc/self/fd/{}", rustix::fd::AsRawFd::as_raw_fd(&root));
+    let _ = rustix::mount::mount_remount(&link, MountFlags::RDONLY, c"");
+    Ok(())
+}
+
+fn remove_children(folder: rustix::fd::BorrowedFd<'_>) -> Result<()> {
+    for entry in Dir::read_from(folder)?.flatten().filter(|entry| !is_dot(entry)) {
+        let name = entry.file_name();
+        let flags = match unlink_kind(folder, &entry)? {
+            FileType::Directory => {
+                let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let child = rustix::fs::openat(folder, name, flags, Mode::empty())?;
+                remove_children(child.as_fd())?;
+                AtFlags::REMOVEDIR
+            }
+            _ => AtFlags::empty(),
+        };
+        rustix::fs::unlinkat(folder, name, flags).with_context(|| format!("unlink {name:?}"))?;
+    }
+    Ok(())
+}
+
+fn unlink_kind(
+    folder: rustix::fd::BorrowedFd<'_>,
+    entry: &rustix::fs::DirEntry,
+) -> Result<FileType, Errno> {
+    match entry.file_type() {
+        FileType::Unknown => {
+            let stat = rustix::fs::statat(folder, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW)?;
+            Ok(FileType::from_raw_mode(stat.st_mode))
+        }
+        kind => Ok(kind),
+    }
+}
+
+fn is_dot(entry: &rustix::fs::DirEntry) -> bool {
+    matches!(entry.file_name().to_bytes(), b"." | b"..")
+}
+
+/// Opens a file and asks the kernel to read all of it into the page cache.
+pub fn read_ahead(file: &Path) -> Result<()> {
+    let file = File::open(file).with_context(|| format!("open {}", file.display()))?;
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::WillNeed).context("fadvise")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{open_folder, remove_children};
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn everything_is_removed_and_links_are_not_followed() {
+        let outside = tempfile::tempdir().unwrap();
+        std::fs::write(outside.path().join("kept"), "").unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(folder.path().join("a/b")).unwrap();
+        std::fs::write(folder.path().join("a/b/c"), "").unwrap();
+        std::os::unix::fs::symlink(outside.path(), folder.path().join("link")).unwrap();
+        let fd = open_folder(folder.path().to_str().unwrap()).unwrap();
+        remove_children(fd.as_fd()).unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        assert!(outside.path().join("kept").exists());
+    }
+}

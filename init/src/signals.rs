@@ -1,0 +1,101 @@
+//! Signals of PID 1: which it takes, and what they ask for.
+//!
+//! All of them come through one signalfd. The real-time ones have systemd's meaning (systemd(1),
+//! "Signals"), so that programs which know how to ask systemd know how to ask Kiln. libc and not
+//! nix, because nix knows no real-time signals.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use crate::power::Power;
+
+/// The kernel's first real-time signal that the C library does not keep for itself.
+const RTMIN: i32 = 34;
+
+/// Signal for power-off, `SIGRTMIN+4`.
+pub const POWER_OFF: i32 = RTMIN + 4;
+
+/// Signal for reboot, `SIGRTMIN+5`.
+pub const REBOOT: i32 = RTMIN + 5;
+
+/// Signal for halt, `SIGRTMIN+3`.
+pub const HALT: i32 = RTMIN + 3;
+
+/// All signals that PID 1 takes.
+const TAKEN: [i32; 7] =
+    [libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGPWR, HALT, POWER_OFF, REBOOT];
+
+/// What a signal asks for. SIGINT comes from ctrl-alt-del, SIGPWR from a UPS or a hypervisor.
+#[must_use]
+pub fn request(signal: i32) -> Option<Power> {
+    match signal {
+        libc::SIGTERM | libc::SIGPWR | POWER_OFF => Some(Power::Off),
+        libc::SIGINT | REBOOT => Some(Power::Reboot),
+        HALT => Some(Power::Halt),
+        _ => None,
+    }
+}
+
+fn set(signals: &[i32]) -> libc::sigset_t {
+    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: sigemptyset initialises the whole set.
+    unsafe { libc::sigemptyset(set.as_mut_ptr()) };
+    // SAFETY: it was just initialised.
+    let mut set = unsafe { set.assume_init() };
+    for &signal in signals {
+        // SAFETY: `set` is a valid set; an unknown signal only gives an error.
+        unsafe { libc::sigaddset(&raw mut set, signal) };
+    }
+    set
+}
+
+/// Blocks what PID 1 takes and returns the descriptor it is read from; also takes ctrl-alt-del.
+///
+/// Before any thread starts: threads inherit the blocked set.
+pub fn take() -> io::Result<OwnedFd> {
+    let set = set(&TAKEN);
+    // SAFETY: both pointers are valid or null as sigprocmask(2) allows.
+    if unsafe { libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: `set` is valid, and -1 asks for a new descriptor.
+    let fd = unsafe { libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // Without a keyboard controller there is no ctrl-alt-del, so a failure changes nothing.
+    let _ = rustix::system::reboot(rustix::system::RebootCommand::CadOff);
+    // SAFETY: signalfd returned a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Reads all pending signals' numbers.
+#[must_use]
+pub fn pending(fd: &OwnedFd) -> Vec<i32> {
+    const SIZE: usize = size_of::<libc::signalfd_siginfo>();
+    let mut signals = Vec::new();
+    let mut buffer = [0_u8; SIZE];
+    loop {
+        // SAFETY: the buffer is valid for SIZE bytes.
+        let read = unsafe { libc::read(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), SIZE) };
+        if read != SIZE.cast_signed() {
+            return signals;
+        }
+        // `ssi_signo` is the record's first field (signalfd(2)).
+        let number = u32::from_ne_bytes([buffer[0], buffer[1], buffer[2], buffer[3]]);
+        signals.push(number.cast_signed());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{TAKEN, request};
+
+    #[test]
+    fn every_taken_signal_but_sigchld_asks_for_something() {
+        for signal in TAKEN {
+            assert_eq!(request(signal).is_none(), signal == libc::SIGCHLD, "{signal}");
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! Children: services into their control group, helpers that may hang, and the code between
+//! `clone3` and `execve`, which may only do what is safe after a fork (signal-safety(7)): plain
+//! system calls, which rustix makes without the C library, and no allocation.
+//!
+//! What a child must not inherit is listed in [`become_program`]. `clone3` puts the child into
+//! its group and returns a pidfd in one step, so a child never runs in PID 1's group and a signal
+//! never hits a recycled pid.
+
+use std::ffi::{CStr, CString, c_char};
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, Resource, Rlimit, Signal, WaitOptions};
+
+/// `CLONE_CLEAR_SIGHAND`, `CLONE_INTO_CGROUP` and `CLONE_PIDFD` of include/uapi/linux/sched.h.
+const CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+const INTO_CGROUP: u64 = 0x2_0000_0000;
+const PIDFD: u64 = 0x1000;
+
+/// Open files for services: what upstream's unit files and container runtimes expect.
+const OPEN_FILES: u64 = 1_048_576;
+
+/// How long `execve` may take before the child counts as started. It reads from memory only.
+const EXEC_DEADLINE: Duration = Duration::from_secs(10);
+
+/// This binary; works although its file was unlinked, and needs no page of the root.
+pub const SELF: &CStr = c"/proc/self/exe";
+
+/// A program to start. Everything is allocated before the fork.
+#[derive(Debug)]
+pub struct Program {
+    /// Path of the executable.
+    pub path: CString,
+    /// Arguments, `argv[0]` included.
+    pub args: Vec<CString>,
+    /// Environment, `NAME=VALUE`.
+    pub env: Vec<CString>,
+    /// `oom_score_adj`, as text.
+    pub oom_score: &'static CStr,
+}
+
+/// A running child.
+#[derive(Debug)]
+pub struct Child {
+    /// Its process id.
+    pub pid: Pid,
+    pidfd: OwnedFd,
+}
+
+impl Child {
+    /// Sends a signal; a child that has ended is no error.
+    pub fn signal(&self, signal: Signal) {
+        let _ = rustix::process::pidfd_send_signal(&self.pidfd, signal);
+    }
+
+    /// Waits until it has ended; `None` after `within`. Reaps it, so for helpers only.
+    #[must_use]
+    pub fn wait(&self, within: Duration) -> Option<i32> {
+        let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        poll(&mut fds, Some(&timespec(within))).ok().filter(|&ready| ready > 0)?;
+        let (_, status) = rustix::process::waitpid(Some(self.pid), WaitOptions::NOHANG).ok()??;
+        status.exit_status()
+    }
+}
+
+/// A duration as poll takes it; never negative.
+#[must_use]
+pub fn timespec(duration: Duration) -> Timespec {
+    Timespec {
+        tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(duration.subsec_nanos()),
+    }
+}
+
+/// Starts a program in a group, with its output going to `output`. Its `execve` has succeeded.
+pub fn start(program: &Program, group: BorrowedFd<'_>, output: BorrowedFd<'_>) -> Result<Child> {
+    let args = pointers(&program.args);
+    let env = pointers(&program.env);
+    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).context("make a pipe")?;
+    // SAFETY: the child calls only `become_program`, which is async-signal-safe.
+    let child = unsafe { fork(Some(group)) }.context("clone3")?;
+    let Some(child) = child else {
+        let error = become_program(program, &args, &env, output);
+        report_and_exit(&writer, error);
+    };
+    drop(writer);
+    match exec_error(&reader) {
+        None => Ok(child),
+        Some(error) => {
+            let _ = rustix::process::waitpid(Some(child.pid), WaitOptions::empty());
+            Err(error).with_context(|| format!("start {}", program.path.to_string_lossy()))
+        }
+    }
+}
+
+/// Runs `work` in a child that shares nothing but the mounts, so that it may hang.
+///
+/// # Safety
+///
+/// `work` must be async-signal-safe, unless this process has no other thread yet.
+pub unsafe fn helper(work: impl FnOnce() -> i32) -> Result<Child> {
+    // SAFETY: the caller's promise.
+    if let Some(child) = unsafe { fork(None) }.context("clone3")? {
+        return Ok(child);
+    }
+    let status = work();
+    // SAFETY: _exit has no preconditions.
+    unsafe { libc::_exit(status) }
+}
+
+fn pointers(strings: &[CString]) -> Vec<*const c_char> {
+    strings.iter().map(|text| text.as_ptr()).chain(std::iter::once(std::ptr::null())).collect()
+}
+
+/// `clone3` as a fork: `None` in the child.
+///
+/// # Safety
+///
+/// The child may only make async-signal-safe calls, unless there is one thread only.
+unsafe fn fork(group: Option<BorrowedFd<'_>>) -> io::Result<Option<Child>> {
+    let mut pidfd: i32 = -1;
+    // SAFETY: clone_args is plain integers, for which zero is valid and means "not given".
+    let mut args: libc::clone_args = unsafe { MaybeUninit::zeroed().assume_init() };
+    args.flags = PIDFD | CLEAR_SIGHAND;
+    args.pidfd = (&raw mut pidfd).addr() as u64;
+    args.exit_signal = libc::SIGCHLD as u64;
+    if let Some(group) = group {
+        args.flags |= INTO_CGROUP;
+        args.cgroup = u64::try_from(group.as_raw_fd()).unwrap_or_default();
+    }
+    // SAFETY: `args` is a valid clone_args of the size given; without CLONE_VM it is a fork.
+    let pid =
+        unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) };
+    match pid {
+        0 => Ok(None),
+        1.. => {
+            let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+            let pid = pid.ok_or_else(|| io::Error::other("clone3 returned no pid"))?;
+            // SAFETY: with CLONE_PIDFD the kernel stored a new descriptor that nobody else owns.
+            Ok(Some(Child { pid, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } }))
+        }
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// In the child: sheds what is PID 1's and executes the program. Returns the errno on failure.
+///
+/// Signal dispositions were reset by `CLONE_CLEAR_SIGHAND`. What is left: the mask, the session,
+/// the OOM score, limits, and descriptors (0 to 2 are set, all others close on exec).
+fn become_program(
+    program: &Program,
+    args: &[*const c_char],
+    env: &[*const c_char],
+    output: BorrowedFd<'_>,
+) -> i32 {
+    clear_signal_mask();
+    set_limit(Resource::Nofile, OPEN_FILES);
+    set_limit(Resource::Core, 0);
+    write_oom_score(program.oom_score);
+    let _ = rustix::process::setsid();
+    let _ = rustix::stdio::dup2_stdout(output);
+    let _ = rustix::stdio::dup2_stderr(output);
+    // SAFETY: nothing is closed before execve; no memory is touched.
+    unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    // SAFETY: both arrays end with a null pointer and point into `program`, which outlives this.
+    unsafe { libc::execve(program.path.as_ptr(), args.as_ptr(), env.as_ptr()) };
+    io::Error::last_os_error().raw_os_error().unwrap_or(libc::ENOEXEC)
+}
+
+fn clear_signal_mask() {
+    let mut none = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: sigemptyset initialises the set.
+    unsafe { libc::sigemptyset(none.as_mut_ptr()) };
+    // SAFETY: the set was just initialised, and no old set is asked for.
+    unsafe { libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut()) };
+}
+
+fn set_limit(resource: Resource, value: u64) {
+    let limit = Rlimit { current: Some(value), maximum: Some(value) };
+    let _ = rustix::process::setrlimit(resource, limit);
+}
+
+fn write_oom_score(score: &CStr) {
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    if let Ok(fd) = rustix::fs::open(c"/proc/self/oom_score_adj", flags, Mode::empty()) {
+        let _ = rustix::io::write(&fd, score.to_bytes());
+    }
+}
+
+fn report_and_exit(writer: &OwnedFd, error: i32) -> ! {
+    let _ = rustix::io::write(writer, &error.to_ne_bytes());
+    // SAFETY: _exit has no preconditions.
+    unsafe { libc::_exit(127) }
+}
+
+/// What the child wrote before it gave up; `None` when `execve` closed the pipe.
+fn exec_error(reader: &OwnedFd) -> Option<io::Error> {
+    let mut fds = [PollFd::from_borrowed_fd(reader.as_fd(), PollFlags::IN)];
+    let ready = poll(&mut fds, Some(&timespec(EXEC_DEADLINE))).unwrap_or(0);
+    let mut bytes = [0_u8; 4];
+    if ready > 0 && rustix::io::read(reader, &mut bytes) == Ok(4) {
+        return Some(io::Error::from_raw_os_error(i32::from_ne_bytes(bytes)));
+    }
+    None
+}
