@@ -1,0 +1,160 @@
+//! The states of RFC 2131, figure 5. Each holds only what is valid in it.
+//!
+//! INIT is a `Selecting` whose first DISCOVER is still to be sent.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use super::{EXTENSION_PAUSE, LONGEST_PAUSE};
+use crate::Time;
+use crate::lease::Lease;
+use crate::random::Random;
+
+#[derive(Debug, Clone)]
+pub(super) enum State {
+    Selecting(Selecting),
+    Requesting(Requesting),
+    Rebooting(Rebooting),
+    Bound(Bound),
+    Renewing(Extending),
+    Rebinding(Extending),
+}
+
+/// DISCOVER is out, or will be.
+#[derive(Debug, Clone)]
+pub(super) struct Selecting {
+    pub(super) transaction: u32,
+    pub(super) began: Time,
+    pub(super) retry: Retry,
+}
+
+/// An offer was chosen.
+#[derive(Debug, Clone)]
+pub(super) struct Requesting {
+    pub(super) transaction: u32,
+    pub(super) began: Time,
+    pub(super) retry: Retry,
+    /// When the newest REQUEST went out.
+    pub(super) sent_at: Time,
+    pub(super) address: Ipv4Addr,
+    pub(super) server: Ipv4Addr,
+}
+
+/// A lease is in use, and any server is asked whether it still holds here.
+#[derive(Debug, Clone)]
+pub(super) struct Rebooting {
+    pub(super) transaction: u32,
+    pub(super) began: Time,
+    pub(super) retry: Retry,
+    pub(super) sent_at: Time,
+    pub(super) lease: Lease,
+}
+
+/// Nothing to do before T1.
+#[derive(Debug, Clone)]
+pub(super) struct Bound {
+    pub(super) lease: Lease,
+}
+
+/// After T1 the lease's server is asked (Renewing), after T2 any server (Rebinding).
+#[derive(Debug, Clone)]
+pub(super) struct Extending {
+    pub(super) transaction: u32,
+    pub(super) began: Time,
+    /// When to ask (again).
+    pub(super) at: Time,
+    pub(super) sent_at: Time,
+    pub(super) lease: Lease,
+}
+
+/// Repetition with a doubled pause each time, from 1 s.
+#[derive(Debug, Clone)]
+pub(super) struct Retry {
+    /// The next attempt.
+    pub(super) at: Time,
+    /// Attempts so far.
+    pub(super) sent: u32,
+}
+
+impl Retry {
+    pub(super) const fn at(at: Time) -> Self {
+        Self { at, sent: 0 }
+    }
+
+    pub(super) fn sent(&mut self, now: Time, random: &mut Random) {
+        let pause = Duration::from_secs(1 << self.sent.min(6)).min(LONGEST_PAUSE);
+        self.at = now + random.jitter(pause);
+        self.sent = self.sent.saturating_add(1);
+    }
+}
+
+impl Extending {
+    pub(super) const fn new(lease: Lease, now: Time, transaction: u32) -> Self {
+        Self { transaction, began: now, at: now, sent_at: now, lease }
+    }
+
+    /// The next attempt is after half of the time that is left until `end` (RFC 2131, 4.4.5), not
+    /// sooner than 60 s; for leases below 20 minutes a twentieth of the lease, so that they get
+    /// more than one attempt too.
+    pub(super) fn sent(mut self, now: Time, end: Time) -> Self {
+        let least = self.lease.duration().map_or(EXTENSION_PAUSE, |lease| lease / 20);
+        let least = least.clamp(Duration::from_secs(1), EXTENSION_PAUSE);
+        let half = end.saturating_sub(now) / 2;
+        self.at = now.saturating_add(half.max(least));
+        self.sent_at = now;
+        self
+    }
+}
+
+impl State {
+    pub(super) const fn selecting(began: Time, first: Time, transaction: u32) -> Self {
+        Self::Selecting(Selecting { transaction, began, retry: Retry::at(first) })
+    }
+
+    pub(super) const fn rebooting(lease: Lease, now: Time, transaction: u32) -> Self {
+        let retry = Retry::at(now);
+        Self::Rebooting(Rebooting { transaction, began: now, retry, sent_at: now, lease })
+    }
+
+    /// The lease whose address the interface has.
+    pub(super) const fn lease(&self) -> Option<&Lease> {
+        match self {
+            Self::Selecting(_) | Self::Requesting(_) => None,
+            Self::Rebooting(Rebooting { lease, .. })
+            | Self::Bound(Bound { lease })
+            | Self::Renewing(Extending { lease, .. })
+            | Self::Rebinding(Extending { lease, .. }) => Some(lease),
+        }
+    }
+
+    /// The open question's id.
+    pub(super) const fn transaction(&self) -> Option<u32> {
+        match self {
+            Self::Selecting(Selecting { transaction, .. })
+            | Self::Requesting(Requesting { transaction, .. })
+            | Self::Rebooting(Rebooting { transaction, .. })
+            | Self::Renewing(Extending { transaction, .. })
+            | Self::Rebinding(Extending { transaction, .. }) => Some(*transaction),
+            Self::Bound(_) => None,
+        }
+    }
+
+    /// When the open REQUEST was sent; a lease's times count from there.
+    pub(super) const fn asked_at(&self) -> Option<Time> {
+        match self {
+            Self::Requesting(Requesting { sent_at, .. })
+            | Self::Rebooting(Rebooting { sent_at, .. })
+            | Self::Renewing(Extending { sent_at, .. })
+            | Self::Rebinding(Extending { sent_at, .. }) => Some(*sent_at),
+            Self::Selecting(_) | Self::Bound(_) => None,
+        }
+    }
+
+    /// The only server that may grant what was asked.
+    pub(super) const fn server(&self) -> Option<Ipv4Addr> {
+        match self {
+            Self::Requesting(Requesting { server, .. }) => Some(*server),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! The poll loop: interfaces come and go, packets arrive, time passes.
+
+use std::net::{Ipv4Addr, UdpSocket};
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use kiln_daemon::health::{Health, State};
+use kiln_daemon::signal::Termination;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::rand::{GetRandomFlags, getrandom};
+
+use super::arguments::Arguments;
+use super::kernel::Kernel;
+use super::packet::PacketSocket;
+use super::{apply, now, store};
+use crate::Time;
+use crate::client::{Action, Client, Identity};
+use crate::lease::Lease;
+use crate::message::{CLIENT_PORT, Message, SERVER_PORT};
+use crate::netlink::{Event, Link, link_up};
+
+/// How often the health file is written when nothing else happens.
+const HEARTBEAT: Duration = Duration::from_mins(1);
+/// A loop that turned no more for this long hangs.
+const HOLDS: Duration = Duration::from_secs(150);
+
+/// Leases an address until a termination signal comes.
+///
+/// The address stays then: the node's other pods still need it while they stop, and the kernel
+/// takes it away when its lease ends.
+pub fn run(arguments: Arguments, termination: Termination, health: Health) -> anyhow::Result<()> {
+    let kernel = Kernel::open()?;
+    let mut host = Host { arguments, kernel, termination, health, started: now() };
+    while let Some(link) = host.choose()? {
+        tracing::info!(interface = link.name, millis = host.millis(), "link is up");
+        match Interface::new(&mut host, link)?.serve()? {
+            End::Terminated => break,
+            End::LinkGone => tracing::warn!("the interface is gone"),
+        }
+    }
+    tracing::info!("ending, the address stays");
+    Ok(())
+}
+
+/// What does not depend on the interface.
+struct Host {
+    arguments: Arguments,
+    kernel: Kernel,
+    termination: Termination,
+    health: Health,
+    started: Time,
+}
+
+/// Why an interface is served no more.
+enum End {
+    Terminated,
+    LinkGone,
+}
+
+impl Host {
+    /// Switches on what may be used and waits for the first link that works; drivers load at the
+    /// same time as we start. `None`: a termination signal came first.
+    fn choose(&mut self) -> anyhow::Result<Option<Link>> {
+        loop {
+            let links = self.kernel.links()?;
+            let wanted = || links.iter().filter(|link| self.arguments.wants(link));
+            for link in wanted().filter(|link| !link.is_up()) {
+                if let Err(error) = self.kernel.change(&link_up(link.index)) {
+                    tracing::warn!(interface = link.name, "switching it on: {error:#}");
+                }
+            }
+            if let Some(link) = wanted().find(|link| link.works()) {
+                return Ok(Some(link.clone()));
+            }
+            self.health.state(State::Alive, HOLDS);
+            if self.wait(None, HEARTBEAT)? {
+                return Ok(None);
+            }
+            // What is lost here is in the next list.
+            let _ = self.kernel.news();
+        }
+    }
+
+    /// Sleeps until something comes or `time` has passed; true for a termination signal.
+    fn wait(&self, packets: Option<&PacketSocket>, time: Duration) -> anyhow::Result<bool> {
+        let mut fds = vec![
+            PollFd::from_borrowed_fd(self.termination.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(self.kernel.as_fd(), PollFlags::IN),
+        ];
+        fds.extend(packets.map(|socket| PollFd::from_borrowed_fd(socket.as_fd(), PollFlags::IN)));
+        let time =
+            Timespec::try_from(time.min(HEARTBEAT)).context("a heartbeat is a short time")?;
+        match poll(&mut fds, Some(&time)) {
+            Ok(_) | Err(Errno::INTR) => Ok(!fds[0].revents().is_empty()),
+            Err(error) => Err(error).context("poll"),
+        }
+    }
+
+    /// Time since we started, for the log.
+    fn millis(&self) -> u64 {
+        u64::try_from(now().saturating_sub(self.started).as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// The chosen interface and its client.
+struct Interface<'a> {
+    host: &'a mut Host,
+    link: Link,
+    hardware: [u8; 6],
+    client: Client,
+    /// Open while an answer may come.
+    packets: Option<PacketSocket>,
+    /// Sends to the lease's server, and keeps the kernel from telling it that nobody listens.
+    unicast: Option<UdpSocket>,
+}
+
+impl<'a> Interface<'a> {
+    fn new(host: &'a mut Host, link: Link) -> anyhow::Result<Self> {
+        let hardware = link.hardware.context("an interface without an Ethernet address")?;
+        let mut seed = [0; 8];
+        getrandom(&mut seed, GetRandomFlags::empty()).context("getrandom")?;
+        let earlier = store::load(&host.arguments.state, &link, now());
+        if let Some(lease) = &earlier {
+            tracing::info!(address = %lease.address, "confirming the lease of an earlier run");
+        }
+        let identity = Identity { hardware, host_name: host_name() };
+        let client = Client::new(identity, u64::from_ne_bytes(seed), now(), earlier);
+        Ok(Self { host, link, hardware, client, packets: None, unicast: None })
+    }
+
+    fn serve(mut self) -> anyhow::Result<End> {
+        loop {
+            self.act()?;
+            let time = self.client.poll_at().saturating_sub(now());
+            if self.host.wait(self.packets.as_ref(), time)? {
+                return Ok(End::Terminated);
+            }
+            if !self.hear_news()? {
+                return Ok(End::LinkGone);
+            }
+            self.receive()?;
+        }
+    }
+
+    /// Does what is due now.
+    fn act(&mut self) -> anyhow::Result<()> {
+        for action in self.client.poll(now()) {
+            self.perform(action, None)?;
+        }
+        if !self.client.listens() {
+            (self.packets, self.unicast) = (None, None);
+        }
+        let state = if self.client.lease().is_some() { State::Ready } else { State::Alive };
+        self.host.health.state(state, HOLDS);
+        Ok(())
+    }
+
+    /// News about the link; false when it is gone.
+    fn hear_news(&mut self) -> anyhow::Result<bool> {
+        let events = match self.host.kernel.news() {
+            Err(Errno::NOBUFS) => self.whole_list()?,
+            result => result.context("reading news about interfaces")?,
+        };
+        for event in events {
+            match event {
+                Event::Gone(index) if index == self.link.index => return Ok(false),
+                Event::Link(link) if link.index == self.link.index => self.link_changed(link),
+                _ => (),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Instead of news that were lost.
+    fn whole_list(&self) -> anyhow::Result<Vec<Event>> {
+        let links = self.host.kernel.links()?;
+        let gone = links.iter().all(|link| link.index != self.link.index);
+        let gone = gone.then_some(Event::Gone(self.link.index));
+        Ok(links.into_iter().map(Event::Link).chain(gone).collect())
+    }
+
+    fn link_changed(&mut self, link: Link) {
+        match (self.link.works(), link.works()) {
+            (true, false) => tracing::warn!(interface = link.name, "link is down"),
+            (false, true) => {
+                tracing::info!(interface = link.name, "link is up again");
+                self.client.link_returned(now());
+            }
+            _ => (),
+        }
+        self.link = link;
+    }
+
+    fn receive(&mut self) -> anyhow::Result<()> {
+        while let Some(socket) = &self.packets {
+            let message = match socket.receive() {
+                Ok(Some(message)) => message,
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::warn!("receiving: {error}");
+                    break;
+                }
+            };
+            if let Some(action) = self.client.handle(now(), &message) {
+                self.perform(action, Some(&message))?;
+            }
+            if !self.client.listens() {
+                break; // the rest of the queue answers no open question
+            }
+        }
+        Ok(())
+    }
+
+    /// `cause` is the message that led to the action.
+    fn perform(&mut self, action: Action, cause: Option<&Message>) -> anyhow::Result<()> {
+        match action {
+            Action::Broadcast(message) => {
+                tracing::debug!(kind = ?message.kind, seconds = message.seconds, "broadcasting");
+                let sent = self.packets().and_then(|socket| Ok(socket.broadcast(&message)?));
+                log(sent.context("broadcasting"));
+            }
+            Action::Unicast(server, message) => {
+                tracing::debug!(kind = ?message.kind, %server, "asking the server");
+                let sent = self.packets().and(Ok(()));
+                log(sent.and_then(|()| self.send_to(server, &message)));
+            }
+            Action::Configure { lease, before } => {
+                self.configure(&lease, before.as_deref(), cause)?;
+            }
+            Action::Deconfigure(lease) => {
+                tracing::warn!(address = %lease.address, "the lease is over");
+                log(store::forget(&self.host.arguments.state, &self.link));
+                apply::deconfigure(&self.host.kernel, self.link.index, &lease);
+            }
+        }
+        Ok(())
+    }
+
+    fn packets(&mut self) -> anyhow::Result<&PacketSocket> {
+        if self.packets.is_none() {
+            self.packets = Some(PacketSocket::open(self.link.index).context("packet socket")?);
+        }
+        self.packets.as_ref().context("packet socket")
+    }
+
+    fn send_to(&mut self, server: Ipv4Addr, message: &Message) -> anyhow::Result<()> {
+        let context = || format!("sending from {}:{CLIENT_PORT} to {server}", message.client);
+        let socket = match self.unicast.take() {
+            Some(socket) => socket,
+            None => UdpSocket::bind((message.client, CLIENT_PORT)).with_context(context)?,
+        };
+        let sent = socket.send_to(&message.build(), (server, SERVER_PORT));
+        self.unicast = Some(socket);
+        sent.map(|_| ()).with_context(context)
+    }
+
+    fn configure(
+        &mut self,
+        lease: &Lease,
+        before: Option<&Lease>,
+        cause: Option<&Message>,
+    ) -> anyhow::Result<()> {
+        apply::configure(&self.host.kernel, self.link.index, lease, before, now())?;
+        apply::write_resolver(&self.host.arguments.resolver, lease)?;
+        report(&self.link, lease, before, self.host.millis());
+        if before.is_none_or(|before| before.address != lease.address) {
+            let hardware = self.hardware;
+            let sent =
+                self.packets().and_then(|socket| Ok(socket.announce(hardware, lease.address)?));
+            log(sent.context("announcing the address"));
+        }
+        if let Some(ack) = cause {
+            log(store::save(&self.host.arguments.state, &self.link, lease.since, ack));
+        }
+        Ok(())
+    }
+}
+
+/// One line; `millis` since our start.
+fn report(link: &Link, lease: &Lease, before: Option<&Lease>, millis: u64) {
+    let text = match before {
+        Some(before) if before.address == lease.address => "lease extended",
+        _ => "bound",
+    };
+    tracing::info!(
+        interface = link.name,
+        address = %format_args!("{}/{}", lease.address, lease.prefix),
+        router = %lease.router().unwrap_or(Ipv4Addr::UNSPECIFIED),
+        server = %lease.server,
+        seconds = lease.duration().map_or(u64::MAX, |time| time.as_secs()),
+        millis,
+        "{text}"
+    );
+}
+
+fn log(result: anyhow::Result<()>) {
+    if let Err(error) = result {
+        tracing::warn!("{error:#}");
+    }
+}
+
+/// The node's name, where it is one that may be told to a server.
+fn host_name() -> Option<String> {
+    let name = rustix::system::uname().nodename().to_str().ok()?.to_owned();
+    let letters = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
+    let sound = (1..=63).contains(&name.len()) && name.bytes().all(letters);
+    (sound && name != "localhost").then_some(name)
+}

@@ -1,0 +1,120 @@
+//! The lease on a RAM disk, for a restart of the container during the same boot.
+//!
+//! The file is the server's ACK with the time of its request before it: 8 bytes of milliseconds of
+//! [`Time`], then the message. So there is no second format of a lease, and what is read is checked
+//! as strictly as what a server sends.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use crate::Time;
+use crate::lease::Lease;
+use crate::message::Message;
+use crate::netlink::Link;
+
+/// Where the lease of an interface is. The kernel allows no `/` in names.
+fn file(folder: &Path, link: &Link) -> PathBuf {
+    folder.join(format!("{}.lease", link.name))
+}
+
+pub(super) fn save(folder: &Path, link: &Link, since: Time, ack: &Message) -> anyhow::Result<()> {
+    write(&file(folder, link), &encode(since, ack))
+}
+
+pub(super) fn forget(folder: &Path, link: &Link) -> anyhow::Result<()> {
+    let file = file(folder, link);
+    match std::fs::remove_file(&file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("removing {}", file.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The lease of an earlier run, if there is a sound one for this interface's hardware.
+pub(super) fn load(folder: &Path, link: &Link, now: Time) -> Option<Lease> {
+    let bytes = std::fs::read(file(folder, link)).ok()?;
+    decode(&bytes, link.hardware?).filter(|lease| lease.since <= now)
+}
+
+fn encode(since: Time, ack: &Message) -> Vec<u8> {
+    let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+    [&millis.to_le_bytes(), ack.build().as_slice()].concat()
+}
+
+fn decode(bytes: &[u8], hardware: [u8; 6]) -> Option<Lease> {
+    let (millis, message) = bytes.split_first_chunk::<8>()?;
+    let since = Duration::from_millis(u64::from_le_bytes(*millis));
+    let message = Message::parse(message).ok().filter(|message| message.hardware == hardware)?;
+    Lease::new(&message, since).ok()
+}
+
+/// Writes a new file and renames it, so that nobody ever reads half of one.
+pub(super) fn write(file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let new = file.with_extension("new");
+    std::fs::write(&new, bytes).with_context(|| format!("writing {}", new.display()))?;
+    std::fs::rename(&new, file)
+        .with_context(|| format!("renaming {} to {}", new.display(), file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Link, decode, encode, forget, load, save};
+    use crate::message::{Kind, Message, Options, option};
+    use proptest::prelude::*;
+    use std::net::Ipv4Addr;
+    use std::time::Duration;
+
+    const SINCE: Duration = Duration::from_millis(1234);
+
+    fn ack() -> Message {
+        Message {
+            reply: true,
+            kind: Kind::Ack,
+            transaction: 1,
+            seconds: 0,
+            client: Ipv4Addr::UNSPECIFIED,
+            yours: Ipv4Addr::new(10, 0, 2, 15),
+            hardware: [2, 0, 0, 0, 0, 1],
+            options: Options::from([
+                (option::SERVER, vec![10, 0, 2, 2]),
+                (option::LEASE_TIME, vec![0, 0, 0, 60]),
+            ]),
+        }
+    }
+
+    #[test]
+    fn a_kept_lease_is_found_until_it_is_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut link = Link {
+            index: 2,
+            name: "eth0".into(),
+            hardware: Some([2, 0, 0, 0, 0, 1]),
+            flags: 0,
+            software: false,
+        };
+        save(folder.path(), &link, SINCE, &ack()).unwrap();
+        let lease = load(folder.path(), &link, SINCE).unwrap();
+        assert_eq!((lease.address, lease.since), (Ipv4Addr::new(10, 0, 2, 15), SINCE));
+        assert_eq!(load(folder.path(), &link, Duration::ZERO), None, "kept in another boot");
+        link.hardware = Some([2, 0, 0, 0, 0, 2]);
+        assert_eq!(load(folder.path(), &link, SINCE), None, "another card");
+        forget(folder.path(), &link).unwrap();
+        forget(folder.path(), &link).unwrap();
+        link.hardware = Some([2, 0, 0, 0, 0, 1]);
+        assert_eq!(load(folder.path(), &link, SINCE), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_file_makes_it_panic(at in 0_usize..300, value: u8, length in 0_usize..310) {
+            let mut bytes = encode(SINCE, &ack());
+            bytes[at] = value;
+            bytes.truncate(length);
+            let _ = decode(&bytes, [2, 0, 0, 0, 0, 1]);
+        }
+    }
+}
