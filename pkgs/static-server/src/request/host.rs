@@ -1,0 +1,43 @@
+//! The `Host` field (RFC 9112 section 3.2, RFC 3986 section 3.2).
+
+use super::Fields;
+use crate::status::Status;
+
+/// HTTP/1.1 has exactly one; HTTP/1.0 at most one.
+pub(super) fn check(fields: Fields<'_>, required: bool) -> Result<(), Status> {
+    let mut hosts = fields.values("host");
+    match (hosts.next(), hosts.next()) {
+        (None, None) if !required => Ok(()),
+        (Some(host), None) if is_host(host) => Ok(()),
+        _ => Err(Status::BadRequest),
+    }
+}
+
+/// `uri-host [ ":" port ]`. It may be empty: a target may have no authority.
+pub(super) fn is_host(text: &[u8]) -> bool {
+    let end_of_name = match text.iter().position(|byte| *byte == b']') {
+        Some(bracket) => bracket + 1,
+        None => text.iter().position(|byte| *byte == b':').unwrap_or(text.len()),
+    };
+    let (name, port) = text.split_at(end_of_name);
+    let port_is_good = match port {
+        [] => true,
+        [b':', digits @ ..] => digits.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    port_is_good && (is_literal(name) || is_name(name))
+}
+
+/// `[` IPv6 address `]`; what is inside is checked for its letters only.
+fn is_literal(text: &[u8]) -> bool {
+    let inside = text.strip_prefix(b"[").and_then(|text| text.strip_suffix(b"]"));
+    inside.is_some_and(|inside| {
+        !inside.is_empty()
+            && inside.iter().all(|byte| byte.is_ascii_hexdigit() || b":.".contains(byte))
+    })
+}
+
+/// `reg-name`; a dotted address is one too.
+fn is_name(text: &[u8]) -> bool {
+    text.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(byte))
+}

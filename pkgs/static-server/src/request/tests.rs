@@ -1,0 +1,269 @@
+//! Tables of what is taken and what is refused, and properties for all other bytes.
+
+use super::{Head, Method, Target, parse};
+use crate::status::Status;
+use proptest::prelude::*;
+
+const LIMIT: usize = 8192;
+
+fn code(input: &[u8]) -> u16 {
+    match parse(input, LIMIT) {
+        Ok(Some(_)) => 200,
+        Ok(None) => 100,
+        Err(status) => status.code(),
+    }
+}
+
+/// A head with this request line and these fields, besides a good Host.
+fn check(line: &str, fields: &str, expected: u16) {
+    let head = format!("{line}\r\nHost: a\r\n{fields}\r\n");
+    assert_eq!(code(head.as_bytes()), expected, "{head:?}");
+}
+
+fn good(input: &str) -> Head<'_> {
+    let (head, length) = parse(input.as_bytes(), LIMIT).unwrap().unwrap();
+    assert_eq!(length, input.len());
+    head
+}
+
+#[test]
+fn a_request_line_has_three_parts_and_two_blanks() {
+    check("GET / HTTP/1.1", "", 200);
+    check("get / HTTP/1.1", "", 200); // an unknown method, answered later
+    check("POST / HTTP/1.1", "", 200);
+    for line in [
+        "GET /",
+        "GET  / HTTP/1.1",
+        "GET / HTTP/1.1 ",
+        " GET / HTTP/1.1",
+        "GET\t/ HTTP/1.1",
+        "GET / http/1.1",
+        "GET / HTTP/1.10",
+        "GET / HTTP/1",
+        "G@T / HTTP/1.1",
+        "GET a HTTP/1.1",
+        "GET * HTTP/1.1",
+        "GET /\u{e4} HTTP/1.1",
+        "GET /#top HTTP/1.1",
+        "GET / HTTP/1.1\r",
+    ] {
+        check(line, "", 400);
+    }
+}
+
+#[test]
+fn versions_are_told_apart_by_their_major_number() {
+    check("GET / HTTP/1.2", "", 200);
+    check("GET / HTTP/2.0", "", 505);
+    check("GET / HTTP/0.9", "", 505);
+    assert_eq!(code(b"GET / HTTP/1.0\r\n\r\n"), 200);
+    assert_eq!(code(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), 505);
+}
+
+#[test]
+fn a_host_comes_once_and_is_one() {
+    let with = |fields: &str| code(format!("GET / HTTP/1.1\r\n{fields}\r\n").as_bytes());
+    for host in ["a", "a:80", "a:", "", "10.0.0.1:8080", "[::1]:80", "[::ffff:1.2.3.4]"] {
+        assert_eq!(with(&format!("Host: {host}\r\n")), 200, "{host:?}");
+    }
+    for host in ["a b", "a/b", "a@b", "a:x", "a:1:2", "[", "[]", "[::1]x", "[::1", "a,b\"", "a#"] {
+        assert_eq!(with(&format!("Host: {host}\r\n")), 400, "{host:?}");
+    }
+    assert_eq!(with(""), 400);
+    assert_eq!(with("Host: a\r\nhost: a\r\n"), 400);
+    assert_eq!(code(b"GET / HTTP/1.0\r\nHost: a\r\nHost: a\r\n\r\n"), 400);
+}
+
+#[test]
+fn a_field_that_readers_could_disagree_about_is_refused() {
+    check("GET / HTTP/1.1", "X: \tv \u{e4} \r\nY:\r\n", 200);
+    for fields in [
+        "X : v\r\n",
+        " X: v\r\n",
+        "X: a\r\n b\r\n",
+        "X: a\r\n\tb\r\n",
+        "X\r\n",
+        ": v\r\n",
+        "X: a\rb\r\n",
+        "X: a\nY: b\r\n",
+        "X: a\0\r\n",
+        "X: \x7f\r\n",
+        "X\u{e4}: v\r\n",
+    ] {
+        check("GET / HTTP/1.1", fields, 400);
+    }
+    assert_eq!(code(b"GET / HTTP/1.1\nHost: a\n\n"), 400);
+}
+
+#[test]
+fn a_body_has_one_length() {
+    let get = "GET / HTTP/1.1";
+    let persistent = |fields: &str| good(&format!("{get}\r\nHost: a\r\n{fields}\r\n")).persistent;
+    assert!(persistent("Content-Length: 0\r\n"));
+    assert!(!persistent("Content-Length: 5\r\n"));
+    assert!(!persistent("Transfer-Encoding: Chunked\r\n"));
+    for fields in [
+        "Content-Length: 1\r\nContent-Length: 1\r\n",
+        "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+        "Content-Length: +1\r\n",
+        "Content-Length: -0\r\n",
+        "Content-Length: 1, 1\r\n",
+        "Content-Length: 0x1\r\n",
+        "Content-Length:\r\n",
+        "Content-Length: 99999999999999999999\r\n",
+    ] {
+        check(get, fields, 400);
+    }
+    check(get, "Transfer-Encoding: gzip, chunked\r\n", 501);
+    check("GET / HTTP/1.0", "Transfer-Encoding: chunked\r\n", 400);
+}
+
+#[test]
+fn a_connection_stays_open_only_for_http_1_1_that_does_not_close() {
+    let persistent = |head: &str| good(head).persistent;
+    assert!(persistent("GET / HTTP/1.1\r\nHost: a\r\n\r\n"));
+    assert!(!persistent("GET / HTTP/1.1\r\nHost: a\r\nConnection: x ,CLOSE\r\n\r\n"));
+    assert!(!persistent("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"));
+}
+
+fn check_path(target: &str, expected: Option<&str>) {
+    let head = format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n");
+    let path = parse(head.as_bytes(), LIMIT).ok().map(|parsed| match parsed.unwrap().0.target {
+        Target::Path { path, .. } => String::from_utf8_lossy(&path).into_owned(),
+        other => format!("{other:?}"),
+    });
+    assert_eq!(path.as_deref(), expected, "{target}");
+}
+
+#[test]
+fn a_path_is_decoded_once_and_never_leaves_the_site() {
+    check_path("/a/b%20c.html?x=../..", Some("/a/b c.html"));
+    check_path("/%2541", Some("/%41"));
+    check_path("//a", Some("//a"));
+    check_path("/...", Some("/..."));
+    check_path("http://host:80/a?b", Some("/a"));
+    check_path("HTTPS://host", Some("/"));
+    check_path("http://host?q", Some("/"));
+    for target in [
+        "/..",
+        "/a/../b",
+        "/./a",
+        "/%2e%2e/a",
+        "/.%2E",
+        "/a%00",
+        "/a%2fb",
+        "/%",
+        "/%a",
+        "/%zz",
+        "/%+1",
+        "..",
+        "ftp://host/",
+        "http:///a",
+        "http://a b/",
+        "host:80",
+    ] {
+        check_path(target, None);
+    }
+}
+
+#[test]
+fn the_server_as_a_whole_is_for_options_only() {
+    let options = "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n";
+    assert_eq!((good(options).method, good(options).target), (Method::Options, Target::Server));
+    let absolute = "OPTIONS http://a HTTP/1.1\r\nHost: a\r\n\r\n";
+    assert_eq!(good(absolute).target, Target::Server);
+    let connect = "CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n";
+    assert_eq!(
+        (good(connect).method, good(connect).target),
+        (Method::NotAllowed, Target::Authority)
+    );
+}
+
+#[test]
+fn limits_are_those_of_the_line_then_of_the_whole_head() {
+    let long = "x".repeat(LIMIT);
+    assert_eq!(code(format!("GET /{long}").as_bytes()), 414);
+    assert_eq!(code(format!("GET / HTTP/1.1\r\nX: {long}").as_bytes()), 431);
+    let many = |count| format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(count));
+    assert_eq!(code(many(99).as_bytes()), 200);
+    assert_eq!(code(many(100).as_bytes()), 431);
+    let head = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    assert!(parse(head, head.len()).unwrap().is_some());
+    assert_eq!(parse(head, head.len() - 1), Err(Status::FieldsTooLarge));
+}
+
+#[test]
+fn one_empty_line_before_a_request_is_skipped_and_no_more() {
+    assert_eq!(code(b"\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"), 200);
+    assert_eq!(code(b"\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"), 400);
+    assert_eq!(code(b"\r"), 100);
+}
+
+#[test]
+fn the_length_ends_at_the_next_request() {
+    let two = b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /b HTTP/1.1\r\n";
+    assert_eq!(parse(two, LIMIT).unwrap().unwrap().1, 27);
+}
+
+#[test]
+fn lists_of_several_fields_are_one_list() {
+    let head = good("GET / HTTP/1.1\r\nHost: a\r\nX: a, ,b\r\nY: z\r\nx:c\r\n\r\n");
+    assert_eq!(head.fields.list("x").collect::<Vec<_>>(), [b"a", b"b", b"c"]);
+}
+
+/// Pieces that heads are made of, so that random ones get past the first line.
+fn piece() -> impl Strategy<Value = Vec<u8>> {
+    let known: Vec<&[u8]> = vec![
+        b"GET ",
+        b"HEAD ",
+        b"/",
+        b"*",
+        b"/a%20b",
+        b"%2e",
+        b"..",
+        b"http://a/",
+        b" HTTP/1.1\r\n",
+        b" HTTP/1.0\r\n",
+        b"Host: a\r\n",
+        b"Content-Length: 0\r\n",
+        b"Transfer-Encoding: chunked\r\n",
+        b"Connection: close\r\n",
+        b"\r\n",
+        b"\n",
+        b"\r",
+        b" ",
+        b":",
+        b"x",
+    ];
+    let known = proptest::sample::select(known).prop_map(<[u8]>::to_vec);
+    prop_oneof![8 => known, 1 => proptest::collection::vec(any::<u8>(), 0..20)]
+}
+
+fn input() -> impl Strategy<Value = Vec<u8>> {
+    proptest::collection::vec(piece(), 0..14).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_it_panic(input: Vec<u8>, limit in 0_usize..64) {
+        let _ = parse(&input, limit);
+    }
+
+    #[test]
+    fn a_decision_never_changes_with_more_bytes(input in input(), limit in 16_usize..200) {
+        let whole = parse(&input, limit);
+        for cut in 0..input.len() {
+            let part = parse(&input[..cut], limit);
+            prop_assert!(part == Ok(None) || part == whole, "cut at {}: {:?} {:?}", cut, part, whole);
+        }
+    }
+
+    #[test]
+    fn a_path_that_is_taken_stays_inside(input in input()) {
+        if let Ok(Some((Head { target: Target::Path { path, .. }, .. }, length))) = parse(&input, LIMIT) {
+            prop_assert!(path.starts_with(b"/") && !path.contains(&0) && length <= input.len());
+            prop_assert!(path.split(|byte| *byte == b'/').all(|part| part != b".." && part != b"."));
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! Status codes that this server sends (RFC 9110 section 15), and the plain answers made of them.
+
+use std::fmt;
+
+/// A status that is answered with its own name as the body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// The request is not HTTP as RFC 9112 has it, or may mean two things.
+    BadRequest,
+    /// No file has this path.
+    NotFound,
+    /// A known method that immutable content cannot have.
+    MethodNotAllowed,
+    /// The head did not come in time.
+    RequestTimeout,
+    /// The request line alone is above the limit.
+    UriTooLong,
+    /// The fields are too many or too large.
+    FieldsTooLarge,
+    /// A method or a transfer coding that this server does not know.
+    NotImplemented,
+    /// Not HTTP/1.
+    VersionNotSupported,
+}
+
+impl Status {
+    const fn parts(self) -> (u16, &'static str) {
+        match self {
+            Self::BadRequest => (400, "Bad Request"),
+            Self::NotFound => (404, "Not Found"),
+            Self::MethodNotAllowed => (405, "Method Not Allowed"),
+            Self::RequestTimeout => (408, "Request Timeout"),
+            Self::UriTooLong => (414, "URI Too Long"),
+            Self::FieldsTooLarge => (431, "Request Header Fields Too Large"),
+            Self::NotImplemented => (501, "Not Implemented"),
+            Self::VersionNotSupported => (505, "HTTP Version Not Supported"),
+        }
+    }
+
+    /// The number, 400 to 505.
+    #[must_use]
+    pub const fn code(self) -> u16 {
+        self.parts().0
+    }
+}
+
+/// As it stands in the status line: `404 Not Found`.
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (code, reason) = self.parts();
+        write!(f, "{code} {reason}")
+    }
+}
