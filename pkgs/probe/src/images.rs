@@ -1,0 +1,39 @@
+//! Which images the node has, and whether they are the ones baked into the file it booted.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use kiln_contract::path;
+
+use crate::node::{self, ROOT};
+
+/// containerd's content store.
+const STORE: &str = "var/lib/containerd/io.containerd.content.v1.content/blobs/sha256";
+
+/// containerd's overlay snapshots.
+const SNAPSHOTS: &str = "var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots";
+
+/// `foreign DIGEST` for each blob in the store that this file did not bring, then numbers.
+pub(crate) fn list() -> Result<String> {
+    let root = Path::new(ROOT);
+    let baked = names(&root.join(path::IMAGES.trim_start_matches('/')).join("blobs/sha256"))?;
+    let stored = names(&root.join(STORE))?;
+    let mut lines: Vec<String> =
+        stored.difference(&baked).map(|name| format!("foreign {name}")).collect();
+    lines.push(format!("baked {}", baked.len()));
+    lines.push(format!("stored {}", stored.len()));
+    lines.push(format!("snapshots {}", names(&root.join(SNAPSHOTS))?.len()));
+    Ok(node::text(&lines))
+}
+
+/// Names in a folder; none if it is not there.
+fn names(dir: &Path) -> Result<BTreeSet<String>> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
+        Err(error) => return Err(error).with_context(|| format!("reading {}", dir.display())),
+    };
+    entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+}

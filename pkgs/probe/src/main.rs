@@ -1,0 +1,58 @@
+//! The eyes and hands of the VM scenarios inside a node; no part of any image but the test ones.
+//!
+//! `probe` serves what it sees as plain text over HTTP (`server`), and is an HTTP proxy (CONNECT),
+//! so that the builder can speak to any address as if it sat on the node. `probe flood` writes to
+//! its log for ever, `probe hold` does nothing. Under any other name the program is a trap that
+//! tells who executed it (`escape`).
+
+mod escape;
+mod images;
+mod memory;
+mod node;
+mod server;
+mod sockets;
+mod trap;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+/// Name under which the program is itself.
+const NAME: &str = "probe";
+
+fn main() -> ExitCode {
+    if let Some(name) = trap::sprung() {
+        return trap::record(&name);
+    }
+    kiln_daemon::main(NAME, env!("CARGO_PKG_VERSION"), |args| run(&args))
+}
+
+fn run(args: &[OsString]) -> Result<()> {
+    let words: Vec<&str> = args.iter().filter_map(|word| word.to_str()).collect();
+    match words[..] {
+        [] => server::serve(),
+        ["escape"] => escape::run(),
+        ["flood"] => flood(),
+        ["hold"] => hold(),
+        _ => bail!("unknown arguments {args:?}; there are: escape, flood, hold, and none to serve"),
+    }
+}
+
+/// Writes lines as fast as they are taken.
+fn flood() -> Result<()> {
+    let line = format!("{}\n", "flood ".repeat(20));
+    let block = line.repeat(64);
+    let mut out = std::io::stdout().lock();
+    loop {
+        out.write_all(block.as_bytes())?;
+    }
+}
+
+fn hold() -> ! {
+    loop {
+        std::thread::sleep(Duration::MAX);
+    }
+}

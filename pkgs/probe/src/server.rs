@@ -1,0 +1,139 @@
+//! Plain HTTP/1.1 (RFC 9112), one request per connection: GET for what the node looks like, CONNECT
+//! (RFC 9110, section 9.3.6) for a connection to any address as the node sees it.
+//!
+//! It listens on the node's addresses and does what anyone asks. That is why this is a test image.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{images, memory, node, sockets};
+
+/// Where it listens.
+const ADDRESS: &str = "0.0.0.0:9090";
+
+/// How long a connection to elsewhere may take to be made.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// Bytes of a request's head.
+const HEAD: u64 = 16 * 1024;
+
+/// Serves until it is killed: it is PID 1 of its container, where SIGTERM's default does nothing,
+/// so termination is asked for explicitly.
+pub(crate) fn serve() -> Result<()> {
+    let listener = TcpListener::bind(ADDRESS).with_context(|| format!("listening on {ADDRESS}"))?;
+    let termination = kiln_daemon::signal::Termination::new()?;
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            thread::spawn(move || {
+                if let Err(error) = answer(stream) {
+                    tracing::warn!("{error:#}");
+                }
+            });
+        }
+    });
+    while !termination.wait(None)? {}
+    Ok(())
+}
+
+fn answer(stream: TcpStream) -> Result<()> {
+    let (method, target) = read_head(&stream)?;
+    if method == "CONNECT" {
+        return relay(stream, &target);
+    }
+    let (status, body) = match page(&target) {
+        Ok(body) => ("200 OK", body),
+        Err(error) => ("500 Internal Server Error", format!("{error:#}\n")),
+    };
+    let mut stream = stream;
+    let length = body.len();
+    write!(
+        stream,
+        "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    )
+    .context("sending an answer")
+}
+
+/// Reads to the empty line, byte by byte where it matters: what follows a CONNECT belongs to the other side.
+fn read_head(stream: &TcpStream) -> Result<(String, String)> {
+    let mut reader = BufReader::with_capacity(1, stream).take(HEAD);
+    let mut first = String::new();
+    reader.read_line(&mut first).context("reading a request")?;
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line).context("reading a request")? <= 2 {
+            break;
+        }
+    }
+    let mut words = first.split_ascii_whitespace();
+    match (words.next(), words.next()) {
+        (Some(method), Some(target)) => Ok((method.to_owned(), target.to_owned())),
+        _ => bail!("not a request: {first:?}"),
+    }
+}
+
+fn page(target: &str) -> Result<String> {
+    match target {
+        "/" => Ok("probe\n".to_owned()),
+        "/addresses" => sockets::addresses(),
+        "/escape" => escape(),
+        "/executables" => node::list_executables(),
+        "/images" => images::list(),
+        "/memory" => memory::list(),
+        "/processes" => node::list_processes(),
+        "/sockets" => sockets::list(),
+        "/time" => Ok(format!("{}\n", SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs())),
+        "/torn-manifest" => torn_manifest(),
+        _ => match target.split_once("/kill/") {
+            Some(("", name)) => node::kill(name),
+            _ => bail!("there is no page {target}"),
+        },
+    }
+}
+
+/// Runs the escape in a process of its own, which the namespaces that it enters die with.
+fn escape() -> Result<String> {
+    #[expect(clippy::disallowed_methods, reason = "the rule is the builder's")]
+    let mut child = Command::new("/proc/self/exe");
+    // Under any other name the program is a trap.
+    child.arg0(crate::NAME).arg("escape").stdin(Stdio::null());
+    let output = child.output().context("starting the escape")?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if output.status.success() {
+        return Ok(text);
+    }
+    bail!("the escape failed: {}\n{text}{}", output.status, String::from_utf8_lossy(&output.stderr))
+}
+
+/// Half a manifest beside the whole ones, as a copy that was cut off leaves it.
+fn torn_manifest() -> Result<String> {
+    let path = format!("{}{}/torn.yaml", node::ROOT, kiln_contract::path::MANIFESTS);
+    std::fs::write(&path, "apiVersion: v1\nkind: Pod\nmetadata:\n  name: \"to")
+        .with_context(|| path.clone())?;
+    Ok(format!("wrote {}/torn.yaml\n", kiln_contract::path::MANIFESTS))
+}
+
+fn relay(mut client: TcpStream, target: &str) -> Result<()> {
+    let address: SocketAddr =
+        target.parse().with_context(|| format!("not an address: {target}"))?;
+    let Ok(server) = TcpStream::connect_timeout(&address, CONNECT) else {
+        // The one answer that the other side counts as closed.
+        return client.write_all(b"HTTP/1.1 502 Bad Gateway\r\n\r\n").context("sending an answer");
+    };
+    client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").context("sending an answer")?;
+    let (from, to) = (client.try_clone()?, server.try_clone()?);
+    thread::spawn(move || copy(from, to));
+    copy(server, client);
+    Ok(())
+}
+
+fn copy(mut from: TcpStream, mut to: TcpStream) {
+    // However it ends, the other direction is told.
+    let _ = std::io::copy(&mut from, &mut to);
+    let _ = to.shutdown(Shutdown::Write);
+}
