@@ -61,7 +61,7 @@ pub struct Package {
     /// The file's digest, from the signed index.
     pub sha256: Digest,
     /// For a package with no files of its own, such as `linux-image-cloud-amd64`: the package it stands for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, rename = "stands-for", skip_serializing_if = "Option::is_none")]
     pub stands_for: Option<String>,
 }
 

@@ -2,6 +2,7 @@
 
 mod cache;
 mod date;
+mod debian;
 mod digest;
 mod fetch;
 mod host;

@@ -106,6 +106,18 @@ impl Cache {
         self.look(digest, Entry::glance)
     }
 
+    /// Like [`Cache::find`], for an entry that a step is about to read: all its hashes are checked, once a run.
+    pub fn intact(&self, digest: Digest) -> Result<Option<Entry>> {
+        if self.verified().contains(&digest) {
+            return self.find(digest);
+        }
+        let entry = self.look(digest, Entry::verify)?;
+        if entry.is_some() {
+            self.verified().insert(digest);
+        }
+        Ok(entry)
+    }
+
     /// The entry with this digest; `make` fills an empty folder where there is none yet.
     ///
     /// Of several builds that want it, one makes it and the others wait. `label` is for messages.
@@ -117,26 +129,8 @@ impl Cache {
     ) -> Result<Entry> {
         match self.find(digest)? {
             Some(entry) => Ok(entry),
-            None => self.make(digest, label, Entry::glance, make),
+            None => self.make(digest, label, make),
         }
-    }
-
-    /// Like [`Cache::step`], for an entry that a running step is about to read: all its hashes are checked.
-    pub fn input(
-        &self,
-        digest: Digest,
-        label: &str,
-        make: impl FnOnce(&Path) -> Result<()>,
-    ) -> Result<Entry> {
-        if self.verified().contains(&digest) {
-            return self.step(digest, label, make);
-        }
-        let entry = match self.look(digest, Entry::verify)? {
-            Some(entry) => entry,
-            None => self.make(digest, label, Entry::verify, make)?,
-        };
-        self.verified().insert(digest);
-        Ok(entry)
     }
 
     /// A downloaded file, read and hashed; a damaged one is thrown away.
@@ -172,8 +166,6 @@ impl Cache {
         self.explain(write(partial.path()))?;
         let found = Digest::of_file(partial.path())?;
         ensure!(found == sha256, "{label} is refused: its sha256 is {found}, expected {sha256}");
-        let file = File::open(partial.path()).context("cannot open what was downloaded")?;
-        self.explain(file.sync_all().context("cannot write what was downloaded to the disk"))?;
         let path = self.path(DOWNLOADS, &name);
         partial.finish(&path)?;
         Ok(path)
@@ -207,49 +199,57 @@ impl Cache {
         Hold::exclusive(&self.path(LOCKS, name), &waiting, &self.0.progress)
     }
 
-    /// The entry if it is there and `check` finds it whole; why not is said.
+    /// The entry if it is there and `check` finds it whole; a damaged one is thrown away, with the reason.
     fn look(&self, digest: Digest, check: fn(&Entry) -> Result<()>) -> Result<Option<Entry>> {
         let dir = self.path(STEPS, &digest.to_string());
         if !dir.try_exists().with_context(|| format!("cannot look at {}", dir.display()))? {
             return Ok(None);
         }
-        match Entry::open(&dir, digest).and_then(|entry| check(&entry).map(|()| entry)) {
-            Ok(entry) => Ok(Some(entry)),
-            Err(error) => {
-                process::check_interrupt()?;
-                self.0
-                    .progress
-                    .message(&format!("a cache entry is damaged and is made again: {error:#}"));
-                Ok(None)
-            }
+        let error = match open_checked(&dir, digest, check) {
+            Ok(entry) => return Ok(Some(entry)),
+            Err(error) => error,
+        };
+        process::check_interrupt()?;
+        self.0.progress.message(&format!("a cache entry is damaged and is made again: {error:#}"));
+        let _hold = self.hold(&digest.to_string(), "the damaged entry again")?;
+        if open_checked(&dir, digest, check).is_err() {
+            self.discard(&dir, digest)?;
         }
+        Ok(None)
     }
 
     fn make(
         &self,
         digest: Digest,
         label: &str,
-        check: fn(&Entry) -> Result<()>,
         make: impl FnOnce(&Path) -> Result<()>,
     ) -> Result<Entry> {
         let name = digest.to_string();
         let _hold = self.hold(&name, label)?;
         let dir = self.path(STEPS, &name);
-        let partial = Partial::new(self.path(TMP, &name))?;
-        // Another build may have made it meanwhile; what is still there otherwise is damaged.
+        // Another build may have made it while this one waited.
         if dir.exists() {
-            if let Ok(entry) = Entry::open(&dir, digest)
-                && check(&entry).is_ok()
-            {
-                return Ok(entry);
+            match open_checked(&dir, digest, Entry::glance) {
+                Ok(entry) => return Ok(entry),
+                Err(_) => self.discard(&dir, digest)?,
             }
-            process::check_interrupt()?;
-            partial.discard(&dir)?;
         }
+        let partial = Partial::new(self.path(TMP, &name))?;
         self.explain(fill(partial.path(), label, make))?;
         partial.finish(&dir)?;
         self.verified().insert(digest);
         Entry::open(&dir, digest)
+    }
+
+    /// Takes an entry out of its place; the caller holds its lock.
+    fn discard(&self, dir: &Path, digest: Digest) -> Result<()> {
+        process::check_interrupt()?;
+        self.verified().remove(&digest);
+        let partial = Partial::new(self.path(TMP, &digest.to_string()))?;
+        if dir.exists() {
+            partial.discard(dir)?;
+        }
+        Ok(())
     }
 
     /// Removes what builds left that were killed.
@@ -274,6 +274,11 @@ impl Cache {
             self.0.root.display()
         )
     }
+}
+
+fn open_checked(dir: &Path, digest: Digest, check: fn(&Entry) -> Result<()>) -> Result<Entry> {
+    let entry = Entry::open(dir, digest)?;
+    check(&entry).map(|()| entry)
 }
 
 /// Where the cache is, by an environment.

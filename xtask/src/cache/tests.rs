@@ -43,7 +43,7 @@ fn a_finished_step_is_not_run_again() {
     cache.step(digest("a"), "a", never).unwrap();
     let other = Cache::open_at(&dir.path().join("cache"), &Progress::hidden()).unwrap();
     other.step(digest("a"), "a", never).unwrap();
-    other.input(digest("a"), "a", never).unwrap();
+    other.intact(digest("a")).unwrap().unwrap();
     assert!(is_empty(&cache.root().join(TMP)));
 }
 
@@ -108,7 +108,8 @@ fn a_flipped_byte_behind_an_old_time_is_found_before_a_step_reads_it() {
     assert!(entry.verify().is_err());
     let later = Cache::open_at(&dir.path().join("cache"), &Progress::hidden()).unwrap();
     later.step(digest("a"), "a", never).unwrap();
-    let entry = later.input(digest("a"), "a", sample).unwrap();
+    assert!(later.intact(digest("a")).unwrap().is_none());
+    let entry = later.step(digest("a"), "a", sample).unwrap();
     assert_eq!(fs::read_to_string(entry.path().join("program")).unwrap(), "run");
 }
 

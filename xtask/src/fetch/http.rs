@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Error, anyhow};
 use ureq::tls::{RootCerts, TlsConfig};
+use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Proxy};
 
+use super::resolve::Remembering;
 use crate::digest::{Digest, Hasher};
 
 /// How long a name or a connection may take.
@@ -97,7 +99,7 @@ fn agent(proxy: Option<Proxy>) -> Agent {
         .timeout_connect(Some(CONNECT))
         .timeout_recv_response(Some(SILENCE))
         .timeout_per_read(Some(SILENCE));
-    config.build().into()
+    Agent::with_parts(config.build(), DefaultConnector::default(), Remembering::default())
 }
 
 fn receive(

@@ -5,6 +5,7 @@
 
 mod http;
 pub mod mirror;
+mod resolve;
 #[cfg(test)]
 mod tests;
 
@@ -56,7 +57,8 @@ struct Work {
     cache: Cache,
     client: Client,
     retry: Retry,
-    task: Task,
+    /// Gone when the work is over, though a thread may still hang.
+    task: Mutex<Option<Task>>,
     queue: Mutex<Vec<Job>>,
     /// Digests of what is under way.
     running: Mutex<Vec<Digest>>,
@@ -117,12 +119,17 @@ fn download(
         cache: cache.clone(),
         client,
         retry,
-        task: progress.bytes(&what, Some(bytes)),
+        task: Mutex::new(Some(progress.bytes(&what, Some(bytes)))),
         queue: Mutex::new(queue),
         running: Mutex::default(),
         stop: AtomicBool::new(false),
     });
-    run(&work, count).with_context(|| format!("cannot {what} ({})", Bytes(bytes)))
+    let result = run(&work, count).with_context(|| format!("cannot {what} ({})", Bytes(bytes)));
+    let task = lock(&work.task).take();
+    if let (Ok(()), Some(task)) = (&result, task) {
+        task.done();
+    }
+    result
 }
 
 /// Starts the workers and waits, for them or for ctrl-C.
@@ -186,7 +193,7 @@ impl Work {
     }
 
     fn fetch(&self, job: &Job) -> Result<()> {
-        self.task.note(&job.file.name);
+        self.show(|task| task.note(&job.file.name));
         let write = |path: &Path| self.try_candidates(job, path);
         self.cache.store(job.file.sha256, &job.file.name, write).map(|_| ())
     }
@@ -218,17 +225,17 @@ impl Work {
             let mut counted = 0;
             let mut came = |bytes| {
                 counted += bytes;
-                self.task.advance(bytes);
+                self.show(|task| task.advance(bytes));
                 self.check_stop()
             };
             let expected = Expected { size: file.size, sha256: file.sha256 };
             let result = self.client.get(url, expected, path, &mut came);
             if result.is_err() {
-                self.task.retreat(counted);
+                self.show(|task| task.retreat(counted));
             }
             match result {
                 Err(Failure::Transient(error)) if attempt < self.retry.attempts => {
-                    self.task.note(&format!("{error:#}, trying again"));
+                    self.show(|task| task.note(&format!("{error:#}, trying again")));
                     self.pause(wait).map_err(Failure::Local)?;
                     wait *= 2;
                 }
@@ -236,6 +243,12 @@ impl Work {
             }
         }
         unreachable!("the attempts count up to their limit")
+    }
+
+    fn show(&self, how: impl FnOnce(&Task)) {
+        if let Some(task) = &*lock(&self.task) {
+            how(task);
+        }
     }
 
     fn pause(&self, wait: Duration) -> Result<()> {

@@ -1,0 +1,317 @@
+//! Resolves names of packages, with the host's apt but none of its state: `cargo xtask update`.
+//!
+//! apt gets folders, sources and a package database (an empty one) of its own, so it resolves
+//! another release and another architecture than the host's, needs no root, and changes nothing.
+//! It verifies the signatures of the release files with the keys of the package
+//! `debian-archive-keyring`; all sha256 digests in the lock come from indexes below those signatures.
+//! `apt.conf(5)` explains the settings.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use tempfile::TempDir;
+
+use super::index::{self, Stanza, Uri};
+use crate::fetch::mirror::Mirrors;
+use crate::lock::{Archive, Closure, Debian, Lock, Package};
+use crate::process::Command;
+use crate::progress::{Progress, Task};
+
+/// The release that packages come from.
+const SUITE: &str = "trixie";
+
+/// Where `debian-archive-keyring` puts the keys, under its name of today and that of Debian 14.
+const KEYRINGS: [&str; 2] = [
+    "/usr/share/keyrings/debian-archive-keyring.gpg",
+    "/usr/share/keyrings/debian-archive-keyring.pgp",
+];
+
+/// A name to resolve.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Request {
+    /// Debian's name.
+    pub package: String,
+    /// Debian's architecture name.
+    pub arch: String,
+    /// Whether all its dependencies come along.
+    pub closure: bool,
+}
+
+/// A private apt for one architecture.
+#[derive(Debug)]
+struct Apt<'a> {
+    dir: TempDir,
+    arch: &'a str,
+    mirrors: &'a Mirrors,
+}
+
+/// What the requests come to, as far as they have been resolved.
+#[derive(Debug, Default)]
+struct Resolved {
+    packages: BTreeMap<(String, String), Package>,
+    closures: Vec<Closure>,
+    releases: Vec<String>,
+}
+
+/// Resolves all names against today's archive.
+pub fn resolve(requests: &[Request], progress: &Progress) -> Result<Lock> {
+    let keyring = keyring(Path::exists)?;
+    let mirrors = Mirrors::of_host()?;
+    let mut resolved = Resolved::default();
+    let requests: BTreeSet<&Request> = requests.iter().collect();
+    let arches: BTreeSet<&str> = requests.iter().map(|request| request.arch.as_str()).collect();
+    for arch in arches {
+        let of_arch: Vec<&Request> =
+            requests.iter().copied().filter(|request| request.arch == arch).collect();
+        let task = progress
+            .task(&format!("resolve Debian packages for {arch}"), Some(of_arch.len() as u64));
+        let apt = Apt::new(arch, &mirrors, &keyring)?;
+        apt.update(&task)?;
+        resolved.add(&apt, &of_arch, &task)?;
+        task.done();
+    }
+    let snapshot = index::snapshot(&resolved.releases)?;
+    let debian = Debian { suite: SUITE.to_owned(), snapshot };
+    Lock::new(debian, resolved.packages.into_values().collect(), resolved.closures)
+}
+
+/// The keys that release files must be signed with.
+fn keyring(exists: impl Fn(&Path) -> bool) -> Result<PathBuf> {
+    let found = KEYRINGS.iter().map(PathBuf::from).find(|path| exists(path));
+    found.with_context(|| {
+        format!(
+            "the keys of Debian's archive are not on this host, so nothing that it says can be trusted: there is no {}; install the package debian-archive-keyring",
+            KEYRINGS[0]
+        )
+    })
+}
+
+impl<'a> Apt<'a> {
+    fn new(arch: &'a str, mirrors: &'a Mirrors, keyring: &Path) -> Result<Self> {
+        let dir = tempfile::tempdir().context("cannot make a temporary folder")?;
+        for folder in ["lists/partial", "cache/archives/partial", "log"] {
+            fs::create_dir_all(dir.path().join(folder))
+                .context("cannot make a temporary folder")?;
+        }
+        let carried = index::carried(&Command::new("apt-config").arg("dump").read()?)?;
+        let files = [
+            ("status", String::new()),
+            ("sources.list", sources(mirrors, keyring)?),
+            ("apt.conf", settings(dir.path(), arch)? + &carried),
+        ];
+        for (name, text) in files {
+            fs::write(dir.path().join(name), text)
+                .with_context(|| format!("cannot write apt's {name}"))?;
+        }
+        Ok(Self { dir, arch, mirrors })
+    }
+
+    fn run(&self, program: &str, args: &[&str]) -> Result<String> {
+        Command::new(program).env("APT_CONFIG", self.dir.path().join("apt.conf")).args(args).read()
+    }
+
+    fn update(&self, task: &Task) -> Result<()> {
+        task.note("read the archive's indexes");
+        self.run("apt-get", &["update", "-q", "--error-on=any"]).map(drop).with_context(|| {
+            format!(
+                "cannot read the indexes of Debian {SUITE}; if a key is missing (NO_PUBKEY), a newer debian-archive-keyring has it; the mirror is {}",
+                self.mirrors.debian.as_deref().unwrap_or("unknown")
+            )
+        })
+    }
+
+    /// Addresses of a package and of all that it depends on.
+    fn closure(&self, name: &str) -> Result<Vec<Uri>> {
+        let args = ["install", "-qq", "-y", "--print-uris", "--no-install-recommends", name];
+        let text = self.run("apt-get", &args).with_context(|| self.unresolved(name))?;
+        index::parse_uris(&text)
+    }
+
+    /// The address of one package.
+    fn single(&self, name: &str) -> Result<Vec<Uri>> {
+        let text = self.run("apt-get", &["download", "-qq", "--print-uris", name]);
+        index::parse_uris(&text.with_context(|| self.unresolved(name))?)
+    }
+
+    fn unresolved(&self, name: &str) -> String {
+        format!("cannot resolve the package `{name}` for {} in Debian {SUITE}", self.arch)
+    }
+
+    /// What the signed indexes say about files at these addresses.
+    fn packages(&self, uris: &[Uri]) -> Result<Vec<(Stanza, Archive)>> {
+        let names: BTreeSet<&str> =
+            uris.iter().filter_map(|uri| index::name_in(&uri.url)).collect();
+        let args: Vec<&str> = ["show"].into_iter().chain(names).collect();
+        let stanzas = index::parse_stanzas(&self.run("apt-cache", &args)?)?;
+        uris.iter().map(|uri| self.package(uri, &stanzas)).collect()
+    }
+
+    fn package(&self, uri: &Uri, stanzas: &[Stanza]) -> Result<(Stanza, Archive)> {
+        for archive in [Archive::Debian, Archive::DebianSecurity] {
+            let mirror = self.mirrors.of(archive)?;
+            let Some(path) = uri.url.strip_prefix(mirror).and_then(|rest| rest.strip_prefix('/'))
+            else {
+                continue;
+            };
+            if let Some(stanza) =
+                stanzas.iter().find(|stanza| stanza.path == path && stanza.size == uri.size)
+            {
+                return Ok((stanza.clone(), archive));
+            }
+        }
+        bail!("the indexes say nothing of {}", uri.url)
+    }
+
+    /// The release files that apt verified.
+    fn releases(&self) -> Result<Vec<String>> {
+        let lists = self.dir.path().join("lists");
+        let mut releases = Vec::new();
+        for entry in fs::read_dir(&lists).context("cannot read apt's lists")? {
+            let path = entry.context("cannot read apt's lists")?.path();
+            if path.to_string_lossy().ends_with("_InRelease") {
+                releases.push(
+                    fs::read_to_string(&path)
+                        .with_context(|| format!("cannot read {}", path.display()))?,
+                );
+            }
+        }
+        Ok(releases)
+    }
+}
+
+impl Resolved {
+    fn add(&mut self, apt: &Apt<'_>, requests: &[&Request], task: &Task) -> Result<()> {
+        for request in requests {
+            task.note(&request.package);
+            if request.closure {
+                self.add_closure(apt, &request.package)?;
+            } else {
+                self.add_single(apt, &request.package)?;
+            }
+            task.advance(1);
+        }
+        self.releases.extend(apt.releases()?);
+        Ok(())
+    }
+
+    fn add_closure(&mut self, apt: &Apt<'_>, name: &str) -> Result<()> {
+        let found = apt.packages(&apt.closure(name)?)?;
+        let packages = found.iter().map(|(stanza, _)| stanza.name.clone()).collect();
+        self.closures.push(Closure { name: name.to_owned(), arch: apt.arch.to_owned(), packages });
+        found.into_iter().try_for_each(|(stanza, archive)| self.add_package(stanza, archive, None))
+    }
+
+    fn add_single(&mut self, apt: &Apt<'_>, name: &str) -> Result<()> {
+        for (stanza, archive) in apt.packages(&apt.single(name)?)? {
+            let real = stanza.stands_for().map(str::to_owned);
+            if let Some(real) = &real {
+                let found = apt.packages(&apt.single(real)?)?;
+                found
+                    .into_iter()
+                    .try_for_each(|(stanza, archive)| self.add_package(stanza, archive, None))?;
+            }
+            self.add_package(stanza, archive, real)?;
+        }
+        Ok(())
+    }
+
+    fn add_package(
+        &mut self,
+        stanza: Stanza,
+        archive: Archive,
+        stands_for: Option<String>,
+    ) -> Result<()> {
+        let Stanza { name, arch, version, path, size, sha256, .. } = stanza;
+        let key = (name.clone(), arch.clone());
+        let package = Package { name, arch, version, archive, path, size, sha256, stands_for };
+        let old = self.packages.entry(key).or_insert_with(|| package.clone());
+        ensure!(
+            old.sha256 == package.sha256,
+            "the archive changed while it was read: `{}` is {} and {}; run `cargo xtask update` again",
+            package.name,
+            old.version,
+            package.version
+        );
+        if package.stands_for.is_some() {
+            old.stands_for = package.stands_for;
+        }
+        Ok(())
+    }
+}
+
+fn sources(mirrors: &Mirrors, keyring: &Path) -> Result<String> {
+    let (debian, security) = (mirrors.of(Archive::Debian)?, mirrors.of(Archive::DebianSecurity)?);
+    let line = |mirror: &str, suite: &str| {
+        format!("deb [signed-by={}] {mirror} {SUITE}{suite} main\n", keyring.display())
+    };
+    Ok([line(debian, ""), line(debian, "-updates"), line(security, "-security")].concat())
+}
+
+/// Everything that apt would take from the host otherwise, hooks of other packages included.
+fn settings(dir: &Path, arch: &str) -> Result<String> {
+    let dir = dir.to_str().filter(|dir| !dir.contains(['"', '\n']));
+    let dir = dir.context("the temporary folder (TMPDIR) has a name that apt cannot read")?;
+    Ok(format!(
+        r#"Dir::Etc::main "/dev/null";
+Dir::Etc::parts "/dev/null";
+Dir::Etc::sourcelist "{dir}/sources.list";
+Dir::Etc::sourceparts "/dev/null";
+Dir::Etc::trusted "/dev/null";
+Dir::Etc::trustedparts "/dev/null";
+Dir::Etc::preferences "/dev/null";
+Dir::Etc::preferencesparts "/dev/null";
+Dir::State "{dir}";
+Dir::State::lists "{dir}/lists";
+Dir::State::status "{dir}/status";
+Dir::Cache "{dir}/cache";
+Dir::Log "{dir}/log";
+APT::Architecture "{arch}";
+APT::Architectures {{ "{arch}"; }};
+APT::Install-Recommends "false";
+APT::Install-Suggests "false";
+APT::Sandbox::User "root";
+Acquire::Languages "none";
+Acquire::AllowInsecureRepositories "false";
+Acquire::AllowWeakRepositories "false";
+"#
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_without_debians_keys_is_told_what_to_install() {
+        let error = keyring(|_| false).unwrap_err().to_string();
+        assert!(error.contains("install the package debian-archive-keyring"), "{error}");
+        assert_eq!(
+            keyring(|path| path.ends_with("debian-archive-keyring.pgp")).unwrap(),
+            Path::new(KEYRINGS[1])
+        );
+    }
+
+    #[test]
+    fn every_source_names_the_key_it_must_be_signed_with() {
+        let mirrors = Mirrors {
+            debian: Some("http://m.test/debian".to_owned()),
+            security: Some("http://m.test/debian-security".to_owned()),
+            snapshot: None,
+        };
+        let text = sources(&mirrors, Path::new("/k.gpg")).unwrap();
+        assert_eq!(
+            text,
+            "deb [signed-by=/k.gpg] http://m.test/debian trixie main\n\
+             deb [signed-by=/k.gpg] http://m.test/debian trixie-updates main\n\
+             deb [signed-by=/k.gpg] http://m.test/debian-security trixie-security main\n"
+        );
+    }
+
+    #[test]
+    fn a_folder_that_would_end_a_setting_is_refused() {
+        assert!(settings(Path::new("/a b/é"), "amd64").is_ok());
+        assert!(settings(Path::new("/a\"; Dir \"/"), "amd64").is_err());
+    }
+}
