@@ -54,7 +54,8 @@ fn read_parameters() -> parameters::Parameters {
     parameters
 }
 
-/// Starts this binary under another name beside the boot. Nobody waits for it.
+/// Starts this binary under another name beside the boot. Nobody waits for it, not even for its
+/// `execve`: that takes as long as a whole stage under emulation.
 fn start_helper(name: &CStr, args: &[&str]) -> Result<()> {
     let args = args.iter().map(|arg| CString::new(*arg));
     let program = Program {
@@ -65,7 +66,7 @@ fn start_helper(name: &CStr, args: &[&str]) -> Result<()> {
     };
     let group = cgroup::open(groups::INIT)?;
     let null = std::fs::File::options().write(true).open("/dev/null").context("open /dev/null")?;
-    let started = spawn::start(&program, group.as_fd(), null.as_fd());
+    let started = spawn::begin(&program, group.as_fd(), null.as_fd());
     let _ = kmsg::warn_on_error(started);
     Ok(())
 }

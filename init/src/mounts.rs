@@ -1,8 +1,8 @@
 //! The mount table: what is mounted where, with which flags, and what a failure means.
 //!
 //! The order follows what kubelet, containerd and runc expect to find (`docs/boot.md` has the
-//! table for people). Three groups: [`EARLY`] before there is a root, [`TREE`] once it is there,
-//! [`LATE`] by the second process, because those file systems live in modules.
+//! table for people). [`EARLY`] before there is a root, [`TREE`] once it is there, [`LATE`] by
+//! the second process, since nothing on the way to containerd needs those.
 
 use std::ffi::CString;
 use std::path::Path;
@@ -11,8 +11,8 @@ use anyhow::{Context, Result};
 use rustix::fs::Mode;
 use rustix::mount::{MountFlags, MountPropagationFlags};
 
-use crate::kmsg;
 use crate::root::Root;
+use crate::{kmsg, sysctl};
 
 /// What a failed mount means for the boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +61,7 @@ pub const EARLY: [Mount; 3] = [
 ];
 
 /// In the final root. `/run` is mounted with the root itself, `/var` by the data stage.
-pub const TREE: [Mount; 11] = [
+pub const TREE: [Mount; 6] = [
     mount("cgroup2", "/sys/fs/cgroup", SAFE, "nsdelegate,memory_recursiveprot", Need::Must),
     mount(
         "devpts",
@@ -71,19 +71,21 @@ pub const TREE: [Mount; 11] = [
         Need::Must,
     ),
     mount("tmpfs", "/dev/shm", SUID_DEV, "mode=1777,size=25%", Need::Must),
-    mount("mqueue", "/dev/mqueue", SAFE, "", Need::Want),
-    mount("hugetlbfs", "/dev/hugepages", SUID_DEV, "mode=0755", Need::Want),
-    mount("bpf", "/sys/fs/bpf", SAFE, "mode=0700", Need::WhereOffered),
-    mount("securityfs", "/sys/kernel/security", SAFE, "", Need::WhereOffered),
-    mount("tracefs", "/sys/kernel/tracing", SAFE, "mode=0700", Need::WhereOffered),
     mount("tmpfs", "/tmp", SUID_DEV, "mode=1777,size=25%", Need::Must),
     mount("tmpfs", "/etc", SUID_DEV, "mode=0755,size=16m", Need::Must),
     // CNI pods install their plugins here, some of them 70 MB, and the host executes them.
     mount("tmpfs", "/opt", SUID_DEV, "mode=0755,size=25%", Need::Must),
 ];
 
-/// File systems in modules: mounted by the second process after it has loaded them.
-pub const LATE: [Mount; 2] = [
+/// What pods may want but containerd's start does not: mounted by the second process.
+///
+/// The last two live in modules: their folders are there when those are loaded.
+pub const LATE: [Mount; 7] = [
+    mount("bpf", "/sys/fs/bpf", SAFE, "mode=0700", Need::WhereOffered),
+    mount("mqueue", "/dev/mqueue", SAFE, "", Need::Want),
+    mount("hugetlbfs", "/dev/hugepages", SUID_DEV, "mode=0755", Need::Want),
+    mount("securityfs", "/sys/kernel/security", SAFE, "", Need::WhereOffered),
+    mount("tracefs", "/sys/kernel/tracing", SAFE, "mode=0700", Need::WhereOffered),
     mount("configfs", "/sys/kernel/config", SAFE, "", Need::WhereOffered),
     mount(
         "efivarfs",
@@ -108,6 +110,7 @@ pub fn early() -> Result<Early> {
     let mounted = apply_all(&EARLY);
     kmsg::open();
     mounted?;
+    sysctl::hurry_rcu();
     quiet_standard_streams();
     Ok(Early(()))
 }
@@ -184,12 +187,16 @@ fn quiet_standard_streams() {
 
 #[cfg(test)]
 mod tests {
-    use super::{EARLY, LATE, TREE};
+    use super::{EARLY, LATE, Mount, TREE};
     use kiln_contract::root::FOLDERS;
+
+    fn all() -> impl Iterator<Item = Mount> {
+        EARLY.into_iter().chain(TREE).chain(LATE)
+    }
 
     #[test]
     fn every_mount_point_outside_of_kernel_file_systems_is_a_folder_of_the_root() {
-        for mount in EARLY.iter().chain(&TREE).chain(&LATE) {
+        for mount in all() {
             let kernel = ["/dev/", "/sys/"].iter().any(|prefix| mount.target.starts_with(prefix));
             assert!(kernel || FOLDERS.contains(&mount.target), "{}", mount.target);
         }
@@ -197,11 +204,9 @@ mod tests {
 
     #[test]
     fn no_mount_point_comes_twice() {
-        let mut targets: Vec<_> =
-            EARLY.iter().chain(&TREE).chain(&LATE).map(|mount| mount.target).collect();
-        let all = targets.len();
+        let mut targets: Vec<_> = all().map(|mount| mount.target).collect();
         targets.sort_unstable();
         targets.dedup();
-        assert_eq!(targets.len(), all);
+        assert_eq!(targets.len(), all().count());
     }
 }

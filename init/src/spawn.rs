@@ -80,16 +80,7 @@ pub fn timespec(duration: Duration) -> Timespec {
 
 /// Starts a program in a group, with its output going to `output`. Its `execve` has succeeded.
 pub fn start(program: &Program, group: BorrowedFd<'_>, output: BorrowedFd<'_>) -> Result<Child> {
-    let args = pointers(&program.args);
-    let env = pointers(&program.env);
-    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).context("make a pipe")?;
-    // SAFETY: the child calls only `become_program`, which is async-signal-safe.
-    let child = unsafe { fork(Some(group)) }.context("clone3")?;
-    let Some(child) = child else {
-        let error = become_program(program, &args, &env, output);
-        report_and_exit(&writer, error);
-    };
-    drop(writer);
+    let (child, reader) = begin(program, group, output)?;
     match exec_error(&reader) {
         None => Ok(child),
         Some(error) => {
@@ -97,6 +88,25 @@ pub fn start(program: &Program, group: BorrowedFd<'_>, output: BorrowedFd<'_>) -
             Err(error).with_context(|| format!("start {}", program.path.to_string_lossy()))
         }
     }
+}
+
+/// Starts a program and does not wait until `execve` has come to its result.
+///
+/// Returns the child, and the pipe that its errno comes through if it fails.
+pub fn begin(
+    program: &Program,
+    group: BorrowedFd<'_>,
+    output: BorrowedFd<'_>,
+) -> Result<(Child, OwnedFd)> {
+    let args = pointers(&program.args);
+    let env = pointers(&program.env);
+    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).context("make a pipe")?;
+    // SAFETY: the child calls only `become_program`, which is async-signal-safe.
+    if let Some(child) = unsafe { fork(Some(group)) }.context("clone3")? {
+        return Ok((child, reader));
+    }
+    let error = become_program(program, &args, &env, output);
+    report_and_exit(&writer, error)
 }
 
 /// Runs `work` in a child that shares nothing but the mounts, so that it may hang.

@@ -2,7 +2,8 @@
 //!
 //! First the image's own list, then the modules of the hardware that is there, found by the
 //! modaliases in sysfs; twice, since a driver's probing brings up new devices (a power button's
-//! driver makes an input device). Then what depends on modules: file systems and settings.
+//! driver makes an input device). Mounts that only pods want are made here too, and at the end
+//! the settings that depend on modules.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,8 +16,11 @@ use kiln_contract::path::MODULE_LIST;
 use crate::modules::{self, Found, Index, Step};
 use crate::{kmsg, mounts, sysctl};
 
-/// Where all devices are.
-const DEVICES: &str = "/sys/devices";
+/// sysfs.
+const SYSFS: &str = "/sys";
+
+/// Classes whose devices are on no bus and have a modalias.
+const CLASSES: [&str; 2] = ["dmi", "input"];
 
 /// Walks over the devices. Each finds what the one before it brought up.
 const ROUNDS: usize = 2;
@@ -41,7 +45,7 @@ fn load_all() -> Result<usize> {
     let mut done = BTreeSet::new();
     // Network first: the pod that configures it waits for the interface.
     for round in 0..ROUNDS {
-        let mut aliases = modaliases(Path::new(DEVICES));
+        let mut aliases = modaliases(Path::new(SYSFS));
         aliases.sort_by_key(|alias| !alias.starts_with("virtio:d00000001"));
         for alias in aliases {
             load(&index, &alias, &mut done, false);
@@ -77,21 +81,15 @@ fn is_loaded(name: &str) -> bool {
 }
 
 /// The modaliases of all devices, each once.
-fn modaliases(root: &Path) -> Vec<String> {
-    let mut found = BTreeSet::new();
-    let mut folders = vec![root.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-            let Ok(kind) = entry.file_type() else { continue };
-            if kind.is_dir() {
-                folders.push(entry.path());
-            } else if entry.file_name() == "modalias"
-                && let Ok(alias) = fs::read_to_string(entry.path())
-            {
-                found.insert(alias.trim().to_owned());
-            }
-        }
-    }
+///
+/// Not a walk over `devices`: that has ten times as many folders, and takes ten times as long.
+fn modaliases(sysfs: &Path) -> Vec<String> {
+    let children = |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().flatten();
+    let buses = children(sysfs.join("bus")).map(|bus| bus.path().join("devices"));
+    let classes = CLASSES.map(|class| sysfs.join("class").join(class));
+    let devices = buses.chain(classes).flat_map(children);
+    let aliases = devices.filter_map(|at| fs::read_to_string(at.path().join("modalias")).ok());
+    let found: BTreeSet<_> = aliases.map(|alias| alias.trim().to_owned()).collect();
     found.into_iter().filter(|alias| !alias.is_empty()).collect()
 }
 
@@ -100,12 +98,19 @@ mod tests {
     use super::modaliases;
 
     #[test]
-    fn every_modalias_below_is_found_once() {
-        let root = tempfile::tempdir().unwrap();
-        for (folder, alias) in [("a", "x:1\n"), ("a/b", "x:2\n"), ("c", "x:1\n"), ("d", "\n")] {
-            std::fs::create_dir_all(root.path().join(folder)).unwrap();
-            std::fs::write(root.path().join(folder).join("modalias"), alias).unwrap();
+    fn every_modalias_is_found_once() {
+        let sysfs = tempfile::tempdir().unwrap();
+        for (device, alias) in [
+            ("bus/pci/devices/1", "x:1\n"),
+            ("bus/pci/devices/2", "x:2\n"),
+            ("bus/usb/devices/1", "x:1\n"),
+            ("bus/usb/devices/2", "\n"),
+            ("class/input/input1", "input:1\n"),
+        ] {
+            let folder = sysfs.path().join(device);
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::write(folder.join("modalias"), alias).unwrap();
         }
-        assert_eq!(modaliases(root.path()), ["x:1", "x:2"]);
+        assert_eq!(modaliases(sysfs.path()), ["input:1", "x:1", "x:2"]);
     }
 }

@@ -24,7 +24,7 @@ use crate::config::Node;
 use crate::log::Log;
 use crate::power::{self, Deadline};
 use crate::spawn::{self, Child, Program};
-use crate::{cgroup, evdev, kmsg, notify, shutdown, signals, uevent};
+use crate::{cgroup, evdev, kmsg, notify, shutdown, signals, sysctl, uevent};
 
 /// Between two looks whether a group is empty; only while a shutdown waits for one.
 const LOOK: Duration = Duration::from_millis(20);
@@ -199,6 +199,9 @@ impl Runtime {
             let Some(service) = SERVICES.into_iter().find(is) else { continue };
             for notify::Message::Ready in messages {
                 kmsg::event(&console::Event::Ready { service: service.to_string() });
+                if service == Service::Kubelet {
+                    sysctl::calm_rcu();
+                }
                 self.feed(Event::Ready(service));
             }
         }
