@@ -43,7 +43,7 @@ enum Kind {
 }
 
 impl HostTool {
-    /// A compiled program, `usr/bin/PROGRAM` below `root`.
+    /// A compiled program, `usr/bin/PROGRAM` or `usr/sbin/PROGRAM` below `root`.
     pub fn new(root: &Path, program: &str) -> Self {
         Self { root: root.to_owned(), program: program.to_owned(), kind: Kind::Elf }
     }
@@ -65,7 +65,9 @@ impl HostTool {
 
     /// The program, ready for its arguments.
     pub fn command(&self) -> Result<Command> {
-        let program = self.root.join("usr/bin").join(&self.program);
+        let places = ["usr/bin", "usr/sbin"].map(|bin| self.root.join(bin).join(&self.program));
+        let [program, _] = &places;
+        let program = places.iter().find(|place| place.is_file()).unwrap_or(program);
         if !program.is_file() {
             bail!(
                 "{} is missing: the package that has `{}` is not among the host tools",

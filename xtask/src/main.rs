@@ -1,16 +1,46 @@
 //! The builder: turns `build.toml` into one EFI file, boots it, tests it.
+//!
+//! The modules follow the data: config → plan → fetch → source → tree → image → qemu.
+//! `docs/architecture.md` has the picture.
 
+mod build;
 mod cache;
+mod config;
 mod date;
 mod debian;
 mod digest;
 mod fetch;
 mod host;
 mod image;
+mod inputs;
 mod lock;
+mod plan;
 mod process;
 mod progress;
 mod qemu;
+mod source;
 mod tree;
+mod verbs;
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Exit status after ctrl-C, as shells have it: 128 + SIGINT.
+const INTERRUPTED: u8 = 130;
+
+fn main() -> ExitCode {
+    let verb = verbs::Cli::parse();
+    let result = process::watch_interrupt().and_then(|()| verb.run());
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) if process::interrupted() => {
+            eprintln!("interrupted; what was finished is kept, the same command goes on from there");
+            ExitCode::from(INTERRUPTED)
+        }
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -5,6 +5,7 @@
 //! handle is dropped and gets a parent-death signal for the case that the builder itself is killed.
 
 use std::ffi::{OsStr, OsString};
+use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ExitStatus, Output, Stdio};
@@ -131,6 +132,30 @@ impl Command {
             bail!("{}\n{}", failed(&self.line, output.status), last_lines(&output));
         }
         Ok(output)
+    }
+}
+
+impl Command {
+    /// Runs it to its end and hands each line of its standard error to `line` as it comes.
+    pub fn watch(mut self, mut line: impl FnMut(&str)) -> Result<()> {
+        self.inner.stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut running = self.spawn()?;
+        let mut last: std::collections::VecDeque<String> = std::collections::VecDeque::new();
+        if let Some(stderr) = running.child.stderr.take() {
+            for text in BufReader::new(stderr).split(b'\n') {
+                let text = text.with_context(|| format!("cannot read what `{}` says", running.line))?;
+                let text = String::from_utf8_lossy(&text).into_owned();
+                line(&text);
+                if last.len() == ERROR_LINES {
+                    last.pop_front();
+                }
+                last.push_back(text);
+            }
+        }
+        running.wait().map_err(|error| {
+            let lines: Vec<String> = last.into();
+            anyhow::anyhow!("{error}\n{}", lines.join("\n"))
+        })
     }
 }
 

@@ -1,0 +1,191 @@
+//! One step: which source or writer makes it, from which entries.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail};
+
+use super::Builder;
+use super::report::{self, Contents};
+use crate::cache::Entry;
+use crate::config::{INIT, Output, Source};
+use crate::debian::deb;
+use crate::host::{self, HostTool};
+use crate::image::{cpio, erofs, uki};
+use crate::lock::Locked;
+use crate::plan::{ARCHIVE, Action, KERNEL, PODS, ROOT, Step, staged};
+use crate::source::{self, crates, go, kernel};
+use crate::tree::staged::{Staged, cached};
+use crate::tree::{self, Tree};
+
+type Needs = BTreeMap<String, Entry>;
+
+/// Makes a step's files in `out`, an empty folder.
+pub(super) fn run(builder: &Builder, step: &Step, needs: &Needs, out: &Path) -> Result<()> {
+    match &step.action {
+        Action::FetchGo(name) => go::fetch(builder.config.package(name), &builder.go_caches()?, &builder.progress),
+        Action::FetchCrates => crates::fetch(&builder.inputs.workspace, builder.config.arch, &builder.progress),
+        Action::Unpack(name) => unpack(builder, name, step, out),
+        Action::Take(_) => take(builder, step, out),
+        Action::Kernel => stage_kernel(builder, needs, out),
+        Action::BuildGo(name) => build_go(builder, name, needs, out),
+        Action::BuildCrate(name) => build_crate(builder, name, out),
+        Action::Root => root(builder, needs, out),
+        Action::Pods => pods(builder, needs, out),
+        Action::Archive => archive(needs, out),
+        Action::Uki => efi(builder, needs, out),
+    }
+}
+
+fn unpack(builder: &Builder, name: &str, step: &Step, out: &Path) -> Result<()> {
+    let files = step.downloads.iter().map(|file| downloaded(builder, file));
+    let files = files.collect::<Result<Vec<_>>>()?;
+    let _task = builder.progress.task(&format!("{name}: unpack"), None);
+    deb::sysroot(&files, out)?;
+    if name == crate::config::QEMU {
+        host::prepare_qemu(out)?;
+    }
+    Ok(())
+}
+
+fn take(builder: &Builder, step: &Step, out: &Path) -> Result<()> {
+    for file in &step.downloads {
+        fs::copy(downloaded(builder, file)?, out.join(&file.name))?;
+    }
+    Ok(())
+}
+
+fn downloaded(builder: &Builder, file: &Locked) -> Result<PathBuf> {
+    let found = builder.cache.download(file.sha256)?;
+    found.with_context(|| format!("{} was damaged or taken away after it was downloaded; build again", file.name))
+}
+
+fn stage_kernel(builder: &Builder, needs: &Needs, out: &Path) -> Result<()> {
+    let config = &builder.config;
+    let package = dir(needs, &staged(config.kernel.package()))?;
+    let depmod = HostTool::new(&dir(needs, &staged("kmod"))?, "depmod");
+    kernel::stage(&config.kernel, &package, &depmod, out, &builder.progress)
+}
+
+fn build_go(builder: &Builder, name: &str, needs: &Needs, out: &Path) -> Result<()> {
+    let package = builder.config.package(name);
+    let Source::Go(source) = &package.source else { bail!("package `{name}` has no [source.go]") };
+    let libraries = source.libraries.iter().map(|library| dir(needs, &staged(library)));
+    let libraries = libraries.collect::<Result<Vec<_>>>()?;
+    let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
+    let build = go::Build {
+        caches: &builder.go_caches()?,
+        arch: builder.config.arch,
+        date: builder.config.date,
+        go_mod: builder.inputs.go_mod.get(name).map_or("", String::as_str),
+        libraries: &libraries,
+        scratch: scratch.path(),
+    };
+    go::build(package, source, &build, out, &builder.progress)?;
+    source::smoke(package, builder.config.arch, out)
+}
+
+fn build_crate(builder: &Builder, name: &str, out: &Path) -> Result<()> {
+    let package = builder.config.package(name);
+    let Source::Crate { package: crate_ } = &package.source else { bail!("package `{name}` has no [source.crate]") };
+    let (workspace, arch) = (&builder.inputs.workspace, builder.config.arch);
+    crates::build(package, crate_, workspace, arch, out, &builder.progress)?;
+    source::smoke(package, arch, out)
+}
+
+fn root(builder: &Builder, needs: &Needs, out: &Path) -> Result<()> {
+    let config = &builder.config;
+    let kernel = Staged::list(KERNEL, &dir(needs, KERNEL)?)?;
+    let listed = config.listed.iter().filter(|name| matches!(config.package(name).output, Output::Rootfs(_)));
+    let packages = listed.map(|name| Staged::list(name, &dir(needs, &staged(name))?)).collect::<Result<Vec<_>>>()?;
+    let layers = config.rootfs.iter().filter(|rootfs| rootfs.exists());
+    let layers = layers.map(|rootfs| Staged::list("rootfs", rootfs)).collect::<Result<Vec<_>>>()?;
+    let tree = tree::root::build(config, &kernel, &packages, &layers)?;
+    let found = tree::root::executables(&tree);
+    anyhow::ensure!(
+        found.len() <= config.budget.executables,
+        "the root has {} executables, its budget is {}: {}",
+        found.len(),
+        config.budget.executables,
+        found.join(", ")
+    );
+    write_erofs(builder, needs, &tree, &out.join(ROOT))?;
+    Contents::of(&tree).write(&out.join(report::CONTENTS))
+}
+
+fn pods(builder: &Builder, needs: &Needs, out: &Path) -> Result<()> {
+    let config = &builder.config;
+    let mut packages = Vec::new();
+    for package in config.images() {
+        let files = Staged::list(&package.name, &dir(needs, &staged(&package.name))?)?;
+        packages.push((files, Staged::list(&package.name, &package.folder)?));
+    }
+    let tree = tree::pods::build(config, &packages)?;
+    write_erofs(builder, needs, &tree, &out.join(PODS))?;
+    Contents::of(&tree).write(&out.join(report::CONTENTS))
+}
+
+fn write_erofs(builder: &Builder, needs: &Needs, tree: &Tree, out: &Path) -> Result<()> {
+    let mkfs = HostTool::new(&dir(needs, &staged("erofs-utils"))?, "mkfs.erofs");
+    let name = out.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let _task = builder.progress.task(&format!("{name}: compress"), None);
+    let scratch = out.with_extension("scratch");
+    fs::create_dir(&scratch)?;
+    erofs::write(&mkfs, tree, builder.config.erofs, out, &scratch)?;
+    Ok(fs::remove_dir_all(&scratch)?)
+}
+
+fn archive(needs: &Needs, out: &Path) -> Result<()> {
+    let init = Staged::list(INIT, &dir(needs, &staged(INIT))?)?;
+    let kernel = Staged::list(KERNEL, &dir(needs, KERNEL)?)?;
+    let root = cached(dir(needs, ROOT)?.join(ROOT))?;
+    let pods = cached(dir(needs, PODS)?.join(PODS))?;
+    let tree = tree::archive::build(&init, &kernel, root, pods)?;
+    let mut file = create(&out.join(ARCHIVE))?;
+    cpio::write(&tree, &mut file)?;
+    file.flush()?;
+    Contents::of(&tree).write(&out.join(report::CONTENTS))
+}
+
+fn efi(builder: &Builder, needs: &Needs, out: &Path) -> Result<()> {
+    let config = &builder.config;
+    let kernel = dir(needs, KERNEL)?;
+    let stub = dir(needs, &staged("systemd-boot-efi"))?.join(config.arch.stub().trim_start_matches('/'));
+    let parts = uki::Parts {
+        stub: cached(stub)?,
+        os_release: tree::root::os_release(config),
+        cmdline: config.cmdline.clone(),
+        uname: fs::read_to_string(kernel.join("release")).context("the kernel step has no release file")?,
+        linux: cached(kernel.join("vmlinuz"))?,
+        initrd: cached(dir(needs, ARCHIVE)?.join(ARCHIVE))?,
+    };
+    let mut file = create(&out.join(report::EFI))?;
+    uki::write(&parts, &mut file)?;
+    file.flush()?;
+    report::check_limit(config, &out.join(report::EFI))?;
+    report::write(builder, needs, out)
+}
+
+impl Builder {
+    fn go_caches(&self) -> Result<go::Caches> {
+        Ok(go::Caches { modules: self.cache.dir("go-mod")?, builds: self.cache.dir("go-build")? })
+    }
+
+    /// A program out of a package that has been made.
+    pub fn tool(&self, made: &Needs, package: &str, program: &str) -> Result<HostTool> {
+        Ok(HostTool::new(&dir(made, &staged(package))?, program))
+    }
+}
+
+/// The folder of a step that has been made.
+pub(super) fn dir(needs: &Needs, step: &str) -> Result<PathBuf> {
+    let entry = needs.get(step).ok_or_else(|| anyhow!("step `{step}` was not made"))?;
+    Ok(entry.path().to_owned())
+}
+
+fn create(path: &Path) -> Result<BufWriter<File>> {
+    let file = File::create(path).with_context(|| format!("cannot create {}", path.display()))?;
+    Ok(BufWriter::new(file))
+}

@@ -1,0 +1,198 @@
+//! What is in a finished image: `NAME-ARCH.json` beside the file, and the table of `size`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+
+use super::make::dir;
+use super::{Builder, Built};
+use crate::cache::Entry;
+use crate::config::Config;
+use crate::digest::Digest;
+use crate::plan::{ARCHIVE, KERNEL, PODS, ROOT, staged};
+use crate::tree::{Node, Tree};
+
+/// The EFI file in its step's folder.
+pub(super) const EFI: &str = "image.efi";
+/// The report beside it.
+const REPORT: &str = "image.json";
+/// What a tree held, beside what was written of it.
+pub(super) const CONTENTS: &str = "contents.json";
+
+const MIB: u64 = 1024 * 1024;
+
+/// Everything in the image.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Report {
+    /// The image's name.
+    pub name: String,
+    /// Its architecture.
+    pub arch: String,
+    /// The kernel's release.
+    pub kernel: String,
+    /// The kernel's command line.
+    pub cmdline: String,
+    /// Length of the EFI file in bytes.
+    pub bytes: u64,
+    /// Every package of the image.
+    pub packages: Vec<PackageReport>,
+    /// Parts of the file, with their lengths in it.
+    pub parts: BTreeMap<String, u64>,
+    /// Files, not compressed, by the part that holds them.
+    pub items: Vec<Item>,
+    /// The expanded configuration.
+    pub configuration: String,
+}
+
+/// A package of the image.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PackageReport {
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub about: String,
+    /// An SPDX expression.
+    pub license: String,
+    /// What it was built from.
+    pub digest: Digest,
+}
+
+/// A file of the image.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Item {
+    /// `root`, `pods` or `archive`.
+    pub part: String,
+    /// Its path there.
+    pub path: String,
+    /// The package it belongs to.
+    pub owner: String,
+    /// Its length, not compressed.
+    pub bytes: u64,
+    /// Whether it has an x bit.
+    pub executable: bool,
+}
+
+/// What a tree holds.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Contents(Vec<Item>);
+
+impl Contents {
+    pub(super) fn of(tree: &Tree) -> Self {
+        let file = |(path, entry): (&crate::tree::TreePath, &crate::tree::Entry)| match &entry.node {
+            Node::File(mode, content) => Some(Item {
+                part: String::new(),
+                path: path.to_string(),
+                owner: entry.owner.clone(),
+                bytes: content.len(),
+                executable: mode & 0o111 != 0,
+            }),
+            _ => None,
+        };
+        Self(tree.iter().filter_map(file).collect())
+    }
+
+    pub(super) fn write(&self, path: &Path) -> Result<()> {
+        write_json(path, self)
+    }
+
+    fn read(part: &str, dir: &Path) -> Result<Vec<Item>> {
+        let mut contents: Self = read_json(&dir.join(CONTENTS))?;
+        contents.0.iter_mut().for_each(|item| part.clone_into(&mut item.part));
+        Ok(contents.0)
+    }
+}
+
+/// Refuses an image that is far too large, before anything is made of it.
+pub(super) fn check_limit(config: &Config, efi: &Path) -> Result<()> {
+    let bytes = efi.metadata()?.len();
+    let limit = config.budget.uki_limit_mib;
+    ensure!(
+        bytes <= limit * MIB,
+        "the image has {:.1} MiB, its limit is {limit} MiB (`uki-limit-mib` in build.toml); \
+         leave a package out, or look at `cargo xtask size` with a higher limit",
+        bytes as f64 / MIB as f64
+    );
+    Ok(())
+}
+
+/// Writes the report into the image's step.
+pub(super) fn write(builder: &Builder, needs: &BTreeMap<String, Entry>, out: &Path) -> Result<()> {
+    let config = &builder.config;
+    let kernel = dir(needs, KERNEL)?;
+    let archive = dir(needs, ARCHIVE)?;
+    let mut items = Contents::read("root", &dir(needs, ROOT)?)?;
+    items.extend(Contents::read("pods", &dir(needs, PODS)?)?);
+    items.extend(Contents::read("archive", &archive)?);
+    let size = |path: &Path| Ok::<_, anyhow::Error>(path.metadata()?.len());
+    let parts = BTreeMap::from([
+        ("kernel".to_owned(), size(&kernel.join("vmlinuz"))?),
+        ("archive".to_owned(), size(&archive.join(ARCHIVE))?),
+        ("root.erofs".to_owned(), size(&dir(needs, ROOT)?.join(ROOT))?),
+        ("pods.erofs".to_owned(), size(&dir(needs, PODS)?.join(PODS))?),
+    ]);
+    let report = Report {
+        name: config.name.clone(),
+        arch: config.arch.to_string(),
+        kernel: fs::read_to_string(kernel.join("release"))?,
+        cmdline: config.cmdline.clone(),
+        bytes: size(&out.join(EFI))?,
+        packages: packages(builder)?,
+        parts,
+        items,
+        configuration: config.expanded(),
+    };
+    write_json(&out.join(REPORT), &report)
+}
+
+fn packages(builder: &Builder) -> Result<Vec<PackageReport>> {
+    let config = &builder.config;
+    let names = config.listed.iter().map(String::as_str).chain([config.kernel.package()]);
+    names
+        .map(|name| {
+            let package = config.package(name);
+            Ok(PackageReport {
+                name: name.to_owned(),
+                about: package.about.clone(),
+                license: package.license.clone(),
+                digest: builder.plan.step(&staged(name))?.digest,
+            })
+        })
+        .collect()
+}
+
+/// Puts a finished image where people look for it: `target/kiln/NAME-ARCH.efi` and `.json`.
+pub(super) fn publish(builder: &Builder, entry: &Entry) -> Result<Built> {
+    let dir = builder.inputs.workspace.join("target/kiln");
+    fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    let stem = format!("{}-{}", builder.config.name, builder.config.arch);
+    let efi = dir.join(format!("{stem}.efi"));
+    replace(&entry.path().join(EFI), &efi)?;
+    replace(&entry.path().join(REPORT), &dir.join(format!("{stem}.json")))?;
+    Ok(Built { efi, report: read_json(&entry.path().join(REPORT))? })
+}
+
+/// Copies by way of a new name, so that nobody sees half a file; leaves an equal file alone.
+fn replace(from: &Path, to: &Path) -> Result<()> {
+    if to.exists() && Digest::of_file(from)? == Digest::of_file(to)? {
+        return Ok(());
+    }
+    let half = to.with_extension("part");
+    let copied = fs::copy(from, &half).and_then(|_| fs::rename(&half, to));
+    copied.with_context(|| {
+        let _ = fs::remove_file(&half);
+        format!("cannot write {}", to.display())
+    })
+}
+
+fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value).context("cannot write JSON")?;
+    fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("{} is damaged; run `cargo xtask clean`", path.display()))
+}

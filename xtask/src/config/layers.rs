@@ -1,0 +1,249 @@
+//! A build file and those that it inherits, merged: tables merge, lists replace, each file once.
+
+use std::collections::BTreeSet;
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Error, Result, anyhow};
+use toml::Spanned;
+use toml::value::Datetime;
+
+use super::text::{Read, Text};
+use super::{Budget, raw};
+use crate::date::days_since_1970;
+use crate::image::erofs::Compression;
+
+const SECONDS_PER_DAY: i64 = 86_400;
+
+/// A name, and the file that says it; none where the builder itself wants it.
+#[derive(Debug, Clone)]
+pub(super) struct Item {
+    pub(super) text: Option<Text>,
+    pub(super) name: Spanned<String>,
+}
+
+/// A list and the file that it was taken from whole.
+#[derive(Debug, Clone, Default)]
+pub(super) struct List {
+    pub(super) text: Option<Text>,
+    pub(super) items: Vec<Spanned<String>>,
+}
+
+/// What all the files say together.
+#[derive(Debug)]
+pub(super) struct Merged {
+    /// The file that was asked for.
+    root: Text,
+    /// Folders to look in, nearest first.
+    pub(super) layers: Vec<PathBuf>,
+    pub(super) packages: List,
+    pub(super) pods: List,
+    pub(super) parameters: List,
+    pub(super) budget: Budget,
+    name: Option<(Text, Spanned<String>)>,
+    date: Option<(Text, Spanned<Datetime>)>,
+    kernel: Option<(Text, Spanned<String>)>,
+    compression: Option<(Text, Spanned<String>)>,
+    cluster_kib: Option<(Text, Spanned<u32>)>,
+}
+
+impl Item {
+    pub(super) fn builtin(name: &str) -> Self {
+        Self { text: None, name: Spanned::new(0..0, name.to_owned()) }
+    }
+
+    pub(super) fn error(&self, cause: impl Display) -> Error {
+        match &self.text {
+            Some(text) if self.name.span() != (0..0) => text.error(&self.name, cause),
+            Some(text) => text.whole(cause),
+            None => anyhow!("{cause} (the builder itself needs it)"),
+        }
+    }
+}
+
+impl List {
+    pub(super) fn error(&self, item: &Spanned<String>, cause: &str) -> Error {
+        Item { text: self.text.clone(), name: item.clone() }.error(cause)
+    }
+
+    pub(super) fn whole(&self, key: &str, cause: &str) -> Error {
+        match &self.text {
+            Some(text) => text.whole(format!("`{key}`: {cause}")),
+            None => anyhow!("`{key}`: {cause}"),
+        }
+    }
+
+    fn take(&mut self, text: &Text, items: Option<Vec<Spanned<String>>>) {
+        if let (None, Some(items)) = (&self.text, items) {
+            *self = Self { text: Some(text.clone()), items };
+        }
+    }
+}
+
+impl Merged {
+    pub(super) fn load(read: Read<'_>, path: &Path) -> Result<Self> {
+        let root = Text::read(read, path)?;
+        let mut merged = Self {
+            root: root.clone(),
+            layers: Vec::new(),
+            packages: List::default(),
+            pods: List::default(),
+            parameters: List::default(),
+            budget: Budget { uki_mib: 0, uki_limit_mib: 0, executables: 0, init_kib: 0 },
+            name: None,
+            date: None,
+            kernel: None,
+            compression: None,
+            cluster_kib: None,
+        };
+        let mut budget = raw::Budget::default();
+        let mut seen = BTreeSet::new();
+        let mut next = Some(root);
+        while let Some(text) = next {
+            let raw: raw::Build = text.toml()?;
+            seen.insert(text.path.clone());
+            next = inherited(read, &text, raw.inherit.as_ref(), &seen)?;
+            merge_budget(&mut budget, &raw.budget);
+            merged.take(text, raw);
+        }
+        merged.budget = merged.check_budget(&budget)?;
+        merged.layers.dedup();
+        Ok(merged)
+    }
+
+    fn take(&mut self, text: Text, raw: raw::Build) {
+        self.layers.push(text.folder().to_owned());
+        let folders = raw.folders.unwrap_or_default();
+        self.layers.extend(folders.iter().map(|folder| text.folder().join(folder.get_ref())));
+        self.packages.take(&text, raw.packages);
+        self.pods.take(&text, raw.pods);
+        self.parameters.take(&text, raw.parameters);
+        first(&mut self.name, &text, raw.name);
+        first(&mut self.date, &text, raw.date);
+        first(&mut self.kernel, &text, raw.kernel);
+        first(&mut self.compression, &text, raw.compression);
+        first(&mut self.cluster_kib, &text, raw.cluster_kib);
+    }
+
+    /// A file below the nearest layer that has it.
+    pub(super) fn find(&self, read: Read<'_>, file: &Path) -> Result<Option<Text>> {
+        for layer in &self.layers {
+            if let Some(text) = Text::find(read, &layer.join(file))? {
+                return Ok(Some(text));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The layers, for an error message.
+    pub(super) fn places(&self) -> String {
+        let places: Vec<String> = self.layers.iter().map(|layer| layer.display().to_string()).collect();
+        places.join(", ")
+    }
+
+    pub(super) fn name(&self) -> Result<String> {
+        let (text, name) = self.name.as_ref().ok_or_else(|| self.missing("name = \"kiln\""))?;
+        let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        if name.get_ref().is_empty() || !name.get_ref().chars().all(good) {
+            return Err(text.error(name, "a name has lower-case letters, digits and `-` only"));
+        }
+        Ok(name.get_ref().clone())
+    }
+
+    /// Midnight UTC of the given day, in seconds since 1970.
+    pub(super) fn date(&self) -> Result<u32> {
+        let (text, date) = self.date.as_ref().ok_or_else(|| self.missing("date = 2026-11-21"))?;
+        let seconds = match (date.get_ref().date, date.get_ref().time) {
+            (Some(day), None) => {
+                let days = days_since_1970(i64::from(day.year), i64::from(day.month), i64::from(day.day));
+                u32::try_from(days * SECONDS_PER_DAY).ok()
+            }
+            _ => None,
+        };
+        seconds.ok_or_else(|| text.error(date, "must be a day from 1970 to 2105, without a time, like 2026-11-21"))
+    }
+
+    pub(super) fn kernel(&self) -> Result<Item> {
+        let (text, name) = self.kernel.as_ref().ok_or_else(|| self.missing("kernel = \"cloud\""))?;
+        Ok(Item { text: Some(text.clone()), name: name.clone() })
+    }
+
+    pub(super) fn compression(&self) -> Result<Compression> {
+        let wanted = self.compression.as_ref().ok_or_else(|| self.missing("compression = \"lz4hc,12\""))?;
+        let (text, value) = wanted;
+        let (algorithm, level) = value.get_ref().split_once(',').unwrap_or((value.get_ref(), "0"));
+        match (algorithm, level.parse()) {
+            ("none", Ok(0)) => Ok(Compression::None),
+            ("lz4hc", Ok(level @ 1..=12)) => Ok(Compression::Lz4hc(level)),
+            ("zstd", Ok(level @ 1..=22)) => Ok(Compression::Zstd(level)),
+            _ => Err(text.error(value, "must be `none`, `lz4hc,LEVEL` (1 to 12) or `zstd,LEVEL` (1 to 22)")),
+        }
+    }
+
+    pub(super) fn cluster_kib(&self) -> Result<u32> {
+        let wanted = self.cluster_kib.as_ref().ok_or_else(|| self.missing("cluster-kib = 64"))?;
+        let (text, value) = wanted;
+        if !value.get_ref().is_power_of_two() || !(4..=1024).contains(value.get_ref()) {
+            return Err(text.error(value, "must be a power of two from 4 to 1024"));
+        }
+        Ok(*value.get_ref())
+    }
+
+    fn check_budget(&self, raw: &raw::Budget) -> Result<Budget> {
+        let missing = |key: &str| self.missing(&format!("{key} = …` below `[budget]"));
+        Ok(Budget {
+            uki_mib: raw.uki_mib.ok_or_else(|| missing("uki-mib"))?,
+            uki_limit_mib: raw.uki_limit_mib.ok_or_else(|| missing("uki-limit-mib"))?,
+            executables: raw.executables.ok_or_else(|| missing("executables"))?,
+            init_kib: raw.init_kib.ok_or_else(|| missing("init-kib"))?,
+        })
+    }
+
+    fn missing(&self, example: &str) -> Error {
+        self.root.whole(format!("a key is missing, here and in what it inherits: add `{example}`"))
+    }
+}
+
+fn first<T>(slot: &mut Option<(Text, Spanned<T>)>, text: &Text, value: Option<Spanned<T>>) {
+    if slot.is_none() {
+        *slot = value.map(|value| (text.clone(), value));
+    }
+}
+
+fn merge_budget(into: &mut raw::Budget, from: &raw::Budget) {
+    into.uki_mib = into.uki_mib.or(from.uki_mib);
+    into.uki_limit_mib = into.uki_limit_mib.or(from.uki_limit_mib);
+    into.executables = into.executables.or(from.executables);
+    into.init_kib = into.init_kib.or(from.init_kib);
+}
+
+fn inherited(
+    read: Read<'_>,
+    text: &Text,
+    inherit: Option<&Spanned<String>>,
+    seen: &BTreeSet<PathBuf>,
+) -> Result<Option<Text>> {
+    let Some(name) = inherit else { return Ok(None) };
+    let path = normal(&text.folder().join(name.get_ref()));
+    if seen.contains(&path) {
+        return Err(text.error(name, format!("{} is inherited already", path.display())));
+    }
+    let parent = Text::read(read, &path).map_err(|error| text.error(name, format!("cannot inherit: {error:#}")))?;
+    Ok(Some(parent))
+}
+
+/// Takes `.` and `..` out by name alone, so that one file has one path.
+fn normal(path: &Path) -> PathBuf {
+    use std::path::Component;
+    let mut out = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir if matches!(out.components().next_back(), Some(Component::Normal(_))) => {
+                out.pop();
+            }
+            other => out.push(other),
+        }
+    }
+    out
+}

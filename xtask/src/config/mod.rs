@@ -1,0 +1,230 @@
+//! Text → [`Config`]: everything that build.toml, the packages and the manifests say, checked.
+//!
+//! Nothing here touches the disk but through [`Read`]. A build file lies in a folder with `pkgs/`,
+//! `manifests/` and `rootfs/` beside it, a *layer*; it may list more such folders and inherit
+//! another build file with its layers. A name is looked for in the nearest layer first.
+
+mod arch;
+mod kernel;
+mod layers;
+mod manifest;
+mod package;
+mod raw;
+#[cfg(test)]
+pub(crate) mod tests;
+mod text;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use toml::Spanned;
+
+pub use arch::Arch;
+pub use kernel::Kernel;
+pub use manifest::Manifest;
+pub use package::{Go, Output, Package, Source};
+pub use text::Read;
+
+use crate::image::erofs::Settings;
+use layers::{Item, Merged};
+use text::Text;
+
+/// Packages that the builder itself runs or bakes in, whatever build.toml says.
+pub const TOOLS: [&str; 5] = ["e2fsprogs", "erofs-utils", "kmod", "ovmf", "systemd-boot-efi"];
+
+/// The emulator for `run` and `test`.
+pub const QEMU: &str = "qemu";
+
+/// Judges of the finished file, for `test`.
+pub const JUDGES: [&str; 2] = ["ukify", "virt-firmware"];
+
+/// The crate that is PID 1; it goes into the archive, and into the root as a package like others.
+pub const INIT: &str = "init";
+
+/// What PID 1 needs on the command line to mount the root file-backed.
+const RAMFS_PARAMETER: &str = "rootfstype=ramfs";
+
+/// An image to build, with everything it names.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The image's name: the first part of its file's name.
+    pub name: String,
+    /// What it runs on.
+    pub arch: Arch,
+    /// The one date that the image's files carry, in seconds since 1970.
+    pub date: u32,
+    /// Its kernel.
+    pub kernel: Kernel,
+    /// The kernel's command line.
+    pub cmdline: String,
+    /// Everything in the image, and what that is built with, by name.
+    pub packages: BTreeMap<String, Package>,
+    /// Names of the packages that build.toml lists, in its order.
+    pub listed: Vec<String>,
+    /// Its static pods, in the order of build.toml.
+    pub pods: Vec<Manifest>,
+    /// Folders with `rootfs/`, the one that wins last.
+    pub rootfs: Vec<PathBuf>,
+    /// How the two erofs files are compressed.
+    pub erofs: Settings,
+    /// What it must not exceed.
+    pub budget: Budget,
+}
+
+/// Upper bounds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Budget {
+    /// `size` fails above this many MiB of the finished file.
+    pub uki_mib: u64,
+    /// `build` itself fails above this.
+    pub uki_limit_mib: u64,
+    /// Regular files with an x bit in the root.
+    pub executables: usize,
+    /// PID 1's binary in KiB.
+    pub init_kib: u64,
+}
+
+impl Config {
+    /// Reads a build file and all that it names.
+    pub fn load(read: Read<'_>, path: &Path, arch: Arch) -> Result<Self> {
+        let merged = Merged::load(read, path)?;
+        let kernel = load_kernel(read, &merged)?;
+        let mut config = Self {
+            name: merged.name()?,
+            arch,
+            date: merged.date()?,
+            cmdline: cmdline(&merged)?,
+            packages: BTreeMap::new(),
+            listed: merged.packages.items.iter().map(|item| item.get_ref().clone()).collect(),
+            pods: Vec::new(),
+            rootfs: merged.layers.iter().rev().map(|layer| layer.join("rootfs")).collect(),
+            erofs: Settings { compression: merged.compression()?, cluster: merged.cluster_kib()? * 1024 },
+            budget: merged.budget.clone(),
+            kernel,
+        };
+        config.load_packages(read, &merged)?;
+        config.load_pods(read, &merged)?;
+        Ok(config)
+    }
+
+    /// A package that is known to be there: listed, a tool, or an input that was checked on load.
+    pub fn package(&self, name: &str) -> &Package {
+        // Every name that reaches this was put into the table by `load_packages`.
+        &self.packages[name]
+    }
+
+    /// The whole configuration as one text, for the report.
+    pub fn expanded(&self) -> String {
+        format!("{self:#?}")
+    }
+
+    /// TCP ports that the pods open on the node's addresses.
+    pub fn ports(&self) -> Vec<u16> {
+        self.pods.iter().flat_map(|pod| pod.ports.iter().copied()).collect()
+    }
+
+    fn load_packages(&mut self, read: Read<'_>, merged: &Merged) -> Result<()> {
+        if !self.listed.iter().any(|name| name == INIT) {
+            return Err(merged.packages.whole("packages", &format!("`{INIT}` is missing: it is PID 1")));
+        }
+        let tools = TOOLS.iter().chain([&QEMU]).chain(&JUDGES);
+        for name in tools.map(|name| Item::builtin(name)) {
+            self.load_package(read, merged, &name)?;
+        }
+        self.load_package(read, merged, &self.kernel.package.clone())?;
+        for name in &merged.packages.items {
+            let item = Item { text: merged.packages.text.clone(), name: name.clone() };
+            self.load_package(read, merged, &item)?;
+        }
+        Ok(())
+    }
+
+    fn load_package(&mut self, read: Read<'_>, merged: &Merged, item: &Item) -> Result<()> {
+        let name = item.name.get_ref();
+        if self.packages.contains_key(name) {
+            return Ok(());
+        }
+        let file = Path::new("pkgs").join(name).join("pkg.toml");
+        let text = merged.find(read, &file)?.ok_or_else(|| {
+            item.error(format!("there is no package `{name}`; looked for {} in {}", file.display(), merged.places()))
+        })?;
+        let package = Package::parse(&text, name, self.arch)?;
+        let libraries = if let Source::Go(go) = &package.source { go.libraries.clone() } else { Vec::new() };
+        self.packages.insert(name.clone(), package);
+        for library in libraries {
+            let item = Item { text: Some(text.clone()), name: Spanned::new(0..0, library) };
+            self.load_package(read, merged, &item)?;
+        }
+        Ok(())
+    }
+
+    fn load_pods(&mut self, read: Read<'_>, merged: &Merged) -> Result<()> {
+        for name in &merged.pods.items {
+            let item = Item { text: merged.pods.text.clone(), name: name.clone() };
+            let file = Path::new("manifests").join(format!("{}.yaml", name.get_ref()));
+            let text = merged.find(read, &file)?.ok_or_else(|| {
+                let looked = format!("looked for {} in {}", file.display(), merged.places());
+                item.error(format!("there is no manifest `{}`; {looked}", name.get_ref()))
+            })?;
+            let manifest = Manifest::parse(&text, name.get_ref())?;
+            for image in &manifest.images {
+                self.check_image(&text, image)?;
+            }
+            self.pods.push(manifest);
+        }
+        Ok(())
+    }
+
+    /// An image that is not in the file would make the pod wait for a registry for ever.
+    fn check_image(&self, text: &Text, image: &str) -> Result<()> {
+        let known: Vec<String> = self.images().map(|package| image_name(&package.name)).collect();
+        if known.iter().any(|name| name == image) {
+            return Ok(());
+        }
+        let line = text.body().lines().position(|line| line.contains(image)).map_or(1, |at| at + 1);
+        anyhow::bail!(
+            "{}:{line}: `image: {image}` is in no package of this build; it has {}. \
+             Add the package that makes it to `packages`, or correct the name",
+            text.path.display(),
+            known.join(", "),
+        )
+    }
+
+    /// The listed packages that are OCI images.
+    pub fn images(&self) -> impl Iterator<Item = &Package> {
+        let listed = self.listed.iter().map(|name| self.package(name));
+        listed.filter(|package| matches!(package.output, Output::Image { .. }))
+    }
+}
+
+/// The name under which a package's image is known to containerd.
+pub fn image_name(package: &str) -> String {
+    format!("{}/{package}:latest", kiln_contract::path::IMAGE_REGISTRY)
+}
+
+fn load_kernel(read: Read<'_>, merged: &Merged) -> Result<Kernel> {
+    let item = merged.kernel()?;
+    let name = item.name.get_ref();
+    let file = Path::new("kernel").join(format!("{name}.toml"));
+    let text = merged.find(read, &file)?.ok_or_else(|| {
+        item.error(format!("there is no kernel `{name}`; looked for {} in {}", file.display(), merged.places()))
+    })?;
+    Kernel::parse(&text)
+}
+
+fn cmdline(merged: &Merged) -> Result<String> {
+    let words = &merged.parameters.items;
+    for word in words {
+        let text = word.get_ref();
+        if text.is_empty() || text.contains(|c: char| c.is_ascii_control()) {
+            return Err(merged.parameters.error(word, "a kernel parameter is one line of text"));
+        }
+    }
+    let words: Vec<&str> = words.iter().map(|word| word.get_ref().as_str()).collect();
+    if !words.contains(&RAMFS_PARAMETER) {
+        let cause = format!("`{RAMFS_PARAMETER}` is missing: without it the root cannot be mounted from memory");
+        return Err(merged.parameters.whole("parameters", &cause));
+    }
+    Ok(words.join(" "))
+}

@@ -1,0 +1,215 @@
+//! Golden errors: each names the file, the line and the key, and says what to do.
+
+use std::collections::BTreeMap;
+use std::io::{Error, ErrorKind};
+use std::path::Path;
+
+use expect_test::{Expect, expect};
+
+use super::{Arch, Config, Source};
+use crate::image::erofs::Compression;
+
+type Files = BTreeMap<&'static str, String>;
+
+const BUILD: &str = r#"name = "test"
+date = 2026-11-21
+kernel = "k"
+parameters = ["rootfstype=ramfs"]
+packages = ["init", "tool", "page"]
+pods = ["page"]
+compression = "lz4hc,12"
+cluster-kib = 64
+[budget]
+uki-mib = 72
+uki-limit-mib = 80
+executables = 8
+init-kib = 2048
+"#;
+
+const KERNEL: &str = r#"package = "linux"
+early-modules = ["erofs"]
+load = []
+modules = ["veth"]
+[options]
+CONFIG_EROFS_FS = "m"
+"#;
+
+const TOOL: &str = r#"about = "a tool"
+license = "MIT"
+[source.go]
+programs = { tool = "example.test/tool" }
+[output.rootfs]
+"tool" = "/usr/bin/tool"
+"#;
+
+const PAGE: &str = r#"about = "a page"
+license = "MIT"
+[source.crate]
+package = "page"
+[output.image]
+entrypoint = ["/page"]
+user = "1:1"
+[output.image.files]
+"page" = "/page"
+"#;
+
+const POD: &str = "apiVersion: v1
+kind: Pod
+metadata:
+  name: page
+spec:
+  hostNetwork: true
+  containers:
+    - name: page
+      image: kiln.local/page:latest
+      ports:
+        - containerPort: 8080
+";
+
+fn deb(name: &str) -> String {
+    format!("about = \"d\"\nlicense = \"MIT\"\n[source.deb]\npackage = \"{name}-${{debian-arch}}\"\n")
+}
+
+fn files() -> Files {
+    let mut files = Files::from([
+        ("/r/build.toml", BUILD.to_owned()),
+        ("/r/kernel/k.toml", KERNEL.to_owned()),
+        ("/r/pkgs/tool/pkg.toml", TOOL.to_owned()),
+        ("/r/pkgs/page/pkg.toml", PAGE.to_owned()),
+        ("/r/pkgs/init/pkg.toml", TOOL.replace("tool", "init")),
+        ("/r/manifests/page.yaml", POD.to_owned()),
+    ]);
+    for path in [
+        "/r/pkgs/linux/pkg.toml",
+        "/r/pkgs/qemu/pkg.toml",
+        "/r/pkgs/ovmf/pkg.toml",
+        "/r/pkgs/kmod/pkg.toml",
+        "/r/pkgs/ukify/pkg.toml",
+        "/r/pkgs/e2fsprogs/pkg.toml",
+        "/r/pkgs/erofs-utils/pkg.toml",
+        "/r/pkgs/virt-firmware/pkg.toml",
+        "/r/pkgs/systemd-boot-efi/pkg.toml",
+    ] {
+        files.insert(path, deb("x"));
+    }
+    files
+}
+
+fn load(files: &Files, path: &str) -> anyhow::Result<Config> {
+    let read = |path: &Path| {
+        let text = files.get(path.to_str().unwrap_or(""));
+        text.cloned().ok_or_else(|| Error::from(ErrorKind::NotFound))
+    };
+    Config::load(&read, Path::new(path), Arch::X86_64)
+}
+
+/// The configuration of these tests, one text replaced, for the tests of other stages.
+pub(crate) fn sample(file: &'static str, from: &str, to: &str) -> Config {
+    let mut files = files();
+    let text = files.get(file).unwrap();
+    assert!(text.contains(from), "{file} has no {from}");
+    files.insert(file, text.replacen(from, to, 1));
+    load(&files, "/r/build.toml").unwrap()
+}
+
+/// Replaces text in one file and expects this error.
+fn check(file: &'static str, from: &str, to: &str, expect: Expect) {
+    let mut files = files();
+    let text = files.get(file).unwrap();
+    assert!(text.contains(from), "{file} has no {from}");
+    let text = text.replacen(from, to, 1);
+    files.insert(file, text);
+    let error = load(&files, "/r/build.toml").map(drop).unwrap_err();
+    expect.assert_eq(&format!("{error:#}"));
+}
+
+#[test]
+fn a_whole_configuration_is_read() {
+    let config = load(&files(), "/r/build.toml").unwrap();
+    assert_eq!((config.name.as_str(), config.date), ("test", 1_795_219_200));
+    assert_eq!(config.ports(), [8080]);
+    assert_eq!(config.erofs.compression, Compression::Lz4hc(12));
+    assert_eq!(config.kernel.wanted(), ["erofs", "veth"]);
+    let Source::Deb { package, .. } = &config.package("linux").source else { panic!("no deb") };
+    assert_eq!(package, "x-amd64");
+}
+
+#[test]
+fn an_unknown_key_is_named() {
+    check("/r/build.toml", "kernel =", "kernal =", expect!["/r/build.toml:3: `kernal`: unknown field `kernal`, expected one of `inherit`, `name`, `date`, `kernel`, `parameters`, `packages`, `pods`, `folders`, `compression`, `cluster-kib`, `budget`"]);
+    check("/r/pkgs/tool/pkg.toml", "programs =", "tagz = []\nprograms =", expect!["/r/pkgs/tool/pkg.toml:4: `tagz`: unknown field `tagz`, expected one of `programs`, `tags`, `version-of`, `variables`, `cgo`, `libraries`, `ldflags`"]);
+}
+
+#[test]
+fn a_wrong_type_is_named() {
+    check("/r/build.toml", "executables = 8", "executables = \"8\"", expect![[r#"/r/build.toml:12: `executables`: invalid type: string "8", expected usize"#]]);
+    check("/r/build.toml", "2026-11-21", "\"today\"", expect![[r#"/r/build.toml:2: `date`: invalid type: string "today", expected a TOML datetime"#]]);
+    check("/r/build.toml", "2026-11-21", "2026-11-21T10:00:00Z", expect!["/r/build.toml:2: `date`: must be a day from 1970 to 2105, without a time, like 2026-11-21"]);
+}
+
+#[test]
+fn a_bad_value_is_named_with_what_would_be_good() {
+    check("/r/build.toml", "lz4hc,12", "lz4hc,13", expect!["/r/build.toml:7: `compression`: must be `none`, `lz4hc,LEVEL` (1 to 12) or `zstd,LEVEL` (1 to 22)"]);
+    check("/r/build.toml", "cluster-kib = 64", "cluster-kib = 65", expect!["/r/build.toml:8: `cluster-kib`: must be a power of two from 4 to 1024"]);
+    check("/r/build.toml", "\"test\"", "\"Test 1\"", expect!["/r/build.toml:1: `name`: a name has lower-case letters, digits and `-` only"]);
+    check("/r/build.toml", "rootfstype=ramfs", "quiet", expect!["/r/build.toml: `parameters`: `rootfstype=ramfs` is missing: without it the root cannot be mounted from memory"]);
+    check("/r/pkgs/page/pkg.toml", "\"1:1\"", "\"nobody\"", expect!["/r/pkgs/page/pkg.toml:5: `[output.image]`: user `nobody` must be `UID:GID` in numbers"]);
+    check("/r/kernel/k.toml", "\"erofs\"", "\"erofs.ko\"", expect!["/r/kernel/k.toml:2: `early-modules`: a module's name has letters, digits and `_` only"]);
+    check("/r/kernel/k.toml", "\"m\"", "\"n\"", expect![[r#"/r/kernel/k.toml: [options] `CONFIG_EROFS_FS` = `n`: write CONFIG_NAME = "y" or "m""#]]);
+}
+
+#[test]
+fn a_missing_key_is_named_with_an_example() {
+    check("/r/build.toml", "name = \"test\"\n", "", expect![[r#"/r/build.toml: a key is missing, here and in what it inherits: add `name = "kiln"`"#]]);
+    check("/r/build.toml", "\"init\", ", "", expect!["/r/build.toml: `packages`: `init` is missing: it is PID 1"]);
+    check("/r/build.toml", "init-kib = 2048\n", "", expect!["/r/build.toml: a key is missing, here and in what it inherits: add `init-kib = …` below `[budget]`"]);
+}
+
+#[test]
+fn an_unknown_name_says_where_it_was_looked_for() {
+    check("/r/build.toml", "\"tool\"", "\"toool\"", expect!["/r/build.toml:5: `packages`: there is no package `toool`; looked for pkgs/toool/pkg.toml in /r"]);
+    check("/r/build.toml", "pods = [\"page\"]", "pods = [\"pag\"]", expect!["/r/build.toml:6: `pods`: there is no manifest `pag`; looked for manifests/pag.yaml in /r"]);
+    check("/r/build.toml", "kernel = \"k\"", "kernel = \"x\"", expect!["/r/build.toml:3: `kernel`: there is no kernel `x`; looked for kernel/x.toml in /r"]);
+    check("/r/build.toml", "name =", "inherit = \"../none.toml\"\nname =", expect!["/r/build.toml:1: `inherit`: cannot inherit: /none.toml: cannot read it: entity not found"]);
+}
+
+#[test]
+fn a_package_has_one_source_and_one_output() {
+    check("/r/pkgs/tool/pkg.toml", "[output", "[source.deb]\npackage = \"x\"\n[output", expect!["/r/pkgs/tool/pkg.toml:3: `[source.go]`: a package has exactly one [source.KIND] table, this one has 2"]);
+    check("/r/pkgs/tool/pkg.toml", "[output", "[output.host]\na = \"b\"\n[output", expect!["/r/pkgs/tool/pkg.toml:5: `[output.host]`: a package has one of [output.rootfs], [output.image], [output.host], or none"]);
+}
+
+#[test]
+fn a_manifest_that_cannot_start_is_refused() {
+    check("/r/manifests/page.yaml", "kind: Pod", "kind: Deployment", expect!["/r/manifests/page.yaml: a static pod is a v1/Pod, this is v1/Deployment"]);
+    check("/r/manifests/page.yaml", "local/page", "local/pages", expect!["/r/manifests/page.yaml:9: `image: kiln.local/pages:latest` is in no package of this build; it has kiln.local/page:latest. Add the package that makes it to `packages`, or correct the name"]);
+    check("/r/manifests/page.yaml", "  name: page", "  name: page\n bad", expect!["/r/manifests/page.yaml:5: while parsing a block mapping, did not find expected key at line 5, column 2"]);
+    check("/r/manifests/page.yaml", "containerPort: 8080", "containerPort: 80800", expect!["/r/manifests/page.yaml:11: invalid u16 at line 11, column 26"]);
+}
+
+#[test]
+fn an_inherited_file_gives_what_is_not_said() {
+    let mut files = files();
+    let own = "inherit = \"../r/build.toml\"\nname = \"own\"\npods = [\"more\"]\n[budget]\nexecutables = 9\n";
+    files.insert("/own/build.toml", own.to_owned());
+    files.insert("/own/manifests/more.yaml", POD.replace("8080", "9090"));
+    let config = load(&files, "/own/build.toml").unwrap();
+    assert_eq!(config.name, "own");
+    assert_eq!(config.ports(), [9090], "a list replaces");
+    assert_eq!((config.budget.executables, config.budget.uki_mib), (9, 72), "a table merges");
+    assert_eq!(config.listed, ["init", "tool", "page"]);
+    assert_eq!(config.rootfs, [Path::new("/r/rootfs"), Path::new("/own/rootfs")], "the nearest layer comes last");
+}
+
+#[test]
+fn the_nearest_layer_s_file_wins() {
+    let mut files = files();
+    files.insert("/own/build.toml", "inherit = \"/r/build.toml\"\nfolders = [\"more\"]\n".to_owned());
+    files.insert("/own/more/pkgs/tool/pkg.toml", TOOL.replace("a tool", "another tool"));
+    assert_eq!(load(&files, "/own/build.toml").unwrap().package("tool").about, "another tool");
+}
+
+#[test]
+fn a_file_that_inherits_itself_is_refused() {
+    check("/r/build.toml", "name =", "inherit = \"./build.toml\"\nname =", expect!["/r/build.toml:1: `inherit`: /r/build.toml is inherited already"]);
+}

@@ -1,0 +1,173 @@
+//! `Config` + lock + inputs → [`Plan`]: every step that makes the image, with the digest of all
+//! that goes into it. A pure function; a plan can be printed, compared and tested.
+//!
+//! A step's digest names its place in the cache. Whatever could change a step's result must be in
+//! its [`Recipe`]: the inputs, the versions of the tools, and the step's own revision here.
+
+mod dot;
+mod recipes;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, anyhow};
+
+use crate::config::{Config, INIT, Output, Source, TOOLS};
+use crate::digest::Digest;
+use crate::inputs::Inputs;
+use crate::lock::{Lock, Locked};
+
+/// The step that makes the file.
+pub const UKI: &str = "uki";
+/// The step that makes the archive.
+pub const ARCHIVE: &str = "archive";
+/// The step that makes the root's erofs.
+pub const ROOT: &str = "root.erofs";
+/// The step that makes the pods' erofs.
+pub const PODS: &str = "pods.erofs";
+/// The step that fetches the crates' dependencies.
+pub const CRATES: &str = "fetch crates";
+/// The step that chooses the kernel's modules.
+pub const KERNEL: &str = "kernel";
+
+/// All steps, by name.
+#[derive(Debug, Clone, Default)]
+pub struct Plan {
+    /// Name → step.
+    pub steps: BTreeMap<String, Step>,
+}
+
+/// One thing to make.
+#[derive(Debug, Clone)]
+pub struct Step {
+    /// Its name, as it is shown.
+    pub name: String,
+    /// What to do.
+    pub action: Action,
+    /// Steps that must be there first.
+    pub needs: Vec<String>,
+    /// Files that must be in the cache first.
+    pub downloads: Vec<Locked>,
+    /// Its place in the cache.
+    pub digest: Digest,
+}
+
+/// What a step does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Downloads a package's Go modules.
+    FetchGo(String),
+    /// Downloads the crates that Cargo.lock names.
+    FetchCrates,
+    /// Unpacks a Debian package, with what it depends on.
+    Unpack(String),
+    /// Takes a downloaded file as it is.
+    Take(String),
+    /// Chooses and indexes the kernel's modules.
+    Kernel,
+    /// Builds a package's Go programs.
+    BuildGo(String),
+    /// Builds a package's crate.
+    BuildCrate(String),
+    /// Writes the root's erofs.
+    Root,
+    /// Writes the pods' erofs.
+    Pods,
+    /// Writes the initramfs archive.
+    Archive,
+    /// Writes the EFI file.
+    Uki,
+}
+
+impl Action {
+    /// Whether it uses the network; only `fetch` runs such steps.
+    pub fn is_fetch(&self) -> bool {
+        matches!(self, Self::FetchGo(_) | Self::FetchCrates)
+    }
+}
+
+impl Plan {
+    /// Makes the whole plan, host tools for `run` and `test` included.
+    pub fn new(config: &Config, lock: &Lock, inputs: &Inputs) -> Result<Self> {
+        let mut planner = Planner { config, lock, inputs, plan: Self::default() };
+        for name in config.packages.keys() {
+            planner.package(name)?;
+        }
+        planner.image()?;
+        Ok(planner.plan)
+    }
+
+    /// A step that is known to be there.
+    pub fn step(&self, name: &str) -> Result<&Step> {
+        self.steps.get(name).ok_or_else(|| anyhow!("there is no step `{name}` in the plan"))
+    }
+
+    /// Step → steps it needs, in Graphviz' language.
+    pub fn dot(&self) -> String {
+        dot::render(self)
+    }
+}
+
+/// The name of the step that stages a package's files.
+pub fn staged(package: &str) -> String {
+    format!("package {package}")
+}
+
+struct Planner<'a> {
+    config: &'a Config,
+    lock: &'a Lock,
+    inputs: &'a Inputs,
+    plan: Plan,
+}
+
+impl Planner<'_> {
+    /// Steps for one package, libraries of Go packages first.
+    fn package(&mut self, name: &str) -> Result<()> {
+        if self.plan.steps.contains_key(&staged(name)) {
+            return Ok(());
+        }
+        match &self.config.package(name).source {
+            Source::Deb { .. } => self.debian(name),
+            Source::Url { .. } => self.url(name),
+            Source::Crate { .. } => self.crate_(name),
+            Source::Go(go) => {
+                for library in &go.libraries {
+                    self.package(library)?;
+                }
+                self.go(name)
+            }
+        }
+    }
+
+    fn image(&mut self) -> Result<()> {
+        let roots = self.listed(|output| matches!(output, Output::Rootfs(_)));
+        let images = self.listed(|output| matches!(output, Output::Image { .. }));
+        self.kernel()?;
+        self.root(&roots)?;
+        self.pods(&images)?;
+        self.archive()?;
+        self.uki()
+    }
+
+    fn listed(&self, want: fn(&Output) -> bool) -> Vec<String> {
+        let listed = self.config.listed.iter().filter(|name| want(&self.config.package(name).output));
+        listed.cloned().collect()
+    }
+
+    fn add(&mut self, name: &str, action: Action, needs: &[&str], downloads: Vec<Locked>, digest: Digest) {
+        let step = Step {
+            name: name.to_owned(),
+            action,
+            needs: needs.iter().map(|need| (*need).to_owned()).collect(),
+            downloads,
+            digest,
+        };
+        self.plan.steps.insert(name.to_owned(), step);
+    }
+
+    fn digest_of(&self, step: &str) -> Result<Digest> {
+        Ok(self.plan.step(step)?.digest)
+    }
+
+}

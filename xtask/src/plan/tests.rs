@@ -1,0 +1,146 @@
+//! One golden plan, and what must and must not change a step's digest.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use expect_test::expect;
+
+use super::{ARCHIVE, CRATES, KERNEL, PODS, Plan, ROOT, UKI, staged};
+use crate::config::Config;
+use crate::config::tests::sample;
+use crate::digest::Digest;
+use crate::inputs::Inputs;
+use crate::lock::{Archive, Debian, Lock, Package};
+
+fn lock(version: &str) -> Lock {
+    let package = Package {
+        name: "x-amd64".into(),
+        arch: "amd64".into(),
+        version: version.into(),
+        archive: Archive::Debian,
+        path: format!("pool/main/x/x_{version}.deb"),
+        size: 1,
+        sha256: Digest::of_bytes(version.as_bytes()),
+        stands_for: None,
+    };
+    let debian = Debian { suite: "trixie".into(), snapshot: "20261121T000000Z".parse().unwrap() };
+    Lock::new(debian, vec![package], Vec::new()).unwrap()
+}
+
+fn inputs() -> Inputs {
+    let digest = |text: &str| Digest::of_bytes(text.as_bytes());
+    Inputs {
+        workspace: "/r".into(),
+        go: "go1".into(),
+        rust: "rustc 1".into(),
+        cc: "cc 1".into(),
+        go_mod: BTreeMap::from([("tool".into(), "module tool\n".into())]),
+        packages: ["tool", "page", "init"].map(|name| (name.to_owned(), digest(name))).into(),
+        rootfs: vec![Some(digest("rootfs"))],
+        cargo_lock: Some(digest("lock")),
+    }
+}
+
+fn config() -> Config {
+    sample("/r/build.toml", "test", "test")
+}
+
+fn plan(config: &Config, inputs: &Inputs) -> Plan {
+    Plan::new(config, &lock("1"), inputs).unwrap()
+}
+
+/// Steps whose digest differs between two plans.
+fn changed(a: &Plan, b: &Plan) -> BTreeSet<String> {
+    let differs = |name: &&String| a.steps[*name].digest != b.steps[*name].digest;
+    a.steps.keys().filter(differs).cloned().collect()
+}
+
+fn names<const N: usize>(names: [&str; N]) -> BTreeSet<String> {
+    names.map(str::to_owned).into()
+}
+
+#[test]
+fn the_plan_of_a_small_image() {
+    let plan = plan(&config(), &inputs());
+    let line = |step: &super::Step| format!("{}: {}\n", step.name, step.needs.join(", "));
+    let text: String = plan.steps.values().map(line).collect();
+    expect![[r#"
+        archive: package init, kernel, root.erofs, pods.erofs
+        fetch crates: 
+        fetch init: 
+        fetch tool: 
+        kernel: package linux, package kmod
+        package e2fsprogs: 
+        package erofs-utils: 
+        package init: fetch init
+        package kmod: 
+        package linux: 
+        package ovmf: 
+        package page: fetch crates
+        package qemu: 
+        package systemd-boot-efi: 
+        package tool: fetch tool
+        package ukify: 
+        package virt-firmware: 
+        pods.erofs: package erofs-utils, package page
+        root.erofs: package erofs-utils, kernel, package init, package tool
+        uki: package systemd-boot-efi, kernel, archive, root.erofs, pods.erofs
+    "#]].assert_eq(&text);
+}
+
+#[test]
+fn equal_inputs_give_equal_digests() {
+    assert!(changed(&plan(&config(), &inputs()), &plan(&config(), &inputs())).is_empty());
+}
+
+#[test]
+fn a_changed_pod_does_not_touch_the_root() {
+    let mut inputs = inputs();
+    inputs.packages.insert("page".into(), Digest::of_bytes(b"changed"));
+    let changed = changed(&plan(&config(), &self::inputs()), &plan(&config(), &inputs));
+    assert_eq!(changed, names([&staged("page"), PODS, ARCHIVE, UKI]));
+}
+
+#[test]
+fn a_changed_manifest_changes_the_pods_alone() {
+    let other = sample("/r/manifests/page.yaml", "8080", "9090");
+    let changed = changed(&plan(&config(), &inputs()), &plan(&other, &inputs()));
+    assert_eq!(changed, names([PODS, ARCHIVE, UKI]));
+}
+
+#[test]
+fn a_changed_parameter_changes_the_file_alone() {
+    let other = sample("/r/build.toml", "rootfstype=ramfs", "rootfstype=ramfs\", \"quiet");
+    assert_eq!(changed(&plan(&config(), &inputs()), &plan(&other, &inputs())), names([UKI]));
+}
+
+#[test]
+fn another_compiler_builds_again_but_downloads_nothing() {
+    let inputs = Inputs { rust: "rustc 2".into(), go: "go2".into(), ..self::inputs() };
+    let changed = changed(&plan(&config(), &self::inputs()), &plan(&config(), &inputs));
+    for name in [&staged("tool"), &staged("page"), ROOT, UKI] {
+        assert!(changed.contains(name), "{name}");
+    }
+    assert!(!changed.contains(CRATES) && !changed.contains("fetch tool") && !changed.contains(KERNEL));
+}
+
+#[test]
+fn another_locked_version_makes_everything_after_it_again() {
+    let (a, b) = (plan(&config(), &inputs()), Plan::new(&config(), &lock("2"), &inputs()).unwrap());
+    let changed = changed(&a, &b);
+    for name in [&staged("kmod"), KERNEL, ROOT, UKI] {
+        assert!(changed.contains(name), "{name}");
+    }
+    assert!(!changed.contains(&staged("tool")));
+}
+
+#[test]
+fn every_need_is_a_step_and_the_picture_shows_it() {
+    let plan = plan(&config(), &inputs());
+    let dot = plan.dot();
+    for step in plan.steps.values() {
+        for need in &step.needs {
+            assert!(plan.steps.contains_key(need), "{} needs {need}", step.name);
+            assert!(dot.contains(&format!("\"{need}\" -> \"{}\"", step.name)));
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! Crates of this workspace, as static programs.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::config::{Arch, Package};
+use crate::process::Command;
+use crate::progress::Progress;
+
+/// Downloads what Cargo.lock names for one target. Uses the network.
+pub fn fetch(workspace: &Path, arch: Arch, progress: &Progress) -> Result<()> {
+    let task = progress.task("crates", None);
+    let command = Command::new("cargo").dir(workspace).args(["fetch", "--locked", "--target", arch.triple()]);
+    command.watch(|line| task.note(line.trim())).context("cannot download the crates that Cargo.lock names")
+}
+
+/// Builds one crate's binary into `out`. Uses no network.
+pub fn build(
+    package: &Package,
+    name: &str,
+    workspace: &Path,
+    arch: Arch,
+    out: &Path,
+    progress: &Progress,
+) -> Result<()> {
+    let task = progress.task(&format!("{}: cargo build", package.name), None);
+    let target = workspace.join("target/kiln/crates");
+    let command = Command::new("cargo")
+        .dir(workspace)
+        .args(["build", "--release", "--locked", "--offline", "--package", name, "--bin", name])
+        .args(["--target", arch.triple()])
+        .env("CARGO_TARGET_DIR", &target)
+        .env("CARGO_ENCODED_RUSTFLAGS", flags(workspace).join("\x1f"));
+    command.watch(|line| {
+        if line.trim_start().starts_with("Compiling") {
+            task.advance(1);
+            task.note(line.trim());
+        }
+    })?;
+    let built = target.join(arch.triple()).join("release").join(name);
+    std::fs::copy(&built, out.join(name))
+        .with_context(|| format!("cannot copy {} into the cache", built.display()))?;
+    Ok(())
+}
+
+/// Static, and without a trace of where it was built.
+fn flags(workspace: &Path) -> Vec<String> {
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
+    let mut flags = vec!["-Ctarget-feature=+crt-static".to_owned(), "-Clink-arg=-Wl,--build-id=none".to_owned()];
+    flags.extend(home.map(|home| format!("--remap-path-prefix={}=/cargo", home.display())));
+    flags.push(format!("--remap-path-prefix={}=/kiln", workspace.display()));
+    flags
+}

@@ -1,0 +1,159 @@
+//! The kernel: its image, the chosen modules with their dependencies, and depmod's indexes.
+//!
+//! Staged files: `vmlinuz`, `config`, `release`, `early/` (modules for the archive, and their order)
+//! and `lib/modules/RELEASE/` for the root.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail};
+
+use super::modinfo;
+use crate::config::Kernel;
+use crate::debian::deb::unxz;
+use crate::host::HostTool;
+use crate::progress::Progress;
+
+/// Indexes that kmod and PID 1 read; depmod writes more, which nobody here asks for.
+const UNUSED_INDEXES: [&str; 3] = ["modules.symbols", "modules.symbols.bin", "modules.builtin.modinfo"];
+
+/// An unpacked kernel package.
+struct Package {
+    dir: PathBuf,
+    release: String,
+    /// Module name → its compressed file.
+    modules: BTreeMap<String, PathBuf>,
+    builtin: BTreeSet<String>,
+}
+
+/// Stages the kernel out of its unpacked package.
+pub fn stage(kernel: &Kernel, package: &Path, depmod: &HostTool, out: &Path, progress: &Progress) -> Result<()> {
+    let package = Package::read(package)?;
+    package.check_options(kernel)?;
+    fs::copy(package.dir.join(format!("boot/vmlinuz-{}", package.release)), out.join("vmlinuz"))?;
+    fs::copy(package.config_path(), out.join("config"))?;
+    fs::write(out.join("release"), &package.release)?;
+
+    let order = package.closure(&kernel.wanted())?;
+    let task = progress.task("kernel: modules", Some(order.len() as u64));
+    let modules = out.join("lib/modules").join(&package.release);
+    for name in &order {
+        package.unpack(name, &modules)?;
+        task.advance(1);
+    }
+    package.index(kernel, &modules, depmod, out)?;
+    package.stage_early(kernel, &modules, &out.join("early"))
+}
+
+impl Package {
+    fn read(dir: &Path) -> Result<Self> {
+        let lib = dir.join("usr/lib/modules");
+        let mut releases = fs::read_dir(&lib).with_context(|| format!("no modules in {}", dir.display()))?;
+        let release = releases.next().context("no kernel release")??.file_name();
+        let release = release.into_string().map_err(|name| anyhow!("odd kernel release {}", name.display()))?;
+        let lib = lib.join(&release);
+        let mut modules = BTreeMap::new();
+        for found in crate::inputs::files(&lib.join("kernel"))? {
+            let path = Path::new("kernel").join(found.path);
+            let file = path.file_name().unwrap_or_default().to_string_lossy();
+            if let Some(stem) = file.strip_suffix(".ko.xz") {
+                modules.insert(modinfo::module_name(stem), path);
+            }
+        }
+        let list = fs::read_to_string(lib.join("modules.builtin")).context("no modules.builtin")?;
+        let stem = |line: &str| Some(modinfo::module_name(Path::new(line).file_stem()?.to_str()?));
+        let builtin = list.lines().filter_map(stem).collect();
+        Ok(Self { dir: dir.to_owned(), release, modules, builtin })
+    }
+
+    fn lib(&self) -> PathBuf {
+        self.dir.join("usr/lib/modules").join(&self.release)
+    }
+
+    fn config_path(&self) -> PathBuf {
+        self.dir.join(format!("boot/config-{}", self.release))
+    }
+
+    /// A kernel that was built without an option fails late and far away, so it is refused here.
+    fn check_options(&self, kernel: &Kernel) -> Result<()> {
+        let text = fs::read_to_string(self.config_path()).context("the kernel package has no config file")?;
+        let lines: BTreeSet<&str> = text.lines().collect();
+        let lacks = |(name, value): &(&String, &String)| !lines.contains(format!("{name}={value}").as_str());
+        let missing: Vec<String> = kernel.options.iter().filter(lacks).map(|(name, value)| format!("{name}={value}")).collect();
+        if !missing.is_empty() {
+            bail!("kernel {} is not built with {}", self.release, missing.join(", "));
+        }
+        Ok(())
+    }
+
+    fn read_module(&self, name: &str) -> Result<Vec<u8>> {
+        let path = self.modules.get(name).ok_or_else(|| {
+            anyhow!("kernel {} has no module `{name}`; correct the name in the kernel's file", self.release)
+        })?;
+        let path = self.lib().join(path);
+        let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        unxz(&bytes).with_context(|| format!("cannot unpack {}", path.display()))
+    }
+
+    /// The modules and all that they depend on, dependencies first, each once; built-in ones left out.
+    fn closure(&self, wanted: &[&str]) -> Result<Vec<String>> {
+        let mut order = Vec::new();
+        for name in wanted {
+            self.visit(name, &mut order)?;
+        }
+        Ok(order)
+    }
+
+    fn visit(&self, name: &str, order: &mut Vec<String>) -> Result<()> {
+        if order.iter().any(|done| done == name) || self.builtin.contains(name) {
+            return Ok(());
+        }
+        let module = self.read_module(name)?;
+        for dependency in modinfo::depends(&module).with_context(|| format!("module `{name}`"))? {
+            // A soft dependency may be an alias of something built in; then there is no such file.
+            if self.modules.contains_key(&dependency) {
+                self.visit(&dependency, order)?;
+            }
+        }
+        order.push(name.to_owned());
+        Ok(())
+    }
+
+    fn unpack(&self, name: &str, into: &Path) -> Result<()> {
+        let path = into.join(self.modules[name].with_extension(""));
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        fs::write(&path, self.read_module(name)?).with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    fn index(&self, kernel: &Kernel, modules: &Path, depmod: &HostTool, out: &Path) -> Result<()> {
+        for file in ["modules.builtin", "modules.builtin.modinfo", "modules.order"] {
+            fs::copy(self.lib().join(file), modules.join(file)).with_context(|| format!("no {file}"))?;
+        }
+        depmod.command()?.arg("-b").arg(out).arg(&self.release).output()?;
+        for file in UNUSED_INDEXES {
+            let _ = fs::remove_file(modules.join(file));
+        }
+        fs::write(modules.join(kiln_contract::path::MODULE_LIST), lines(&kernel.load))?;
+        Ok(())
+    }
+
+    fn stage_early(&self, kernel: &Kernel, modules: &Path, early: &Path) -> Result<()> {
+        fs::create_dir(early)?;
+        let wanted: Vec<&str> = kernel.early.iter().map(String::as_str).collect();
+        let mut order = Vec::new();
+        for name in self.closure(&wanted)? {
+            let file = format!("{name}.ko");
+            fs::copy(modules.join(self.modules[&name].with_extension("")), early.join(&file))?;
+            order.push(file);
+        }
+        fs::write(early.join("order"), lines(&order))?;
+        Ok(())
+    }
+}
+
+fn lines(items: &[String]) -> String {
+    items.iter().map(|item| format!("{item}\n")).collect()
+}

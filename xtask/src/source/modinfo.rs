@@ -1,0 +1,51 @@
+//! What a kernel module says of itself: the `.modinfo` section of its ELF file.
+//!
+//! Source: include/linux/module.h and scripts/mod/modpost.c of the kernel: NUL-separated `key=value`.
+
+use anyhow::{Context, Result};
+use object::{Object, ObjectSection};
+
+/// Names of the modules that must be loaded before this one, `_` for `-`.
+pub fn depends(module: &[u8]) -> Result<Vec<String>> {
+    let file = object::File::parse(module).context("not an ELF file")?;
+    let section = file.section_by_name(".modinfo").context("it has no .modinfo section")?;
+    Ok(parse(section.data()?))
+}
+
+fn parse(modinfo: &[u8]) -> Vec<String> {
+    let fields = modinfo.split(|byte| *byte == 0).filter_map(|field| std::str::from_utf8(field).ok());
+    let mut names = Vec::new();
+    for field in fields {
+        if let Some(list) = field.strip_prefix("depends=") {
+            names.extend(list.split(',').map(module_name));
+        }
+        // A module names here what it uses through request_module, for example a checksum.
+        if let Some(list) = field.strip_prefix("softdep=pre: ") {
+            names.extend(list.split_ascii_whitespace().take_while(|word| *word != "post:").map(module_name));
+        }
+    }
+    names.retain(|name| !name.is_empty());
+    names
+}
+
+/// Files may be named with `-` where the module's name has `_`.
+pub fn module_name(text: &str) -> String {
+    text.replace('-', "_")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dependencies_of_both_kinds_are_found() {
+        let info = b"license=GPL\0depends=libcrc32c,net-failover\0softdep=pre: crypto-crc32c post: other\0alias=x\0";
+        assert_eq!(parse(info), ["libcrc32c", "net_failover", "crypto_crc32c"]);
+        assert!(parse(b"depends=\0").is_empty());
+    }
+
+    #[test]
+    fn what_is_no_module_is_refused() {
+        assert!(depends(b"text").is_err());
+    }
+}

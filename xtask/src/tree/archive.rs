@@ -1,0 +1,19 @@
+//! The initramfs archive: PID 1, the modules it loads first, the two erofs files.
+
+use anyhow::Result;
+use kiln_contract::archive;
+
+use super::staged::Staged;
+use super::{Content, Node, Tree};
+
+/// Puts the archive together.
+pub fn build(init: &Staged, kernel: &Staged, root: Content, pods: Content) -> Result<Tree> {
+    let mut tree = Tree::default();
+    tree.add(archive::INIT, &init.owner, init.get("init")?.clone())?;
+    for (below, node) in kernel.below("early")? {
+        tree.add(&format!("{}{below}", archive::MODULES), &kernel.owner, node.clone())?;
+    }
+    tree.add(archive::ROOT, "root", Node::File(0o444, root))?;
+    tree.add(archive::PODS, "pods", Node::File(0o444, pods))?;
+    Ok(tree)
+}

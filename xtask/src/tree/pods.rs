@@ -1,0 +1,51 @@
+//! The pods' erofs: one OCI layout with every image, and the static pods' manifests.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::Result;
+
+use super::staged::Staged;
+use super::{Content, Node, Tree};
+use crate::config::{Config, Output, image_name};
+use crate::image::oci;
+
+/// Puts images and manifests together. Each package comes with its staged files and its folder's.
+pub fn build(config: &Config, packages: &[(Staged, Staged)]) -> Result<Tree> {
+    let mut images = Vec::new();
+    for (staged, folder) in packages {
+        images.push(image(config, staged, folder)?);
+    }
+    let platform = oci::Platform { architecture: config.arch.go(), created: config.date };
+    let mut tree = Tree::default();
+    tree.add("/images", "builder", Node::Dir(0o755))?;
+    oci::layout(&images, platform)?.add_to(&mut tree, "/images")?;
+    tree.add("/manifests", "builder", Node::Dir(0o755))?;
+    for pod in &config.pods {
+        let text = Content::Bytes(Arc::from(pod.text.as_bytes()));
+        tree.add(&format!("/manifests/{}.yaml", pod.name), &pod.name, Node::File(0o644, text))?;
+    }
+    Ok(tree)
+}
+
+fn image(config: &Config, staged: &Staged, folder: &Staged) -> Result<oci::Image> {
+    let package = config.package(&staged.owner);
+    let Output::Image { entrypoint, user, files } = &package.output else {
+        anyhow::bail!("package `{}` has no [output.image]", staged.owner);
+    };
+    let mut tree = Tree::default();
+    for (from, to) in files {
+        let found = staged.below(from).or_else(|_| folder.below(from))?;
+        for (below, node) in found {
+            tree.add(&format!("{to}{below}"), &staged.owner, node.clone())?;
+        }
+    }
+    Ok(oci::Image {
+        name: image_name(&staged.owner),
+        files: tree,
+        entrypoint: entrypoint.clone(),
+        user: user.clone(),
+        env: Vec::new(),
+        labels: BTreeMap::new(),
+    })
+}

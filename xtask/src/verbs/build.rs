@@ -1,0 +1,24 @@
+//! `cargo xtask build`
+
+use std::time::Instant;
+
+use anyhow::Result;
+use clap::Args;
+
+use super::{Target, mib};
+
+#[derive(Debug, Args)]
+pub(super) struct Build {
+    #[command(flatten)]
+    target: Target,
+}
+
+impl Build {
+    pub(super) fn run(self) -> Result<()> {
+        let start = Instant::now();
+        let built = self.target.open()?.image()?;
+        let path = built.efi.display();
+        println!("{path}: {} in {:.1} s", mib(built.report.bytes), start.elapsed().as_secs_f64());
+        Ok(())
+    }
+}

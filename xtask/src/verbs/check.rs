@@ -1,0 +1,82 @@
+//! `cargo xtask check`
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+
+use super::Target;
+use crate::build::Builder;
+use crate::digest::Digest;
+use crate::process::Command;
+
+/// What two builds may share: it is checked by digest when it is used.
+const SHARED: [&str; 2] = ["downloads", "tools/go-mod"];
+
+#[derive(Debug, Args)]
+pub(super) struct Check {
+    #[command(flatten)]
+    target: Target,
+    /// Build a second time, in another folder with another cache, and compare the files byte by byte
+    #[arg(long)]
+    reproducible: bool,
+}
+
+impl Check {
+    pub(super) fn run(self) -> Result<()> {
+        let builder = self.target.open()?;
+        println!("{}: {} steps, {} pods", builder.config.name, builder.plan.steps.len(), builder.config.pods.len());
+        if self.reproducible { reproduce(&builder) } else { Ok(()) }
+    }
+}
+
+fn reproduce(builder: &Builder) -> Result<()> {
+    let first = builder.image()?.efi;
+    let scratch = tempfile::Builder::new().prefix("kiln reproducible ").tempdir()?;
+    let copy = scratch.path().join("a copy of the tree");
+    copy_repository(&builder.inputs.workspace, &copy)?;
+    let cache = scratch.path().join("cache");
+    share(builder.cache.root(), &cache)?;
+    println!("building again in {}", copy.display());
+    let command = Command::new("cargo").dir(&copy).args(["xtask", "build"]).env("KILN_CACHE", &cache);
+    command.spawn()?.wait()?;
+    let second = copy.join("target/kiln").join(first.file_name().context("the image has no name")?);
+    compare(&first, &second)
+}
+
+/// Copies what git knows, and what it would add.
+fn copy_repository(from: &Path, to: &Path) -> Result<()> {
+    let list = Command::new("git").dir(from).args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
+    for name in list.read()?.split_terminator('\0') {
+        let (source, target) = (from.join(name), to.join(name));
+        if let Some(parent) = target.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        if source.is_symlink() {
+            std::os::unix::fs::symlink(fs::read_link(&source)?, &target)?;
+        } else if source.exists() {
+            fs::copy(&source, &target).with_context(|| format!("cannot copy {name}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn share(from: &Path, to: &Path) -> Result<()> {
+    for name in SHARED {
+        let (from, to): (PathBuf, PathBuf) = (from.join(name), to.join(name));
+        fs::create_dir_all(to.parent().context("a cache has a folder")?)?;
+        std::os::unix::fs::symlink(from, to)?;
+    }
+    Ok(())
+}
+
+fn compare(first: &Path, second: &Path) -> Result<()> {
+    let (a, b) = (fs::read(first)?, fs::read(second)?);
+    if let Some(at) = a.iter().zip(&b).position(|(a, b)| a != b) {
+        bail!("{} and {} differ from byte {at} on", first.display(), second.display());
+    }
+    ensure!(a.len() == b.len(), "{} has {} bytes, {} has {}", first.display(), a.len(), second.display(), b.len());
+    println!("identical: {} bytes, sha256 {}", a.len(), Digest::of_bytes(&a));
+    Ok(())
+}

@@ -1,0 +1,18 @@
+//! `cargo xtask clean`
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::cache::Cache;
+use crate::progress::Progress;
+
+#[derive(Debug, Args)]
+pub(super) struct Clean {}
+
+impl Clean {
+    pub(super) fn run(self) -> Result<()> {
+        let freed = Cache::open(&Progress::new())?.clean()?;
+        println!("{freed}");
+        Ok(())
+    }
+}

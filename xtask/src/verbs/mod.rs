@@ -1,0 +1,91 @@
+//! The verbs of `cargo xtask`, one file each.
+
+mod build;
+mod check;
+mod clean;
+mod fetch;
+mod plan;
+mod size;
+mod update;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+use crate::build::{Builder, workspace};
+use crate::config::Arch;
+use crate::progress::Progress;
+
+/// Bakes a Kubernetes node into one EFI file.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Build the image
+    Build(build::Build),
+    /// Show what a build would do, without doing it
+    Plan(plan::Plan),
+    /// Download all that building, running and testing need; afterwards no network is needed
+    Fetch(fetch::Fetch),
+    /// List what is in the image, and fail when it exceeds its budget
+    Size(size::Size),
+    /// Check the configuration, the lock and the packages, without building
+    Check(check::Check),
+    /// Resolve Debian packages to their newest versions and rewrite build.lock
+    Update(update::Update),
+    /// Delete the cache, and say what that frees
+    Clean(clean::Clean),
+}
+
+/// Which image.
+#[derive(Debug, Args)]
+struct Target {
+    /// The build file
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// What the image runs on
+    #[arg(long, value_enum, default_value_t = Arch::HOST)]
+    arch: Arch,
+}
+
+impl Cli {
+    /// Does what was asked for.
+    pub fn run(self) -> Result<()> {
+        match self.verb {
+            Verb::Build(verb) => verb.run(),
+            Verb::Plan(verb) => verb.run(),
+            Verb::Fetch(verb) => verb.run(),
+            Verb::Size(verb) => verb.run(),
+            Verb::Check(verb) => verb.run(),
+            Verb::Update(verb) => verb.run(),
+            Verb::Clean(verb) => verb.run(),
+        }
+    }
+}
+
+impl Target {
+    /// The build file that was asked for, or the repository's own.
+    fn file(&self) -> Result<PathBuf> {
+        match &self.config {
+            Some(path) => Ok(std::path::absolute(path)?),
+            None => Ok(workspace()?.join("build.toml")),
+        }
+    }
+
+    fn open(&self) -> Result<Builder> {
+        Builder::open(&self.file()?, self.arch, Progress::new())
+    }
+}
+
+/// Bytes as people read them.
+fn mib(bytes: u64) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "for people")]
+    let mib = bytes as f64 / (1024.0 * 1024.0);
+    format!("{mib:.1} MiB")
+}
