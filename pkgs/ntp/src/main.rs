@@ -1,2 +1,22 @@
-//! Placeholder.
-fn main() {}
+//! The `ntp` pod's program: arguments, signals, health, then [`kiln_ntp::shell::run`].
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use kiln_daemon::health::{Health, probe};
+use kiln_daemon::signal::Termination;
+use kiln_ntp::shell::{Arguments, run};
+
+fn main() -> ExitCode {
+    kiln_daemon::main("ntp", env!("CARGO_PKG_VERSION"), start)
+}
+
+fn start(arguments: Vec<OsString>) -> anyhow::Result<()> {
+    if let Some(verdict) = probe(&arguments) {
+        return verdict;
+    }
+    let arguments = Arguments::of_process(arguments)?;
+    let termination = Termination::new().context("blocking termination signals")?;
+    run(arguments, termination, Health::new()?)
+}

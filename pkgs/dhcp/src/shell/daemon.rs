@@ -264,7 +264,10 @@ impl<'a> Interface<'a> {
     ) -> anyhow::Result<()> {
         apply::configure(&self.host.kernel, self.link.index, lease, before, now())?;
         apply::write_resolver(&self.host.arguments.resolver, lease)?;
-        report(&self.link, lease, before, self.host.millis());
+        match cause {
+            Some(_) => report(&self.link, lease, before, self.host.millis()),
+            None => tracing::warn!(address = %lease.address, "no answer, going on with the lease"),
+        }
         if before.is_none_or(|before| before.address != lease.address) {
             let hardware = self.hardware;
             let sent =
