@@ -20,10 +20,10 @@ pub enum When {
 /// Name below `/proc/sys`, value, when, and in the comments why.
 pub const TABLE: [(&str, &str, When); 30] = [
     // kubelet's protectKernelDefaults (pkg/kubelet/cm/container_manager_linux.go, util/sysctl).
-    ("vm/overcommit_memory", "0", When::Boot),
+    ("vm/overcommit_memory", "1", When::Boot),
     ("vm/panic_on_oom", "0", When::Boot),
     ("kernel/panic", "10", When::Boot),
-    ("kernel/panic_on_oops", "0", When::Boot),
+    ("kernel/panic_on_oops", "1", When::Boot),
     ("kernel/keys/root_maxkeys", "1000000", When::Boot),
     ("kernel/keys/root_maxbytes", "25000000", When::Boot),
     // The kernel's own wish to power off or reboot comes to PID 1 through the applets.
@@ -31,13 +31,13 @@ pub const TABLE: [(&str, &str, When); 30] = [
     ("kernel/modprobe", "/sbin/modprobe", When::Boot),
     // Kernel Self Protection Project, as far as containers do not need the opposite.
     ("kernel/kptr_restrict", "2", When::Boot),
-    ("kernel/dmesg_restrict", "0", When::Boot),
-    ("kernel/unprivileged_bpf_disabled", "0", When::Boot),
-    ("kernel/yama/ptrace_scope", "0", When::Boot),
+    ("kernel/dmesg_restrict", "1", When::Boot),
+    ("kernel/unprivileged_bpf_disabled", "1", When::Boot),
+    ("kernel/yama/ptrace_scope", "1", When::Boot),
     ("net/core/bpf_jit_harden", "2", When::Boot),
     ("fs/suid_dumpable", "0", When::Boot),
-    ("fs/protected_hardlinks", "0", When::Boot),
-    ("fs/protected_symlinks", "0", When::Boot),
+    ("fs/protected_hardlinks", "1", When::Boot),
+    ("fs/protected_symlinks", "1", When::Boot),
     ("fs/protected_fifos", "2", When::Boot),
     ("fs/protected_regular", "2", When::Boot),
     // Many containers: each has its watches, mappings and threads.
@@ -46,16 +46,16 @@ pub const TABLE: [(&str, &str, When); 30] = [
     ("vm/max_map_count", "262144", When::Boot),
     ("kernel/pid_max", "4194304", When::Boot),
     // Pods' packets are forwarded. A host that forwards takes router advertisements only with 2.
-    ("net/ipv4/ip_forward", "0", When::Boot),
-    ("net/ipv6/conf/all/forwarding", "0", When::Boot),
+    ("net/ipv4/ip_forward", "1", When::Boot),
+    ("net/ipv6/conf/all/forwarding", "1", When::Boot),
     ("net/ipv6/conf/all/accept_ra", "2", When::Boot),
     ("net/ipv6/conf/default/accept_ra", "2", When::Boot),
     // Loose: with several networks an answer may come in on another interface.
     ("net/ipv4/conf/all/rp_filter", "2", When::Boot),
     ("net/ipv4/conf/default/rp_filter", "2", When::Boot),
     // Service rules see the packets of bridged pods.
-    ("net/bridge/bridge-nf-call-iptables", "0", When::Module),
-    ("net/bridge/bridge-nf-call-ip6tables", "0", When::Module),
+    ("net/bridge/bridge-nf-call-iptables", "1", When::Module),
+    ("net/bridge/bridge-nf-call-ip6tables", "1", When::Module),
 ];
 
 /// Switch for short RCU grace periods (Documentation/ABI, `/sys/kernel/rcu_expedited`).
@@ -99,9 +99,16 @@ mod tests {
     }
 
     #[test]
-    fn what_kubelet_checks_is_set_at_boot() {
-        for name in ["vm/overcommit_memory", "kernel/panic", "kernel/keys/root_maxbytes"] {
-            assert!(TABLE.iter().any(|line| line.0 == name && line.2 == When::Boot), "{name}");
+    fn what_kubelet_checks_has_its_value_at_boot() {
+        for (name, value) in [
+            ("vm/overcommit_memory", "1"),
+            ("vm/panic_on_oom", "0"),
+            ("kernel/panic", "10"),
+            ("kernel/panic_on_oops", "1"),
+            ("kernel/keys/root_maxkeys", "1000000"),
+            ("kernel/keys/root_maxbytes", "25000000"),
+        ] {
+            assert!(TABLE.contains(&(name, value, When::Boot)), "{name}");
         }
     }
 }
