@@ -149,11 +149,12 @@ impl<'a> Interface<'a> {
         for action in self.client.poll(now()) {
             self.perform(action, None)?;
         }
-        if !self.client.listens() {
-            (self.packets, self.unicast) = (None, None);
-        }
         let state = if self.client.lease().is_some() { State::Ready } else { State::Alive };
         self.host.health.state(state, HOLDS);
+        if !self.client.listens() {
+            // Last: closing a packet socket waits for all processors (some 10 ms).
+            (self.packets, self.unicast) = (None, None);
+        }
         Ok(())
     }
 
@@ -264,9 +265,10 @@ impl<'a> Interface<'a> {
     ) -> anyhow::Result<()> {
         apply::configure(&self.host.kernel, self.link.index, lease, before, now())?;
         apply::write_resolver(&self.host.arguments.resolver, lease)?;
-        match cause {
-            Some(_) => report(&self.link, lease, before, self.host.millis()),
-            None => tracing::warn!(address = %lease.address, "no answer, going on with the lease"),
+        if cause.is_some() {
+            report(&self.link, lease, before, self.host.millis());
+        } else {
+            tracing::warn!(address = %lease.address, "no answer, going on with the lease");
         }
         if before.is_none_or(|before| before.address != lease.address) {
             let hardware = self.hardware;
