@@ -3,6 +3,7 @@
 //! The modules follow the data: config → plan → fetch → source → tree → image → qemu.
 //! `docs/architecture.md` has the picture.
 
+mod bench;
 mod build;
 mod cache;
 mod config;
@@ -18,6 +19,7 @@ mod plan;
 mod process;
 mod progress;
 mod qemu;
+mod scenario;
 mod source;
 mod tree;
 mod verbs;

@@ -96,7 +96,8 @@ fn columns(at: Duration, end: Duration) -> usize {
     usize::try_from(at * u128::from(BAR) / end).unwrap_or_default()
 }
 
-fn kernel_start(lines: &[Line]) -> Option<Duration> {
+/// When the kernel's clock started, in host time since QEMU's start.
+pub fn kernel_start(lines: &[Line]) -> Option<Duration> {
     lines.iter().filter_map(|line| line.at.checked_sub(line.stamp?)).min()
 }
 

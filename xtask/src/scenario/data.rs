@@ -1,0 +1,336 @@
+//! What a scenario file says: strict, so that a typing mistake is an error and not a check less.
+
+use std::fmt;
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
+
+/// Scenarios are `NAME.toml` in this folder of `tests/vm`.
+const FOLDER: &str = "scenarios";
+
+/// One scenario.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Scenario {
+    /// The file's stem.
+    #[serde(skip)]
+    pub name: String,
+    /// One sentence: what holds if it passes.
+    pub about: String,
+    /// Memory of the machine in MiB.
+    #[serde(default = "default_memory")]
+    pub memory: u32,
+    /// Ports of the node that the host can ask.
+    #[serde(default)]
+    pub ports: Vec<u16>,
+    /// More arguments for QEMU.
+    #[serde(default)]
+    pub qemu: Vec<String>,
+    /// What the network card is connected to.
+    #[serde(default)]
+    pub network: Network,
+    /// Serve the time on [`super::ntp::PORT`] of the host, which the node sees as 10.0.2.2.
+    #[serde(default)]
+    pub ntp: bool,
+    /// A disk with a data partition, which all boots of the scenario share.
+    pub disk: Option<Disk>,
+    /// Texts that no line of the console may contain.
+    #[serde(default)]
+    pub forbid: Vec<String>,
+    /// Texts that exactly one line of each boot's console contains.
+    #[serde(default)]
+    pub once: Vec<String>,
+    /// What happens, in order.
+    #[serde(rename = "step")]
+    pub steps: Vec<Step>,
+}
+
+/// What a machine's network card is connected to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Network {
+    /// QEMU's own network with its DHCP server and ports of the host that lead to the node.
+    #[default]
+    User,
+    /// A network of the scenario's own with a DHCP server that can fail; no way in over TCP.
+    Lan,
+}
+
+/// A disk with one data partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Disk {
+    /// Its size in MiB.
+    pub mib: u32,
+}
+
+/// One step. Waiting has no deadline but [`crate::qemu::SILENCE`] without any sign of life.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Step {
+    /// Starts a machine with the image of this build file, `NAME.toml` in `tests/vm`.
+    Boot(String),
+    /// Waits for a console line with this text, from where the last such step stopped.
+    Console(String),
+    /// Asks a port of the node until it answers so.
+    Get(Get),
+    /// Asks the probe pod until what it sees is as expected.
+    Probe(Look),
+    /// Asks the probe pod to do something, once.
+    Act(Look),
+    /// Asks the node's own services for these paths, on every address and port they listen on, without
+    /// credentials, and expects to be refused.
+    Refused(Vec<String>),
+    /// A figure of the probe's page, `NAME NUMBER`, must not be above this.
+    AtMost(AtMost),
+    /// Does something with the scenario's own network.
+    Lan(Lan),
+    /// Presses the power button.
+    PowerButton(Always),
+    /// Waits for a clean end: `power-off` or `reboot`.
+    Down(String),
+    /// Lets the node run on for so long.
+    PauseMillis(u64),
+    /// Cuts the power.
+    PowerCut(Always),
+}
+
+/// The value `true`, for steps that take no argument.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "bool")]
+pub struct Always;
+
+impl TryFrom<bool> for Always {
+    type Error = &'static str;
+
+    fn try_from(value: bool) -> Result<Self, Self::Error> {
+        if value {
+            Ok(Self)
+        } else {
+            Err("this step takes `true`; leave it out if it is not wanted")
+        }
+    }
+}
+
+/// A question over HTTP.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Get {
+    /// The node's port, one of [`Scenario::ports`].
+    pub port: u16,
+    /// The path.
+    #[serde(default = "default_path")]
+    pub path: String,
+    /// The status that is expected.
+    #[serde(default = "default_status")]
+    pub status: u16,
+    /// A text that the page must contain.
+    pub contains: Option<String>,
+}
+
+/// A question to the probe pod.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Look {
+    /// The path.
+    pub path: String,
+    /// A file in `tests/vm/golden` that the page must be equal to.
+    pub golden: Option<String>,
+    /// Texts that it must contain.
+    #[serde(default)]
+    pub contains: Vec<String>,
+    /// Texts that it must not contain.
+    #[serde(default)]
+    pub lacks: Vec<String>,
+    /// Bounds of the one number that the page is.
+    pub between: Option<[u64; 2]>,
+}
+
+/// A bound.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct AtMost {
+    /// The path on the probe pod.
+    pub path: String,
+    /// The first word of the line.
+    pub name: String,
+    /// The bound for its second word.
+    pub value: u64,
+    /// How long the node is left alone before it is asked, in seconds.
+    #[serde(default)]
+    pub after_seconds: u64,
+}
+
+/// Something with the scenario's own network.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Lan {
+    /// The DHCP server answers from now on. It does from the beginning.
+    Serve(Always),
+    /// The DHCP server is gone from now on.
+    Silent(Always),
+    /// The DHCP server refuses the next request for a lease, and gives another address after that.
+    Nak(Always),
+    /// Waits until so many leases were given since this server's last start.
+    Acked(u32),
+    /// Waits until so many messages went unanswered since the server fell silent.
+    Unanswered(u32),
+    /// Waits until the node answers a ping at this address.
+    Answers(Ipv4Addr),
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Boot(image) => write!(f, "boot {image}"),
+            Self::Console(text) => write!(f, "console {text:?}"),
+            Self::Get(get) => write!(f, "get port {} {}", get.port, get.path),
+            Self::Probe(look) => write!(f, "probe {}", look.path),
+            Self::Act(look) => write!(f, "act {}", look.path),
+            Self::Refused(_) => write!(f, "refused"),
+            Self::AtMost(bound) => write!(f, "at-most {} {}", bound.name, bound.value),
+            Self::Lan(lan) => write!(f, "lan {lan:?}"),
+            Self::PowerButton(_) => write!(f, "power-button"),
+            Self::Down(action) => write!(f, "down {action}"),
+            Self::PauseMillis(millis) => write!(f, "pause-millis {millis}"),
+            Self::PowerCut(_) => write!(f, "power-cut"),
+        }
+    }
+}
+
+fn default_memory() -> u32 {
+    1024
+}
+
+fn default_path() -> String {
+    "/".to_owned()
+}
+
+fn default_status() -> u16 {
+    200
+}
+
+impl Scenario {
+    /// Reads one file's text; `path` is for messages.
+    pub fn parse(text: &str, path: &Path) -> Result<Self> {
+        let mut scenario: Self =
+            toml::from_str(text).with_context(|| path.display().to_string())?;
+        scenario.name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        scenario.check().with_context(|| path.display().to_string())?;
+        Ok(scenario)
+    }
+
+    fn check(&self) -> Result<()> {
+        ensure!(matches!(self.steps.first(), Some(Step::Boot(_))), "the first step must be `boot`");
+        let lan = self.network == Network::Lan;
+        let mut running = false;
+        for (at, step) in self.steps.iter().enumerate() {
+            let number = at + 1;
+            match step {
+                Step::Boot(_) if running => {
+                    bail!("step {number}: `boot` while the machine still runs")
+                }
+                Step::Boot(_) => running = true,
+                _ if !running => bail!("step {number}: no machine runs here"),
+                Step::Down(_) | Step::PowerCut(_) => running = false,
+                Step::Lan(_) if !lan => bail!("step {number}: `lan` needs `network = \"lan\"`"),
+                Step::Get(get) if lan || !self.ports.contains(&get.port) => {
+                    bail!(
+                        "step {number}: port {} is not among `ports`, or `network` is not `user`",
+                        get.port
+                    )
+                }
+                Step::Probe(_) | Step::Act(_) | Step::Refused(_) | Step::AtMost(_)
+                    if lan || !self.ports.contains(&super::PROBE_PORT) =>
+                {
+                    bail!("step {number}: the probe needs {} among `ports`", super::PROBE_PORT)
+                }
+                _ => {}
+            }
+        }
+        ensure!(!running, "the last step must be `down` or `power-cut`");
+        Ok(())
+    }
+
+    /// The images that it boots.
+    pub fn images(&self) -> impl Iterator<Item = &str> {
+        self.steps.iter().filter_map(|step| {
+            if let Step::Boot(image) = step { Some(image.as_str()) } else { None }
+        })
+    }
+}
+
+/// All scenarios below `tests/vm`, by name.
+pub fn load(dir: &Path) -> Result<Vec<Scenario>> {
+    let folder = dir.join(FOLDER);
+    let entries =
+        fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    let mut paths: Vec<PathBuf> = entries.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    paths.sort();
+    let read = |path: &PathBuf| {
+        let text =
+            fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        Scenario::parse(&text, path)
+    };
+    paths.iter().map(read).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Scenario> {
+        Scenario::parse(text, Path::new("tests/vm/scenarios/x.toml"))
+    }
+
+    const BOOT: &str = "about = \"x\"\nports = [8080, 9090]\n[[step]]\nboot = \"build\"\n";
+
+    #[test]
+    fn a_whole_scenario_is_read() {
+        let text = format!(
+            "{BOOT}[[step]]\nget = {{ port = 8080 }}\n[[step]]\nprobe = {{ path = \"/p\", golden = \"p.txt\" }}\n\
+             [[step]]\npower-button = true\n[[step]]\ndown = \"power-off\"\n"
+        );
+        let scenario = parse(&text).unwrap();
+        assert_eq!((scenario.name.as_str(), scenario.memory), ("x", 1024));
+        assert_eq!(scenario.images().collect::<Vec<_>>(), ["build"]);
+        let get = Get { port: 8080, path: "/".into(), status: 200, contains: None };
+        assert_eq!(scenario.steps[1], Step::Get(get));
+    }
+
+    #[test]
+    fn mistakes_name_the_file_and_the_place() {
+        let check = |rest: &str, expected: &str| {
+            let error = format!("{:#}", parse(&format!("{BOOT}{rest}")).unwrap_err());
+            assert!(
+                error.contains("scenarios/x.toml") && error.contains(expected),
+                "{rest}: {error}"
+            );
+        };
+        let end = "[[step]]\npower-cut = true\n";
+        check(&format!("[[step]]\nwiat = \"x\"\n{end}"), "wiat");
+        check(&format!("[[step]]\nget = {{ port = 8080, stauts = 1 }}\n{end}"), "stauts");
+        check(&format!("[[step]]\nget = {{ port = 80 }}\n{end}"), "port 80 is not among");
+        check(&format!("[[step]]\nlan = {{ acked = 1 }}\n{end}"), "needs `network = \"lan\"`");
+        check(&format!("[[step]]\nboot = \"b\"\n{end}"), "still runs");
+        check(&format!("{end}[[step]]\nconsole = \"x\"\n"), "step 3: no machine runs");
+        check("[[step]]\npower-cut = false\n", "takes `true`");
+        check("", "the last step must be");
+    }
+
+    #[test]
+    fn a_scenario_starts_with_a_machine() {
+        let error = format!("{:#}", parse("about = \"x\"\nstep = []\n").unwrap_err());
+        assert!(error.contains("first step must be `boot`"), "{error}");
+    }
+
+    #[test]
+    fn all_shipped_scenarios_parse() {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/vm");
+        assert!(!load(&dir).unwrap().is_empty());
+    }
+}

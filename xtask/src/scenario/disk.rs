@@ -1,0 +1,157 @@
+//! A disk with one data partition: a GUID partition table (UEFI specification 2.10, chapter 5) and ext4.
+//!
+//! PID 1 finds the partition by its type, `/var` of the Discoverable Partitions Specification. The
+//! table is written here and the file system by a locked `mke2fs`, so nothing of PID 1's own reader
+//! judges itself.
+
+use std::fs::File;
+use std::io::{Seek, SeekFrom, Write};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::host::HostTool;
+
+/// 4d21b016-b534-45c2-a9fb-5c16e091fd2d, in the order of the table (first three fields little-endian).
+const VAR: [u8; 16] = [
+    0x16, 0xb0, 0x21, 0x4d, 0x34, 0xb5, 0xc2, 0x45, 0xa9, 0xfb, 0x5c, 0x16, 0xe0, 0x91, 0xfd, 0x2d,
+];
+
+/// Any two numbers that differ: disk and partition.
+const DISK_ID: [u8; 16] = *b"kiln-test-disk-1";
+const PARTITION_ID: [u8; 16] = *b"kiln-test-part-1";
+
+const SECTOR: u64 = 512;
+
+/// The table's usual size, which the specification asks to reserve: 128 entries of 128 bytes.
+const ENTRIES: u32 = 128;
+const ENTRY: u32 = 128;
+const TABLE_SECTORS: u64 = (ENTRIES as u64 * ENTRY as u64) / SECTOR;
+
+/// Partitions start at a whole MiB.
+const FIRST: u64 = 2048;
+
+/// Makes the disk, sparse.
+pub fn make(path: &Path, mib: u32, mke2fs: &HostTool) -> Result<()> {
+    let sectors = u64::from(mib) * 2048;
+    let context = || format!("cannot make the disk {}", path.display());
+    let mut disk = File::create(path).with_context(context)?;
+    write_table(&mut disk, sectors).with_context(context)?;
+    drop(disk);
+    let (_, last) = partition(sectors);
+    let kib = (last + 1 - FIRST) / 2;
+    let offset = format!("offset={},lazy_itable_init=1,nodiscard", FIRST * SECTOR);
+    let command = mke2fs.command()?.args(["-q", "-F", "-t", "ext4", "-E", &offset]);
+    command
+        .arg(path)
+        .arg(format!("{kib}k"))
+        .output()
+        .context("cannot make the data partition's file system")?;
+    Ok(())
+}
+
+/// First and last sector; the last MiB is left to the second table.
+fn partition(sectors: u64) -> (u64, u64) {
+    (FIRST, sectors - FIRST - 1)
+}
+
+fn write_table(disk: &mut (impl Write + Seek), sectors: u64) -> std::io::Result<()> {
+    let entries = entries(sectors);
+    let mut put = |sector: u64, bytes: &[u8]| {
+        disk.seek(SeekFrom::Start(sector * SECTOR))?;
+        disk.write_all(bytes)
+    };
+    put(0, &protective(sectors))?;
+    put(1, &header(sectors, 1, sectors - 1, 2, &entries))?;
+    put(2, &entries)?;
+    put(sectors - 1 - TABLE_SECTORS, &entries)?;
+    let mut second = header(sectors, sectors - 1, 1, sectors - 1 - TABLE_SECTORS, &entries);
+    // Whole, because the file ends here.
+    second.resize(second.len().next_multiple_of(512), 0);
+    put(sectors - 1, &second)
+}
+
+/// Tells old programs that the whole disk is taken (section 5.2.3).
+fn protective(sectors: u64) -> Vec<u8> {
+    let mut out = vec![0; 446];
+    out.extend([0, 0, 2, 0, 0xee, 0xff, 0xff, 0xff, 1, 0, 0, 0]);
+    out.extend(u32::try_from(sectors - 1).unwrap_or(u32::MAX).to_le_bytes());
+    out.resize(510, 0);
+    out.extend([0x55, 0xaa]);
+    out
+}
+
+fn entries(sectors: u64) -> Vec<u8> {
+    let (first, last) = partition(sectors);
+    let mut out = [VAR, PARTITION_ID].concat();
+    out.extend(first.to_le_bytes());
+    out.extend(last.to_le_bytes());
+    out.extend([0; 8]);
+    out.extend("kiln-var".encode_utf16().flat_map(u16::to_le_bytes));
+    out.resize((ENTRIES * ENTRY) as usize, 0);
+    out
+}
+
+fn header(sectors: u64, own: u64, other: u64, table: u64, entries: &[u8]) -> Vec<u8> {
+    let build = |checksum: u32| {
+        let mut out = Vec::from(*b"EFI PART\0\0\x01\0\x5c\0\0\0");
+        out.extend(checksum.to_le_bytes());
+        out.extend([0; 4]);
+        for sector in [own, other, 2 + TABLE_SECTORS, sectors - 2 - TABLE_SECTORS] {
+            out.extend(sector.to_le_bytes());
+        }
+        out.extend(DISK_ID);
+        out.extend(table.to_le_bytes());
+        for number in [ENTRIES, ENTRY, crc32(entries)] {
+            out.extend(number.to_le_bytes());
+        }
+        out
+    };
+    // The checksum is taken while its own field is zero.
+    build(crc32(&build(0)))
+}
+
+/// The checksum of zip, PNG and GPT.
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0_u32, |mut crc, byte| {
+        crc ^= u32::from(*byte);
+        for _ in 0..8 {
+            crc = (crc >> 1) ^ (0xedb8_8320 & 0_u32.wrapping_sub(crc & 1));
+        }
+        crc
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::*;
+
+    #[test]
+    fn the_checksum_is_the_usual_one() {
+        assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
+    }
+
+    #[test]
+    fn both_headers_check_and_lead_to_the_same_table() {
+        let sectors = 64 * 2048;
+        let mut disk = Cursor::new(Vec::new());
+        write_table(&mut disk, sectors).unwrap();
+        let disk = disk.into_inner();
+        let byte = |sector: u64| usize::try_from(sector * SECTOR).unwrap();
+        let at = |sector: u64, length: usize| &disk[byte(sector)..][..length];
+        let number = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().unwrap());
+        for own in [1, sectors - 1] {
+            let mut header = at(own, 92).to_vec();
+            let sum = u32::from_le_bytes(header[16..20].try_into().unwrap());
+            header[16..20].fill(0);
+            assert_eq!(crc32(&header), sum);
+            assert_eq!(number(&header[24..32]), own);
+            let table = at(number(&header[72..80]), (ENTRIES * ENTRY) as usize);
+            assert_eq!(crc32(table), u32::from_le_bytes(header[88..92].try_into().unwrap()));
+            assert_eq!((&table[..16], number(&table[32..40])), (&VAR[..], FIRST));
+        }
+        assert_eq!(disk.len() as u64, sectors * SECTOR);
+    }
+}

@@ -1,0 +1,179 @@
+//! What a page of a node must be.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+use super::data::{AtMost, Get, Look};
+use crate::qemu::Page;
+
+/// Set to rewrite the golden files with what the node says.
+pub const UPDATE: &str = "UPDATE_EXPECT";
+
+/// Whether a port's answer is the expected one.
+pub fn check_get(get: &Get, page: &Page) -> Result<()> {
+    if page.status != get.status {
+        bail!("{} on port {} answers {}, not {}", get.path, get.port, page.status, get.status);
+    }
+    match &get.contains {
+        Some(text) if !page.body.contains(text) => {
+            bail!("{} on port {} lacks {text:?}:\n{}", get.path, get.port, page.body)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether the probe sees what it should; `golden` is the folder of golden files.
+pub fn check_look(look: &Look, page: &Page, golden: &Path) -> Result<()> {
+    let Page { status, body } = page;
+    if *status != 200 {
+        bail!("the probe's {} answers {status}: {}", look.path, body.trim_end());
+    }
+    for text in &look.contains {
+        if !body.contains(text) {
+            bail!("the probe's {} lacks {text:?}:\n{body}", look.path);
+        }
+    }
+    for text in &look.lacks {
+        if body.contains(text) {
+            bail!("the probe's {} contains {text:?}:\n{body}", look.path);
+        }
+    }
+    if let Some([low, high]) = look.between {
+        let number: u64 = body
+            .trim()
+            .parse()
+            .with_context(|| format!("the probe's {} is no number: {body}", look.path))?;
+        if number < low || number > high {
+            bail!("the probe's {} is {number}, not between {low} and {high}", look.path);
+        }
+    }
+    look.golden.as_ref().map_or(Ok(()), |name| check_golden(&golden.join(name), body))
+}
+
+fn check_golden(path: &Path, body: &str) -> Result<()> {
+    if std::env::var_os(UPDATE).is_some() {
+        return fs::write(path, body).with_context(|| format!("cannot write {}", path.display()));
+    }
+    let expected =
+        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    if expected == body {
+        return Ok(());
+    }
+    bail!(
+        "the node differs from {}; if that is meant to be, run the scenario with {UPDATE}=1\n{}",
+        path.display(),
+        difference(&expected, body)
+    )
+}
+
+/// Lines that only one side has; the order of the files is sorted anyway.
+fn difference(expected: &str, found: &str) -> String {
+    let gone = expected.lines().filter(|line| !found.lines().any(|other| other == *line));
+    let new = found.lines().filter(|line| !expected.lines().any(|other| other == *line));
+    let lines: Vec<String> =
+        gone.map(|line| format!("- {line}")).chain(new.map(|line| format!("+ {line}"))).collect();
+    if lines.is_empty() {
+        "the same lines, in another order or number".to_owned()
+    } else {
+        lines.join("\n")
+    }
+}
+
+/// Whether a figure is within its bound; the figure, for the report.
+pub fn check_figure(bound: &AtMost, page: &Page) -> Result<u64> {
+    let value = |line: &str| {
+        let (name, value) = line.split_once(' ')?;
+        if name == bound.name { value.trim().parse().ok() } else { None }
+    };
+    let found: Option<u64> = page.body.lines().find_map(value);
+    let found = found.with_context(|| {
+        format!("the probe's {} has no {}:\n{}", bound.path, bound.name, page.body)
+    })?;
+    if found > bound.value {
+        bail!("{} is {found}, above {}:\n{}", bound.name, bound.value, page.body);
+    }
+    Ok(found)
+}
+
+/// A service that a request without credentials gets nothing from.
+pub fn is_refusal(status: u16) -> bool {
+    // 400: plain text on a port that speaks TLS. 404: a port that has no such thing.
+    matches!(status, 400 | 401 | 403 | 404)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(status: u16, body: &str) -> Page {
+        Page { status, body: body.to_owned() }
+    }
+
+    fn look(text: &str) -> Look {
+        toml::from_str(&format!("path = \"/p\"\n{text}")).unwrap()
+    }
+
+    fn check(text: &str, body: &str) -> String {
+        let result = check_look(&look(text), &page(200, body), Path::new("/nowhere"));
+        result.map_or_else(|error| error.to_string(), |()| "holds".to_owned())
+    }
+
+    #[test]
+    fn each_expectation_can_fail() {
+        assert_eq!(check("contains = [\"a\"]\nlacks = [\"b\"]", "a"), "holds");
+        assert!(check("contains = [\"a\"]", "x").contains("lacks \"a\""));
+        assert!(check("lacks = [\"b\"]", "b").contains("contains \"b\""));
+        assert_eq!(check("between = [1, 3]", "3\n"), "holds");
+        assert!(check("between = [1, 3]", "4\n").contains("not between 1 and 3"));
+        assert!(check("between = [1, 3]", "x").contains("no number"));
+        assert!(check("golden = \"p.txt\"", "x").contains("/nowhere/p.txt"));
+    }
+
+    #[test]
+    fn a_page_of_the_wrong_status_does_not_hold() {
+        let get: Get = toml::from_str("port = 1\ncontains = \"x\"").unwrap();
+        assert!(check_get(&get, &page(200, "x")).is_ok());
+        assert!(
+            check_get(&get, &page(500, "x")).is_err() && check_get(&get, &page(200, "y")).is_err()
+        );
+        assert!(
+            check_look(&look(""), &page(500, "why"), Path::new("/"))
+                .unwrap_err()
+                .to_string()
+                .contains("why")
+        );
+    }
+
+    #[test]
+    fn a_golden_file_that_differs_is_shown_by_its_lines() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("g.txt");
+        fs::write(&path, "a\nb\n").unwrap();
+        assert!(check_golden(&path, "a\nb\n").is_ok());
+        let error = check_golden(&path, "a\nc\n").unwrap_err().to_string();
+        assert!(error.ends_with("- b\n+ c"), "{error}");
+        assert!(check_golden(&path, "b\na\n").unwrap_err().to_string().contains("another order"));
+    }
+
+    #[test]
+    fn a_figure_above_its_bound_is_refused() {
+        let bound =
+            AtMost { path: "/m".into(), name: "in-use".into(), value: 10, after_seconds: 0 };
+        assert_eq!(check_figure(&bound, &page(200, "x 99\nin-use 10\n")).unwrap(), 10);
+        assert!(check_figure(&bound, &page(200, "in-use 11\n")).is_err());
+        assert!(
+            check_figure(&bound, &page(200, "x 1\n"))
+                .unwrap_err()
+                .to_string()
+                .contains("has no in-use")
+        );
+    }
+
+    #[test]
+    fn only_refusals_are_refusals() {
+        assert!([400, 401, 403, 404].into_iter().all(is_refusal));
+        assert!(![200, 204, 301, 500].into_iter().any(is_refusal));
+    }
+}

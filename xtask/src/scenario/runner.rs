@@ -1,0 +1,220 @@
+//! Runs one scenario: machines, steps, verdict.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use kiln_contract::console::Event;
+use tempfile::TempDir;
+
+use super::booted::{Booted, Crash};
+use super::data::{AtMost, Get, Lan, Look, Network, Scenario, Step};
+use super::{PROBE_PORT, Rig, disk, lan, ntp, page, refused};
+use crate::qemu::{self, End, Forward, Machine, SILENCE};
+
+/// How long one question may take while it is asked again and again.
+const TRY: Duration = Duration::from_secs(5);
+
+/// How long the probe may take for one thing that it does.
+const ACT: Duration = SILENCE;
+
+/// How often the probe is asked until what it sees is right; a page can be asked for too early.
+const LOOKS: u32 = 60;
+
+/// The pause between two questions.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// A scenario under way.
+pub struct Run<'a> {
+    rig: &'a Rig,
+    scenario: &'a Scenario,
+    images: &'a BTreeMap<String, PathBuf>,
+    vm: Option<Booted<'a>>,
+    lan: Option<lan::Network>,
+    // Kept until the scenario ends.
+    _time: Option<ntp::Server>,
+    folder: TempDir,
+}
+
+impl<'a> Run<'a> {
+    /// Prepares the scenario's surroundings.
+    pub fn new(
+        rig: &'a Rig,
+        scenario: &'a Scenario,
+        images: &'a BTreeMap<String, PathBuf>,
+    ) -> Result<Self> {
+        let context = || format!("cannot make a folder in {}", rig.scratch.display());
+        fs::create_dir_all(&rig.scratch).with_context(context)?;
+        let folder = tempfile::Builder::new()
+            .prefix("scenario-")
+            .tempdir_in(&rig.scratch)
+            .with_context(context)?;
+        if let Some(data) = scenario.disk {
+            disk::make(&folder.path().join("data.img"), data.mib, &rig.mke2fs)?;
+        }
+        let lan = matches!(scenario.network, Network::Lan).then(lan::Network::start).transpose()?;
+        let time = scenario.ntp.then(ntp::Server::start).transpose()?;
+        Ok(Self { rig, scenario, images, vm: None, lan, _time: time, folder })
+    }
+
+    /// Takes all steps; `progress` hears of each before it is taken.
+    pub fn steps(&mut self, mut progress: impl FnMut(usize)) -> Result<()> {
+        for (at, step) in self.scenario.steps.iter().enumerate() {
+            progress(at);
+            let result = self.step(step).map_err(|error| self.explain(error));
+            result.with_context(|| format!("step {}, {step}", at + 1))?;
+        }
+        Ok(())
+    }
+
+    /// When QEMU has died, that is why the step failed, whatever it says itself.
+    fn explain(&mut self, error: anyhow::Error) -> anyhow::Error {
+        let end = self.vm.as_mut().and_then(|booted| booted.vm.wait_for_end(PAUSE).ok());
+        match end {
+            Some(End::Itself { reason }) => anyhow!(Crash(reason)),
+            _ => error,
+        }
+    }
+
+    /// The console of the machine that runs or has just ended.
+    pub fn console(&self, lines: usize) -> String {
+        self.vm.as_ref().map(|booted| booted.vm.console.last(lines)).unwrap_or_default()
+    }
+
+    fn step(&mut self, step: &Step) -> Result<()> {
+        match step {
+            Step::Boot(image) => self.boot(image),
+            Step::Console(text) => {
+                self.booted()?.wait(|booted| Ok(booted.watch.find(|line| line.text.contains(text))))
+            }
+            Step::Get(get) => self.get(get),
+            Step::Probe(look) => self.probe(look),
+            Step::Act(look) => self.act(look),
+            Step::Refused(paths) => self.refused(paths),
+            Step::AtMost(bound) => self.at_most(bound),
+            Step::Lan(lan) => self.lan(lan),
+            Step::PowerButton(_) => self.booted()?.vm.qmp()?.power_button(),
+            Step::Down(action) => self.down(action),
+            Step::PauseMillis(millis) => self.booted()?.pass(Duration::from_millis(*millis)),
+            Step::PowerCut(_) => self.power_cut(),
+        }
+    }
+
+    fn booted(&mut self) -> Result<&mut Booted<'a>> {
+        // `Scenario::check` has seen that a boot comes first.
+        self.vm.as_mut().context("no machine runs")
+    }
+
+    fn boot(&mut self, image: &str) -> Result<()> {
+        let forwards = qemu::free_forwards(&self.scenario.ports)?;
+        let vm = self.machine(image, &forwards)?.start()?;
+        self.vm = Some(Booted::new(vm, forwards, self.scenario));
+        Ok(())
+    }
+
+    fn machine(&self, image: &str, forwards: &[Forward]) -> Result<Machine> {
+        let mut extra = self.scenario.qemu.clone();
+        if self.scenario.disk.is_some() {
+            let path = self.folder.path().join("data.img");
+            let path = path.to_string_lossy().replace(',', ",,");
+            extra.extend(["-drive".into(), format!("if=none,id=data,format=raw,file={path}")]);
+            extra.extend(["-device".into(), "virtio-blk-pci,drive=data".into()]);
+        }
+        let network = self.lan.as_ref().map_or(qemu::Network::User, |lan| {
+            let (qemu, peer) = lan.sockets();
+            qemu::Network::Frames { qemu, peer }
+        });
+        Ok(Machine {
+            qemu: self.rig.qemu.clone(),
+            firmware: self.rig.firmware.clone(),
+            variables: self.rig.variables.clone(),
+            efi: self
+                .images
+                .get(image)
+                .with_context(|| format!("no image `{image}` was built"))?
+                .clone(),
+            memory: self.scenario.memory,
+            forwards: forwards.to_vec(),
+            network,
+            extra,
+            scratch: self.folder.path().to_owned(),
+        })
+    }
+
+    fn get(&mut self, get: &Get) -> Result<()> {
+        let booted = self.booted()?;
+        let url = booted.url(get.port, &get.path)?;
+        let mut last = anyhow!("never asked");
+        let asked = booted.wait(|_| {
+            let held = qemu::get(&url, TRY).and_then(|page| page::check_get(get, &page));
+            Ok(held.map_err(|error| last = error).is_ok())
+        });
+        asked.with_context(|| format!("last answer: {last:#}"))
+    }
+
+    /// Asks until it can be reached, then some times more until it is right.
+    fn probe(&mut self, look: &Look) -> Result<()> {
+        let golden = self.rig.golden();
+        let booted = self.booted()?;
+        let mut result = Ok(());
+        for _ in 0..LOOKS {
+            let page = booted.ask(&look.path)?;
+            result = page::check_look(look, &page, &golden);
+            if result.is_ok() {
+                break;
+            }
+            booted.pass(PAUSE)?;
+        }
+        result
+    }
+
+    fn act(&mut self, look: &Look) -> Result<()> {
+        let golden = self.rig.golden();
+        let booted = self.booted()?;
+        let url = booted.url(PROBE_PORT, &look.path)?;
+        page::check_look(look, &qemu::get(&url, ACT)?, &golden)
+    }
+
+    fn refused(&mut self, paths: &[String]) -> Result<()> {
+        let booted = self.booted()?;
+        let (addresses, sockets) = (booted.ask("/addresses")?, booted.ask("/sockets")?);
+        let proxy = booted.url(PROBE_PORT, "")?;
+        refused::check(&proxy, &addresses.body, &sockets.body, paths)
+    }
+
+    fn at_most(&mut self, bound: &AtMost) -> Result<()> {
+        let booted = self.booted()?;
+        booted.pass(Duration::from_secs(bound.after_seconds))?;
+        let page = booted.ask(&bound.path)?;
+        page::check_figure(bound, &page).map(drop)
+    }
+
+    fn lan(&mut self, step: &Lan) -> Result<()> {
+        let lan = self.lan.as_ref().context("the scenario has no network of its own")?;
+        // `Scenario::check` has seen that a boot comes first.
+        let booted = self.vm.as_mut().context("no machine runs")?;
+        match step {
+            Lan::Serve(_) => lan.set(lan::Mode::Serve),
+            Lan::Silent(_) => lan.set(lan::Mode::Silent),
+            Lan::Nak(_) => lan.set(lan::Mode::Nak),
+            Lan::Acked(count) => return booted.wait(|_| Ok(lan.acked() >= *count)),
+            Lan::Unanswered(count) => return booted.wait(|_| Ok(lan.unanswered() >= *count)),
+            Lan::Answers(at) => return booted.wait(|_| Ok(lan.answers(*at))),
+        }
+        Ok(())
+    }
+
+    fn down(&mut self, action: &str) -> Result<()> {
+        let booted = self.booted()?;
+        let down = Event::Down { action: action.to_owned() };
+        booted.wait(|booted| Ok(booted.watch.find(|line| line.event().as_ref() == Some(&down))))?;
+        booted.finish()
+    }
+
+    fn power_cut(&mut self) -> Result<()> {
+        // Dropping it kills it.
+        self.vm.take().map(drop).context("no machine runs")
+    }
+}
