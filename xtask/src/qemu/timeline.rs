@@ -1,10 +1,9 @@
 //! Where the time went between QEMU's start and the first answer of a pod.
 //!
-//! Two clocks: the host's, since QEMU's start, and the kernel's own stamps. A line reaches the
-//! host some time after it was stamped, never before, so the smallest difference ever seen is the
-//! best estimate of when the kernel's clock started. Guest events are placed by their stamps and
-//! are right to a few milliseconds; answers of pods are asked for by the host and are late by up to
-//! one polling interval and the round trip.
+//! All moments are the host's clock when a line arrived, which is some milliseconds after it was
+//! written. The kernel's stamps only say when its clock started: under emulation on a busy host that
+//! clock may run wrong by several times, so only lines soon after the first are asked. Answers of
+//! pods are late by up to one polling interval and the round trip.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -16,6 +15,9 @@ use super::console::Line;
 /// OVMF says this before it reads the boot file, and the second when it starts it (edk2, `BdsDxe`).
 const LOADING: &str = "BdsDxe: loading ";
 const STARTING: &str = "BdsDxe: starting ";
+
+/// For how long after the first stamped line the kernel's clock is taken for right.
+const EARLY: Duration = Duration::from_secs(2);
 
 /// Columns of the longest bar.
 const BAR: u32 = 40;
@@ -97,8 +99,13 @@ fn columns(at: Duration, end: Duration) -> usize {
 }
 
 /// When the kernel's clock started, in host time since QEMU's start.
+///
+/// The kernel keeps its first lines until it has a console, so the first line to arrive is late;
+/// the least late of the next ones counts.
 pub fn kernel_start(lines: &[Line]) -> Option<Duration> {
-    lines.iter().filter_map(|line| line.at.checked_sub(line.stamp?)).min()
+    let first = lines.iter().find(|line| line.stamp.is_some())?.at;
+    let early = lines.iter().take_while(|line| line.at <= first + EARLY);
+    early.filter_map(|line| line.at.checked_sub(line.stamp?)).min()
 }
 
 fn firmware(lines: &[Line], kernel: Option<Duration>) -> Vec<Span> {
@@ -122,8 +129,8 @@ fn guest(lines: &[Line], kernel: Duration) -> Vec<Span> {
     let mut spans = Vec::new();
     let mut starting: Vec<(String, Duration)> = Vec::new();
     for line in lines {
-        let (Some(event), Some(stamp)) = (line.event(), line.stamp) else { continue };
-        let at = kernel + stamp;
+        let Some(event) = line.event() else { continue };
+        let at = line.at;
         match event {
             Event::Stage { name, millis } => {
                 let from = at.saturating_sub(Duration::from_millis(millis)).max(kernel);
@@ -162,7 +169,7 @@ mod tests {
         lines(&[
             (2000, "BdsDxe: loading Boot0001"),
             (4000, "BdsDxe: starting Boot0001"),
-            (9500, "[    3.000000] kiln: stage mounts took 100 ms"),
+            (9100, "[    3.000000] kiln: stage mounts took 100 ms"),
             (9400, "[    3.400000] kiln: stage root took 300 ms"),
             (9600, "[    3.500000] kiln: containerd started, attempt 1"),
             (11000, "[    5.000000] kiln: containerd is ready"),
@@ -172,23 +179,34 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::needless_raw_string_hashes, reason = "expect-test writes them")]
     fn a_boot_is_shown_in_order_with_what_each_step_took() {
         let answers =
             [Answer { url: "http://127.0.0.1:8080/".into(), at: Duration::from_secs(16) }];
-        let expected = expect![[r"
+        let expected = expect![[r#"
             boot timeline                     from s    took s
             firmware                            0.00      2.00  █████
             firmware loads the file             2.00      2.00       █████
             EFI stub                            4.00      2.00            █████
-            kernel                              6.00      2.90                 ███████
-            init: mounts                        8.90      0.10                        █
+            kernel                              6.00      3.00                 ███████
+            init: mounts                        9.00      0.10                        █
             init: root                          9.10      0.30                        █
-            containerd ready                    9.50      1.50                         ████
+            containerd ready                    9.60      1.40                          ███
             http://127.0.0.1:8080/ answers     11.00      5.00                             █████████████
             kernel's start to the first pod's answer: 10.00 s
-        "]];
+        "#]];
         let shown = Timeline::new(&boot(), &answers).render();
         expected.assert_eq(&shown);
+    }
+
+    #[test]
+    fn a_clock_that_runs_wrong_later_does_not_move_the_kernels_start() {
+        let lines = lines(&[
+            (5000, "[    1.000000] a"),
+            (5100, "[    1.200000] b"),
+            (9000, "[    9.000000] twice as fast"),
+        ]);
+        assert_eq!(kernel_start(&lines), Some(Duration::from_millis(3900)));
     }
 
     #[test]
