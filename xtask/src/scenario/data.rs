@@ -8,9 +8,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
-/// Scenarios are `NAME.toml` in this folder of `tests/vm`.
-const FOLDER: &str = "scenarios";
-
 /// One scenario.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -263,11 +260,10 @@ impl Scenario {
     }
 }
 
-/// All scenarios below `tests/vm`, by name.
-pub fn load(dir: &Path) -> Result<Vec<Scenario>> {
-    let folder = dir.join(FOLDER);
+/// All scenarios, `NAME.toml` in this folder, by name.
+pub fn load(folder: &Path) -> Result<Vec<Scenario>> {
     let entries =
-        fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
+        fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
     let mut paths: Vec<PathBuf> = entries.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
     paths.sort();
@@ -330,7 +326,7 @@ mod tests {
 
     #[test]
     fn all_shipped_scenarios_parse() {
-        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/vm");
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/vm/scenarios");
         assert!(!load(&dir).unwrap().is_empty());
     }
 }
