@@ -22,7 +22,7 @@ use crate::{
 pub fn run() -> ! {
     std::panic::set_hook(Box::new(|panic| {
         kmsg::error(format_args!("bug: {panic}"));
-        power::after_delay()
+        power::after_bug()
     }));
     match boot() {
         Err(error) => power::fatal(&error),

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use rustix::mount::MountFlags;
 
+use crate::gpt::GptError;
 use crate::modules::{self, Found, Index};
 use crate::mounts::{self, Tree};
 use crate::{gpt, kmsg, spawn};
@@ -161,27 +162,37 @@ fn data_partitions() -> Result<Vec<PathBuf>> {
             continue;
         }
         let size = fs::read_to_string(folder.join("queue/logical_block_size")).unwrap_or_default();
-        let numbers =
-            read_table(&Path::new("/dev").join(&name), size.trim().parse().unwrap_or(512));
-        for number in numbers.unwrap_or_default() {
-            found.extend(partition_device(&folder, number)?);
+        let disk = Path::new("/dev").join(&name);
+        // A drive without a medium, or a path of a multipath disk: not readable is nothing wrong.
+        let table = read_table(&disk, size.trim().parse().unwrap_or(512));
+        match table.unwrap_or(Err(GptError::NoSignature)) {
+            Ok(numbers) => {
+                for number in numbers {
+                    found.extend(partition_device(&folder, number)?);
+                }
+            }
+            Err(GptError::NoSignature) => {}
+            Err(error) => kmsg::warn(format_args!("{}: {error}", disk.display())),
         }
     }
     Ok(found)
 }
 
-/// Numbers of our partitions on one disk; a disk without a good table is an error.
-fn read_table(disk: &Path, block_size: u64) -> Result<Vec<u32>> {
+/// Numbers of our partitions on one disk. The outer error is the disk's, the inner one its table's.
+fn read_table(disk: &Path, block_size: u64) -> Result<Result<Vec<u32>, GptError>> {
     let mut disk = File::open(disk)?;
     let mut block = vec![0; usize::try_from(block_size)?];
     disk.seek(SeekFrom::Start(block_size))?;
     disk.read_exact(&mut block)?;
-    let header = gpt::header(&block).map_err(|error| anyhow::anyhow!("{error:?}"))?;
+    let header = match gpt::header(&block) {
+        Ok(header) => header,
+        Err(error) => return Ok(Err(error)),
+    };
     let mut entries = vec![0; header.bytes()];
     let start = header.first_block.checked_mul(block_size).context("entries beyond the disk")?;
     disk.seek(SeekFrom::Start(start))?;
     disk.read_exact(&mut entries)?;
-    gpt::partitions(&header, &entries, &gpt::VAR).map_err(|error| anyhow::anyhow!("{error:?}"))
+    Ok(gpt::partitions(&header, &entries, &gpt::VAR))
 }
 
 /// The device of a partition by its number: names differ (`vda1`, `nvme0n1p1`), numbers do not.

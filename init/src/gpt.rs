@@ -3,6 +3,8 @@
 //! The kernel makes the partitions, but does not say their types. Read only; the backup table is
 //! not tried, since a table that the kernel did not accept has no partitions anyway.
 
+use std::fmt;
+
 /// The Discoverable Partitions type for `/var`, 4d21b016-b534-45c2-a9fb-5c16e091fd2d, as it lies
 /// on the disk: the first three fields little-endian.
 pub const VAR: [u8; 16] = [
@@ -21,6 +23,16 @@ pub enum GptError {
     BadHeader,
     /// A checksum does not fit.
     BadChecksum,
+}
+
+impl fmt::Display for GptError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoSignature => "no GUID partition table",
+            Self::BadHeader => "damaged GUID partition table: sizes make no sense",
+            Self::BadChecksum => "damaged GUID partition table: checksum does not fit",
+        })
+    }
 }
 
 /// Where the entries are.

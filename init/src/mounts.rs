@@ -110,6 +110,7 @@ pub fn early() -> Result<Early> {
     let mounted = apply_all(&EARLY);
     kmsg::open();
     mounted?;
+    sysctl::set_panic_delay();
     sysctl::hurry_rcu();
     quiet_standard_streams();
     Ok(Early(()))

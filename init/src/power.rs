@@ -64,8 +64,16 @@ pub fn fatal(error: &anyhow::Error) -> ! {
     after_delay()
 }
 
-/// Reboots after [`FATAL_DELAY`]; for panics, where a message was written already.
-pub fn after_delay() -> ! {
+/// What a panic ends in. PID 1, in any of its threads, reboots; a helper only ends itself.
+pub fn after_bug() -> ! {
+    if !rustix::process::getpid().is_init() {
+        // SAFETY: _exit has no preconditions.
+        unsafe { libc::_exit(101) }
+    }
+    after_delay()
+}
+
+fn after_delay() -> ! {
     kmsg::error(format_args!("reboot in {} s", FATAL_DELAY.as_secs()));
     thread::sleep(FATAL_DELAY);
     now(Power::Reboot)

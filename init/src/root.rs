@@ -51,7 +51,7 @@ pub fn switch(_: Loaded) -> Result<Root> {
             .context("detach /ramfs")?;
     }
     move_over()?;
-    empty(below.as_fd()).context("empty the first root")?;
+    let _ = kmsg::warn_on_error(empty(below.as_fd()).context("empty the first root"));
     Ok(Root(()))
 }
 
@@ -145,9 +145,11 @@ fn empty(root: rustix::fd::BorrowedFd<'_>) -> Result<()> {
     if Dir::read_from(root)?.flatten().any(|entry| !is_dot(&entry)) {
         bail!("something is left");
     }
-    // Tidiness only: who can reach it can also remount it.
+    // Tidiness only: who can reach it can also remount it. The mount, not the file system, which
+    // refuses as long as unlinked files are in use.
     let link = format!("/proc/self/fd/{}", rustix::fd::AsRawFd::as_raw_fd(&root));
-    let _ = rustix::mount::mount_remount(&link, MountFlags::RDONLY, c"");
+    rustix::mount::mount_remount(&link, MountFlags::BIND | MountFlags::RDONLY, c"")
+        .context("remount read-only")?;
     Ok(())
 }
 

@@ -37,6 +37,7 @@ pub fn unmount() -> Result<Child> {
     let points: Vec<CString> =
         to_unmount(&mountinfo).into_iter().filter_map(|point| CString::new(point).ok()).collect();
     let work = || {
+        close_inherited();
         for point in &points {
             if point.as_bytes() == b"/var" {
                 unmount_var();
@@ -49,6 +50,13 @@ pub fn unmount() -> Result<Child> {
     };
     // SAFETY: the closure makes system calls only, on memory that was allocated before.
     unsafe { spawn::helper(work) }
+}
+
+/// In the child: gives up PID 1's descriptors, or its log files keep `/var` busy. Nothing is
+/// printed afterwards.
+fn close_inherited() {
+    // SAFETY: the child uses no descriptor any more.
+    unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) };
 }
 
 /// Tries for a while, then makes it read-only, then detaches it. System calls only.

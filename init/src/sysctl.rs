@@ -58,6 +58,11 @@ pub const TABLE: [(&str, &str, When); 30] = [
     ("net/bridge/bridge-nf-call-ip6tables", "1", When::Module),
 ];
 
+/// First of all: without it the death of PID 1 halts the machine for ever instead of rebooting it.
+pub fn set_panic_delay() {
+    let _ = fs::write("/proc/sys/kernel/panic", "10");
+}
+
 /// Switch for short RCU grace periods (Documentation/ABI, `/sys/kernel/rcu_expedited`).
 const RCU_EXPEDITED: &str = "/sys/kernel/rcu_expedited";
 

@@ -34,6 +34,10 @@ pub fn run(name: &str, args: &[OsString]) -> i32 {
         "modprobe" => modprobe::run(&args),
         "poweroff" => ask(signals::POWER_OFF),
         "reboot" => ask(signals::REBOOT),
+        "init" if args == ["--version"] => {
+            println!("kiln-init {}", env!("CARGO_PKG_VERSION"));
+            0
+        }
         "kiln-coldplug" => coldplug::run(),
         "kiln-readahead" => read_ahead(&args),
         _ => {
