@@ -21,6 +21,8 @@ mod progress;
 mod qemu;
 mod scenario;
 mod source;
+#[cfg(test)]
+mod tidy;
 mod tree;
 mod verbs;
 

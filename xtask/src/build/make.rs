@@ -10,7 +10,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use super::Builder;
 use super::report::{self, Contents};
 use crate::cache::Entry;
-use crate::config::{INIT, Output, Source};
+use crate::config::{INIT, JUDGES, Output, Source};
 use crate::debian::deb;
 use crate::host::{self, HostTool};
 use crate::image::{cpio, erofs, uki};
@@ -150,27 +150,39 @@ fn archive(needs: &Needs, out: &Path) -> Result<()> {
 }
 
 fn efi(builder: &Builder, needs: &Needs, out: &Path) -> Result<()> {
+    let mut file = create(&out.join(report::EFI))?;
+    uki::write(&parts(builder, needs)?, &mut file)?;
+    file.flush()?;
+    report::check_limit(&builder.config, &out.join(report::EFI))?;
+    report::write(builder, needs, out)
+}
+
+fn parts(builder: &Builder, needs: &Needs) -> Result<uki::Parts> {
     let config = &builder.config;
     let kernel = dir(needs, KERNEL)?;
     let stub = dir(needs, &staged("systemd-boot-efi"))?.join(config.arch.stub().trim_start_matches('/'));
-    let parts = uki::Parts {
+    Ok(uki::Parts {
         stub: cached(stub)?,
         os_release: tree::root::os_release(config),
         cmdline: config.cmdline.clone(),
         uname: fs::read_to_string(kernel.join("release")).context("the kernel step has no release file")?,
         linux: cached(kernel.join("vmlinuz"))?,
         initrd: cached(dir(needs, ARCHIVE)?.join(ARCHIVE))?,
-    };
-    let mut file = create(&out.join(report::EFI))?;
-    uki::write(&parts, &mut file)?;
-    file.flush()?;
-    report::check_limit(config, &out.join(report::EFI))?;
-    report::write(builder, needs, out)
+    })
 }
 
 impl Builder {
-    fn go_caches(&self) -> Result<go::Caches> {
+    /// Where Go keeps modules and compiled packages.
+    pub fn go_caches(&self) -> Result<go::Caches> {
         Ok(go::Caches { modules: self.cache.dir("go-mod")?, builds: self.cache.dir("go-build")? })
+    }
+
+    /// What the finished file is made of, and the programs that judge it.
+    pub fn uki_parts(&self) -> Result<(uki::Parts, Needs)> {
+        let judges = JUDGES.map(staged);
+        let stub = staged("systemd-boot-efi");
+        let made = self.make(&[KERNEL, ARCHIVE, &stub, &judges[0], &judges[1]])?;
+        Ok((parts(self, &made)?, made))
     }
 
     /// A program out of a package that has been made.

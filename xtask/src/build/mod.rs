@@ -3,6 +3,7 @@
 //! Only steps on the way to a goal are looked at, and none whose result is in the cache.
 //! Independent steps run side by side: linking Go programs and compressing use one core only.
 
+pub mod machine;
 mod make;
 mod report;
 

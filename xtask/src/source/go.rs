@@ -74,6 +74,13 @@ pub fn build(package: &Package, go: &Go, build: &Build<'_>, out: &Path, progress
     Ok(())
 }
 
+/// Runs the tests of a package's own Go code. `-vet=off`: vet would look at every dependency.
+pub fn test(package: &Package, go: &Go, caches: &Caches) -> Result<()> {
+    let tags = format!("-tags={}", go.tags.join(","));
+    let command = self::go(caches, &package.folder).env("GOPROXY", "off").env("CGO_ENABLED", "0");
+    command.args(["test", "-vet=off"]).arg(tags).arg("./...").spawn()?.wait()
+}
+
 /// How many packages a build from nothing compiles.
 fn count(package: &Package, go: &Go, build: &Build<'_>) -> Result<u64> {
     let command = offline(go, build, &package.folder)?

@@ -28,7 +28,8 @@ pub fn build(config: &Config, packages: &[(Staged, Staged)]) -> Result<Tree> {
     Ok(tree)
 }
 
-fn image(config: &Config, staged: &Staged, folder: &Staged) -> Result<oci::Image> {
+/// The image that a package says it is, from its staged files and its folder's.
+pub fn image(config: &Config, staged: &Staged, folder: &Staged) -> Result<oci::Image> {
     let package = config.package(&staged.owner);
     let Output::Image { entrypoint, user, files } = &package.output else {
         anyhow::bail!("package `{}` has no [output.image]", staged.owner);

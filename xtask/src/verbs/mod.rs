@@ -1,11 +1,14 @@
 //! The verbs of `cargo xtask`, one file each.
 
+mod bench;
 mod build;
 mod check;
 mod clean;
 mod fetch;
 mod plan;
+mod run;
 mod size;
+mod test;
 mod update;
 
 use std::path::PathBuf;
@@ -27,18 +30,24 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Build what changed, boot it in QEMU, show the console, say where the pods answer
+    Run(run::Run),
     /// Build the image
     Build(build::Build),
     /// Show what a build would do, without doing it
     Plan(plan::Plan),
     /// Download all that building, running and testing need; afterwards no network is needed
     Fetch(fetch::Fetch),
+    /// Everything that must hold: cargo's tests, the finished file, the VM scenarios
+    Test(test::Test),
     /// List what is in the image, and fail when it exceeds its budget
     Size(size::Size),
     /// Check the configuration, the lock and the packages, without building
     Check(check::Check),
     /// Resolve Debian packages to their newest versions and rewrite build.lock
     Update(update::Update),
+    /// Compare with a named peer, in one run
+    Bench(bench::Bench),
     /// Delete the cache, and say what that frees
     Clean(clean::Clean),
 }
@@ -58,12 +67,15 @@ impl Cli {
     /// Does what was asked for.
     pub fn run(self) -> Result<()> {
         match self.verb {
+            Verb::Run(verb) => verb.run(),
             Verb::Build(verb) => verb.run(),
             Verb::Plan(verb) => verb.run(),
             Verb::Fetch(verb) => verb.run(),
+            Verb::Test(verb) => verb.run(),
             Verb::Size(verb) => verb.run(),
             Verb::Check(verb) => verb.run(),
             Verb::Update(verb) => verb.run(),
+            Verb::Bench(verb) => verb.run(),
             Verb::Clean(verb) => verb.run(),
         }
     }

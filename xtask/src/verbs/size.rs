@@ -49,7 +49,7 @@ fn table(report: &Report) -> String {
 }
 
 /// What exceeds its budget, in words.
-fn over_budget(report: &Report, budget: &Budget) -> Vec<String> {
+pub(super) fn over_budget(report: &Report, budget: &Budget) -> Vec<String> {
     let mut over = Vec::new();
     let mut check = |what: &str, is: u64, at_most: u64| {
         if is > at_most {

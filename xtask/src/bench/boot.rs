@@ -1,0 +1,199 @@
+//! One boot, from QEMU's start to the pod's first answer, and what to make of its console.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use kiln_contract::console::Event;
+use serde_json::{Value, json};
+
+use super::BALLOON;
+use super::table::Times;
+use crate::process;
+use crate::qemu::{End, LAST_LINES, LOOK, Line, Machine, Poll, SILENCE, Vm, kernel_start};
+
+/// How much the guest's clock may run fast or slow. Under emulation the kernel measures its clock
+/// at boot, and a busy host makes it wrong by up to several times; then the kernel's start cannot
+/// be told from its stamps, and its programs sleep too long or too short.
+const DRIFT: f64 = 0.03;
+
+/// A boot settles for this long before memory is read: the budget's own definition.
+const SETTLED: Duration = Duration::from_mins(1);
+
+/// How often the guest reports its memory, in seconds.
+const REPORT: u64 = 2;
+
+/// What a boot came to.
+#[derive(Debug)]
+pub enum Outcome {
+    /// All marks were seen.
+    Booted(Times),
+    /// It says nothing about the image: QEMU crashed, or the guest's clock was wrong.
+    Spoilt(String),
+}
+
+/// Boots a machine until its pod answers.
+pub fn measure(machine: &Machine, memory: bool) -> Result<Outcome> {
+    let mut vm = machine.start()?;
+    let poll = Poll::new(&machine.forwards, vm.start);
+    let (mut lines, mut cursor, mut answer) = (Vec::new(), 0, None);
+    let mut alive = Instant::now();
+    while answer.is_none() || ready(&lines, "kubelet").is_none() {
+        process::check_interrupt()?;
+        let news = vm.console.news(cursor, LOOK);
+        cursor = news.cursor;
+        if !news.lines.is_empty() {
+            alive = Instant::now();
+        }
+        lines.extend(news.lines);
+        answer = answer.or_else(|| poll.next().map(|answer| answer.at));
+        if let Some(spoilt) = trouble(&mut vm, &lines, alive)? {
+            return Ok(Outcome::Spoilt(spoilt));
+        }
+    }
+    let used = if memory { Some(memory_in_use(&mut vm)?) } else { None };
+    evaluate(&lines, answer.unwrap_or_default(), used)
+}
+
+/// An error when the node cannot come up any more; a reason when QEMU is at fault.
+fn trouble(vm: &mut Vm, lines: &[Line], alive: Instant) -> Result<Option<String>> {
+    let tail = |vm: &Vm| format!("last lines of its console:\n{}", vm.console.last(LAST_LINES));
+    match vm.ended()? {
+        Some(End::Itself { reason }) => return Ok(Some(reason)),
+        Some(End::Guest) => bail!("the node ended before its pod answered; {}", tail(vm)),
+        None => {}
+    }
+    if let Some(line) = lines.iter().find(|line| line.is_fatal()) {
+        bail!("the node's kernel is lost: {}; {}", line.text, tail(vm));
+    }
+    if alive.elapsed() > SILENCE {
+        bail!("the node showed nothing new for {} s; {}", SILENCE.as_secs(), tail(vm));
+    }
+    Ok(None)
+}
+
+/// Console and answer → times since the kernel's start.
+fn evaluate(lines: &[Line], answer: Duration, memory: Option<f64>) -> Result<Outcome> {
+    let rate = clock_rate(lines).context("the console has too few stamped lines")?;
+    if (rate - 1.0).abs() > DRIFT {
+        return Ok(Outcome::Spoilt(format!(
+            "the guest's clock runs {rate:.2} times as fast as the host's"
+        )));
+    }
+    let kernel = kernel_start(lines).context("the console has no stamped line")?;
+    let init = lines.iter().find(|line| line.is_init()).map(|line| line.at);
+    let seconds = |mark: Option<Duration>, what: &str| {
+        let mark = mark.with_context(|| format!("the console does not say when {what}"))?;
+        anyhow::Ok(mark.saturating_sub(kernel).as_secs_f64())
+    };
+    Ok(Outcome::Booted(Times {
+        init: seconds(init, "PID 1 started")?,
+        containerd: seconds(ready(lines, "containerd"), "containerd was ready")?,
+        kubelet: seconds(ready(lines, "kubelet"), "kubelet was ready")?,
+        pod: answer.saturating_sub(kernel).as_secs_f64(),
+        whole: answer.as_secs_f64(),
+        memory,
+    }))
+}
+
+/// When a service's first `READY=1` reached the host.
+fn ready(lines: &[Line], name: &str) -> Option<Duration> {
+    let found =
+        |line: &&Line| matches!(line.event(), Some(Event::Ready { service }) if service == name);
+    lines.iter().find(found).map(|line| line.at)
+}
+
+/// Guest seconds per host second, between PID 1's first and last line.
+fn clock_rate(lines: &[Line]) -> Option<f64> {
+    let mut stamped = lines.iter().filter(|line| line.is_init() && line.stamp.is_some());
+    let first = stamped.next()?;
+    let last = stamped.next_back()?;
+    let guest = last.stamp?.checked_sub(first.stamp?)?.as_secs_f64();
+    let host = last.at.checked_sub(first.at)?.as_secs_f64();
+    (host > 0.0).then_some(guest / host)
+}
+
+/// `MemTotal` − `MemAvailable` in MiB, as the guest's balloon driver reports them.
+fn memory_in_use(vm: &mut Vm) -> Result<f64> {
+    let path = format!("/machine/peripheral/{BALLOON}");
+    let polling =
+        json!({ "path": path, "property": "guest-stats-polling-interval", "value": REPORT });
+    vm.qmp()?.execute("qom-set", &polling)?;
+    let settled = Instant::now() + SETTLED;
+    while Instant::now() < settled {
+        process::check_interrupt()?;
+        std::thread::sleep(LOOK);
+    }
+    let stats =
+        vm.qmp()?.execute("qom-get", &json!({ "path": path, "property": "guest-stats" }))?;
+    in_use(&stats).context("the guest reports no memory: its kernel has not loaded virtio_balloon")
+}
+
+fn in_use(stats: &Value) -> Option<f64> {
+    // What the guest has not said is all ones.
+    let bytes = |name: &str| stats["stats"][name].as_u64().filter(|&bytes| bytes != u64::MAX);
+    let used = bytes("stat-total-memory")?.checked_sub(bytes("stat-available-memory")?)?;
+    #[expect(clippy::cast_precision_loss, reason = "for people")]
+    let mib = used as f64 / (1024.0 * 1024.0);
+    Some(mib)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(raw: &[(u64, &str)]) -> Vec<Line> {
+        let line = |(millis, text): &(u64, &str)| {
+            Line::parse(Duration::from_millis(*millis), text.as_bytes())
+        };
+        raw.iter().map(line).collect()
+    }
+
+    fn boot(last: u64) -> Vec<Line> {
+        lines(&[
+            (1000, "BdsDxe: starting Boot0001"),
+            (9000, "[    3.000000] kiln: stage mounts took 1 ms"),
+            (12_000, "[    6.000000] kiln: containerd is ready"),
+            (last, "[   10.000000] kiln: kubelet is ready"),
+        ])
+    }
+
+    #[test]
+    fn marks_count_from_the_kernels_start() {
+        let Outcome::Booted(times) =
+            evaluate(&boot(16_000), Duration::from_secs(19), None).unwrap()
+        else {
+            panic!("the boot counts");
+        };
+        let expected = Times {
+            init: 3.0,
+            containerd: 6.0,
+            kubelet: 10.0,
+            pod: 13.0,
+            whole: 19.0,
+            memory: None,
+        };
+        assert_eq!(times, expected);
+    }
+
+    #[test]
+    fn a_boot_with_a_wrong_clock_does_not_count() {
+        let outcome = evaluate(&boot(14_000), Duration::from_secs(19), None).unwrap();
+        assert!(matches!(outcome, Outcome::Spoilt(reason) if reason.contains("1.40 times")));
+    }
+
+    #[test]
+    fn a_missing_mark_is_named() {
+        let mut lines = boot(16_000);
+        lines.remove(2);
+        let error = evaluate(&lines, Duration::ZERO, None).unwrap_err().to_string();
+        assert!(error.contains("containerd"), "{error}");
+    }
+
+    #[test]
+    fn memory_that_was_not_reported_is_no_number() {
+        let stats = |available: u64| json!({ "stats": { "stat-total-memory": 3 << 20, "stat-available-memory": available } });
+        assert_eq!(in_use(&stats(1 << 20)), Some(2.0));
+        assert_eq!(in_use(&stats(u64::MAX)), None);
+        assert_eq!(in_use(&json!({})), None);
+    }
+}

@@ -1,0 +1,348 @@
+//! The floor's image: `benches/floor/` and finished packages → a UKI in `target/kiln/floor/`.
+//!
+//! Kernel, kubelet, shim, runc, CNI plugins, the pod with its images and the command line are the
+//! very ones of Kiln's image. containerd is upstream's own program, and `ctr` is there to import images.
+//! Nothing of this is a step of the plan: a build without `bench` must not know of it.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use kiln_contract::{archive, path, root};
+
+use crate::build::Builder;
+use crate::cache;
+use crate::config::{Arch, Go, Manifest, Output, Package, Source};
+use crate::image::erofs::{Compression, Settings};
+use crate::image::{cpio, erofs, oci, uki};
+use crate::plan::{KERNEL, staged};
+use crate::process::Command;
+use crate::source::go;
+use crate::tree::staged::{Staged, cached};
+use crate::tree::{self, Content, Node, Tree};
+
+/// The floor's own files, below the workspace.
+const FOLDER: &str = "benches/floor";
+
+/// Where its image is made, below the workspace.
+const OUT: &str = "target/kiln/floor";
+
+/// The pod that both images are measured by.
+const POD: &str = "static-server";
+
+/// What containerd starts every pod with.
+const PAUSE: &str = "pause";
+
+/// Packages that the floor's root has as they are.
+const SHARED: [&str; 4] = ["cni", "containerd-shim-runc-v2", "kubelet", "runc"];
+
+/// The floor's own folder in its root.
+const SHARE: &str = "/usr/share/floor";
+
+/// Loaded late, to read the guest's memory by.
+const BALLOON: &str = "virtio_balloon";
+
+/// The module whose version is the floor's containerd's, and the variable that it is told by.
+const CONTAINERD: &str = "github.com/containerd/containerd/v2";
+
+/// As distributions build containerd.
+const TAGS: [&str; 7] = [
+    "no_btrfs",
+    "no_devmapper",
+    "no_zfs",
+    "urfave_cli_no_docs",
+    "netgo",
+    "osusergo",
+    "static_build",
+];
+
+/// Fixed, so that the floor stays what it is while Kiln's settings change.
+const EROFS: Settings = Settings { compression: Compression::Lz4hc(12), cluster: 64 * 1024 };
+
+/// Mount points and files that Kiln's PID 1 would make in a writable `/etc`.
+const FOLDERS: [&str; 9] =
+    ["/dev", "/mnt", "/opt", "/proc", "/root", "/run", "/sys", "/tmp", "/var"];
+const ETC: [(&str, &str); 3] = [
+    ("/etc/hosts", "127.0.0.1 localhost\n"),
+    ("/etc/machine-id", "f100ff100ff100ff100ff100ff100ff1\n"),
+    ("/etc/resolv.conf", "nameserver 10.0.2.3\n"),
+];
+
+/// The cache's entries that the floor is made of.
+struct Parts<'a> {
+    builder: &'a Builder,
+    folder: PathBuf,
+    out: PathBuf,
+    made: BTreeMap<String, cache::Entry>,
+}
+
+/// Makes the floor's UKI anew; a matter of seconds but for the compression of its root.
+pub fn build(builder: &Builder) -> Result<PathBuf> {
+    ensure!(
+        builder.config.arch == Arch::HOST,
+        "the floor is built by this machine's own C compiler"
+    );
+    let parts = Parts::gather(builder)?;
+    let task = builder.progress.task("floor: image", None);
+    let programs = parts.programs()?;
+    let tree = parts.root(&programs)?;
+    let root = parts.erofs(&tree)?;
+    let tree = parts.archive(root)?;
+    let efi = parts.uki(&tree)?;
+    task.done();
+    Ok(efi)
+}
+
+/// The port that the measured pod answers on.
+pub fn port(builder: &Builder) -> Result<u16> {
+    let port = pod(builder)?.ports.first().copied();
+    port.with_context(|| format!("the pod `{POD}`, which the comparison is about, opens no port"))
+}
+
+fn pod(builder: &Builder) -> Result<&Manifest> {
+    let found = builder.config.pods.iter().find(|pod| pod.name == POD);
+    found.ok_or_else(|| {
+        anyhow!("the comparison needs the pod `{POD}`, which is not among build.toml's `pods`")
+    })
+}
+
+impl<'a> Parts<'a> {
+    fn gather(builder: &'a Builder) -> Result<Self> {
+        let packages = SHARED.iter().chain(&[POD, PAUSE, "systemd-boot-efi", "erofs-utils"]);
+        let mut goals: Vec<String> = packages.map(|name| staged(name)).collect();
+        goals.push(KERNEL.to_owned());
+        let goals: Vec<&str> = goals.iter().map(String::as_str).collect();
+        let (folder, out) =
+            (builder.inputs.workspace.join(FOLDER), builder.inputs.workspace.join(OUT));
+        fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
+        Ok(Self { builder, folder, out, made: builder.make(&goals)? })
+    }
+
+    fn entry(&self, step: &str) -> Result<&Path> {
+        let entry = self.made.get(step).with_context(|| format!("step `{step}` was not made"))?;
+        Ok(entry.path())
+    }
+
+    fn staged(&self, package: &str) -> Result<Staged> {
+        Staged::list(package, self.entry(&staged(package))?)
+    }
+
+    /// `init`, `containerd` and `ctr`, built into a folder of their own.
+    fn programs(&self) -> Result<Staged> {
+        let out = self.out.join("bin");
+        fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
+        let (builder, package) = (self.builder, self.package());
+        let go_mod = self.text("go.mod")?;
+        let caches = builder.go_caches()?;
+        go::fetch(&package, &caches, &builder.progress)?;
+        let build = go::Build {
+            caches: &caches,
+            arch: builder.config.arch,
+            date: builder.config.date,
+            go_mod: &go_mod,
+            libraries: &[],
+            scratch: &self.out,
+        };
+        let Source::Go(source) = &package.source else {
+            unreachable!("the floor's package is a Go package")
+        };
+        go::build(&package, source, &build, &out, &builder.progress)?;
+        self.compile_init(&out.join("init"))?;
+        Staged::list("floor", &out)
+    }
+
+    /// The floor's Go programs in the builder's own terms.
+    fn package(&self) -> Package {
+        let program = |name: &str| (name.to_owned(), format!("{CONTAINERD}/cmd/{name}"));
+        let source = Go {
+            programs: ["containerd", "ctr"].map(program).into(),
+            tags: TAGS.map(str::to_owned).into(),
+            version_of: Some(CONTAINERD.to_owned()),
+            variables: [(format!("{CONTAINERD}/version.Version"), "${version}".to_owned())].into(),
+            cgo: false,
+            libraries: Vec::new(),
+            ldflags: Vec::new(),
+        };
+        Package {
+            name: "floor".to_owned(),
+            folder: self.folder.clone(),
+            about: "upstream's containerd and ctr".to_owned(),
+            license: "Apache-2.0".to_owned(),
+            source: Source::Go(source),
+            output: Output::Input,
+            smoke: None,
+        }
+    }
+
+    fn compile_init(&self, out: &Path) -> Result<()> {
+        let command =
+            Command::new("cc").args(["-static", "-Os", "-s", "-Wall", "-Wno-unused-result", "-o"]);
+        let compiled = command.arg(out).arg(self.folder.join("init.c")).output();
+        compiled.map(drop).context(
+            "cannot compile the floor's init; it needs a C compiler with a static C library",
+        )
+    }
+
+    fn root(&self, programs: &Staged) -> Result<Tree> {
+        let config = &self.builder.config;
+        let mut tree = Tree::default();
+        for folder in FOLDERS {
+            tree.add(folder, "floor", Node::Dir(0o755))?;
+        }
+        for (link, target) in root::LINKS {
+            tree.add(link, "floor", Node::Link(target.to_owned()))?;
+        }
+        for name in ["containerd", "ctr"] {
+            tree.add(&format!("{}/{name}", path::BIN), "floor", programs.get(name)?.clone())?;
+        }
+        for package in SHARED {
+            self.add_package(&mut tree, package)?;
+        }
+        self.add_etc(&mut tree)?;
+        tree.add("/usr/lib/os-release", "floor", file(tree::root::os_release(config)))?;
+        for name in ["containerd.toml", "kubelet.yaml"] {
+            tree.add(&format!("{SHARE}/{name}"), "floor", file(self.text(name)?))?;
+        }
+        let pod = pod(self.builder)?;
+        tree.add(&format!("{}/{POD}.yaml", path::MANIFESTS), "floor", file(pod.text.as_str()))?;
+        tree.add(&format!("{SHARE}/images.tar"), "floor", file(self.images()?))?;
+        tree.add(&format!("{SHARE}/{BALLOON}.ko"), "floor", self.modules()?.find(BALLOON)?)?;
+        Ok(tree)
+    }
+
+    fn add_package(&self, tree: &mut Tree, name: &str) -> Result<()> {
+        let Output::Rootfs(files) = &self.builder.config.package(name).output else {
+            return Err(anyhow!(
+                "package `{name}`, which the floor shares, has no [output.rootfs]"
+            ));
+        };
+        let staged = self.staged(name)?;
+        for (from, to) in files {
+            tree.add(to, name, staged.get(from)?.clone())?;
+        }
+        Ok(())
+    }
+
+    /// Kiln's own `/etc`, read-only here.
+    fn add_etc(&self, tree: &mut Tree) -> Result<()> {
+        let source = self
+            .builder
+            .inputs
+            .workspace
+            .join("rootfs")
+            .join(path::ETC_SOURCE.trim_start_matches('/'));
+        for (name, node) in Staged::list("rootfs", &source)?.files {
+            tree.add(&format!("/etc/{name}"), "rootfs", node)?;
+        }
+        for (path, text) in ETC {
+            tree.add(path, "floor", file(text))?;
+        }
+        Ok(())
+    }
+
+    /// The pod's images as one OCI archive, as `ctr images import` takes it.
+    fn images(&self) -> Result<Vec<u8>> {
+        let config = &self.builder.config;
+        let mut images = Vec::new();
+        for name in [PAUSE, POD] {
+            let folder = Staged::list(name, &config.package(name).folder)?;
+            images.push(tree::pods::image(config, &self.staged(name)?, &folder)?);
+        }
+        let platform = oci::Platform { architecture: config.arch.go(), created: config.date };
+        oci::layout(&images, platform)?.archive(config.date.into())
+    }
+
+    fn erofs(&self, tree: &Tree) -> Result<Content> {
+        let image = self.out.join("root.erofs");
+        let scratch = self.out.join("scratch");
+        let _ = fs::remove_dir_all(&scratch);
+        let _ = fs::remove_file(&image);
+        fs::create_dir(&scratch).with_context(|| format!("cannot make {}", scratch.display()))?;
+        let mkfs = self.builder.tool(&self.made, "erofs-utils", "mkfs.erofs")?;
+        erofs::write(&mkfs, tree, EROFS, &image, &scratch)?;
+        fs::remove_dir_all(&scratch)?;
+        cached(image)
+    }
+
+    fn archive(&self, root: Content) -> Result<Tree> {
+        let modules = self.modules()?;
+        let list = self.text("modules")?;
+        let mut tree = Tree::default();
+        for folder in ["/dev", "/proc", "/sys"] {
+            tree.add(folder, "floor", Node::Dir(0o755))?;
+        }
+        tree.add(
+            archive::INIT,
+            "floor",
+            Staged::list("floor", &self.out.join("bin"))?.get("init")?.clone(),
+        )?;
+        for name in list.lines() {
+            tree.add(&format!("{}/{name}.ko", archive::MODULES), "kernel", modules.find(name)?)?;
+        }
+        tree.add(&format!("{}/list", archive::MODULES), "floor", file(list))?;
+        tree.add(archive::ROOT, "floor", Node::File(0o444, root))?;
+        Ok(tree)
+    }
+
+    fn modules(&self) -> Result<Modules> {
+        Ok(Modules(Staged::list(KERNEL, self.entry(KERNEL)?)?))
+    }
+
+    fn uki(&self, tree: &Tree) -> Result<PathBuf> {
+        let config = &self.builder.config;
+        let kernel = self.entry(KERNEL)?;
+        let initrd = self.out.join("initrd");
+        write(&initrd, |out| cpio::write(tree, out))?;
+        let stub = self
+            .entry(&staged("systemd-boot-efi"))?
+            .join(config.arch.stub().trim_start_matches('/'));
+        let parts = uki::Parts {
+            stub: cached(stub)?,
+            os_release: tree::root::os_release(config),
+            cmdline: config.cmdline.clone(),
+            uname: fs::read_to_string(kernel.join("release"))
+                .context("the kernel step has no release file")?,
+            linux: cached(kernel.join("vmlinuz"))?,
+            initrd: cached(initrd)?,
+        };
+        let efi = self.out.join("floor.efi");
+        write(&efi, |out| uki::write(&parts, out))?;
+        Ok(efi)
+    }
+
+    fn text(&self, name: &str) -> Result<String> {
+        let path = self.folder.join(name);
+        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+    }
+}
+
+/// The kernel step's files.
+struct Modules(Staged);
+
+impl Modules {
+    /// A module by the name that the kernel knows it by; its file may have `-` for `_`.
+    fn find(&self, name: &str) -> Result<Node> {
+        let is = |path: &str| {
+            path.rsplit('/').next().unwrap_or(path).replace('-', "_") == format!("{name}.ko")
+        };
+        let found = self.0.files.iter().find(|(path, _)| is(path));
+        let found = found.with_context(|| {
+            format!("the floor needs the module `{name}`, which the kernel's file does not list")
+        })?;
+        Ok(found.1.clone())
+    }
+}
+
+fn file(bytes: impl Into<Vec<u8>>) -> Node {
+    Node::File(0o644, Content::Bytes(Arc::from(bytes.into())))
+}
+
+fn write(path: &Path, content: impl FnOnce(&mut BufWriter<File>) -> Result<u64>) -> Result<()> {
+    let file = File::create(path).with_context(|| format!("cannot create {}", path.display()))?;
+    let mut out = BufWriter::new(file);
+    content(&mut out)?;
+    Ok(out.flush()?)
+}

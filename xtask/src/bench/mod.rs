@@ -1,0 +1,79 @@
+//! Two images side by side: Kiln's and a floor's, booted in turn on the same machine.
+//!
+//! Seconds under emulation mean little by themselves; the ratio of two boots a minute apart does.
+//! `docs/benchmarks.md` says what the floor is and how to read the table.
+
+mod boot;
+mod floor;
+mod table;
+
+use anyhow::{Context, Result, bail};
+
+use crate::build::{Builder, machine};
+use crate::process;
+use crate::qemu::{Machine, free_forwards};
+use boot::Outcome;
+use table::{FLOOR, OURS, Times};
+
+/// How often one boot is tried again when the machine, not the image, was at fault.
+const TRIES: usize = 3;
+
+/// The device through which the host reads the guest's memory, by the name that QMP knows it by.
+const BALLOON: &str = "balloon";
+
+/// How the images are compared.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Boots of each image, in turn.
+    pub rounds: usize,
+    /// Whether each boot goes on until the memory in use can be read. Adds a device to both.
+    pub memory: bool,
+}
+
+/// Builds both images, boots them in turn and prints the times of each boot, their medians and the ratios.
+pub fn boot(builder: &Builder, options: Options) -> Result<()> {
+    let machines = machines(builder, options)?;
+    println!("{}", table::heading());
+    let mut rows: Vec<[Times; 2]> = Vec::new();
+    for round in 1..=options.rounds {
+        let mut row = Vec::new();
+        for (name, machine) in [FLOOR, OURS].into_iter().zip(&machines) {
+            let times = one(machine, options).with_context(|| format!("round {round}: {name}"))?;
+            println!("{}", table::row(&round.to_string(), name, &times));
+            row.push(times);
+        }
+        rows.push(<[Times; 2]>::try_from(row.as_slice())?);
+    }
+    print!("{}", table::summary(&rows));
+    Ok(())
+}
+
+/// The floor's machine and Kiln's: the same but for the file and the host's ports.
+fn machines(builder: &Builder, options: Options) -> Result<[Machine; 2]> {
+    let built = builder.image()?;
+    let floor = floor::build(builder)?;
+    let port = floor::port(builder)?;
+    let mut ours = machine::of(builder, &built, free_forwards(&[port])?, machine::MEMORY)?;
+    if options.memory {
+        ours.extra.extend(["-device".into(), format!("virtio-balloon-pci,id={BALLOON}")]);
+    }
+    let mut theirs = ours.clone();
+    theirs.efi = floor;
+    Ok([theirs, ours])
+}
+
+/// One boot that counts; one that was spoilt by the machine is repeated and said so.
+fn one(machine: &Machine, options: Options) -> Result<Times> {
+    let mut spoilt = String::new();
+    for _ in 0..TRIES {
+        process::check_interrupt()?;
+        match boot::measure(machine, options.memory)? {
+            Outcome::Booted(times) => return Ok(times),
+            Outcome::Spoilt(reason) => {
+                println!("does not count, once more: {reason}");
+                spoilt = reason;
+            }
+        }
+    }
+    bail!("no boot of {TRIES} counts; the last: {spoilt}")
+}

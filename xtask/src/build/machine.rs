@@ -1,0 +1,51 @@
+//! A finished image and the host tools that boot it → a machine.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use super::{Builder, Built};
+use crate::config::QEMU;
+use crate::plan::staged;
+use crate::scenario::Rig;
+use crate::qemu::{Forward, Machine, Network};
+
+/// What a node gets where nobody says more, in MiB. The least that works is half of it.
+pub const MEMORY: u32 = 1024;
+
+/// Where Debian's OVMF has its code and its empty variables.
+const FIRMWARE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
+const VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
+
+/// A machine that boots this image, with a network of its own and these ports on the host.
+pub fn of(builder: &Builder, built: &Built, forwards: Vec<Forward>, memory: u32) -> Result<Machine> {
+    let (qemu, ovmf) = (staged(QEMU), staged("ovmf"));
+    let made = builder.make(&[&qemu, &ovmf])?;
+    Ok(Machine {
+        qemu: builder.tool(&made, QEMU, "qemu-system-x86_64")?,
+        firmware: made[&ovmf].file(FIRMWARE)?,
+        variables: made[&ovmf].file(VARIABLES)?,
+        efi: built.efi.clone(),
+        memory,
+        forwards,
+        network: Network::User,
+        extra: Vec::new(),
+        scratch: builder.inputs.workspace.join("target/kiln"),
+    })
+}
+
+/// What the VM scenarios in `dir` run with.
+pub fn rig(builder: &Builder, dir: &Path) -> Result<Rig> {
+    let (qemu, ovmf, e2fsprogs) = (staged(QEMU), staged("ovmf"), staged("e2fsprogs"));
+    let made = builder.make(&[&qemu, &ovmf, &e2fsprogs])?;
+    let scratch = builder.inputs.workspace.join("target/kiln/vm");
+    std::fs::create_dir_all(&scratch).with_context(|| format!("cannot create {}", scratch.display()))?;
+    Ok(Rig {
+        qemu: builder.tool(&made, QEMU, "qemu-system-x86_64")?,
+        firmware: made[&ovmf].file(FIRMWARE)?,
+        variables: made[&ovmf].file(VARIABLES)?,
+        mke2fs: builder.tool(&made, "e2fsprogs", "mke2fs")?,
+        scratch,
+        dir: dir.to_owned(),
+    })
+}

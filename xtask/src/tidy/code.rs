@@ -1,0 +1,97 @@
+//! Rules about source files: documented, short, processes in one place.
+
+use std::ffi::OsStr;
+use std::path::Path;
+
+use super::{at, files, files_with, none, table, text};
+
+/// The most lines that a source file may have.
+const LINES: usize = 500;
+
+/// Source files that are longer, each with its reason.
+const LONGER: [(&str, &str); 0] = [];
+
+/// Kinds of files that people write and read whole; locks and checksums are not among them.
+const SOURCES: [&str; 4] = ["rs", "go", "sh", "py"];
+
+/// What a source file may have before its module comment: nothing but a `#!` line.
+fn opens_with_docs(text: &str) -> bool {
+    let mut lines = text.lines().filter(|line| !line.starts_with("#!/"));
+    lines.next().is_some_and(|line| line.starts_with("//! "))
+}
+
+/// `tests.rs` belongs to the module beside it, whose comment is its own.
+fn is_tests(path: &Path) -> bool {
+    path.file_name() == Some(OsStr::new("tests.rs"))
+}
+
+#[test]
+fn every_rust_file_opens_with_what_it_is_for() {
+    let bare = files_with(".rs")
+        .into_iter()
+        .filter(|path| !is_tests(path) && !opens_with_docs(&text(path)));
+    none("no `//!` comment in the first line", bare.map(|path| path.display().to_string()));
+}
+
+#[test]
+fn no_source_file_is_above_500_lines_without_a_reason() {
+    let is_source = |path: &Path| {
+        path.extension().is_some_and(|end| SOURCES.iter().any(|source| end == *source))
+    };
+    let long = files().into_iter().filter(|path| is_source(path)).filter_map(|path| {
+        let lines = text(&path).lines().count();
+        let excused = LONGER.iter().any(|(name, _)| path == Path::new(name));
+        (lines > LINES && !excused)
+            .then(|| format!("{}: {lines} lines; split it by noun", path.display()))
+    });
+    none("longer than 500 lines", long);
+}
+
+#[test]
+fn reasons_for_long_files_are_about_files_that_are_long() {
+    let stale = LONGER.iter().filter(|(name, _)| text(name).lines().count() <= LINES);
+    none("excused without need", stale.map(|(name, _)| name));
+}
+
+#[test]
+fn no_test_is_ignored_or_sleeps() {
+    // Written in two parts, so that this file does not find itself.
+    let forbidden = [concat!("#[ig", "nore"), concat!("thread::sl", "eep")];
+    let mut found = Vec::new();
+    for path in files_with(".rs") {
+        let text = text(&path);
+        let tests = if is_tests(&path) {
+            0
+        } else {
+            text.find("#[cfg(test)]\nmod tests {").unwrap_or(text.len())
+        };
+        let before = text[..tests].lines().count();
+        for (index, line) in text[tests..].lines().enumerate() {
+            if forbidden.iter().any(|word| line.contains(word)) {
+                found.push(at(&path, before + index, line.trim()));
+            }
+        }
+    }
+    none("tests are not skipped and do not wait for a clock", found);
+}
+
+#[test]
+fn clippy_forbids_to_start_processes_outside_the_one_module() {
+    let clippy = table("clippy.toml");
+    let methods = clippy["disallowed-methods"].as_array().unwrap();
+    let ours = methods
+        .iter()
+        .find(|method| method["path"].as_str() == Some("std::process::Command::new"))
+        .unwrap();
+    assert!(ours["reason"].as_str().unwrap().contains("xtask/src/process.rs"));
+    let level = &table("Cargo.toml")["workspace"]["lints"]["clippy"]["disallowed_methods"];
+    assert_eq!(level.as_str(), Some("deny"));
+}
+
+#[test]
+fn a_missing_module_comment_is_noticed() {
+    assert!(opens_with_docs("//! What it is.\nuse x;\n"));
+    assert!(!opens_with_docs("use x;\n//! Too late.\n"));
+    assert!(!opens_with_docs("//!\n"));
+    assert!(!opens_with_docs(""));
+}

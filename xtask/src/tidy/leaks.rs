@@ -1,0 +1,125 @@
+//! What must not get into the repository: addresses of mirrors and registries, paths of somebody's machine.
+//!
+//! A mirror's address works on one network only, and Kiln takes it from the host; a path of one
+//! machine is of no use on another, and gives away more than it should.
+
+use std::path::Path;
+
+use super::{at, files, none, root};
+
+/// Hosts whose documents are cited. Nothing is ever downloaded from an address in the repository.
+const CITED: [&str; 16] = [
+    "bugs.debian.org",
+    "cheatsheetseries.owasp.org",
+    "containerd.io",
+    "datatracker.ietf.org",
+    "docs.kernel.org",
+    "github.com",
+    "kubernetes.io",
+    "lore.kernel.org",
+    "man7.org",
+    "manpages.debian.org",
+    "opencontainers.org",
+    "spdx.org",
+    "uapi-group.org",
+    "uefi.org",
+    "www.apache.org",
+    "www.rfc-editor.org",
+];
+
+/// Names that no one can own (RFC 2606 and 6761), for tests and examples.
+const RESERVED: [&str; 5] = [".example", ".example.org", ".example.com", ".test", ".invalid"];
+
+/// Hosts of requests in tests of a server; without a dot they are on no network.
+const PLACEHOLDERS: [&str; 3] = ["a", "host", "server"];
+
+/// QEMU's user network; the same on every machine.
+const EMULATED: &str = "10.0.2.";
+
+/// Folders in which people and build services keep checkouts.
+const CHECKOUTS: [&str; 7] =
+    ["/root/", "/home/", "/Users/", "/builds/", "/work/", "/workspace/", "/__w/"];
+
+/// Files that others write and that name where they come from.
+const FOREIGN: [&str; 2] = ["Cargo.lock", "LICENSE"];
+
+/// This file names what it forbids.
+const SELF: &str = "xtask/src/tidy/leaks.rs";
+
+/// Hosts of all web addresses in a line.
+fn hosts(line: &str) -> Vec<&str> {
+    let is_host = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '{' | '}');
+    let addresses = line.split("://").skip(1).zip(line.split("://"));
+    let addresses = addresses.filter(|(_, before)| {
+        ["http", "https", "ftp"].iter().any(|scheme| before.ends_with(scheme))
+    });
+    addresses.map(|(rest, _)| &rest[..rest.find(|c| !is_host(c)).unwrap_or(rest.len())]).collect()
+}
+
+/// Whether everybody may know this host.
+fn is_public(host: &str) -> bool {
+    let reserved = |end: &&str| host.ends_with(*end) || host == &end[1..];
+    // An address that is put together at run time, or that is none.
+    let open = host.is_empty() || host.contains('{');
+    let local = host == "localhost" || host.starts_with("127.") || host.starts_with(EMULATED);
+    let named = CITED.contains(&host) || PLACEHOLDERS.contains(&host);
+    open || local || named || RESERVED.iter().any(|end| reserved(&end))
+}
+
+/// What a line says that it should not.
+fn leak(line: &str) -> Option<String> {
+    if let Some(host) = hosts(line).into_iter().find(|host| !is_public(host)) {
+        return Some(format!("the host {host}"));
+    }
+    let archive = ["deb", "security", "snapshot", "ftp"].map(|name| format!("{name}.debian.org"));
+    let registry = ["proxy", "sum"].map(|name| format!("{name}.golang.org"));
+    let named = archive.iter().chain(&registry).find(|name| line.contains(name.as_str()));
+    let folder =
+        CHECKOUTS.iter().find(|folder| is_path(line, folder)).map(|folder| (*folder).to_owned());
+    named.cloned().or(folder)
+}
+
+/// Whether a path in this line starts with the folder, and not just contains its name.
+fn is_path(line: &str, folder: &str) -> bool {
+    let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '}' | '*');
+    line.match_indices(folder).any(|(index, _)| !line[..index].ends_with(inner))
+}
+
+#[test]
+fn no_file_names_a_mirror_a_registry_or_somebodys_machine() {
+    let mut found = Vec::new();
+    for path in files() {
+        let skipped = FOREIGN.iter().chain([&SELF]).any(|name| path == Path::new(name));
+        // A binary file has no lines.
+        let Ok(text) = std::fs::read_to_string(root().join(&path)) else { continue };
+        for (index, line) in text.lines().enumerate().filter(|_| !skipped) {
+            found.extend(leak(line).map(|what| at(&path, index, &what)));
+        }
+    }
+    none("belongs to one machine or one network", found);
+}
+
+#[test]
+fn leaks_are_told_from_citations() {
+    for bad in [
+        "mirror = \"http://192.168.7.1/debian\"",
+        "https://apt.corp.internal/debian",
+        "see deb.debian.org",
+        "GOPROXY=https://proxy.golang.org,direct",
+        "let path = \"/home/someone/kiln\";",
+        "--remap-path-prefix=/root/kiln=/kiln",
+    ] {
+        assert!(leak(bad).is_some(), "{bad}");
+    }
+    for good in [
+        "http://127.0.0.1:8080/",
+        "//! https://uapi-group.org/specifications/",
+        "http://mirror.example.org/debian",
+        "https://m.test/x",
+        "format!(\"http://{}/\", host)",
+        "open(\"/root\")",
+        "/usr/share/homework/x, target/work/x, ./home/x",
+    ] {
+        assert!(leak(good).is_none(), "{good}: {:?}", leak(good));
+    }
+}
