@@ -137,6 +137,17 @@ impl Client {
         };
     }
 
+    /// What was sent until now may never have left: a DISCOVER or the question after a restart is
+    /// repeated at once.
+    pub fn link_settled(&mut self, now: Time) {
+        if let State::Selecting(Selecting { retry, .. }) | State::Rebooting(Rebooting { retry, .. }) =
+            &mut self.state
+            && retry.sent > 0
+        {
+            *retry = Retry::at(now);
+        }
+    }
+
     /// Does what the time asks for: first attempts, repetitions, T1, T2, the lease's end.
     pub fn poll(&mut self, now: Time) -> Vec<Action> {
         let mut actions = Vec::new();

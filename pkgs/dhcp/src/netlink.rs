@@ -24,11 +24,22 @@ pub struct Link {
 }
 
 impl Link {
-    /// Whether packets can be sent: up, with a carrier, and its queues are started.
+    /// Whether it is on and has a carrier, so that packets can be sent.
+    ///
+    /// A driver that finds the carrier while it is switched on (`virtio_net`, veth) can send at
+    /// once. The kernel says so in [`Link::is_running`] up to a second later (`net/core/link_watch.c`
+    /// handles such news once a second), which is too long to wait at every boot.
     #[must_use]
     pub const fn works(&self) -> bool {
-        let wanted = IFF_UP | IFF_RUNNING | IFF_LOWER_UP;
+        let wanted = IFF_UP | IFF_LOWER_UP;
         self.flags & wanted == wanted
+    }
+
+    /// Whether the kernel has also started its queues for sure: where the carrier came after the
+    /// switching on, what is sent before is lost.
+    #[must_use]
+    pub const fn is_running(&self) -> bool {
+        self.flags & IFF_RUNNING != 0
     }
 
     /// Whether someone has switched it on.

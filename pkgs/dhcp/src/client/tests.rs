@@ -318,6 +318,22 @@ fn a_link_that_returns_has_its_lease_confirmed() {
 }
 
 #[test]
+fn a_link_that_settles_late_has_an_unanswered_discover_repeated_and_nothing_else() {
+    let mut selecting = client(seconds(0), None);
+    selecting.poll(seconds(0));
+    let settled = Duration::from_millis(200);
+    selecting.link_settled(settled);
+    assert_eq!(sent(selecting.poll(settled)).0.kind, Kind::Discover);
+
+    let (mut bound, lease) = bound();
+    bound.link_settled(settled);
+    assert_eq!((bound.poll(settled), bound.lease()), (vec![], Some(&lease)));
+    let (mut requesting, ..) = asking("requesting");
+    requesting.link_settled(settled);
+    assert_eq!(requesting.poll(settled), []);
+}
+
+#[test]
 fn what_is_no_answer_to_us_is_ignored() {
     let changes: [fn(&mut Message); 7] = [
         |message| message.transaction ^= 1,

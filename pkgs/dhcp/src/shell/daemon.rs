@@ -189,6 +189,7 @@ impl<'a> Interface<'a> {
                 tracing::info!(interface = link.name, "link is up again");
                 self.client.link_returned(now());
             }
+            _ if link.is_running() && !self.link.is_running() => self.client.link_settled(now()),
             _ => (),
         }
         self.link = link;
