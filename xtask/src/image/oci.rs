@@ -86,6 +86,15 @@ impl Layout {
         Ok(())
     }
 
+    /// The layout as a tar file, as `ctr images import` takes it; `time` in seconds since 1970.
+    pub fn archive(&self, time: u64) -> Result<Vec<u8>> {
+        let mut tree = Tree::default();
+        self.add_to(&mut tree, "")?;
+        let mut out = Vec::new();
+        tar::write(&tree, time, &mut out)?;
+        Ok(out)
+    }
+
     fn add_blob(&mut self, bytes: Vec<u8>, media_type: &'static str, owner: &str) -> Descriptor {
         let digest = Digest::of_bytes(&bytes);
         let size = bytes.len() as u64;
