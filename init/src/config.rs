@@ -48,10 +48,17 @@ pub fn settle(_: Var, parameters: &Parameters) -> Result<Node> {
     copy_manifests();
     sysctl::apply(sysctl::When::Boot);
     let _ = kmsg::warn_on_error(network::loopback_up());
-    fs::create_dir_all(path::RESOLVER).context("make the resolver's folder")?;
+    make_resolver()?;
     mounts::share()?;
     kmsg::notice(format_args!("node {hostname}"));
     Ok(Node { hostname, log_to_console: parameters.log_to_console })
+}
+
+/// kubelet reads `/etc/resolv.conf` for every pod, also for the one that will obtain a lease.
+fn make_resolver() -> Result<()> {
+    fs::create_dir_all(path::RESOLVER).context("make the resolver's folder")?;
+    let file = format!("{}/resolv.conf", path::RESOLVER);
+    fs::write(file, "").context("make an empty resolv.conf")
 }
 
 fn fill_etc() -> Result<()> {

@@ -63,7 +63,8 @@ impl Inputs {
                     self.need(|inputs| &mut inputs.cc, "cc", &["--version"])?;
                 }
                 let path = package.folder.join("go.mod");
-                let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+                let text = fs::read_to_string(&path)
+                    .with_context(|| format!("cannot read {}", path.display()))?;
                 self.go_mod.insert(name.to_owned(), text);
                 folder(&package.folder, &NOT_BUILT)?
             }
@@ -81,7 +82,12 @@ impl Inputs {
         Ok(())
     }
 
-    fn need(&mut self, slot: fn(&mut Self) -> &mut String, program: &str, args: &[&str]) -> Result<()> {
+    fn need(
+        &mut self,
+        slot: fn(&mut Self) -> &mut String,
+        program: &str,
+        args: &[&str],
+    ) -> Result<()> {
         if slot(self).is_empty() {
             *slot(self) = Command::new(program).args(args).read()?.trim().to_owned();
         }
@@ -122,9 +128,9 @@ pub fn folder(dir: &Path, skip: &[&str]) -> Result<Digest> {
         let name = file.path.to_string_lossy();
         recipe = match file.kind {
             Kind::Link(target) => recipe.field(&name, &format!("link to {}", target.display())),
-            Kind::File { executable } => {
-                recipe.field(&name, if executable { "x" } else { "-" }).digest("bytes", Digest::of_file(&path)?)
-            }
+            Kind::File { executable } => recipe
+                .field(&name, if executable { "x" } else { "-" })
+                .digest("bytes", Digest::of_file(&path)?),
         };
     }
     Ok(recipe.finish())
@@ -173,7 +179,8 @@ fn walk(dir: &Path, below: &Path, skip: &[&str], found: &mut Vec<Found>) -> Resu
         }
         let path = below.join(&name);
         let full = dir.join(&path);
-        let meta = full.symlink_metadata().with_context(|| format!("cannot read {}", full.display()))?;
+        let meta =
+            full.symlink_metadata().with_context(|| format!("cannot read {}", full.display()))?;
         if meta.is_dir() {
             walk(dir, &path, skip, found)?;
         } else if meta.is_symlink() {
@@ -209,9 +216,12 @@ fn crate_folder(config: &Config, name: &str, workspace: &Path) -> Result<PathBuf
 /// Name → folder of the crates that the workspace's dependency table gives by path.
 fn workspace_crates(workspace: &Path) -> Result<BTreeMap<String, PathBuf>> {
     let table = manifest(workspace)?;
-    let shared = table.get("workspace").and_then(|w| w.get("dependencies")).and_then(toml::Value::as_table);
+    let shared =
+        table.get("workspace").and_then(|w| w.get("dependencies")).and_then(toml::Value::as_table);
     let shared = shared.cloned().unwrap_or_default();
-    let path = |value: &toml::Value| value.get("path").and_then(toml::Value::as_str).map(|path| workspace.join(path));
+    let path = |value: &toml::Value| {
+        value.get("path").and_then(toml::Value::as_str).map(|path| workspace.join(path))
+    };
     Ok(shared.iter().filter_map(|(name, value)| Some((name.clone(), path(value)?))).collect())
 }
 
@@ -233,6 +243,7 @@ fn dependencies(dir: &Path, shared: &BTreeMap<String, PathBuf>) -> Result<Vec<Pa
 
 fn manifest(dir: &Path) -> Result<toml::Table> {
     let path = dir.join("Cargo.toml");
-    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text =
+        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     toml::from_str(&text).with_context(|| format!("cannot parse {}", path.display()))
 }

@@ -39,7 +39,9 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) if process::interrupted() => {
-            eprintln!("interrupted; what was finished is kept, the same command goes on from there");
+            eprintln!(
+                "interrupted; what was finished is kept, the same command goes on from there"
+            );
             ExitCode::from(INTERRUPTED)
         }
         Err(error) => {

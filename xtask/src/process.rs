@@ -143,7 +143,8 @@ impl Command {
         let mut last: std::collections::VecDeque<String> = std::collections::VecDeque::new();
         if let Some(stderr) = running.child.stderr.take() {
             for text in BufReader::new(stderr).split(b'\n') {
-                let text = text.with_context(|| format!("cannot read what `{}` says", running.line))?;
+                let text =
+                    text.with_context(|| format!("cannot read what `{}` says", running.line))?;
                 let text = String::from_utf8_lossy(&text).into_owned();
                 line(&text);
                 if last.len() == ERROR_LINES {
@@ -172,7 +173,8 @@ impl Running {
 
     /// Waits for its end; a status other than 0 is an error.
     pub fn wait(mut self) -> Result<()> {
-        let status = self.child.wait().with_context(|| format!("cannot wait for `{}`", self.line))?;
+        let status =
+            self.child.wait().with_context(|| format!("cannot wait for `{}`", self.line))?;
         check_interrupt()?;
         if status.success() { Ok(()) } else { bail!("{}", failed(&self.line, status)) }
     }
@@ -203,8 +205,10 @@ pub fn watch_interrupt() -> Result<()> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         // SAFETY: the handler only stores to an atomic, which is async-signal-safe.
-        unsafe { signal_hook::low_level::register(signal, || INTERRUPTED.store(true, Ordering::Relaxed)) }
-            .with_context(|| format!("cannot catch signal {signal}"))?;
+        unsafe {
+            signal_hook::low_level::register(signal, || INTERRUPTED.store(true, Ordering::Relaxed))
+        }
+        .with_context(|| format!("cannot catch signal {signal}"))?;
     }
     Ok(())
 }
@@ -216,7 +220,11 @@ pub fn interrupted() -> bool {
 
 /// An error once ctrl-C was pressed; long loops call it.
 pub fn check_interrupt() -> Result<()> {
-    if interrupted() { bail!("interrupted; what was finished is kept, run the same command to go on") } else { Ok(()) }
+    if interrupted() {
+        bail!("interrupted; what was finished is kept, run the same command to go on")
+    } else {
+        Ok(())
+    }
 }
 
 /// Variables through which an outer cargo (or a user's shell) would change an inner build.
@@ -230,7 +238,9 @@ fn is_cargo_leak(name: &OsString) -> bool {
 }
 
 fn end_with_parent(command: &mut std::process::Command) {
-    let set = || Ok(rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?);
+    let set = || {
+        Ok(rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?)
+    };
     // SAFETY: prctl(2) is async-signal-safe and the closure does not allocate.
     unsafe { command.pre_exec(set) };
 }
@@ -260,7 +270,8 @@ mod tests {
 
     #[test]
     fn a_failure_repeats_the_programs_last_words() {
-        let error = Command::new("sh").args(["-c", "echo told; exit 3"]).read().unwrap_err().to_string();
+        let error =
+            Command::new("sh").args(["-c", "echo told; exit 3"]).read().unwrap_err().to_string();
         assert!(error.contains("told") && error.contains("exit status: 3"), "{error}");
     }
 

@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 use super::{Builder, Built};
 use crate::config::QEMU;
 use crate::plan::staged;
-use crate::scenario::Rig;
 use crate::qemu::{Forward, Machine, Network};
+use crate::scenario::Rig;
 
 /// What a node gets where nobody says more, in MiB. The least that works is half of it.
 pub const MEMORY: u32 = 1024;
@@ -18,7 +18,12 @@ const FIRMWARE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
 const VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
 
 /// A machine that boots this image, with a network of its own and these ports on the host.
-pub fn of(builder: &Builder, built: &Built, forwards: Vec<Forward>, memory: u32) -> Result<Machine> {
+pub fn of(
+    builder: &Builder,
+    built: &Built,
+    forwards: Vec<Forward>,
+    memory: u32,
+) -> Result<Machine> {
     let (qemu, ovmf) = (staged(QEMU), staged("ovmf"));
     let made = builder.make(&[&qemu, &ovmf])?;
     Ok(Machine {
@@ -39,7 +44,8 @@ pub fn rig(builder: &Builder, dir: &Path) -> Result<Rig> {
     let (qemu, ovmf, e2fsprogs) = (staged(QEMU), staged("ovmf"), staged("e2fsprogs"));
     let made = builder.make(&[&qemu, &ovmf, &e2fsprogs])?;
     let scratch = builder.inputs.workspace.join("target/kiln/vm");
-    std::fs::create_dir_all(&scratch).with_context(|| format!("cannot create {}", scratch.display()))?;
+    std::fs::create_dir_all(&scratch)
+        .with_context(|| format!("cannot create {}", scratch.display()))?;
     Ok(Rig {
         qemu: builder.tool(&made, QEMU, "qemu-system-x86_64")?,
         firmware: made[&ovmf].file(FIRMWARE)?,

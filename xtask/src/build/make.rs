@@ -25,8 +25,12 @@ type Needs = BTreeMap<String, Entry>;
 /// Makes a step's files in `out`, an empty folder.
 pub(super) fn run(builder: &Builder, step: &Step, needs: &Needs, out: &Path) -> Result<()> {
     match &step.action {
-        Action::FetchGo(name) => go::fetch(builder.config.package(name), &builder.go_caches()?, &builder.progress),
-        Action::FetchCrates => crates::fetch(&builder.inputs.workspace, builder.config.arch, &builder.progress),
+        Action::FetchGo(name) => {
+            go::fetch(builder.config.package(name), &builder.go_caches()?, &builder.progress)
+        }
+        Action::FetchCrates => {
+            crates::fetch(&builder.inputs.workspace, builder.config.arch, &builder.progress)
+        }
         Action::Unpack(name) => unpack(builder, name, step, out),
         Action::Take(_) => take(builder, step, out),
         Action::Kernel => stage_kernel(builder, needs, out),
@@ -59,7 +63,9 @@ fn take(builder: &Builder, step: &Step, out: &Path) -> Result<()> {
 
 fn downloaded(builder: &Builder, file: &Locked) -> Result<PathBuf> {
     let found = builder.cache.download(file.sha256)?;
-    found.with_context(|| format!("{} was damaged or taken away after it was downloaded; build again", file.name))
+    found.with_context(|| {
+        format!("{} was damaged or taken away after it was downloaded; build again", file.name)
+    })
 }
 
 fn stage_kernel(builder: &Builder, needs: &Needs, out: &Path) -> Result<()> {
@@ -89,7 +95,9 @@ fn build_go(builder: &Builder, name: &str, needs: &Needs, out: &Path) -> Result<
 
 fn build_crate(builder: &Builder, name: &str, out: &Path) -> Result<()> {
     let package = builder.config.package(name);
-    let Source::Crate { package: crate_ } = &package.source else { bail!("package `{name}` has no [source.crate]") };
+    let Source::Crate { package: crate_ } = &package.source else {
+        bail!("package `{name}` has no [source.crate]")
+    };
     let (workspace, arch) = (&builder.inputs.workspace, builder.config.arch);
     crates::build(package, crate_, workspace, arch, out, &builder.progress)?;
     source::smoke(package, arch, out)
@@ -98,8 +106,13 @@ fn build_crate(builder: &Builder, name: &str, out: &Path) -> Result<()> {
 fn root(builder: &Builder, needs: &Needs, out: &Path) -> Result<()> {
     let config = &builder.config;
     let kernel = Staged::list(KERNEL, &dir(needs, KERNEL)?)?;
-    let listed = config.listed.iter().filter(|name| matches!(config.package(name).output, Output::Rootfs(_)));
-    let packages = listed.map(|name| Staged::list(name, &dir(needs, &staged(name))?)).collect::<Result<Vec<_>>>()?;
+    let listed = config
+        .listed
+        .iter()
+        .filter(|name| matches!(config.package(name).output, Output::Rootfs(_)));
+    let packages = listed
+        .map(|name| Staged::list(name, &dir(needs, &staged(name))?))
+        .collect::<Result<Vec<_>>>()?;
     let layers = config.rootfs.iter().filter(|rootfs| rootfs.exists());
     let layers = layers.map(|rootfs| Staged::list("rootfs", rootfs)).collect::<Result<Vec<_>>>()?;
     let tree = tree::root::build(config, &kernel, &packages, &layers)?;
@@ -160,12 +173,14 @@ fn efi(builder: &Builder, needs: &Needs, out: &Path) -> Result<()> {
 fn parts(builder: &Builder, needs: &Needs) -> Result<uki::Parts> {
     let config = &builder.config;
     let kernel = dir(needs, KERNEL)?;
-    let stub = dir(needs, &staged("systemd-boot-efi"))?.join(config.arch.stub().trim_start_matches('/'));
+    let stub =
+        dir(needs, &staged("systemd-boot-efi"))?.join(config.arch.stub().trim_start_matches('/'));
     Ok(uki::Parts {
         stub: cached(stub)?,
         os_release: tree::root::os_release(config),
         cmdline: config.cmdline.clone(),
-        uname: fs::read_to_string(kernel.join("release")).context("the kernel step has no release file")?,
+        uname: fs::read_to_string(kernel.join("release"))
+            .context("the kernel step has no release file")?,
         linux: cached(kernel.join("vmlinuz"))?,
         initrd: cached(dir(needs, ARCHIVE)?.join(ARCHIVE))?,
     })

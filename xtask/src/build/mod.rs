@@ -82,15 +82,23 @@ impl Builder {
 
     /// Downloads all that building, running and testing need.
     pub fn fetch(&self) -> Result<()> {
-        let files: Vec<_> = self.plan.steps.values().flat_map(|step| step.downloads.iter().cloned()).collect();
+        let files: Vec<_> =
+            self.plan.steps.values().flat_map(|step| step.downloads.iter().cloned()).collect();
         fetch::all(&files, &self.cache, &self.progress)?;
-        let steps: Vec<&str> = self.plan.steps.values().filter(|s| s.action.is_fetch()).map(|s| s.name.as_str()).collect();
+        let steps: Vec<&str> = self
+            .plan
+            .steps
+            .values()
+            .filter(|s| s.action.is_fetch())
+            .map(|s| s.name.as_str())
+            .collect();
         self.make(&steps).map(drop)
     }
 
     /// Makes these steps and all that they need, and returns the cache entries of all of them.
     pub fn make(&self, goals: &[&str]) -> Result<BTreeMap<String, Entry>> {
-        let mut queue = Queue { waiting: Vec::new(), running: 0, done: BTreeMap::new(), failed: false };
+        let mut queue =
+            Queue { waiting: Vec::new(), running: 0, done: BTreeMap::new(), failed: false };
         let mut seen = BTreeSet::new();
         for goal in goals {
             let step = self.plan.step(goal)?;
@@ -99,13 +107,19 @@ impl Builder {
                 None => self.collect(step, &mut queue, &mut seen)?,
             }
         }
-        let files: Vec<_> = queue.waiting.iter().flat_map(|step| step.downloads.iter().cloned()).collect();
+        let files: Vec<_> =
+            queue.waiting.iter().flat_map(|step| step.downloads.iter().cloned()).collect();
         fetch::all(&files, &self.cache, &self.progress)?;
         self.run(queue)
     }
 
     /// Depth first, so that a step comes after what it needs. What a step reads must be intact to the last byte.
-    fn collect<'a>(&'a self, step: &'a Step, queue: &mut Queue<'a>, seen: &mut BTreeSet<&'a str>) -> Result<()> {
+    fn collect<'a>(
+        &'a self,
+        step: &'a Step,
+        queue: &mut Queue<'a>,
+        seen: &mut BTreeSet<&'a str>,
+    ) -> Result<()> {
         if !seen.insert(&step.name) {
             return Ok(());
         }
@@ -123,9 +137,12 @@ impl Builder {
     fn run(&self, queue: Queue<'_>) -> Result<BTreeMap<String, Entry>> {
         let shared = (Mutex::new(queue), Condvar::new());
         let results = thread::scope(|scope| {
-            let workers: Vec<_> = (0..WORKERS).map(|_| scope.spawn(|| self.work(&shared))).collect();
+            let workers: Vec<_> =
+                (0..WORKERS).map(|_| scope.spawn(|| self.work(&shared))).collect();
             let joined = workers.into_iter().map(thread::ScopedJoinHandle::join);
-            joined.map(|result| result.unwrap_or_else(|_| bail!("a worker ended in a panic"))).collect::<Vec<_>>()
+            joined
+                .map(|result| result.unwrap_or_else(|_| bail!("a worker ended in a panic")))
+                .collect::<Vec<_>>()
         });
         results.into_iter().collect::<Result<()>>()?;
         Ok(shared.0.into_inner().unwrap_or_else(PoisonError::into_inner).done)
@@ -171,7 +188,8 @@ impl<'a> Queue<'a> {
         let ready = |step: &&Step| step.needs.iter().all(|need| self.done.contains_key(need));
         let at = self.waiting.iter().position(ready)?;
         let step = self.waiting.remove(at);
-        let needs = step.needs.iter().filter_map(|need| Some((need.clone(), self.done.get(need)?.clone())));
+        let needs =
+            step.needs.iter().filter_map(|need| Some((need.clone(), self.done.get(need)?.clone())));
         Some((step, needs.collect()))
     }
 }
@@ -196,7 +214,8 @@ pub fn workspace() -> Result<PathBuf> {
 /// Reads build.lock.
 pub fn read_lock(workspace: &Path) -> Result<Lock> {
     let path = workspace.join(lock::FILE);
-    let text = std::fs::read_to_string(&path)
-        .with_context(|| format!("cannot read {}; `cargo xtask update` writes it", path.display()))?;
+    let text = std::fs::read_to_string(&path).with_context(|| {
+        format!("cannot read {}; `cargo xtask update` writes it", path.display())
+    })?;
     Lock::parse(&path.display().to_string(), &text)
 }

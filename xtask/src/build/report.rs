@@ -81,7 +81,8 @@ pub(super) struct Contents(Vec<Item>);
 
 impl Contents {
     pub(super) fn of(tree: &Tree) -> Self {
-        let file = |(path, entry): (&crate::tree::TreePath, &crate::tree::Entry)| match &entry.node {
+        let file = |(path, entry): (&crate::tree::TreePath, &crate::tree::Entry)| match &entry.node
+        {
             Node::File(mode, content) => Some(Item {
                 part: String::new(),
                 path: path.to_string(),
@@ -193,6 +194,8 @@ fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
 }
 
 fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
-    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    serde_json::from_str(&text).with_context(|| format!("{} is damaged; run `cargo xtask clean`", path.display()))
+    let text =
+        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_str(&text)
+        .with_context(|| format!("{} is damaged; run `cargo xtask clean`", path.display()))
 }

@@ -29,7 +29,9 @@ impl Kernel {
         let raw: raw::Kernel = text.toml()?;
         for (option, value) in &raw.options {
             if !option.starts_with("CONFIG_") || !matches!(value.as_str(), "y" | "m") {
-                return Err(text.whole(format!("[options] `{option}` = `{value}`: write CONFIG_NAME = \"y\" or \"m\"")));
+                return Err(text.whole(format!(
+                    "[options] `{option}` = `{value}`: write CONFIG_NAME = \"y\" or \"m\""
+                )));
             }
         }
         Ok(Self {

@@ -137,7 +137,8 @@ impl Merged {
 
     /// The layers, for an error message.
     pub(super) fn places(&self) -> String {
-        let places: Vec<String> = self.layers.iter().map(|layer| layer.display().to_string()).collect();
+        let places: Vec<String> =
+            self.layers.iter().map(|layer| layer.display().to_string()).collect();
         places.join(", ")
     }
 
@@ -155,28 +156,34 @@ impl Merged {
         let (text, date) = self.date.as_ref().ok_or_else(|| self.missing("date = 2026-11-21"))?;
         let seconds = match (date.get_ref().date, date.get_ref().time) {
             (Some(day), None) => {
-                let days = days_since_1970(i64::from(day.year), i64::from(day.month), i64::from(day.day));
+                let days =
+                    days_since_1970(i64::from(day.year), i64::from(day.month), i64::from(day.day));
                 u32::try_from(days * SECONDS_PER_DAY).ok()
             }
             _ => None,
         };
-        seconds.ok_or_else(|| text.error(date, "must be a day from 1970 to 2105, without a time, like 2026-11-21"))
+        seconds.ok_or_else(|| {
+            text.error(date, "must be a day from 1970 to 2105, without a time, like 2026-11-21")
+        })
     }
 
     pub(super) fn kernel(&self) -> Result<Item> {
-        let (text, name) = self.kernel.as_ref().ok_or_else(|| self.missing("kernel = \"cloud\""))?;
+        let (text, name) =
+            self.kernel.as_ref().ok_or_else(|| self.missing("kernel = \"cloud\""))?;
         Ok(Item { text: Some(text.clone()), name: name.clone() })
     }
 
     pub(super) fn compression(&self) -> Result<Compression> {
-        let wanted = self.compression.as_ref().ok_or_else(|| self.missing("compression = \"lz4hc,12\""))?;
+        let wanted =
+            self.compression.as_ref().ok_or_else(|| self.missing("compression = \"lz4hc,12\""))?;
         let (text, value) = wanted;
         let (algorithm, level) = value.get_ref().split_once(',').unwrap_or((value.get_ref(), "0"));
         match (algorithm, level.parse()) {
             ("none", Ok(0)) => Ok(Compression::None),
             ("lz4hc", Ok(level @ 1..=12)) => Ok(Compression::Lz4hc(level)),
             ("zstd", Ok(level @ 1..=22)) => Ok(Compression::Zstd(level)),
-            _ => Err(text.error(value, "must be `none`, `lz4hc,LEVEL` (1 to 12) or `zstd,LEVEL` (1 to 22)")),
+            _ => Err(text
+                .error(value, "must be `none`, `lz4hc,LEVEL` (1 to 12) or `zstd,LEVEL` (1 to 22)")),
         }
     }
 
@@ -228,7 +235,8 @@ fn inherited(
     if seen.contains(&path) {
         return Err(text.error(name, format!("{} is inherited already", path.display())));
     }
-    let parent = Text::read(read, &path).map_err(|error| text.error(name, format!("cannot inherit: {error:#}")))?;
+    let parent = Text::read(read, &path)
+        .map_err(|error| text.error(name, format!("cannot inherit: {error:#}")))?;
     Ok(Some(parent))
 }
 
@@ -239,7 +247,9 @@ fn normal(path: &Path) -> PathBuf {
     for part in path.components() {
         match part {
             Component::CurDir => {}
-            Component::ParentDir if matches!(out.components().next_back(), Some(Component::Normal(_))) => {
+            Component::ParentDir
+                if matches!(out.components().next_back(), Some(Component::Normal(_))) =>
+            {
                 out.pop();
             }
             other => out.push(other),

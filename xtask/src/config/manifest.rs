@@ -71,7 +71,9 @@ impl Manifest {
         let mut images: Vec<String> = Vec::new();
         let mut ports = Vec::new();
         for container in pod.spec.init_containers.into_iter().chain(pod.spec.containers) {
-            ports.extend(container.ports.iter().filter_map(|port| node_port(port, pod.spec.host_network)));
+            ports.extend(
+                container.ports.iter().filter_map(|port| node_port(port, pod.spec.host_network)),
+            );
             if !images.contains(&container.image) {
                 images.push(container.image);
             }

@@ -99,7 +99,10 @@ impl Config {
             listed: merged.packages.items.iter().map(|item| item.get_ref().clone()).collect(),
             pods: Vec::new(),
             rootfs: merged.layers.iter().rev().map(|layer| layer.join("rootfs")).collect(),
-            erofs: Settings { compression: merged.compression()?, cluster: merged.cluster_kib()? * 1024 },
+            erofs: Settings {
+                compression: merged.compression()?,
+                cluster: merged.cluster_kib()? * 1024,
+            },
             budget: merged.budget.clone(),
             kernel,
         };
@@ -126,7 +129,9 @@ impl Config {
 
     fn load_packages(&mut self, read: Read<'_>, merged: &Merged) -> Result<()> {
         if !self.listed.iter().any(|name| name == INIT) {
-            return Err(merged.packages.whole("packages", &format!("`{INIT}` is missing: it is PID 1")));
+            return Err(merged
+                .packages
+                .whole("packages", &format!("`{INIT}` is missing: it is PID 1")));
         }
         let tools = TOOLS.iter().chain([&QEMU]).chain(&JUDGES);
         for name in tools.map(|name| Item::builtin(name)) {
@@ -147,10 +152,15 @@ impl Config {
         }
         let file = Path::new("pkgs").join(name).join("pkg.toml");
         let text = merged.find(read, &file)?.ok_or_else(|| {
-            item.error(format!("there is no package `{name}`; looked for {} in {}", file.display(), merged.places()))
+            item.error(format!(
+                "there is no package `{name}`; looked for {} in {}",
+                file.display(),
+                merged.places()
+            ))
         })?;
         let package = Package::parse(&text, name, self.arch)?;
-        let libraries = if let Source::Go(go) = &package.source { go.libraries.clone() } else { Vec::new() };
+        let libraries =
+            if let Source::Go(go) = &package.source { go.libraries.clone() } else { Vec::new() };
         self.packages.insert(name.clone(), package);
         for library in libraries {
             let item = Item { text: Some(text.clone()), name: Spanned::new(0..0, library) };
@@ -208,7 +218,11 @@ fn load_kernel(read: Read<'_>, merged: &Merged) -> Result<Kernel> {
     let name = item.name.get_ref();
     let file = Path::new("kernel").join(format!("{name}.toml"));
     let text = merged.find(read, &file)?.ok_or_else(|| {
-        item.error(format!("there is no kernel `{name}`; looked for {} in {}", file.display(), merged.places()))
+        item.error(format!(
+            "there is no kernel `{name}`; looked for {} in {}",
+            file.display(),
+            merged.places()
+        ))
     })?;
     Kernel::parse(&text)
 }
@@ -223,7 +237,9 @@ fn cmdline(merged: &Merged) -> Result<String> {
     }
     let words: Vec<&str> = words.iter().map(|word| word.get_ref().as_str()).collect();
     if !words.contains(&RAMFS_PARAMETER) {
-        let cause = format!("`{RAMFS_PARAMETER}` is missing: without it the root cannot be mounted from memory");
+        let cause = format!(
+            "`{RAMFS_PARAMETER}` is missing: without it the root cannot be mounted from memory"
+        );
         return Err(merged.parameters.whole("parameters", &cause));
     }
     Ok(words.join(" "))

@@ -144,7 +144,9 @@ fn source(text: &Text, raw: &raw::Package, arch: Arch) -> Result<Source> {
             package: deb.package.replace("${debian-arch}", arch.debian()),
             closure: deb.closure,
         }),
-        raw::SourceTable { crate_: Some(table), .. } => Ok(Source::Crate { package: table.package }),
+        raw::SourceTable { crate_: Some(table), .. } => {
+            Ok(Source::Crate { package: table.package })
+        }
         raw::SourceTable { url: Some(url), .. } => remote(text, raw, url, arch),
         _ => bail!("{}: no [source.KIND] table", text.path.display()),
     }
@@ -173,22 +175,33 @@ fn remote(text: &Text, raw: &raw::Package, url: raw::Url, arch: Arch) -> Result<
         Arch::Aarch64 => url.aarch64,
     };
     let Some(remote) = remote else {
-        return Err(text.error(&raw.source, format!("[source.url] has nothing for {arch}; add a `{arch}` table")));
+        return Err(text.error(
+            &raw.source,
+            format!("[source.url] has nothing for {arch}; add a `{arch}` table"),
+        ));
     };
     let sha256 = remote.sha256.get_ref().parse();
-    let sha256 = sha256.map_err(|_| text.error(&remote.sha256, "sha256 must be 64 hexadecimal digits"))?;
+    let sha256 =
+        sha256.map_err(|_| text.error(&remote.sha256, "sha256 must be 64 hexadecimal digits"))?;
     Ok(Source::Url { url: remote.url, sha256, size: remote.size })
 }
 
 fn output(text: &Text, raw: &raw::Package) -> Result<Output> {
     let Some(table) = &raw.output else { return Ok(Output::Input) };
     match table.get_ref().clone() {
-        raw::OutputTable { rootfs: Some(files), image: None, host: None } => Ok(Output::Rootfs(files)),
+        raw::OutputTable { rootfs: Some(files), image: None, host: None } => {
+            Ok(Output::Rootfs(files))
+        }
         raw::OutputTable { rootfs: None, image: Some(image), host: None } => {
             Ok(Output::Image { entrypoint: image.entrypoint, user: image.user, files: image.files })
         }
-        raw::OutputTable { rootfs: None, image: None, host: Some(programs) } => Ok(Output::Host(programs)),
-        _ => Err(text.error(table, "a package has one of [output.rootfs], [output.image], [output.host], or none")),
+        raw::OutputTable { rootfs: None, image: None, host: Some(programs) } => {
+            Ok(Output::Host(programs))
+        }
+        _ => Err(text.error(
+            table,
+            "a package has one of [output.rootfs], [output.image], [output.host], or none",
+        )),
     }
 }
 

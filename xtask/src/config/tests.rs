@@ -67,7 +67,9 @@ spec:
 ";
 
 fn deb(name: &str) -> String {
-    format!("about = \"d\"\nlicense = \"MIT\"\n[source.deb]\npackage = \"{name}-${{debian-arch}}\"\n")
+    format!(
+        "about = \"d\"\nlicense = \"MIT\"\n[source.deb]\npackage = \"{name}-${{debian-arch}}\"\n"
+    )
 }
 
 fn files() -> Files {
@@ -136,55 +138,218 @@ fn a_whole_configuration_is_read() {
 
 #[test]
 fn an_unknown_key_is_named() {
-    check("/r/build.toml", "kernel =", "kernal =", expect!["/r/build.toml:3: `kernal`: unknown field `kernal`, expected one of `inherit`, `name`, `date`, `kernel`, `parameters`, `packages`, `pods`, `folders`, `compression`, `cluster-kib`, `budget`"]);
-    check("/r/pkgs/tool/pkg.toml", "programs =", "tagz = []\nprograms =", expect!["/r/pkgs/tool/pkg.toml:4: `tagz`: unknown field `tagz`, expected one of `programs`, `tags`, `version-of`, `variables`, `cgo`, `libraries`, `ldflags`"]);
+    check(
+        "/r/build.toml",
+        "kernel =",
+        "kernal =",
+        expect![
+            "/r/build.toml:3: `kernal`: unknown field `kernal`, expected one of `inherit`, `name`, `date`, `kernel`, `parameters`, `packages`, `pods`, `folders`, `compression`, `cluster-kib`, `budget`"
+        ],
+    );
+    check(
+        "/r/pkgs/tool/pkg.toml",
+        "programs =",
+        "tagz = []\nprograms =",
+        expect![
+            "/r/pkgs/tool/pkg.toml:4: `tagz`: unknown field `tagz`, expected one of `programs`, `tags`, `version-of`, `variables`, `cgo`, `libraries`, `ldflags`"
+        ],
+    );
 }
 
 #[test]
 fn a_wrong_type_is_named() {
-    check("/r/build.toml", "executables = 8", "executables = \"8\"", expect![[r#"/r/build.toml:12: `executables`: invalid type: string "8", expected usize"#]]);
-    check("/r/build.toml", "2026-11-21", "\"today\"", expect![[r#"/r/build.toml:2: `date`: invalid type: string "today", expected a TOML datetime"#]]);
-    check("/r/build.toml", "2026-11-21", "2026-11-21T10:00:00Z", expect!["/r/build.toml:2: `date`: must be a day from 1970 to 2105, without a time, like 2026-11-21"]);
+    check(
+        "/r/build.toml",
+        "executables = 8",
+        "executables = \"8\"",
+        expect![[r#"/r/build.toml:12: `executables`: invalid type: string "8", expected usize"#]],
+    );
+    check(
+        "/r/build.toml",
+        "2026-11-21",
+        "\"today\"",
+        expect![[
+            r#"/r/build.toml:2: `date`: invalid type: string "today", expected a TOML datetime"#
+        ]],
+    );
+    check(
+        "/r/build.toml",
+        "2026-11-21",
+        "2026-11-21T10:00:00Z",
+        expect![
+            "/r/build.toml:2: `date`: must be a day from 1970 to 2105, without a time, like 2026-11-21"
+        ],
+    );
 }
 
 #[test]
 fn a_bad_value_is_named_with_what_would_be_good() {
-    check("/r/build.toml", "lz4hc,12", "lz4hc,13", expect!["/r/build.toml:7: `compression`: must be `none`, `lz4hc,LEVEL` (1 to 12) or `zstd,LEVEL` (1 to 22)"]);
-    check("/r/build.toml", "cluster-kib = 64", "cluster-kib = 65", expect!["/r/build.toml:8: `cluster-kib`: must be a power of two from 4 to 1024"]);
-    check("/r/build.toml", "\"test\"", "\"Test 1\"", expect!["/r/build.toml:1: `name`: a name has lower-case letters, digits and `-` only"]);
-    check("/r/build.toml", "rootfstype=ramfs", "quiet", expect!["/r/build.toml: `parameters`: `rootfstype=ramfs` is missing: without it the root cannot be mounted from memory"]);
-    check("/r/pkgs/page/pkg.toml", "\"1:1\"", "\"nobody\"", expect!["/r/pkgs/page/pkg.toml:5: `[output.image]`: user `nobody` must be `UID:GID` in numbers"]);
-    check("/r/kernel/k.toml", "\"erofs\"", "\"erofs.ko\"", expect!["/r/kernel/k.toml:2: `early-modules`: a module's name has letters, digits and `_` only"]);
-    check("/r/kernel/k.toml", "\"m\"", "\"n\"", expect![[r#"/r/kernel/k.toml: [options] `CONFIG_EROFS_FS` = `n`: write CONFIG_NAME = "y" or "m""#]]);
+    check(
+        "/r/build.toml",
+        "lz4hc,12",
+        "lz4hc,13",
+        expect![
+            "/r/build.toml:7: `compression`: must be `none`, `lz4hc,LEVEL` (1 to 12) or `zstd,LEVEL` (1 to 22)"
+        ],
+    );
+    check(
+        "/r/build.toml",
+        "cluster-kib = 64",
+        "cluster-kib = 65",
+        expect!["/r/build.toml:8: `cluster-kib`: must be a power of two from 4 to 1024"],
+    );
+    check(
+        "/r/build.toml",
+        "\"test\"",
+        "\"Test 1\"",
+        expect!["/r/build.toml:1: `name`: a name has lower-case letters, digits and `-` only"],
+    );
+    check(
+        "/r/build.toml",
+        "rootfstype=ramfs",
+        "quiet",
+        expect![
+            "/r/build.toml: `parameters`: `rootfstype=ramfs` is missing: without it the root cannot be mounted from memory"
+        ],
+    );
+    check(
+        "/r/pkgs/page/pkg.toml",
+        "\"1:1\"",
+        "\"nobody\"",
+        expect![
+            "/r/pkgs/page/pkg.toml:5: `[output.image]`: user `nobody` must be `UID:GID` in numbers"
+        ],
+    );
+    check(
+        "/r/kernel/k.toml",
+        "\"erofs\"",
+        "\"erofs.ko\"",
+        expect![
+            "/r/kernel/k.toml:2: `early-modules`: a module's name has letters, digits and `_` only"
+        ],
+    );
+    check(
+        "/r/kernel/k.toml",
+        "\"m\"",
+        "\"n\"",
+        expect![[
+            r#"/r/kernel/k.toml: [options] `CONFIG_EROFS_FS` = `n`: write CONFIG_NAME = "y" or "m""#
+        ]],
+    );
 }
 
 #[test]
 fn a_missing_key_is_named_with_an_example() {
-    check("/r/build.toml", "name = \"test\"\n", "", expect![[r#"/r/build.toml: a key is missing, here and in what it inherits: add `name = "kiln"`"#]]);
-    check("/r/build.toml", "\"init\", ", "", expect!["/r/build.toml: `packages`: `init` is missing: it is PID 1"]);
-    check("/r/build.toml", "init-kib = 2048\n", "", expect!["/r/build.toml: a key is missing, here and in what it inherits: add `init-kib = …` below `[budget]`"]);
+    check(
+        "/r/build.toml",
+        "name = \"test\"\n",
+        "",
+        expect![[
+            r#"/r/build.toml: a key is missing, here and in what it inherits: add `name = "kiln"`"#
+        ]],
+    );
+    check(
+        "/r/build.toml",
+        "\"init\", ",
+        "",
+        expect!["/r/build.toml: `packages`: `init` is missing: it is PID 1"],
+    );
+    check(
+        "/r/build.toml",
+        "init-kib = 2048\n",
+        "",
+        expect![
+            "/r/build.toml: a key is missing, here and in what it inherits: add `init-kib = …` below `[budget]`"
+        ],
+    );
 }
 
 #[test]
 fn an_unknown_name_says_where_it_was_looked_for() {
-    check("/r/build.toml", "\"tool\"", "\"toool\"", expect!["/r/build.toml:5: `packages`: there is no package `toool`; looked for pkgs/toool/pkg.toml in /r"]);
-    check("/r/build.toml", "pods = [\"page\"]", "pods = [\"pag\"]", expect!["/r/build.toml:6: `pods`: there is no manifest `pag`; looked for manifests/pag.yaml in /r"]);
-    check("/r/build.toml", "kernel = \"k\"", "kernel = \"x\"", expect!["/r/build.toml:3: `kernel`: there is no kernel `x`; looked for kernel/x.toml in /r"]);
-    check("/r/build.toml", "name =", "inherit = \"../none.toml\"\nname =", expect!["/r/build.toml:1: `inherit`: cannot inherit: /none.toml: cannot read it: entity not found"]);
+    check(
+        "/r/build.toml",
+        "\"tool\"",
+        "\"toool\"",
+        expect![
+            "/r/build.toml:5: `packages`: there is no package `toool`; looked for pkgs/toool/pkg.toml in /r"
+        ],
+    );
+    check(
+        "/r/build.toml",
+        "pods = [\"page\"]",
+        "pods = [\"pag\"]",
+        expect![
+            "/r/build.toml:6: `pods`: there is no manifest `pag`; looked for manifests/pag.yaml in /r"
+        ],
+    );
+    check(
+        "/r/build.toml",
+        "kernel = \"k\"",
+        "kernel = \"x\"",
+        expect![
+            "/r/build.toml:3: `kernel`: there is no kernel `x`; looked for kernel/x.toml in /r"
+        ],
+    );
+    check(
+        "/r/build.toml",
+        "name =",
+        "inherit = \"../none.toml\"\nname =",
+        expect![
+            "/r/build.toml:1: `inherit`: cannot inherit: /none.toml: cannot read it: entity not found"
+        ],
+    );
 }
 
 #[test]
 fn a_package_has_one_source_and_one_output() {
-    check("/r/pkgs/tool/pkg.toml", "[output", "[source.deb]\npackage = \"x\"\n[output", expect!["/r/pkgs/tool/pkg.toml:3: `[source.go]`: a package has exactly one [source.KIND] table, this one has 2"]);
-    check("/r/pkgs/tool/pkg.toml", "[output", "[output.host]\na = \"b\"\n[output", expect!["/r/pkgs/tool/pkg.toml:5: `[output.host]`: a package has one of [output.rootfs], [output.image], [output.host], or none"]);
+    check(
+        "/r/pkgs/tool/pkg.toml",
+        "[output",
+        "[source.deb]\npackage = \"x\"\n[output",
+        expect![
+            "/r/pkgs/tool/pkg.toml:3: `[source.go]`: a package has exactly one [source.KIND] table, this one has 2"
+        ],
+    );
+    check(
+        "/r/pkgs/tool/pkg.toml",
+        "[output",
+        "[output.host]\na = \"b\"\n[output",
+        expect![
+            "/r/pkgs/tool/pkg.toml:5: `[output.host]`: a package has one of [output.rootfs], [output.image], [output.host], or none"
+        ],
+    );
 }
 
 #[test]
 fn a_manifest_that_cannot_start_is_refused() {
-    check("/r/manifests/page.yaml", "kind: Pod", "kind: Deployment", expect!["/r/manifests/page.yaml: a static pod is a v1/Pod, this is v1/Deployment"]);
-    check("/r/manifests/page.yaml", "local/page", "local/pages", expect!["/r/manifests/page.yaml:9: `image: kiln.local/pages:latest` is in no package of this build; it has kiln.local/page:latest. Add the package that makes it to `packages`, or correct the name"]);
-    check("/r/manifests/page.yaml", "  name: page", "  name: page\n bad", expect!["/r/manifests/page.yaml:5: while parsing a block mapping, did not find expected key at line 5, column 2"]);
-    check("/r/manifests/page.yaml", "containerPort: 8080", "containerPort: 80800", expect!["/r/manifests/page.yaml:11: invalid u16 at line 11, column 26"]);
+    check(
+        "/r/manifests/page.yaml",
+        "kind: Pod",
+        "kind: Deployment",
+        expect!["/r/manifests/page.yaml: a static pod is a v1/Pod, this is v1/Deployment"],
+    );
+    check(
+        "/r/manifests/page.yaml",
+        "local/page",
+        "local/pages",
+        expect![
+            "/r/manifests/page.yaml:9: `image: kiln.local/pages:latest` is in no package of this build; it has kiln.local/page:latest. Add the package that makes it to `packages`, or correct the name"
+        ],
+    );
+    check(
+        "/r/manifests/page.yaml",
+        "  name: page",
+        "  name: page\n bad",
+        expect![
+            "/r/manifests/page.yaml:5: while parsing a block mapping, did not find expected key at line 5, column 2"
+        ],
+    );
+    check(
+        "/r/manifests/page.yaml",
+        "containerPort: 8080",
+        "containerPort: 80800",
+        expect!["/r/manifests/page.yaml:11: invalid u16 at line 11, column 26"],
+    );
 }
 
 #[test]
@@ -198,18 +363,30 @@ fn an_inherited_file_gives_what_is_not_said() {
     assert_eq!(config.ports(), [9090], "a list replaces");
     assert_eq!((config.budget.executables, config.budget.uki_mib), (9, 72), "a table merges");
     assert_eq!(config.listed, ["init", "tool", "page"]);
-    assert_eq!(config.rootfs, [Path::new("/r/rootfs"), Path::new("/own/rootfs")], "the nearest layer comes last");
+    assert_eq!(
+        config.rootfs,
+        [Path::new("/r/rootfs"), Path::new("/own/rootfs")],
+        "the nearest layer comes last"
+    );
 }
 
 #[test]
 fn the_nearest_layer_s_file_wins() {
     let mut files = files();
-    files.insert("/own/build.toml", "inherit = \"/r/build.toml\"\nfolders = [\"more\"]\n".to_owned());
+    files.insert(
+        "/own/build.toml",
+        "inherit = \"/r/build.toml\"\nfolders = [\"more\"]\n".to_owned(),
+    );
     files.insert("/own/more/pkgs/tool/pkg.toml", TOOL.replace("a tool", "another tool"));
     assert_eq!(load(&files, "/own/build.toml").unwrap().package("tool").about, "another tool");
 }
 
 #[test]
 fn a_file_that_inherits_itself_is_refused() {
-    check("/r/build.toml", "name =", "inherit = \"./build.toml\"\nname =", expect!["/r/build.toml:1: `inherit`: /r/build.toml is inherited already"]);
+    check(
+        "/r/build.toml",
+        "name =",
+        "inherit = \"./build.toml\"\nname =",
+        expect!["/r/build.toml:1: `inherit`: /r/build.toml is inherited already"],
+    );
 }

@@ -5,7 +5,9 @@ use std::fmt::Write;
 use super::Plan;
 
 pub(super) fn render(plan: &Plan) -> String {
-    let mut out = String::from("digraph plan {\n  rankdir = LR;\n  node [shape = box, fontname = \"sans-serif\"];\n");
+    let mut out = String::from(
+        "digraph plan {\n  rankdir = LR;\n  node [shape = box, fontname = \"sans-serif\"];\n",
+    );
     for step in plan.steps.values() {
         let shape = if step.action.is_fetch() { ", style = dashed" } else { "" };
         // Writing to a String cannot fail.

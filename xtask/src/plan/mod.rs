@@ -151,11 +151,19 @@ impl Planner<'_> {
     }
 
     fn listed(&self, want: fn(&Output) -> bool) -> Vec<String> {
-        let listed = self.config.listed.iter().filter(|name| want(&self.config.package(name).output));
+        let listed =
+            self.config.listed.iter().filter(|name| want(&self.config.package(name).output));
         listed.cloned().collect()
     }
 
-    fn add(&mut self, name: &str, action: Action, needs: &[&str], downloads: Vec<Locked>, digest: Digest) {
+    fn add(
+        &mut self,
+        name: &str,
+        action: Action,
+        needs: &[&str],
+        downloads: Vec<Locked>,
+        digest: Digest,
+    ) {
         let step = Step {
             name: name.to_owned(),
             action,
@@ -169,5 +177,4 @@ impl Planner<'_> {
     fn digest_of(&self, step: &str) -> Result<Digest> {
         Ok(self.plan.step(step)?.digest)
     }
-
 }

@@ -91,7 +91,13 @@ impl Planner<'_> {
             .field("target", self.config.arch.triple())
             .digest("sources", self.folder(name)?)
             .field("smoke", &format!("{:?}", package.smoke));
-        self.add(&staged(name), Action::BuildCrate(name.into()), &[CRATES], Vec::new(), recipe.finish());
+        self.add(
+            &staged(name),
+            Action::BuildCrate(name.into()),
+            &[CRATES],
+            Vec::new(),
+            recipe.finish(),
+        );
         Ok(())
     }
 
@@ -120,7 +126,8 @@ impl Planner<'_> {
             .field("name", &self.config.name)
             .field("layout", &format!("{:?}", crate::tree::root::layout()));
         for rootfs in &self.inputs.rootfs {
-            recipe = recipe.field("rootfs", &rootfs.map_or(String::new(), |digest| digest.to_string()));
+            recipe =
+                recipe.field("rootfs", &rootfs.map_or(String::new(), |digest| digest.to_string()));
         }
         let mut needs = vec![mkfs, KERNEL.to_owned()];
         for name in packages {
@@ -141,7 +148,9 @@ impl Planner<'_> {
             .field("date", &self.config.date.to_string());
         let mut needs = vec![mkfs];
         for name in packages {
-            recipe = recipe.digest(name, self.digest_of(&staged(name))?).digest("folder", self.folder(name)?);
+            recipe = recipe
+                .digest(name, self.digest_of(&staged(name))?)
+                .digest("folder", self.folder(name)?);
             recipe = recipe.field("output", &format!("{:?}", self.config.package(name).output));
             needs.push(staged(name));
         }
@@ -173,7 +182,13 @@ impl Planner<'_> {
             .digest("stub", self.digest_of(&stub)?)
             .digest("kernel", self.digest_of(KERNEL)?)
             .digest("archive", self.digest_of(ARCHIVE)?);
-        self.add(UKI, Action::Uki, &[&stub, KERNEL, ARCHIVE, ROOT, PODS], Vec::new(), recipe.finish());
+        self.add(
+            UKI,
+            Action::Uki,
+            &[&stub, KERNEL, ARCHIVE, ROOT, PODS],
+            Vec::new(),
+            recipe.finish(),
+        );
         Ok(())
     }
 

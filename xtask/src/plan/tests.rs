@@ -84,7 +84,8 @@ fn the_plan_of_a_small_image() {
         pods.erofs: package erofs-utils, package page
         root.erofs: package erofs-utils, kernel, package init, package tool
         uki: package systemd-boot-efi, kernel, archive, root.erofs, pods.erofs
-    "#]].assert_eq(&text);
+    "#]]
+    .assert_eq(&text);
 }
 
 #[test]
@@ -120,7 +121,9 @@ fn another_compiler_builds_again_but_downloads_nothing() {
     for name in [&staged("tool"), &staged("page"), ROOT, UKI] {
         assert!(changed.contains(name), "{name}");
     }
-    assert!(!changed.contains(CRATES) && !changed.contains("fetch tool") && !changed.contains(KERNEL));
+    assert!(
+        !changed.contains(CRATES) && !changed.contains("fetch tool") && !changed.contains(KERNEL)
+    );
 }
 
 #[test]

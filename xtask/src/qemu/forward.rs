@@ -88,7 +88,7 @@ pub fn check_free(forwards: &[Forward]) -> Result<()> {
     for forward in forwards {
         TcpListener::bind((Ipv4Addr::LOCALHOST, forward.host)).with_context(|| {
             let Forward { host, guest } = forward;
-            let other = host.checked_add(10_000).unwrap_or(host - 10_000);
+            let other = host.checked_add(10_000).unwrap_or_else(|| host - 10_000);
             format!(
                 "cannot listen on 127.0.0.1:{host}, where the node's port {guest} shall answer; \
                  end what uses it, or choose another with --port {guest}={other}"

@@ -11,8 +11,11 @@ use crate::progress::Progress;
 /// Downloads what Cargo.lock names for one target. Uses the network.
 pub fn fetch(workspace: &Path, arch: Arch, progress: &Progress) -> Result<()> {
     let task = progress.task("crates", None);
-    let command = Command::new("cargo").dir(workspace).args(["fetch", "--locked", "--target", arch.triple()]);
-    command.watch(|line| task.note(line.trim())).context("cannot download the crates that Cargo.lock names")
+    let command =
+        Command::new("cargo").dir(workspace).args(["fetch", "--locked", "--target", arch.triple()]);
+    command
+        .watch(|line| task.note(line.trim()))
+        .context("cannot download the crates that Cargo.lock names")
 }
 
 /// Builds one crate's binary into `out`. Uses no network.
@@ -48,7 +51,10 @@ pub fn build(
 fn flags(workspace: &Path) -> Vec<String> {
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
-    let mut flags = vec!["-Ctarget-feature=+crt-static".to_owned(), "-Clink-arg=-Wl,--build-id=none".to_owned()];
+    let mut flags = vec![
+        "-Ctarget-feature=+crt-static".to_owned(),
+        "-Clink-arg=-Wl,--build-id=none".to_owned(),
+    ];
     flags.extend(home.map(|home| format!("--remap-path-prefix={}=/cargo", home.display())));
     flags.push(format!("--remap-path-prefix={}=/kiln", workspace.display()));
     flags

@@ -10,8 +10,11 @@ use crate::process::Command;
 use crate::progress::Progress;
 
 /// Debian's library folder in a sysroot of this machine.
-const LIBRARIES: &str =
-    if cfg!(target_arch = "aarch64") { "usr/lib/aarch64-linux-gnu" } else { "usr/lib/x86_64-linux-gnu" };
+const LIBRARIES: &str = if cfg!(target_arch = "aarch64") {
+    "usr/lib/aarch64-linux-gnu"
+} else {
+    "usr/lib/x86_64-linux-gnu"
+};
 
 /// Where Go keeps modules and compiled packages: in our cache, never in the user's.
 #[derive(Debug, Clone)]
@@ -43,16 +46,28 @@ pub struct Build<'a> {
 pub fn fetch(package: &Package, caches: &Caches, progress: &Progress) -> Result<()> {
     let task = progress.task(&format!("{}: Go modules", package.name), None);
     let command = go(caches, &package.folder).args(["mod", "download", "-x"]);
-    command.watch(|line| {
-        if let Some((_, module)) = line.split_once("# get ") {
-            task.note(module.rsplit("//").next().unwrap_or(module));
-        }
-    })
-    .with_context(|| format!("cannot download the Go modules of `{}`; is the module proxy reachable?", package.name))
+    command
+        .watch(|line| {
+            if let Some((_, module)) = line.split_once("# get ") {
+                task.note(module.rsplit("//").next().unwrap_or(module));
+            }
+        })
+        .with_context(|| {
+            format!(
+                "cannot download the Go modules of `{}`; is the module proxy reachable?",
+                package.name
+            )
+        })
 }
 
 /// Builds all programs of a package into `out`. Uses no network.
-pub fn build(package: &Package, go: &Go, build: &Build<'_>, out: &Path, progress: &Progress) -> Result<()> {
+pub fn build(
+    package: &Package,
+    go: &Go,
+    build: &Build<'_>,
+    out: &Path,
+    progress: &Progress,
+) -> Result<()> {
     let flags = ldflags(go, build)?;
     let total = count(package, go, build)?;
     let task = progress.task(&format!("{}: go build", package.name), Some(total));
@@ -98,7 +113,8 @@ fn is_package(line: &str) -> bool {
 fn ldflags(go: &Go, build: &Build<'_>) -> Result<String> {
     let mut flags = vec!["-s".to_owned(), "-w".to_owned(), "-buildid=".to_owned()];
     flags.extend(go.ldflags.iter().cloned());
-    let version = go.version_of.as_deref().map(|module| version_of(build.go_mod, module)).transpose()?;
+    let version =
+        go.version_of.as_deref().map(|module| version_of(build.go_mod, module)).transpose()?;
     for (variable, value) in &go.variables {
         let value = expand(value, version.as_deref().unwrap_or(""), build.date);
         flags.push(format!("-X={variable}={value}"));
@@ -151,8 +167,11 @@ fn with_libraries(command: Command, libraries: &[PathBuf], scratch: &Path) -> Re
     fs::write(&script, PKG_CONFIG).with_context(|| format!("cannot write {}", script.display()))?;
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
     // A backslash keeps a blank inside a flag (`pkg-config(1)`).
-    let flag = |flag: &str, dir: PathBuf| format!("{flag}{}", dir.display().to_string().replace(' ', "\\ "));
-    let cflags: Vec<String> = libraries.iter().map(|dir| flag("-I", dir.join("usr/include"))).collect();
+    let flag = |flag: &str, dir: PathBuf| {
+        format!("{flag}{}", dir.display().to_string().replace(' ', "\\ "))
+    };
+    let cflags: Vec<String> =
+        libraries.iter().map(|dir| flag("-I", dir.join("usr/include"))).collect();
     let libs: Vec<String> = libraries.iter().map(|dir| flag("-L", dir.join(LIBRARIES))).collect();
     Ok(command
         .env("PKG_CONFIG", script)
@@ -187,7 +206,10 @@ mod tests {
 
     #[test]
     fn variables_are_filled_from_version_and_date() {
-        assert_eq!(expand("${version} ${major}.${minor} ${date}", "v1.36.3", 0), "v1.36.3 1.36 1970-01-01T00:00:00Z");
+        assert_eq!(
+            expand("${version} ${major}.${minor} ${date}", "v1.36.3", 0),
+            "v1.36.3 1.36 1970-01-01T00:00:00Z"
+        );
     }
 
     #[test]

@@ -16,7 +16,8 @@ use crate::host::HostTool;
 use crate::progress::Progress;
 
 /// Indexes that kmod and PID 1 read; depmod writes more, which nobody here asks for.
-const UNUSED_INDEXES: [&str; 3] = ["modules.symbols", "modules.symbols.bin", "modules.builtin.modinfo"];
+const UNUSED_INDEXES: [&str; 3] =
+    ["modules.symbols", "modules.symbols.bin", "modules.builtin.modinfo"];
 
 /// An unpacked kernel package.
 struct Package {
@@ -28,7 +29,13 @@ struct Package {
 }
 
 /// Stages the kernel out of its unpacked package.
-pub fn stage(kernel: &Kernel, package: &Path, depmod: &HostTool, out: &Path, progress: &Progress) -> Result<()> {
+pub fn stage(
+    kernel: &Kernel,
+    package: &Path,
+    depmod: &HostTool,
+    out: &Path,
+    progress: &Progress,
+) -> Result<()> {
     let package = Package::read(package)?;
     package.check_options(kernel)?;
     fs::copy(package.dir.join(format!("boot/vmlinuz-{}", package.release)), out.join("vmlinuz"))?;
@@ -49,9 +56,12 @@ pub fn stage(kernel: &Kernel, package: &Path, depmod: &HostTool, out: &Path, pro
 impl Package {
     fn read(dir: &Path) -> Result<Self> {
         let lib = dir.join("usr/lib/modules");
-        let mut releases = fs::read_dir(&lib).with_context(|| format!("no modules in {}", dir.display()))?;
+        let mut releases =
+            fs::read_dir(&lib).with_context(|| format!("no modules in {}", dir.display()))?;
         let release = releases.next().context("no kernel release")??.file_name();
-        let release = release.into_string().map_err(|name| anyhow!("odd kernel release {}", name.display()))?;
+        let release = release
+            .into_string()
+            .map_err(|name| anyhow!("odd kernel release {}", name.display()))?;
         let lib = lib.join(&release);
         let mut modules = BTreeMap::new();
         for found in crate::inputs::files(&lib.join("kernel"))? {
@@ -77,10 +87,18 @@ impl Package {
 
     /// A kernel that was built without an option fails late and far away, so it is refused here.
     fn check_options(&self, kernel: &Kernel) -> Result<()> {
-        let text = fs::read_to_string(self.config_path()).context("the kernel package has no config file")?;
+        let text = fs::read_to_string(self.config_path())
+            .context("the kernel package has no config file")?;
         let lines: BTreeSet<&str> = text.lines().collect();
-        let lacks = |(name, value): &(&String, &String)| !lines.contains(format!("{name}={value}").as_str());
-        let missing: Vec<String> = kernel.options.iter().filter(lacks).map(|(name, value)| format!("{name}={value}")).collect();
+        let lacks = |(name, value): &(&String, &String)| {
+            !lines.contains(format!("{name}={value}").as_str())
+        };
+        let missing: Vec<String> = kernel
+            .options
+            .iter()
+            .filter(lacks)
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
         if !missing.is_empty() {
             bail!("kernel {} is not built with {}", self.release, missing.join(", "));
         }
@@ -89,7 +107,10 @@ impl Package {
 
     fn read_module(&self, name: &str) -> Result<Vec<u8>> {
         let path = self.modules.get(name).ok_or_else(|| {
-            anyhow!("kernel {} has no module `{name}`; correct the name in the kernel's file", self.release)
+            anyhow!(
+                "kernel {} has no module `{name}`; correct the name in the kernel's file",
+                self.release
+            )
         })?;
         let path = self.lib().join(path);
         let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -125,12 +146,14 @@ impl Package {
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent)?;
         }
-        fs::write(&path, self.read_module(name)?).with_context(|| format!("cannot write {}", path.display()))
+        fs::write(&path, self.read_module(name)?)
+            .with_context(|| format!("cannot write {}", path.display()))
     }
 
     fn index(&self, kernel: &Kernel, modules: &Path, depmod: &HostTool, out: &Path) -> Result<()> {
         for file in ["modules.builtin", "modules.builtin.modinfo", "modules.order"] {
-            fs::copy(self.lib().join(file), modules.join(file)).with_context(|| format!("no {file}"))?;
+            fs::copy(self.lib().join(file), modules.join(file))
+                .with_context(|| format!("no {file}"))?;
         }
         depmod.command()?.arg("-b").arg(out).arg(&self.release).output()?;
         for file in UNUSED_INDEXES {

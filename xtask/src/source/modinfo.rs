@@ -13,7 +13,8 @@ pub fn depends(module: &[u8]) -> Result<Vec<String>> {
 }
 
 fn parse(modinfo: &[u8]) -> Vec<String> {
-    let fields = modinfo.split(|byte| *byte == 0).filter_map(|field| std::str::from_utf8(field).ok());
+    let fields =
+        modinfo.split(|byte| *byte == 0).filter_map(|field| std::str::from_utf8(field).ok());
     let mut names = Vec::new();
     for field in fields {
         if let Some(list) = field.strip_prefix("depends=") {
@@ -21,7 +22,9 @@ fn parse(modinfo: &[u8]) -> Vec<String> {
         }
         // A module names here what it uses through request_module, for example a checksum.
         if let Some(list) = field.strip_prefix("softdep=pre: ") {
-            names.extend(list.split_ascii_whitespace().take_while(|word| *word != "post:").map(module_name));
+            names.extend(
+                list.split_ascii_whitespace().take_while(|word| *word != "post:").map(module_name),
+            );
         }
     }
     names.retain(|name| !name.is_empty());

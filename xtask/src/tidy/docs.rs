@@ -120,8 +120,14 @@ fn broken(document: &Path, target: &str) -> Option<String> {
 
 /// Public fields of the structs in a file, as keys of TOML.
 fn keys(source: &str) -> Vec<String> {
-    let fields =
-        source.lines().filter_map(|line| line.trim().strip_prefix("pub(super) ")?.split_once(": "));
+    let field = |line: &str| {
+        let line = line.trim();
+        let rest = line.strip_prefix("pub(super) ").or(line.strip_prefix("pub "))?;
+        let (name, _) = rest.split_once(": ")?;
+        let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        name.chars().all(is_name).then(|| name.to_owned())
+    };
+    let fields = source.lines().filter_map(field);
     let names = fields.map(|name| name.trim_end_matches('_').replace('_', "-"));
     names.map(|name| if name == "x86-64" { "x86_64".to_owned() } else { name }).collect()
 }

@@ -15,15 +15,21 @@ const LAYOUT: &str = "contract";
 /// What the root has from the contract alone; part of the root's recipe.
 pub fn layout() -> Vec<(String, Node)> {
     let folders = root::FOLDERS.iter().map(|folder| ((*folder).to_owned(), Node::Dir(0o755)));
-    let links = root::LINKS.iter().map(|(link, to)| ((*link).to_owned(), Node::Link((*to).to_owned())));
-    let applets = path::APPLETS
-        .iter()
-        .map(|applet| (format!("{}/{applet}", path::BIN), Node::Link(root::APPLET_TARGET.to_owned())));
+    let links =
+        root::LINKS.iter().map(|(link, to)| ((*link).to_owned(), Node::Link((*to).to_owned())));
+    let applets = path::APPLETS.iter().map(|applet| {
+        (format!("{}/{applet}", path::BIN), Node::Link(root::APPLET_TARGET.to_owned()))
+    });
     folders.chain(links).chain(applets).collect()
 }
 
 /// Puts the root together. `rootfs` comes in the configuration's order, the layer that wins last.
-pub fn build(config: &Config, kernel: &Staged, packages: &[Staged], rootfs: &[Staged]) -> Result<Tree> {
+pub fn build(
+    config: &Config,
+    kernel: &Staged,
+    packages: &[Staged],
+    rootfs: &[Staged],
+) -> Result<Tree> {
     let mut tree = Tree::default();
     for (path, node) in layout() {
         tree.add(&path, LAYOUT, node)?;
@@ -73,6 +79,8 @@ pub fn os_release(config: &Config) -> String {
 
 /// Regular files with an x bit, which the budget counts.
 pub fn executables(tree: &Tree) -> Vec<&str> {
-    let files = tree.iter().filter(|(_, entry)| matches!(entry.node, Node::File(mode, _) if mode & 0o111 != 0));
+    let files = tree
+        .iter()
+        .filter(|(_, entry)| matches!(entry.node, Node::File(mode, _) if mode & 0o111 != 0));
     files.map(|(path, _)| path.as_str()).collect()
 }

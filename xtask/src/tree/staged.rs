@@ -53,7 +53,11 @@ impl Staged {
             path.strip_prefix(&prefix).map(|rest| (format!("/{rest}"), node))
         });
         let below: Vec<_> = below.collect();
-        if below.is_empty() { self.get(name).map(|node| vec![(String::new(), node)]) } else { Ok(below) }
+        if below.is_empty() {
+            self.get(name).map(|node| vec![(String::new(), node)])
+        } else {
+            Ok(below)
+        }
     }
 }
 
@@ -64,5 +68,6 @@ pub fn cached(path: PathBuf) -> Result<Content> {
 }
 
 fn utf8(path: &Path) -> Result<&str> {
-    path.to_str().ok_or_else(|| anyhow!("{}: a file name in an image must be UTF-8", path.display()))
+    path.to_str()
+        .ok_or_else(|| anyhow!("{}: a file name in an image must be UTF-8", path.display()))
 }

@@ -26,7 +26,12 @@ pub(super) struct Check {
 impl Check {
     pub(super) fn run(self) -> Result<()> {
         let builder = self.target.open()?;
-        println!("{}: {} steps, {} pods", builder.config.name, builder.plan.steps.len(), builder.config.pods.len());
+        println!(
+            "{}: {} steps, {} pods",
+            builder.config.name,
+            builder.plan.steps.len(),
+            builder.config.pods.len()
+        );
         if self.reproducible { reproduce(&builder) } else { Ok(()) }
     }
 }
@@ -39,7 +44,8 @@ fn reproduce(builder: &Builder) -> Result<()> {
     let cache = scratch.path().join("cache");
     share(builder.cache.root(), &cache)?;
     println!("building again in {}", copy.display());
-    let command = Command::new("cargo").dir(&copy).args(["xtask", "build"]).env("KILN_CACHE", &cache);
+    let command =
+        Command::new("cargo").dir(&copy).args(["xtask", "build"]).env("KILN_CACHE", &cache);
     command.spawn()?.wait()?;
     let second = copy.join("target/kiln").join(first.file_name().context("the image has no name")?);
     compare(&first, &second)
@@ -47,7 +53,13 @@ fn reproduce(builder: &Builder) -> Result<()> {
 
 /// Copies what git knows, and what it would add.
 fn copy_repository(from: &Path, to: &Path) -> Result<()> {
-    let list = Command::new("git").dir(from).args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
+    let list = Command::new("git").dir(from).args([
+        "ls-files",
+        "-z",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+    ]);
     for name in list.read()?.split_terminator('\0') {
         let (source, target) = (from.join(name), to.join(name));
         if let Some(parent) = target.parent() {
@@ -76,7 +88,14 @@ fn compare(first: &Path, second: &Path) -> Result<()> {
     if let Some(at) = a.iter().zip(&b).position(|(a, b)| a != b) {
         bail!("{} and {} differ from byte {at} on", first.display(), second.display());
     }
-    ensure!(a.len() == b.len(), "{} has {} bytes, {} has {}", first.display(), a.len(), second.display(), b.len());
+    ensure!(
+        a.len() == b.len(),
+        "{} has {} bytes, {} has {}",
+        first.display(),
+        a.len(),
+        second.display(),
+        b.len()
+    );
     println!("identical: {} bytes, sha256 {}", a.len(), Digest::of_bytes(&a));
     Ok(())
 }

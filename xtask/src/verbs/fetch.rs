@@ -14,7 +14,9 @@ pub(super) struct Fetch {
 impl Fetch {
     pub(super) fn run(self) -> Result<()> {
         self.target.open()?.fetch()?;
-        println!("everything is there; `cargo xtask build` and `cargo xtask run` need no network now");
+        println!(
+            "everything is there; `cargo xtask build` and `cargo xtask run` need no network now"
+        );
         Ok(())
     }
 }

@@ -34,12 +34,17 @@ impl Size {
 fn table(report: &Report) -> String {
     let mut rows: BTreeMap<(String, String), u64> = BTreeMap::new();
     for item in &report.items {
-        let name = if item.bytes < SMALL { format!("{}: small files", item.owner) } else { item.path.clone() };
+        let name = if item.bytes < SMALL {
+            format!("{}: small files", item.owner)
+        } else {
+            item.path.clone()
+        };
         *rows.entry((item.part.clone(), name)).or_default() += item.bytes;
     }
     let mut rows: Vec<_> = rows.into_iter().collect();
     rows.sort_by(|(a, a_bytes), (b, b_bytes)| (&a.0, b_bytes, &a.1).cmp(&(&b.0, a_bytes, &b.1)));
-    let row = |part: &str, name: &str, bytes: u64| format!("{part:<10}{:>12}  {name}\n", mib(bytes));
+    let row =
+        |part: &str, name: &str, bytes: u64| format!("{part:<10}{:>12}  {name}\n", mib(bytes));
     let mut out = String::from("not compressed:\n");
     out.extend(rows.iter().map(|((part, name), bytes)| row(part, name, *bytes)));
     out.push_str("in the file:\n");
@@ -57,7 +62,8 @@ pub(super) fn over_budget(report: &Report, budget: &Budget) -> Vec<String> {
         }
     };
     check("bytes of the EFI file", report.bytes, budget.uki_mib * 1024 * 1024);
-    let executables = report.items.iter().filter(|item| item.part == "root" && item.executable).count();
+    let executables =
+        report.items.iter().filter(|item| item.part == "root" && item.executable).count();
     check("executables in the root", executables as u64, budget.executables as u64);
     let init = report.items.iter().find(|item| item.part == "archive" && item.path == "/init");
     check("bytes of PID 1", init.map_or(u64::MAX, |item| item.bytes), budget.init_kib * 1024);

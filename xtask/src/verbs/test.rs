@@ -70,7 +70,8 @@ fn run_checks(builder: &Builder) -> Result<()> {
 
 fn run_scenarios(builder: &Builder, dir: &Path, scenarios: &[Scenario]) -> Result<()> {
     let rig = machine::rig(builder, dir)?;
-    let build = |path: &Path| Ok(Builder::open(path, Arch::HOST, builder.progress.clone())?.image()?.efi);
+    let build =
+        |path: &Path| Ok(Builder::open(path, Arch::HOST, builder.progress.clone())?.image()?.efi);
     scenario::run(&rig, scenarios, &Progress::new(), build)
 }
 
@@ -79,7 +80,16 @@ fn formatting(builder: &Builder) -> Result<()> {
 }
 
 fn clippy(builder: &Builder) -> Result<()> {
-    let args = ["clippy", "--quiet", "--workspace", "--all-targets", "--locked", "--", "--deny", "warnings"];
+    let args = [
+        "clippy",
+        "--quiet",
+        "--workspace",
+        "--all-targets",
+        "--locked",
+        "--",
+        "--deny",
+        "warnings",
+    ];
     component(builder, "clippy", &args)
 }
 

@@ -25,8 +25,10 @@ impl Update {
         let changes = older.as_ref().map(|older| older.changes(&newer));
         let path = workspace.join(lock::FILE);
         let half = path.with_extension("part");
-        std::fs::write(&half, newer.render()?).with_context(|| format!("cannot write {}", half.display()))?;
-        std::fs::rename(&half, &path).with_context(|| format!("cannot write {}", path.display()))?;
+        std::fs::write(&half, newer.render()?)
+            .with_context(|| format!("cannot write {}", half.display()))?;
+        std::fs::rename(&half, &path)
+            .with_context(|| format!("cannot write {}", path.display()))?;
         match changes {
             Some(changes) if changes.is_empty() => println!("nothing changed"),
             Some(changes) => changes.iter().for_each(|change| println!("{change}")),
@@ -40,9 +42,11 @@ impl Update {
 fn requests(target: &Target) -> Result<Vec<Request>> {
     let config = load(&target.file()?, Arch::X86_64)?;
     let request = |source: &Source| match source {
-        Source::Deb { package, closure } => {
-            Some(Request { package: package.clone(), arch: Arch::X86_64.debian().to_owned(), closure: *closure })
-        }
+        Source::Deb { package, closure } => Some(Request {
+            package: package.clone(),
+            arch: Arch::X86_64.debian().to_owned(),
+            closure: *closure,
+        }),
         _ => None,
     };
     Ok(config.packages.values().filter_map(|package| request(&package.source)).collect())
