@@ -10,9 +10,10 @@
 //! a host process, and reports. Every line is the same on each node that holds.
 
 use std::fs;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -75,6 +76,7 @@ pub(crate) fn run() -> Result<()> {
     make_writable()?;
     plant(&program)?;
     let watch = watch()?;
+    check_traps(&watch)?;
     call_helper()?;
     restart_victim()?;
     report(&watch)
@@ -140,13 +142,27 @@ fn plant(program: &[u8]) -> Result<()> {
 }
 
 /// An open or executed file makes an event, by whatever path and from whatever namespace it was reached.
-fn watch() -> Result<rustix::fd::OwnedFd> {
+fn watch() -> Result<OwnedFd> {
     let watch = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).context("inotify")?;
     for path in PROGRAMS.iter().chain(&FILES) {
         inotify::add_watch(&watch, *path, WatchFlags::OPEN | WatchFlags::ACCESS)
             .with_context(|| format!("watching {path}"))?;
     }
     Ok(watch)
+}
+
+/// Springs one trap, so that "nothing" at the end is more than a trap that never works.
+fn check_traps(watch: &OwnedFd) -> Result<()> {
+    #[expect(clippy::disallowed_methods, reason = "the rule is the builder's")]
+    let status = Command::new(PLANTED).status().context("executing a planted program")?;
+    let mark = format!("{}init", trap::MARK);
+    fs::remove_file(&mark)
+        .with_context(|| format!("{PLANTED} ended with {status} and left no mark"))?;
+    if events(watch)? == 0 {
+        bail!("{PLANTED} was executed and nothing was seen of it");
+    }
+    println!("the traps work");
+    Ok(())
 }
 
 /// Makes the kernel execute its module loader twice: once in vain, once for a module that the host has.
@@ -192,7 +208,7 @@ fn restart_victim() -> Result<()> {
     bail!("{VICTIM} did not come back within {} s", RESTART.as_secs())
 }
 
-fn report(watch: &rustix::fd::OwnedFd) -> Result<()> {
+fn report(watch: &OwnedFd) -> Result<()> {
     let mark = trap::MARK.trim_start_matches('/');
     let executed: Vec<String> =
         names("/")?.into_iter().filter(|name| name.starts_with(mark)).collect();
@@ -208,7 +224,7 @@ fn report(watch: &rustix::fd::OwnedFd) -> Result<()> {
     rustix::fs::access(PLANTED, rustix::fs::Access::EXISTS).context("the planted files are gone")
 }
 
-fn events(watch: &rustix::fd::OwnedFd) -> Result<usize> {
+fn events(watch: &OwnedFd) -> Result<usize> {
     let mut buffer = [std::mem::MaybeUninit::uninit(); 4096];
     let mut reader = inotify::Reader::new(watch, &mut buffer);
     let mut count = 0;

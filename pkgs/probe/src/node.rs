@@ -54,7 +54,9 @@ fn process(pid: i32) -> Option<Process> {
     // Kernel threads have no executable.
     let executable = fs::read_link(dir.join("exe")).ok()?;
     let cgroup = parse_cgroup(&fs::read_to_string(dir.join("cgroup")).ok()?)?;
-    let file = executable.file_name().and_then(|name| name.to_str()).map(str::to_owned);
+    // The kernel adds that when the file is gone, as PID 1's is.
+    let file = executable.file_name().and_then(|name| name.to_str());
+    let file = file.map(|name| name.trim_end_matches(" (deleted)").to_owned());
     Some(Process { pid, parent, name: file.unwrap_or(name), cgroup })
 }
 
