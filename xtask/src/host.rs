@@ -53,16 +53,6 @@ impl HostTool {
         Self { root: root.to_owned(), program: program.to_owned(), kind: Kind::Python }
     }
 
-    /// The program's name.
-    pub fn name(&self) -> &str {
-        &self.program
-    }
-
-    /// A file of the closure, such as firmware that belongs to the program.
-    pub fn file(&self, path: &str) -> PathBuf {
-        self.root.join(path)
-    }
-
     /// The program, ready for its arguments.
     pub fn command(&self) -> Result<Command> {
         let places = ["usr/bin", "usr/sbin"].map(|bin| self.root.join(bin).join(&self.program));

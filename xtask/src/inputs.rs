@@ -89,7 +89,7 @@ impl Inputs {
         args: &[&str],
     ) -> Result<()> {
         if slot(self).is_empty() {
-            *slot(self) = Command::new(program).args(args).read()?.trim().to_owned();
+            Command::new(program).args(args).read()?.trim().clone_into(slot(self));
         }
         Ok(())
     }
@@ -127,7 +127,7 @@ pub fn folder(dir: &Path, skip: &[&str]) -> Result<Digest> {
         let path = dir.join(&file.path);
         let name = file.path.to_string_lossy();
         recipe = match file.kind {
-            Kind::Link(target) => recipe.field(&name, &format!("link to {}", target.display())),
+            Kind::Link(target) => recipe.field(&name, format!("link to {}", target.display())),
             Kind::File { executable } => recipe
                 .field(&name, if executable { "x" } else { "-" })
                 .digest("bytes", Digest::of_file(&path)?),
@@ -194,7 +194,7 @@ fn walk(dir: &Path, below: &Path, skip: &[&str], found: &mut Vec<Found>) -> Resu
     Ok(())
 }
 
-/// A package's crate lies in its own folder, or at the workspace's root under the same name (`init`).
+/// A package's crate lies in its own folder, or in the workspace under the same name (`init`).
 fn crate_folder(config: &Config, name: &str, workspace: &Path) -> Result<PathBuf> {
     let folder = &config.package(name).folder;
     if folder.join("Cargo.toml").exists() {
@@ -203,14 +203,13 @@ fn crate_folder(config: &Config, name: &str, workspace: &Path) -> Result<PathBuf
     let Source::Crate { package } = &config.package(name).source else {
         anyhow::bail!("package `{name}` is no crate");
     };
-    let dir = workspace.join(package);
-    anyhow::ensure!(
-        dir.join("Cargo.toml").exists(),
-        "package `{name}`: there is no Cargo.toml in {} or {}",
-        folder.display(),
-        dir.display()
-    );
-    Ok(dir)
+    // In `pkgs` for a package of the same crate with other files, which lies elsewhere.
+    let dirs = [workspace.join(package), workspace.join("pkgs").join(package)];
+    let found = dirs.iter().find(|dir| dir.join("Cargo.toml").exists()).cloned();
+    found.ok_or_else(|| {
+        let [root, pkgs] = dirs.map(|dir| dir.display().to_string());
+        anyhow::anyhow!("package `{name}`: there is no Cargo.toml in {}, {root} or {pkgs}", folder.display())
+    })
 }
 
 /// Name → folder of the crates that the workspace's dependency table gives by path.

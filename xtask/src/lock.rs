@@ -236,11 +236,6 @@ impl Lock {
         Ok(packages.into_iter().map(|package| self.locked(package)).collect())
     }
 
-    /// Every file that the lock names.
-    pub fn all_debs(&self) -> Vec<Locked> {
-        self.packages.iter().map(|package| self.locked(package)).collect()
-    }
-
     fn locked(&self, package: &Package) -> Locked {
         let Package { path, archive, size, sha256, .. } = package.clone();
         let name = path.rsplit('/').next().unwrap_or(&path).to_owned();

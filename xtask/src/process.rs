@@ -101,13 +101,6 @@ impl Command {
         self
     }
 
-    /// Where its input comes from; there is none otherwise.
-    #[must_use]
-    pub fn input(mut self, stdin: Stdio) -> Self {
-        self.inner.stdin(stdin);
-        self
-    }
-
     /// Starts it.
     pub fn spawn(mut self) -> Result<Running> {
         check_interrupt()?;
@@ -161,11 +154,6 @@ impl Command {
 }
 
 impl Running {
-    /// The child's process id.
-    pub fn id(&self) -> u32 {
-        self.child.id()
-    }
-
     /// The child's pipes, where [`Command::output_to`] asked for them.
     pub fn child(&mut self) -> &mut Child {
         &mut self.child
@@ -222,9 +210,8 @@ pub fn interrupted() -> bool {
 pub fn check_interrupt() -> Result<()> {
     if interrupted() {
         bail!("interrupted; what was finished is kept, run the same command to go on")
-    } else {
-        Ok(())
     }
+    Ok(())
 }
 
 /// Variables through which an outer cargo (or a user's shell) would change an inner build.

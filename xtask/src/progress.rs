@@ -112,14 +112,6 @@ impl Progress {
         }
     }
 
-    /// Runs `f` while no bar is drawn, for a program or a question that writes to the terminal itself.
-    pub fn suspend<R>(&self, f: impl FnOnce() -> R) -> R {
-        match &self.0 {
-            Display::Bars(bars) => bars.suspend(f),
-            Display::Lines(_) => f(),
-        }
-    }
-
     fn start(&self, label: &str, total: Option<u64>, unit: Unit) -> Task {
         let display = match &self.0 {
             Display::Bars(bars) => {

@@ -31,6 +31,7 @@ pub(crate) fn list() -> Result<String> {
         format!("MemTotal {total}"),
         format!("MemAvailable {available}"),
     ];
+    lines.push(format!("logs {}", node::used_by_files("var/log/pods")? / 1024));
     lines.extend(FIELDS.iter().filter_map(|name| Some(format!("{name} {}", field(name)?))));
     lines.extend(file_systems()?);
     lines.extend(processes()?);

@@ -14,6 +14,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use kiln_contract::{archive, path, root};
 
 use crate::build::Builder;
+use crate::build::tool;
 use crate::cache;
 use crate::config::{Arch, Go, Manifest, Output, Package, Source};
 use crate::image::erofs::{Compression, Settings};
@@ -261,7 +262,7 @@ impl<'a> Parts<'a> {
         let _ = fs::remove_dir_all(&scratch);
         let _ = fs::remove_file(&image);
         fs::create_dir(&scratch).with_context(|| format!("cannot make {}", scratch.display()))?;
-        let mkfs = self.builder.tool(&self.made, "erofs-utils", "mkfs.erofs")?;
+        let mkfs = tool(&self.made, "erofs-utils", "mkfs.erofs")?;
         erofs::write(&mkfs, tree, EROFS, &image, &scratch)?;
         fs::remove_dir_all(&scratch)?;
         cached(image)

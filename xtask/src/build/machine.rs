@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use super::make::tool;
 use super::{Builder, Built};
 use crate::config::QEMU;
 use crate::plan::staged;
@@ -27,7 +28,7 @@ pub fn of(
     let (qemu, ovmf) = (staged(QEMU), staged("ovmf"));
     let made = builder.make(&[&qemu, &ovmf])?;
     Ok(Machine {
-        qemu: builder.tool(&made, QEMU, "qemu-system-x86_64")?,
+        qemu: tool(&made, QEMU, "qemu-system-x86_64")?,
         firmware: made[&ovmf].file(FIRMWARE)?,
         variables: made[&ovmf].file(VARIABLES)?,
         efi: built.efi.clone(),
@@ -47,10 +48,10 @@ pub fn rig(builder: &Builder, dir: &Path) -> Result<Rig> {
     std::fs::create_dir_all(&scratch)
         .with_context(|| format!("cannot create {}", scratch.display()))?;
     Ok(Rig {
-        qemu: builder.tool(&made, QEMU, "qemu-system-x86_64")?,
+        qemu: tool(&made, QEMU, "qemu-system-x86_64")?,
         firmware: made[&ovmf].file(FIRMWARE)?,
         variables: made[&ovmf].file(VARIABLES)?,
-        mke2fs: builder.tool(&made, "e2fsprogs", "mke2fs")?,
+        mke2fs: tool(&made, "e2fsprogs", "mke2fs")?,
         scratch,
         dir: dir.to_owned(),
     })

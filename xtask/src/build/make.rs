@@ -71,7 +71,7 @@ fn downloaded(builder: &Builder, file: &Locked) -> Result<PathBuf> {
 fn stage_kernel(builder: &Builder, needs: &Needs, out: &Path) -> Result<()> {
     let config = &builder.config;
     let package = dir(needs, &staged(config.kernel.package()))?;
-    let depmod = HostTool::new(&dir(needs, &staged("kmod"))?, "depmod");
+    let depmod = tool(needs, "kmod", "depmod")?;
     kernel::stage(&config.kernel, &package, &depmod, out, &builder.progress)
 }
 
@@ -141,12 +141,14 @@ fn pods(builder: &Builder, needs: &Needs, out: &Path) -> Result<()> {
 }
 
 fn write_erofs(builder: &Builder, needs: &Needs, tree: &Tree, out: &Path) -> Result<()> {
-    let mkfs = HostTool::new(&dir(needs, &staged("erofs-utils"))?, "mkfs.erofs");
+    let mkfs = tool(needs, "erofs-utils", "mkfs.erofs")?;
     let name = out.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let _task = builder.progress.task(&format!("{name}: compress"), None);
     let scratch = out.with_extension("scratch");
     fs::create_dir(&scratch)?;
     erofs::write(&mkfs, tree, builder.config.erofs, out, &scratch)?;
+    let fsck = tool(needs, "erofs-utils", "fsck.erofs")?;
+    erofs::read_back(&fsck, tree, out, &scratch)?;
     Ok(fs::remove_dir_all(&scratch)?)
 }
 
@@ -199,11 +201,11 @@ impl Builder {
         let made = self.make(&[KERNEL, ARCHIVE, &stub, &judges[0], &judges[1]])?;
         Ok((parts(self, &made)?, made))
     }
+}
 
-    /// A program out of a package that has been made.
-    pub fn tool(&self, made: &Needs, package: &str, program: &str) -> Result<HostTool> {
-        Ok(HostTool::new(&dir(made, &staged(package))?, program))
-    }
+/// A program out of a package that has been made.
+pub fn tool(made: &Needs, package: &str, program: &str) -> Result<HostTool> {
+    Ok(HostTool::new(&dir(made, &staged(package))?, program))
 }
 
 /// The folder of a step that has been made.

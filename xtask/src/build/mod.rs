@@ -22,6 +22,7 @@ use crate::lock::{self, Lock};
 use crate::plan::{Plan, Step, UKI};
 use crate::progress::Progress;
 
+pub use make::tool;
 #[cfg(test)]
 pub use report::Item;
 pub use report::Report;
@@ -37,8 +38,6 @@ pub struct Builder {
     pub plan: Plan,
     /// What the plan was made from.
     pub inputs: Inputs,
-    /// What Debian's names stand for.
-    pub lock: Lock,
     /// Where results are kept.
     pub cache: Cache,
     /// Where progress is shown.
@@ -71,7 +70,7 @@ impl Builder {
         let lock = read_lock(&workspace)?;
         let plan = Plan::new(&config, &lock, &inputs)?;
         let cache = Cache::open(&progress)?;
-        Ok(Self { config, plan, inputs, lock, cache, progress })
+        Ok(Self { config, plan, inputs, cache, progress })
     }
 
     /// Makes the image and puts it into `target/kiln/`.

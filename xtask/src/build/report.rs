@@ -13,6 +13,7 @@ use crate::cache::Entry;
 use crate::config::Config;
 use crate::digest::Digest;
 use crate::plan::{ARCHIVE, KERNEL, PODS, ROOT, staged};
+use crate::progress::Bytes;
 use crate::tree::{Node, Tree};
 
 /// The EFI file in its step's folder.
@@ -112,9 +113,9 @@ pub(super) fn check_limit(config: &Config, efi: &Path) -> Result<()> {
     let limit = config.budget.uki_limit_mib;
     ensure!(
         bytes <= limit * MIB,
-        "the image has {:.1} MiB, its limit is {limit} MiB (`uki-limit-mib` in build.toml); \
+        "the image has {}, its limit is {limit} MiB (`uki-limit-mib` in build.toml); \
          leave a package out, or look at `cargo xtask size` with a higher limit",
-        bytes as f64 / MIB as f64
+        Bytes(bytes)
     );
     Ok(())
 }

@@ -19,7 +19,6 @@ const MANIFEST: &str = "manifest.json";
 /// A finished entry of the cache.
 #[derive(Debug, Clone)]
 pub struct Entry {
-    digest: Digest,
     files: PathBuf,
     manifest: Manifest,
 }
@@ -45,17 +44,12 @@ enum Item {
 
 impl Entry {
     /// Reads the manifest of a finished entry.
-    pub(super) fn open(dir: &Path, digest: Digest) -> Result<Self> {
+    pub(super) fn open(dir: &Path) -> Result<Self> {
         let path = dir.join(MANIFEST);
         let text = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let manifest = serde_json::from_slice(&text)
             .with_context(|| format!("cannot parse {}", path.display()))?;
-        Ok(Self { digest, files: dir.join(FILES), manifest })
-    }
-
-    /// Its place in the cache.
-    pub fn digest(&self) -> Digest {
-        self.digest
+        Ok(Self { files: dir.join(FILES), manifest })
     }
 
     /// The folder with its files. They must not be changed.
@@ -69,14 +63,6 @@ impl Entry {
         let known = self.manifest.files.contains_key(relative);
         ensure!(known, "{} has no `{path}`", self.manifest.label);
         Ok(self.files.join(relative))
-    }
-
-    /// The digest of one of its regular files, without reading it.
-    pub fn file_digest(&self, path: &str) -> Result<Digest> {
-        match self.manifest.files.get(path.trim_start_matches('/')) {
-            Some(Item::File { sha256, .. }) => Ok(*sha256),
-            _ => bail!("{} has no regular file `{path}`", self.manifest.label),
-        }
     }
 
     /// Whether all is there, by names, sizes, modes and links; a file whose time changed is hashed.

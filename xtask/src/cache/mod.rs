@@ -205,14 +205,14 @@ impl Cache {
         if !dir.try_exists().with_context(|| format!("cannot look at {}", dir.display()))? {
             return Ok(None);
         }
-        let error = match open_checked(&dir, digest, check) {
+        let error = match open_checked(&dir, check) {
             Ok(entry) => return Ok(Some(entry)),
             Err(error) => error,
         };
         process::check_interrupt()?;
         self.0.progress.message(&format!("a cache entry is damaged and is made again: {error:#}"));
         let _hold = self.hold(&digest.to_string(), "the damaged entry again")?;
-        if open_checked(&dir, digest, check).is_err() {
+        if open_checked(&dir, check).is_err() {
             self.discard(&dir, digest)?;
         }
         Ok(None)
@@ -229,7 +229,7 @@ impl Cache {
         let dir = self.path(STEPS, &name);
         // Another build may have made it while this one waited.
         if dir.exists() {
-            match open_checked(&dir, digest, Entry::glance) {
+            match open_checked(&dir, Entry::glance) {
                 Ok(entry) => return Ok(entry),
                 Err(_) => self.discard(&dir, digest)?,
             }
@@ -238,7 +238,7 @@ impl Cache {
         self.explain(fill(partial.path(), label, make))?;
         partial.finish(&dir)?;
         self.verified().insert(digest);
-        Entry::open(&dir, digest)
+        Entry::open(&dir)
     }
 
     /// Takes an entry out of its place; the caller holds its lock.
@@ -276,8 +276,8 @@ impl Cache {
     }
 }
 
-fn open_checked(dir: &Path, digest: Digest, check: fn(&Entry) -> Result<()>) -> Result<Entry> {
-    let entry = Entry::open(dir, digest)?;
+fn open_checked(dir: &Path, check: fn(&Entry) -> Result<()>) -> Result<Entry> {
+    let entry = Entry::open(dir)?;
     check(&entry).map(|()| entry)
 }
 

@@ -39,7 +39,6 @@ fn a_finished_step_is_not_run_again() {
     let (dir, cache) = temp();
     let entry = cache.step(digest("a"), "a", sample).unwrap();
     assert_eq!(fs::read_to_string(entry.file("/folder/file").unwrap()).unwrap(), "contents");
-    assert_eq!(entry.file_digest("program").unwrap(), Digest::of_bytes(b"run"));
     cache.step(digest("a"), "a", never).unwrap();
     let other = Cache::open_at(&dir.path().join("cache"), &Progress::hidden()).unwrap();
     other.step(digest("a"), "a", never).unwrap();

@@ -104,25 +104,25 @@ impl Merged {
             seen.insert(text.path.clone());
             next = inherited(read, &text, raw.inherit.as_ref(), &seen)?;
             merge_budget(&mut budget, &raw.budget);
-            merged.take(text, raw);
+            merged.take(&text, raw);
         }
         merged.budget = merged.check_budget(&budget)?;
         merged.layers.dedup();
         Ok(merged)
     }
 
-    fn take(&mut self, text: Text, raw: raw::Build) {
+    fn take(&mut self, text: &Text, raw: raw::Build) {
         self.layers.push(text.folder().to_owned());
         let folders = raw.folders.unwrap_or_default();
         self.layers.extend(folders.iter().map(|folder| text.folder().join(folder.get_ref())));
-        self.packages.take(&text, raw.packages);
-        self.pods.take(&text, raw.pods);
-        self.parameters.take(&text, raw.parameters);
-        first(&mut self.name, &text, raw.name);
-        first(&mut self.date, &text, raw.date);
-        first(&mut self.kernel, &text, raw.kernel);
-        first(&mut self.compression, &text, raw.compression);
-        first(&mut self.cluster_kib, &text, raw.cluster_kib);
+        self.packages.take(text, raw.packages);
+        self.pods.take(text, raw.pods);
+        self.parameters.take(text, raw.parameters);
+        first(&mut self.name, text, raw.name);
+        first(&mut self.date, text, raw.date);
+        first(&mut self.kernel, text, raw.kernel);
+        first(&mut self.compression, text, raw.compression);
+        first(&mut self.cluster_kib, text, raw.cluster_kib);
     }
 
     /// A file below the nearest layer that has it.

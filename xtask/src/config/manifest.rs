@@ -26,6 +26,7 @@ pub struct Manifest {
 struct Pod {
     api_version: String,
     kind: String,
+    #[expect(dead_code, reason = "must be there")]
     metadata: Metadata,
     spec: Spec,
 }
@@ -54,10 +55,11 @@ struct Container {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
 struct Port {
-    container_port: u16,
-    host_port: Option<u16>,
+    #[serde(rename = "containerPort")]
+    container: u16,
+    #[serde(rename = "hostPort")]
+    host: Option<u16>,
     protocol: Option<String>,
 }
 
@@ -86,5 +88,5 @@ fn node_port(port: &Port, host_network: bool) -> Option<u16> {
     if port.protocol.as_deref().unwrap_or("TCP") != "TCP" {
         return None;
     }
-    if host_network { Some(port.container_port) } else { port.host_port }
+    if host_network { Some(port.container) } else { port.host }
 }

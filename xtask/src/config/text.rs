@@ -76,8 +76,8 @@ impl Text {
     }
 
     fn error_at(&self, span: &Range<usize>, cause: impl Display) -> Error {
-        let before = &self.body.as_bytes()[..span.start.min(self.body.len())];
-        let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+        let before = self.body.get(..span.start).unwrap_or(&self.body);
+        let line = 1 + before.matches('\n').count();
         anyhow!("{}:{line}: {}: {cause}", self.path.display(), self.key_on(line))
     }
 

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Result, anyhow};
 
-use crate::config::{Config, INIT, Output, Source, TOOLS};
+use crate::config::{Config, Output, Source};
 use crate::digest::Digest;
 use crate::inputs::Inputs;
 use crate::lock::{Lock, Locked};

@@ -70,10 +70,10 @@ impl Planner<'_> {
         let mut recipe = Recipe::new(revision::GO)
             .field("go", &self.inputs.go)
             .field("arch", self.config.arch.go())
-            .field("date", &self.config.date.to_string())
+            .field("date", self.config.date.to_string())
             .digest("folder", folder)
-            .field("source", &format!("{go:?}"))
-            .field("smoke", &format!("{:?}", package.smoke));
+            .field("source", format!("{go:?}"))
+            .field("smoke", format!("{:?}", package.smoke));
         if go.cgo {
             recipe = recipe.field("cc", &self.inputs.cc);
         }
@@ -90,7 +90,7 @@ impl Planner<'_> {
             .field("cc", &self.inputs.cc)
             .field("target", self.config.arch.triple())
             .digest("sources", self.folder(name)?)
-            .field("smoke", &format!("{:?}", package.smoke));
+            .field("smoke", format!("{:?}", package.smoke));
         self.add(
             &staged(name),
             Action::BuildCrate(name.into()),
@@ -108,10 +108,10 @@ impl Planner<'_> {
         let recipe = Recipe::new(revision::KERNEL)
             .digest("package", self.digest_of(&package)?)
             .digest("depmod", self.digest_of(&depmod)?)
-            .field("early", &kernel.early.join(" "))
-            .field("load", &kernel.load.join(" "))
-            .field("modules", &kernel.modules.join(" "))
-            .field("options", &format!("{:?}", kernel.options));
+            .field("early", kernel.early.join(" "))
+            .field("load", kernel.load.join(" "))
+            .field("modules", kernel.modules.join(" "))
+            .field("options", format!("{:?}", kernel.options));
         self.add(KERNEL, Action::Kernel, &[&package, &depmod], Vec::new(), recipe.finish());
         Ok(())
     }
@@ -122,17 +122,17 @@ impl Planner<'_> {
             .digest("mkfs", self.digest_of(&mkfs)?)
             .digest("kernel", self.digest_of(KERNEL)?)
             .field("erofs", format!("{:?}", self.config.erofs))
-            .field("date", &self.config.date.to_string())
+            .field("date", self.config.date.to_string())
             .field("name", &self.config.name)
-            .field("layout", &format!("{:?}", crate::tree::root::layout()));
+            .field("layout", format!("{:?}", crate::tree::root::layout()));
         for rootfs in &self.inputs.rootfs {
             recipe =
-                recipe.field("rootfs", &rootfs.map_or(String::new(), |digest| digest.to_string()));
+                recipe.field("rootfs", rootfs.map_or(String::new(), |digest| digest.to_string()));
         }
         let mut needs = vec![mkfs, KERNEL.to_owned()];
         for name in packages {
             recipe = recipe.digest(name, self.digest_of(&staged(name))?);
-            recipe = recipe.field("output", &format!("{:?}", self.config.package(name).output));
+            recipe = recipe.field("output", format!("{:?}", self.config.package(name).output));
             needs.push(staged(name));
         }
         let needs: Vec<&str> = needs.iter().map(String::as_str).collect();
@@ -145,13 +145,13 @@ impl Planner<'_> {
         let mut recipe = Recipe::new(revision::PODS)
             .digest("mkfs", self.digest_of(&mkfs)?)
             .field("erofs", format!("{:?}", self.config.erofs))
-            .field("date", &self.config.date.to_string());
+            .field("date", self.config.date.to_string());
         let mut needs = vec![mkfs];
         for name in packages {
             recipe = recipe
                 .digest(name, self.digest_of(&staged(name))?)
                 .digest("folder", self.folder(name)?);
-            recipe = recipe.field("output", &format!("{:?}", self.config.package(name).output));
+            recipe = recipe.field("output", format!("{:?}", self.config.package(name).output));
             needs.push(staged(name));
         }
         for pod in &self.config.pods {
@@ -178,7 +178,7 @@ impl Planner<'_> {
         let recipe = Recipe::new(revision::UKI)
             .field("name", &self.config.name)
             .field("cmdline", &self.config.cmdline)
-            .field("budget", &format!("{:?}", self.config.budget))
+            .field("budget", format!("{:?}", self.config.budget))
             .digest("stub", self.digest_of(&stub)?)
             .digest("kernel", self.digest_of(KERNEL)?)
             .digest("archive", self.digest_of(ARCHIVE)?);

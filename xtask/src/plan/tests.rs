@@ -63,7 +63,7 @@ fn the_plan_of_a_small_image() {
     let plan = plan(&config(), &inputs());
     let line = |step: &super::Step| format!("{}: {}\n", step.name, step.needs.join(", "));
     let text: String = plan.steps.values().map(line).collect();
-    expect![[r#"
+    expect![[r"
         archive: package init, kernel, root.erofs, pods.erofs
         fetch crates: 
         fetch init: 
@@ -84,7 +84,7 @@ fn the_plan_of_a_small_image() {
         pods.erofs: package erofs-utils, package page
         root.erofs: package erofs-utils, kernel, package init, package tool
         uki: package systemd-boot-efi, kernel, archive, root.erofs, pods.erofs
-    "#]]
+    "]]
     .assert_eq(&text);
 }
 
@@ -116,7 +116,7 @@ fn a_changed_parameter_changes_the_file_alone() {
 
 #[test]
 fn another_compiler_builds_again_but_downloads_nothing() {
-    let inputs = Inputs { rust: "rustc 2".into(), go: "go2".into(), ..self::inputs() };
+    let inputs = Inputs { rust: "rustc 2".into(), go: "go2".into(), ..inputs() };
     let changed = changed(&plan(&config(), &self::inputs()), &plan(&config(), &inputs));
     for name in [&staged("tool"), &staged("page"), ROOT, UKI] {
         assert!(changed.contains(name), "{name}");

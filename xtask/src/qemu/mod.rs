@@ -17,9 +17,8 @@ use kiln_contract::console::Event;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-pub use accel::Accel;
 pub use answer::{Page, Poll, get, get_through};
-pub use console::{Console, Line, News};
+pub use console::{Line, News};
 pub use forward::{Forward, PortChoice, check_free, forwards, free_forwards};
 pub use timeline::{Answer, Timeline, kernel_start};
 pub use vm::{End, LOOK, Machine, Network, Vm};

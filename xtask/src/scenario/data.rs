@@ -81,8 +81,8 @@ pub enum Step {
     /// Asks the node's own services for these paths, on every address and port they listen on, without
     /// credentials, and expects to be refused.
     Refused(Vec<String>),
-    /// A figure of the probe's page, `NAME NUMBER`, must not be above this.
-    AtMost(AtMost),
+    /// A figure of a page of the probe pod, a line `NAME NUMBER`, must be within bounds.
+    Figure(Figure),
     /// Does something with the scenario's own network.
     Lan(Lan),
     /// Presses the power button.
@@ -146,16 +146,19 @@ pub struct Look {
     pub between: Option<[u64; 2]>,
 }
 
-/// A bound.
+/// A figure and its bounds.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct AtMost {
+pub struct Figure {
     /// The path on the probe pod.
     pub path: String,
     /// The first word of the line.
     pub name: String,
-    /// The bound for its second word.
-    pub value: u64,
+    /// Lower bound.
+    #[serde(default)]
+    pub at_least: u64,
+    /// Upper bound.
+    pub at_most: u64,
     /// How long the node is left alone before it is asked, in seconds.
     #[serde(default)]
     pub after_seconds: u64,
@@ -188,7 +191,7 @@ impl fmt::Display for Step {
             Self::Probe(look) => write!(f, "probe {}", look.path),
             Self::Act(look) => write!(f, "act {}", look.path),
             Self::Refused(_) => write!(f, "refused"),
-            Self::AtMost(bound) => write!(f, "at-most {} {}", bound.name, bound.value),
+            Self::Figure(figure) => write!(f, "figure {}", figure.name),
             Self::Lan(lan) => write!(f, "lan {lan:?}"),
             Self::PowerButton(_) => write!(f, "power-button"),
             Self::Down(action) => write!(f, "down {action}"),
@@ -240,7 +243,7 @@ impl Scenario {
                         get.port
                     )
                 }
-                Step::Probe(_) | Step::Act(_) | Step::Refused(_) | Step::AtMost(_)
+                Step::Probe(_) | Step::Act(_) | Step::Refused(_) | Step::Figure(_)
                     if lan || !self.ports.contains(&super::PROBE_PORT) =>
                 {
                     bail!("step {number}: the probe needs {} among `ports`", super::PROBE_PORT)

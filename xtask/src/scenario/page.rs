@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-use super::data::{AtMost, Get, Look};
+use super::data::{Figure, Get, Look};
 use crate::qemu::Page;
 
 /// Set to rewrite the golden files with what the node says.
@@ -81,20 +81,20 @@ fn difference(expected: &str, found: &str) -> String {
     }
 }
 
-/// Whether a figure is within its bound; the figure, for the report.
-pub fn check_figure(bound: &AtMost, page: &Page) -> Result<u64> {
+/// Whether a figure is within its bounds.
+pub fn check_figure(figure: &Figure, page: &Page) -> Result<()> {
+    let Figure { path, name, at_least, at_most, .. } = figure;
     let value = |line: &str| {
-        let (name, value) = line.split_once(' ')?;
-        if name == bound.name { value.trim().parse().ok() } else { None }
+        let (found, value) = line.split_once(' ')?;
+        if found == name { value.trim().parse().ok() } else { None }
     };
     let found: Option<u64> = page.body.lines().find_map(value);
-    let found = found.with_context(|| {
-        format!("the probe's {} has no {}:\n{}", bound.path, bound.name, page.body)
-    })?;
-    if found > bound.value {
-        bail!("{} is {found}, above {}:\n{}", bound.name, bound.value, page.body);
+    let found =
+        found.with_context(|| format!("the probe's {path} has no {name}:\n{}", page.body))?;
+    if (*at_least..=*at_most).contains(&found) {
+        return Ok(());
     }
-    Ok(found)
+    bail!("{name} is {found}, not between {at_least} and {at_most}:\n{}", page.body)
 }
 
 /// A service that a request without credentials gets nothing from.
@@ -158,17 +158,13 @@ mod tests {
     }
 
     #[test]
-    fn a_figure_above_its_bound_is_refused() {
-        let bound =
-            AtMost { path: "/m".into(), name: "in-use".into(), value: 10, after_seconds: 0 };
-        assert_eq!(check_figure(&bound, &page(200, "x 99\nin-use 10\n")).unwrap(), 10);
-        assert!(check_figure(&bound, &page(200, "in-use 11\n")).is_err());
-        assert!(
-            check_figure(&bound, &page(200, "x 1\n"))
-                .unwrap_err()
-                .to_string()
-                .contains("has no in-use")
-        );
+    fn a_figure_out_of_its_bounds_is_refused() {
+        let figure: Figure =
+            toml::from_str("path = \"/m\"\nname = \"in-use\"\nat-least = 5\nat-most = 10").unwrap();
+        let check = |body: &str| check_figure(&figure, &page(200, body));
+        assert!(check("x 99\nin-use 10\n").is_ok() && check("in-use 5\n").is_ok());
+        assert!(check("in-use 11\n").is_err() && check("in-use 4\n").is_err());
+        assert!(check("x 1\n").unwrap_err().to_string().contains("has no in-use"));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use kiln_contract::console::Event;
 use tempfile::TempDir;
 
 use super::booted::{Booted, Crash};
-use super::data::{AtMost, Get, Lan, Look, Network, Scenario, Step};
+use super::data::{Figure, Get, Lan, Look, Network, Scenario, Step};
 use super::{PROBE_PORT, Rig, disk, lan, ntp, page, refused};
 use crate::qemu::{self, End, Forward, Machine, SILENCE};
 
@@ -93,7 +93,7 @@ impl<'a> Run<'a> {
             Step::Probe(look) => self.probe(look),
             Step::Act(look) => self.act(look),
             Step::Refused(paths) => self.refused(paths),
-            Step::AtMost(bound) => self.at_most(bound),
+            Step::Figure(figure) => self.figure(figure),
             Step::Lan(lan) => self.lan(lan),
             Step::PowerButton(_) => self.booted()?.vm.qmp()?.power_button(),
             Step::Down(action) => self.down(action),
@@ -184,11 +184,11 @@ impl<'a> Run<'a> {
         refused::check(&proxy, &addresses.body, &sockets.body, paths)
     }
 
-    fn at_most(&mut self, bound: &AtMost) -> Result<()> {
+    fn figure(&mut self, figure: &Figure) -> Result<()> {
         let booted = self.booted()?;
-        booted.pass(Duration::from_secs(bound.after_seconds))?;
-        let page = booted.ask(&bound.path)?;
-        page::check_figure(bound, &page).map(drop)
+        booted.pass(Duration::from_secs(figure.after_seconds))?;
+        let page = booted.ask(&figure.path)?;
+        page::check_figure(figure, &page).map(drop)
     }
 
     fn lan(&mut self, step: &Lan) -> Result<()> {

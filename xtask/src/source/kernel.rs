@@ -178,5 +178,5 @@ impl Package {
 }
 
 fn lines(items: &[String]) -> String {
-    items.iter().map(|item| format!("{item}\n")).collect()
+    items.iter().flat_map(|item| [item, "\n"]).collect()
 }

@@ -1,6 +1,7 @@
 //! Rules about documents: links lead somewhere, one sentence per line, nothing undocumented.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::{at, files_with, none, root, text};
@@ -265,7 +266,6 @@ fn what_the_readme_says_is_run_by_ci() {
     let command = "cargo xtask test";
     assert!(readme.contains(command) && script.lines().any(|line| line.trim() == command));
     assert!(readme.contains("cargo xtask run"));
-    use std::os::unix::fs::PermissionsExt;
     let mode = root().join(".ci/run").metadata().unwrap().permissions().mode();
     assert_eq!(mode & 0o111, 0o111, ".ci/run is executable");
 }

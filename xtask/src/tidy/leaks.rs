@@ -58,12 +58,12 @@ fn hosts(line: &str) -> Vec<&str> {
 
 /// Whether everybody may know this host.
 fn is_public(host: &str) -> bool {
-    let reserved = |end: &&str| host.ends_with(*end) || host == &end[1..];
+    let reserved = |end: &str| host.ends_with(end) || host == &end[1..];
     // An address that is put together at run time, or that is none.
     let open = host.is_empty() || host.contains('{');
     let local = host == "localhost" || host.starts_with("127.") || host.starts_with(EMULATED);
     let named = CITED.contains(&host) || PLACEHOLDERS.contains(&host);
-    open || local || named || RESERVED.iter().any(|end| reserved(&end))
+    open || local || named || RESERVED.iter().any(reserved)
 }
 
 /// What a line says that it should not.

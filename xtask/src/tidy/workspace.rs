@@ -100,7 +100,7 @@ fn every_crate_is_a_member_of_the_workspace_or_a_fuzz_target() {
         .as_array()
         .unwrap()
         .iter()
-        .flat_map(Value::as_str)
+        .filter_map(Value::as_str)
         .collect();
     let crates = crates();
     let lost =

@@ -68,7 +68,7 @@ fn add_package(tree: &mut Tree, config: &Config, staged: &Staged) -> Result<()> 
     Ok(())
 }
 
-/// `os-release(5)`; kubelet reports PRETTY_NAME as the node's OS image.
+/// `os-release(5)`; kubelet reports `PRETTY_NAME` as the node's OS image.
 pub fn os_release(config: &Config) -> String {
     let version = env!("CARGO_PKG_VERSION");
     format!(

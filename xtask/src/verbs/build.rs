@@ -5,7 +5,8 @@ use std::time::Instant;
 use anyhow::Result;
 use clap::Args;
 
-use super::{Target, mib};
+use super::Target;
+use crate::progress::Bytes;
 
 #[derive(Debug, Args)]
 pub(super) struct Build {
@@ -18,7 +19,7 @@ impl Build {
         let start = Instant::now();
         let built = self.target.open()?.image()?;
         let path = built.efi.display();
-        println!("{path}: {} in {:.1} s", mib(built.report.bytes), start.elapsed().as_secs_f64());
+        println!("{path}: {} in {:.1} s", Bytes(built.report.bytes), start.elapsed().as_secs_f64());
         Ok(())
     }
 }

@@ -10,7 +10,7 @@ use crate::progress::Progress;
 pub(super) struct Clean {}
 
 impl Clean {
-    pub(super) fn run(self) -> Result<()> {
+    pub(super) fn run() -> Result<()> {
         let freed = Cache::open(&Progress::new())?.clean()?;
         println!("{freed}");
         Ok(())

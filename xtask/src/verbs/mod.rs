@@ -76,7 +76,7 @@ impl Cli {
             Verb::Check(verb) => verb.run(),
             Verb::Update(verb) => verb.run(),
             Verb::Bench(verb) => verb.run(),
-            Verb::Clean(verb) => verb.run(),
+            Verb::Clean(clean::Clean {}) => clean::Clean::run(),
         }
     }
 }
@@ -93,11 +93,4 @@ impl Target {
     fn open(&self) -> Result<Builder> {
         Builder::open(&self.file()?, self.arch, Progress::new())
     }
-}
-
-/// Bytes as people read them.
-fn mib(bytes: u64) -> String {
-    #[expect(clippy::cast_precision_loss, reason = "for people")]
-    let mib = bytes as f64 / (1024.0 * 1024.0);
-    format!("{mib:.1} MiB")
 }

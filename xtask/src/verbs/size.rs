@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use anyhow::{Result, ensure};
 use clap::Args;
 
-use super::{Target, mib};
+use super::Target;
 use crate::build::Report;
 use crate::config::Budget;
+use crate::progress::Bytes;
 
 /// Files smaller than this are added up per package.
 const SMALL: u64 = 256 * 1024;
@@ -43,8 +44,9 @@ fn table(report: &Report) -> String {
     }
     let mut rows: Vec<_> = rows.into_iter().collect();
     rows.sort_by(|(a, a_bytes), (b, b_bytes)| (&a.0, b_bytes, &a.1).cmp(&(&b.0, a_bytes, &b.1)));
-    let row =
-        |part: &str, name: &str, bytes: u64| format!("{part:<10}{:>12}  {name}\n", mib(bytes));
+    let row = |part: &str, name: &str, bytes: u64| {
+        format!("{part:<10}{:>12}  {name}\n", Bytes(bytes).to_string())
+    };
     let mut out = String::from("not compressed:\n");
     out.extend(rows.iter().map(|((part, name), bytes)| row(part, name, *bytes)));
     out.push_str("in the file:\n");

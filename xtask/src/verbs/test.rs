@@ -65,7 +65,10 @@ fn run_checks(builder: &Builder) -> Result<()> {
         }
     }
     println!("{} passed, {failed} failed", CHECKS.len() - failed);
-    if failed > 0 { bail!("{failed} of {} checks failed", CHECKS.len()) } else { Ok(()) }
+    if failed > 0 {
+        bail!("{failed} of {} checks failed", CHECKS.len())
+    }
+    Ok(())
 }
 
 fn run_scenarios(builder: &Builder, dir: &Path, scenarios: &[Scenario]) -> Result<()> {
