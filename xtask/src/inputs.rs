@@ -208,7 +208,10 @@ fn crate_folder(config: &Config, name: &str, workspace: &Path) -> Result<PathBuf
     let found = dirs.iter().find(|dir| dir.join("Cargo.toml").exists()).cloned();
     found.ok_or_else(|| {
         let [root, pkgs] = dirs.map(|dir| dir.display().to_string());
-        anyhow::anyhow!("package `{name}`: there is no Cargo.toml in {}, {root} or {pkgs}", folder.display())
+        anyhow::anyhow!(
+            "package `{name}`: there is no Cargo.toml in {}, {root} or {pkgs}",
+            folder.display()
+        )
     })
 }
 

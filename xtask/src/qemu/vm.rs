@@ -168,7 +168,7 @@ impl Machine {
             "-drive",
             "if=none,id=esp,format=raw,file=esp.img,readonly=on",
             "-device",
-            "virtio-blk-pci,drive=esp,bootindex=0",
+            "nvme,drive=esp,serial=esp,bootindex=0",
             "-device",
             "virtio-rng-pci",
             "-chardev",

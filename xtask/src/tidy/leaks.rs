@@ -63,7 +63,7 @@ fn is_public(host: &str) -> bool {
     let open = host.is_empty() || host.contains('{');
     let local = host == "localhost" || host.starts_with("127.") || host.starts_with(EMULATED);
     let named = CITED.contains(&host) || PLACEHOLDERS.contains(&host);
-    open || local || named || RESERVED.iter().any(reserved)
+    open || local || named || RESERVED.into_iter().any(reserved)
 }
 
 /// What a line says that it should not.
