@@ -88,7 +88,7 @@ pub fn check_free(forwards: &[Forward]) -> Result<()> {
     for forward in forwards {
         TcpListener::bind((Ipv4Addr::LOCALHOST, forward.host)).with_context(|| {
             let Forward { host, guest } = forward;
-            let other = host.checked_add(10_000).unwrap_or_else(|| host - 10_000);
+            let other = another(*host);
             format!(
                 "cannot listen on 127.0.0.1:{host}, where the node's port {guest} shall answer; \
                  end what uses it, or choose another with --port {guest}={other}"
@@ -96,6 +96,11 @@ pub fn check_free(forwards: &[Forward]) -> Result<()> {
         })?;
     }
     Ok(())
+}
+
+/// A port to propose in place of one that is taken.
+fn another(port: u16) -> u16 {
+    port.checked_add(10_000).unwrap_or_else(|| port - 10_000)
 }
 
 /// Forwards to ports that are free now; for tests, which do not care for the number.
@@ -153,6 +158,11 @@ mod tests {
             error.contains(&format!("127.0.0.1:{host}")) && error.contains("--port 8080="),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_proposed_port_exists() {
+        assert_eq!((another(80), another(8080), another(65_535)), (10_080, 18_080, 55_535));
     }
 
     #[test]

@@ -124,6 +124,10 @@ impl Session {
         self.take_lines()?;
         self.take_answers();
         if presses == 1 && !self.lines.iter().any(Line::is_init) {
+            // There is nothing yet that would have to be stopped cleanly.
+            if self.check {
+                bail!("interrupted before the node was up");
+            }
             println!("ended before the node was up");
             return Ok(Some(Ok(())));
         }
