@@ -11,13 +11,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use tempfile::TempDir;
 
 use super::accel::{self, Accel};
 use super::console::Console;
 use super::esp;
 use super::forward::Forward;
 use super::qmp::Qmp;
+use super::scratch::Scratch;
 use crate::host::HostTool;
 use crate::process::{self, Running};
 
@@ -85,7 +85,7 @@ pub struct Vm {
     pub accel: Accel,
     /// Why KVM is not used though it was wanted, for people.
     pub note: Option<String>,
-    folder: TempDir,
+    folder: Scratch,
 }
 
 /// How QEMU ended.
@@ -135,15 +135,8 @@ impl Machine {
         Ok(Vm { running, qmp: None, console, start, accel, note: None, folder })
     }
 
-    fn folder(&self) -> Result<TempDir> {
-        let context = || {
-            format!("cannot make a folder for the virtual machine in {}", self.scratch.display())
-        };
-        fs::create_dir_all(&self.scratch).with_context(context)?;
-        let folder = tempfile::Builder::new()
-            .prefix("vm-")
-            .tempdir_in(&self.scratch)
-            .with_context(context)?;
+    fn folder(&self) -> Result<Scratch> {
+        let folder = Scratch::new(&self.scratch, "vm-")?;
         copy(&self.variables, &folder.path().join("variables.fd"))?;
         esp::write(&self.efi, &folder.path().join("esp.img"))?;
         Ok(folder)

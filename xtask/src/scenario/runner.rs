@@ -1,18 +1,16 @@
 //! Runs one scenario: machines, steps, verdict.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use kiln_contract::console::Event;
-use tempfile::TempDir;
 
 use super::booted::{Booted, Crash};
 use super::data::{Figure, Get, Lan, Look, Network, Scenario, Step};
 use super::{PROBE_PORT, Rig, disk, lan, ntp, page, refused};
-use crate::qemu::{self, End, Forward, Machine, SILENCE};
+use crate::qemu::{self, End, Forward, Machine, SILENCE, Scratch};
 
 /// How long one question may take while it is asked again and again.
 const TRY: Duration = Duration::from_secs(5);
@@ -35,7 +33,7 @@ pub struct Run<'a> {
     lan: Option<lan::Network>,
     // Kept until the scenario ends.
     _time: Option<ntp::Server>,
-    folder: TempDir,
+    folder: Scratch,
 }
 
 impl<'a> Run<'a> {
@@ -45,12 +43,7 @@ impl<'a> Run<'a> {
         scenario: &'a Scenario,
         images: &'a BTreeMap<String, PathBuf>,
     ) -> Result<Self> {
-        let context = || format!("cannot make a folder in {}", rig.scratch.display());
-        fs::create_dir_all(&rig.scratch).with_context(context)?;
-        let folder = tempfile::Builder::new()
-            .prefix("scenario-")
-            .tempdir_in(&rig.scratch)
-            .with_context(context)?;
+        let folder = Scratch::new(&rig.scratch, "scenario-")?;
         if let Some(data) = scenario.disk {
             disk::make(&folder.path().join("data.img"), data.mib, &rig.mke2fs)?;
         }
