@@ -117,9 +117,25 @@ impl Config {
         &self.packages[name]
     }
 
-    /// The whole configuration as one text, for the report.
+    /// The merged configuration as one TOML text, for the report.
     pub fn expanded(&self) -> String {
-        format!("{self:#?}")
+        let names = |names: &[String]| toml::Value::from(names.to_vec());
+        let pods: Vec<String> = self.pods.iter().map(|pod| pod.name.clone()).collect();
+        let parameters: Vec<String> = self.cmdline.split(' ').map(str::to_owned).collect();
+        let table = toml::Table::from_iter([
+            ("name".to_owned(), self.name.clone().into()),
+            ("date".to_owned(), crate::date::rfc3339(i64::from(self.date)).into()),
+            ("kernel".to_owned(), self.kernel.package().into()),
+            ("early-modules".to_owned(), names(&self.kernel.early)),
+            ("load".to_owned(), names(&self.kernel.load)),
+            ("modules".to_owned(), names(&self.kernel.modules)),
+            ("parameters".to_owned(), names(&parameters)),
+            ("packages".to_owned(), names(&self.listed)),
+            ("pods".to_owned(), names(&pods)),
+            ("compression".to_owned(), self.erofs.compression.to_string().into()),
+            ("cluster-kib".to_owned(), i64::from(self.erofs.cluster / 1024).into()),
+        ]);
+        table.to_string()
     }
 
     /// TCP ports that the pods open on the node's addresses.

@@ -138,6 +138,14 @@ fn a_whole_configuration_is_read() {
 }
 
 #[test]
+fn the_expanded_configuration_says_what_the_files_say_together() {
+    let table: toml::Table = load(&files(), "/r/build.toml").unwrap().expanded().parse().unwrap();
+    assert_eq!(table["packages"].as_array().unwrap().len(), 3);
+    assert_eq!(table["compression"].as_str(), Some("lz4hc,12"));
+    assert_eq!(table["modules"], toml::Value::from(vec!["veth"]));
+}
+
+#[test]
 fn an_unknown_key_is_named() {
     check(
         "/r/build.toml",

@@ -8,6 +8,7 @@
 //! `-Eall-fragments` is not offered: mkfs.erofs 1.8.6 writes wrong data with it when the source is a
 //! tar file, and says nothing. [`read_back`] would notice.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -38,6 +39,16 @@ pub enum Compression {
     Lz4hc(u8),
     /// Zstandard, level 1 to 22. Smaller, half again as slow to read.
     Zstd(u8),
+}
+
+impl fmt::Display for Compression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("none"),
+            Self::Lz4hc(level) => write!(f, "lz4hc,{level}"),
+            Self::Zstd(level) => write!(f, "zstd,{level}"),
+        }
+    }
 }
 
 /// What an image is made with.
@@ -141,12 +152,10 @@ fn arguments(settings: Settings) -> Vec<String> {
     let mut arguments: Vec<String> =
         ["--quiet", "--tar=f", "--all-root", "-x-1", "-T0", "-U", UUID].map(Into::into).into();
     arguments.push(format!("-b{BLOCK_SIZE}"));
-    let compression = match settings.compression {
-        Compression::None => return arguments,
-        Compression::Lz4hc(level) => format!("-zlz4hc,{level}"),
-        Compression::Zstd(level) => format!("-zzstd,{level}"),
-    };
-    arguments.extend([compression, format!("-C{}", settings.cluster)]);
+    if settings.compression == Compression::None {
+        return arguments;
+    }
+    arguments.extend([format!("-z{}", settings.compression), format!("-C{}", settings.cluster)]);
     arguments
 }
 

@@ -18,7 +18,7 @@ mod revision {
     pub(super) const ROOT: &str = "root 1";
     pub(super) const PODS: &str = "pods 1";
     pub(super) const ARCHIVE: &str = "archive 1";
-    pub(super) const UKI: &str = "uki 1";
+    pub(super) const UKI: &str = "uki 2";
 }
 
 impl Planner<'_> {

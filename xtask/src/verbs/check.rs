@@ -32,11 +32,15 @@ impl Check {
             builder.plan.steps.len(),
             builder.config.pods.len()
         );
-        if self.reproducible { reproduce(&builder) } else { Ok(()) }
+        if self.reproducible { reproduce(&builder, &self.target) } else { Ok(()) }
     }
 }
 
-fn reproduce(builder: &Builder) -> Result<()> {
+fn reproduce(builder: &Builder, target: &Target) -> Result<()> {
+    let file = target.file()?;
+    let file = file.strip_prefix(&builder.inputs.workspace).with_context(|| {
+        format!("{} is outside the repository, of which a copy is built", file.display())
+    })?;
     let first = builder.image()?.efi;
     let scratch = tempfile::Builder::new().prefix("kiln reproducible ").tempdir()?;
     let copy = scratch.path().join("a copy of the tree");
@@ -44,8 +48,12 @@ fn reproduce(builder: &Builder) -> Result<()> {
     let cache = scratch.path().join("cache");
     share(builder.cache.root(), &cache)?;
     println!("building again in {}", copy.display());
-    let command =
-        Command::new("cargo").dir(&copy).args(["xtask", "build"]).env("KILN_CACHE", &cache);
+    let command = Command::new("cargo")
+        .dir(&copy)
+        .args(["xtask", "build", "--config"])
+        .arg(file)
+        .args(["--arch", &target.arch.to_string()])
+        .env("KILN_CACHE", &cache);
     command.spawn()?.wait()?;
     let second = copy.join("target/kiln").join(first.file_name().context("the image has no name")?);
     compare(&first, &second)

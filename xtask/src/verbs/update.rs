@@ -5,7 +5,7 @@ use clap::Args;
 
 use super::Target;
 use crate::build::{load, read_lock, workspace};
-use crate::config::{Arch, Source};
+use crate::config::Source;
 use crate::debian::apt::{self, Request};
 use crate::lock;
 use crate::progress::Progress;
@@ -38,16 +38,21 @@ impl Update {
     }
 }
 
-/// Debian packages of the image and of the builder itself.
+/// Debian packages of the repository's own image, of the one that was asked for, and of the builder itself.
+///
+/// There is one lock, so an update for another build file must not drop what the repository's own needs.
 fn requests(target: &Target) -> Result<Vec<Request>> {
-    let config = load(&target.file()?, Arch::X86_64)?;
-    let request = |source: &Source| match source {
-        Source::Deb { package, closure } => Some(Request {
-            package: package.clone(),
-            arch: Arch::X86_64.debian().to_owned(),
-            closure: *closure,
-        }),
-        _ => None,
-    };
-    Ok(config.packages.values().filter_map(|package| request(&package.source)).collect())
+    let own = workspace()?.join("build.toml");
+    let mut requests = Vec::new();
+    for file in [own, target.file()?] {
+        for package in load(&file, target.arch)?.packages.values() {
+            let Source::Deb { package, closure } = &package.source else { continue };
+            let arch = target.arch.debian().to_owned();
+            let request = Request { package: package.clone(), arch, closure: *closure };
+            if !requests.contains(&request) {
+                requests.push(request);
+            }
+        }
+    }
+    Ok(requests)
 }
