@@ -24,13 +24,23 @@ const MESSAGE_MAX: usize = 4096;
 pub enum Message {
     /// `READY=1`.
     Ready,
+    /// `WATCHDOG=1`.
+    Fed,
+    /// `STOPPING=1`.
+    Stopping,
 }
 
 /// Reads a message: assignments, one per line. Unknown ones are skipped.
 #[must_use]
 pub fn parse(bytes: &[u8]) -> Vec<Message> {
     let lines = bytes.split(|&byte| byte == b'\n');
-    lines.filter(|line| *line == b"READY=1").map(|_| Message::Ready).collect()
+    let known = lines.filter_map(|line| match line {
+        b"READY=1" => Some(Message::Ready),
+        b"WATCHDOG=1" => Some(Message::Fed),
+        b"STOPPING=1" => Some(Message::Stopping),
+        _ => None,
+    });
+    known.collect()
 }
 
 /// Makes the socket. Before any service starts.

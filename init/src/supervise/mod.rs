@@ -1,15 +1,20 @@
 //! Keeping containerd and kubelet running, and taking the node down in order.
 //!
-//! [`step`] decides and [`runtime`] does: the first is a pure state machine that tests walk
-//! through completely, the second one poll loop.
+//! [`step`] and [`down`] decide, [`runtime`] does: the first two are a pure state machine that tests
+//! walk through completely, the last is one poll loop, with [`inputs`] (what comes from
+//! outside), [`units`] (the services) and [`hands`] (what is done to processes) beside it.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::power::Power;
 
+pub mod down;
+mod hands;
+mod inputs;
 pub mod runtime;
 pub mod step;
+mod units;
 
 #[cfg(test)]
 mod tests;
@@ -75,12 +80,49 @@ pub enum Chore {
 /// Timers; each runs at most once at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Timer {
+    /// A service has had its time to say that it is ready.
+    Start(Service),
     /// The pause before a service is started again.
     Restart(Service),
-    /// A service has been ready for long enough to count as well.
+    /// A service has run for long enough to count as well.
     Stable(Service),
+    /// A service that feeds a watchdog has not done so for too long.
+    Watchdog(Service),
+    /// Time to ask a service whether it still answers.
+    Probe(Service),
+    /// A service that was told to end has had its time.
+    Kill(Service),
     /// The current shutdown step has had its time.
     Step,
+}
+
+impl Timer {
+    /// All timers of a service.
+    #[must_use]
+    pub const fn of(service: Service) -> [Self; 6] {
+        [
+            Self::Start(service),
+            Self::Restart(service),
+            Self::Stable(service),
+            Self::Watchdog(service),
+            Self::Probe(service),
+            Self::Kill(service),
+        ]
+    }
+
+    /// Whose timer it is; `None` for a shutdown step's.
+    #[must_use]
+    pub const fn service(self) -> Option<Service> {
+        match self {
+            Self::Start(service)
+            | Self::Restart(service)
+            | Self::Stable(service)
+            | Self::Watchdog(service)
+            | Self::Probe(service)
+            | Self::Kill(service) => Some(service),
+            Self::Step => None,
+        }
+    }
 }
 
 /// What happened.
@@ -90,10 +132,26 @@ pub enum Event {
     Boot,
     /// A service said `READY=1`.
     Ready(Service),
+    /// A service said `WATCHDOG=1`.
+    Fed(Service),
+    /// A service said `STOPPING=1`.
+    Stopping(Service),
+    /// A service answered a probe, or refused it.
+    Probed(Service, bool),
     /// A service ended, or could not be started.
     Exited(Service),
     /// A timer ran out.
     Due(Timer),
+    /// kubelet announced how long its pods may take to stop; whole seconds, 0 for none.
+    Grace(Duration),
+    /// kubelet wants to be asked before the node goes down.
+    Inhibited,
+    /// kubelet does not, or no longer: its pods have stopped.
+    Released,
+    /// How many reboots as a cure are left for now.
+    Cures(u8),
+    /// A reboot because of this service is written down where it survives.
+    Recorded(Service),
     /// Somebody asked for the node to go down.
     Shutdown(Power),
     /// No process of a target is left.
@@ -107,10 +165,20 @@ pub enum Event {
 pub enum Action {
     /// Start a service.
     Start(Service),
-    /// Start a timer.
+    /// Start a timer, anew if it runs.
     Arm(Timer, Duration),
     /// Stop a timer, if it runs.
     Disarm(Timer),
+    /// Ask a service whether it answers; forget an earlier question.
+    Probe(Service),
+    /// SIGABRT, so that a Go program writes what all its goroutines do into its log.
+    Abort(Service),
+    /// Write down where it survives that this service is the reason of a reboot.
+    Record(Service),
+    /// Tell the console.
+    Say(Report),
+    /// Ask kubelet to stop its pods (`PrepareForShutdown(true)`).
+    Announce,
     /// SIGTERM, and report when it is gone.
     Terminate(Target),
     /// SIGKILL.
@@ -121,4 +189,17 @@ pub enum Action {
     Deadline(Power, Duration),
     /// Go down now.
     Finish(Power),
+}
+
+/// What the supervisor decided and an operator wants to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Report {
+    /// A service does not say that it is ready, does not feed its watchdog, or answers no probe.
+    Hung(Service),
+    /// A service failed so often that from now on it is tried at the longest pause only.
+    AtCap(Service),
+    /// The node reboots, because a service keeps failing in a trial boot.
+    Trial(Service),
+    /// The node reboots as a cure, because a service keeps failing.
+    Cure(Service),
 }

@@ -1,13 +1,14 @@
-//! The supervisor's decisions: no clock, no I/O, every state valid by its type.
+//! The supervisor's decisions while the node is up: no clock, no I/O, every state valid by its type.
 //!
-//! Invariants, each checked for all reachable states in `tests.rs`:
+//! Invariants, each checked for all reachable states in `tests.rs` and named in `docs/boot.md`:
 //! at most one process per service; kubelet is started only while containerd is ready; the pause
 //! before a restart grows to a cap and falls back after a stable time; in shutdown nothing is
 //! started; every shutdown comes to its end although nothing ever answers.
 
 use std::time::Duration;
 
-use super::{Action, Chore, Event, SERVICES, Service, Target, Timer};
+use super::down::Down;
+use super::{Action, Event, Report, SERVICES, Service, Timer};
 use crate::power::Power;
 
 /// Pauses before a restart: the first soon, because a killed containerd stops no container, the
@@ -23,18 +24,38 @@ pub const PAUSES: [Duration; 7] = [
 ];
 
 #[allow(clippy::cast_possible_truncation, reason = "a handful of pauses")]
-const LAST: u8 = PAUSES.len() as u8 - 1;
+const CAP: u8 = PAUSES.len() as u8;
 
-/// A service that has been ready this long starts anew with the shortest pause.
+/// Failures in a row after which a trial boot gives up: 15 s of pauses, so that a service which
+/// only waits for a slow device has had its chance.
+pub const TRIAL_FAILURES: u8 = 5;
+
+/// A service that has run this long starts anew with the shortest pause.
+///
+/// containerd's time counts from READY. kubelet's counts from its start: one that waits for an API
+/// server or a certificate and then exits, after minutes, has not failed.
 pub const STABLE: Duration = Duration::from_mins(1);
 
-/// From SIGKILL to the next step; only a process stuck in the kernel takes longer.
-pub const KILL_GRACE: Duration = Duration::from_secs(1);
+/// How long containerd may take to say READY. It reads its database and imports the baked images,
+/// which takes seconds; a data disk may stall for 60 s, and check its journal before.
+pub const START: Duration = Duration::from_mins(5);
 
-/// From the request to the end. The sum of all steps' times is below it (a test adds them up).
-pub const SHUTDOWN: Duration = Duration::from_secs(30);
+/// kubelet's watchdog (`WATCHDOG_USEC`); it feeds at half of this. Twice the time that a data disk
+/// may stall.
+pub const WATCHDOG: Duration = Duration::from_mins(2);
 
-/// How often a service failed since it was last stable; an index into [`PAUSES`].
+/// Between two probes of containerd, and how long each may take.
+pub const PROBE: Duration = Duration::from_secs(30);
+
+/// Probes in a row without an answer after which containerd counts as hung: 90 s. A disk that
+/// stalls for 60 s can stop all of a Go program, which maps its database into memory: a page fault
+/// is no system call, and the garbage collector waits for the thread that has it.
+pub const PROBES_MISSED: u8 = 3;
+
+/// From SIGABRT (or STOPPING) to SIGKILL: time to write what thousands of goroutines do.
+pub const ABORT_GRACE: Duration = Duration::from_secs(10);
+
+/// How often a service failed in a row; an index into [`PAUSES`] until it reaches their number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Failures(u8);
 
@@ -44,8 +65,23 @@ impl Failures {
     }
 
     fn next(self) -> Self {
-        Self(self.0.saturating_add(1).min(LAST))
+        Self(self.0.saturating_add(1).min(CAP))
     }
+
+    /// True when the longest pause was reached.
+    #[must_use]
+    pub const fn at_cap(self) -> bool {
+        self.0 >= CAP
+    }
+}
+
+/// How the probes of a ready service go. kubelet feeds a watchdog instead, and has none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct Probes {
+    /// Probes in a row without an answer, below [`PROBES_MISSED`].
+    missed: u8,
+    /// One is on its way.
+    open: bool,
 }
 
 /// One service while the node is up.
@@ -56,189 +92,291 @@ pub enum Unit {
     /// Its process runs and has not said that it is ready. No limit: kubelet may bootstrap.
     Starting(Failures),
     /// Its process runs and is ready.
-    Ready(Failures),
+    Ready(Failures, Probes),
+    /// Its process runs and is about to end: it hung, or said so itself.
+    Ending(Failures),
     /// No process: the pause before the next start.
     Pausing(Failures),
 }
 
 impl Unit {
-    const fn runs(self) -> bool {
-        matches!(self, Self::Starting(_) | Self::Ready(_))
+    /// True while there is a process.
+    #[must_use]
+    pub const fn runs(self) -> bool {
+        matches!(self, Self::Starting(_) | Self::Ready(..) | Self::Ending(_))
+    }
+
+    /// How often it failed in a row.
+    #[must_use]
+    pub const fn failures(self) -> Failures {
+        match self {
+            Self::Waiting(failures)
+            | Self::Starting(failures)
+            | Self::Ready(failures, _)
+            | Self::Ending(failures)
+            | Self::Pausing(failures) => failures,
+        }
     }
 }
 
-/// The steps of a shutdown, in order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Step {
-    /// End these processes.
-    Stop(Target),
-    /// Have a helper do this.
-    Run(Chore),
-    /// Nothing is left to do.
-    Over,
+/// What the supervisor has been told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct Facts {
+    /// How long kubelet's pods may take to stop, in whole seconds; capped by who reports it.
+    pub grace: Duration,
+    /// kubelet wants to be asked before the node goes down.
+    pub inhibited: bool,
+    /// This boot is on trial and has not proven itself yet.
+    pub trial: bool,
+    /// Reboots as a cure that are left for now.
+    pub cures: u8,
 }
 
-/// Order and time of the steps. kubelet first, so that it does not start again what is stopped.
-pub const STEPS: [(Step, Duration); 7] = [
-    (Step::Stop(Target::Service(Service::Kubelet)), Duration::from_secs(2)),
-    (Step::Stop(Target::Pods), Duration::from_secs(8)),
-    (Step::Stop(Target::Service(Service::Containerd)), Duration::from_secs(3)),
-    (Step::Stop(Target::Rest), Duration::from_secs(1)),
-    (Step::Run(Chore::Unmount), Duration::from_secs(5)),
-    (Step::Run(Chore::Sync), Duration::from_secs(5)),
-    (Step::Over, Duration::ZERO),
-];
+/// A node that is up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Up {
+    /// By [`Service::index`].
+    pub units: [Unit; 2],
+    /// What it knows.
+    pub facts: Facts,
+}
 
 /// The whole supervisor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum State {
-    /// Services are kept running, by [`Service::index`].
-    Up([Unit; 2]),
+    /// Services are kept running.
+    Up(Up),
     /// The node goes down.
-    Down {
-        /// How it ends.
-        power: Power,
-        /// Index into [`STEPS`].
-        step: u8,
-        /// SIGKILL was sent in this step.
-        killed: bool,
-        /// Which services still have a process, by [`Service::index`].
-        running: [bool; 2],
-    },
+    Down(Down),
 }
 
-impl Default for State {
-    fn default() -> Self {
-        Self::Up([Unit::Waiting(Failures(0)); 2])
+impl State {
+    /// Before [`Event::Boot`].
+    #[must_use]
+    pub fn new(facts: Facts) -> Self {
+        Self::Up(Up { units: [Unit::Waiting(Failures(0)); 2], facts })
     }
 }
 
 /// Takes one event and returns what to do, in order. Events that mean nothing now do nothing.
 pub fn step(state: &mut State, event: Event) -> Vec<Action> {
-    match (*state, event) {
-        (State::Up(units), Event::Shutdown(power)) => begin_shutdown(state, units, power),
-        (State::Up(mut units), event) => {
-            let actions = keep_up(&mut units, event);
-            *state = State::Up(units);
-            actions
-        }
-        (State::Down { .. }, event) => go_down(state, event),
-    }
-}
-
-fn keep_up(units: &mut [Unit; 2], event: Event) -> Vec<Action> {
-    match event {
-        Event::Boot => start_what_can(units),
-        Event::Ready(service) => ready(units, service),
-        Event::Exited(service) => exited(&mut units[service.index()], service),
-        Event::Due(Timer::Restart(service)) => pause_over(units, service),
-        Event::Due(Timer::Stable(service)) => stable(&mut units[service.index()]),
-        Event::Due(Timer::Step) | Event::Gone(_) | Event::Finished(_) | Event::Shutdown(_) => {
-            Vec::new()
-        }
-    }
-}
-
-fn ready(units: &mut [Unit; 2], service: Service) -> Vec<Action> {
-    let Unit::Starting(failures) = units[service.index()] else { return Vec::new() };
-    units[service.index()] = Unit::Ready(failures);
-    let mut actions = vec![Action::Arm(Timer::Stable(service), STABLE)];
-    actions.extend(start_what_can(units));
-    actions
-}
-
-fn exited(unit: &mut Unit, service: Service) -> Vec<Action> {
-    let (Unit::Starting(failures) | Unit::Ready(failures)) = *unit else { return Vec::new() };
-    *unit = Unit::Pausing(failures.next());
-    vec![
-        Action::Disarm(Timer::Stable(service)),
-        Action::Arm(Timer::Restart(service), failures.pause()),
-    ]
-}
-
-fn pause_over(units: &mut [Unit; 2], service: Service) -> Vec<Action> {
-    let Unit::Pausing(failures) = units[service.index()] else { return Vec::new() };
-    units[service.index()] = Unit::Waiting(failures);
-    start_what_can(units)
-}
-
-fn stable(unit: &mut Unit) -> Vec<Action> {
-    if let Unit::Ready(_) = unit {
-        *unit = Unit::Ready(Failures(0));
-    }
-    Vec::new()
-}
-
-/// Starts every waiting service whose needs are met.
-fn start_what_can(units: &mut [Unit; 2]) -> Vec<Action> {
-    let mut actions = Vec::new();
-    for service in SERVICES {
-        let met = match service {
-            Service::Containerd => true,
-            Service::Kubelet => matches!(units[Service::Containerd.index()], Unit::Ready(_)),
-        };
-        if let (true, Unit::Waiting(failures)) = (met, units[service.index()]) {
-            units[service.index()] = Unit::Starting(failures);
-            actions.push(Action::Start(service));
-        }
-    }
-    actions
-}
-
-fn begin_shutdown(state: &mut State, units: [Unit; 2], power: Power) -> Vec<Action> {
-    let running = units.map(Unit::runs);
-    *state = State::Down { power, step: 0, killed: false, running };
-    let timers = SERVICES.map(|service| [Timer::Restart(service), Timer::Stable(service)]);
-    let mut actions: Vec<_> = timers.into_iter().flatten().map(Action::Disarm).collect();
-    actions.push(Action::Deadline(power, SHUTDOWN));
-    actions.extend(enter(state));
-    actions
-}
-
-fn go_down(state: &mut State, event: Event) -> Vec<Action> {
-    let State::Down { step, killed, running, .. } = state else { return Vec::new() };
-    if let Event::Exited(service) = event {
-        running[service.index()] = false;
-    }
-    let (now, _) = at(*step);
-    let done = match (now, event) {
-        (Step::Stop(Target::Service(target)), Event::Exited(service)) => target == service,
-        (Step::Stop(target), Event::Gone(gone)) => target == gone,
-        (Step::Run(chore), Event::Finished(finished)) => chore == finished,
-        (Step::Run(_), Event::Due(Timer::Step)) => true,
-        (Step::Stop(_), Event::Due(Timer::Step)) if *killed => true,
-        (Step::Stop(target), Event::Due(Timer::Step)) => {
-            *killed = true;
-            return vec![Action::Kill(target), Action::Arm(Timer::Step, KILL_GRACE)];
-        }
-        _ => false,
+    let up = match state {
+        State::Up(up) => up,
+        State::Down(down) => return down.take(event),
     };
-    if !done {
-        return Vec::new();
-    }
-    *step += 1;
-    *killed = false;
-    enter(state)
-}
-
-/// Enters the current step, or the first after it that has something to do.
-fn enter(state: &mut State) -> Vec<Action> {
-    let State::Down { power, step, running, .. } = state else { return Vec::new() };
-    if let (Step::Stop(Target::Service(service)), _) = at(*step)
-        && !running[service.index()]
-    {
-        *step += 1;
-        return enter(state);
-    }
-    match at(*step) {
-        (Step::Stop(target), time) => {
-            vec![Action::Terminate(target), Action::Arm(Timer::Step, time)]
+    let (report, power) = match event {
+        Event::Shutdown(power) => (None, power),
+        Event::Exited(service) if up.trial_fails(service) => {
+            up.units[service.index()] = Unit::Waiting(up.units[service.index()].failures());
+            (Some(Report::Trial(service)), Power::Reboot)
         }
-        (Step::Run(chore), time) => vec![Action::Run(chore), Action::Arm(Timer::Step, time)],
-        (Step::Over, _) => vec![Action::Disarm(Timer::Step), Action::Finish(*power)],
-    }
+        Event::Recorded(service) if up.units[service.index()].failures().at_cap() => {
+            (Some(Report::Cure(service)), Power::Reboot)
+        }
+        event => return up.take(event),
+    };
+    let (down, actions) = Down::begin(power, up.units.map(Unit::runs), up.facts);
+    *state = State::Down(down);
+    report.map(Action::Say).into_iter().chain(actions).collect()
 }
 
-fn at(step: u8) -> (Step, Duration) {
-    STEPS[usize::from(step).min(STEPS.len() - 1)]
+impl Up {
+    fn take(&mut self, event: Event) -> Vec<Action> {
+        match event {
+            Event::Boot => return self.start_what_can(),
+            Event::Ready(service) => return self.ready(service),
+            Event::Fed(service) => return self.fed(service),
+            Event::Stopping(service) => return self.stopping(service),
+            Event::Probed(service, answered) => return self.probed(service, answered),
+            Event::Exited(service) => return self.exited(service),
+            Event::Due(timer) => return self.due(timer),
+            Event::Grace(grace) => self.facts.grace = grace,
+            Event::Inhibited => self.facts.inhibited = true,
+            Event::Released => self.facts.inhibited = false,
+            Event::Cures(left) => self.facts.cures = left,
+            Event::Recorded(_) | Event::Shutdown(_) | Event::Gone(_) | Event::Finished(_) => {}
+        }
+        Vec::new()
+    }
+
+    fn unit(&mut self, service: Service) -> &mut Unit {
+        &mut self.units[service.index()]
+    }
+
+    /// True when a service that ends now has failed too often for a boot on trial.
+    fn trial_fails(&self, service: Service) -> bool {
+        let unit = self.units[service.index()];
+        self.facts.trial && unit.runs() && unit.failures().next().0 >= TRIAL_FAILURES
+    }
+
+    fn ready(&mut self, service: Service) -> Vec<Action> {
+        let Unit::Starting(failures) = *self.unit(service) else { return Vec::new() };
+        *self.unit(service) = Unit::Ready(failures, Probes::default());
+        let mut actions = vec![Action::Disarm(Timer::Start(service))];
+        if service == Service::Containerd {
+            actions.push(Action::Arm(Timer::Stable(service), STABLE));
+            actions.push(Action::Arm(Timer::Probe(service), PROBE));
+        }
+        actions.extend(self.wind_up());
+        actions.extend(self.start_what_can());
+        actions
+    }
+
+    /// Gives kubelet its watchdog's whole time again, if its watchdog counts.
+    fn wind_up(&self) -> Option<Action> {
+        let kubelet = Service::Kubelet;
+        matches!(self.units[kubelet.index()], Unit::Ready(..))
+            .then_some(Action::Arm(Timer::Watchdog(kubelet), WATCHDOG))
+    }
+
+    fn fed(&self, service: Service) -> Vec<Action> {
+        self.wind_up().filter(|_| service == Service::Kubelet).into_iter().collect()
+    }
+
+    fn probed(&mut self, service: Service, answered: bool) -> Vec<Action> {
+        let Unit::Ready(failures, probes @ Probes { open: true, .. }) = *self.unit(service) else {
+            return Vec::new();
+        };
+        if answered {
+            *self.unit(service) = Unit::Ready(failures, Probes::default());
+            return Vec::new();
+        }
+        self.missed(service, failures, probes)
+    }
+
+    fn missed(&mut self, service: Service, failures: Failures, probes: Probes) -> Vec<Action> {
+        let missed = probes.missed + 1;
+        if missed >= PROBES_MISSED {
+            return self.hung(service);
+        }
+        *self.unit(service) = Unit::Ready(failures, Probes { missed, open: false });
+        Vec::new()
+    }
+
+    fn due(&mut self, timer: Timer) -> Vec<Action> {
+        match (timer, timer.service().map(|service| *self.unit(service))) {
+            (Timer::Restart(service), Some(Unit::Pausing(failures))) => {
+                *self.unit(service) = Unit::Waiting(failures);
+                self.start_what_can()
+            }
+            (Timer::Stable(service), Some(unit)) => self.stable(service, unit),
+            (Timer::Start(service), Some(Unit::Starting(_))) => self.hung(service),
+            (Timer::Watchdog(service), Some(Unit::Ready(..))) => self.starved(service),
+            (Timer::Probe(service), Some(Unit::Ready(failures, probes))) => {
+                self.probe(service, failures, probes)
+            }
+            (Timer::Kill(service), Some(Unit::Ending(_))) => {
+                vec![Action::Kill(super::Target::Service(service))]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn stable(&mut self, service: Service, unit: Unit) -> Vec<Action> {
+        match unit {
+            Unit::Starting(_) => *self.unit(service) = Unit::Starting(Failures(0)),
+            Unit::Ready(_, probes) => {
+                *self.unit(service) = Unit::Ready(Failures(0), probes);
+                self.facts.trial &= service != Service::Kubelet;
+            }
+            _ => {}
+        }
+        Vec::new()
+    }
+
+    /// The next probe; the last one has had its time.
+    fn probe(&mut self, service: Service, failures: Failures, probes: Probes) -> Vec<Action> {
+        let mut actions = Vec::new();
+        if probes.open {
+            actions = self.missed(service, failures, probes);
+        }
+        if let Unit::Ready(failures, probes) = *self.unit(service) {
+            *self.unit(service) = Unit::Ready(failures, Probes { open: true, ..probes });
+            actions.extend([Action::Probe(service), Action::Arm(Timer::Probe(service), PROBE)]);
+        }
+        actions
+    }
+
+    /// A service has not fed its watchdog. kubelet stops feeding when containerd does not answer,
+    /// so while containerd is under suspicion kubelet is not.
+    fn starved(&mut self, service: Service) -> Vec<Action> {
+        let containerd = self.units[Service::Containerd.index()];
+        if matches!(containerd, Unit::Ready(_, Probes { missed: 0, .. })) {
+            return self.hung(service);
+        }
+        vec![Action::Arm(Timer::Watchdog(service), WATCHDOG)]
+    }
+
+    fn hung(&mut self, service: Service) -> Vec<Action> {
+        let mut actions = self.end(service);
+        actions.extend([Action::Say(Report::Hung(service)), Action::Abort(service)]);
+        actions
+    }
+
+    fn stopping(&mut self, service: Service) -> Vec<Action> {
+        match *self.unit(service) {
+            Unit::Starting(_) | Unit::Ready(..) => self.end(service),
+            _ => Vec::new(),
+        }
+    }
+
+    /// A running service is about to end, if need be by SIGKILL.
+    fn end(&mut self, service: Service) -> Vec<Action> {
+        *self.unit(service) = Unit::Ending(self.unit(service).failures());
+        let mut actions: Vec<_> = Timer::of(service).map(Action::Disarm).into();
+        actions.push(Action::Arm(Timer::Kill(service), ABORT_GRACE));
+        actions.extend(self.wind_up());
+        actions
+    }
+
+    fn exited(&mut self, service: Service) -> Vec<Action> {
+        let unit = *self.unit(service);
+        if !unit.runs() {
+            return Vec::new();
+        }
+        let (before, after) = (unit.failures(), unit.failures().next());
+        *self.unit(service) = Unit::Pausing(after);
+        if service == Service::Kubelet {
+            self.facts.inhibited = false;
+        }
+        let mut actions: Vec<_> = Timer::of(service).map(Action::Disarm).into();
+        actions.push(Action::Arm(Timer::Restart(service), before.pause()));
+        actions.extend(self.wind_up());
+        if after.at_cap() && !before.at_cap() {
+            actions.extend(self.at_cap(service));
+        }
+        actions
+    }
+
+    /// The reboot follows when it is written down: one that is not counted could come for ever.
+    fn at_cap(&mut self, service: Service) -> Vec<Action> {
+        let mut actions = vec![Action::Say(Report::AtCap(service))];
+        if self.facts.cures > 0 {
+            self.facts.cures -= 1;
+            actions.push(Action::Record(service));
+        }
+        actions
+    }
+
+    /// Starts every waiting service whose needs are met.
+    fn start_what_can(&mut self) -> Vec<Action> {
+        let mut actions = Vec::new();
+        for service in SERVICES {
+            let met = match service {
+                Service::Containerd => true,
+                Service::Kubelet => {
+                    matches!(self.units[Service::Containerd.index()], Unit::Ready(..))
+                }
+            };
+            if let (true, Unit::Waiting(failures)) = (met, *self.unit(service)) {
+                *self.unit(service) = Unit::Starting(failures);
+                let (timer, time) = match service {
+                    Service::Containerd => (Timer::Start(service), START),
+                    Service::Kubelet => (Timer::Stable(service), STABLE),
+                };
+                actions.extend([Action::Arm(timer, time), Action::Start(service)]);
+            }
+        }
+        actions
+    }
 }

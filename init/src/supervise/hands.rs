@@ -1,0 +1,112 @@
+//! What the supervisor does with processes: start, signal, reap, and the helpers of a shutdown.
+
+use kiln_contract::{cgroup as groups, console};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
+
+use super::runtime::Runtime;
+use super::{Chore, Event, SERVICES, Service, Target};
+use crate::{cgroup, kmsg, shutdown};
+
+impl Runtime {
+    /// Starts a service; the event is its failure.
+    pub(super) fn start_service(&mut self, service: Service) -> Option<Event> {
+        let unit = &mut self.units[service.index()];
+        match unit.start() {
+            Ok(attempt) => {
+                let service = service.to_string();
+                kmsg::event(&console::Event::Started { service, attempt });
+                None
+            }
+            Err(error) => {
+                kmsg::error(format_args!("{error:#}"));
+                Some(Event::Exited(service))
+            }
+        }
+    }
+
+    /// Until none is left: one SIGCHLD can stand for many children, orphans among them.
+    pub(super) fn reap(&mut self) {
+        while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
+            self.ended(pid, status);
+        }
+    }
+
+    fn ended(&mut self, pid: Pid, status: WaitStatus) {
+        if let Some((chore, _)) = self.chore.take_if(|(_, child)| child.pid == pid) {
+            return self.feed(Event::Finished(chore));
+        }
+        let is = |service: &Service| {
+            self.units[service.index()].child.as_ref().is_some_and(|child| child.pid == pid)
+        };
+        if let Some(service) = SERVICES.into_iter().find(is) {
+            self.units[service.index()].child = None;
+            kmsg::warn(format_args!("{service} ended: {}", describe(status)));
+            self.feed(Event::Exited(service));
+        }
+    }
+
+    pub(super) fn look_whether_gone(&mut self) {
+        let gone = match self.stopping {
+            Some(Target::Pods) => cgroup::is_empty(groups::PODS),
+            Some(Target::Rest) => {
+                self.reap();
+                matches!(rustix::process::wait(WaitOptions::NOHANG), Err(Errno::CHILD))
+            }
+            Some(Target::Service(_)) | None => false,
+        };
+        if let (true, Some(target)) = (gone, self.stopping) {
+            self.stopping = None;
+            self.feed(Event::Gone(target));
+        }
+    }
+
+    pub(super) fn terminate(&mut self, target: Target) {
+        self.stopping = Some(target);
+        match target {
+            Target::Service(service) => self.signal_service(service, Signal::TERM),
+            Target::Pods => shutdown::signal_all(&cgroup::processes(groups::PODS), Signal::TERM),
+            Target::Rest => shutdown::signal_everything(Signal::TERM),
+        }
+    }
+
+    pub(super) fn kill(&self, target: Target) {
+        kmsg::warn(format_args!("{target:?} did not stop in time, killing it"));
+        match target {
+            Target::Service(service) => self.signal_service(service, Signal::KILL),
+            Target::Pods => cgroup::kill(groups::PODS),
+            Target::Rest => shutdown::signal_everything(Signal::KILL),
+        }
+    }
+
+    fn signal_service(&self, service: Service, signal: Signal) {
+        if let Some(child) = &self.units[service.index()].child {
+            child.signal(signal);
+        }
+    }
+
+    /// SIGABRT: the Go runtime writes all goroutines' stacks and exits.
+    pub(super) fn abort(&self, service: Service) {
+        self.signal_service(service, Signal::ABORT);
+    }
+
+    /// Starts a helper; the event is its end, if it cannot be started.
+    pub(super) fn run_chore(&mut self, chore: Chore) -> Option<Event> {
+        self.stopping = None;
+        self.log.close();
+        let child = match chore {
+            Chore::Unmount => shutdown::unmount(),
+            Chore::Sync => shutdown::sync(),
+        };
+        self.chore = kmsg::warn_on_error(child).map(|child| (chore, child));
+        self.chore.is_none().then_some(Event::Finished(chore))
+    }
+}
+
+fn describe(status: WaitStatus) -> String {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => format!("exit status {code}"),
+        (_, Some(signal)) => format!("signal {signal}"),
+        _ => "for an unknown reason".into(),
+    }
+}

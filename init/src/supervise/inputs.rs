@@ -1,0 +1,112 @@
+//! What comes in from outside: signals, notify messages, requests, uevents, output, buttons.
+//!
+//! Each function takes what waits on one descriptor and returns at once.
+
+use std::os::fd::OwnedFd;
+
+use anyhow::{Context, Result};
+use kiln_contract::{console, path};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::runtime::Runtime;
+use super::{Event, SERVICES, Service};
+use crate::power::Power;
+use crate::{evdev, kmsg, notify, power, signals, sysctl, uevent};
+
+impl Runtime {
+    /// The first request counts, and its reason.
+    pub(super) fn ask(&mut self, power: Power, reason: std::fmt::Arguments) {
+        kmsg::notice(reason);
+        self.feed(Event::Shutdown(power));
+    }
+
+    pub(super) fn take_signals(&mut self) {
+        for signal in signals::pending(&self.signals) {
+            if signal == libc::SIGCHLD {
+                self.reap();
+            } else if let Some(power) = signals::request(signal) {
+                self.ask(power, format_args!("signal {signal} asks for {power}"));
+            }
+        }
+    }
+
+    pub(super) fn take_messages(&mut self) {
+        while let Some((sender, messages)) = notify::receive(&self.notify) {
+            let is = |service: &Service| {
+                let child = self.units[service.index()].child.as_ref();
+                child.is_some_and(|child| Some(child.pid) == sender)
+            };
+            let Some(service) = SERVICES.into_iter().find(is) else { continue };
+            for message in messages {
+                self.take_message(service, message);
+            }
+        }
+    }
+
+    fn take_message(&mut self, service: Service, message: notify::Message) {
+        match message {
+            notify::Message::Ready => {
+                kmsg::event(&console::Event::Ready { service: service.to_string() });
+                if service == Service::Kubelet {
+                    sysctl::calm_rcu();
+                }
+                self.feed(Event::Ready(service));
+            }
+            notify::Message::Fed => self.feed(Event::Fed(service)),
+            notify::Message::Stopping => self.feed(Event::Stopping(service)),
+        }
+    }
+
+    pub(super) fn take_requests(&mut self) {
+        let mut bytes = [0_u8; 256];
+        let Ok(length) = rustix::io::read(&self.requests, &mut bytes) else { return };
+        for line in String::from_utf8_lossy(&bytes[..length]).lines() {
+            match power::parse_request(line) {
+                Some(power) => {
+                    self.ask(power, format_args!("{} asks for {power}", path::POWER_REQUEST));
+                }
+                None => kmsg::warn(format_args!("{}: {line:?} ignored", path::POWER_REQUEST)),
+            }
+        }
+    }
+
+    pub(super) fn take_uevents(&mut self) {
+        while let Some(uevent) = uevent::receive(&self.uevents) {
+            if uevent.action == "add" && uevent.subsystem == "input" {
+                self.buttons.extend(evdev::open(&uevent.device));
+            }
+        }
+    }
+
+    pub(super) fn take_output(&mut self, service: Service) {
+        let reader = &self.units[service.index()].reader;
+        if let Ok(length) = rustix::io::read(reader, &mut self.chunk[..]) {
+            self.log.push(service.index(), &self.chunk[..length]);
+        }
+    }
+
+    pub(super) fn take_button(&mut self, index: usize) {
+        let mut bytes = [0_u8; 24 * 64];
+        let Some(button) = self.buttons.get(index) else { return };
+        match rustix::io::read(button, &mut bytes) {
+            Ok(length) if evdev::power_pressed(&bytes[..length]) => {
+                self.ask(Power::Off, format_args!("power button pressed"));
+            }
+            Ok(_) | Err(Errno::AGAIN) => {}
+            // The device was removed. Others may have moved: their turn comes with the next poll.
+            Err(_) => drop(self.buttons.remove(index)),
+        }
+    }
+}
+
+/// Makes the FIFO that a privileged pod asks through. Opened for writing too, so that it never
+/// reads as ended.
+pub(super) fn listen_for_requests() -> Result<OwnedFd> {
+    let mode = Mode::RUSR | Mode::WUSR;
+    rustix::fs::mknodat(CWD, path::POWER_REQUEST, FileType::Fifo, mode, 0)
+        .with_context(|| format!("make {}", path::POWER_REQUEST))?;
+    let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    rustix::fs::open(path::POWER_REQUEST, flags, Mode::empty())
+        .with_context(|| format!("open {}", path::POWER_REQUEST))
+}
