@@ -39,6 +39,9 @@ pub const QEMU: &str = "qemu";
 /// Judges of the finished file, for `test`.
 pub const JUDGES: [&str; 2] = ["ukify", "virt-firmware"];
 
+/// Web servers that ours is measured and compared with, for `bench static-server` and `test`.
+pub const PEERS: [&str; 3] = ["h2o", "lighttpd", "nginx"];
+
 /// The crate that is PID 1; it goes into the archive, and into the root as a package like others.
 pub const INIT: &str = "init";
 
@@ -149,7 +152,7 @@ impl Config {
                 .packages
                 .whole("packages", &format!("`{INIT}` is missing: it is PID 1")));
         }
-        let tools = TOOLS.iter().chain([&QEMU]).chain(&JUDGES);
+        let tools = TOOLS.iter().chain([&QEMU]).chain(&JUDGES).chain(&PEERS);
         for name in tools.map(|name| Item::builtin(name)) {
             self.load_package(read, merged, &name)?;
         }

@@ -22,6 +22,10 @@ use crate::progress::{Progress, Task};
 /// The release that packages come from.
 const SUITE: &str = "trixie";
 
+/// The release before it, for programs that left Debian (h2o). Of what both have, the newer version
+/// counts, so nothing else comes from here.
+const OLDER: &str = "bookworm";
+
 /// Where `debian-archive-keyring` puts the keys, under its name of today and that of Debian 14.
 const KEYRINGS: [&str; 2] = [
     "/usr/share/keyrings/debian-archive-keyring.gpg",
@@ -244,9 +248,15 @@ impl Resolved {
 fn sources(mirrors: &Mirrors, keyring: &Path) -> Result<String> {
     let (debian, security) = (mirrors.of(Archive::Debian)?, mirrors.of(Archive::DebianSecurity)?);
     let line = |mirror: &str, suite: &str| {
-        format!("deb [signed-by={}] {mirror} {SUITE}{suite} main\n", keyring.display())
+        format!("deb [signed-by={}] {mirror} {suite} main\n", keyring.display())
     };
-    Ok([line(debian, ""), line(debian, "-updates"), line(security, "-security")].concat())
+    let suites = [
+        (debian, SUITE.to_owned()),
+        (debian, format!("{SUITE}-updates")),
+        (security, format!("{SUITE}-security")),
+        (debian, OLDER.to_owned()),
+    ];
+    Ok(suites.iter().map(|(mirror, suite)| line(mirror, suite)).collect())
 }
 
 /// Everything that apt would take from the host otherwise, hooks of other packages included.
@@ -305,7 +315,8 @@ mod tests {
             text,
             "deb [signed-by=/k.gpg] http://m.test/debian trixie main\n\
              deb [signed-by=/k.gpg] http://m.test/debian trixie-updates main\n\
-             deb [signed-by=/k.gpg] http://m.test/debian-security trixie-security main\n"
+             deb [signed-by=/k.gpg] http://m.test/debian-security trixie-security main\n\
+             deb [signed-by=/k.gpg] http://m.test/debian bookworm main\n"
         );
     }
 
