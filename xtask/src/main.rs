@@ -25,6 +25,7 @@ mod source;
 mod tidy;
 mod tree;
 mod verbs;
+mod web;
 
 use std::process::ExitCode;
 

@@ -94,6 +94,17 @@ impl Command {
         self
     }
 
+    /// Lets it run on one processor only, by the kernel's number.
+    #[must_use]
+    pub fn on_core(mut self, core: usize) -> Self {
+        let mut set = rustix::thread::CpuSet::new();
+        set.set(core);
+        let pin = move || Ok(rustix::thread::sched_setaffinity(None, &set)?);
+        // SAFETY: sched_setaffinity(2) is async-signal-safe and the closure does not allocate.
+        unsafe { self.inner.pre_exec(pin) };
+        self
+    }
+
     /// Where its output goes; both streams are inherited otherwise.
     #[must_use]
     pub fn output_to(mut self, stdout: Stdio, stderr: Stdio) -> Self {

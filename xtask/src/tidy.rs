@@ -13,7 +13,7 @@ mod workspace;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Folders that git ignores, and git's own.
+/// Folders that git ignores, and git's own, which in a second worktree is a file.
 const NOT_OURS: [&str; 5] = [".git", "target", "corpus", "artifacts", "node_modules"];
 
 /// The repository's root.
@@ -30,7 +30,10 @@ fn files() -> Vec<PathBuf> {
         for entry in fs::read_dir(&dir).unwrap() {
             let entry = entry.unwrap();
             let kind = entry.file_type().unwrap();
-            if kind.is_dir() && !NOT_OURS.contains(&&*entry.file_name().to_string_lossy()) {
+            if NOT_OURS.contains(&&*entry.file_name().to_string_lossy()) {
+                continue;
+            }
+            if kind.is_dir() {
                 todo.push(entry.path());
             } else if kind.is_file() {
                 found.push(entry.path().strip_prefix(&root).unwrap().to_owned());

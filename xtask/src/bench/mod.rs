@@ -1,4 +1,5 @@
-//! Two images side by side: Kiln's and a floor's, booted in turn on the same machine.
+//! Two images side by side: Kiln's and a floor's, booted in turn on the same machine; and, in
+//! [`web`], web servers.
 //!
 //! Seconds under emulation mean little by themselves; the ratio of two boots a minute apart does.
 //! `docs/benchmarks.md` says what the floor is and how to read the table.
@@ -6,6 +7,7 @@
 mod boot;
 mod floor;
 mod table;
+pub mod web;
 
 use anyhow::{Context, Result, bail};
 

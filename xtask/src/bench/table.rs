@@ -84,7 +84,7 @@ fn medians(rows: impl Iterator<Item = [Option<f64>; 6]>) -> [Option<f64>; 6] {
 }
 
 /// Of an even number of values the mean of the two in the middle.
-fn middle(mut values: Vec<f64>) -> Option<f64> {
+pub fn middle(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let half = values.len() / 2;
     let upper = *values.get(half)?;

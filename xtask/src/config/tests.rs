@@ -91,6 +91,9 @@ fn files() -> Files {
         "/r/pkgs/erofs-utils/pkg.toml",
         "/r/pkgs/virt-firmware/pkg.toml",
         "/r/pkgs/systemd-boot-efi/pkg.toml",
+        "/r/pkgs/h2o/pkg.toml",
+        "/r/pkgs/lighttpd/pkg.toml",
+        "/r/pkgs/nginx/pkg.toml",
     ] {
         files.insert(path, deb("x"));
     }

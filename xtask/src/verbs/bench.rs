@@ -1,10 +1,14 @@
 //! `cargo xtask bench`
 
-use anyhow::Result;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 
 use super::Target;
-use crate::bench::{self, Options};
+use crate::bench::{self, Options, web};
+use crate::config::Arch;
 
 #[derive(Debug, Args)]
 pub(super) struct Bench {
@@ -16,6 +20,8 @@ pub(super) struct Bench {
 enum What {
     /// Boot the image and a bare C init with the same programs in turn, and compare their times
     Boot(Boot),
+    /// Measure the static server beside nginx, lighttpd, h2o and bare loops
+    StaticServer(StaticServer),
 }
 
 #[derive(Debug, Args)]
@@ -30,9 +36,41 @@ struct Boot {
     memory: bool,
 }
 
+#[derive(Debug, Args)]
+struct StaticServer {
+    /// Runs of each server and case, in turn
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..))]
+    rounds: u8,
+    /// Seconds of each run
+    #[arg(long, value_name = "SECONDS", default_value_t = 0.5)]
+    seconds: f64,
+    /// Measure this program in place of the image's
+    #[arg(long, value_name = "FILE")]
+    program: Option<PathBuf>,
+    /// Only cases whose name contains this; may be repeated
+    #[arg(long = "case", value_name = "TEXT")]
+    cases: Vec<String>,
+    /// Draw the processor time into this file
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+}
+
 impl Bench {
     pub(super) fn run(self) -> Result<()> {
-        let What::Boot(Boot { target, rounds, memory }) = self.what;
-        bench::boot(&target.open()?, Options { rounds: rounds.into(), memory })
+        match self.what {
+            What::Boot(Boot { target, rounds, memory }) => {
+                bench::boot(&target.open()?, Options { rounds: rounds.into(), memory })
+            }
+            What::StaticServer(verb) => verb.run(),
+        }
+    }
+}
+
+impl StaticServer {
+    fn run(self) -> Result<()> {
+        let Self { rounds, seconds, program, cases, svg } = self;
+        let time = Duration::try_from_secs_f64(seconds).context("--seconds")?;
+        let options = web::Options { rounds: rounds.into(), time, program, cases, svg };
+        web::servers(&Target { config: None, arch: Arch::HOST }.open()?, &options)
     }
 }

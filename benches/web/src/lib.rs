@@ -1,0 +1,1 @@
+//! The two programs of this crate measure web servers: `web-load` asks, `web-floor` answers.

@@ -1,0 +1,75 @@
+//! How long servers take to their first answer with 10,000 files, all in the page cache.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use super::table;
+use crate::process::{self, Command};
+use crate::web::{Kind, Place, Programs};
+
+/// Folders, and files in each.
+const FOLDERS: usize = 100;
+const FILES: usize = 100;
+
+const KINDS: [Kind; 5] = [Kind::Ours, Kind::Pack, Kind::Nginx, Kind::Lighttpd, Kind::H2o];
+
+/// A folder, or for [`Kind::Pack`] the pack of it; nothing where our program makes no packs.
+pub fn content_of(programs: &Programs, kind: Kind, folder: &Path) -> Result<Option<PathBuf>> {
+    if kind != Kind::Pack {
+        return Ok(Some(folder.to_owned()));
+    }
+    let help = Command::new(&programs.ours).arg("--help").read()?;
+    if !help.contains("--pack") {
+        return Ok(None);
+    }
+    let pack = folder.with_extension("pack");
+    Command::new(&programs.ours)
+        .arg("pack")
+        .arg("--in")
+        .arg(folder)
+        .arg("--out")
+        .arg(&pack)
+        .output()?;
+    Ok(Some(pack))
+}
+
+/// Starts each server in turn for some rounds, and renders the medians.
+pub fn measure(programs: &Programs, scratch: &Path, core: usize, rounds: usize) -> Result<String> {
+    let folder = scratch.join("many");
+    many(&folder)?;
+    let mut times: Vec<Vec<f64>> = vec![Vec::new(); KINDS.len()];
+    for _ in 0..rounds {
+        for (kind, times) in KINDS.into_iter().zip(&mut times) {
+            process::check_interrupt()?;
+            let Some(content) = content_of(programs, kind, &folder)? else { continue };
+            let scratch = scratch.join("start").join(format!("{kind:?}"));
+            let place = Place {
+                content: &content,
+                scratch: &scratch,
+                core: Some(core),
+                probe: "/99/99.txt",
+            };
+            times.push(programs.start(kind, place)?.started.as_secs_f64() * 1e3);
+        }
+    }
+    let measured = KINDS.iter().zip(times).filter_map(|(kind, times)| {
+        Some([kind.name().to_owned(), format!("{:.1}", table::middle(times)?)])
+    });
+    let rows: Vec<_> = measured.collect();
+    Ok(table::markdown("Start to first answer with 10,000 files", ["server", "ms"], &rows))
+}
+
+fn many(folder: &Path) -> Result<()> {
+    for number in 0..FOLDERS {
+        let folder = folder.join(number.to_string());
+        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        for file in 0..FILES {
+            let path = folder.join(format!("{file}.txt"));
+            fs::write(&path, format!("file {file} of folder {number}\n"))
+                .with_context(|| format!("cannot write {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
