@@ -1,0 +1,288 @@
+//! Every file's bytes in a folder → items for [`crate::index::assemble`].
+//!
+//! Bytes go into one region of memory, equal ones once. Above the limit the largest files stay
+//! open instead; a file that is open is still there after its name is gone. A folder is never
+//! compressed: what lies beside a file as `.br`, `.zst` or `.gz` is used if it is not older.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use rustix::fs::Stat;
+use sha2::{Digest as _, Sha256};
+
+use crate::folder::walk::{Place, Signature, Survey, Trouble, Visitor, survey, walk};
+use crate::index::assemble::{Encoded, Item, RULES, Tag, assemble};
+use crate::index::policy::Policy;
+use crate::index::store::{Filling, Store};
+use crate::index::{Body, Coding, Index};
+use crate::rules::{Complaint, Rules};
+
+/// Most bytes of `_headers` and of `_redirects`. With Cloudflare's limits of lines and of bytes in
+/// a line no useful file is larger.
+const RULES_LIMIT: u64 = 1 << 20;
+
+/// Up to this limit of memory, addresses are taken without asking how large the folder is.
+const EASY_LIMIT: u64 = 256 << 20;
+
+/// How much content is held, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Most bytes in memory.
+    pub memory: u64,
+    /// Most files that stay open.
+    pub open_files: usize,
+}
+
+/// What was found in a folder.
+#[derive(Debug)]
+pub struct Scan {
+    /// Files.
+    pub items: Vec<Item>,
+    /// Their bytes.
+    pub stores: Vec<Store>,
+    /// `_headers` and `_redirects`.
+    pub rules: Rules,
+    /// Bad lines in them.
+    pub complaints: Vec<Complaint>,
+    /// Names without content, and why.
+    pub left_out: Vec<LeftOut>,
+    /// What the folder looked like.
+    pub signature: Signature,
+    /// The latest change of any file, in nanoseconds since 1970: one that is about as late as the
+    /// scan may not be the last.
+    pub newest: i128,
+}
+
+/// A name without content.
+#[derive(Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Its path.
+    pub path: Vec<u8>,
+    /// Why it could not be read; none for a link out of the folder, to nothing or back.
+    pub error: Option<String>,
+}
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = String::from_utf8_lossy(&self.path);
+        match &self.error {
+            None => write!(f, "{path} leads outside, nowhere or back, or is no file: left out"),
+            Some(error) => write!(f, "{path} cannot be read: {error}"),
+        }
+    }
+}
+
+impl Scan {
+    /// Makes the index.
+    #[must_use]
+    pub fn into_index(self, policy: &Policy) -> Index {
+        let unread = self.left_out.iter().filter(|left| left.error.is_some()).count();
+        let mut index = assemble(&self.items, self.stores, self.rules, policy);
+        index.unread = u32::try_from(unread).unwrap_or(u32::MAX);
+        index
+    }
+}
+
+/// Reads a folder whole.
+pub fn scan(root: &Path, limits: &Limits) -> anyhow::Result<Scan> {
+    let opening = || format!("opening the folder {}", root.display());
+    if limits.memory <= EASY_LIMIT {
+        let mut reader = Reader::new(limits.memory, u64::MAX)?;
+        let signature = walk(root, &mut reader).with_context(opening)?;
+        if !reader.is_full {
+            return reader.finished(signature);
+        }
+    }
+    let Survey { sizes, .. } = survey(root).with_context(opening)?;
+    let (memory, open_from) = split(sizes, limits)
+        .with_context(|| format!("{} has more content than the limits allow", root.display()))?;
+    let mut reader = Reader::new(memory, open_from)?;
+    let signature = walk(root, &mut reader).with_context(opening)?;
+    if reader.is_full {
+        bail!("{} grew while it was read", root.display());
+    }
+    reader.finished(signature)
+}
+
+/// Decides which files stay open: the largest, until the others fit. Returns the bytes for memory
+/// and the least size of those that stay open.
+fn split(mut sizes: Vec<u64>, limits: &Limits) -> anyhow::Result<(u64, u64)> {
+    sizes.sort_unstable_by(|a, b| b.cmp(a));
+    let mut memory: u64 = sizes.iter().sum();
+    let mut open_from = u64::MAX;
+    let mut open = 0;
+    for size in sizes {
+        if memory <= limits.memory && size < open_from {
+            break;
+        }
+        (memory, open_from, open) = (memory - size, size, open + 1);
+    }
+    if open > limits.open_files {
+        bail!(
+            "{open} files would have to stay open, {} may; raise the limit of memory or of descriptors",
+            limits.open_files
+        );
+    }
+    Ok((memory, open_from))
+}
+
+/// A file that was read.
+struct Found {
+    encoded: Encoded,
+    /// Nanoseconds since 1970.
+    modified: i128,
+}
+
+struct Reader {
+    filling: Filling,
+    /// Bytes that may still be put into memory.
+    room: u64,
+    open_from: u64,
+    is_full: bool,
+    open: Vec<Store>,
+    bodies: HashMap<Tag, Body>,
+    files: HashMap<Vec<u8>, Found>,
+    rules: [Vec<u8>; 2],
+    left_out: Vec<LeftOut>,
+    newest: i128,
+}
+
+impl Reader {
+    fn new(memory: u64, open_from: u64) -> anyhow::Result<Self> {
+        // Large bodies begin at a page, which takes up to an eighth more.
+        let room = memory.saturating_add(memory / 8).saturating_add(EASY_LIMIT / 256);
+        Ok(Self {
+            filling: Filling::with_room(room).context("getting memory for the content")?,
+            room: memory,
+            open_from,
+            is_full: false,
+            open: Vec::new(),
+            bodies: HashMap::new(),
+            files: HashMap::new(),
+            rules: [Vec::new(), Vec::new()],
+            left_out: Vec::new(),
+            newest: 0,
+        })
+    }
+
+    fn read(&mut self, path: &[u8], mut file: File, stat: &Stat) -> io::Result<()> {
+        let len = u64::try_from(stat.st_size).unwrap_or(0);
+        if let Some(number) = RULES.iter().position(|name| *name == path) {
+            file.take(RULES_LIMIT).read_to_end(&mut self.rules[number])?;
+            return Ok(());
+        }
+        let (tag, body) = if len >= self.open_from {
+            self.keep_open(file, len)?
+        } else if len > self.room {
+            self.is_full = true;
+            return Ok(());
+        } else {
+            self.remember(&mut file, len)?
+        };
+        let encoded = Encoded { coding: Coding::Identity, body, tag };
+        let modified = nanos(stat.st_mtime, stat.st_mtime_nsec);
+        self.files.insert(path.to_vec(), Found { encoded, modified });
+        Ok(())
+    }
+
+    fn remember(&mut self, file: &mut File, len: u64) -> io::Result<(Tag, Body)> {
+        let (start, bytes) = self.filling.read(file, len)?;
+        let tag = short(&Sha256::digest(bytes));
+        let body = Body { store: 0, start, len };
+        let known = *self.bodies.entry(tag).or_insert(body);
+        if known == body {
+            self.room -= len;
+        } else {
+            self.filling.take_back(start);
+        }
+        Ok((tag, known))
+    }
+
+    fn keep_open(&mut self, mut file: File, len: u64) -> io::Result<(Tag, Body)> {
+        let mut hasher = Sha256::new();
+        let mut buffer = vec![0; 64 << 10];
+        let mut total = 0;
+        loop {
+            let count = file.read(&mut buffer)?;
+            if count == 0 {
+                break;
+            }
+            hasher.update(&buffer[..count]);
+            total += count as u64;
+        }
+        if total != len {
+            return Err(io::Error::other("it changes while it is read"));
+        }
+        let store = u32::try_from(self.open.len() + 1).map_err(io::Error::other)?;
+        self.open.push(Store::File(file));
+        Ok((short(&hasher.finalize()), Body { store, start: 0, len }))
+    }
+
+    fn finished(self, signature: Signature) -> anyhow::Result<Scan> {
+        let region = self.filling.seal().context("sealing the content")?;
+        let mut stores = vec![Store::Memory(region)];
+        stores.extend(self.open);
+        let (rules, complaints) = Rules::parse(&self.rules[0], &self.rules[1]);
+        let mut left_out = self.left_out;
+        left_out.sort_by(|a, b| a.path.cmp(&b.path));
+        let items = items(&self.files);
+        let newest = self.newest;
+        Ok(Scan { items, stores, rules, complaints, left_out, signature, newest })
+    }
+}
+
+impl Visitor for Reader {
+    fn file(&mut self, path: &[u8], place: &Place<'_>, stat: &Stat) -> Result<(), Trouble> {
+        self.newest = self.newest.max(nanos(stat.st_ctime, stat.st_ctime_nsec));
+        if self.is_full {
+            return Ok(());
+        }
+        Ok(self.read(path, place.open()?, stat)?)
+    }
+
+    fn trouble(&mut self, path: &[u8], trouble: Trouble) {
+        let error = match trouble {
+            Trouble::Nowhere => None,
+            Trouble::Unreadable(error) => Some(error.to_string()),
+        };
+        self.left_out.push(LeftOut { path: path.to_vec(), error });
+    }
+}
+
+/// Files with what lies beside them in other codings.
+fn items(files: &HashMap<Vec<u8>, Found>) -> Vec<Item> {
+    let mut items: Vec<Item> = files
+        .iter()
+        .map(|(path, found)| {
+            let sidecars = Coding::ALL.iter().skip(1).filter_map(|coding| {
+                let name = [path, coding.extension().as_bytes()].concat();
+                let sidecar = files.get(&name)?;
+                let usable = sidecar.modified >= found.modified && sidecar.encoded.body.len > 0;
+                usable.then_some(Encoded { coding: *coding, ..sidecar.encoded })
+            });
+            let modified = u64::try_from(found.modified / 1_000_000_000).ok();
+            let variants = std::iter::once(found.encoded).chain(sidecars).collect();
+            Item { path: path.clone(), variants, modified }
+        })
+        .collect();
+    items.sort_by(|a, b| a.path.cmp(&b.path));
+    items
+}
+
+fn nanos(seconds: i64, nanos: impl TryInto<i128>) -> i128 {
+    i128::from(seconds) * 1_000_000_000 + nanos.try_into().unwrap_or(0)
+}
+
+fn short(digest: &[u8]) -> Tag {
+    let mut tag = Tag::default();
+    let half = tag.len();
+    tag.copy_from_slice(&digest[..half]);
+    tag
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,165 @@
+//! Folders of every kind, as they lie on the disk.
+
+use super::{Limits, Scan, scan, split};
+use crate::folder::walk::survey;
+use crate::index::policy::Policy;
+use crate::index::{Coding, Index, Kind};
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+const LIMITS: Limits = Limits { memory: 1 << 20, open_files: 10 };
+
+fn read(root: &Path) -> Scan {
+    scan(root, &LIMITS).unwrap()
+}
+
+fn text(site: &Index, path: &str) -> Option<String> {
+    let Kind::Resource(number) = site.find(path.as_bytes())? else { return Some("way".into()) };
+    let variants = site.variants(&site.resources[number as usize]);
+    Some(match site.memory(variants[0].body) {
+        Some(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        None => "file".into(),
+    })
+}
+
+fn check(site: &Index, path: &str, expected: Option<&str>) {
+    assert_eq!(text(site, path).as_deref(), expected, "{path}");
+}
+
+#[test]
+fn files_folders_and_their_index_pages_have_paths() {
+    let root = tempfile::tempdir().unwrap();
+    fs::create_dir_all(root.path().join("a/b")).unwrap();
+    fs::create_dir_all(root.path().join(".well-known")).unwrap();
+    for path in ["index.html", "a/b/index.html", "a/x.txt", ".secret", ".well-known/y", "_headers"]
+    {
+        fs::write(root.path().join(path), path).unwrap();
+    }
+    let site = read(root.path()).into_index(&Policy::default());
+    check(&site, "/", Some("index.html"));
+    check(&site, "/index.html", Some("index.html"));
+    check(&site, "/a/x.txt", Some("a/x.txt"));
+    check(&site, "/a/b", Some("way"));
+    check(&site, "/a/b/", Some("a/b/index.html"));
+    check(&site, "/.well-known/y", Some(".well-known/y"));
+    for path in ["/a/", "/.secret", "/_headers"] {
+        check(&site, path, None);
+    }
+}
+
+#[test]
+fn links_are_followed_inside_and_never_out() {
+    let parent = tempfile::tempdir().unwrap();
+    let root = parent.path().join("root");
+    fs::create_dir_all(root.join("..data-1/deep")).unwrap();
+    fs::write(parent.path().join("secret"), "secret").unwrap();
+    fs::write(root.join("..data-1/page"), "page").unwrap();
+    fs::write(root.join("..data-1/deep/x"), "x").unwrap();
+    symlink("../page", root.join("..data-1/deep/up")).unwrap();
+    symlink("..data-1", root.join("..data")).unwrap();
+    symlink("..data/page", root.join("page")).unwrap();
+    symlink("..data/deep", root.join("deep")).unwrap();
+    symlink("../secret", root.join("out")).unwrap();
+    symlink(parent.path().join("secret"), root.join("absolute")).unwrap();
+    symlink(".", root.join("loop")).unwrap();
+    symlink("none", root.join("nowhere")).unwrap();
+    symlink("/proc/self/exe", root.join("magic")).unwrap();
+    let found = read(&root);
+    assert_eq!(found.left_out.len(), 5);
+    assert!(found.left_out.iter().all(|left| left.error.is_none()));
+    let site = found.into_index(&Policy::default());
+    assert_eq!(site.unread, 0);
+    check(&site, "/page", Some("page"));
+    check(&site, "/deep/x", Some("x"));
+    check(&site, "/deep/up", Some("page"));
+    for path in ["/out", "/absolute", "/loop/page", "/nowhere", "/magic", "/..data/page"] {
+        check(&site, path, None);
+    }
+}
+
+#[test]
+fn a_folder_that_is_not_there_is_an_error_that_names_it() {
+    let error = scan("/nowhere/at/all".as_ref(), &LIMITS).unwrap_err();
+    assert!(format!("{error:#}").starts_with("opening the folder /nowhere/at/all: "));
+}
+
+#[test]
+fn sidecars_are_used_when_they_are_not_older() {
+    let root = tempfile::tempdir().unwrap();
+    let then = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+    for (name, seconds) in [("a.js", 10), ("a.js.br", 10), ("a.js.gz", 9), ("a.js.zst", 11)] {
+        let path = root.path().join(name);
+        fs::write(&path, name).unwrap();
+        let file = fs::File::options().write(true).open(path).unwrap();
+        file.set_modified(then + Duration::from_secs(seconds)).unwrap();
+    }
+    let found = read(root.path());
+    let item = found.items.iter().find(|item| item.path == b"/a.js").unwrap();
+    let codings: Vec<Coding> = item.variants.iter().map(|variant| variant.coding).collect();
+    assert_eq!(codings, [Coding::Identity, Coding::Zstd, Coding::Brotli]);
+    assert_eq!(item.modified, Some(1_000_010));
+}
+
+#[test]
+fn equal_content_is_held_once() {
+    let root = tempfile::tempdir().unwrap();
+    for name in ["a", "b", "c"] {
+        fs::write(root.path().join(name), vec![b'x'; 1000]).unwrap();
+    }
+    let found = read(root.path());
+    assert_eq!(found.stores[0].memory_bytes(), 1000);
+    assert_eq!(found.items[0].variants[0].body, found.items[2].variants[0].body);
+}
+
+#[test]
+fn above_the_limit_the_largest_files_stay_open() {
+    let root = tempfile::tempdir().unwrap();
+    for (name, size) in [("small", 10), ("large", 5000), ("larger", 6000)] {
+        fs::write(root.path().join(name), vec![b'x'; size]).unwrap();
+    }
+    let site = |memory| {
+        let found = scan(root.path(), &Limits { memory, open_files: 2 }).unwrap();
+        found.into_index(&Policy::default())
+    };
+    check(&site(5010), "/larger", Some("file"));
+    assert_eq!(text(&site(5010), "/large").unwrap().len(), 5000);
+    check(&site(5009), "/large", Some("file"));
+    check(&site(5009), "/small", Some("xxxxxxxxxx"));
+    assert!(scan(root.path(), &Limits { memory: 5009, open_files: 1 }).is_err());
+}
+
+#[test]
+fn the_split_leaves_as_much_in_memory_as_fits() {
+    let split = |memory, open_files| split(vec![1, 5, 3, 3], &Limits { memory, open_files });
+    assert_eq!(split(12, 0).unwrap(), (12, u64::MAX));
+    assert_eq!(split(7, 1).unwrap(), (7, 5));
+    assert_eq!(split(6, 3).unwrap(), (1, 3));
+    assert_eq!(split(0, 4).unwrap(), (0, 1));
+    assert!(split(6, 2).is_err());
+}
+
+#[test]
+fn the_signature_changes_with_what_is_in_the_folder() {
+    let root = tempfile::tempdir().unwrap();
+    let look = || survey(root.path()).unwrap().signature;
+    let empty = look();
+    fs::write(root.path().join("a"), "1").unwrap();
+    let one = look();
+    assert_ne!(empty, one);
+    assert_eq!(one, read(root.path()).signature);
+    fs::rename(root.path().join("a"), root.path().join("b")).unwrap();
+    assert_ne!(look(), one);
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_counted() {
+    let root = tempfile::tempdir().unwrap();
+    fs::write(root.path().join("a"), "1").unwrap();
+    let mut found = read(root.path());
+    let error = Some("permission denied".into());
+    found.left_out.push(super::LeftOut { path: b"/x".to_vec(), error });
+    assert_eq!(found.left_out[0].to_string(), "/x cannot be read: permission denied");
+    assert_eq!(found.into_index(&Policy::default()).unread, 1);
+}

@@ -1,0 +1,222 @@
+//! The walk through a folder: which files have a path, and what stands in the way of others.
+//!
+//! Links are followed as long as they stay inside the folder, which the kernel checks (`openat2(2)`
+//! with `RESOLVE_BENEATH`), so a link that is changed meanwhile cannot lead out either. Names that
+//! begin with a dot are left out (`/.well-known` is not), but a link may point to them: that is how
+//! kubelet lays out a `ConfigMap`.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat, openat2, statat,
+};
+use rustix::io::Errno;
+
+/// Most folders in one another; a tree of links could otherwise be without end.
+const MAX_DEPTH: usize = 32;
+
+/// What a folder looks like: equal numbers mean that no file was added, taken away or written.
+///
+/// It is a sum over all files of a hash of path, device, inode, size and times.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Signature(u64);
+
+/// What a walk does with what it finds.
+pub trait Visitor {
+    /// A file: where it can be opened, and what was found out about it.
+    fn file(&mut self, path: &[u8], place: &Place<'_>, stat: &Stat) -> Result<(), Trouble>;
+
+    /// A name that has no content.
+    fn trouble(&mut self, path: &[u8], trouble: Trouble);
+}
+
+/// Where a file is.
+#[derive(Debug)]
+pub enum Place<'a> {
+    /// A name in a folder; no link.
+    Name(BorrowedFd<'a>, &'a std::ffi::CStr),
+    /// What a link led to, open.
+    Open(&'a OwnedFd),
+}
+
+impl Place<'_> {
+    /// Opens the file to be read.
+    pub fn open(&self) -> Result<std::fs::File, Trouble> {
+        match self {
+            Self::Name(folder, name) => {
+                let flags = FILE.union(OFlags::NOFOLLOW);
+                Ok(openat(folder, *name, flags, Mode::empty())?.into())
+            }
+            Self::Open(file) => Ok(file.try_clone()?.into()),
+        }
+    }
+}
+
+/// Not blocking: the name may be that of a FIFO.
+const FILE: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
+const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// Why a name has no content.
+#[derive(Debug)]
+pub enum Trouble {
+    /// A link out of the folder, to nothing or back up; or neither file nor folder.
+    Nowhere,
+    /// It may be content, but cannot be read.
+    Unreadable(io::Error),
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Self {
+        Self::Unreadable(error)
+    }
+}
+
+impl From<Errno> for Trouble {
+    fn from(errno: Errno) -> Self {
+        match errno {
+            Errno::XDEV | Errno::LOOP | Errno::NOENT => Self::Nowhere,
+            _ => Self::Unreadable(errno.into()),
+        }
+    }
+}
+
+/// Walks through a folder; an error means that the folder itself cannot be opened.
+pub fn walk(root: &Path, visitor: &mut dyn Visitor) -> io::Result<Signature> {
+    // Links on the way to the root are followed: that is how git-sync and others flip it.
+    let root = openat(CWD, root, FOLDER, Mode::empty())?;
+    let mut walk = Walk { root: root.as_fd(), visitor, above: Vec::new(), sum: 0 };
+    let top = root.try_clone()?;
+    if let Err(trouble) = walk.folder(top, &mut b"/".to_vec()) {
+        walk.trouble(b"/", trouble);
+    }
+    Ok(Signature(walk.sum))
+}
+
+/// Looks only.
+pub fn survey(root: &Path) -> io::Result<Survey> {
+    let mut sizes = Sizes::default();
+    let signature = walk(root, &mut sizes)?;
+    Ok(Survey { signature, sizes: sizes.0 })
+}
+
+/// What a look found.
+#[derive(Debug)]
+pub struct Survey {
+    /// What the folder looks like.
+    pub signature: Signature,
+    /// Bytes of every file.
+    pub sizes: Vec<u64>,
+}
+
+#[derive(Default)]
+struct Sizes(Vec<u64>);
+
+impl Visitor for Sizes {
+    fn file(&mut self, _: &[u8], _: &Place<'_>, stat: &Stat) -> Result<(), Trouble> {
+        self.0.push(u64::try_from(stat.st_size).unwrap_or(0));
+        Ok(())
+    }
+
+    fn trouble(&mut self, _: &[u8], _: Trouble) {}
+}
+
+struct Walk<'a> {
+    root: BorrowedFd<'a>,
+    visitor: &'a mut dyn Visitor,
+    /// Device and inode of the folders on the way down: a link to one of them is a loop.
+    above: Vec<(u64, u64)>,
+    sum: u64,
+}
+
+impl Walk<'_> {
+    /// Everything in an open folder, whose path ends with a slash.
+    fn folder(&mut self, folder: OwnedFd, path: &mut Vec<u8>) -> Result<(), Trouble> {
+        let stat = fstat(&folder)?;
+        let identity = (stat.st_dev, stat.st_ino);
+        if self.above.contains(&identity) || self.above.len() == MAX_DEPTH {
+            return Err(Trouble::Nowhere);
+        }
+        self.above.push(identity);
+        let result = self.names(Dir::new(folder)?, path);
+        self.above.pop();
+        result
+    }
+
+    fn names(&mut self, mut folder: Dir, path: &mut Vec<u8>) -> Result<(), Trouble> {
+        while let Some(entry) = folder.read() {
+            let entry = entry?;
+            let name = entry.file_name();
+            let bytes = name.to_bytes();
+            if bytes.starts_with(b".") && (path != b"/" || bytes != b".well-known") {
+                continue;
+            }
+            let length = path.len();
+            path.extend_from_slice(bytes);
+            if let Err(trouble) = self.name(folder.fd()?, name, entry.file_type(), path) {
+                path.truncate(length + bytes.len());
+                self.trouble(path, trouble);
+            }
+            path.truncate(length);
+        }
+        Ok(())
+    }
+
+    /// One name; a folder is walked through.
+    fn name(
+        &mut self,
+        folder: BorrowedFd<'_>,
+        name: &std::ffi::CStr,
+        kind: FileType,
+        path: &mut Vec<u8>,
+    ) -> Result<(), Trouble> {
+        match kind {
+            FileType::RegularFile => {
+                let stat = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
+                self.file(path, &Place::Name(folder, name), &stat)
+            }
+            FileType::Directory => {
+                let below = openat(folder, name, FOLDER.union(OFlags::NOFOLLOW), Mode::empty())?;
+                path.push(b'/');
+                self.folder(below, path)
+            }
+            FileType::Symlink | FileType::Unknown => self.link(path),
+            _ => Err(Trouble::Nowhere),
+        }
+    }
+
+    /// What a link leads to, by its path below the root.
+    fn link(&mut self, path: &mut Vec<u8>) -> Result<(), Trouble> {
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        let open = openat2(self.root, &path[1..], FILE, Mode::empty(), resolve)?;
+        let stat = fstat(&open)?;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => {
+                path.push(b'/');
+                self.folder(open, path)
+            }
+            FileType::RegularFile => self.file(path, &Place::Open(&open), &stat),
+            _ => Err(Trouble::Nowhere),
+        }
+    }
+
+    fn file(&mut self, path: &[u8], place: &Place<'_>, stat: &Stat) -> Result<(), Trouble> {
+        self.add(path, &(stat.st_dev, stat.st_ino, stat.st_size));
+        self.add(path, &(stat.st_mtime, stat.st_mtime_nsec, stat.st_ctime, stat.st_ctime_nsec));
+        self.visitor.file(path, place, stat)
+    }
+
+    fn trouble(&mut self, path: &[u8], trouble: Trouble) {
+        self.add(path, &matches!(trouble, Trouble::Nowhere));
+        self.visitor.trouble(path, trouble);
+    }
+
+    fn add(&mut self, path: &[u8], fact: &impl std::hash::Hash) {
+        let mut hasher = DefaultHasher::new();
+        path.hash(&mut hasher);
+        fact.hash(&mut hasher);
+        self.sum = self.sum.wrapping_add(hasher.finish());
+    }
+}

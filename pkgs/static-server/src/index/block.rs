@@ -1,0 +1,211 @@
+//! Header blocks: made once per representation, and changed by rules.
+//!
+//! [`Variant`](super::Variant) says what the three parts of a block are.
+
+use crate::index::Coding;
+
+/// A block with where its parts begin.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Block {
+    /// All of it.
+    pub bytes: Vec<u8>,
+    /// Where what only an answer with a body has begins.
+    pub rest: u32,
+    /// Where what a 304 has too begins.
+    pub shared: u32,
+}
+
+/// What a block is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
+    /// 200 or 404.
+    pub status: u16,
+    /// Bytes of the body.
+    pub length: u64,
+    /// `Content-Type`.
+    pub media_type: &'a str,
+    /// `Content-Encoding`, but for identity.
+    pub coding: Coding,
+    /// `ETag`, with its quotes; empty for none.
+    pub etag: &'a str,
+    /// `Last-Modified`; empty for none.
+    pub modified: &'a str,
+    /// `Cache-Control`; empty for none.
+    pub cache_control: &'a str,
+    /// Whether the resource has other variants.
+    pub varies: bool,
+}
+
+/// A change to the fields of a block, from a rule of `_headers`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// The field has this value and no other.
+    Set {
+        /// Name as it was written.
+        name: Vec<u8>,
+        /// Value.
+        value: Vec<u8>,
+    },
+    /// There is no such field.
+    Remove {
+        /// Name as it was written.
+        name: Vec<u8>,
+    },
+}
+
+impl Change {
+    fn name(&self) -> &[u8] {
+        match self {
+            Self::Set { name, .. } | Self::Remove { name } => name,
+        }
+    }
+}
+
+/// Fields that a 304 repeats (RFC 9110 section 15.4.5), in lower case.
+const SHARED: [&[u8]; 6] =
+    [b"etag", b"last-modified", b"cache-control", b"expires", b"vary", b"content-location"];
+
+/// Makes a block.
+#[must_use]
+pub fn make(facts: &Facts<'_>, changes: &[Change]) -> Block {
+    let mut body_only: Vec<(&[u8], &[u8])> = vec![(b"Content-Type", facts.media_type.as_bytes())];
+    if facts.coding != Coding::Identity {
+        body_only.push((b"Content-Encoding", facts.coding.name().as_bytes()));
+    }
+    if facts.status == 200 {
+        body_only.push((b"Accept-Ranges", b"bytes"));
+    }
+    let mut shared: Vec<(&[u8], &[u8])> = vec![
+        (b"ETag", facts.etag.as_bytes()),
+        (b"Last-Modified", facts.modified.as_bytes()),
+        (b"Cache-Control", facts.cache_control.as_bytes()),
+    ];
+    shared.retain(|(_, value)| !value.is_empty());
+    if facts.varies {
+        shared.push((b"Vary", b"Accept-Encoding"));
+    }
+    let fields: Vec<_> = body_only.into_iter().chain(shared).collect();
+    render(facts.status, facts.length, &fields, changes)
+}
+
+/// The status line, `Content-Length`, and fields after changes.
+#[must_use]
+pub fn render(status: u16, length: u64, fields: &[(&[u8], &[u8])], changes: &[Change]) -> Block {
+    let reason = match status {
+        200 => "OK",
+        404 => "Not Found",
+        _ => "",
+    };
+    let mut bytes =
+        format!("HTTP/1.1 {status} {reason}\r\nContent-Length: {length}\r\n").into_bytes();
+    let rest = position(&bytes);
+    let all = changed(fields, changes);
+    for (name, value) in all.iter().filter(|(name, _)| !is_shared(name)) {
+        push(&mut bytes, name, value);
+    }
+    let shared = position(&bytes);
+    for (name, value) in all.iter().filter(|(name, _)| is_shared(name)) {
+        push(&mut bytes, name, value);
+    }
+    Block { bytes, rest, shared }
+}
+
+/// Fields of a block, without status line and `Content-Length`.
+pub fn fields(rest: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    rest.split(|byte| *byte == b'\n').filter_map(|line| {
+        let colon = line.iter().position(|byte| *byte == b':')?;
+        Some((&line[..colon], line[colon + 1..].trim_ascii()))
+    })
+}
+
+fn position(bytes: &[u8]) -> u32 {
+    u32::try_from(bytes.len()).unwrap_or(u32::MAX)
+}
+
+fn push(bytes: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    for part in [name, b": ", value, b"\r\n"] {
+        bytes.extend_from_slice(part);
+    }
+}
+
+fn is_shared(name: &[u8]) -> bool {
+    SHARED.iter().any(|known| known.eq_ignore_ascii_case(name))
+}
+
+/// Applies changes. `Vary` is never taken away by one: what it names is added.
+fn changed(fields: &[(&[u8], &[u8])], changes: &[Change]) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut all: Vec<(Vec<u8>, Vec<u8>)> =
+        fields.iter().map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
+    for change in changes {
+        let found = all.iter().position(|(name, _)| name.eq_ignore_ascii_case(change.name()));
+        let is_vary = change.name().eq_ignore_ascii_case(b"vary");
+        match (change, found) {
+            (Change::Set { value, .. }, Some(index)) if is_vary => {
+                all[index].1 = [&all[index].1, &b", "[..], value].concat();
+            }
+            (Change::Set { value, .. }, Some(index)) => all[index].1.clone_from(value),
+            (Change::Set { name, value }, None) => all.push((name.clone(), value.clone())),
+            (Change::Remove { .. }, Some(index)) if !is_vary => drop(all.remove(index)),
+            (Change::Remove { .. }, _) => {}
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Change, Facts, make};
+    use crate::index::Coding;
+
+    const FACTS: Facts<'_> = Facts {
+        status: 200,
+        length: 4,
+        media_type: "text/css; charset=utf-8",
+        coding: Coding::Gzip,
+        etag: "\"tag\"",
+        modified: "",
+        cache_control: "no-cache",
+        varies: true,
+    };
+
+    fn set(name: &str, value: &str) -> Change {
+        Change::Set { name: name.into(), value: value.into() }
+    }
+
+    fn check(changes: &[Change], parts: [&str; 3]) {
+        let block = make(&FACTS, changes);
+        let (rest, shared) = (block.rest as usize, block.shared as usize);
+        let found = [&block.bytes[..rest], &block.bytes[rest..shared], &block.bytes[shared..]];
+        let found = found.map(|part| String::from_utf8_lossy(part).replace("\r\n", "|"));
+        assert_eq!(found, parts);
+    }
+
+    const STATUS: &str = "HTTP/1.1 200 OK|Content-Length: 4|";
+
+    #[test]
+    fn a_block_has_its_three_parts() {
+        check(
+            &[],
+            [
+                STATUS,
+                "Content-Type: text/css; charset=utf-8|Content-Encoding: gzip|Accept-Ranges: bytes|",
+                "ETag: \"tag\"|Cache-Control: no-cache|Vary: Accept-Encoding|",
+            ],
+        );
+    }
+
+    #[test]
+    fn changes_set_replace_remove_and_add_to_vary() {
+        let remove = Change::Remove { name: b"content-type".to_vec() };
+        let changes =
+            [set("X-A", "b"), set("cache-control", "no-store"), remove, set("vary", "Cookie")];
+        check(
+            &changes,
+            [
+                STATUS,
+                "Content-Encoding: gzip|Accept-Ranges: bytes|X-A: b|",
+                "ETag: \"tag\"|Cache-Control: no-store|Vary: Accept-Encoding, Cookie|",
+            ],
+        );
+    }
+}

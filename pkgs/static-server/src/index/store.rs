@@ -1,0 +1,221 @@
+//! Where bodies are: in sealed memory, or in an open file.
+//!
+//! Memory is a memfd(2) that is sealed before it is mapped to be read, so its pages can neither
+//! change nor go away: reading them never faults, and sendfile(2) from it never meets a change.
+//! A file may be cut while it is served; it is therefore never mapped, only read by system calls,
+//! which report its end.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+
+/// Bodies of at least this many bytes begin at a page, so that sendfile(2) touches no page twice.
+const ALIGNED_FROM: u64 = 32 << 10;
+const PAGE: u64 = 4096;
+
+/// A place with bodies.
+#[derive(Debug)]
+pub enum Store {
+    /// Bytes that cannot change.
+    Memory(Region),
+    /// A file that is read when it is asked for; it may turn out to be shorter than it was.
+    File(File),
+}
+
+impl Store {
+    /// Bytes of it, if they are in memory.
+    #[must_use]
+    pub fn memory(&self, start: u64, len: u64) -> Option<&[u8]> {
+        let Self::Memory(region) = self else { return None };
+        let start = usize::try_from(start).ok()?;
+        let end = start.checked_add(usize::try_from(len).ok()?)?;
+        region.map.bytes().get(start..end)
+    }
+
+    /// The descriptor that its bytes can be sent from.
+    #[must_use]
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Memory(region) => region.memfd.as_fd(),
+            Self::File(file) => file.as_fd(),
+        }
+    }
+
+    /// Bytes that it holds in memory.
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
+        match self {
+            Self::Memory(region) => region.map.bytes().len() as u64,
+            Self::File(_) => 0,
+        }
+    }
+}
+
+/// Sealed memory.
+#[derive(Debug)]
+pub struct Region {
+    memfd: OwnedFd,
+    map: Map,
+}
+
+/// A region while it is filled.
+#[derive(Debug)]
+pub struct Filling {
+    memfd: OwnedFd,
+    map: Map,
+    used: usize,
+}
+
+impl Filling {
+    /// Room for this many bytes; what is not used costs nothing but addresses.
+    pub fn with_room(room: u64) -> io::Result<Self> {
+        let room = usize::try_from(room).unwrap_or(usize::MAX).max(1);
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let memfd = memfd_create(c"content", flags)?;
+        ftruncate(&memfd, room as u64)?;
+        let map = Map::new(&memfd, room, ProtFlags::READ | ProtFlags::WRITE)?;
+        Ok(Self { memfd, map, used: 0 })
+    }
+
+    /// Bytes that still fit.
+    #[must_use]
+    pub fn room(&self) -> u64 {
+        (self.map.len - self.used) as u64
+    }
+
+    /// Reads a file that should have `len` bytes, and returns the bytes with their offset.
+    ///
+    /// A file that turns out shorter or longer is an error: it is being changed.
+    pub fn read(&mut self, file: &mut File, len: u64) -> io::Result<(u64, &[u8])> {
+        let start = self.place(len)?;
+        let end = start + usize::try_from(len).map_err(io::Error::other)?;
+        file.read_exact(&mut self.map.bytes_mut()[start..end])?;
+        if file.read(&mut [0])? != 0 {
+            return Err(io::Error::other("it grows while it is read"));
+        }
+        self.used = end;
+        Ok((start as u64, &self.map.bytes()[start..end]))
+    }
+
+    /// Appends bytes, and returns their offset.
+    pub fn push(&mut self, bytes: &[u8]) -> io::Result<u64> {
+        let start = self.place(bytes.len() as u64)?;
+        let end = start + bytes.len();
+        self.map.bytes_mut()[start..end].copy_from_slice(bytes);
+        self.used = end;
+        Ok(start as u64)
+    }
+
+    /// Takes the last bytes back: they turned out to be there already.
+    pub fn take_back(&mut self, start: u64) {
+        self.used = self.used.min(usize::try_from(start).unwrap_or(usize::MAX));
+    }
+
+    /// Where the next bytes go.
+    fn place(&self, len: u64) -> io::Result<usize> {
+        let used = self.used as u64;
+        let start = if len >= ALIGNED_FROM { used.next_multiple_of(PAGE) } else { used };
+        if start.checked_add(len).is_none_or(|end| end > self.map.len as u64) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        usize::try_from(start).map_err(io::Error::other)
+    }
+
+    /// Ends the filling: nothing can change the bytes after it.
+    pub fn seal(self) -> io::Result<Region> {
+        let Self { memfd, map, used } = self;
+        // The kernel seals only what nobody can write any more.
+        drop(map);
+        ftruncate(&memfd, used.max(1) as u64)?;
+        let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL;
+        fcntl_add_seals(&memfd, seals)?;
+        let map = Map::new(&memfd, used.max(1), ProtFlags::READ)?;
+        Ok(Region { memfd, map })
+    }
+}
+
+/// A mapping that this process alone has, of a memfd that it alone has.
+#[derive(Debug)]
+struct Map {
+    address: *mut u8,
+    len: usize,
+}
+
+// SAFETY: the mapping belongs to this value alone, and shared references only read it.
+unsafe impl Send for Map {}
+// SAFETY: as above.
+unsafe impl Sync for Map {}
+
+impl Map {
+    fn new(memfd: &OwnedFd, len: usize, protection: ProtFlags) -> io::Result<Self> {
+        // SAFETY: a new mapping at an address of the kernel's choice touches no other memory.
+        let address =
+            unsafe { mmap(std::ptr::null_mut(), len, protection, MapFlags::SHARED, memfd, 0) }?;
+        Ok(Self { address: address.cast(), len })
+    }
+
+    const fn bytes(&self) -> &[u8] {
+        // SAFETY: the mapping is `len` bytes of a memfd that is never cut below that while the
+        // mapping lives, and that nobody writes to but through `bytes_mut`.
+        unsafe { std::slice::from_raw_parts(self.address, self.len) }
+    }
+
+    /// Only for a mapping that was made to be written.
+    const fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as for `bytes`; the exclusive reference keeps others away. `Filling` is the one
+        // caller, and its mapping is writable.
+        unsafe { std::slice::from_raw_parts_mut(self.address, self.len) }
+    }
+}
+
+impl Drop for Map {
+    fn drop(&mut self) {
+        // SAFETY: nothing refers to the mapping any more. It cannot fail for a whole mapping.
+        let _ = unsafe { munmap(self.address.cast(), self.len) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Filling, Store};
+    use std::io::Write as _;
+
+    #[test]
+    fn bytes_come_out_as_they_went_in() {
+        let mut filling = Filling::with_room(100_000).unwrap();
+        assert_eq!(filling.push(b"small").unwrap(), 0);
+        assert_eq!(filling.push(&vec![7; 40_000]).unwrap(), 4096);
+        let store = Store::Memory(filling.seal().unwrap());
+        assert_eq!(store.memory(0, 5).unwrap(), b"small");
+        assert_eq!(store.memory(4096, 40_000).unwrap(), vec![7; 40_000]);
+        assert_eq!(store.memory(4096, 40_001), None);
+        assert_eq!(store.memory(u64::MAX, 2), None);
+    }
+
+    #[test]
+    fn sealed_memory_cannot_be_written_or_cut() {
+        let mut filling = Filling::with_room(10).unwrap();
+        filling.push(b"text").unwrap();
+        let store = Store::Memory(filling.seal().unwrap());
+        assert!(rustix::io::write(store.fd(), b"x").is_err());
+        assert!(rustix::fs::ftruncate(store.fd(), 0).is_err());
+    }
+
+    #[test]
+    fn what_does_not_fit_or_changes_is_an_error() {
+        let mut filling = Filling::with_room(10).unwrap();
+        assert!(filling.push(&[0; 11]).is_err());
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"12345").unwrap();
+        for len in [4, 6] {
+            rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(0)).unwrap();
+            assert!(filling.read(&mut file, len).is_err(), "{len}");
+        }
+        assert_eq!(filling.room(), 10);
+        rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(0)).unwrap();
+        assert_eq!(filling.read(&mut file, 5).unwrap(), (0, &b"12345"[..]));
+    }
+}
