@@ -15,6 +15,7 @@ pub mod credential;
 pub mod data;
 pub mod evdev;
 pub mod gpt;
+pub mod hooks;
 pub mod identity;
 pub mod kmsg;
 pub mod log;

@@ -200,7 +200,7 @@ fn crate_folder(config: &Config, name: &str, workspace: &Path) -> Result<PathBuf
     if folder.join("Cargo.toml").exists() {
         return Ok(folder.clone());
     }
-    let Source::Crate { package } = &config.package(name).source else {
+    let Source::Crate { package, .. } = &config.package(name).source else {
         anyhow::bail!("package `{name}` is no crate");
     };
     // In `pkgs` for a package of the same crate with other files, which lies elsewhere.

@@ -6,6 +6,7 @@
 
 mod code;
 mod docs;
+mod faults;
 mod leaks;
 mod shipped;
 mod workspace;

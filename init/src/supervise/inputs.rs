@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use super::runtime::Runtime;
 use super::{Event, SERVICES, Service};
 use crate::power::Power;
-use crate::{evdev, kmsg, notify, power, signals, sysctl, uevent};
+use crate::{evdev, hooks, kmsg, notify, power, signals, sysctl, uevent};
 
 impl Runtime {
     /// The first request counts, and its reason.
@@ -62,6 +62,7 @@ impl Runtime {
         let mut bytes = [0_u8; 256];
         let Ok(length) = rustix::io::read(&self.requests, &mut bytes) else { return };
         for line in String::from_utf8_lossy(&bytes[..length]).lines() {
+            hooks::panic_if_asked(line);
             match power::parse_request(line) {
                 Some(power) => {
                     self.ask(power, format_args!("{} asks for {power}", path::POWER_REQUEST));

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::down::Down;
 use super::{Action, Event, Report, SERVICES, Service, Timer};
+use crate::hooks;
 use crate::power::Power;
 
 /// Pauses before a restart: the first soon, because a killed containerd stops no container, the
@@ -61,7 +62,7 @@ pub struct Failures(u8);
 
 impl Failures {
     fn pause(self) -> Duration {
-        PAUSES[usize::from(self.0).min(PAUSES.len() - 1)]
+        hooks::PAUSE.unwrap_or(PAUSES[usize::from(self.0).min(PAUSES.len() - 1)])
     }
 
     fn next(self) -> Self {

@@ -2,10 +2,11 @@
 //!
 //! `probe` serves what it sees as plain text over HTTP (`server`), and is an HTTP proxy (CONNECT),
 //! so that the builder can speak to any address as if it sat on the node. `probe flood` writes to
-//! its log for ever, `probe hold` does nothing. Under any other name the program is a trap that
-//! tells who executed it (`escape`).
+//! its log for ever, `probe hog` takes all memory, `probe hold` does nothing. Under any other name the
+//! program is a trap that tells who executed it (`escape`), or stands in for a host service (`fault`).
 
 mod escape;
+mod fault;
 mod images;
 mod memory;
 mod node;
@@ -25,7 +26,10 @@ const NAME: &str = "probe";
 
 fn main() -> ExitCode {
     if let Some(name) = trap::sprung() {
-        return trap::record(&name);
+        return match fault::impostor::role(&name) {
+            Some(role) => fault::impostor::play(role),
+            None => trap::record(&name),
+        };
     }
     kiln_daemon::main(NAME, env!("CARGO_PKG_VERSION"), |args| run(&args))
 }
@@ -36,8 +40,11 @@ fn run(args: &[OsString]) -> Result<()> {
         [] => server::serve(),
         ["escape"] => escape::run(),
         ["flood"] => flood(),
+        ["hog"] => fault::hog(),
         ["hold"] => hold(),
-        _ => bail!("unknown arguments {args:?}; there are: escape, flood, hold, and none to serve"),
+        ["on-host", ..] => fault::impostor::run_on_host(&words[1..]),
+        ["read-direct"] => fault::read_direct(),
+        _ => bail!("unknown arguments {args:?}; docs/testing.md has them"),
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{images, memory, node, sockets};
+use crate::{fault, images, memory, node, sockets};
 
 /// Where it listens.
 const ADDRESS: &str = "0.0.0.0:9090";
@@ -84,13 +84,15 @@ fn page(target: &str) -> Result<String> {
         "/escape" => escape(),
         "/executables" => node::list_executables(),
         "/images" => images::list(),
+        "/init" => fault::figures(),
         "/memory" => memory::list(),
         "/processes" => node::list_processes(),
         "/sockets" => sockets::list(),
         "/time" => Ok(format!("{}\n", SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs())),
         "/torn-manifest" => torn_manifest(),
-        _ => match target.split_once("/kill/") {
-            Some(("", name)) => node::kill(name),
+        _ => match (target.strip_prefix("/kill/"), target.strip_prefix("/fault/")) {
+            (Some(name), _) => node::kill(name),
+            (_, Some(path)) => fault::page(path),
             _ => bail!("there is no page {target}"),
         },
     }

@@ -95,11 +95,11 @@ fn build_go(builder: &Builder, name: &str, needs: &Needs, out: &Path) -> Result<
 
 fn build_crate(builder: &Builder, name: &str, out: &Path) -> Result<()> {
     let package = builder.config.package(name);
-    let Source::Crate { package: crate_ } = &package.source else {
+    let Source::Crate { package: crate_, features } = &package.source else {
         bail!("package `{name}` has no [source.crate]")
     };
     let (workspace, arch) = (&builder.inputs.workspace, builder.config.arch);
-    crates::build(package, crate_, workspace, arch, out, &builder.progress)?;
+    crates::build(package, (crate_, features), workspace, arch, out, &builder.progress)?;
     source::smoke(package, arch, out)
 }
 

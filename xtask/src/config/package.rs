@@ -45,6 +45,8 @@ pub enum Source {
     Crate {
         /// The crate's name, and its binary's.
         package: String,
+        /// Features that are switched on.
+        features: Vec<String>,
     },
     /// One file from elsewhere.
     Url {
@@ -145,7 +147,7 @@ fn source(text: &Text, raw: &raw::Package, arch: Arch) -> Result<Source> {
             closure: deb.closure,
         }),
         raw::SourceTable { crate_: Some(table), .. } => {
-            Ok(Source::Crate { package: table.package })
+            Ok(Source::Crate { package: table.package, features: table.features })
         }
         raw::SourceTable { url: Some(url), .. } => remote(text, raw, url, arch),
         _ => bail!("{}: no [source.KIND] table", text.path.display()),

@@ -100,6 +100,8 @@ pub(super) struct Deb {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct Crate {
     pub(super) package: String,
+    #[serde(default)]
+    pub(super) features: Vec<String>,
 }
 
 /// One file per architecture, keyed by `x86_64` and `aarch64`.

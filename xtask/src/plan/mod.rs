@@ -130,7 +130,7 @@ impl Planner<'_> {
         match &self.config.package(name).source {
             Source::Deb { .. } => self.debian(name),
             Source::Url { .. } => self.url(name),
-            Source::Crate { .. } => self.crate_(name),
+            Source::Crate { features, .. } => self.crate_(name, features),
             Source::Go(go) => {
                 for library in &go.libraries {
                     self.package(library)?;

@@ -80,7 +80,7 @@ impl Planner<'_> {
         recipe
     }
 
-    pub(super) fn crate_(&mut self, name: &str) -> Result<()> {
+    pub(super) fn crate_(&mut self, name: &str, features: &[String]) -> Result<()> {
         let package = self.config.package(name);
         let lock = self.inputs.cargo_lock.ok_or_else(|| anyhow!("Cargo.lock was not read"))?;
         let fetched = Recipe::new("crates 1").digest("Cargo.lock", lock).finish();
@@ -90,6 +90,7 @@ impl Planner<'_> {
             .field("cc", &self.inputs.cc)
             .field("target", self.config.arch.triple())
             .digest("sources", self.folder(name)?)
+            .field("features", features.join(","))
             .field("smoke", format!("{:?}", package.smoke));
         self.add(
             &staged(name),

@@ -47,6 +47,8 @@ struct State {
     /// How many lines were dropped at the front.
     dropped: usize,
     ended: bool,
+    /// Nobody reads; what is sent stays in the pipe.
+    stopped: bool,
 }
 
 /// What a reader got: the lines since its cursor, and where to go on.
@@ -146,6 +148,7 @@ impl Console {
         let mut raw = Vec::new();
         // A line without an end is cut, so that a guest cannot fill the host's memory.
         while matches!(from.by_ref().take(LINE as u64).read_until(b'\n', &mut raw), Ok(1..)) {
+            self.wait_while_stopped();
             let line = Line::parse(start.elapsed(), &raw);
             if !line.text.is_empty() {
                 self.push(line);
@@ -163,6 +166,18 @@ impl Console {
         state.lines.push_back(line);
         drop(state);
         self.0.changed.notify_all();
+    }
+
+    /// Reads on, or stops reading, so that the pipe fills and the guest's serial port stands still.
+    pub fn read_on(&self, on: bool) {
+        self.state().stopped = !on;
+        self.0.changed.notify_all();
+    }
+
+    fn wait_while_stopped(&self) {
+        let stopped = |state: &mut State| state.stopped;
+        let waited = self.0.changed.wait_while(self.state(), stopped);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 
     fn end(&self) {

@@ -60,9 +60,26 @@ impl Qmp {
         }
     }
 
+    /// Waits for an event; those that came before the last question are gone.
+    pub fn wait_for_event(&mut self, name: &str, patience: Duration) -> Result<()> {
+        self.reader.get_mut().set_read_timeout(Some(patience))?;
+        let context = || format!("there was no {name} within {} s", patience.as_secs());
+        while self.line().with_context(context)?["event"] != name {}
+        self.reader.get_mut().set_read_timeout(Some(PATIENCE))?;
+        Ok(())
+    }
+
     /// Presses the power button (ACPI).
     pub fn power_button(&mut self) -> Result<()> {
         self.execute("system_powerdown", &json!({})).map(drop)
+    }
+
+    /// Limits what passes to and from a disk, in bytes per second; 0 is no limit, and lets waiting requests go.
+    pub fn limit_bytes(&mut self, disk: &str, per_second: u64) -> Result<()> {
+        let arguments = json!({
+            "device": disk, "bps": per_second, "bps_rd": 0, "bps_wr": 0, "iops": 0, "iops_rd": 0, "iops_wr": 0,
+        });
+        self.execute("block_set_io_throttle", &arguments).map(drop)
     }
 
     fn line(&mut self) -> Result<Value> {
@@ -109,6 +126,27 @@ mod tests {
         let error =
             ask("{\"error\": {\"class\": \"GenericError\", \"desc\": \"not now\"}}\n").unwrap_err();
         assert!(error.to_string().contains("`stop`: not now"), "{error:#}");
+    }
+
+    #[test]
+    fn an_event_is_waited_for_by_its_name() {
+        let wait = |name: &'static str| {
+            let dir = tempfile::tempdir().unwrap();
+            let listener = UnixListener::bind(dir.path().join("qmp")).unwrap();
+            let server = thread::spawn(move || {
+                let (mut peer, _) = listener.accept().unwrap();
+                let words = "{\"QMP\": {}}\n{\"return\": {}}\n{\"event\": \"STOP\"}\n{\"event\": \"WATCHDOG\"}\n";
+                peer.write_all(words.as_bytes()).unwrap();
+                // The other side still has to ask for its capabilities.
+                let mut question = String::new();
+                BufReader::new(peer).read_line(&mut question).unwrap();
+            });
+            let mut qmp = Qmp::connect(dir.path(), "qmp").unwrap();
+            server.join().unwrap();
+            qmp.wait_for_event(name, PATIENCE)
+        };
+        assert!(wait("WATCHDOG").is_ok());
+        assert!(format!("{:#}", wait("RESET").unwrap_err()).contains("no RESET"));
     }
 
     #[test]

@@ -113,6 +113,17 @@ impl<'a> Booted<'a> {
         page.context("no page")
     }
 
+    /// Waits until a watchdog resets the machine: it ends without a last word, and QEMU names the reason.
+    pub fn wait_for_reset(&mut self) -> Result<()> {
+        // Asked before, since QEMU ends with the reset.
+        let qmp = self.vm.qmp()?;
+        qmp.wait_for_event("WATCHDOG", LIMIT)?;
+        match self.vm.wait_for_end(qemu::AFTER_DOWN)? {
+            End::Itself { reason } => Err(Crash(reason).into()),
+            End::Guest => self.listen(),
+        }
+    }
+
     /// Waits for QEMU's end after the node's last word, and judges the whole console.
     pub fn finish(&mut self) -> Result<()> {
         if let End::Itself { reason } = self.vm.wait_for_end(qemu::AFTER_DOWN)? {

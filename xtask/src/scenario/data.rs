@@ -40,6 +40,9 @@ pub struct Scenario {
     /// Texts that exactly one line of each boot's console contains.
     #[serde(default)]
     pub once: Vec<String>,
+    /// Faults whose outcome this scenario shows: first cells of the table in `docs/boot.md`.
+    #[serde(default)]
+    pub faults: Vec<String>,
     /// What happens, in order.
     #[serde(rename = "step")]
     pub steps: Vec<Step>,
@@ -85,8 +88,22 @@ pub enum Step {
     Figure(Figure),
     /// Does something with the scenario's own network.
     Lan(Lan),
+    /// The time between two lines of the console must not be above a bound.
+    Elapsed(Elapsed),
+    /// The data disk takes no read and no write any more.
+    StallDisk(Always),
+    /// It does again.
+    ResumeDisk(Always),
+    /// Nobody takes what the serial port sends any more.
+    StopConsole(Always),
+    /// Somebody does again.
+    ResumeConsole(Always),
     /// Presses the power button.
     PowerButton(Always),
+    /// Presses it again and again, until a console line has this text.
+    PressUntil(String),
+    /// Waits for a reset by the hardware watchdog.
+    Reset(Always),
     /// Waits for a clean end: `power-off` or `reboot`.
     Down(String),
     /// Lets the node run on for so long.
@@ -164,6 +181,18 @@ pub struct Figure {
     pub after_seconds: u64,
 }
 
+/// Two lines of the console, and how long it may be from one to the other by the kernel's clock.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Elapsed {
+    /// A text of the first line; the last such line before `to` counts.
+    pub from: String,
+    /// A text of the second line, which must be on the console already.
+    pub to: String,
+    /// Upper bound, in milliseconds.
+    pub within_millis: u64,
+}
+
 /// Something with the scenario's own network.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -193,7 +222,14 @@ impl fmt::Display for Step {
             Self::Refused(_) => write!(f, "refused"),
             Self::Figure(figure) => write!(f, "figure {}", figure.name),
             Self::Lan(lan) => write!(f, "lan {lan:?}"),
+            Self::Elapsed(elapsed) => write!(f, "elapsed {:?}", elapsed.to),
+            Self::StallDisk(_) => write!(f, "stall-disk"),
+            Self::ResumeDisk(_) => write!(f, "resume-disk"),
+            Self::StopConsole(_) => write!(f, "stop-console"),
+            Self::ResumeConsole(_) => write!(f, "resume-console"),
             Self::PowerButton(_) => write!(f, "power-button"),
+            Self::PressUntil(text) => write!(f, "press-until {text:?}"),
+            Self::Reset(_) => write!(f, "reset"),
             Self::Down(action) => write!(f, "down {action}"),
             Self::PauseMillis(millis) => write!(f, "pause-millis {millis}"),
             Self::PowerCut(_) => write!(f, "power-cut"),
@@ -235,7 +271,10 @@ impl Scenario {
                 }
                 Step::Boot(_) => running = true,
                 _ if !running => bail!("step {number}: no machine runs here"),
-                Step::Down(_) | Step::PowerCut(_) => running = false,
+                Step::Down(_) | Step::Reset(_) | Step::PowerCut(_) => running = false,
+                Step::StallDisk(_) | Step::ResumeDisk(_) if self.disk.is_none() => {
+                    bail!("step {number}: there is no `disk`")
+                }
                 Step::Lan(_) if !lan => bail!("step {number}: `lan` needs `network = \"lan\"`"),
                 Step::Get(get) if lan || !self.ports.contains(&get.port) => {
                     bail!(
@@ -251,7 +290,7 @@ impl Scenario {
                 _ => {}
             }
         }
-        ensure!(!running, "the last step must be `down` or `power-cut`");
+        ensure!(!running, "the last step must be `down`, `reset` or `power-cut`");
         Ok(())
     }
 
@@ -318,6 +357,7 @@ mod tests {
         check(&format!("[[step]]\nboot = \"b\"\n{end}"), "still runs");
         check(&format!("{end}[[step]]\nconsole = \"x\"\n"), "step 3: no machine runs");
         check("[[step]]\npower-cut = false\n", "takes `true`");
+        check(&format!("[[step]]\nstall-disk = true\n{end}"), "no `disk`");
         check("", "the last step must be");
     }
 

@@ -100,7 +100,11 @@ pub fn run(
         process::check_interrupt()?;
         let seconds = start.elapsed().as_secs();
         match result {
-            Ok(()) => progress.message(&format!("PASS {} ({seconds} s)", scenario.name)),
+            Ok(figures) => {
+                let shown = figures.iter().map(|figure| format!(", {figure}"));
+                let shown: String = shown.collect();
+                progress.message(&format!("PASS {} ({seconds} s{shown})", scenario.name));
+            }
             Err(error) => {
                 failed += 1;
                 progress.message(&format!("FAIL {} ({seconds} s): {error:#}", scenario.name));
@@ -120,7 +124,7 @@ fn attempt_twice(
     scenario: &Scenario,
     images: &BTreeMap<String, PathBuf>,
     progress: &Progress,
-) -> Result<()> {
+) -> Result<Vec<String>> {
     match attempt(rig, scenario, images, progress) {
         Err(error) if is_crash(&error) => {
             progress.message(&format!("{}: tried once more, since {error:#}", scenario.name));
@@ -139,7 +143,7 @@ fn attempt(
     scenario: &Scenario,
     images: &BTreeMap<String, PathBuf>,
     progress: &Progress,
-) -> Result<()> {
+) -> Result<Vec<String>> {
     let task = progress.task(&format!("vm {}", scenario.name), Some(scenario.steps.len() as u64));
     let mut run = Run::new(rig, scenario, images)?;
     let result = run.steps(|at| announce(&task, scenario, at));
@@ -156,7 +160,7 @@ fn attempt(
         )));
     }
     task.done();
-    Ok(())
+    Ok(run.figures)
 }
 
 fn announce(task: &Task, scenario: &Scenario, at: usize) {

@@ -81,8 +81,8 @@ fn difference(expected: &str, found: &str) -> String {
     }
 }
 
-/// Whether a figure is within its bounds.
-pub fn check_figure(figure: &Figure, page: &Page) -> Result<()> {
+/// A figure that is within its bounds.
+pub fn check_figure(figure: &Figure, page: &Page) -> Result<u64> {
     let Figure { path, name, at_least, at_most, .. } = figure;
     let value = |line: &str| {
         let (found, value) = line.split_once(' ')?;
@@ -92,7 +92,7 @@ pub fn check_figure(figure: &Figure, page: &Page) -> Result<()> {
     let found =
         found.with_context(|| format!("the probe's {path} has no {name}:\n{}", page.body))?;
     if (*at_least..=*at_most).contains(&found) {
-        return Ok(());
+        return Ok(found);
     }
     bail!("{name} is {found}, not between {at_least} and {at_most}:\n{}", page.body)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use kiln_contract::console::Event;
@@ -24,6 +24,15 @@ const LOOKS: u32 = 60;
 /// The pause between two questions.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// QEMU's name of the data disk.
+const DISK: &str = "data";
+
+/// Bytes per second of a disk that stands still: a sector takes nine minutes. QEMU knows no zero.
+const STALLED: u64 = 1;
+
+/// What QEMU takes for no limit.
+const UNLIMITED: u64 = 0;
+
 /// A scenario under way.
 pub struct Run<'a> {
     rig: &'a Rig,
@@ -31,6 +40,8 @@ pub struct Run<'a> {
     images: &'a BTreeMap<String, PathBuf>,
     vm: Option<Booted<'a>>,
     lan: Option<lan::Network>,
+    /// Figures that were within their bounds, for the report.
+    pub figures: Vec<String>,
     // Kept until the scenario ends.
     _time: Option<ntp::Server>,
     folder: Scratch,
@@ -49,7 +60,7 @@ impl<'a> Run<'a> {
         }
         let lan = matches!(scenario.network, Network::Lan).then(lan::Network::start).transpose()?;
         let time = scenario.ntp.then(ntp::Server::start).transpose()?;
-        Ok(Self { rig, scenario, images, vm: None, lan, _time: time, folder })
+        Ok(Self { rig, scenario, images, vm: None, lan, figures: Vec::new(), _time: time, folder })
     }
 
     /// Takes all steps; `progress` hears of each before it is taken.
@@ -88,7 +99,14 @@ impl<'a> Run<'a> {
             Step::Refused(paths) => self.refused(paths),
             Step::Figure(figure) => self.figure(figure),
             Step::Lan(lan) => self.lan(lan),
+            Step::Elapsed(elapsed) => self.booted()?.watch.elapsed(elapsed),
+            Step::StallDisk(_) => self.booted()?.vm.qmp()?.limit_bytes(DISK, STALLED),
+            Step::ResumeDisk(_) => self.booted()?.vm.qmp()?.limit_bytes(DISK, UNLIMITED),
+            Step::StopConsole(_) => self.read_console(false),
+            Step::ResumeConsole(_) => self.read_console(true),
             Step::PowerButton(_) => self.booted()?.vm.qmp()?.power_button(),
+            Step::PressUntil(text) => self.press_until(text),
+            Step::Reset(_) => self.booted()?.wait_for_reset(),
             Step::Down(action) => self.down(action),
             Step::PauseMillis(millis) => self.booted()?.pass(Duration::from_millis(*millis)),
             Step::PowerCut(_) => self.power_cut(),
@@ -112,8 +130,9 @@ impl<'a> Run<'a> {
         if self.scenario.disk.is_some() {
             let path = self.folder.path().join("data.img");
             let path = path.to_string_lossy().replace(',', ",,");
-            extra.extend(["-drive".into(), format!("if=none,id=data,format=raw,file={path}")]);
-            extra.extend(["-device".into(), "virtio-blk-pci,drive=data".into()]);
+            let drive = format!("if=none,id={DISK},format=raw,file={path}");
+            extra.extend(["-drive".into(), drive]);
+            extra.extend(["-device".into(), format!("virtio-blk-pci,drive={DISK}")]);
         }
         let network = self.lan.as_ref().map_or(qemu::Network::User, |lan| {
             let (qemu, peer) = lan.sockets();
@@ -181,7 +200,9 @@ impl<'a> Run<'a> {
         let booted = self.booted()?;
         booted.pass(Duration::from_secs(figure.after_seconds))?;
         let page = booted.ask(&figure.path)?;
-        page::check_figure(figure, &page).map(drop)
+        let found = page::check_figure(figure, &page)?;
+        self.figures.push(format!("{} {found}", figure.name));
+        Ok(())
     }
 
     fn lan(&mut self, step: &Lan) -> Result<()> {
@@ -196,6 +217,24 @@ impl<'a> Run<'a> {
             Lan::Unanswered(count) => return booted.wait(|_| Ok(lan.unanswered() >= *count)),
             Lan::Answers(at) => return booted.wait(|_| Ok(lan.answers(*at))),
         }
+        Ok(())
+    }
+
+    /// As an operator does: a node hears its button only when the button's driver is loaded.
+    fn press_until(&mut self, text: &str) -> Result<()> {
+        let booted = self.booted()?;
+        let mut pressed: Option<Instant> = None;
+        booted.wait(|booted| {
+            if pressed.is_none_or(|at| at.elapsed() > PAUSE) {
+                booted.vm.qmp()?.power_button()?;
+                pressed = Some(Instant::now());
+            }
+            Ok(booted.watch.find(|line| line.text.contains(text)))
+        })
+    }
+
+    fn read_console(&mut self, on: bool) -> Result<()> {
+        self.booted()?.vm.console.read_on(on);
         Ok(())
     }
 

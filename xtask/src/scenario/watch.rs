@@ -1,8 +1,10 @@
 //! What the console of a running machine must and must not say.
 
+use anyhow::{Context, Error, Result, ensure};
+
 use crate::qemu::Line;
 
-use super::data::Scenario;
+use super::data::{Elapsed, Scenario};
 
 /// The console of one boot, as it is read.
 #[derive(Debug, Default)]
@@ -34,8 +36,26 @@ impl Watch {
         found.is_some()
     }
 
+    /// Whether a line came soon enough after another one, by the kernel's clock.
+    pub fn elapsed(&self, bounds: &Elapsed) -> Result<()> {
+        let Elapsed { from, to, within_millis } = bounds;
+        let find = |lines: &[Line], text: &str| {
+            let at = lines.iter().rposition(|line| line.text.contains(text));
+            let at = at.with_context(|| format!("the console does not say {text:?}"))?;
+            Ok::<_, Error>((at, lines[at].stamp.with_context(|| format!("{text:?} has no stamp"))?))
+        };
+        let (at, end) = find(&self.lines, to)?;
+        let (_, start) = find(&self.lines[..at], from)?;
+        let millis = end.saturating_sub(start).as_millis();
+        ensure!(
+            millis <= u128::from(*within_millis),
+            "{to:?} came {millis} ms after {from:?}, not within {within_millis}"
+        );
+        Ok(())
+    }
+
     /// What is missing or there twice at the end of a boot.
-    pub fn verdict(&self, scenario: &Scenario) -> Result<(), String> {
+    pub fn verdict(&self, scenario: &Scenario) -> std::result::Result<(), String> {
         for text in &scenario.once {
             let count = self.lines.iter().filter(|line| line.text.contains(text)).count();
             if count != 1 {
@@ -63,7 +83,7 @@ mod tests {
         texts.iter().map(|text| Line::parse(Duration::ZERO, text.as_bytes())).collect()
     }
 
-    fn verdict(texts: &[&str]) -> Result<(), String> {
+    fn verdict(texts: &[&str]) -> std::result::Result<(), String> {
         let mut watch = Watch::default();
         assert_eq!(watch.take(&scenario(), lines(texts)), None);
         watch.verdict(&scenario())
@@ -82,6 +102,22 @@ mod tests {
         assert!(take("something bad").unwrap().contains("must not say"));
         assert!(take("Kernel panic - not syncing").unwrap().contains("kernel is lost"));
         assert_eq!(take("good"), None);
+    }
+
+    #[test]
+    fn the_time_between_two_lines_is_the_kernels() {
+        let mut watch = Watch::default();
+        let texts =
+            ["[    1.000000] a", "[    2.000000] a", "[    2.250000] b", "[    9.000000] a"];
+        watch.take(&scenario(), lines(&texts));
+        let check = |from: &str, to: &str, within_millis| {
+            let bounds = Elapsed { from: from.into(), to: to.into(), within_millis };
+            watch.elapsed(&bounds).map_err(|error| error.to_string())
+        };
+        assert_eq!(check("a", "b", 250), Ok(()));
+        assert!(check("a", "b", 249).unwrap_err().contains("came 250 ms after"));
+        assert!(check("a", "c", 1).unwrap_err().contains("does not say \"c\""));
+        assert!(check("b", "b", 1).unwrap_err().contains("does not say \"b\""));
     }
 
     #[test]

@@ -18,10 +18,10 @@ pub fn fetch(workspace: &Path, arch: Arch, progress: &Progress) -> Result<()> {
         .context("cannot download the crates that Cargo.lock names")
 }
 
-/// Builds one crate's binary into `out`. Uses no network.
+/// Builds one crate's binary, with these features, into `out`. Uses no network.
 pub fn build(
     package: &Package,
-    name: &str,
+    (name, features): (&str, &[String]),
     workspace: &Path,
     arch: Arch,
     out: &Path,
@@ -32,7 +32,7 @@ pub fn build(
     let command = Command::new("cargo")
         .dir(workspace)
         .args(["build", "--release", "--locked", "--offline", "--package", name, "--bin", name])
-        .args(["--target", arch.triple()])
+        .args(["--target", arch.triple(), "--features", &features.join(",")])
         .env("CARGO_TARGET_DIR", &target)
         .env("CARGO_ENCODED_RUSTFLAGS", flags(workspace).join("\x1f"));
     command.watch(|line| {

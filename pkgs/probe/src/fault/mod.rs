@@ -1,0 +1,46 @@
+//! Faults that the scenarios inject, one family per file. docs/boot.md has their expected outcomes.
+
+mod disk;
+mod flood;
+pub(crate) mod impostor;
+mod pid1;
+mod pod;
+mod process;
+mod storm;
+mod talk;
+
+use anyhow::{Context, Result, bail};
+
+pub(crate) use disk::read_direct;
+pub(crate) use pid1::figures;
+pub(crate) use pod::hog;
+
+/// Injects the fault of a page's path below `/fault/`, and says what was done.
+pub(crate) fn page(path: &str) -> Result<String> {
+    let words: Vec<&str> = path.split('/').collect();
+    match words[..] {
+        ["signal", signal, name] => process::signal(signal, name),
+        ["kill-often", name, count] => process::kill_often(name, number(count)?),
+        ["kill-in-storm", name] => storm::kill_in_storm(name),
+        ["impostor", name, role] => impostor::install(name, role),
+        ["genuine", name] => impostor::remove(name),
+        ["flood", "mark"] => flood::mark(),
+        ["flood", "compare"] => flood::compare(),
+        ["flood", "dropped", name] => flood::dropped(name),
+        ["garbage", "notify"] => talk::notify(),
+        ["garbage", "power"] => talk::power(),
+        ["fill-var"] => disk::fill_var(),
+        ["free-var"] => disk::free_var(),
+        ["uninterruptible"] => disk::uninterruptible(),
+        ["hog"] => pod::start_hog(),
+        ["no-hog"] => pod::stop_hog(),
+        ["freeze-init"] => pid1::freeze(),
+        ["panic-init"] => pid1::panic(),
+        ["fill-console"] => pid1::fill_console(),
+        _ => bail!("there is no fault {path}"),
+    }
+}
+
+fn number(text: &str) -> Result<u32> {
+    text.parse().with_context(|| format!("not a number: {text}"))
+}

@@ -1,0 +1,63 @@
+//! Rules about faults: what the table in `docs/boot.md` promises is what scenarios and tests show.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use super::{files_with, none, root, text};
+use crate::scenario;
+
+/// The table's heading.
+const HEADING: &str = "## What happens when …";
+
+/// Cells of the table's rows: the fault, its outcome, and what shows it.
+fn rows(page: &str) -> Vec<[String; 3]> {
+    let section = page.split_once(HEADING).unwrap().1;
+    let section = section.split("\n## ").next().unwrap();
+    let cells = |line: &str| {
+        let mut cells = line.strip_prefix("| ")?.strip_suffix(" |")?.split(" | ");
+        let row = [cells.next()?, cells.next()?, cells.next()?].map(str::to_owned);
+        (cells.next().is_none() && row[2].starts_with(['s', 't'])).then_some(row)
+    };
+    section.lines().filter_map(cells).filter(|row| row[2] != "shown by").collect()
+}
+
+/// Names in backticks after a word: "scenario `a`" gives `a` for `scenario`.
+fn named(cell: &str, word: &str) -> Vec<String> {
+    let parts = cell.split(", ").filter_map(|part| part.strip_prefix(word));
+    parts.map(|part| part.trim().trim_matches('`').to_owned()).collect()
+}
+
+#[test]
+fn every_fault_of_a_scenario_is_in_the_table_and_no_other() {
+    let table: BTreeSet<(String, String)> = rows(&text("docs/boot.md"))
+        .iter()
+        .flat_map(|[fault, _, shown]| {
+            named(shown, "scenario").into_iter().map(|name| (name, fault.clone()))
+        })
+        .collect();
+    let scenarios = scenario::load(&root().join("tests/vm/scenarios")).unwrap();
+    let injected: BTreeSet<(String, String)> = scenarios
+        .iter()
+        .flat_map(|one| one.faults.iter().map(|fault| (one.name.clone(), fault.clone())))
+        .collect();
+    assert!(table.len() > 5, "{table:?}");
+    let show = |(name, fault): &(String, String)| format!("`{name}`: {fault}");
+    none("in a scenario, and not in docs/boot.md", injected.difference(&table).map(show));
+    none("in docs/boot.md, and in no scenario", table.difference(&injected).map(show));
+}
+
+#[test]
+fn every_row_about_a_fault_is_shown_by_something_that_exists() {
+    let sources: String = files_with(".rs")
+        .iter()
+        .filter(|path| path.starts_with(Path::new("init")))
+        .map(text)
+        .collect();
+    let rows = rows(&text("docs/boot.md"));
+    let unshown = rows.iter().filter(|[_, _, shown]| {
+        named(shown, "scenario").is_empty() && named(shown, "test").is_empty()
+    });
+    none("shown by nothing", unshown.map(|[fault, ..]| fault));
+    let tests = rows.iter().flat_map(|[_, _, shown]| named(shown, "test"));
+    none("no such test", tests.filter(|name| !sources.contains(&format!("fn {name}("))));
+}
