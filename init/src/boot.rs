@@ -5,25 +5,26 @@
 //! fail without harm is a warning in the stage's own code.
 
 use std::convert::Infallible;
-use std::ffi::{CStr, CString};
-use std::os::fd::AsFd;
+use std::ffi::CStr;
 
-use anyhow::{Context, Result};
-use kiln_contract::{cgroup as groups, path};
+use anyhow::Result;
+use kiln_contract::path;
 
 use crate::kmsg::stage;
-use crate::spawn::{self, Program};
 use crate::supervise::runtime::Runtime;
 use crate::{
-    applet, cgroup, config, credential, data, kmsg, modules, mounts, parameters, power, root,
+    applet, cgroup, config, credential, data, evdev, kmsg, modules, mounts, parameters, power,
+    reason, root, signals,
 };
 
 /// PID 1's whole life.
 pub fn run() -> ! {
     std::panic::set_hook(Box::new(|panic| {
         kmsg::error(format_args!("bug: {panic}"));
-        power::after_bug()
+        power::after_bug(&panic.to_string())
     }));
+    // Before anything else: what asks for a shutdown from here on waits for the poll loop.
+    signals::block();
     match boot() {
         Err(error) => power::fatal(&error),
     }
@@ -31,19 +32,22 @@ pub fn run() -> ! {
 
 fn boot() -> Result<Infallible> {
     let early = stage("mounts", mounts::early)?;
+    evdev::remember_presses();
     let loaded = stage("modules", || modules::load_archive(early))?;
     let root = stage("root", || root::switch(loaded))?;
     let tree = stage("tree", || mounts::tree(root))?;
     stage("cgroups", cgroup::make_tree)?;
-    start_helper(applet::COLDPLUG, &[])?;
+    start_helper(applet::COLDPLUG, &[]);
     let parameters = read_parameters();
     let var = stage("data", || data::attach(tree, &parameters.var_size))?;
+    reason::settle(var, parameters.nvram);
     let node = stage("config", || {
         credential::store_smbios();
         config::settle(var, &parameters)
     })?;
     let runtime = stage("containerd", || Runtime::start(&node))?;
-    start_helper(applet::READAHEAD, &[path::KUBELET])?;
+    start_helper(applet::READAHEAD, &[path::KUBELET]);
+    start_helper(reason::APPLET, &[reason::store()]);
     runtime.run()
 }
 
@@ -54,19 +58,7 @@ fn read_parameters() -> parameters::Parameters {
     parameters
 }
 
-/// Starts this binary under another name beside the boot. Nobody waits for it, not even for its
-/// `execve`: that takes as long as a whole stage under emulation.
-fn start_helper(name: &CStr, args: &[&str]) -> Result<()> {
-    let args = args.iter().map(|arg| CString::new(*arg));
-    let program = Program {
-        path: spawn::SELF.into(),
-        args: std::iter::once(Ok(name.into())).chain(args).collect::<Result<_, _>>()?,
-        env: Vec::new(),
-        oom_score: c"0",
-    };
-    let group = cgroup::open(groups::INIT)?;
-    let null = std::fs::File::options().write(true).open("/dev/null").context("open /dev/null")?;
-    let started = spawn::begin(&program, group.as_fd(), null.as_fd());
-    let _ = kmsg::warn_on_error(started);
-    Ok(())
+/// Nobody waits for it, not even for its `execve`.
+fn start_helper(name: &CStr, args: &[&str]) {
+    let _ = kmsg::warn_on_error(applet::start(name, args));
 }

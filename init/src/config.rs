@@ -10,7 +10,7 @@ use kiln_contract::{credential as names, path};
 
 use crate::data::{SEED_COPY, Var, random_seed};
 use crate::parameters::Parameters;
-use crate::{credential, identity, kmsg, mounts, network, spawn, sysctl};
+use crate::{credential, identity, kmsg, login1, mounts, network, spawn, sysctl};
 
 /// Where the kernel shows the machine's UUID from SMBIOS.
 const PRODUCT_UUID: &str = "/sys/class/dmi/id/product_uuid";
@@ -38,6 +38,10 @@ pub struct Node {
     pub hostname: String,
     /// Services' output goes to the console too.
     pub log_to_console: bool,
+    /// Longest time that a shutdown waits for kubelet.
+    pub shutdown_max: Duration,
+    /// kubelet's configuration asks for a graceful shutdown.
+    pub graceful: bool,
 }
 
 /// Fills `/etc` and `/var`, settles the identity, and prepares the kernel for pods.
@@ -51,7 +55,13 @@ pub fn settle(_: Var, parameters: &Parameters) -> Result<Node> {
     make_resolver()?;
     mounts::share()?;
     kmsg::notice(format_args!("node {hostname}"));
-    Ok(Node { hostname, log_to_console: parameters.log_to_console })
+    let kubelet = fs::read_to_string(path::KUBELET_BASE_CONFIG).unwrap_or_default();
+    Ok(Node {
+        hostname,
+        log_to_console: parameters.log_to_console,
+        shutdown_max: parameters.shutdown_max,
+        graceful: login1::grace::is_configured(&kubelet),
+    })
 }
 
 /// kubelet reads `/etc/resolv.conf` for every pod, also for the one that will obtain a lease.

@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{Mode, OFlags};
 
@@ -15,6 +16,33 @@ const EV_KEY: u16 = 1;
 
 /// `struct input_event` on 64-bit machines: two longs of time, type, code, value.
 const EVENT_SIZE: usize = 24;
+
+/// How often the kernel's ACPI driver saw the fixed power button (Documentation/ABI/testing/sysfs-firmware-acpi).
+const ACPI_COUNT: &str = "/sys/firmware/acpi/interrupts/ff_pwr_btn";
+
+/// That count when PID 1 started: firmware may leave the press that switched the machine on.
+static PRESSES: AtomicU64 = AtomicU64::new(u64::MAX);
+
+/// Notes how often the button was pressed before PID 1 started.
+pub fn remember_presses() {
+    PRESSES.store(presses().unwrap_or(u64::MAX), Ordering::Relaxed);
+}
+
+/// True when the button was pressed since [`remember_presses`]: for when the first device is
+/// opened, since an input device tells only what happens while it is open.
+#[must_use]
+pub fn pressed_before() -> bool {
+    presses().is_some_and(|now| now > PRESSES.load(Ordering::Relaxed))
+}
+
+fn presses() -> Option<u64> {
+    parse_count(&fs::read_to_string(ACPI_COUNT).ok()?)
+}
+
+/// The first word; words on the interrupt's state follow.
+fn parse_count(text: &str) -> Option<u64> {
+    text.split_ascii_whitespace().next()?.parse().ok()
+}
 
 /// True when bytes read from a device contain a press of the power key.
 #[must_use]
@@ -60,7 +88,7 @@ pub fn open_all() -> Vec<OwnedFd> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{EVENT_SIZE, has_power_key, power_pressed};
+    use super::{EVENT_SIZE, has_power_key, parse_count, power_pressed};
 
     fn event(kind: u16, code: u16, value: i32) -> [u8; EVENT_SIZE] {
         let mut bytes = [0; EVENT_SIZE];
@@ -79,6 +107,13 @@ mod tests {
     }
 
     #[test]
+    fn the_count_of_presses_is_the_first_word() {
+        assert_eq!(parse_count("       2  EN     enabled      unmasked\n"), Some(2));
+        assert_eq!(parse_count("invalid\n"), None);
+        assert_eq!(parse_count(""), None);
+    }
+
+    #[test]
     fn the_bitmap_s_last_word_is_the_lowest() {
         assert!(has_power_key("10000000000000 0\n"));
         assert!(!has_power_key("10000000000000\n"));
@@ -91,7 +126,7 @@ mod tests {
             bytes in prop::collection::vec(any::<u8>(), 0..100),
             text in ".{0,60}",
         ) {
-            let _ = power_pressed(&bytes);
+            let _ = (power_pressed(&bytes), parse_count(&text));
             let _ = has_power_key(&text);
         }
     }

@@ -9,6 +9,26 @@ pub fn points(text: &str) -> Vec<Vec<u8>> {
     text.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape).collect()
 }
 
+/// A mount: where it is, and the kind of its file system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// Mount point.
+    pub point: Vec<u8>,
+    /// As in `mount -t`.
+    pub kind: String,
+}
+
+/// All mounts, in the order of their mounting. Lines that make no sense are skipped.
+#[must_use]
+pub fn mounts(text: &str) -> Vec<Mount> {
+    let lines = text.lines().filter_map(|line| {
+        let (mount, system) = line.split_once(" - ")?;
+        let point = unescape(mount.split(' ').nth(4)?);
+        Some(Mount { point, kind: system.split(' ').next()?.into() })
+    });
+    lines.collect()
+}
+
 /// True when `path` is `folder` or below it.
 #[must_use]
 pub fn is_below(path: &[u8], folder: &[u8]) -> bool {
@@ -41,12 +61,14 @@ fn unescape(text: &str) -> Vec<u8> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{is_below, points, unescape};
+    use super::{is_below, mounts, points, unescape};
 
     #[test]
     fn mount_points_are_the_fifth_field() {
         let text = "22 1 0:20 / / ro - erofs x ro\n27 26 0:25 / /a\\040b rw - tmpfs x rw\nshort\n";
         assert_eq!(points(text), [b"/".to_vec(), b"/a b".to_vec()]);
+        let kinds: Vec<_> = mounts(text).into_iter().map(|mount| mount.kind).collect();
+        assert_eq!(kinds, ["erofs", "tmpfs"]);
     }
 
     #[test]
@@ -65,7 +87,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_read(text in ".{0,200}", point in "[a-z/]{1,20}") {
-            let _ = points(&text);
+            let _ = (points(&text), mounts(&text));
             let line = format!("1 1 0:1 / {point} rw - x x rw");
             prop_assert_eq!(points(&line), vec![point.into_bytes()]);
         }

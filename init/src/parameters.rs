@@ -1,6 +1,11 @@
 //! The kernel's command line, as far as it is Kiln's: `kiln.NAME=VALUE`.
 
-use kiln_contract::parameter::{ALL, HOSTNAME, LOG, PREFIX, VAR_SIZE, VAR_SIZE_DEFAULT};
+use std::time::Duration;
+
+use kiln_contract::parameter::{
+    ALL, HOSTNAME, LOG, NVRAM, PREFIX, SHUTDOWN_MAX, SHUTDOWN_MAX_DEFAULT, VAR_SIZE,
+    VAR_SIZE_DEFAULT,
+};
 
 /// What the command line says to Kiln.
 #[derive(Debug, PartialEq, Eq)]
@@ -11,6 +16,10 @@ pub struct Parameters {
     pub hostname: Option<String>,
     /// Services' output goes to the console too.
     pub log_to_console: bool,
+    /// Longest time that a shutdown waits for kubelet.
+    pub shutdown_max: Duration,
+    /// EFI variables may be written.
+    pub nvram: bool,
     /// Lines for the console: unknown names and values that make no sense.
     pub warnings: Vec<String>,
 }
@@ -22,6 +31,8 @@ pub fn parse(line: &str) -> Parameters {
         var_size: VAR_SIZE_DEFAULT.into(),
         hostname: None,
         log_to_console: false,
+        shutdown_max: Duration::from_secs(SHUTDOWN_MAX_DEFAULT),
+        nvram: true,
         warnings: Vec::new(),
     };
     for word in words(line).iter().filter(|word| word.starts_with(PREFIX)) {
@@ -37,12 +48,21 @@ impl Parameters {
             VAR_SIZE if is_size(value) => self.var_size = value.into(),
             HOSTNAME => self.hostname = Some(value.into()),
             LOG if value == "console" => self.log_to_console = true,
+            NVRAM if value == "off" => self.nvram = false,
+            SHUTDOWN_MAX if seconds(value).is_some() => {
+                self.shutdown_max = seconds(value).unwrap_or_default();
+            }
             _ if ALL.contains(&name) => {
                 self.warnings.push(format!("parameter {name} cannot be {value:?}, ignored"));
             }
             _ => self.warnings.push(format!("unknown parameter {name}, ignored")),
         }
     }
+}
+
+/// Whole seconds, a day at most.
+fn seconds(value: &str) -> Option<Duration> {
+    value.parse().ok().filter(|&seconds| seconds <= 86_400).map(Duration::from_secs)
 }
 
 /// A size as tmpfs takes it: digits, then nothing, a percent sign, or k, m, g.
@@ -81,6 +101,14 @@ mod tests {
             parse("quiet kiln.var-size=1g kiln.hostname=a kiln.hostname=\"b\" kiln.log=console\n");
         assert_eq!((found.var_size.as_str(), found.hostname.as_deref()), ("1g", Some("b")));
         assert!(found.log_to_console && found.warnings.is_empty());
+    }
+
+    #[test]
+    fn the_longest_wait_is_in_whole_seconds_of_a_day_at_most() {
+        assert_eq!(parse("kiln.shutdown-max=90").shutdown_max.as_secs(), 90);
+        let found = parse("kiln.shutdown-max=90000 kiln.nvram=on");
+        assert_eq!((found.shutdown_max.as_secs(), found.warnings.len()), (600, 2));
+        assert!(found.nvram && !parse("kiln.nvram=off").nvram);
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! What the last steps do: end what is left, unmount, sync. All of it may hang in the kernel, so
 //! unmounting and syncing run in children; PID 1 waits for them no longer than their step's time.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
+use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal};
 
 use crate::mountinfo;
@@ -14,38 +14,73 @@ use crate::spawn::{self, Child};
 /// Attempts to unmount `/var`: the log thread may still hold a file.
 const ATTEMPTS: u32 = 50;
 
-/// Between two attempts.
-const PAUSE: Duration = Duration::from_millis(20);
+/// Attempts to see all helpers of an unmount end.
+const LOOKS: u32 = 75;
 
-/// Mount points to leave, last mounted first: all but the root and the kernel's own file systems.
+/// Between two attempts.
+static PAUSE: libc::timespec = libc::timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+
+/// What the kernel's emergency remount gets, in attempts.
+const REMOUNT: u32 = 25;
+
+/// Helpers of an unmount at a time; a node with more volumes has the rest unmounted in line.
+const HELPERS: usize = 256;
+
+/// File systems in memory, whose unmount waits for no device and no server.
+const MEMORY: [&str; 16] = [
+    "bpf",
+    "cgroup2",
+    "configfs",
+    "devpts",
+    "devtmpfs",
+    "efivarfs",
+    "erofs",
+    "hugetlbfs",
+    "mqueue",
+    "nsfs",
+    "proc",
+    "ramfs",
+    "securityfs",
+    "sysfs",
+    "tmpfs",
+    "tracefs",
+];
+
+/// A mount to take away.
+#[derive(Debug, PartialEq, Eq)]
+struct Leaving {
+    point: CString,
+    /// It may wait for a device, a server or a program for ever.
+    may_hang: bool,
+}
+
+/// Mounts to leave, last mounted first: all but the root and the kernel's own file systems.
 #[must_use]
-pub fn to_unmount(text: &str) -> Vec<Vec<u8>> {
+fn to_unmount(text: &str) -> Vec<Leaving> {
     let kernel = [&b"/dev"[..], b"/proc", b"/sys"];
-    let mut points = mountinfo::points(text);
-    points.retain(|point| {
+    let mut mounts = mountinfo::mounts(text);
+    mounts.retain(|mount| {
+        let point = &mount.point;
         point != b"/" && !kernel.iter().any(|folder| mountinfo::is_below(point, folder))
     });
-    points.reverse();
-    points
+    let leaving = mounts.into_iter().rev().filter_map(|mount| {
+        let may_hang = !MEMORY.contains(&mount.kind.as_str());
+        Some(Leaving { point: CString::new(mount.point).ok()?, may_hang })
+    });
+    leaving.collect()
 }
 
 /// Starts a child that unmounts everything, `/var` for good and the rest lazily.
 ///
-/// Lazily is as good: no process is left to hold them, and a lazy unmount cannot fail as busy.
+/// Lazily is as good: no process is left to hold them, and a lazy unmount cannot fail as busy. What
+/// can hang gets a child's child each, so that one dead server keeps nothing else from being
+/// unmounted.
 pub fn unmount() -> Result<Child> {
     let mountinfo = fs::read_to_string(mountinfo::SELF).context("read mountinfo")?;
-    let points: Vec<CString> =
-        to_unmount(&mountinfo).into_iter().filter_map(|point| CString::new(point).ok()).collect();
+    let leaving = to_unmount(&mountinfo);
     let work = || {
         close_inherited();
-        for point in &points {
-            if point.as_bytes() == b"/var" {
-                unmount_var();
-            } else {
-                // SAFETY: the path is a C string.
-                unsafe { libc::umount2(point.as_ptr(), libc::MNT_DETACH | libc::UMOUNT_NOFOLLOW) };
-            }
-        }
+        unmount_all(&leaving);
         0
     };
     // SAFETY: the closure makes system calls only, on memory that was allocated before.
@@ -59,7 +94,49 @@ fn close_inherited() {
     unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) };
 }
 
-/// Tries for a while, then makes it read-only, then detaches it. System calls only.
+/// In the child: system calls only.
+fn unmount_all(leaving: &[Leaving]) {
+    let mut helpers = 0;
+    let others = leaving.iter().filter(|mount| mount.point.as_bytes() != b"/var");
+    for mount in others {
+        let detach = || detach(&mount.point);
+        // SAFETY: the closure makes one system call.
+        if mount.may_hang && helpers < HELPERS && unsafe { spawn::helper(detach) }.is_ok() {
+            helpers += 1;
+        } else {
+            detach();
+        }
+    }
+    wait_for_helpers();
+    if leaving.iter().any(|mount| mount.point.as_bytes() == b"/var") {
+        unmount_var();
+    }
+}
+
+fn detach(point: &CStr) -> i32 {
+    // SAFETY: the path is a C string.
+    unsafe { libc::umount2(point.as_ptr(), libc::MNT_DETACH | libc::UMOUNT_NOFOLLOW) }
+}
+
+/// Not for ever: what hangs is left behind.
+fn wait_for_helpers() {
+    for _ in 0..LOOKS {
+        // SAFETY: no status is asked for.
+        while unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) } > 0 {}
+        // SAFETY: as above; an error says that none is left.
+        if unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) } < 0 {
+            return;
+        }
+        pause();
+    }
+}
+
+fn pause() {
+    // SAFETY: the pointer is valid; no remaining time is asked for.
+    unsafe { libc::nanosleep(&raw const PAUSE, std::ptr::null_mut()) };
+}
+
+/// Tries for a while, then makes it read-only, if need be by the kernel's force, then detaches it.
 fn unmount_var() {
     let var = c"/var".as_ptr();
     for _ in 0..ATTEMPTS {
@@ -67,16 +144,24 @@ fn unmount_var() {
         if unsafe { libc::umount2(var, 0) } == 0 {
             return;
         }
-        let pause = libc::timespec { tv_sec: 0, tv_nsec: i64::from(PAUSE.subsec_nanos()) };
-        // SAFETY: the pointer is valid; no remaining time is asked for.
-        unsafe { libc::nanosleep(&raw const pause, std::ptr::null_mut()) };
+        pause();
     }
     let none = std::ptr::null();
     let flags = libc::MS_REMOUNT | libc::MS_RDONLY;
     // SAFETY: the path is a C string, and a remount needs no other argument.
-    unsafe { libc::mount(none, var, none, flags, none.cast()) };
-    // SAFETY: the path is a C string.
-    unsafe { libc::umount2(var, libc::MNT_DETACH) };
+    if unsafe { libc::mount(none, var, none, flags, none.cast()) } != 0 {
+        remount_by_force();
+    }
+    detach(c"/var");
+}
+
+/// Sysrq's remount takes no open file for an answer; a thread of the kernel's does it.
+fn remount_by_force() {
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    if let Ok(trigger) = rustix::fs::open(c"/proc/sysrq-trigger", flags, Mode::empty()) {
+        let _ = rustix::io::write(&trigger, b"u");
+        (0..REMOUNT).for_each(|_| pause());
+    }
 }
 
 /// Starts a child that syncs all file systems.
@@ -107,12 +192,26 @@ pub fn signal_everything(signal: Signal) {
 mod tests {
     use super::to_unmount;
 
+    fn points(mounted: &[(&str, &str)]) -> Vec<(String, bool)> {
+        let line = |(point, kind): &(&str, &str)| format!("1 1 0:1 / {point} rw - {kind} x rw\n");
+        let text: String = mounted.iter().map(line).collect();
+        let leaving = to_unmount(&text).into_iter();
+        leaving.map(|mount| (mount.point.into_string().unwrap(), mount.may_hang)).collect()
+    }
+
     #[test]
     fn the_last_mounted_comes_first_and_the_kernel_s_stay() {
-        let line = |point: &str| format!("1 1 0:1 / {point} rw - x x rw\n");
         let mounted = ["/", "/dev", "/dev/pts", "/run", "/var", "/var/lib/a", "/device"];
-        let text: String = mounted.into_iter().map(line).collect();
+        let found = points(&mounted.map(|point| (point, "tmpfs")));
         let expected = ["/device", "/var/lib/a", "/var", "/run"];
-        assert_eq!(to_unmount(&text), expected.map(|point| point.as_bytes().to_vec()));
+        assert_eq!(found, expected.map(|point| (point.to_owned(), false)));
+    }
+
+    #[test]
+    fn whatever_has_a_device_a_server_or_a_program_behind_it_may_hang() {
+        let kinds = ["ext4", "fuse.sshfs", "nfs4", "overlay", "tmpfs", "new-one"];
+        let mounted: Vec<_> = kinds.iter().map(|kind| ("/a", *kind)).collect();
+        let hang: Vec<bool> = points(&mounted).into_iter().map(|(_, may_hang)| may_hang).collect();
+        assert_eq!(hang, [true, false, true, true, true, true]);
     }
 }

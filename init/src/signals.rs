@@ -50,29 +50,41 @@ fn set(signals: &[i32]) -> libc::sigset_t {
     set
 }
 
-/// Blocks what PID 1 takes and returns the descriptor it is read from; also takes ctrl-alt-del.
-///
-/// Before any thread starts: threads inherit the blocked set.
+/// Blocks what PID 1 takes, and makes ctrl-alt-del a signal. The very first thing of the boot:
+/// the kernel drops signals to a PID 1 that neither blocks nor handles them, and ctrl-alt-del
+/// would reset the machine. What is blocked waits. Threads inherit it.
+pub fn block() {
+    let set = set(&TAKEN);
+    // SAFETY: both pointers are valid or null as sigprocmask(2) allows; it fails for no valid set.
+    unsafe { libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
+    // Without a keyboard controller there is no ctrl-alt-del, so a failure changes nothing.
+    let _ = rustix::system::reboot(rustix::system::RebootCommand::CadOff);
+}
+
+/// The descriptor that what was blocked is read from.
 pub fn take() -> io::Result<OwnedFd> {
     let set = set(&TAKEN);
-    // SAFETY: both pointers are valid or null as sigprocmask(2) allows.
-    if unsafe { libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
     // SAFETY: `set` is valid, and -1 asks for a new descriptor.
     let fd = unsafe { libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // Without a keyboard controller there is no ctrl-alt-del, so a failure changes nothing.
-    let _ = rustix::system::reboot(rustix::system::RebootCommand::CadOff);
     // SAFETY: signalfd returned a new descriptor that nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Reads all pending signals' numbers.
+/// A signal that came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Signal {
+    /// Its number.
+    pub number: i32,
+    /// Who sent it; 0 is the kernel.
+    pub sender: u32,
+}
+
+/// Reads all pending signals.
 #[must_use]
-pub fn pending(fd: &OwnedFd) -> Vec<i32> {
+pub fn pending(fd: &OwnedFd) -> Vec<Signal> {
     const SIZE: usize = size_of::<libc::signalfd_siginfo>();
     let mut signals = Vec::new();
     let mut buffer = [0_u8; SIZE];
@@ -82,9 +94,11 @@ pub fn pending(fd: &OwnedFd) -> Vec<i32> {
         if read != SIZE.cast_signed() {
             return signals;
         }
-        // `ssi_signo` is the record's first field (signalfd(2)).
-        let number = u32::from_ne_bytes([buffer[0], buffer[1], buffer[2], buffer[3]]);
-        signals.push(number.cast_signed());
+        // `ssi_signo`, `ssi_errno`, `ssi_code`, `ssi_pid`: four bytes each (signalfd(2)).
+        let field = |at: usize| {
+            u32::from_ne_bytes([buffer[at], buffer[at + 1], buffer[at + 2], buffer[at + 3]])
+        };
+        signals.push(Signal { number: field(0).cast_signed(), sender: field(12) });
     }
 }
 

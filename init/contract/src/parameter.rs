@@ -15,5 +15,14 @@ pub const HOSTNAME: &str = "kiln.hostname";
 /// Sends containerd's and kubelet's output to the console: `kiln.log=console`.
 pub const LOG: &str = "kiln.log";
 
+/// Longest time in seconds that a shutdown waits for kubelet to stop its pods, whatever it asks for.
+pub const SHUTDOWN_MAX: &str = "kiln.shutdown-max";
+
+/// Longer than pods are given anywhere by default, and short enough for a machine that must go down.
+pub const SHUTDOWN_MAX_DEFAULT: u64 = 600;
+
+/// `kiln.nvram=off`: PID 1 writes no EFI variable.
+pub const NVRAM: &str = "kiln.nvram";
+
 /// Every parameter that PID 1 knows.
-pub const ALL: [&str; 3] = [VAR_SIZE, HOSTNAME, LOG];
+pub const ALL: [&str; 5] = [VAR_SIZE, HOSTNAME, LOG, SHUTDOWN_MAX, NVRAM];

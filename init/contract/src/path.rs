@@ -70,6 +70,12 @@ pub const RESOLVER: &str = "/run/kiln/resolver";
 /// PID 1's notify socket, for `READY=1` (`sd_notify(3)`).
 pub const NOTIFY_SOCKET: &str = "/run/kiln/notify";
 
+/// The part of logind that kubelet needs for a graceful shutdown, as a D-Bus of its own.
+pub const LOGIN1_SOCKET: &str = "/run/kiln/login1";
+
+/// How the last boot ended: lines `END=`, `POWER=`, `TEXT=`; empty when nothing was kept.
+pub const LAST_BOOT: &str = "/run/kiln/last-boot";
+
 /// A FIFO: a privileged pod writes `poweroff`, `reboot` or `halt` here, with a newline, to ask for it.
 pub const POWER_REQUEST: &str = "/run/kiln/power";
 

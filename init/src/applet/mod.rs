@@ -3,12 +3,16 @@
 //! Those in `/usr/bin` are what kubelet, containers and the kernel call; the `kiln-` ones have no
 //! file and are only started by PID 1.
 
-use std::ffi::{CStr, OsString};
+use std::ffi::{CStr, CString, OsString};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+use anyhow::{Context, Result};
+use kiln_contract::cgroup as groups;
 use kiln_contract::path::APPLETS;
 
-use crate::signals;
+use crate::spawn::{self, Child, Program};
+use crate::{cgroup, reason, signals};
 
 pub mod coldplug;
 pub mod modprobe;
@@ -40,11 +44,29 @@ pub fn run(name: &str, args: &[OsString]) -> i32 {
         }
         "kiln-coldplug" => coldplug::run(),
         "kiln-readahead" => read_ahead(&args),
+        "kiln-last-boot" => reason::run(&args),
+        "kiln-keep-reason" => reason::run_keeper(&args),
         _ => {
             eprintln!("{name}: not an applet; there are {}", APPLETS.join(", "));
             USAGE
         }
     }
+}
+
+/// Starts this binary under another name, as a process that shares nothing with PID 1: it may
+/// allocate and hang. The descriptor becomes readable when its `execve` came to its result, which
+/// takes as long as a whole stage under emulation.
+pub fn start(name: &CStr, args: &[&str]) -> Result<(Child, OwnedFd)> {
+    let args = args.iter().map(|arg| CString::new(*arg));
+    let program = Program {
+        path: spawn::SELF.into(),
+        args: std::iter::once(Ok(name.into())).chain(args).collect::<Result<_, _>>()?,
+        env: Vec::new(),
+        oom_score: c"0",
+    };
+    let group = cgroup::open(groups::INIT)?;
+    let null = std::fs::File::options().write(true).open("/dev/null").context("open /dev/null")?;
+    spawn::begin(&program, group.as_fd(), null.as_fd())
 }
 
 /// Asks PID 1 for a shutdown by a signal, which needs no file system. Also the kernel calls this.

@@ -11,6 +11,10 @@ use crate::power::Power;
 /// From SIGKILL to the next step; only a process stuck in the kernel takes longer.
 pub const KILL_GRACE: Duration = Duration::from_secs(1);
 
+/// What kubelet gets above the grace that it asked for: it may use all of it for its last pods, and
+/// has to answer after that.
+pub const ANSWER: Duration = Duration::from_secs(2);
+
 /// From the end of kubelet's grace to the end of all. The sum of all steps' times is below it (a
 /// test adds them up).
 pub const SHUTDOWN: Duration = Duration::from_secs(30);
@@ -29,12 +33,13 @@ pub enum Step {
 }
 
 /// Order and time of the steps. kubelet first, so that it does not start again what is stopped.
-pub const STEPS: [Step; 8] = [
+pub const STEPS: [Step; 9] = [
     Step::Announce,
     Step::Stop(Target::Service(Service::Kubelet), Duration::from_secs(2)),
-    Step::Stop(Target::Pods, Duration::from_secs(8)),
+    Step::Stop(Target::Pods, Duration::from_secs(5)),
     Step::Stop(Target::Service(Service::Containerd), Duration::from_secs(3)),
     Step::Stop(Target::Rest, Duration::from_secs(1)),
+    Step::Run(Chore::Record, Duration::from_secs(2)),
     Step::Run(Chore::Unmount, Duration::from_secs(5)),
     Step::Run(Chore::Sync, Duration::from_secs(5)),
     Step::Over,
@@ -65,7 +70,7 @@ impl Down {
         if grace.is_zero() {
             actions.extend(down.next());
         } else {
-            actions.extend([Action::Announce, Action::Arm(Timer::Step, grace)]);
+            actions.extend([Action::Announce, Action::Arm(Timer::Step, grace + ANSWER)]);
         }
         (down, actions)
     }

@@ -6,6 +6,7 @@ use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 
 use super::runtime::Runtime;
 use super::{Chore, Event, SERVICES, Service, Target};
+use crate::reason::{self, End};
 use crate::{cgroup, kmsg, shutdown};
 
 impl Runtime {
@@ -95,6 +96,7 @@ impl Runtime {
         self.stopping = None;
         self.log.close();
         let child = match chore {
+            Chore::Record => reason::keep(End::Ordered),
             Chore::Unmount => shutdown::unmount(),
             Chore::Sync => shutdown::sync(),
         };

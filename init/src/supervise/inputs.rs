@@ -3,8 +3,10 @@
 //! Each function takes what waits on one descriptor and returns at once.
 
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use kiln_contract::parameter::SHUTDOWN_MAX;
 use kiln_contract::{console, path};
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -12,21 +14,26 @@ use rustix::io::Errno;
 use super::runtime::Runtime;
 use super::{Event, SERVICES, Service};
 use crate::power::Power;
-use crate::{evdev, hooks, kmsg, notify, power, signals, sysctl, uevent};
+use crate::{evdev, hooks, kmsg, login1, notify, power, reason, signals, sysctl, uevent};
 
 impl Runtime {
     /// The first request counts, and its reason.
     pub(super) fn ask(&mut self, power: Power, reason: std::fmt::Arguments) {
         kmsg::notice(reason);
+        reason::ask(power, &reason.to_string());
         self.feed(Event::Shutdown(power));
     }
 
     pub(super) fn take_signals(&mut self) {
         for signal in signals::pending(&self.signals) {
-            if signal == libc::SIGCHLD {
+            let signals::Signal { number, sender } = signal;
+            if number == libc::SIGCHLD {
                 self.reap();
-            } else if let Some(power) = signals::request(signal) {
-                self.ask(power, format_args!("signal {signal} asks for {power}"));
+            } else if let Some(power) = signals::request(number) {
+                let name = std::fs::read_to_string(format!("/proc/{sender}/comm"));
+                let name = name.unwrap_or_else(|_| if sender == 0 { "kernel" } else { "?" }.into());
+                let name = name.trim_end();
+                self.ask(power, format_args!("signal {number} of {sender} ({name})"));
             }
         }
     }
@@ -50,6 +57,7 @@ impl Runtime {
                 kmsg::event(&console::Event::Ready { service: service.to_string() });
                 if service == Service::Kubelet {
                     sysctl::calm_rcu();
+                    self.login1.expect_inhibitor(Instant::now());
                 }
                 self.feed(Event::Ready(service));
             }
@@ -64,8 +72,8 @@ impl Runtime {
         for line in String::from_utf8_lossy(&bytes[..length]).lines() {
             hooks::panic_if_asked(line);
             match power::parse_request(line) {
-                Some(power) => {
-                    self.ask(power, format_args!("{} asks for {power}", path::POWER_REQUEST));
+                Some((power, why)) => {
+                    self.ask(power, format_args!("request through {}: {why}", path::POWER_REQUEST));
                 }
                 None => kmsg::warn(format_args!("{}: {line:?} ignored", path::POWER_REQUEST)),
             }
@@ -75,9 +83,44 @@ impl Runtime {
     pub(super) fn take_uevents(&mut self) {
         while let Some(uevent) = uevent::receive(&self.uevents) {
             if uevent.action == "add" && uevent.subsystem == "input" {
+                let first = self.buttons.is_empty();
                 self.buttons.extend(evdev::open(&uevent.device));
+                if first {
+                    self.look_for_early_press();
+                }
             }
         }
+    }
+
+    /// Once a button's device is open: was it pressed while none was?
+    pub(super) fn look_for_early_press(&mut self) {
+        if !self.buttons.is_empty() && evdev::pressed_before() {
+            self.ask(Power::Off, format_args!("power button pressed during the boot"));
+        }
+    }
+
+    pub(super) fn take_login1(&mut self, source: login1::Source) {
+        let kubelet = self.units[Service::Kubelet.index()].child.as_ref().map(|child| child.pid);
+        match self.login1.handle(source, kubelet, Instant::now()) {
+            Some(login1::News::Inhibited(grace)) => {
+                kmsg::notice(format_args!("kubelet wants {} s at a shutdown", grace.as_secs()));
+                self.feed(Event::Grace(self.cap(grace)));
+                self.feed(Event::Inhibited);
+            }
+            Some(login1::News::Released) => self.feed(Event::Released),
+            None => {}
+        }
+    }
+
+    /// kubelet is told that it gets what it asks for, since it takes no inhibitor otherwise.
+    fn cap(&self, grace: Duration) -> Duration {
+        let (wanted, max) = (grace.as_secs(), self.shutdown_max.as_secs());
+        if wanted > max {
+            kmsg::error(format_args!(
+                "kubelet wants {wanted} s at a shutdown and gets {max} s ({SHUTDOWN_MAX})"
+            ));
+        }
+        Duration::from_secs(wanted.min(max))
     }
 
     pub(super) fn take_output(&mut self, service: Service) {

@@ -71,6 +71,8 @@ pub enum Target {
 /// What a shutdown step has a helper do, because it can hang.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Chore {
+    /// Writes down why the node goes down, and sets the machine's clock.
+    Record,
     /// Unmounts all that can be.
     Unmount,
     /// `sync(2)`.

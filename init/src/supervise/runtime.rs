@@ -22,7 +22,7 @@ use crate::config::Node;
 use crate::log::Log;
 use crate::power::{self, Deadline};
 use crate::spawn::{self, Child};
-use crate::{evdev, kmsg, notify, signals, uevent};
+use crate::{evdev, kmsg, login1, notify, reason, signals, uevent};
 
 /// Between two looks whether a group is empty; only while a shutdown waits for one.
 const LOOK: Duration = Duration::from_millis(20);
@@ -44,6 +44,8 @@ pub struct Runtime {
     pub(super) requests: OwnedFd,
     pub(super) uevents: OwnedFd,
     pub(super) buttons: Vec<OwnedFd>,
+    pub(super) login1: login1::Server,
+    pub(super) shutdown_max: Duration,
     pub(super) chunk: Vec<u8>,
 }
 
@@ -56,6 +58,7 @@ pub(super) enum Source {
     Uevents,
     Output(Service),
     Button(usize),
+    Login1(login1::Source),
 }
 
 /// A descriptor of the poll loop, and what to wait for on it.
@@ -79,9 +82,12 @@ impl Runtime {
             requests: inputs::listen_for_requests()?,
             uevents: uevent::listen()?,
             buttons: evdev::open_all(),
+            login1: login1::Server::start(node.graceful)?,
+            shutdown_max: node.shutdown_max,
             chunk: vec![0; CHUNK],
         };
         runtime.feed(Event::Boot);
+        runtime.look_for_early_press();
         Ok(runtime)
     }
 
@@ -127,13 +133,16 @@ impl Runtime {
         let buttons = self.buttons.iter().enumerate();
         sources.extend(buttons.map(|(i, fd)| readable(Source::Button(i), fd.as_fd())));
         sources
+            .extend(self.login1.sources().map(|(at, fd, flags)| (Source::Login1(at), fd, flags)));
+        sources
     }
 
     fn patience(&self) -> Option<Duration> {
         let now = Instant::now();
         let timer = self.timers.values().min().map(|due| due.saturating_duration_since(now));
         let look = self.stopping.map(|_| LOOK);
-        timer.into_iter().chain(look).min()
+        let login1 = self.login1.due().map(|due| due.saturating_duration_since(now));
+        timer.into_iter().chain(look).chain(login1).min()
     }
 
     fn handle(&mut self, source: Source) {
@@ -144,11 +153,13 @@ impl Runtime {
             Source::Uevents => self.take_uevents(),
             Source::Output(service) => self.take_output(service),
             Source::Button(index) => self.take_button(index),
+            Source::Login1(source) => self.take_login1(source),
         }
     }
 
     fn fire_timers(&mut self) {
         let now = Instant::now();
+        self.login1.expire(now);
         while let Some(timer) =
             self.timers.iter().find(|(_, due)| **due <= now).map(|(timer, _)| *timer)
         {
@@ -178,12 +189,15 @@ impl Runtime {
             Action::Terminate(target) => self.terminate(target),
             Action::Kill(target) => self.kill(target),
             Action::Say(report) => say(report),
-            // Not there yet: nobody inhibits, and no probe is ever open for long.
-            Action::Announce | Action::Record(_) => {}
+            // Not there yet: no probe is ever open for long.
+            Action::Record(_) => {}
+            Action::Announce if self.login1.announce() => kmsg::notice("kubelet stops its pods"),
+            Action::Announce => return Some(Event::Released),
             Action::Probe(service) => return Some(Event::Probed(service, true)),
             Action::Deadline(power, time) => {
                 kmsg::notice(format_args!("shutdown for {power}"));
                 self.deadline.set(power, time);
+                reason::keep_begun();
             }
             Action::Finish(power) => power::down(power),
         }

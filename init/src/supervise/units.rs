@@ -35,20 +35,21 @@ impl Unit {
 pub(super) fn all() -> Result<[Unit; 2]> {
     let containerd = &["--config", path::CONTAINERD_CONFIG];
     let kubelet = &["--config", path::KUBELET_CONFIG];
+    let bus = format!("DBUS_SYSTEM_BUS_ADDRESS=unix:path={}", path::LOGIN1_SOCKET);
     Ok([
-        unit(path::CONTAINERD, containerd, groups::CONTAINERD)?,
-        unit(path::KUBELET, kubelet, groups::KUBELET)?,
+        unit(path::CONTAINERD, containerd, groups::CONTAINERD, None)?,
+        unit(path::KUBELET, kubelet, groups::KUBELET, Some(&bus))?,
     ])
 }
 
-fn unit(program: &str, args: &[&str], group: &str) -> Result<Unit> {
+fn unit(program: &str, args: &[&str], group: &str, env: Option<&String>) -> Result<Unit> {
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).context("make a pipe")?;
     // PID 1 must not wait for its own read; the services' end stays blocking.
     rustix::io::ioctl_fionbio(&reader, true).context("FIONBIO")?;
     let program = Program {
         path: CString::new(program)?,
         args: strings(std::iter::once(program).chain(args.iter().copied()))?,
-        env: strings(environment().iter().map(String::as_str))?,
+        env: strings(environment().iter().chain(env).map(String::as_str))?,
         oom_score: c"-999",
     };
     Ok(Unit { program, group: cgroup::open(group)?, reader, writer, child: None, attempt: 0 })

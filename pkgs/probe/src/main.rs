@@ -8,6 +8,7 @@
 mod escape;
 mod fault;
 mod images;
+mod linger;
 mod memory;
 mod node;
 mod server;
@@ -42,6 +43,8 @@ fn run(args: &[OsString]) -> Result<()> {
         ["flood"] => flood(),
         ["hog"] => fault::hog(),
         ["hold"] => hold(),
+        ["linger", name] => linger::stay(name),
+        ["stop-slowly", name, seconds] => linger::stop_slowly(name, seconds.parse()?),
         ["on-host", ..] => fault::impostor::run_on_host(&words[1..]),
         ["read-direct"] => fault::read_direct(),
         _ => bail!("unknown arguments {args:?}; docs/testing.md has them"),

@@ -1,0 +1,93 @@
+//! EFI variables of Kiln's own vendor, through efivarfs (Documentation/filesystems/efivarfs.rst).
+//!
+//! Only in helpers: a variable is written by the firmware, which may take its time. The node's own
+//! efivarfs is read-only; a helper that writes mounts it once more, where nobody else sees it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change, mount_remount};
+use rustix::thread::UnshareFlags;
+
+/// Kiln's vendor GUID: random, never another's.
+const VENDOR: &str = "cb77f67e-b18f-4b11-8888-435c07ec91e0";
+
+/// Where the kernel offers variables, if the machine was started by UEFI.
+const FOLDER: &str = "/sys/firmware/efi/efivars";
+
+/// Non-volatile, and visible at boot and at run time: the UEFI Specification's attributes 1, 2, 4.
+const ATTRIBUTES: [u8; 4] = 7_u32.to_le_bytes();
+
+/// `FS_IOC_GETFLAGS`, `FS_IOC_SETFLAGS` and `FS_IMMUTABLE_FL` of include/uapi/linux/fs.h.
+const GET_FLAGS: libc::c_ulong = 0x8008_6601;
+const SET_FLAGS: libc::c_ulong = 0x4008_6602;
+const IMMUTABLE: libc::c_int = 0x10;
+
+/// True when the machine has variables.
+#[must_use]
+pub fn offered() -> bool {
+    fs::exists("/sys/firmware/efi").unwrap_or(false)
+}
+
+fn file(name: &str) -> PathBuf {
+    PathBuf::from(format!("{FOLDER}/{name}-{VENDOR}"))
+}
+
+/// Writes a variable, in a helper. The firmware takes it whole or not at all.
+pub fn write(name: &str, value: &[u8]) -> Result<()> {
+    mount_writable()?;
+    let file = file(name);
+    make_mutable(&file);
+    let bytes = [&ATTRIBUTES, value].concat();
+    let mut variable = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&file)
+        .with_context(|| format!("open {}", file.display()))?;
+    // One write is one variable.
+    let written = variable.write(&bytes).with_context(|| format!("write {}", file.display()))?;
+    anyhow::ensure!(written == bytes.len(), "write {}: cut", file.display());
+    Ok(())
+}
+
+/// Reads a variable and deletes it, in a helper; `None` if there is none.
+pub fn take(name: &str) -> Result<Option<Vec<u8>>> {
+    mount_writable()?;
+    let file = file(name);
+    let bytes = match fs::read(&file) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("read {}", file.display())),
+    };
+    make_mutable(&file);
+    fs::remove_file(&file).with_context(|| format!("remove {}", file.display()))?;
+    Ok(Some(bytes.get(ATTRIBUTES.len()..).unwrap_or_default().to_vec()))
+}
+
+/// In a mount namespace of the helper's own, which ends with it.
+fn mount_writable() -> Result<()> {
+    // SAFETY: a helper has one thread, and the flag does not touch its descriptors.
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }.context("unshare mounts")?;
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    mount_change("/", private).context("make all mounts private")?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    mount("efivarfs", FOLDER, "efivarfs", flags, None).context("mount efivarfs")?;
+    // The file system is one for all mounts, and may have been mounted read-only first.
+    mount_remount(FOLDER, flags, c"").context("make efivarfs writable")
+}
+
+/// Variables of vendors that the kernel does not know are immutable once they exist.
+fn make_mutable(file: &PathBuf) {
+    let Ok(variable) = File::open(file) else { return };
+    let mut flags: libc::c_int = 0;
+    // SAFETY: the kernel stores an int, although the request's number says long (ioctl_iflags(2)).
+    if unsafe { libc::ioctl(variable.as_raw_fd(), GET_FLAGS as _, &raw mut flags) } == 0 {
+        flags &= !IMMUTABLE;
+        // SAFETY: the kernel reads an int.
+        unsafe { libc::ioctl(variable.as_raw_fd(), SET_FLAGS as _, &raw const flags) };
+    }
+}
