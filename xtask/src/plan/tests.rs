@@ -63,7 +63,7 @@ fn the_plan_of_a_small_image() {
     let plan = plan(&config(), &inputs());
     let line = |step: &super::Step| format!("{}: {}\n", step.name, step.needs.join(", "));
     let text: String = plan.steps.values().map(line).collect();
-    expect![[r#"
+    expect![[r"
         archive: package init, kernel, root.erofs, pods.erofs
         fetch crates: 
         fetch init: 
@@ -87,7 +87,7 @@ fn the_plan_of_a_small_image() {
         pods.erofs: package erofs-utils, package page
         root.erofs: package erofs-utils, kernel, package init, package tool
         uki: package systemd-boot-efi, kernel, archive, root.erofs, pods.erofs
-    "#]]
+    "]]
     .assert_eq(&text);
 }
 
