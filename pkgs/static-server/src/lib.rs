@@ -24,6 +24,7 @@ pub mod folder;
 pub mod index;
 pub mod media;
 pub mod options;
+pub mod pack;
 pub mod request;
 pub mod resource;
 pub mod rules;

@@ -6,11 +6,17 @@ use anyhow::Context as _;
 use kiln_daemon::exit::Exit;
 use kiln_daemon::signal::Termination;
 use static_server::options::{self, Command};
+use static_server::pack;
 use static_server::server::Server;
 use static_server::site::Site;
 
 fn main() -> ExitCode {
     kiln_daemon::main("static-server", env!("CARGO_PKG_VERSION"), |args| {
+        if let [first, rest @ ..] = &args[..]
+            && first == "pack"
+        {
+            return pack::packer::replace_by_packer(rest);
+        }
         match options::parse(args, |name| std::env::var_os(name))? {
             Command::Help => {
                 print!("{}", options::help());

@@ -1,0 +1,163 @@
+//! Bytes → coded bytes, where that helps.
+//!
+//! A pack is made once and read often, so each coder works as hard as it can. No coder writes a
+//! time, a name or the number of its threads, so equal bytes give equal coded bytes.
+
+use std::io::{Read as _, Write as _};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use static_server::index::Coding;
+
+/// Shorter bodies fit into one segment anyway.
+const LEAST: usize = 256;
+
+/// A coded body must save this part of the plain one, or the client's work is not worth it.
+const SAVED: usize = 20;
+
+/// zstd's highest level whose window every browser accepts (RFC 9659: 8 MiB).
+const ZSTD_LEVEL: i32 = 19;
+const ZSTD_WINDOW: u32 = 23;
+
+const BROTLI_QUALITY: u32 = 11;
+const BROTLI_WINDOW: u32 = 22;
+
+/// Kinds of media that are compressed already, or that are not worth trying.
+pub fn is_worth_trying(media_type: &str) -> bool {
+    let essence = media_type.split(';').next().unwrap_or_default();
+    essence.starts_with("text/")
+        || essence.ends_with("+json")
+        || essence.ends_with("+xml")
+        || [
+            "application/json",
+            "application/xml",
+            "application/wasm",
+            "application/toml",
+            "application/yaml",
+            "application/x-tar",
+            "application/manifest+json",
+            "font/ttf",
+            "font/otf",
+            "image/bmp",
+            "image/vnd.microsoft.icon",
+        ]
+        .contains(&essence)
+}
+
+/// Coded forms of one body.
+pub type Forms = Vec<(Coding, Vec<u8>)>;
+
+/// Coded forms of each body that are worth it, in the order of the bodies.
+pub fn all(bodies: &[&[u8]], threads: usize) -> anyhow::Result<Vec<Forms>> {
+    let next = AtomicUsize::new(0);
+    let done = Mutex::new(vec![Vec::new(); bodies.len()]);
+    let work = || -> anyhow::Result<()> {
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some(body) = bodies.get(number) else { return Ok(()) };
+            let coded = coded(body)?;
+            done.lock().unwrap_or_else(PoisonError::into_inner)[number] = coded;
+        }
+    };
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads.max(1)).map(|_| scope.spawn(work)).collect();
+        let ended = workers.into_iter().map(|worker| {
+            worker.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a coder panicked")))
+        });
+        ended.collect::<Vec<_>>().into_iter().collect::<anyhow::Result<()>>()
+    })?;
+    Ok(done.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+fn coded(body: &[u8]) -> anyhow::Result<Forms> {
+    if body.len() < LEAST {
+        return Ok(Vec::new());
+    }
+    let all =
+        [(Coding::Gzip, gzip(body)?), (Coding::Zstd, zstd(body)?), (Coding::Brotli, brotli(body)?)];
+    Ok(all.into_iter().filter(|(_, coded)| helps(coded.len(), body.len())).collect())
+}
+
+/// Whether a coded length is worth it.
+pub const fn helps(coded: usize, plain: usize) -> bool {
+    coded + plain / SAVED < plain
+}
+
+fn gzip(body: &[u8]) -> anyhow::Result<Vec<u8>> {
+    let level = flate2::Compression::best();
+    let mut coder = flate2::GzBuilder::new().operating_system(255).write(Vec::new(), level);
+    coder.write_all(body)?;
+    Ok(coder.finish()?)
+}
+
+fn zstd(body: &[u8]) -> anyhow::Result<Vec<u8>> {
+    let mut coder = zstd::bulk::Compressor::new(ZSTD_LEVEL)?;
+    coder.set_parameter(zstd::zstd_safe::CParameter::WindowLog(ZSTD_WINDOW))?;
+    coder.set_parameter(zstd::zstd_safe::CParameter::ContentSizeFlag(true))?;
+    Ok(coder.compress(body)?)
+}
+
+fn brotli(body: &[u8]) -> anyhow::Result<Vec<u8>> {
+    let mut out = Vec::new();
+    let mut coder = brotli::CompressorWriter::new(&mut out, 1 << 16, BROTLI_QUALITY, BROTLI_WINDOW);
+    coder.write_all(body)?;
+    drop(coder);
+    Ok(out)
+}
+
+/// Whether coded bytes are those of a body; what comes after the body's length is not unpacked.
+pub fn is_coded_form(coding: Coding, coded: &[u8], body: &[u8]) -> bool {
+    let mut plain = Vec::new();
+    let room = body.len() as u64 + 1;
+    let read = match coding {
+        Coding::Identity => return coded == body,
+        Coding::Gzip => flate2::read::MultiGzDecoder::new(coded).take(room).read_to_end(&mut plain),
+        Coding::Zstd => match zstd::stream::read::Decoder::new(coded) {
+            Ok(decoder) => decoder.take(room).read_to_end(&mut plain),
+            Err(error) => Err(error),
+        },
+        Coding::Brotli => {
+            brotli::Decompressor::new(coded, 1 << 16).take(room).read_to_end(&mut plain)
+        }
+    };
+    read.is_ok() && plain == body
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{all, is_coded_form, is_worth_trying};
+    use static_server::index::Coding;
+
+    #[test]
+    fn what_helps_comes_back_whole_and_does_not_depend_on_threads() {
+        let text = "a line of text, again and again\n".repeat(100);
+        let bodies = [text.as_bytes(), b"short", &[]];
+        let one = all(&bodies, 1).unwrap();
+        assert_eq!(one, all(&bodies, 4).unwrap());
+        assert_eq!(one.iter().map(Vec::len).collect::<Vec<_>>(), [3, 0, 0]);
+        for (coding, coded) in &one[0] {
+            assert!(is_coded_form(*coding, coded, text.as_bytes()), "{coding:?}");
+            assert!(!is_coded_form(*coding, coded, &text.as_bytes()[1..]), "{coding:?}");
+            assert!(!is_coded_form(*coding, b"damaged", text.as_bytes()), "{coding:?}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_shrink_has_no_coded_form() {
+        let mut state = 1_u32;
+        let noise: Vec<u8> = std::iter::repeat_with(|| {
+            state = state.wrapping_mul(747_796_405).wrapping_add(1);
+            (state >> 24).to_le_bytes()[0]
+        })
+        .take(5000)
+        .collect();
+        assert!(all(&[&noise], 1).unwrap()[0].is_empty());
+    }
+
+    #[test]
+    fn media_that_are_compressed_are_left_alone() {
+        assert!(is_worth_trying("text/html; charset=utf-8") && is_worth_trying("image/svg+xml"));
+        assert!(!is_worth_trying("image/png") && !is_worth_trying("font/woff2"));
+        assert_eq!(Coding::ALL.len(), 4);
+    }
+}

@@ -1,0 +1,81 @@
+//! Every file of a folder, whole, by its path.
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use rustix::fs::Stat;
+use static_server::folder::walk::{Place, Trouble, Visitor, walk};
+use static_server::index::assemble::RULES;
+use static_server::rules::Rules;
+
+/// A file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// When it was written, in seconds since 1970.
+    pub modified: Option<u64>,
+}
+
+/// Everything that goes into a pack.
+#[derive(Debug, Default)]
+pub struct Gathered {
+    /// By path; sorted, so that the order of reading does not matter.
+    pub files: BTreeMap<Vec<u8>, Found>,
+    /// `_headers` and `_redirects`, without a bad line.
+    pub rules: Rules,
+    /// Links that lead out of the folder, to nothing or back, and what is neither file nor folder.
+    pub left_out: Vec<Vec<u8>>,
+    unreadable: Vec<String>,
+}
+
+/// Reads a folder. What cannot be read is an error: a pack is whole or none.
+pub fn gather(folder: &Path) -> anyhow::Result<Gathered> {
+    let mut gathered = Gathered::default();
+    walk(folder, &mut gathered)
+        .with_context(|| format!("opening the folder {}", folder.display()))?;
+    if let Some(first) = gathered.unreadable.first() {
+        bail!("{first} ({} cannot be read)", gathered.unreadable.len());
+    }
+    gathered.left_out.sort();
+    gathered.take_rules(folder)?;
+    Ok(gathered)
+}
+
+impl Gathered {
+    fn take_rules(&mut self, folder: &Path) -> anyhow::Result<()> {
+        let [headers, redirects] =
+            RULES.map(|name| self.files.remove(name).map(|found| found.bytes).unwrap_or_default());
+        let (rules, complaints) = Rules::parse(&headers, &redirects);
+        let lines: Vec<String> = complaints
+            .iter()
+            .map(|bad| format!("{}:{}: {}", folder.join(bad.file).display(), bad.line, bad.what))
+            .collect();
+        if !lines.is_empty() {
+            bail!("{}", lines.join("\n"));
+        }
+        self.rules = rules;
+        Ok(())
+    }
+}
+
+impl Visitor for Gathered {
+    fn file(&mut self, path: &[u8], place: &Place<'_>, stat: &Stat) -> Result<(), Trouble> {
+        let mut bytes = Vec::new();
+        place.open()?.read_to_end(&mut bytes)?;
+        let modified = u64::try_from(stat.st_mtime).ok();
+        self.files.insert(path.to_vec(), Found { bytes, modified });
+        Ok(())
+    }
+
+    fn trouble(&mut self, path: &[u8], trouble: Trouble) {
+        match trouble {
+            Trouble::Nowhere => self.left_out.push(path.to_vec()),
+            Trouble::Unreadable(error) => {
+                self.unreadable.push(format!("{}: {error}", String::from_utf8_lossy(path)));
+            }
+        }
+    }
+}

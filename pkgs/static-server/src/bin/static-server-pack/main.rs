@@ -1,0 +1,42 @@
+//! Makes and looks at packs: `static-server pack` becomes this program.
+//!
+//! It is apart from the server because compressors are larger than the server is.
+//! The format is [`static_server::pack`]'s; this is the way from a folder to it.
+
+mod compress;
+mod gather;
+mod list;
+mod make;
+mod options;
+
+use std::io::{ErrorKind, Write as _};
+use std::process::ExitCode;
+
+use kiln_daemon::exit::Exit;
+use options::Command;
+use static_server::pack::open;
+
+use anyhow::Context as _;
+
+fn main() -> ExitCode {
+    kiln_daemon::main("static-server-pack", env!("CARGO_PKG_VERSION"), |args| {
+        match options::parse(args).context(Exit::Usage)? {
+            Command::Help => print!("{}", options::HELP),
+            Command::Pack(options) => make::make(&options)?,
+            Command::Verify(file) => {
+                let count = open::verify(&file)?;
+                println!("{}: {count} bodies are whole", file.display());
+            }
+            Command::List(file) => show(&list::list(&file)?)?,
+        }
+        Ok(())
+    })
+}
+
+/// Prints a long text; whoever reads it may stop, as `head` does.
+fn show(text: &str) -> anyhow::Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("printing"),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,145 @@
+//! Command line of the packer.
+
+use std::ffi::OsString;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
+use static_server::index::policy::Policy;
+
+/// What is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// `--help`.
+    Help,
+    /// Make a pack.
+    Pack(Options),
+    /// Compare bodies with their digests.
+    Verify(PathBuf),
+    /// Show what is in a pack.
+    List(PathBuf),
+}
+
+/// How to make a pack.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// The folder.
+    pub folder: PathBuf,
+    /// The file.
+    pub out: PathBuf,
+    /// Choices that are baked in.
+    pub policy: Policy,
+    /// Links that lead out of the folder are errors.
+    pub strict: bool,
+    /// Threads that compress; the pack does not depend on it.
+    pub threads: usize,
+}
+
+/// `--help`.
+pub const HELP: &str = "\
+Makes one file of a folder, prepared for static-server --pack.
+
+usage: static-server pack --in DIR --out FILE [option]...
+       static-server pack --verify FILE
+       static-server pack --list FILE
+
+  --in DIR                    the folder
+  --out FILE                  the pack; replaced when it is whole
+  --clean-urls                /about serves about.html
+  --single-page               a path without an answer gets /index.html
+  --cache-html VALUE          Cache-Control of pages [default: no-cache]
+  --cache-fingerprinted VALUE Cache-Control of names with a fingerprint
+                              [default: public, max-age=31536000, immutable]
+  --cache-other VALUE         Cache-Control of everything else [default: no-cache]
+  --mtime                     keep times of files for Last-Modified
+  --strict                    fail when a link leads out of the folder
+  --threads N                 threads that compress [default: all processors]
+  --verify FILE               compare every body with its digest
+  --list FILE                 show every path with type, sizes and cache policy
+  -h, --help
+  -V, --version
+
+Equal names and bytes make an equal pack. Names that begin with a dot stay out, /.well-known
+does not. A bad line in _headers or _redirects is an error.
+";
+
+/// Reads the arguments.
+pub fn parse(args: Vec<OsString>) -> anyhow::Result<Command> {
+    let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let mut options = Options {
+        folder: PathBuf::new(),
+        out: PathBuf::new(),
+        policy: Policy::default(),
+        strict: false,
+        threads,
+    };
+    let mut args = args.into_iter();
+    while let Some(arg) = args.next() {
+        let name = arg.to_str().with_context(|| format!("unknown option {}", arg.display()))?;
+        let mut value = || args.next().with_context(|| format!("{name} needs a value"));
+        match name {
+            "--help" | "-h" => return Ok(Command::Help),
+            "--verify" => return Ok(Command::Verify(value()?.into())),
+            "--list" => return Ok(Command::List(value()?.into())),
+            "--in" => options.folder = value()?.into(),
+            "--out" => options.out = value()?.into(),
+            "--clean-urls" => options.policy.clean_urls = true,
+            "--single-page" => options.policy.single_page = true,
+            "--mtime" => options.policy.last_modified = true,
+            "--strict" => options.strict = true,
+            "--cache-html" => options.policy.cache_html = field(&value()?)?,
+            "--cache-fingerprinted" => options.policy.cache_fingerprinted = field(&value()?)?,
+            "--cache-other" => options.policy.cache_other = field(&value()?)?,
+            "--threads" => {
+                let text = value()?;
+                let number = text.to_str().and_then(|text| text.parse::<NonZeroUsize>().ok());
+                options.threads = number.context("--threads needs a number above 0")?.get();
+            }
+            _ => bail!("unknown option {name}; --help lists them"),
+        }
+    }
+    if options.folder.as_os_str().is_empty() || options.out.as_os_str().is_empty() {
+        bail!("--in and --out are needed; --help lists all options");
+    }
+    Ok(Command::Pack(options))
+}
+
+/// A value that can stand in a header field.
+fn field(text: &OsString) -> anyhow::Result<String> {
+    let text = text.to_str().filter(|text| text.bytes().all(|byte| (b' '..=b'~').contains(&byte)));
+    text.map(str::to_owned).context("a value of Cache-Control is one line of ASCII")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Command, HELP, parse};
+    use std::ffi::OsString;
+
+    fn run(args: &[&str]) -> Result<Command, String> {
+        parse(args.iter().map(OsString::from).collect()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_folder_and_the_file_are_needed() {
+        assert!(run(&["--in", "a"]).unwrap_err().contains("--out"));
+        let Command::Pack(options) = run(&["--in", "a", "--out", "b", "--single-page"]).unwrap()
+        else {
+            panic!("it is a pack");
+        };
+        assert!(options.policy.single_page && !options.policy.clean_urls && options.threads > 0);
+    }
+
+    #[test]
+    fn errors_name_the_option() {
+        for (args, expected) in [
+            (&["--in"][..], "--in needs a value"),
+            (&["--inn"], "unknown option --inn"),
+            (&["--threads", "0"], "--threads needs a number"),
+            (&["--cache-html", "a\r\nb"], "one line"),
+        ] {
+            assert!(run(args).unwrap_err().contains(expected), "{args:?}");
+        }
+        assert_eq!(run(&["--list", "x"]), Ok(Command::List("x".into())));
+        assert!(HELP.contains("--verify FILE"));
+    }
+}

@@ -1,0 +1,173 @@
+//! The records of a pack: fixed lengths, little endian, no padding that is not zero.
+
+use crate::index::Span;
+
+/// How a pack begins.
+pub const MAGIC: [u8; 8] = *b"KILNPACK";
+
+/// The one version that there is.
+pub const VERSION: u32 = 1;
+
+/// Bytes of the header.
+pub const HEADER: usize = 128;
+
+/// Bytes of the header that the checksum covers, before the index; the checksum follows them.
+pub const CHECKED: usize = 96;
+
+/// Bytes of each record.
+pub const BLOB: usize = 48;
+/// See [`BLOB`].
+pub const RESOURCE: usize = 16;
+/// See [`BLOB`].
+pub const VARIANT: usize = 32;
+/// See [`BLOB`].
+pub const ENTRY: usize = 16;
+/// See [`BLOB`].
+pub const ERROR_PAGE: usize = 16;
+
+/// Bodies of at least this many bytes are large: they begin at a page and are sent from the file,
+/// smaller ones are held in memory.
+pub const LARGE: u64 = 32 << 10;
+
+/// Where large bodies may begin.
+pub const PAGE: u64 = 4096;
+
+/// Stands for "none" where a number is.
+pub const NONE: u32 = u32::MAX;
+
+/// What the header says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Header {
+    /// Bytes of the whole file.
+    pub file: u64,
+    /// Where the index ends and small bodies begin.
+    pub small: u64,
+    /// Where small bodies end.
+    pub large: u64,
+    /// Number of blobs.
+    pub blobs: u32,
+    /// Number of resources.
+    pub resources: u32,
+    /// Number of variants.
+    pub variants: u32,
+    /// Number of entries.
+    pub entries: u32,
+    /// Number of error pages.
+    pub error_pages: u32,
+    /// The resource of single-page mode, or [`NONE`].
+    pub fallback: u32,
+    /// Bytes of paths and header blocks.
+    pub text: u32,
+    /// Bytes of `_headers`.
+    pub headers: u32,
+    /// Bytes of `_redirects`.
+    pub redirects: u32,
+}
+
+/// A body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Blob {
+    /// Offset in the file.
+    pub start: u64,
+    /// Its length in bytes.
+    pub len: u64,
+    /// Of its bytes.
+    pub sha256: [u8; 32],
+}
+
+impl Header {
+    /// The header without its checksum.
+    #[must_use]
+    pub fn bytes(&self) -> [u8; CHECKED] {
+        let mut bytes = [0; CHECKED];
+        let mut at = 0;
+        let mut put = |part: &[u8]| {
+            bytes[at..at + part.len()].copy_from_slice(part);
+            at += part.len();
+        };
+        put(&MAGIC);
+        put(&VERSION.to_le_bytes());
+        put(&[0; 4]);
+        for number in [self.file, self.small, self.large] {
+            put(&number.to_le_bytes());
+        }
+        for number in self.counts() {
+            put(&number.to_le_bytes());
+        }
+        bytes
+    }
+
+    const fn counts(&self) -> [u32; 9] {
+        [
+            self.blobs,
+            self.resources,
+            self.variants,
+            self.entries,
+            self.error_pages,
+            self.fallback,
+            self.text,
+            self.headers,
+            self.redirects,
+        ]
+    }
+
+    /// The header's numbers, whatever they are; magic and version are the caller's to check.
+    #[must_use]
+    pub fn parse(bytes: &[u8; HEADER]) -> Self {
+        let count = |number: usize| u32_at(bytes, 40 + 4 * number);
+        Self {
+            file: u64_at(bytes, 16),
+            small: u64_at(bytes, 24),
+            large: u64_at(bytes, 32),
+            blobs: count(0),
+            resources: count(1),
+            variants: count(2),
+            entries: count(3),
+            error_pages: count(4),
+            fallback: count(5),
+            text: count(6),
+            headers: count(7),
+            redirects: count(8),
+        }
+    }
+
+    /// Bytes of the index. Nine products of 32-bit numbers cannot overflow.
+    #[must_use]
+    pub fn index(&self) -> u64 {
+        let tables = [
+            (self.blobs, BLOB),
+            (self.resources, RESOURCE),
+            (self.variants, VARIANT),
+            (self.entries, ENTRY),
+            (self.error_pages, ERROR_PAGE),
+            (self.text, 1),
+            (self.headers, 1),
+            (self.redirects, 1),
+        ];
+        tables.iter().map(|(count, size)| u64::from(*count) * *size as u64).sum()
+    }
+}
+
+/// The number at an offset; zero behind the end, which callers rule out by lengths.
+#[must_use]
+pub fn u16_at(bytes: &[u8], at: usize) -> u16 {
+    bytes.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |part| u16::from_le_bytes(*part))
+}
+
+/// As [`u16_at`].
+#[must_use]
+pub fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    bytes.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |part| u32::from_le_bytes(*part))
+}
+
+/// As [`u16_at`].
+#[must_use]
+pub fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    bytes.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |part| u64::from_le_bytes(*part))
+}
+
+/// As [`u16_at`].
+#[must_use]
+pub fn span_at(bytes: &[u8], at: usize) -> Span {
+    Span { start: u32_at(bytes, at), len: u32_at(bytes, at + 4) }
+}

@@ -1,0 +1,262 @@
+//! Bytes of a pack → [`Index`]. Pure; whatever the bytes are, it never panics, and what it returns
+//! can be served: every number was checked against what it is a number of.
+
+use std::fmt;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::index::{Body, Coding, Entry, ErrorPage, Index, Kind, Resource, Span, Variant};
+use crate::pack::layout::{
+    BLOB, Blob, CHECKED, ENTRY, ERROR_PAGE, HEADER, Header, MAGIC, NONE, RESOURCE, VARIANT,
+    VERSION, span_at, u16_at, u32_at, u64_at,
+};
+use crate::rules::Rules;
+
+/// The store that bodies of a pack's index are in: the file itself.
+pub const FILE: u32 = 0;
+
+/// Why bytes are no pack that can be served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Flaw {
+    /// It does not begin as a pack does.
+    Foreign,
+    /// Another version than [`VERSION`].
+    Version(u32),
+    /// The file is shorter or longer than its header says.
+    Length {
+        /// What the header says.
+        said: u64,
+        /// What it is.
+        found: u64,
+    },
+    /// Header or index are not what was written.
+    Checksum,
+    /// A number leads out of what it counts.
+    Bounds(&'static str),
+    /// A line of `_headers` or `_redirects`.
+    Rule(String),
+}
+
+impl fmt::Display for Flaw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Foreign => f.write_str("it is no pack"),
+            Self::Version(version) => {
+                write!(f, "its format is version {version}, this program reads {VERSION}")
+            }
+            Self::Length { said, found } => {
+                write!(f, "it has {found} bytes and should have {said}")
+            }
+            Self::Checksum => f.write_str("its index is damaged: the checksum differs"),
+            Self::Bounds(what) => write!(f, "its index is damaged: {what}"),
+            Self::Rule(what) => write!(f, "it has a bad rule: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for Flaw {}
+
+/// What a pack's index says.
+#[derive(Debug)]
+pub struct Contents {
+    /// Where small bodies begin and end.
+    pub header: Header,
+    /// The site; all bodies are in the store [`FILE`], which the caller puts there.
+    pub index: Index,
+    /// All bodies.
+    pub blobs: Vec<Blob>,
+}
+
+/// Reads a header; `found` is the file's length. The index is then `header.index()` bytes long,
+/// which is less than the file.
+pub fn header(bytes: &[u8], found: u64) -> Result<Header, Flaw> {
+    let Some(bytes) = bytes.first_chunk::<HEADER>().filter(|bytes| bytes.starts_with(&MAGIC))
+    else {
+        return Err(Flaw::Foreign);
+    };
+    let version = u32_at(bytes, MAGIC.len());
+    if version != VERSION {
+        return Err(Flaw::Version(version));
+    }
+    let header = Header::parse(bytes);
+    if header.file != found {
+        return Err(Flaw::Length { said: header.file, found });
+    }
+    let end = header.index() + HEADER as u64;
+    ensure(end == header.small, "the index has another length")?;
+    ensure(header.small <= header.large && header.large <= header.file, "bodies are no range")?;
+    Ok(header)
+}
+
+/// Reads an index. `head` is the file's first [`HEADER`] bytes, `index` the `header.index()` bytes
+/// that follow them.
+pub fn parse(head: &[u8; HEADER], index: &[u8], found: u64) -> Result<Contents, Flaw> {
+    let header = header(head, found)?;
+    if index.len() as u64 != header.index() || head[CHECKED..] != checksum(head, index) {
+        return Err(Flaw::Checksum);
+    }
+    tables(header, index)
+}
+
+/// SHA-256 of the header's checked bytes and the index.
+#[must_use]
+pub fn checksum(head: &[u8], index: &[u8]) -> [u8; 32] {
+    let mut hasher = Sha256::new();
+    hasher.update(&head[..CHECKED.min(head.len())]);
+    hasher.update(index);
+    hasher.finalize().into()
+}
+
+fn ensure(holds: bool, what: &'static str) -> Result<(), Flaw> {
+    if holds { Ok(()) } else { Err(Flaw::Bounds(what)) }
+}
+
+/// The parts of an index, in their order.
+struct Parts<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Parts<'a> {
+    /// The next part; the lengths were compared with their sum before.
+    fn take(&mut self, count: u32, size: usize) -> &'a [u8] {
+        let (part, rest) = self.rest.split_at((count as usize * size).min(self.rest.len()));
+        self.rest = rest;
+        part
+    }
+}
+
+fn tables(header: Header, bytes: &[u8]) -> Result<Contents, Flaw> {
+    let mut parts = Parts { rest: bytes };
+    let blobs = parts.take(header.blobs, BLOB);
+    let resources = parts.take(header.resources, RESOURCE);
+    let variants = parts.take(header.variants, VARIANT);
+    let entries = parts.take(header.entries, ENTRY);
+    let error_pages = parts.take(header.error_pages, ERROR_PAGE);
+    let text = parts.take(header.text, 1);
+    let headers = parts.take(header.headers, 1);
+    let redirects = parts.take(header.redirects, 1);
+    let (rules, complaints) = Rules::parse(headers, redirects);
+    if let Some(bad) = complaints.first() {
+        return Err(Flaw::Rule(format!("{}:{}: {}", bad.file, bad.line, bad.what)));
+    }
+    let blobs = each(blobs, BLOB, |part| blob(part, &header))?;
+    let variants = each(variants, VARIANT, |part| variant(part, text, &blobs))?;
+    let resources = each(resources, RESOURCE, |part| resource(part, &variants))?;
+    let entries = each(entries, ENTRY, |part| entry(part, text, &resources))?;
+    let error_pages = each(error_pages, ERROR_PAGE, |part| error_page(part, text, &resources))?;
+    let path = |entry: &Entry| part(text, entry.path);
+    ensure(entries.is_sorted_by(|a, b| path(a) < path(b)), "paths are not in order")?;
+    ensure(
+        error_pages.is_sorted_by(|a, b| a.folder.len >= b.folder.len),
+        "error pages out of order",
+    )?;
+    let fallback = (header.fallback != NONE).then_some(header.fallback);
+    ensure(fallback.is_none_or(|number| is_found(&resources, number)), "no such fallback")?;
+    let text = text.to_vec();
+    let mut index = Index {
+        text,
+        entries,
+        resources,
+        variants,
+        error_pages,
+        fallback,
+        rules,
+        ..Index::default()
+    };
+    index.finish();
+    Ok(Contents { header, index, blobs })
+}
+
+fn each<T>(
+    bytes: &[u8],
+    size: usize,
+    read: impl Fn(&[u8]) -> Result<T, Flaw>,
+) -> Result<Vec<T>, Flaw> {
+    bytes.chunks_exact(size).map(read).collect()
+}
+
+fn blob(bytes: &[u8], header: &Header) -> Result<Blob, Flaw> {
+    let (start, len) = (u64_at(bytes, 0), u64_at(bytes, 8));
+    let end = start.checked_add(len).filter(|end| *end <= header.file);
+    ensure(start >= header.small && end.is_some(), "a body is outside the file")?;
+    // Small bodies are read as one piece.
+    ensure(start >= header.large || end <= Some(header.large), "a body crosses the border")?;
+    let mut sha256 = [0; 32];
+    sha256.copy_from_slice(&bytes[16..48]);
+    Ok(Blob { start, len, sha256 })
+}
+
+fn variant(bytes: &[u8], text: &[u8], blobs: &[Blob]) -> Result<Variant, Flaw> {
+    let head = span_at(bytes, 0);
+    let (rest, shared) = (u32_at(bytes, 8), u32_at(bytes, 12));
+    let etag = span_at(bytes, 16);
+    let blob = blobs.get(u32_at(bytes, 24) as usize).ok_or(Flaw::Bounds("no such body"))?;
+    let coding =
+        Coding::ALL.get(u32_at(bytes, 28) as usize).ok_or(Flaw::Bounds("no such coding"))?;
+    ensure(is_within(text, head) && is_within(text, etag), "a text is outside the texts")?;
+    ensure(rest <= shared && shared <= head.len, "a header block has no three parts")?;
+    ensure(is_framed(part(text, head), rest, blob.len), "a header block does not fit its body")?;
+    let body = Body { store: FILE, start: blob.start, len: blob.len };
+    Ok(Variant { coding: *coding, head, rest, shared, etag, body })
+}
+
+/// Whether a block begins with a status line and the body's length, and ends with a line's end:
+/// the part that tells a client where the answer ends is not left to the pack.
+fn is_framed(block: &[u8], rest: u32, len: u64) -> bool {
+    let (first, others) = block.split_at((rest as usize).min(block.len()));
+    let first = first
+        .strip_prefix(b"HTTP/1.1 200 OK\r\n")
+        .or(first.strip_prefix(b"HTTP/1.1 404 Not Found\r\n"));
+    let length =
+        first.and_then(|first| first.strip_prefix(b"Content-Length: ")?.strip_suffix(b"\r\n"));
+    let length = length.and_then(|length| std::str::from_utf8(length).ok());
+    length.is_some_and(|text| text.parse() == Ok(len) && !text.starts_with('+'))
+        && (others.is_empty() || others.ends_with(b"\r\n"))
+        && !others.starts_with(b"\r\n")
+}
+
+fn resource(bytes: &[u8], variants: &[Variant]) -> Result<Resource, Flaw> {
+    let (status, count, first) = (u16_at(bytes, 0), u16_at(bytes, 2), u32_at(bytes, 4));
+    let modified = Some(u64_at(bytes, 8)).filter(|time| *time != u64::MAX);
+    let start = first as usize;
+    let own = variants.get(start..start.saturating_add(usize::from(count))).unwrap_or_default();
+    let plain = own.first().is_some_and(|variant| variant.coding == Coding::Identity);
+    ensure(plain, "a resource has no variant, or begins with a coded one")?;
+    ensure(matches!(status, 200 | 404), "a resource has no status of a resource")?;
+    Ok(Resource { status, count, first, modified })
+}
+
+fn entry(bytes: &[u8], text: &[u8], resources: &[Resource]) -> Result<Entry, Flaw> {
+    let path = span_at(bytes, 0);
+    ensure(is_within(text, path) && part(text, path).starts_with(b"/"), "a path is none")?;
+    let number = u32_at(bytes, 12);
+    let kind = match u32_at(bytes, 8) {
+        0 if is_found(resources, number) => Kind::Resource(number),
+        1 => Kind::AddSlash,
+        2 => Kind::StripSlash,
+        3 => Kind::StripHtml,
+        _ => return Err(Flaw::Bounds("a path leads nowhere")),
+    };
+    Ok(Entry { path, kind })
+}
+
+fn error_page(bytes: &[u8], text: &[u8], resources: &[Resource]) -> Result<ErrorPage, Flaw> {
+    let (folder, resource) = (span_at(bytes, 0), u32_at(bytes, 8));
+    ensure(is_within(text, folder) && part(text, folder).ends_with(b"/"), "a folder is none")?;
+    let found = resources.get(resource as usize).is_some_and(|found| found.status == 404);
+    ensure(found, "an error page is none")?;
+    Ok(ErrorPage { folder, resource })
+}
+
+fn is_found(resources: &[Resource], number: u32) -> bool {
+    resources.get(number as usize).is_some_and(|found| found.status == 200)
+}
+
+fn is_within(text: &[u8], span: Span) -> bool {
+    u64::from(span.start) + u64::from(span.len) <= text.len() as u64
+}
+
+/// The bytes of a span that was found within the text.
+fn part(text: &[u8], span: Span) -> &[u8] {
+    text.get(span.start as usize..span.start as usize + span.len as usize).unwrap_or_default()
+}
