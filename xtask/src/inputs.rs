@@ -15,6 +15,12 @@ use crate::process::Command;
 /// Files of the workspace that change every crate's build.
 const WORKSPACE_FILES: [&str; 2] = ["Cargo.toml", "Cargo.lock"];
 
+/// The crate that makes packs, below the workspace.
+const PACKER: &str = "pkgs/static-server";
+
+/// The hidden name that is content (RFC 8615).
+const WELL_KNOWN: &str = ".well-known";
+
 /// Folders of a crate that do not go into its binary.
 const NOT_BUILT: [&str; 5] = ["fuzz", "target", "tests", "benches", "testdata"];
 
@@ -35,6 +41,8 @@ pub struct Inputs {
     pub packages: BTreeMap<String, Digest>,
     /// Digest of each layer's `rootfs`, in the configuration's order; none where there is none.
     pub rootfs: Vec<Option<Digest>>,
+    /// Digest of the crate that makes packs, where an image has one.
+    pub packer: Option<Digest>,
     /// Digest of Cargo.lock.
     pub cargo_lock: Option<Digest>,
 }
@@ -49,6 +57,12 @@ impl Inputs {
         for rootfs in &config.rootfs {
             let digest = if rootfs.exists() { Some(folder(rootfs, &[])?) } else { None };
             inputs.rootfs.push(digest);
+        }
+        if config.images().any(|package| package.packs().next().is_some()) {
+            inputs.need_compilers()?;
+            let mut recipe = Recipe::new("packer");
+            recipe = inputs.crates_of(recipe, workspace.join(PACKER))?;
+            inputs.packer = Some(recipe.finish());
         }
         inputs.cargo_lock = Some(Digest::of_file(&workspace.join("Cargo.lock"))?);
         Ok(inputs)
@@ -69,8 +83,7 @@ impl Inputs {
                 folder(&package.folder, &NOT_BUILT)?
             }
             Source::Crate { .. } => {
-                self.need(|inputs| &mut inputs.rust, "rustc", &["-vV"])?;
-                self.need(|inputs| &mut inputs.cc, "cc", &["--version"])?;
+                self.need_compilers()?;
                 self.crate_closure(config, name)?
             }
             Source::Deb { .. } | Source::Url { .. } => match package.output {
@@ -94,16 +107,25 @@ impl Inputs {
         Ok(())
     }
 
-    /// A crate, the workspace's crates that it depends on, and the workspace's own files.
+    fn need_compilers(&mut self) -> Result<()> {
+        self.need(|inputs| &mut inputs.rust, "rustc", &["-vV"])?;
+        self.need(|inputs| &mut inputs.cc, "cc", &["--version"])
+    }
+
+    /// A package's crate; its folder holds more than the crate: content, pkg.toml.
     fn crate_closure(&self, config: &Config, name: &str) -> Result<Digest> {
-        let mut recipe = Recipe::new("crate");
+        let crate_ = crate_folder(config, name, &self.workspace)?;
+        let package = folder(&config.package(name).folder, &NOT_BUILT)?;
+        Ok(self.crates_of(Recipe::new("crate"), crate_)?.digest("package", package).finish())
+    }
+
+    /// A crate, the workspace's crates that it depends on, and the workspace's own files.
+    fn crates_of(&self, mut recipe: Recipe, crate_: PathBuf) -> Result<Recipe> {
         for file in WORKSPACE_FILES {
             recipe = recipe.digest(file, Digest::of_file(&self.workspace.join(file))?);
         }
         let shared = workspace_crates(&self.workspace)?;
-        let mut todo = vec![crate_folder(config, name, &self.workspace)?];
-        // The folder of the package itself holds more than the crate: content, pkg.toml.
-        recipe = recipe.digest("package", folder(&config.package(name).folder, &NOT_BUILT)?);
+        let mut todo = vec![crate_];
         let mut seen = BTreeSet::new();
         while let Some(dir) = todo.pop() {
             if seen.insert(dir.clone()) {
@@ -114,11 +136,12 @@ impl Inputs {
             let label = dir.strip_prefix(&self.workspace).unwrap_or(dir).display().to_string();
             recipe = recipe.digest(&label, folder(dir, &NOT_BUILT)?);
         }
-        Ok(recipe.finish())
+        Ok(recipe)
     }
 }
 
-/// Digest of all files below a folder: names, x bits, links and bytes. Hidden files are left out.
+/// Digest of all files below a folder: names, x bits, links and bytes. Hidden files are left out,
+/// `.well-known` is not.
 pub fn folder(dir: &Path, skip: &[&str]) -> Result<Digest> {
     let mut files = Vec::new();
     walk(dir, Path::new(""), skip, &mut files)?;
@@ -157,7 +180,7 @@ pub enum Kind {
     Link(PathBuf),
 }
 
-/// All files and links below a folder, sorted, hidden ones left out.
+/// All files and links below a folder, sorted, hidden ones but `.well-known` left out.
 pub fn files(dir: &Path) -> Result<Vec<Found>> {
     let mut found = Vec::new();
     walk(dir, Path::new(""), &[], &mut found)?;
@@ -174,7 +197,9 @@ fn walk(dir: &Path, below: &Path, skip: &[&str], found: &mut Vec<Found>) -> Resu
     names.sort();
     for name in names {
         let text = name.to_string_lossy();
-        if text.starts_with('.') || (below == Path::new("") && skip.contains(&&*text)) {
+        if (text.starts_with('.') && text != WELL_KNOWN)
+            || (below == Path::new("") && skip.contains(&&*text))
+        {
             continue;
         }
         let path = below.join(&name);

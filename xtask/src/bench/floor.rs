@@ -14,12 +14,12 @@ use anyhow::{Context, Result, anyhow, ensure};
 use kiln_contract::{archive, path, root};
 
 use crate::build::Builder;
-use crate::build::tool;
+use crate::build::{image_files, tool};
 use crate::cache;
 use crate::config::{Arch, Go, Manifest, Output, Package, Source};
 use crate::image::erofs::{Compression, Settings};
 use crate::image::{cpio, erofs, oci, uki};
-use crate::plan::{KERNEL, staged};
+use crate::plan::{KERNEL, PACKER, staged};
 use crate::process::Command;
 use crate::source::go;
 use crate::tree::staged::{Staged, cached};
@@ -115,6 +115,7 @@ impl<'a> Parts<'a> {
         let packages = SHARED.iter().chain(&[POD, PAUSE, "systemd-boot-efi", "erofs-utils"]);
         let mut goals: Vec<String> = packages.map(|name| staged(name)).collect();
         goals.push(KERNEL.to_owned());
+        goals.extend(builder.plan.steps.contains_key(PACKER).then(|| PACKER.to_owned()));
         let goals: Vec<&str> = goals.iter().map(String::as_str).collect();
         let (folder, out) =
             (builder.inputs.workspace.join(FOLDER), builder.inputs.workspace.join(OUT));
@@ -247,10 +248,11 @@ impl<'a> Parts<'a> {
     /// The pod's images as one OCI archive, as `ctr images import` takes it.
     fn images(&self) -> Result<Vec<u8>> {
         let config = &self.builder.config;
+        let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
         let mut images = Vec::new();
         for name in [PAUSE, POD] {
-            let folder = Staged::list(name, &config.package(name).folder)?;
-            images.push(tree::pods::image(config, &self.staged(name)?, &folder)?);
+            let files = image_files(name, self.builder, &self.made, scratch.path())?;
+            images.push(tree::pods::image(config, &files)?);
         }
         let platform = oci::Platform { architecture: config.arch.go(), created: config.date };
         oci::layout(&images, platform)?.archive(config.date.into())

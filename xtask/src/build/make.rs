@@ -10,15 +10,20 @@ use anyhow::{Context, Result, anyhow, bail};
 use super::Builder;
 use super::report::{self, Contents};
 use crate::cache::Entry;
-use crate::config::{INIT, JUDGES, Output, Source};
+use crate::config::{Arch, INIT, JUDGES, Output, Source};
 use crate::debian::deb;
 use crate::host::{self, HostTool};
 use crate::image::{cpio, erofs, uki};
 use crate::lock::Locked;
-use crate::plan::{ARCHIVE, Action, KERNEL, PODS, ROOT, Step, staged};
+use crate::plan::{ARCHIVE, Action, KERNEL, PACKER, PODS, ROOT, Step, staged};
+use crate::process::Command;
 use crate::source::{self, crates, go, kernel};
 use crate::tree::staged::{Staged, cached};
-use crate::tree::{self, Tree};
+use crate::tree::{self, Node, Tree};
+
+/// The program that makes packs, and its crate.
+const PACKER_CRATE: &str = "static-server";
+const PACKER_PROGRAM: &str = "static-server-pack";
 
 type Needs = BTreeMap<String, Entry>;
 
@@ -36,6 +41,7 @@ pub(super) fn run(builder: &Builder, step: &Step, needs: &Needs, out: &Path) -> 
         Action::Kernel => stage_kernel(builder, needs, out),
         Action::BuildGo(name) => build_go(builder, name, needs, out),
         Action::BuildCrate(name) => build_crate(builder, name, out),
+        Action::BuildPacker => build_packer(builder, out),
         Action::Root => root(builder, needs, out),
         Action::Pods => pods(builder, needs, out),
         Action::Archive => archive(needs, out),
@@ -99,8 +105,14 @@ fn build_crate(builder: &Builder, name: &str, out: &Path) -> Result<()> {
         bail!("package `{name}` has no [source.crate]")
     };
     let (workspace, arch) = (&builder.inputs.workspace, builder.config.arch);
-    crates::build(package, (crate_, features), workspace, arch, out, &builder.progress)?;
+    let program = crates::Program { package: crate_, name: crate_, features };
+    crates::build(program, workspace, arch, out, &builder.progress)?;
     source::smoke(package, arch, out)
+}
+
+fn build_packer(builder: &Builder, out: &Path) -> Result<()> {
+    let program = crates::Program { package: PACKER_CRATE, name: PACKER_PROGRAM, features: &[] };
+    crates::build(program, &builder.inputs.workspace, Arch::HOST, out, &builder.progress)
 }
 
 fn root(builder: &Builder, needs: &Needs, out: &Path) -> Result<()> {
@@ -130,14 +142,39 @@ fn root(builder: &Builder, needs: &Needs, out: &Path) -> Result<()> {
 
 fn pods(builder: &Builder, needs: &Needs, out: &Path) -> Result<()> {
     let config = &builder.config;
+    let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
     let mut packages = Vec::new();
     for package in config.images() {
-        let files = Staged::list(&package.name, &dir(needs, &staged(&package.name))?)?;
-        packages.push((files, Staged::list(&package.name, &package.folder)?));
+        packages.push(image_files(&package.name, builder, needs, scratch.path())?);
     }
     let tree = tree::pods::build(config, &packages)?;
     write_erofs(builder, needs, &tree, &out.join(PODS))?;
     Contents::of(&tree).write(&out.join(report::CONTENTS))
+}
+
+/// The files that a package's image is made of; packs are made in `scratch`, which must stay.
+pub fn image_files(
+    name: &str,
+    builder: &Builder,
+    needs: &Needs,
+    scratch: &Path,
+) -> Result<tree::pods::Files> {
+    let package = builder.config.package(name);
+    let mut packs = Staged { owner: name.to_owned(), ..Staged::default() };
+    for (number, (folder, _)) in package.packs().enumerate() {
+        let pack = scratch.join(format!("{name}-{number}.pack"));
+        let packer = dir(needs, PACKER)?.join(PACKER_PROGRAM);
+        let command = Command::new(packer).arg("--in").arg(package.folder.join(folder));
+        command.arg("--out").arg(&pack).output().with_context(|| {
+            format!("cannot make a pack of `{folder}`, which pkgs/{name}/pkg.toml names")
+        })?;
+        packs.files.insert(folder.clone(), Node::File(0o644, cached(pack)?));
+    }
+    Ok(tree::pods::Files {
+        staged: Staged::list(name, &dir(needs, &staged(name))?)?,
+        folder: Staged::list(name, &package.folder)?,
+        packs,
+    })
 }
 
 fn write_erofs(builder: &Builder, needs: &Needs, tree: &Tree, out: &Path) -> Result<()> {

@@ -93,6 +93,8 @@ pub enum Output {
         user: String,
         /// Staged name, or path in the package's folder → path in the image.
         files: BTreeMap<String, String>,
+        /// Folder in the package's folder → path in the image of a pack of it.
+        packs: BTreeMap<String, String>,
     },
     /// Programs that the builder runs: name → path in the unpacked package.
     Host(BTreeMap<String, String>),
@@ -108,6 +110,12 @@ pub struct Smoke {
 }
 
 impl Package {
+    /// Folders that go into the image as packs of the static server, with their paths there.
+    pub fn packs(&self) -> impl Iterator<Item = (&String, &String)> {
+        let packs = if let Output::Image { packs, .. } = &self.output { Some(packs) } else { None };
+        packs.into_iter().flatten()
+    }
+
     /// Checks one pkg.toml.
     pub(super) fn parse(text: &Text, name: &str, arch: Arch) -> Result<Self> {
         let raw: raw::Package = text.toml()?;
@@ -194,9 +202,12 @@ fn output(text: &Text, raw: &raw::Package) -> Result<Output> {
         raw::OutputTable { rootfs: Some(files), image: None, host: None } => {
             Ok(Output::Rootfs(files))
         }
-        raw::OutputTable { rootfs: None, image: Some(image), host: None } => {
-            Ok(Output::Image { entrypoint: image.entrypoint, user: image.user, files: image.files })
-        }
+        raw::OutputTable { rootfs: None, image: Some(image), host: None } => Ok(Output::Image {
+            entrypoint: image.entrypoint,
+            user: image.user,
+            files: image.files,
+            packs: image.packs,
+        }),
         raw::OutputTable { rootfs: None, image: None, host: Some(programs) } => {
             Ok(Output::Host(programs))
         }

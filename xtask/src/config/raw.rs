@@ -136,6 +136,8 @@ pub(super) struct Image {
     pub(super) entrypoint: Vec<String>,
     pub(super) user: String,
     pub(super) files: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(super) packs: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]

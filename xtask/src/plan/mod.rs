@@ -28,6 +28,8 @@ pub const ROOT: &str = "root.erofs";
 pub const PODS: &str = "pods.erofs";
 /// The step that fetches the crates' dependencies.
 pub const CRATES: &str = "fetch crates";
+/// The step that builds the program that makes packs.
+pub const PACKER: &str = "packer";
 /// The step that chooses the kernel's modules.
 pub const KERNEL: &str = "kernel";
 
@@ -70,6 +72,8 @@ pub enum Action {
     BuildGo(String),
     /// Builds a package's crate.
     BuildCrate(String),
+    /// Builds the program that makes packs, for this machine.
+    BuildPacker,
     /// Writes the root's erofs.
     Root,
     /// Writes the pods' erofs.
@@ -145,6 +149,7 @@ impl Planner<'_> {
         let images = self.listed(|output| matches!(output, Output::Image { .. }));
         self.kernel()?;
         self.root(&roots)?;
+        self.packer();
         self.pods(&images)?;
         self.archive()?;
         self.uki()

@@ -4,8 +4,8 @@
 
 use anyhow::{Result, anyhow};
 
-use super::{ARCHIVE, Action, CRATES, KERNEL, PODS, Planner, ROOT, UKI, staged};
-use crate::config::{Go, INIT, Package, Source};
+use super::{ARCHIVE, Action, CRATES, KERNEL, PACKER, PODS, Planner, ROOT, UKI, staged};
+use crate::config::{Arch, Go, INIT, Package, Source};
 use crate::digest::{Digest, Recipe};
 use crate::lock::Locked;
 
@@ -102,6 +102,17 @@ impl Planner<'_> {
         Ok(())
     }
 
+    /// Only for an image that has a pack.
+    pub(super) fn packer(&mut self) {
+        let Some(sources) = self.inputs.packer else { return };
+        let recipe = Recipe::new(revision::CRATE)
+            .field("rust", &self.inputs.rust)
+            .field("cc", &self.inputs.cc)
+            .field("target", Arch::HOST.triple())
+            .digest("sources", sources);
+        self.add(PACKER, Action::BuildPacker, &[CRATES], Vec::new(), recipe.finish());
+    }
+
     pub(super) fn kernel(&mut self) -> Result<()> {
         let kernel = &self.config.kernel;
         let package = staged(kernel.package());
@@ -154,6 +165,10 @@ impl Planner<'_> {
                 .digest("folder", self.folder(name)?);
             recipe = recipe.field("output", format!("{:?}", self.config.package(name).output));
             needs.push(staged(name));
+        }
+        if self.inputs.packer.is_some() {
+            recipe = recipe.digest(PACKER, self.digest_of(PACKER)?);
+            needs.push(PACKER.to_owned());
         }
         for pod in &self.config.pods {
             recipe = recipe.field("pod", &pod.name).field("manifest", &pod.text);

@@ -29,6 +29,7 @@ fn lock(version: &str) -> Lock {
 fn inputs() -> Inputs {
     let digest = |text: &str| Digest::of_bytes(text.as_bytes());
     Inputs {
+        packer: None,
         workspace: "/r".into(),
         go: "go1".into(),
         rust: "rustc 1".into(),

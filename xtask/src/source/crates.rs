@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::config::{Arch, Package};
+use crate::config::Arch;
 use crate::process::Command;
 use crate::progress::Progress;
 
@@ -18,20 +18,31 @@ pub fn fetch(workspace: &Path, arch: Arch, progress: &Progress) -> Result<()> {
         .context("cannot download the crates that Cargo.lock names")
 }
 
+/// A program of a crate.
+#[derive(Debug, Clone, Copy)]
+pub struct Program<'a> {
+    /// The crate.
+    pub package: &'a str,
+    /// Its binary.
+    pub name: &'a str,
+    /// The crate's features.
+    pub features: &'a [String],
+}
+
 /// Builds one crate's binary, with these features, into `out`. Uses no network.
 pub fn build(
-    package: &Package,
-    (name, features): (&str, &[String]),
+    program: Program<'_>,
     workspace: &Path,
     arch: Arch,
     out: &Path,
     progress: &Progress,
 ) -> Result<()> {
-    let task = progress.task(&format!("{}: cargo build", package.name), None);
+    let Program { package, name, features } = program;
+    let task = progress.task(&format!("{name}: cargo build"), None);
     let target = workspace.join("target/kiln/crates");
     let command = Command::new("cargo")
         .dir(workspace)
-        .args(["build", "--release", "--locked", "--offline", "--package", name, "--bin", name])
+        .args(["build", "--release", "--locked", "--offline", "--package", package, "--bin", name])
         .args(["--target", arch.triple(), "--features", &features.join(",")])
         .env("CARGO_TARGET_DIR", &target)
         .env("CARGO_ENCODED_RUSTFLAGS", flags(workspace).join("\x1f"));

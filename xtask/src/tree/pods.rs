@@ -10,11 +10,22 @@ use super::{Content, Node, Tree};
 use crate::config::{Config, Output, image_name};
 use crate::image::oci;
 
-/// Puts images and manifests together. Each package comes with its staged files and its folder's.
-pub fn build(config: &Config, packages: &[(Staged, Staged)]) -> Result<Tree> {
+/// What a package's image is made of.
+#[derive(Debug)]
+pub struct Files {
+    /// What its step staged.
+    pub staged: Staged,
+    /// What lies in its folder.
+    pub folder: Staged,
+    /// Packs by the folder that each was made of.
+    pub packs: Staged,
+}
+
+/// Puts images and manifests together.
+pub fn build(config: &Config, packages: &[Files]) -> Result<Tree> {
     let mut images = Vec::new();
-    for (staged, folder) in packages {
-        images.push(image(config, staged, folder)?);
+    for files in packages {
+        images.push(image(config, files)?);
     }
     let platform = oci::Platform { architecture: config.arch.go(), created: config.date };
     let mut tree = Tree::default();
@@ -28,10 +39,11 @@ pub fn build(config: &Config, packages: &[(Staged, Staged)]) -> Result<Tree> {
     Ok(tree)
 }
 
-/// The image that a package says it is, from its staged files and its folder's.
-pub fn image(config: &Config, staged: &Staged, folder: &Staged) -> Result<oci::Image> {
+/// The image that a package says it is.
+pub fn image(config: &Config, from: &Files) -> Result<oci::Image> {
+    let Files { staged, folder, packs: made } = from;
     let package = config.package(&staged.owner);
-    let Output::Image { entrypoint, user, files } = &package.output else {
+    let Output::Image { entrypoint, user, files, packs } = &package.output else {
         anyhow::bail!("package `{}` has no [output.image]", staged.owner);
     };
     let mut tree = Tree::default();
@@ -40,6 +52,9 @@ pub fn image(config: &Config, staged: &Staged, folder: &Staged) -> Result<oci::I
         for (below, node) in found {
             tree.add(&format!("{to}{below}"), &staged.owner, node.clone())?;
         }
+    }
+    for (from, to) in packs {
+        tree.add(to, &staged.owner, made.get(from)?.clone())?;
     }
     Ok(oci::Image {
         name: image_name(&staged.owner),
