@@ -59,9 +59,50 @@ impl AsFd for Termination {
     }
 }
 
+/// What a signal asks a long-lived program to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Request {
+    /// SIGTERM or SIGINT: end.
+    End,
+    /// SIGHUP: read the configuration again.
+    Reload,
+}
+
+/// Readable once SIGTERM, SIGINT or SIGHUP has come.
+#[derive(Debug)]
+pub struct Requests {
+    fd: SignalFd,
+}
+
+impl Requests {
+    /// Blocks the signals for this thread and the ones it will start.
+    pub fn new() -> io::Result<Self> {
+        let mut set = SigSet::empty();
+        for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+            set.add(signal);
+        }
+        set.thread_block()?;
+        let fd = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        Ok(Self { fd })
+    }
+
+    /// Takes a signal that has come; never waits.
+    pub fn take(&self) -> io::Result<Option<Request>> {
+        let hangup = Signal::SIGHUP as u32;
+        let signal = self.fd.read_signal()?;
+        Ok(signal.map(|info| if info.ssi_signo == hangup { Request::Reload } else { Request::End }))
+    }
+}
+
+impl AsFd for Requests {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Termination;
+    use super::{Request, Requests, Termination};
     use nix::sys::signal::{Signal, raise};
     use std::time::Duration;
 
@@ -75,5 +116,15 @@ mod tests {
         assert!(termination.wait(None).unwrap());
         assert!(termination.take().unwrap());
         assert!(!termination.take().unwrap());
+    }
+
+    #[test]
+    fn a_hangup_is_told_from_the_end() {
+        let requests = Requests::new().unwrap();
+        raise(Signal::SIGHUP).unwrap();
+        assert_eq!(requests.take().unwrap(), Some(Request::Reload));
+        raise(Signal::SIGINT).unwrap();
+        assert_eq!(requests.take().unwrap(), Some(Request::End));
+        assert_eq!(requests.take().unwrap(), None);
     }
 }

@@ -1,87 +1,113 @@
 //! A client's socket with its protocol state: the I/O that [`Connection`] asks for.
 
-use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::net::{Shutdown, TcpStream};
+use std::io;
+use std::time::Instant;
 
 use rustix::event::epoll::{self, EventFlags};
 use rustix::fd::OwnedFd;
+use rustix::fs::sendfile;
+use rustix::io::Errno;
+use rustix::ioctl::{Getter, ioctl};
+use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown, sendmsg, shutdown};
 
+use crate::connection::sending::{Output, Sending};
 use crate::connection::{Connection, Context, Want};
 
 /// Steps (reads and writes) of one connection before others get their turn.
 const STEPS: usize = 16;
 
-/// Bytes that are read at once.
-const READ_SIZE: usize = 16 << 10;
+/// Most bytes that are sent from a file at once.
+const SENDFILE_SIZE: u64 = 2 << 20;
+
+/// Bytes that are read at once, into a buffer that all connections of a worker share.
+pub(crate) const READ_SIZE: usize = 16 << 10;
+
+/// What a worker lends to the connection whose turn it is.
+pub(crate) struct Tools<'a> {
+    pub(crate) context: &'a Context<'a>,
+    /// [`READ_SIZE`] bytes.
+    pub(crate) buffer: &'a mut [u8],
+    /// Gets every finished answer.
+    pub(crate) finished: &'a mut dyn FnMut(&OwnedFd, Box<Sending>),
+}
 
 /// A client.
 #[derive(Debug)]
 pub(crate) struct Client {
-    stream: TcpStream,
+    socket: OwnedFd,
     pub(crate) connection: Connection,
     /// What epoll reports of it.
     interest: EventFlags,
+    /// Came in through the port for operators.
+    pub(crate) is_operator: bool,
+    /// The number of the state that its answer was made of.
+    pub(crate) generation: u64,
+    /// Bytes that were written.
+    sent: u64,
+    /// Bytes of them that the client had taken when that was last asked.
+    taken: u64,
 }
 
 impl Client {
     /// Takes an accepted socket; epoll will report it by its index.
     pub(crate) fn new(
-        stream: TcpStream,
+        socket: OwnedFd,
+        is_operator: bool,
         epoll: &OwnedFd,
         index: usize,
         context: &Context<'_>,
     ) -> io::Result<Self> {
-        stream.set_nonblocking(true)?;
-        stream.set_nodelay(true)?;
         let interest = EventFlags::IN;
-        epoll::add(epoll, &stream, epoll::EventData::new_u64(index as u64), interest)?;
-        Ok(Self { stream, connection: Connection::new(context), interest })
+        epoll::add(epoll, &socket, epoll::EventData::new_u64(index as u64), interest)?;
+        let connection = Connection::new(context);
+        Ok(Self { socket, connection, interest, is_operator, generation: 0, sent: 0, taken: 0 })
     }
 
     /// Reads and writes until the socket has nothing more, or others should have their turn.
     /// False when the connection is over.
-    pub(crate) fn step(&mut self, context: &Context<'_>) -> bool {
+    pub(crate) fn step(&mut self, tools: &mut Tools<'_>) -> bool {
         for _ in 0..STEPS {
-            match self.once(context) {
-                Ok(true) => {}
-                Ok(false) => break,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            match self.once(tools) {
+                Ok(true) | Err(Errno::INTR) => {}
+                Ok(false) | Err(Errno::AGAIN) => break,
                 Err(error) => {
                     tracing::debug!("a connection broke: {error}");
                     return false;
                 }
             }
         }
-        match self.connection.want(context) {
-            Want::Close => false,
-            Want::Read(_) => !context.stopping,
-            _ => true,
-        }
+        self.connection.want(tools.context) != Want::Close
     }
 
     /// One step; false when there is surely none to follow at once.
-    fn once(&mut self, context: &Context<'_>) -> io::Result<bool> {
-        let mut buffer = [0; READ_SIZE];
+    fn once(&mut self, tools: &mut Tools<'_>) -> Result<bool, Errno> {
+        let context = tools.context;
         let connection = &mut self.connection;
         match connection.want(context) {
             Want::Read(room) => {
-                let count = self.stream.read(&mut buffer[..room.min(READ_SIZE)])?;
-                connection.received(&buffer[..count], context);
+                let room = room.min(tools.buffer.len());
+                let count = rustix::io::read(&self.socket, &mut tools.buffer[..room])?;
+                connection.received(&tools.buffer[..count], context);
                 Ok(!matches!(connection.want(context), Want::Read(_)))
             }
             Want::Write => {
-                let count = self.stream.write_vectored(&connection.output())?;
-                connection.sent(count, context);
-                Ok(!matches!(connection.want(context), Want::Read(_)) || context.stopping)
+                let Some(count) = write(&self.socket, &connection.output())? else {
+                    connection.cut();
+                    return Ok(false);
+                };
+                self.sent += count as u64;
+                if let Some(sending) = connection.sent(count, context) {
+                    (tools.finished)(&self.socket, sending);
+                }
+                Ok(!matches!(connection.want(context), Want::Read(_)))
             }
             Want::HalfClose => {
-                self.stream.shutdown(Shutdown::Write)?;
+                shutdown(&self.socket, Shutdown::Write)?;
                 connection.half_closed(context);
                 Ok(true)
             }
             Want::Discard => {
-                connection.discarded(self.stream.read(&mut buffer)?);
+                connection.discarded(rustix::io::read(&self.socket, &mut *tools.buffer)?);
                 Ok(true)
             }
             Want::Close => Ok(false),
@@ -99,6 +125,55 @@ impl Client {
         }
         self.interest = interest;
         let data = epoll::EventData::new_u64(index as u64);
-        epoll::modify(epoll, &self.stream, data, interest).is_ok()
+        epoll::modify(epoll, &self.socket, data, interest).is_ok()
     }
+
+    /// The deadline has passed. A client that has taken bytes since it was last looked at gets
+    /// more time: what counts is what has arrived there, not what the kernel here has buffered.
+    pub(crate) fn expired(&mut self, context: &Context<'_>) {
+        let waiting = unacknowledged(&self.socket);
+        let taken = self.sent.saturating_sub(waiting);
+        let reads = waiting > 0 && taken > self.taken;
+        self.taken = taken;
+        // Between two requests too: the last answer may still be in the kernel's buffer.
+        let is_idle = self.connection.waiting_since().is_some() && self.connection.held() == 0;
+        if reads && (self.connection.is_answering() || is_idle) {
+            self.connection.progressed(context);
+        } else {
+            self.connection.expired(context);
+        }
+    }
+
+    pub(crate) const fn deadline(&self) -> Instant {
+        self.connection.deadline()
+    }
+}
+
+/// Writes what there is; none when the file has become shorter than it was.
+fn write(socket: &OwnedFd, output: &Output<'_>) -> Result<Option<usize>, Errno> {
+    let text: usize = output.slices.iter().map(|slice| slice.len()).sum();
+    let Some(file) = &output.file else {
+        return rustix::io::writev(socket, &output.slices).map(Some);
+    };
+    if text > 0 {
+        // The kernel waits for the file's bytes before it sends a packet.
+        let flags = SendFlags::MORE | SendFlags::NOSIGNAL;
+        let mut no_control = SendAncillaryBuffer::default();
+        return sendmsg(socket, &output.slices, &mut no_control, flags).map(Some);
+    }
+    let mut offset = file.offset;
+    let len = usize::try_from(file.len.min(SENDFILE_SIZE)).map_err(|_| Errno::OVERFLOW)?;
+    match sendfile(socket, file.fd, Some(&mut offset), len)? {
+        0 => Ok(None),
+        count => Ok(Some(count)),
+    }
+}
+
+/// Bytes that the client has not taken yet (`SIOCOUTQ` of tcp(7), which is `TIOCOUTQ`).
+fn unacknowledged(socket: &OwnedFd) -> u64 {
+    // SAFETY: `TIOCOUTQ` writes one `int`.
+    let getter = unsafe { Getter::<0x5411, i32>::new() };
+    // SAFETY: the descriptor is a socket, and the getter has the place for the answer.
+    let count = unsafe { ioctl(socket, getter) };
+    count.ok().and_then(|count| u64::try_from(count).ok()).unwrap_or(0)
 }

@@ -1,14 +1,10 @@
-//! Serves a folder over HTTP/1.1: see [`static_server`] for how, `--help` for use.
+//! Serves immutable content over HTTP/1.1: see [`static_server`] for how, `--help` for use.
 
 use std::process::ExitCode;
 
-use anyhow::Context as _;
-use kiln_daemon::exit::Exit;
-use kiln_daemon::signal::Termination;
-use static_server::options::{self, Command};
+use anyhow::bail;
+use static_server::options::{self, Command, Options, Outside};
 use static_server::pack;
-use static_server::server::Server;
-use static_server::site::Site;
 
 fn main() -> ExitCode {
     kiln_daemon::main("static-server", env!("CARGO_PKG_VERSION"), |args| {
@@ -17,26 +13,27 @@ fn main() -> ExitCode {
         {
             return pack::packer::replace_by_packer(rest);
         }
-        match options::parse(args, |name| std::env::var_os(name))? {
+        match command()? {
             Command::Help => {
                 print!("{}", options::help());
                 Ok(())
             }
-            Command::Serve(options) => serve(&options),
+            Command::Serve(options) => static_server::server::run(&options, reread),
         }
     })
 }
 
-fn serve(options: &options::Options) -> anyhow::Result<()> {
-    let termination = Termination::new().context("blocking SIGTERM and SIGINT")?;
-    let site = Site::load(&options.folder).context(Exit::Config)?;
-    tracing::info!(
-        paths = site.len(),
-        bytes = site.bytes(),
-        "{} is read",
-        options.folder.display()
-    );
-    let mut server = Server::new(options, site)?;
-    tracing::info!("serving on {}", server.address());
-    server.run(&termination)
+fn command() -> anyhow::Result<Command> {
+    options::parse(&Outside {
+        args: std::env::args_os().skip(1).collect(),
+        variable: &|name| std::env::var_os(name),
+        file: &|name| std::fs::read_to_string(name),
+    })
+}
+
+fn reread() -> anyhow::Result<Options> {
+    match command()? {
+        Command::Serve(options) => Ok(*options),
+        Command::Help => bail!("--help"),
+    }
 }

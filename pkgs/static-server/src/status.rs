@@ -1,4 +1,4 @@
-//! Status codes that this server sends (RFC 9110 section 15), and the plain answers made of them.
+//! Status codes that this server sends on its own (RFC 9110 section 15).
 
 use std::fmt;
 
@@ -11,14 +11,22 @@ pub enum Status {
     NotFound,
     /// A known method that immutable content cannot have.
     MethodNotAllowed,
-    /// The head did not come in time.
+    /// The head or the body did not come in time.
     RequestTimeout,
+    /// A precondition of the client does not hold.
+    PreconditionFailed,
     /// The request line alone is above the limit.
     UriTooLong,
+    /// No range that was asked for is there.
+    RangeNotSatisfiable,
+    /// No site has this host name.
+    MisdirectedRequest,
     /// The fields are too many or too large.
     FieldsTooLarge,
     /// A method or a transfer coding that this server does not know.
     NotImplemented,
+    /// A part of the content is missing, or the server is about to end.
+    ServiceUnavailable,
     /// Not HTTP/1.
     VersionNotSupported,
 }
@@ -30,9 +38,13 @@ impl Status {
             Self::NotFound => (404, "Not Found"),
             Self::MethodNotAllowed => (405, "Method Not Allowed"),
             Self::RequestTimeout => (408, "Request Timeout"),
+            Self::PreconditionFailed => (412, "Precondition Failed"),
             Self::UriTooLong => (414, "URI Too Long"),
+            Self::RangeNotSatisfiable => (416, "Range Not Satisfiable"),
+            Self::MisdirectedRequest => (421, "Misdirected Request"),
             Self::FieldsTooLarge => (431, "Request Header Fields Too Large"),
             Self::NotImplemented => (501, "Not Implemented"),
+            Self::ServiceUnavailable => (503, "Service Unavailable"),
             Self::VersionNotSupported => (505, "HTTP Version Not Supported"),
         }
     }

@@ -4,99 +4,14 @@
 
 #![expect(clippy::unwrap_used, reason = "all of this is test code")]
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+mod common;
+
+use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
-use std::process::{Child, ChildStderr, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
-
-const DEADLINE: Duration = Duration::from_secs(20);
-const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
-const LAST: &str = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
-
-/// More than the kernel buffers for a connection over loopback.
-const LARGE: usize = 16 << 20;
-
-/// A server with a folder of its own; killed when dropped.
-struct Server {
-    child: Child,
-    address: String,
-    _folder: tempfile::TempDir,
-    _log: BufReader<ChildStderr>,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "the test's own child, not part of a build")]
-fn command() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_static-server"))
-}
-
-fn start(options: &[&str]) -> Server {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("index.html"), "page").unwrap();
-    std::fs::write(folder.path().join("large"), vec![b'x'; LARGE]).unwrap();
-    let mut command = command();
-    command.args(["-b", "127.0.0.1", "-p", "0", "-s"]).arg(folder.path()).args(options);
-    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-    let mut log = BufReader::new(child.stderr.take().unwrap());
-    let address = loop {
-        let mut line = String::new();
-        assert!(log.read_line(&mut line).unwrap() > 0, "it ended before it served");
-        if let Some((_, address)) = line.trim().split_once("serving on ") {
-            break address.to_owned();
-        }
-    };
-    Server { child, address, _folder: folder, _log: log }
-}
-
-impl Server {
-    fn pid(&self) -> Pid {
-        Pid::from_child(&self.child)
-    }
-
-    fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(&self.address).unwrap();
-        stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        stream.set_write_timeout(Some(DEADLINE)).unwrap();
-        stream
-    }
-
-    /// All that is answered until the server closes.
-    fn talk(&self, request: &str) -> String {
-        let mut stream = self.connect();
-        stream.write_all(request.as_bytes()).unwrap();
-        rest(stream)
-    }
-
-    /// Sends SIGTERM.
-    fn terminate(&self) {
-        kill_process(self.pid(), Signal::TERM).unwrap();
-    }
-}
-
-fn rest(mut stream: TcpStream) -> String {
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    text
-}
-
-/// Reads exactly one answer of the page.
-fn page(stream: &mut TcpStream) {
-    let mut text = Vec::new();
-    while !text.ends_with(b"\r\n\r\npage") {
-        let mut byte = [0];
-        stream.read_exact(&mut byte).unwrap();
-        text.push(byte[0]);
-    }
-    assert!(text.starts_with(b"HTTP/1.1 200 OK\r\n"));
-}
+use common::{DEADLINE, GET, LARGE, LAST, command, page, rest, start};
+use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 
 #[test]
 fn each_kind_of_request_gets_its_status() {
@@ -146,6 +61,62 @@ fn an_error_reaches_a_client_that_is_still_sending() {
     let server = start(&[]);
     let endless = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}", "x".repeat(200_000));
     assert!(server.talk(&endless).starts_with("HTTP/1.1 431 "));
+    let many = format!("GET / HTTP/1.1\r\nHost: a\r\n{}", "X: y\r\n".repeat(5000));
+    assert!(server.talk(&many).starts_with("HTTP/1.1 431 "));
+}
+
+#[test]
+fn a_body_is_never_taken_for_a_request() {
+    let server = start(&[]);
+    let first = format!("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{GET}", GET.len());
+    let answers = server.talk(&[&first, LAST].concat());
+    assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 2);
+    let large = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 900000\r\n\r\n";
+    let answers = server.talk(&[large, &"x".repeat(900_000), GET].concat());
+    assert!(answers.starts_with("HTTP/1.1 405 ") && answers.matches("HTTP/1.1 ").count() == 1);
+}
+
+#[test]
+fn parts_of_a_large_file_are_whole() {
+    let server = start(&[]);
+    let ask = |range: &str| {
+        let request = LAST.replace("/ HTTP", "/large HTTP");
+        let request =
+            request.replace("Host: a\r\n", &format!("Host: a\r\nRange: bytes={range}\r\n"));
+        let answer = server.talk(&request);
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.to_owned(), body.to_owned())
+    };
+    let (head, body) = ask("100-1000099");
+    assert!(head.contains("\r\nContent-Range: bytes 100-1000099/16777216\r\n"), "{head}");
+    assert_eq!(body, "x".repeat(1_000_000));
+    let (head, body) = ask("0-99999,200000-499999,-1");
+    assert!(head.contains(&format!("\r\nContent-Length: {}\r\n", body.len())), "{head}");
+    assert_eq!(body.matches('x').count(), 400_001);
+}
+
+#[test]
+fn an_endless_pipeline_is_served_in_turn_with_others() {
+    let server = start(&[]);
+    let mut greedy = server.connect();
+    let many = GET.repeat(500);
+    // It never reads, so at some time nothing more is taken from it.
+    greedy.set_nonblocking(true).unwrap();
+    while greedy.write_all(many.as_bytes()).is_ok() {}
+    assert!(server.talk(LAST).ends_with("page"));
+}
+
+#[test]
+fn many_idle_connections_take_little_memory() {
+    let server = start(&["--workers", "1"]);
+    let held: Vec<TcpStream> = (0..900).map(|_| server.connect()).collect();
+    assert!(server.talk(LAST).ends_with("page"));
+    let path = format!("/proc/{}/status", server.child.id());
+    let status = std::fs::read_to_string(path).unwrap();
+    let anonymous = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    let kib: u64 = anonymous.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(kib < 2048, "{kib} KiB");
+    drop(held);
 }
 
 #[test]
@@ -184,7 +155,7 @@ fn those_who_only_hold_connections_do_not_keep_others_out() {
     // The limit of connections was taken from the limit of descriptors at the start, so all that
     // this does is to make accept(2) fail.
     let few = Rlimit { current: Some(20), maximum: Some(20) };
-    prlimit(Some(server.pid()), Resource::Nofile, few).unwrap();
+    prlimit(Some(Pid::from_child(&server.child)), Resource::Nofile, few).unwrap();
     let held: Vec<TcpStream> = (0..20).map(|_| server.connect()).collect();
     assert!(server.talk(LAST).ends_with("page"));
     drop(held);
@@ -201,7 +172,7 @@ fn sigterm_ends_it_at_once_and_answers_what_was_asked() {
     // A byte of the answer has come, so it is under way; most of it does not fit into buffers.
     asked.read_exact(&mut [0]).unwrap();
     let start = Instant::now();
-    server.terminate();
+    server.signal(Signal::TERM);
     let mut all = Vec::new();
     asked.read_to_end(&mut all).unwrap();
     assert!(all.len() > LARGE);
@@ -213,12 +184,31 @@ fn sigterm_ends_it_at_once_and_answers_what_was_asked() {
 
 #[test]
 fn sigterm_does_not_wait_for_clients_that_do_nothing() {
-    let mut server = start(&[]);
+    let mut server = start(&["-c", "1"]);
     let mut stuck = server.connect();
     stuck.write_all(GET.replace("/ ", "/large ").as_bytes()).unwrap();
     stuck.read_exact(&mut [0]).unwrap();
-    server.terminate();
+    server.signal(Signal::TERM);
     assert_eq!(server.child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn clients_that_vanish_leave_nothing_behind() {
+    let server = start(&["--ops-addr", "127.0.0.1:0", "--workers", "1"]);
+    for _ in 0..50 {
+        let mut stream = server.connect();
+        stream.write_all(GET.replace("/ HTTP", "/large HTTP").as_bytes()).unwrap();
+        stream.read_exact(&mut [0]).unwrap();
+        // Bytes that were not read make this a reset.
+        drop(stream);
+    }
+    let descriptors =
+        || std::fs::read_dir(format!("/proc/{}/fd", server.child.id())).unwrap().count();
+    let begin = Instant::now();
+    while descriptors() > 20 {
+        assert!(server.talk(LAST).ends_with("page"));
+        assert!(begin.elapsed() < DEADLINE, "{} descriptors", descriptors());
+    }
 }
 
 #[test]

@@ -21,7 +21,7 @@ const MAX_DEPTH: usize = 32;
 /// What a folder looks like: equal numbers mean that no file was added, taken away or written.
 ///
 /// It is a sum over all files of a hash of path, device, inode, size and times.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Signature(u64);
 
 /// What a walk does with what it finds.

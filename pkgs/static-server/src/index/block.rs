@@ -59,6 +59,12 @@ impl Change {
             Self::Set { name, .. } | Self::Remove { name } => name,
         }
     }
+
+    /// Whether it changes the field of this name.
+    #[must_use]
+    pub fn is_about(&self, name: &[u8]) -> bool {
+        self.name().eq_ignore_ascii_case(name)
+    }
 }
 
 /// Fields that a 304 repeats (RFC 9110 section 15.4.5), in lower case.

@@ -9,16 +9,21 @@
 //! | --- | --- |
 //! | [`assemble`] | files with their variants → [`Index`] |
 //! | [`block`] | header blocks |
+//! | [`cache`] | small bodies of open files |
 //! | [`policy`] | cache policy by name, and the other choices of whoever runs a site |
 //! | [`store`] | where bodies are: sealed memory or an open file |
 //! | [`table`] | path → number |
 
 pub mod assemble;
 pub mod block;
+pub mod cache;
 pub mod policy;
 pub mod store;
 pub mod table;
+#[cfg(test)]
+pub(crate) mod testing;
 
+use crate::index::cache::Cache;
 use crate::index::store::Store;
 use crate::index::table::Table;
 use crate::rules::Rules;
@@ -173,7 +178,12 @@ pub struct Index {
     pub rules: Rules,
     /// Files and folders that could not be read: the site is not ready then.
     pub unread: u32,
+    /// Small bodies that are not in a memory store; made by [`Index::finish`].
+    pub cache: Cache,
 }
+
+/// Most bytes of [`Index::cache`].
+const CACHE_LIMIT: u64 = 64 << 20;
 
 impl Index {
     /// The bytes of a span.
@@ -222,13 +232,15 @@ impl Index {
         Span { start, len: u32::try_from(bytes.len()).unwrap_or(0) }
     }
 
-    /// Makes the table of paths; called once, when all entries are there.
+    /// Makes the table of paths and the empty cache; called once, when all entries are there.
     pub fn finish(&mut self) {
         let mut table = Table::with_room(self.entries.len());
         for number in 0..u32::try_from(self.entries.len()).unwrap_or(u32::MAX) {
             table.insert(number, self.path(number));
         }
         self.table = table;
+        let files = self.stores.iter().any(|store| matches!(store, Store::File(_)));
+        self.cache = Cache::new(if files { self.variants.len() } else { 0 }, CACHE_LIMIT);
     }
 
     /// Bytes of content in memory.

@@ -1,45 +1,154 @@
 //! Header fields: their syntax (RFC 9110 section 5, RFC 9112 section 5) and the length of a body
 //! (RFC 9112 section 6).
+//!
+//! A head is looked at once: while the lines are checked, those that mean something to this server
+//! are remembered, so that asking for one later costs nothing.
 
+use crate::request::body::Framing;
 use crate::status::Status;
 
-/// Field lines that have passed [`check`], each with its CRLF.
+/// Fields that mean something to this server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fields<'a>(&'a [u8]);
+#[repr(usize)]
+pub enum Name {
+    /// `Accept-Encoding`
+    AcceptEncoding,
+    /// `Connection`
+    Connection,
+    /// `Content-Length`
+    ContentLength,
+    /// `Expect`
+    Expect,
+    /// `Host`
+    Host,
+    /// `If-Match`
+    IfMatch,
+    /// `If-Modified-Since`
+    IfModifiedSince,
+    /// `If-None-Match`
+    IfNoneMatch,
+    /// `If-Range`
+    IfRange,
+    /// `If-Unmodified-Since`
+    IfUnmodifiedSince,
+    /// `Range`
+    Range,
+    /// `Transfer-Encoding`
+    TransferEncoding,
+}
+
+const KNOWN: usize = 12;
+
+impl Name {
+    /// Compares lengths first: most fields of a browser are none of these.
+    fn of(name: &[u8]) -> Option<Self> {
+        let candidates: &[(&str, Self)] = match name.len() {
+            4 => &[("host", Self::Host)],
+            5 => &[("range", Self::Range)],
+            6 => &[("expect", Self::Expect)],
+            8 => &[("if-match", Self::IfMatch), ("if-range", Self::IfRange)],
+            10 => &[("connection", Self::Connection)],
+            13 => &[("if-none-match", Self::IfNoneMatch)],
+            14 => &[("content-length", Self::ContentLength)],
+            15 => &[("accept-encoding", Self::AcceptEncoding)],
+            17 => &[
+                ("transfer-encoding", Self::TransferEncoding),
+                ("if-modified-since", Self::IfModifiedSince),
+            ],
+            19 => &[("if-unmodified-since", Self::IfUnmodifiedSince)],
+            _ => &[],
+        };
+        let found =
+            candidates.iter().find(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes()));
+        found.map(|(_, name)| *name)
+    }
+}
+
+/// Field lines that have been checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fields<'a> {
+    /// The lines, each with its CRLF.
+    lines: &'a [u8],
+    /// The first value of each known field.
+    first: [Option<&'a [u8]>; KNOWN],
+    /// Whether a known field has come more than once, one bit each.
+    repeated: u16,
+}
 
 impl<'a> Fields<'a> {
-    pub(super) const fn checked(lines: &'a [u8]) -> Self {
-        Self(lines)
+    /// No lines yet.
+    pub(super) const fn new() -> Self {
+        Self { lines: &[], first: [None; KNOWN], repeated: 0 }
     }
 
-    /// Values of all fields with this lower-case name, in order, without blanks around them.
-    pub fn values(self, name: &'static str) -> impl Iterator<Item = &'a [u8]> {
-        let lines = self.0.split(|byte| *byte == b'\n');
-        lines.filter_map(move |line| {
-            let (found, value) = split(line)?;
-            found.eq_ignore_ascii_case(name.as_bytes()).then_some(value)
-        })
+    /// Where all lines are, once they are known.
+    pub(super) const fn with_lines(mut self, lines: &'a [u8]) -> Self {
+        self.lines = lines;
+        self
+    }
+
+    /// Checks and remembers one line without its CRLF, whose control characters have been checked.
+    ///
+    /// A folded line begins with a blank, which no name does; a blank before the colon is not part
+    /// of a name either.
+    pub(super) fn add(&mut self, line: &'a [u8]) -> Result<(), Status> {
+        let colon = line.iter().position(|byte| !IS_TOKEN[usize::from(*byte)]);
+        let colon = colon.filter(|at| *at > 0 && line[*at] == b':').ok_or(Status::BadRequest)?;
+        if let Some(name) = Name::of(&line[..colon]) {
+            let slot = &mut self.first[name as usize];
+            if slot.is_some() {
+                self.repeated |= 1 << name as usize;
+            } else {
+                *slot = Some(line[colon + 1..].trim_ascii());
+            }
+        }
+        Ok(())
+    }
+
+    /// The value of a field, the first one if there are several.
+    #[must_use]
+    pub const fn first(&self, name: Name) -> Option<&'a [u8]> {
+        self.first[name as usize]
+    }
+
+    /// Whether a field has come more than once.
+    #[must_use]
+    pub const fn is_repeated(&self, name: Name) -> bool {
+        self.repeated & (1 << name as usize) != 0
+    }
+
+    /// Values of all fields of a name, in order, without blanks around them.
+    pub fn values(&self, name: Name) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let rest = if self.is_repeated(name) { self.lines } else { &[] };
+        let all = rest.split(|byte| *byte == b'\n').filter_map(move |line| {
+            let colon = line.iter().position(|byte| *byte == b':')?;
+            let (found, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+            (Name::of(found) == Some(name)).then_some(value)
+        });
+        let only = if rest.is_empty() { self.first(name) } else { None };
+        only.into_iter().chain(all)
     }
 
     /// Members of a comma-separated list, all fields of this name together, empty ones left out.
     ///
     /// Not for lists that may hold quoted strings.
-    pub fn list(self, name: &'static str) -> impl Iterator<Item = &'a [u8]> {
+    pub fn list(&self, name: Name) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         let members = self.values(name).flat_map(|value| value.split(|byte| *byte == b','));
         members.map(<[u8]>::trim_ascii).filter(|member| !member.is_empty())
     }
 
-    /// Whether a body follows. Two statements about its length are refused, even equal ones:
-    /// only a program that wants two readers to disagree sends them.
-    pub(super) fn announce_body(self, chunked_allowed: bool) -> Result<bool, Status> {
-        let mut lengths = self.values("content-length");
-        let mut codings = self.values("transfer-encoding");
-        match (lengths.next(), lengths.next(), codings.next(), codings.next()) {
-            (None, None, None, None) => Ok(false),
-            (Some(length), None, None, None) => Ok(content_length(length)? > 0),
-            (None, None, Some(coding), None) if chunked_allowed => {
+    /// How the end of the body is found. Two statements about its length are refused, even equal
+    /// ones: only a program that wants two readers to disagree sends them.
+    pub(super) fn framing(&self, chunked_allowed: bool) -> Result<Framing, Status> {
+        if self.is_repeated(Name::ContentLength) || self.is_repeated(Name::TransferEncoding) {
+            return Err(Status::BadRequest);
+        }
+        match (self.first(Name::ContentLength), self.first(Name::TransferEncoding)) {
+            (None, None) => Ok(Framing::Length(0)),
+            (Some(length), None) => content_length(length).map(Framing::Length),
+            (None, Some(coding)) if chunked_allowed => {
                 let chunked = coding.eq_ignore_ascii_case(b"chunked");
-                if chunked { Ok(true) } else { Err(Status::NotImplemented) }
+                if chunked { Ok(Framing::Chunked) } else { Err(Status::NotImplemented) }
             }
             _ => Err(Status::BadRequest),
         }
@@ -55,31 +164,25 @@ fn content_length(text: &[u8]) -> Result<u64, Status> {
     digits.parse().map_err(|_| Status::BadRequest)
 }
 
-/// Name and value of a line; the CR at its end counts as a blank.
-fn split(line: &[u8]) -> Option<(&[u8], &[u8])> {
-    let colon = line.iter().position(|byte| *byte == b':')?;
-    Some((&line[..colon], line[colon + 1..].trim_ascii()))
-}
-
-/// Checks one line without its CRLF. A folded line begins with a blank, which no name does; a
-/// blank before the colon is not part of a name either.
-pub(super) fn check(line: &[u8]) -> Result<(), Status> {
-    let (name, _) = split(line).ok_or(Status::BadRequest)?;
-    let value = &line[name.len() + 1..];
-    if is_token(name) && value.iter().all(|byte| is_value(*byte)) {
-        Ok(())
-    } else {
-        Err(Status::BadRequest)
-    }
-}
-
-/// `field-vchar`, blank or tab; `obs-text` (0x80 and above) is let through.
-const fn is_value(byte: u8) -> bool {
-    byte == b'\t' || (byte >= b' ' && byte != 0x7f)
-}
-
 /// `token` of RFC 9110 section 5.6.2.
-pub(super) fn is_token(text: &[u8]) -> bool {
-    let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
-    !text.is_empty() && text.iter().all(allowed)
+#[must_use]
+pub fn is_token(text: &[u8]) -> bool {
+    !text.is_empty() && text.iter().all(|byte| IS_TOKEN[usize::from(*byte)])
 }
+
+/// Which bytes a token may have.
+const IS_TOKEN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        table[byte as usize] = byte.is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let others = b"!#$%&'*+-.^_`|~";
+    let mut index = 0;
+    while index < others.len() {
+        table[others[index] as usize] = true;
+        index += 1;
+    }
+    table
+};

@@ -1,16 +1,26 @@
 //! The `Host` field (RFC 9112 section 3.2, RFC 3986 section 3.2).
 
-use super::Fields;
+use super::{Fields, Name};
 use crate::status::Status;
 
 /// HTTP/1.1 has exactly one; HTTP/1.0 at most one.
-pub(super) fn check(fields: Fields<'_>, required: bool) -> Result<(), Status> {
-    let mut hosts = fields.values("host");
-    match (hosts.next(), hosts.next()) {
-        (None, None) if !required => Ok(()),
-        (Some(host), None) if is_host(host) => Ok(()),
+pub(super) fn check(fields: &Fields<'_>, required: bool) -> Result<(), Status> {
+    match fields.first(Name::Host) {
+        _ if fields.is_repeated(Name::Host) => Err(Status::BadRequest),
+        None if !required => Ok(()),
+        Some(host) if is_host(host) => Ok(()),
         _ => Err(Status::BadRequest),
     }
+}
+
+/// A host's name for comparing: without port and final dot, in lower case.
+#[must_use]
+pub fn normalized(host: &[u8]) -> Vec<u8> {
+    let name = match host.iter().position(|byte| *byte == b']') {
+        Some(bracket) => &host[..=bracket],
+        None => host.split(|byte| *byte == b':').next().unwrap_or_default(),
+    };
+    name.strip_suffix(b".").unwrap_or(name).to_ascii_lowercase()
 }
 
 /// `uri-host [ ":" port ]`. It may be empty: a target may have no authority.

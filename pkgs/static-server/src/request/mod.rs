@@ -7,15 +7,18 @@
 //! The result depends on the bytes alone, never on how they were cut into packets: a decision is
 //! made at a line's end or at the limit, and more bytes never change it.
 
+pub mod body;
 mod fields;
 mod host;
 mod target;
 #[cfg(test)]
 mod tests;
 
-pub use fields::Fields;
+pub use fields::{Fields, Name, is_token};
+pub use host::normalized as normalized_host;
 pub use target::Target;
 
+use crate::request::body::Framing;
 use crate::status::Status;
 
 /// Most header fields of a request; more are a 431. Browsers send about 20.
@@ -39,15 +42,30 @@ pub enum Method {
 /// A request without its body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head<'a> {
+    /// The request line as it was sent.
+    pub line: &'a [u8],
     /// The method.
     pub method: Method,
     /// What it is about.
     pub target: Target<'a>,
     /// The header fields.
     pub fields: Fields<'a>,
-    /// Whether the connection can take another request after this one: HTTP/1.1, not asked to
-    /// close, and no body (which would have to be read to find the next request).
+    /// Whether the client will take another answer on this connection: HTTP/1.1, and not asked to
+    /// close.
     pub persistent: bool,
+    /// The body that follows.
+    pub framing: Framing,
+}
+
+impl<'a> Head<'a> {
+    /// The host that is asked for: the target's, else the field's (RFC 9112 section 3.2.2).
+    #[must_use]
+    pub fn host(&self) -> &'a [u8] {
+        match self.target {
+            Target::Path { authority: Some(authority), .. } => authority,
+            _ => self.fields.first(Name::Host).unwrap_or_default(),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,11 +89,11 @@ pub fn parse(input: &[u8], limit: usize) -> Result<Option<(Head<'_>, usize)>, St
     }
     let (method, target, version) = request_line(line)?;
     let Some(fields) = header(&mut lines)? else { return Ok(None) };
-    host::check(fields, version == Version::OneOne)?;
-    let body = fields.announce_body(version == Version::OneOne)?;
-    let persistent =
-        version == Version::OneOne && !body && !fields.list("connection").any(is_close);
-    Ok(Some((Head { method, target, fields, persistent }, lines.position)))
+    let recent = version == Version::OneOne;
+    host::check(&fields, recent)?;
+    let framing = fields.framing(recent)?;
+    let persistent = recent && !fields.list(Name::Connection).any(is_close);
+    Ok(Some((Head { line, method, target, fields, persistent, framing }, lines.position)))
 }
 
 fn is_close(option: &[u8]) -> bool {
@@ -91,16 +109,47 @@ struct Lines<'a> {
 
 impl<'a> Lines<'a> {
     /// The next line without its CRLF; `None` when its end has not come yet.
+    ///
+    /// Also checks what holds for every line: its only control characters are tabs and the CRLF at
+    /// its end. What is 0x80 and above (`obs-text`) is let through.
     fn next(&mut self, too_long: Status) -> Result<Option<&'a [u8]>, Status> {
         let end = self.input.len().min(self.limit);
-        let rest = &self.input[self.position..end];
-        let Some(feed) = rest.iter().position(|byte| *byte == b'\n') else {
-            return if end == self.limit { Err(too_long) } else { Ok(None) };
-        };
-        self.position += feed + 1;
-        // A bare CR within the line is a control character, which no part of it may have.
-        rest[..feed].strip_suffix(b"\r").map(Some).ok_or(Status::BadRequest)
+        let start = self.position;
+        let mut at = start;
+        loop {
+            at += control(&self.input[at..end]);
+            match self.input[at..end] {
+                [b'\t', ..] => at += 1,
+                [b'\r', b'\n', ..] => {
+                    self.position = at + 2;
+                    return Ok(Some(&self.input[start..at]));
+                }
+                [] | [b'\r'] if end == self.limit => return Err(too_long),
+                [] | [b'\r'] => return Ok(None),
+                _ => return Err(Status::BadRequest),
+            }
+        }
     }
+}
+
+/// Where the first control character is, eight bytes at a time; the length if there is none.
+fn control(bytes: &[u8]) -> usize {
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
+    const HIGHS: u64 = ONES << 7;
+    let (words, rest) = bytes.as_chunks::<8>();
+    for (index, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        // A borrow can only mark a byte above one that is marked rightly, and the lowest counts.
+        let below_blank = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
+        let delete = word ^ (ONES * 0x7f);
+        let is_delete = delete.wrapping_sub(ONES) & !delete & HIGHS;
+        let marks = below_blank | is_delete;
+        if marks != 0 {
+            return index * 8 + (marks.trailing_zeros() / 8) as usize;
+        }
+    }
+    let found = rest.iter().position(|byte| *byte < b' ' || *byte == 0x7f);
+    bytes.len() - rest.len() + found.unwrap_or(rest.len())
 }
 
 /// `METHOD SP TARGET SP HTTP/1.1`, with exactly these two blanks.
@@ -123,7 +172,7 @@ fn method(name: &[u8]) -> Result<Method, Status> {
         b"HEAD" => Ok(Method::Head),
         b"OPTIONS" => Ok(Method::Options),
         b"POST" | b"PUT" | b"DELETE" | b"PATCH" | b"TRACE" | b"CONNECT" => Ok(Method::NotAllowed),
-        _ if fields::is_token(name) => Ok(Method::Unknown),
+        _ if is_token(name) => Ok(Method::Unknown),
         _ => Err(Status::BadRequest),
     }
 }
@@ -142,12 +191,13 @@ fn version(text: &[u8]) -> Result<Version, Status> {
 /// The field lines up to the empty one, each checked.
 fn header<'a>(lines: &mut Lines<'a>) -> Result<Option<Fields<'a>>, Status> {
     let start = lines.position;
+    let mut fields = Fields::new();
     for _ in 0..=MAX_FIELDS {
         let end = lines.position;
         match lines.next(Status::FieldsTooLarge)? {
             None => return Ok(None),
-            Some([]) => return Ok(Some(Fields::checked(&lines.input[start..end]))),
-            Some(line) => fields::check(line)?,
+            Some([]) => return Ok(Some(fields.with_lines(&lines.input[start..end]))),
+            Some(line) => fields.add(line)?,
         }
     }
     Err(Status::FieldsTooLarge)

@@ -17,6 +17,8 @@ pub enum Target<'a> {
         raw: &'a [u8],
         /// What follows the question mark.
         query: Option<&'a [u8]>,
+        /// The host in an absolute target.
+        authority: Option<&'a [u8]>,
     },
     /// The server as a whole (`OPTIONS *`).
     Server,
@@ -34,12 +36,12 @@ impl<'a> Target<'a> {
         match (text, method) {
             (b"*", b"OPTIONS") => Ok(Self::Server),
             (_, b"CONNECT") => is_host(text).then_some(Self::Authority).ok_or(Status::BadRequest),
-            ([b'/', ..], _) => Self::path(text),
+            ([b'/', ..], _) => Self::path(text, None),
             _ => Self::absolute(text, method),
         }
     }
 
-    /// `http://host/path`. The host is checked and not looked at: there is one site only.
+    /// `http://host/path`.
     fn absolute(text: &'a [u8], method: &[u8]) -> Result<Self, Status> {
         let after = after_scheme(text).ok_or(Status::BadRequest)?;
         let end = after.iter().position(|byte| b"/?".contains(byte)).unwrap_or(after.len());
@@ -49,15 +51,18 @@ impl<'a> Target<'a> {
         }
         match rest {
             [] if method == b"OPTIONS" => Ok(Self::Server),
-            [] => Self::path(b"/"),
-            [b'?', query @ ..] => {
-                Ok(Self::Path { path: Cow::Borrowed(b"/"), raw: b"/", query: Some(query) })
-            }
-            _ => Self::path(rest),
+            [] => Self::path(b"/", Some(host)),
+            [b'?', query @ ..] => Ok(Self::Path {
+                path: Cow::Borrowed(b"/"),
+                raw: b"/",
+                query: Some(query),
+                authority: Some(host),
+            }),
+            _ => Self::path(rest, Some(host)),
         }
     }
 
-    fn path(text: &'a [u8]) -> Result<Self, Status> {
+    fn path(text: &'a [u8], authority: Option<&'a [u8]>) -> Result<Self, Status> {
         let (raw, query) = match text.iter().position(|byte| *byte == b'?') {
             Some(mark) => (&text[..mark], Some(&text[mark + 1..])),
             None => (text, None),
@@ -66,7 +71,7 @@ impl<'a> Target<'a> {
         if path.split(|byte| *byte == b'/').any(|segment| segment == b"." || segment == b"..") {
             return Err(Status::BadRequest);
         }
-        Ok(Self::Path { path, raw, query })
+        Ok(Self::Path { path, raw, query, authority })
     }
 }
 

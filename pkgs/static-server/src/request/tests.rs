@@ -1,6 +1,7 @@
 //! Tables of what is taken and what is refused, and properties for all other bytes.
 
-use super::{Head, Method, Target, parse};
+use super::body::Framing;
+use super::{Head, Method, Name, Target, normalized_host, parse};
 use crate::status::Status;
 use proptest::prelude::*;
 
@@ -98,10 +99,11 @@ fn a_field_that_readers_could_disagree_about_is_refused() {
 #[test]
 fn a_body_has_one_length() {
     let get = "GET / HTTP/1.1";
-    let persistent = |fields: &str| good(&format!("{get}\r\nHost: a\r\n{fields}\r\n")).persistent;
-    assert!(persistent("Content-Length: 0\r\n"));
-    assert!(!persistent("Content-Length: 5\r\n"));
-    assert!(!persistent("Transfer-Encoding: Chunked\r\n"));
+    let framing = |fields: &str| good(&format!("{get}\r\nHost: a\r\n{fields}\r\n")).framing;
+    assert_eq!(framing(""), Framing::Length(0));
+    assert_eq!(framing("Content-Length: 0\r\n"), Framing::Length(0));
+    assert_eq!(framing("Content-Length: 5\r\n"), Framing::Length(5));
+    assert_eq!(framing("Transfer-Encoding: Chunked\r\n"), Framing::Chunked);
     for fields in [
         "Content-Length: 1\r\nContent-Length: 1\r\n",
         "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n",
@@ -208,8 +210,23 @@ fn the_length_ends_at_the_next_request() {
 
 #[test]
 fn lists_of_several_fields_are_one_list() {
-    let head = good("GET / HTTP/1.1\r\nHost: a\r\nX: a, ,b\r\nY: z\r\nx:c\r\n\r\n");
-    assert_eq!(head.fields.list("x").collect::<Vec<_>>(), [b"a", b"b", b"c"]);
+    let head = good(
+        "GET / HTTP/1.1\r\nHost: a\r\nConnection: a, ,b\r\nY: z\r\nconnection:c\r\nRange: 1\r\n\r\n",
+    );
+    assert_eq!(head.fields.list(Name::Connection).collect::<Vec<_>>(), [b"a", b"b", b"c"]);
+    assert_eq!(head.fields.list(Name::Range).collect::<Vec<_>>(), [b"1"]);
+    assert_eq!(head.fields.values(Name::Expect).count(), 0);
+}
+
+#[test]
+fn a_host_is_compared_without_port_case_and_final_dot() {
+    for host in ["a.example", "A.Example:80", "a.example.", "a.example.:8080", "a.EXAMPLE:"] {
+        assert_eq!(normalized_host(host.as_bytes()), b"a.example", "{host}");
+    }
+    assert_eq!(normalized_host(b"[::1]:80"), b"[::1]");
+    let absolute = good("GET http://Other:1/x HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(absolute.host(), b"Other:1");
+    assert_eq!(good("GET / HTTP/1.1\r\nHost: a\r\n\r\n").host(), b"a");
 }
 
 /// Pieces that heads are made of, so that random ones get past the first line.

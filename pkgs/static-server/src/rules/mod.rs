@@ -1,6 +1,18 @@
 //! `_headers` and `_redirects` in the dialect of Cloudflare Pages.
+//!
+//! Its documentation is the specification
+//! (<https://developers.cloudflare.com/pages/configuration/headers/> and `…/redirects/`). Rules are
+//! compared with the decoded path. A line that is no rule is left out and reported; the others hold.
+
+pub mod headers;
+pub mod pattern;
+pub mod redirects;
+
+use std::fmt;
 
 use crate::index::block::Change;
+use crate::rules::headers::HeaderRule;
+use crate::rules::redirects::RedirectRule;
 
 /// Rules of one site.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -9,6 +21,8 @@ pub struct Rules {
     pub headers_text: Vec<u8>,
     /// The text of `_redirects`; a pack keeps it.
     pub redirects_text: Vec<u8>,
+    headers: Vec<HeaderRule>,
+    redirects: Vec<RedirectRule>,
 }
 
 /// A line that is not a rule.
@@ -22,17 +36,74 @@ pub struct Complaint {
     pub what: String,
 }
 
+impl fmt::Display for Complaint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: {}", self.file, self.line, self.what)
+    }
+}
+
+/// What a rule of `_redirects` says about a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Redirect {
+    /// Send the client elsewhere.
+    To {
+        /// 301, 302, 303, 307 or 308.
+        status: u16,
+        /// `Location`; the request's query is added if it has none of its own.
+        location: Vec<u8>,
+    },
+    /// Answer with another path's content: decoded.
+    Serve(Vec<u8>),
+}
+
 impl Rules {
     /// Reads both texts. Bad lines are left out and reported.
     #[must_use]
     pub fn parse(headers: &[u8], redirects: &[u8]) -> (Self, Vec<Complaint>) {
-        (Self { headers_text: headers.to_vec(), redirects_text: redirects.to_vec() }, Vec::new())
+        let (header_rules, mut complaints) = headers::parse(headers);
+        let (redirect_rules, more) = redirects::parse(redirects);
+        complaints.extend(more);
+        let rules = Self {
+            headers_text: headers.to_vec(),
+            redirects_text: redirects.to_vec(),
+            headers: header_rules,
+            redirects: redirect_rules,
+        };
+        (rules, complaints)
     }
 
     /// What the rules of `_headers` change for a decoded path. Rules with a host count if it is
-    /// `host`.
+    /// `host`, which is normalised.
     #[must_use]
-    pub fn changes(&self, _path: &[u8], _host: Option<&[u8]>) -> Vec<Change> {
-        Vec::new()
+    pub fn changes(&self, path: &[u8], host: Option<&[u8]>) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for rule in &self.headers {
+            rule.apply(path, host, &mut changes);
+        }
+        changes
     }
+
+    /// Whether fields depend on the host, so that no block can be ready.
+    #[must_use]
+    pub fn depend_on_host(&self) -> bool {
+        self.headers.iter().any(HeaderRule::has_host)
+    }
+
+    /// Whether `_headers` has a rule.
+    #[must_use]
+    pub const fn change_fields(&self) -> bool {
+        !self.headers.is_empty()
+    }
+
+    /// The first rule of `_redirects` that matches a decoded path.
+    #[must_use]
+    pub fn redirect(&self, path: &[u8]) -> Option<Redirect> {
+        self.redirects.iter().find_map(|rule| rule.apply(path))
+    }
+}
+
+/// Lines of a file of rules, numbered, without blanks around them, comments and empty ones.
+fn lines(text: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+    let lines = text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+    (1..).zip(lines).filter(|(_, line)| !line.is_empty() && !line.starts_with(b"#"))
 }

@@ -1,0 +1,131 @@
+//! A resource as an answer: which variant, whether at all, and which part.
+
+use std::sync::Arc;
+
+use super::{Answer, Block, Payload, Piece, Request, plain};
+use crate::index::block::{self, Change, fields, render};
+use crate::index::{Resource, Variant};
+use crate::request::{Method, Name};
+use crate::semantics::coding::Accepted;
+use crate::semantics::condition::{Validators, Verdict, evaluate, if_range};
+use crate::semantics::range::{self, Part};
+use crate::status::Status;
+
+/// A variant that was chosen, with the block that this answer gets.
+pub(super) struct Chosen<'a> {
+    pub(super) number: u32,
+    pub(super) variant: &'a Variant,
+    /// Made for this answer; none where the index has it ready.
+    pub(super) made: Option<block::Block>,
+    pub(super) status: u16,
+}
+
+impl Request<'_> {
+    /// A path's own resource.
+    pub(super) fn found(&self, number: u32) -> Answer {
+        let rules = &self.index.rules;
+        let made = rules.depend_on_host().then(|| rules.changes(self.path, Some(&self.host())));
+        self.resource(number, made.as_deref())
+    }
+
+    /// A resource in place of the one that is not there: an error page, or the single page. Its
+    /// block has no rules yet, since they go by the path that was asked for.
+    pub(super) fn instead(&self, number: u32) -> Answer {
+        let rules = &self.index.rules;
+        if !rules.change_fields() {
+            return self.resource(number, None);
+        }
+        let mut changes = rules.changes(self.path, Some(&self.host()));
+        if self.index.resources[number as usize].status == 404 {
+            // An error is never kept, whatever a rule says about what should be there.
+            changes.retain(|change| !change.is_about(b"cache-control"));
+        }
+        self.resource(number, Some(&changes))
+    }
+
+    fn host(&self) -> Vec<u8> {
+        crate::request::normalized_host(self.head.host())
+    }
+
+    fn resource(&self, number: u32, changes: Option<&[Change]>) -> Answer {
+        let resource = &self.index.resources[number as usize];
+        let chosen = self.choose(resource, changes);
+        if resource.status != 200 {
+            return self.whole(&chosen);
+        }
+        let fields = &self.head.fields;
+        let etag = self.index.bytes(chosen.variant.etag);
+        let validators = Validators { etag, modified: resource.modified };
+        match evaluate(fields, &validators) {
+            Verdict::Go => {}
+            Verdict::NotModified => return self.not_modified(&chosen),
+            Verdict::Failed => return plain(Status::PreconditionFailed, self.head.method),
+        }
+        let asked = fields
+            .first(Name::Range)
+            .filter(|_| self.head.method == Method::Get && !fields.is_repeated(Name::Range));
+        match asked.filter(|_| if_range(fields, &validators)) {
+            None => self.whole(&chosen),
+            Some(asked) => match range::evaluate(asked, chosen.variant.body.len) {
+                Part::Whole => self.whole(&chosen),
+                Part::Nothing => unsatisfiable(chosen.variant.body.len),
+                Part::Ranges(ranges) => self.parts(&chosen, &ranges),
+            },
+        }
+    }
+
+    fn choose(&self, resource: &Resource, changes: Option<&[Change]>) -> Chosen<'_> {
+        let variants = self.index.variants(resource);
+        let best = if variants.len() > 1 {
+            let accepted = Accepted::parse(self.head.fields.list(Name::AcceptEncoding));
+            accepted.best(variants.iter().map(|variant| (variant.coding, variant.body.len)))
+        } else {
+            0
+        };
+        let variant = &variants[best];
+        let made = changes.map(|changes| {
+            let block = self.index.bytes(variant.head);
+            let all: Vec<_> = fields(&block[variant.rest as usize..]).collect();
+            render(resource.status, variant.body.len, &all, changes)
+        });
+        let number = resource.first + u32::try_from(best).unwrap_or(0);
+        Chosen { number, variant, made, status: resource.status }
+    }
+
+    /// The chosen variant's block from where a part of it begins.
+    pub(super) fn block<'a>(&'a self, chosen: &'a Chosen<'_>, shared_only: bool) -> &'a [u8] {
+        let variant = chosen.variant;
+        let ready = || (self.index.bytes(variant.head), variant.rest, variant.shared);
+        let made = chosen.made.as_ref();
+        let (bytes, rest, shared) =
+            made.map_or_else(ready, |made| (&made.bytes[..], made.rest, made.shared));
+        bytes.get(if shared_only { shared } else { rest } as usize..).unwrap_or_default()
+    }
+
+    fn whole(&self, chosen: &Chosen<'_>) -> Answer {
+        let head = match &chosen.made {
+            Some(made) => Block::Made(made.bytes.clone()),
+            None => Block::Ready(chosen.variant.head),
+        };
+        let body = match self.head.method {
+            Method::Head => Payload::Nothing,
+            _ => Payload::Piece(Piece {
+                variant: chosen.number,
+                start: 0,
+                len: chosen.variant.body.len,
+            }),
+        };
+        Answer { status: chosen.status, head, index: Some(Arc::clone(self.index)), body }
+    }
+
+    fn not_modified(&self, chosen: &Chosen<'_>) -> Answer {
+        let head = [b"HTTP/1.1 304 Not Modified\r\n", self.block(chosen, true)].concat();
+        Answer { status: 304, head: Block::Made(head), index: None, body: Payload::Nothing }
+    }
+}
+
+fn unsatisfiable(length: u64) -> Answer {
+    let status = Status::RangeNotSatisfiable;
+    let field = format!("Content-Range: bytes */{length}\r\n");
+    Answer::text(&status.to_string(), &field, format!("{status}\n").into(), Method::Get)
+}

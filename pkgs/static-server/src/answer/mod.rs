@@ -1,0 +1,235 @@
+//! Head and content → answer. Pure: what is sent depends on nothing else but the date.
+//!
+//! [`Answer`] is data: a head, mostly a block that the index has ready, and a body, mostly a name
+//! for bytes that the index has.
+
+mod found;
+mod parts;
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use crate::content::Content;
+use crate::index::{Index, Kind, Span};
+use crate::request::{Head, Method, Target};
+use crate::rules::Redirect;
+use crate::status::Status;
+
+/// What the methods are that content has.
+const ALLOW: &str = "Allow: GET, HEAD, OPTIONS\r\n";
+
+/// What answers are made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Serving<'a> {
+    /// The content.
+    pub content: &'a Content,
+    /// What `/ready` says.
+    pub ready: bool,
+}
+
+/// An answer but for `Date`, `Connection` and the empty line, which follow the head.
+#[derive(Debug)]
+pub struct Answer {
+    /// The status, for the log and the counters.
+    pub status: u16,
+    /// Status line and fields.
+    pub head: Block,
+    /// What [`Block::Ready`] and [`Payload::Piece`] are parts of.
+    pub index: Option<Arc<Index>>,
+    /// The body.
+    pub body: Payload,
+}
+
+/// Status line and fields.
+#[derive(Debug)]
+pub enum Block {
+    /// Made before the first request came.
+    Ready(Span),
+    /// Made for this answer.
+    Made(Vec<u8>),
+}
+
+/// A body.
+#[derive(Debug)]
+pub enum Payload {
+    /// None, or none because of HEAD.
+    Nothing,
+    /// A text of our own.
+    Text(Cow<'static, str>),
+    /// Bytes of the index.
+    Piece(Piece),
+    /// Several pieces, each with what comes before it.
+    Parts(Vec<(Vec<u8>, Piece)>),
+}
+
+/// Bytes of a variant's body.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Piece {
+    /// Number of the variant in the index.
+    pub variant: u32,
+    /// Offset of the first byte in the variant's body.
+    pub start: u64,
+    /// Number of bytes.
+    pub len: u64,
+}
+
+impl Answer {
+    /// An answer with a head of its own and no body.
+    fn made(status: u16, head: String) -> Self {
+        Self { status, head: Block::Made(head.into_bytes()), index: None, body: Payload::Nothing }
+    }
+
+    /// A text, which HEAD does not get.
+    #[must_use]
+    pub fn text(status: &str, fields: &str, text: Cow<'static, str>, method: Method) -> Self {
+        let head = format!(
+            "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n{fields}",
+            text.len()
+        );
+        let code = status.split(' ').next().and_then(|code| code.parse().ok());
+        let mut answer = Self::made(code.unwrap_or(0), head);
+        if method != Method::Head {
+            answer.body = Payload::Text(text);
+        }
+        answer
+    }
+}
+
+/// A status with its own name as the text, which HEAD does not get.
+#[must_use]
+pub fn plain(status: Status, method: Method) -> Answer {
+    let fields = match status {
+        Status::MethodNotAllowed => ALLOW,
+        Status::NotFound | Status::MisdirectedRequest => "Cache-Control: no-store\r\n",
+        _ => "",
+    };
+    Answer::text(&status.to_string(), fields, format!("{status}\n").into(), method)
+}
+
+/// Answers a request.
+#[must_use]
+pub fn answer(serving: &Serving<'_>, head: &Head<'_>) -> Answer {
+    let path = match (head.method, &head.target) {
+        (Method::Unknown, _) => return plain(Status::NotImplemented, Method::Get),
+        (Method::Options, Target::Server) => return options(),
+        (Method::Get | Method::Head | Method::Options, Target::Path { path, .. }) => path,
+        _ => return plain(Status::MethodNotAllowed, Method::Get),
+    };
+    let host = head.host();
+    let Some(index) = serving.content.site(host) else {
+        let health = health(serving, path, head.method);
+        return health.unwrap_or_else(|| plain(Status::MisdirectedRequest, head.method));
+    };
+    let request = Request { serving, index, head, path };
+    match index.rules.redirect(path) {
+        None => request.at(path),
+        Some(Redirect::Serve(path)) => request.at(&path),
+        Some(Redirect::To { status, location }) => request.elsewhere(status, location),
+    }
+}
+
+fn options() -> Answer {
+    Answer::made(204, format!("HTTP/1.1 204 No Content\r\n{ALLOW}"))
+}
+
+/// What probes ask for, where no file has that name.
+fn health(serving: &Serving<'_>, path: &[u8], method: Method) -> Option<Answer> {
+    let well = match path {
+        b"/health" => true,
+        b"/ready" => serving.ready,
+        _ => return None,
+    };
+    if method == Method::Options {
+        return Some(options());
+    }
+    let (status, text) = if well {
+        ("200 OK", "ok\n")
+    } else {
+        ("503 Service Unavailable", "a part of the content is missing, or this is about to end\n")
+    };
+    Some(Answer::text(status, "Cache-Control: no-store\r\n", text.into(), method))
+}
+
+/// A request for a path of a site.
+struct Request<'a> {
+    serving: &'a Serving<'a>,
+    index: &'a Arc<Index>,
+    head: &'a Head<'a>,
+    /// The decoded path that was asked for.
+    path: &'a [u8],
+}
+
+impl Request<'_> {
+    /// Answers with what is at a path.
+    fn at(&self, path: &[u8]) -> Answer {
+        match self.index.find(path) {
+            None => self.nothing_at(path),
+            Some(_) if self.head.method == Method::Options => options(),
+            Some(Kind::Resource(number)) => self.found(number),
+            Some(kind) => self.neighbour(kind),
+        }
+    }
+
+    fn nothing_at(&self, path: &[u8]) -> Answer {
+        if let Some(answer) = health(self.serving, path, self.head.method) {
+            return answer;
+        }
+        if self.head.method == Method::Options {
+            return plain(Status::NotFound, Method::Options);
+        }
+        let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+        match (self.index.fallback, self.index.error_page(path)) {
+            (Some(page), _) if !name.contains(&b'.') => self.instead(page),
+            (_, Some(page)) => self.instead(page),
+            _ => plain(Status::NotFound, self.head.method),
+        }
+    }
+
+    /// Sends the client to a path beside its own.
+    ///
+    /// The location is relative to the path, so that it holds behind a proxy that strips a prefix,
+    /// and begins with a dot, so that no name can be taken for a scheme or another host.
+    fn neighbour(&self, kind: Kind) -> Answer {
+        let Target::Path { raw, .. } = self.head.target else {
+            return plain(Status::NotFound, self.head.method);
+        };
+        let last = |path: &[u8]| path.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
+        let location = match kind {
+            Kind::StripSlash => {
+                let path = raw.strip_suffix(b"/").unwrap_or(raw);
+                [&b"../"[..], &path[last(path)..]].concat()
+            }
+            Kind::StripHtml => {
+                let name = &raw[last(raw)..];
+                let name = name.strip_suffix(b".html").unwrap_or(name);
+                [&b"./"[..], if name == b"index" { &[] } else { name }].concat()
+            }
+            _ => [&b"./"[..], &raw[last(raw)..], b"/"].concat(),
+        };
+        self.elsewhere(308, location)
+    }
+
+    fn elsewhere(&self, status: u16, mut location: Vec<u8>) -> Answer {
+        if let Target::Path { query: Some(query), .. } = self.head.target
+            && !location.contains(&b'?')
+        {
+            let fragment = location.iter().position(|byte| *byte == b'#').unwrap_or(location.len());
+            let fragment = location.split_off(fragment);
+            location = [&location, &b"?"[..], query, &fragment].concat();
+        }
+        let reason = match status {
+            301 => "Moved Permanently",
+            302 => "Found",
+            303 => "See Other",
+            307 => "Temporary Redirect",
+            _ => "Permanent Redirect",
+        };
+        let location = String::from_utf8_lossy(&location);
+        Answer::made(
+            status,
+            format!("HTTP/1.1 {status} {reason}\r\nContent-Length: 0\r\nLocation: {location}\r\n"),
+        )
+    }
+}

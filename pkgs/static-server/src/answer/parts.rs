@@ -1,0 +1,69 @@
+//! Parts of a resource: 206 with one range, or with several as `multipart/byteranges` (RFC 9110
+//! sections 14 and 15.3.7).
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::found::Chosen;
+use super::{Answer, Block, Payload, Piece, Request};
+use crate::index::block::fields;
+
+impl Request<'_> {
+    pub(super) fn parts(&self, chosen: &Chosen<'_>, ranges: &[Range<u64>]) -> Answer {
+        let (fields, body) = match ranges {
+            [only] => self.one(chosen, only),
+            _ => self.several(chosen, ranges),
+        };
+        let head = [b"HTTP/1.1 206 Partial Content\r\n", &fields[..]].concat();
+        let index = Some(Arc::clone(self.index));
+        Answer { status: 206, head: Block::Made(head), index, body }
+    }
+
+    fn one(&self, chosen: &Chosen<'_>, range: &Range<u64>) -> (Vec<u8>, Payload) {
+        let length = range.end - range.start;
+        let own = format!(
+            "Content-Length: {length}\r\nContent-Range: {}\r\n",
+            content_range(range, chosen.variant.body.len)
+        );
+        let fields = [own.as_bytes(), self.block(chosen, false)].concat();
+        (fields, Payload::Piece(piece(chosen, range)))
+    }
+
+    fn several(&self, chosen: &Chosen<'_>, ranges: &[Range<u64>]) -> (Vec<u8>, Payload) {
+        // The entity tag is a digest of the content, which therefore does not hold it.
+        let tag = String::from_utf8_lossy(self.index.bytes(chosen.variant.etag));
+        let boundary = format!("part-{}", tag.trim_matches('"'));
+        let block = self.block(chosen, false);
+        let is_type = |name: &[u8]| name.eq_ignore_ascii_case(b"content-type");
+        let media_type = fields(block).find(|(name, _)| is_type(name)).map(|(_, value)| value);
+        let media_type = String::from_utf8_lossy(media_type.unwrap_or_default());
+        let mut parts: Vec<(Vec<u8>, Piece)> = ranges
+            .iter()
+            .map(|range| {
+                let place = content_range(range, chosen.variant.body.len);
+                let before = format!(
+                    "\r\n--{boundary}\r\nContent-Type: {media_type}\r\nContent-Range: {place}\r\n\r\n"
+                );
+                (before.into_bytes(), piece(chosen, range))
+            })
+            .collect();
+        parts.push((format!("\r\n--{boundary}--\r\n").into_bytes(), Piece::default()));
+        let length: u64 = parts.iter().map(|(text, piece)| text.len() as u64 + piece.len).sum();
+        let mut own = format!(
+            "Content-Length: {length}\r\nContent-Type: multipart/byteranges; boundary={boundary}\r\n"
+        )
+        .into_bytes();
+        for (name, value) in fields(block).filter(|(name, _)| !is_type(name)) {
+            own.extend([name, b": ", value, b"\r\n"].concat());
+        }
+        (own, Payload::Parts(parts))
+    }
+}
+
+fn piece(chosen: &Chosen<'_>, range: &Range<u64>) -> Piece {
+    Piece { variant: chosen.number, start: range.start, len: range.end - range.start }
+}
+
+fn content_range(range: &Range<u64>, length: u64) -> String {
+    format!("bytes {}-{}/{length}", range.start, range.end - 1)
+}

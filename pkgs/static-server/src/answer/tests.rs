@@ -1,0 +1,290 @@
+//! What each kind of request is answered with, in whole answers.
+
+use super::{Answer, Block, Payload, Serving, answer};
+use crate::content::{Content, Hosts};
+use crate::index::Coding;
+use crate::index::policy::Policy;
+use crate::index::testing::{from_files, with_variant};
+use crate::request::parse;
+use std::sync::Arc;
+
+/// The bytes of an answer, without `Date` and `Connection`.
+fn text(answer: &Answer) -> String {
+    let index = answer.index.as_ref();
+    let mut all = match &answer.head {
+        Block::Ready(span) => index.unwrap().bytes(*span).to_vec(),
+        Block::Made(made) => made.clone(),
+    };
+    all.extend(b"\r\n");
+    let piece = |piece: &super::Piece| {
+        let index = index.unwrap();
+        let bytes = index.memory(index.variants[piece.variant as usize].body).unwrap();
+        let start = usize::try_from(piece.start).unwrap();
+        bytes[start..start + usize::try_from(piece.len).unwrap()].to_vec()
+    };
+    match &answer.body {
+        Payload::Nothing => {}
+        Payload::Text(text) => all.extend(text.as_bytes()),
+        Payload::Piece(one) => all.extend(piece(one)),
+        Payload::Parts(parts) => {
+            for (before, one) in parts {
+                all.extend(before);
+                all.extend(piece(one));
+            }
+        }
+    }
+    String::from_utf8(all).unwrap()
+}
+
+const FILES: [(&str, &str); 5] = [
+    ("/index.html", "page"),
+    ("/a b/index.html", "sub"),
+    ("/ready", "mine"),
+    ("/404.html", "oops"),
+    ("/app.3f9a1c2b.js", "0123456789"),
+];
+
+struct Asker(Content);
+
+impl Asker {
+    fn new(files: &[(&str, &str)], policy: &Policy) -> Self {
+        Self(Content::One(Arc::new(from_files(files, policy))))
+    }
+
+    fn ask(&self, line: &str, fields: &str) -> String {
+        let head = format!("{line} HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+        let (head, _) = parse(head.as_bytes(), 8192).unwrap().unwrap();
+        text(&answer(&Serving { content: &self.0, ready: true }, &head))
+    }
+
+    #[track_caller]
+    fn check(&self, line: &str, fields: &str, start: &str, end: &str) {
+        let found = self.ask(line, fields);
+        assert!(found.starts_with(&format!("HTTP/1.1 {start}")), "{line}: {found}");
+        assert!(found.ends_with(end), "{line}: {found}");
+    }
+
+    fn field(&self, line: &str, name: &str) -> Option<String> {
+        let found = self.ask(line, "");
+        let line = found.lines().find(|line| line.starts_with(&format!("{name}: ")))?;
+        Some(line.split_once(": ")?.1.to_owned())
+    }
+}
+
+fn site() -> Asker {
+    Asker::new(&FILES, &Policy::default())
+}
+
+#[test]
+fn content_comes_with_its_fields() {
+    let site = site();
+    let etag = site.field("GET /", "ETag").unwrap();
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Length: 4\r\nContent-Type: text/html; charset=utf-8\r\n\
+         Accept-Ranges: bytes\r\nETag: {etag}\r\nCache-Control: no-cache\r\n\r\n"
+    );
+    assert_eq!(site.ask("GET /", ""), format!("{head}page"));
+    assert_eq!(site.ask("GET /index.html?x", ""), format!("{head}page"));
+    assert_eq!(site.ask("HEAD /", ""), head);
+    assert_eq!(site.ask("HEAD /", "Range: bytes=0-0\r\n"), head);
+}
+
+#[test]
+fn what_is_not_there_is_404_and_never_kept() {
+    let site = site();
+    site.check("GET /none", "", "404 Not Found\r\nContent-Length: 4\r\n", "\r\n\r\noops");
+    site.check("HEAD /none", "", "404 Not Found\r\nContent-Length: 4\r\n", "\r\n\r\n");
+    site.check("OPTIONS /none", "", "404 ", "");
+    for path in ["/none", "/gone.3f9a1c2c.js", "//", "/a%20b/x/"] {
+        let line = format!("GET {path}");
+        assert_eq!(site.field(&line, "Cache-Control").as_deref(), Some("no-store"), "{path}");
+        assert_eq!(site.field(&line, "ETag"), None);
+    }
+    site.check("GET /none", "If-None-Match: *\r\nRange: bytes=0-0\r\n", "404 ", "oops");
+    let bare = Asker::new(&[("/x", "y")], &Policy::default());
+    bare.check("GET /none", "", "404 Not Found\r\n", "\r\n\r\n404 Not Found\n");
+}
+
+#[test]
+fn a_fingerprinted_name_is_kept_for_ever() {
+    let found = site().field("GET /app.3f9a1c2b.js", "Cache-Control").unwrap();
+    assert_eq!(found, "public, max-age=31536000, immutable");
+}
+
+#[test]
+fn a_folder_is_sent_to_its_own_path_with_the_query() {
+    let site = site();
+    assert_eq!(
+        site.ask("GET /a%20b?x=1", ""),
+        "HTTP/1.1 308 Permanent Redirect\r\nContent-Length: 0\r\nLocation: ./a%20b/?x=1\r\n\r\n"
+    );
+    site.check("GET /a%20b/", "", "200 OK", "sub");
+}
+
+#[test]
+fn methods_are_allowed_refused_or_unknown() {
+    let site = site();
+    let allowed = "HTTP/1.1 204 No Content\r\nAllow: GET, HEAD, OPTIONS\r\n\r\n";
+    assert_eq!(site.ask("OPTIONS *", ""), allowed);
+    assert_eq!(site.ask("OPTIONS /", ""), allowed);
+    for line in ["POST /", "CONNECT a:1", "TRACE /"] {
+        site.check(line, "", "405 ", "");
+        assert_eq!(site.field(line, "Allow").as_deref(), Some("GET, HEAD, OPTIONS"), "{line}");
+    }
+    site.check("BREW /", "", "501 ", "");
+    site.check("get /", "", "501 ", "");
+}
+
+#[test]
+fn conditions_are_about_what_would_be_sent() {
+    let site = site();
+    let etag = site.field("GET /", "ETag").unwrap();
+    let not_modified =
+        format!("HTTP/1.1 304 Not Modified\r\nETag: {etag}\r\nCache-Control: no-cache\r\n\r\n");
+    for line in ["GET /", "HEAD /"] {
+        let fields = format!("If-None-Match: \"x,\" , W/{etag}\r\nRange: bytes=0-0\r\n");
+        assert_eq!(site.ask(line, &fields), not_modified);
+    }
+    site.check("GET /", "If-None-Match: \"x\"\r\n", "200 ", "page");
+    site.check("GET /", "If-Match: \"x\"\r\n", "412 ", "412 Precondition Failed\n");
+    site.check("HEAD /", "If-Match: \"x\"\r\n", "412 ", "\r\n\r\n");
+}
+
+#[test]
+fn ranges_are_sent_alone_or_in_parts() {
+    let site = site();
+    let path = "GET /app.3f9a1c2b.js";
+    let ask = |range: &str| site.ask(path, &format!("Range: bytes={range}\r\n"));
+    let one = ask("2-4");
+    assert!(one.starts_with(
+        "HTTP/1.1 206 Partial Content\r\nContent-Length: 3\r\nContent-Range: bytes 2-4/10\r\n\
+         Content-Type: text/javascript"
+    ));
+    assert!(one.ends_with("\r\n\r\n234") && one.contains("ETag: "));
+    site.check(path, "Range: bytes=10-\r\n", "416 ", "416 Range Not Satisfiable\n");
+    assert!(ask("10-").contains("\r\nContent-Range: bytes */10\r\n"));
+    for whole in ["0-5,5-6", "x"] {
+        assert!(ask(whole).ends_with("\r\n\r\n0123456789"), "{whole}");
+    }
+    let many = ask("0-1,-1");
+    let (head, body) = many.split_once("\r\n\r\n").unwrap();
+    let boundary = head.split("boundary=").nth(1).unwrap().lines().next().unwrap();
+    assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())));
+    let part = |place: &str, text: &str| {
+        format!(
+            "\r\n--{boundary}\r\nContent-Type: text/javascript; charset=utf-8\r\n\
+             Content-Range: bytes {place}/10\r\n\r\n{text}"
+        )
+    };
+    assert_eq!(body, format!("{}{}\r\n--{boundary}--\r\n", part("0-1", "01"), part("9-9", "9")));
+}
+
+#[test]
+fn a_range_needs_the_very_same_bytes() {
+    let site = site();
+    let path = "GET /app.3f9a1c2b.js";
+    let etag = site.field(path, "ETag").unwrap();
+    let fields = |tag: &str| format!("Range: bytes=0-0\r\nIf-Range: {tag}\r\n");
+    site.check(path, &fields(&etag), "206 ", "\r\n\r\n0");
+    site.check(path, &fields(&format!("W/{etag}")), "200 ", "9");
+    site.check(path, &fields("\"x\""), "200 ", "9");
+}
+
+#[test]
+fn health_is_answered_unless_a_file_has_its_name() {
+    let site = site();
+    site.check("GET /health", "If-None-Match: *\r\n", "200 OK", "\r\n\r\nok\n");
+    site.check("HEAD /health", "", "200 OK", "Cache-Control: no-store\r\n\r\n");
+    site.check("GET /ready", "", "200 OK", "\r\n\r\nmine");
+    let bare = Content::One(Arc::new(from_files(&[], &Policy::default())));
+    let (head, _) = parse(b"GET /ready HTTP/1.1\r\nHost: a\r\n\r\n", 99).unwrap().unwrap();
+    let found = text(&answer(&Serving { content: &bare, ready: false }, &head));
+    assert!(found.starts_with("HTTP/1.1 503 "), "{found}");
+}
+
+#[test]
+fn a_single_page_answers_for_paths_but_not_for_files() {
+    let site = Asker::new(&FILES, &Policy { single_page: true, ..Policy::default() });
+    site.check("GET /users/7", "", "200 OK", "page");
+    site.check("GET /users/7.png", "", "404 ", "oops");
+    let etag = site.field("GET /users/7", "ETag").unwrap();
+    site.check("GET /users/7", &format!("If-None-Match: {etag}\r\n"), "304 ", "");
+}
+
+#[test]
+fn clean_urls_lead_to_one_path_for_each_page() {
+    let policy = Policy { clean_urls: true, ..Policy::default() };
+    let site =
+        Asker::new(&[("/index.html", "i"), ("/a.html", "a"), ("/b/index.html", "b")], &policy);
+    site.check("GET /a", "", "200 ", "a");
+    for (path, location) in [
+        ("/a.html?q", "./a?q"),
+        ("/a/", "../a"),
+        ("/index.html", "./"),
+        ("/b/index.html", "./"),
+        ("/b", "./b/"),
+    ] {
+        let found = site.field(&format!("GET {path}"), "Location");
+        assert_eq!(found.as_deref(), Some(location), "{path}");
+    }
+}
+
+#[test]
+fn the_variant_is_chosen_and_named() {
+    let index = with_variant("/a.css", "long text", Coding::Gzip, "short");
+    let site = Asker(Content::One(Arc::new(index)));
+    site.check("GET /a.css", "", "200 ", "long text");
+    site.check("GET /a.css", "Accept-Encoding: gzip\r\n", "200 ", "short");
+    let found = site.ask("GET /a.css", "Accept-Encoding: gzip\r\nRange: bytes=0-0\r\n");
+    assert!(found.contains("\r\nContent-Encoding: gzip\r\n") && found.ends_with("\r\n\r\ns"));
+    assert!(found.contains("\r\nVary: Accept-Encoding\r\n"));
+    let plain = site.field("GET /a.css", "ETag").unwrap();
+    let fields = format!("Accept-Encoding: gzip\r\nIf-None-Match: {plain}\r\n");
+    site.check("GET /a.css", &fields, "200 ", "short");
+}
+
+#[test]
+fn rules_change_fields_and_send_elsewhere() {
+    let files = [
+        (
+            "/_headers",
+            "/*\n  X-All: yes\n  Cache-Control: max-age=9\nhttps://h.example/*\n  X-Host: h\n",
+        ),
+        (
+            "/_redirects",
+            "/old /new?b 301\n/go/* https://x.example/:splat#top 302\n/real /index.html 200\n",
+        ),
+        ("/index.html", "page"),
+        ("/404.html", "oops"),
+    ];
+    let site = Asker::new(&files, &Policy::default());
+    site.check("GET /_headers", "", "404 ", "oops");
+    site.check("GET /real", "", "200 OK", "page");
+    assert_eq!(site.field("GET /old?a", "Location").unwrap(), "/new?b");
+    assert_eq!(site.field("GET /go/a%20b?a", "Location").unwrap(), "https://x.example/a%20b?a#top");
+    assert_eq!(site.field("GET /", "X-All").unwrap(), "yes");
+    assert_eq!(site.field("GET /", "Cache-Control").unwrap(), "max-age=9");
+    assert_eq!(site.field("GET /none", "X-All").unwrap(), "yes");
+    assert_eq!(site.field("GET /none", "Cache-Control").unwrap(), "no-store");
+    assert_eq!(site.field("GET /", "X-Host"), None);
+    assert_eq!(site.field("GET http://H.example:80/", "X-Host").unwrap(), "h");
+}
+
+#[test]
+fn each_host_has_its_site_and_others_are_misdirected() {
+    let index = |text| Arc::new(from_files(&[("/index.html", text)], &Policy::default()));
+    let mut hosts = Hosts::default();
+    hosts.named.insert(b"one.example".to_vec(), index("one"));
+    let get = |hosts: Hosts, host: &str| {
+        let site = Asker(Content::Hosts(hosts));
+        site.ask(&format!("GET http://{host}/"), "")
+    };
+    let named = || Hosts { named: hosts.named.clone(), default: None };
+    assert!(get(named(), "ONE.example.:80").ends_with("one"));
+    assert!(get(named(), "two.example").starts_with("HTTP/1.1 421 "));
+    assert!(get(named(), "..").starts_with("HTTP/1.1 421 "));
+    let all = Hosts { default: Some(index("other")), ..named() };
+    assert!(get(all, "two.example").ends_with("other"));
+    let site = Asker(Content::Hosts(named()));
+    site.check("GET /health", "", "200 OK", "ok\n");
+}

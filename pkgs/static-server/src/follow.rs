@@ -1,0 +1,271 @@
+//! Follows the content: a thread looks at it from time to time and makes a new index when it has
+//! changed.
+//!
+//! It polls. Notification would have to be set up anew for every link that is flipped, and tells
+//! nothing on some file systems; a look at a thousand files takes a millisecond. The time between
+//! two looks is at least a hundred times what the last one took.
+
+use std::collections::HashSet;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::folder::scan;
+use crate::options::Options;
+use crate::shared::{Shared, State};
+use crate::source::{Loaded, Look, Source};
+
+/// A look may take this part of the time: one processor's hundredth.
+const PAUSE_FACTOR: u32 = 100;
+
+/// How often reading is tried again at the start while the content changes.
+const TRIES: usize = 10;
+
+/// A file that was changed so shortly before it was read may change again without any of its
+/// times showing it: kernels count file times in ticks of up to 10 ms.
+const TICK: i128 = 20_000_000;
+
+/// Decides when to read again. Pure.
+#[derive(Debug)]
+struct Decision {
+    /// What the content that is served looked like.
+    served: Look,
+    /// It was read so soon after a change that another one could have been missed.
+    is_doubtful: bool,
+    /// What it looked like last time, if that was not what is served.
+    last: Option<Look>,
+}
+
+impl Decision {
+    /// Whether to read, now that the source looks like that: it has changed, and has not changed
+    /// since the last look.
+    fn is_time(&mut self, look: Look) -> bool {
+        if look == self.served && !self.is_doubtful {
+            self.last = None;
+            return false;
+        }
+        if self.last == Some(look) {
+            return true;
+        }
+        self.last = Some(look);
+        false
+    }
+}
+
+/// Wakes the thread.
+#[derive(Debug, Default)]
+pub struct Bell {
+    rung: Mutex<bool>,
+    news: Condvar,
+}
+
+impl Bell {
+    /// Asks for settings and content to be read again.
+    pub fn ring(&self) {
+        *self.rung.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.news.notify_one();
+    }
+
+    /// Sleeps; true if it was rung meanwhile.
+    fn wait(&self, time: Option<Duration>) -> bool {
+        let rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
+        let asleep = |rung: &mut bool| !*rung;
+        let mut rung = match time {
+            Some(time) => {
+                let woken = self.news.wait_timeout_while(rung, time, asleep);
+                woken.unwrap_or_else(PoisonError::into_inner).0
+            }
+            None => self.news.wait_while(rung, asleep).unwrap_or_else(PoisonError::into_inner),
+        };
+        std::mem::take(&mut *rung)
+    }
+}
+
+/// Reads content for the first time.
+///
+/// What changes while it is read is read again, so that no page is of one revision and its style
+/// sheet of another.
+pub fn first(options: &Options, limits: &scan::Limits) -> anyhow::Result<Loaded> {
+    let source = options.source();
+    for _ in 1..TRIES {
+        let loaded = source.load(limits, &options.policy)?;
+        if source.look().is_ok_and(|look| look == loaded.look) {
+            return Ok(loaded);
+        }
+    }
+    tracing::warn!("{} does not come to rest", source.path().display());
+    source.load(limits, &options.policy)
+}
+
+/// The thread.
+#[derive(Debug)]
+pub struct Follower {
+    shared: Arc<Shared>,
+    bell: Arc<Bell>,
+    options: Options,
+    limits: scan::Limits,
+    /// Reads the options again: flags, environment, file.
+    reread: fn() -> anyhow::Result<Options>,
+    decision: Decision,
+    /// What was logged, so that it is logged once.
+    told: HashSet<String>,
+}
+
+impl Follower {
+    /// Begins with content that was read.
+    #[must_use]
+    pub fn new(
+        shared: Arc<Shared>,
+        bell: Arc<Bell>,
+        options: Options,
+        limits: scan::Limits,
+        reread: fn() -> anyhow::Result<Options>,
+        loaded: &Seen,
+    ) -> Self {
+        let decision =
+            Decision { served: loaded.look, is_doubtful: loaded.is_doubtful, last: None };
+        let told = loaded.notes.iter().cloned().collect();
+        Self { shared, bell, options, limits, reread, decision, told }
+    }
+
+    /// Follows for ever.
+    pub fn run(mut self) -> ! {
+        let mut pause = self.options.poll;
+        loop {
+            if self.bell.wait(pause) {
+                self.reload();
+            }
+            let start = Instant::now();
+            if self.options.poll.is_some() {
+                self.look();
+            }
+            pause = self.options.poll.map(|poll| poll.max(start.elapsed() * PAUSE_FACTOR));
+        }
+    }
+
+    fn look(&mut self) {
+        let source = self.options.source();
+        match source.look() {
+            Ok(look) if self.decision.is_time(look) => self.load(&source),
+            Ok(_) => {}
+            // What was read is served on: a revision may be gone for a moment.
+            Err(error) => {
+                self.tell(&format!("{error:#}; what was read before is served"));
+                self.shared.set_whole(false);
+                self.decision.is_doubtful = true;
+            }
+        }
+    }
+
+    /// Reads settings and content again; what is wrong changes nothing.
+    fn reload(&mut self) {
+        match (self.reread)() {
+            Ok(options) => {
+                self.limits.memory = options.memory_limit;
+                self.options = options;
+                let source = self.options.source();
+                self.load(&source);
+            }
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    fn failed(&mut self, error: &anyhow::Error) {
+        tracing::error!("{error:#}; nothing is changed");
+        self.shared.failed_reloads.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn load(&mut self, source: &Source) {
+        let loaded = match source.load(&self.limits, &self.options.policy) {
+            Ok(loaded) => loaded,
+            Err(error) => return self.failed(&error),
+        };
+        // Changed while it was read: the next look comes soon.
+        if source.look().ok() != Some(loaded.look) {
+            self.decision.last = None;
+            return;
+        }
+        for note in &loaded.notes {
+            self.tell(note);
+        }
+        let seen = Seen::of(&loaded);
+        self.decision = Decision { served: seen.look, is_doubtful: seen.is_doubtful, last: None };
+        let is_whole = loaded.is_whole();
+        let paths: usize = loaded.content.sites().map(|site| site.entries.len()).sum();
+        let limits = self.options.limits.clone();
+        self.shared.publish(State { content: loaded.content, limits, is_whole });
+        tracing::info!(paths, "{} is read again", source.path().display());
+    }
+
+    fn tell(&mut self, note: &str) {
+        if self.told.insert(note.to_owned()) {
+            tracing::warn!("{note}");
+        }
+    }
+}
+
+/// What is remembered of content that was read.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    look: Look,
+    is_doubtful: bool,
+    notes: Vec<String>,
+}
+
+impl Seen {
+    /// Of content that was read just now.
+    #[must_use]
+    pub fn of(loaded: &Loaded) -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let now = i128::try_from(now).unwrap_or(i128::MAX);
+        Self {
+            look: loaded.look,
+            is_doubtful: loaded.newest > now - TICK - 1_000_000_000,
+            notes: loaded.notes.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Bell, Decision};
+    use crate::source::{Look, Source};
+    use std::time::Duration;
+
+    fn looks() -> [Look; 3] {
+        let folder = tempfile::tempdir().unwrap();
+        let source = Source::Folder(folder.path().into());
+        ["a", "b", "c"].map(|name| {
+            std::fs::write(folder.path().join(name), "").unwrap();
+            source.look().unwrap()
+        })
+    }
+
+    #[test]
+    fn it_is_read_again_when_it_has_changed_and_come_to_rest() {
+        let [one, two, three] = looks();
+        let mut decision = Decision { served: one, is_doubtful: false, last: None };
+        assert!(!decision.is_time(one));
+        assert!(!decision.is_time(two));
+        assert!(!decision.is_time(three));
+        assert!(decision.is_time(three));
+        assert!(!decision.is_time(one));
+        assert!(!decision.is_time(two), "it went back and forth");
+    }
+
+    #[test]
+    fn what_was_read_too_soon_after_a_change_is_read_again() {
+        let [one, ..] = looks();
+        let mut decision = Decision { served: one, is_doubtful: true, last: None };
+        assert!(!decision.is_time(one));
+        assert!(decision.is_time(one));
+    }
+
+    #[test]
+    fn a_bell_that_was_rung_is_heard_once() {
+        let bell = Bell::default();
+        bell.ring();
+        assert!(bell.wait(None));
+        assert!(!bell.wait(Some(Duration::ZERO)));
+    }
+}

@@ -1,0 +1,163 @@
+//! The file of settings: TOML 1.0, as far as settings without tables and lists need it.
+//!
+//! A line is `key = value` with a string, a number or a truth value. What else TOML has (tables,
+//! lists, dates, strings of several lines) no setting takes; it is refused with its line.
+
+use anyhow::{Context as _, bail, ensure};
+
+/// A setting as it was written.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Line {
+    /// From 1.
+    pub(super) number: usize,
+    pub(super) key: String,
+    /// Without quotes and escapes.
+    pub(super) value: String,
+}
+
+/// Reads a file.
+pub(super) fn parse(text: &str) -> anyhow::Result<Vec<Line>> {
+    let mut lines: Vec<Line> = Vec::new();
+    for (number, text) in (1..).zip(text.lines()) {
+        let parsed = line(text).with_context(|| format!("line {number}"))?;
+        let Some((key, value)) = parsed else { continue };
+        let known = lines.iter().find(|line| line.key == key);
+        if let Some(known) = known {
+            bail!("line {number}: {key} stands on line {} already", known.number);
+        }
+        lines.push(Line { number, key, value });
+    }
+    Ok(lines)
+}
+
+fn line(text: &str) -> anyhow::Result<Option<(String, String)>> {
+    let text = text.trim();
+    if text.is_empty() || text.starts_with('#') {
+        return Ok(None);
+    }
+    ensure!(!text.starts_with('['), "no setting takes a table");
+    let (key, rest) = if text.starts_with(['"', '\'']) {
+        quoted(text)?
+    } else {
+        let end = text.find(|char: char| !char.is_ascii_alphanumeric() && !"-_".contains(char));
+        let (key, rest) = text.split_at(end.unwrap_or(text.len()));
+        ensure!(!key.is_empty(), "a line is `key = value`");
+        (key.to_owned(), rest)
+    };
+    let rest = rest.trim_start().strip_prefix('=').context("a line is `key = value`")?.trim_start();
+    let (value, rest) = if rest.starts_with(['"', '\'']) { quoted(rest)? } else { bare(rest)? };
+    let rest = rest.trim_start();
+    ensure!(rest.is_empty() || rest.starts_with('#'), "`{rest}` follows the value");
+    Ok(Some((key, value)))
+}
+
+/// A string in quotes at the beginning, and what follows it.
+fn quoted(text: &str) -> anyhow::Result<(String, &str)> {
+    let mut chars = text.chars();
+    let quote = chars.next().unwrap_or_default();
+    let long: String = std::iter::repeat_n(quote, 3).collect();
+    ensure!(!text.starts_with(&long), "no setting takes a string of several lines");
+    let mut value = String::new();
+    loop {
+        match chars.next().context("a string without an end")? {
+            char if char == quote => return Ok((value, chars.as_str())),
+            '\\' if quote == '"' => value.push(escaped(&mut chars)?),
+            char if char.is_control() && char != '\t' => bail!("a control character in a string"),
+            char => value.push(char),
+        }
+    }
+}
+
+fn escaped(chars: &mut std::str::Chars<'_>) -> anyhow::Result<char> {
+    let char = chars.next().context("a string without an end")?;
+    let digits = match char {
+        '"' | '\\' => return Ok(char),
+        'b' => return Ok('\u{8}'),
+        't' => return Ok('\t'),
+        'n' => return Ok('\n'),
+        'f' => return Ok('\u{c}'),
+        'r' => return Ok('\r'),
+        'u' => 4,
+        'U' => 8,
+        _ => bail!("`\\{char}` is no escape"),
+    };
+    let text = chars.as_str().get(..digits).context("an escape without its digits")?;
+    *chars = chars.as_str()[digits..].chars();
+    let code = u32::from_str_radix(text, 16).ok().filter(|_| !text.starts_with('+'));
+    code.and_then(char::from_u32).with_context(|| format!("`{text}` is no character"))
+}
+
+/// A number or a truth value at the beginning, and what follows it.
+fn bare(text: &str) -> anyhow::Result<(String, &str)> {
+    let end = text.find(|char: char| char.is_whitespace() || char == '#').unwrap_or(text.len());
+    let (word, rest) = text.split_at(end);
+    if matches!(word, "true" | "false") {
+        return Ok((word.to_owned(), rest));
+    }
+    let groups =
+        word.split('_').all(|group| !group.is_empty() && group.bytes().all(|b| b.is_ascii_digit()));
+    let leading = word.len() > 1 && word.starts_with('0');
+    ensure!(groups && !leading, "`{word}` is no string, number or truth value");
+    Ok((word.replace('_', ""), rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse;
+    use proptest::prelude::*;
+
+    fn check(text: &str, expected: &[(&str, &str)]) {
+        let lines = parse(text).unwrap();
+        let found: Vec<_> =
+            lines.iter().map(|line| (line.key.as_str(), line.value.as_str())).collect();
+        assert_eq!(found, expected, "{text}");
+    }
+
+    #[test]
+    fn strings_numbers_and_truth_values_are_read() {
+        check(
+            "# settings\nport = 8_080 # all\n\"static-dir\"='/a b\\c'\nspa = true\r\n\ncache-html = \"x\\u0041\\\"#\"\n",
+            &[
+                ("port", "8080"),
+                ("static-dir", "/a b\\c"),
+                ("spa", "true"),
+                ("cache-html", "xA\"#"),
+            ],
+        );
+    }
+
+    #[test]
+    fn what_is_no_setting_is_refused_with_its_line() {
+        for text in [
+            "[table]",
+            "port",
+            "port =",
+            "port = 1 2",
+            "port = [1]",
+            "port = 1\nport = 2",
+            "a.b = 1",
+            "port = 01",
+            "port = 1_",
+            "port = x",
+            "port = \"",
+            "port = \"\"\"x\"\"\"",
+            "port = '\u{1}'",
+            "port = \"\\q\"",
+            "port = \"\\u00\"",
+            "port = +1",
+            "= 1",
+            "port = {}",
+            "port = \"\\uD800\"",
+        ] {
+            let error = format!("{:#}", parse(text).unwrap_err());
+            assert!(error.starts_with("line "), "{text}: {error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in "([a-z\"'= \\\\u#_0-9\u{e4}]{0,12}\n){0,3}") {
+            let _ = parse(&text);
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! `_headers`: fields that are added to, replaced in and taken from answers.
+//!
+//! ```text
+//! # Every page
+//! /*
+//!   X-Frame-Options: DENY
+//!   ! Cache-Control
+//! https://:project.pages.example/*
+//!   X-Robots-Tag: noindex
+//! ```
+
+use crate::index::block::Change;
+use crate::rules::pattern::{Captures, Pattern, expand};
+use crate::rules::{Complaint, lines};
+
+/// Most rules and most bytes of a line, as Cloudflare has them.
+const MAX_RULES: usize = 100;
+const MAX_LINE: usize = 2000;
+
+/// Fields that frame a message, name the bytes or belong to the connection: they are ours.
+const OURS: [&str; 19] = [
+    "accept-ranges",
+    "age",
+    "allow",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-range",
+    "date",
+    "etag",
+    "host",
+    "keep-alive",
+    "last-modified",
+    "location",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "http2-settings",
+];
+
+/// A pattern with what it changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeaderRule {
+    host: Option<Pattern>,
+    path: Pattern,
+    remove: Vec<Vec<u8>>,
+    set: Vec<(Vec<u8>, Vec<u8>)>,
+    line: usize,
+}
+
+impl HeaderRule {
+    /// Whether it counts for some hosts only.
+    #[must_use]
+    pub const fn has_host(&self) -> bool {
+        self.host.is_some()
+    }
+
+    /// Adds what it changes to what earlier rules do: a name that one of them has set gets both
+    /// values, joined by a comma.
+    pub fn apply(&self, path: &[u8], host: Option<&[u8]>, changes: &mut Vec<Change>) {
+        let mut captures = Captures::new();
+        if let Some(pattern) = &self.host {
+            let Some(found) = host.and_then(|host| pattern.matches(host)) else { return };
+            captures.extend(found);
+        }
+        let Some(found) = self.path.matches(path) else { return };
+        captures.extend(found);
+        for name in &self.remove {
+            changes.retain(|change| !change.is_about(name));
+            changes.push(Change::Remove { name: name.clone() });
+        }
+        for (name, template) in &self.set {
+            let value = expand(template, &captures, safe);
+            let earlier = changes.iter_mut().find_map(|change| match change {
+                Change::Set { name: known, value } if known.eq_ignore_ascii_case(name) => {
+                    Some(value)
+                }
+                _ => None,
+            });
+            match earlier {
+                Some(earlier) => earlier.extend([b", ", &value[..]].concat()),
+                None => changes.push(Change::Set { name: name.clone(), value }),
+            }
+        }
+    }
+}
+
+/// A part of a path as a part of a value: what a value cannot have is left out.
+fn safe(part: &[u8]) -> Vec<u8> {
+    part.iter().copied().filter(|byte| (b' '..0x7f).contains(byte)).collect()
+}
+
+/// Reads the file.
+#[must_use]
+pub fn parse(text: &[u8]) -> (Vec<HeaderRule>, Vec<Complaint>) {
+    let mut rules: Vec<HeaderRule> = Vec::new();
+    let mut complaints = Vec::new();
+    // False while the lines belong to a rule that was refused.
+    let mut is_open = false;
+    for (number, line) in lines(text) {
+        let result = if is_pattern(line) {
+            is_open = false;
+            pattern(line, number, rules.len()).map(|rule| {
+                rules.push(rule);
+                is_open = true;
+            })
+        } else {
+            let is_first = rules.is_empty();
+            match rules.last_mut() {
+                Some(rule) if is_open => field(line, rule),
+                // What belongs to a path that was refused is not refused again.
+                _ if is_first && complaints.is_empty() => {
+                    Err("a field before the first path".to_owned())
+                }
+                _ => Ok(()),
+            }
+        };
+        complaints.extend(result.err().map(|what| complaint(number, what)));
+    }
+    let empty = |rule: &HeaderRule| rule.set.is_empty() && rule.remove.is_empty();
+    let without = rules.iter().filter(|rule| empty(rule));
+    complaints.extend(without.map(|rule| complaint(rule.line, "a path without fields".to_owned())));
+    rules.retain(|rule| !empty(rule));
+    complaints.sort_by_key(|complaint| complaint.line);
+    (rules, complaints)
+}
+
+const fn complaint(line: usize, what: String) -> Complaint {
+    Complaint { file: "_headers", line, what }
+}
+
+fn is_pattern(line: &[u8]) -> bool {
+    line.starts_with(b"/")
+        || line.windows(3).take_while(|part| part[0] != b' ').any(|part| part == b"://")
+}
+
+fn pattern(line: &[u8], number: usize, count: usize) -> Result<HeaderRule, String> {
+    if count == MAX_RULES {
+        return Err(format!("more than {MAX_RULES} paths"));
+    }
+    if line.len() > MAX_LINE {
+        return Err(format!("more than {MAX_LINE} bytes"));
+    }
+    if line.iter().any(u8::is_ascii_whitespace) {
+        return Err("a path with a blank in it".to_owned());
+    }
+    let (host, path) = if line.starts_with(b"/") {
+        (None, line)
+    } else {
+        let rest = line.strip_prefix(b"https://").ok_or("an address must begin with https://")?;
+        let end = rest.iter().position(|byte| *byte == b'/').unwrap_or(rest.len());
+        let (host, path) = rest.split_at(end);
+        if has_port(host) {
+            return Err("an address with a port".to_owned());
+        }
+        (Some(Pattern::host(host)?), if path.is_empty() { &b"/"[..] } else { path })
+    };
+    let path = Pattern::path(path)?;
+    Ok(HeaderRule { host, path, remove: Vec::new(), set: Vec::new(), line: number })
+}
+
+fn has_port(host: &[u8]) -> bool {
+    let colon = host.iter().rposition(|byte| *byte == b':');
+    colon.is_some_and(|colon| host[colon + 1..].iter().all(u8::is_ascii_digit))
+}
+
+fn field(line: &[u8], rule: &mut HeaderRule) -> Result<(), String> {
+    if line.len() > MAX_LINE {
+        return Err(format!("more than {MAX_LINE} bytes"));
+    }
+    if let Some(name) = line.strip_prefix(b"!") {
+        let name = checked_name(name.trim_ascii())?;
+        rule.remove.push(name);
+        return Ok(());
+    }
+    let colon = line.iter().position(|byte| *byte == b':').ok_or("neither a path nor a field")?;
+    let name = checked_name(line[..colon].trim_ascii())?;
+    let value = line[colon + 1..].trim_ascii();
+    if value.is_empty() {
+        return Err("a field without a value".to_owned());
+    }
+    if !value.iter().all(|byte| *byte == b'\t' || (*byte >= b' ' && *byte != 0x7f)) {
+        return Err("a control character in a value".to_owned());
+    }
+    rule.set.push((name, value.to_vec()));
+    Ok(())
+}
+
+fn checked_name(name: &[u8]) -> Result<Vec<u8>, String> {
+    let text = String::from_utf8_lossy(name);
+    if !crate::request::is_token(name) {
+        return Err(format!("`{text}` is not a field's name"));
+    }
+    if OURS.iter().any(|ours| name.eq_ignore_ascii_case(ours.as_bytes())) {
+        return Err(format!("`{text}` is set by the server alone"));
+    }
+    Ok(name.to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse;
+    use crate::index::block::Change;
+    use proptest::prelude::*;
+
+    fn check(text: &str, host: Option<&str>, path: &str, expected: &[&str]) {
+        let (rules, _) = parse(text.as_bytes());
+        let mut changes = Vec::new();
+        for rule in &rules {
+            rule.apply(path.as_bytes(), host.map(str::as_bytes), &mut changes);
+        }
+        let found: Vec<String> = changes
+            .iter()
+            .map(|change| match change {
+                Change::Set { name, value } => {
+                    format!("{}: {}", String::from_utf8_lossy(name), String::from_utf8_lossy(value))
+                }
+                Change::Remove { name } => format!("! {}", String::from_utf8_lossy(name)),
+            })
+            .collect();
+        assert_eq!(found, expected, "{path}");
+    }
+
+    const TEXT: &str = "# comment\n/secure/page\n  X-Frame-Options: DENY\n  Referrer-Policy: no-referrer\n\
+        /static/*\n\tX-Robots-Tag: nosnippet\nhttps://:project.pages.example/*\n  X-Robots-Tag: noindex\n\
+        /static/:name.jpg\n  ! x-robots-tag\n  Link: </:name>; rel=canonical\n";
+
+    #[test]
+    fn rules_merge_in_order() {
+        check(
+            TEXT,
+            None,
+            "/secure/page",
+            &["X-Frame-Options: DENY", "Referrer-Policy: no-referrer"],
+        );
+        check(TEXT, None, "/static/a.css", &["X-Robots-Tag: nosnippet"]);
+        let preview = Some("my.pages.example");
+        check(TEXT, preview, "/static/a.css", &["X-Robots-Tag: nosnippet, noindex"]);
+        check(TEXT, preview, "/home", &["X-Robots-Tag: noindex"]);
+        check(TEXT, Some("pages.example"), "/home", &[]);
+        check(TEXT, preview, "/static/a.jpg", &["! x-robots-tag", "Link: </a>; rel=canonical"]);
+    }
+
+    #[test]
+    fn a_bad_line_is_reported_with_its_number_and_the_others_hold() {
+        let text = "X: y\n/a\nContent-Length: 3\nnothing\nX:\nA b: c\nGood: yes\n/b /c\n  Lost: x\n\
+            http://x/\n/*/*\nhttps://h:80/\n/empty\n";
+        let (rules, complaints) = parse(text.as_bytes());
+        let lines: Vec<usize> = complaints.iter().map(|complaint| complaint.line).collect();
+        assert_eq!(lines, [1, 3, 4, 5, 6, 8, 10, 11, 12, 13]);
+        assert_eq!(rules.len(), 1);
+        assert_eq!(
+            complaints[1].to_string(),
+            "_headers:3: `Content-Length` is set by the server alone"
+        );
+        check(text, None, "/a", &["Good: yes"]);
+    }
+
+    #[test]
+    fn the_limits_are_cloudflares() {
+        let many = "/a\nX: y\n".repeat(101);
+        let (rules, complaints) = parse(many.as_bytes());
+        assert_eq!((rules.len(), complaints.len()), (100, 1));
+        let long = format!("/a\nX: {}\n", "y".repeat(2000));
+        assert_eq!(parse(long.as_bytes()).1.len(), 2);
+    }
+
+    proptest! {
+        #[test]
+        fn a_value_never_breaks_a_line(text in "(/[a:*]{0,4}|[X!]:? [ -~\r\t\u{1}]{0,9}|\n){0,12}") {
+            let (rules, _) = parse(text.as_bytes());
+            let mut changes = Vec::new();
+            for rule in &rules {
+                rule.apply(b"/a\r\nb", None, &mut changes);
+            }
+            for change in &changes {
+                if let Change::Set { value, .. } = change {
+                    prop_assert!(!value.contains(&b'\r') && !value.contains(&b'\n'));
+                }
+            }
+        }
+    }
+}

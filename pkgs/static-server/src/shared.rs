@@ -1,0 +1,265 @@
+//! What all threads share: the content of now, how the program is, and what it has done.
+
+use std::fmt::Write as _;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use crate::access::AccessLog;
+use crate::answer::{Answer, Serving, plain};
+use crate::connection::{About, Limits};
+use crate::content::Content;
+use crate::index::Index;
+use crate::request::{Head, Method, Target};
+use crate::status::Status;
+
+/// What is served, and how; replaced as a whole.
+#[derive(Debug)]
+pub struct State {
+    /// What is served.
+    pub content: Content,
+    /// Sizes and times.
+    pub limits: Limits,
+    /// Whether all of the content could be read.
+    pub is_whole: bool,
+}
+
+/// What all threads share.
+#[derive(Debug)]
+pub struct Shared {
+    state: Mutex<Arc<State>>,
+    /// Rises with every new state.
+    generation: AtomicU64,
+    /// Answers of states before this one are cut.
+    oldest: AtomicU64,
+    /// Content of earlier states that may still be on its way to clients.
+    retired: Mutex<Vec<(u64, Weak<Index>)>>,
+    ready: AtomicBool,
+    leaving: AtomicBool,
+    stopping: AtomicBool,
+    wakers: Vec<OwnedFd>,
+    /// One for each worker.
+    pub counters: Vec<Counters>,
+    /// States that could not be made.
+    pub failed_reloads: AtomicU64,
+    /// The access log, if there is one.
+    pub log: Option<Arc<AccessLog>>,
+}
+
+/// What one worker has done; only that worker writes.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Connections that were accepted.
+    pub accepted: Counter,
+    /// Connections that are open.
+    pub open: Counter,
+    /// Answers by the first digit of their status, from 1.
+    pub answers: [Counter; 5],
+    /// Bytes of answers that were finished.
+    pub bytes: Counter,
+    /// Connections that were closed to make room for others.
+    pub evicted: Counter,
+    /// Answers that were cut: the client took nothing for too long, or the content was gone.
+    pub cut: Counter,
+}
+
+/// A number that one thread writes and others read.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds to it; only the thread that owns it may.
+    pub fn add(&self, count: u64) {
+        self.0.store(self.get().wrapping_add(count), Ordering::Relaxed);
+    }
+
+    /// Sets it; only the thread that owns it may.
+    pub fn set(&self, count: u64) {
+        self.0.store(count, Ordering::Relaxed);
+    }
+
+    /// The number.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Shared {
+    /// Begins with a state; each waker is an eventfd(2) of a worker.
+    #[must_use]
+    pub fn new(state: State, wakers: Vec<OwnedFd>, log: Option<Arc<AccessLog>>) -> Self {
+        let counters = wakers.iter().map(|_| Counters::default()).collect();
+        Self {
+            ready: AtomicBool::new(state.is_whole),
+            state: Mutex::new(Arc::new(state)),
+            generation: AtomicU64::new(1),
+            oldest: AtomicU64::new(0),
+            retired: Mutex::default(),
+            leaving: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            wakers,
+            counters,
+            failed_reloads: AtomicU64::new(0),
+            log,
+        }
+    }
+
+    /// The state of now, with its number.
+    #[must_use]
+    pub fn state(&self) -> (u64, Arc<State>) {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        (self.generation(), Arc::clone(&state))
+    }
+
+    /// The number of the state of now.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Answers of states before this one are to be cut.
+    #[must_use]
+    pub fn oldest(&self) -> u64 {
+        self.oldest.load(Ordering::Acquire)
+    }
+
+    /// Replaces the state.
+    ///
+    /// Answers under way keep the content that they began with. Memory for content is so taken
+    /// twice for as long as they last, but never three times: at the next replacement those that
+    /// still hold the state before are cut.
+    pub fn publish(&self, state: State) {
+        self.ready.store(state.is_whole, Ordering::Release);
+        let mut current = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = std::mem::replace(&mut *current, Arc::new(state));
+        let generation = self.generation.fetch_add(1, Ordering::AcqRel) + 1;
+        drop(current);
+        let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        retired.retain(|(_, index)| index.strong_count() > 0);
+        if !retired.is_empty() {
+            self.oldest.store(generation - 1, Ordering::Release);
+        }
+        retired.extend(old.content.sites().map(|site| (generation - 1, Arc::downgrade(site))));
+        drop(retired);
+        self.wake();
+    }
+
+    /// A part of the content cannot be read any more.
+    pub fn set_whole(&self, is_whole: bool) {
+        self.ready.store(is_whole, Ordering::Release);
+    }
+
+    /// Whether all of the content could be read, and the program is to stay.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire) && !self.leaving.load(Ordering::Acquire)
+    }
+
+    /// From now on not ready: the end is near.
+    pub fn leave(&self) {
+        self.leaving.store(true, Ordering::Release);
+    }
+
+    /// Tells all workers to end.
+    pub fn stop(&self) {
+        self.leave();
+        self.stopping.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    /// Whether workers are to end.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// The eventfd(2) of a worker.
+    #[must_use]
+    pub fn waker(&self, worker: usize) -> &OwnedFd {
+        &self.wakers[worker]
+    }
+
+    fn wake(&self) {
+        for waker in &self.wakers {
+            // It fails only if it has been written 2^64 times without being read.
+            let _ = rustix::io::write(waker, &1_u64.to_ne_bytes());
+        }
+    }
+
+    /// Metrics as Prometheus reads them (text format 0.0.4).
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        let mut text = String::new();
+        let sum = |of: &dyn Fn(&Counters) -> u64| self.counters.iter().map(of).sum::<u64>();
+        let dropped = self.log.as_ref().map_or(0, |log| log.dropped());
+        let (_, state) = self.state();
+        let content: u64 = state.content.sites().map(|site| site.content_bytes()).sum();
+        let paths: usize = state.content.sites().map(|site| site.entries.len()).sum();
+        for (name, kind, help, value) in [
+            ("ready", "gauge", "1 while all content could be read", u64::from(self.is_ready())),
+            ("paths", "gauge", "Paths in the index", paths as u64),
+            ("content_bytes", "gauge", "Bytes of content in memory", content),
+            ("generation", "counter", "Indexes that were made", self.generation()),
+            (
+                "failed_reloads_total",
+                "counter",
+                "Indexes and settings that could not be made",
+                self.failed_reloads.load(Ordering::Relaxed),
+            ),
+            ("connections", "gauge", "Open connections", sum(&|c| c.open.get())),
+            ("accepted_total", "counter", "Accepted connections", sum(&|c| c.accepted.get())),
+            (
+                "evicted_total",
+                "counter",
+                "Connections closed for others",
+                sum(&|c| c.evicted.get()),
+            ),
+            ("cut_total", "counter", "Answers that were cut", sum(&|c| c.cut.get())),
+            ("sent_bytes_total", "counter", "Bytes of answers", sum(&|c| c.bytes.get())),
+            ("log_dropped_total", "counter", "Lines of the access log lost", dropped),
+        ] {
+            // Writing to a String cannot fail.
+            let _ = write!(
+                text,
+                "# HELP kiln_web_{name} {help}\n# TYPE kiln_web_{name} {kind}\nkiln_web_{name} {value}\n"
+            );
+        }
+        text.push_str(
+            "# HELP kiln_web_answers_total Answers by status\n# TYPE kiln_web_answers_total counter\n",
+        );
+        for class in 0..5 {
+            let count = sum(&|counters| counters.answers[class].get());
+            let _ = writeln!(text, "kiln_web_answers_total{{code=\"{}xx\"}} {count}", class + 1);
+        }
+        text
+    }
+}
+
+impl State {
+    /// What answers are made of.
+    #[must_use]
+    pub const fn serving(&self, ready: bool) -> Serving<'_> {
+        Serving { content: &self.content, ready }
+    }
+}
+
+impl About for Shared {
+    fn answer(&self, head: &Head<'_>) -> Answer {
+        let Target::Path { path, .. } = &head.target else {
+            return plain(Status::NotFound, head.method);
+        };
+        if !matches!(head.method, Method::Get | Method::Head) {
+            return plain(Status::MethodNotAllowed, head.method);
+        }
+        let fields = "Cache-Control: no-store\r\n";
+        let text = |status, text: String| Answer::text(status, fields, text.into(), head.method);
+        match path.as_ref() {
+            b"/live" | b"/health" => text("200 OK", "ok\n".into()),
+            b"/ready" if self.is_ready() => text("200 OK", "ok\n".into()),
+            b"/ready" => text("503 Service Unavailable", "not ready\n".into()),
+            b"/metrics" => text("200 OK", self.metrics()),
+            _ => plain(Status::NotFound, head.method),
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! Where content comes from: a folder, a pack, or a folder with one of them for each host.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hasher as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+
+use crate::content::{Content, Hosts};
+use crate::folder::scan::{Limits, scan};
+use crate::folder::walk::survey;
+use crate::index::Index;
+use crate::index::policy::Policy;
+use crate::pack;
+use crate::request::normalized_host;
+
+/// Name of the site, in a folder of hosts, for every host that has none.
+const DEFAULT: &str = "default";
+
+/// Where content comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A folder.
+    Folder(PathBuf),
+    /// A pack.
+    Pack(PathBuf),
+    /// A folder with a folder `HOST` or a pack `HOST.pack` for each host.
+    Hosts(PathBuf),
+}
+
+/// What a source looked like: equal ones have equal content.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Look(u64);
+
+/// Content with what was found on the way to it.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The content.
+    pub content: Content,
+    /// What the source looked like.
+    pub look: Look,
+    /// The latest change of any file, in nanoseconds since 1970.
+    pub newest: i128,
+    /// What was left out or is wrong, one line each; the program goes on.
+    pub notes: Vec<String>,
+}
+
+impl Loaded {
+    /// Whether all of it could be read.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.content.sites().all(|site| site.unread == 0)
+    }
+}
+
+impl Source {
+    /// Reads all of it.
+    pub fn load(&self, limits: &Limits, policy: &Policy) -> anyhow::Result<Loaded> {
+        let path = match self {
+            Self::Hosts(path) => return hosts(path, limits, policy),
+            Self::Folder(path) | Self::Pack(path) => path,
+        };
+        let site = Site { path: path.clone(), is_pack: matches!(self, Self::Pack(_)) };
+        let Part { index, look, newest, notes } = site.load(limits, policy)?;
+        Ok(Loaded { content: Content::One(Arc::new(index)), look: Look(look), newest, notes })
+    }
+
+    /// Looks at it without reading it.
+    pub fn look(&self) -> anyhow::Result<Look> {
+        let (path, is_pack) = match self {
+            Self::Folder(path) => (path, false),
+            Self::Pack(path) => (path, true),
+            Self::Hosts(path) => {
+                let mut look = 0;
+                for (name, site) in sites(path)? {
+                    look = sum(look, &name, site.look()?);
+                }
+                return Ok(Look(look));
+            }
+        };
+        Site { path: path.clone(), is_pack }.look().map(Look)
+    }
+
+    /// Its path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Folder(path) | Self::Pack(path) | Self::Hosts(path) => path,
+        }
+    }
+}
+
+struct Site {
+    path: PathBuf,
+    is_pack: bool,
+}
+
+struct Part {
+    index: Index,
+    look: u64,
+    newest: i128,
+    notes: Vec<String>,
+}
+
+impl Site {
+    fn load(&self, limits: &Limits, policy: &Policy) -> anyhow::Result<Part> {
+        if self.is_pack {
+            let look = self.look()?;
+            let index = pack::open::load(&self.path, limits.memory)?;
+            return Ok(Part { index, look, newest: 0, notes: Vec::new() });
+        }
+        let scan = scan(&self.path, limits)?;
+        let left_out = scan.left_out.iter().map(ToString::to_string);
+        let notes = left_out.chain(scan.complaints.iter().map(ToString::to_string)).collect();
+        let (look, newest) = (hash(&scan.signature), scan.newest);
+        Ok(Part { look, newest, notes, index: scan.into_index(policy) })
+    }
+
+    fn look(&self) -> anyhow::Result<u64> {
+        if !self.is_pack {
+            let seen = survey(&self.path)
+                .with_context(|| format!("opening the folder {}", self.path.display()))?;
+            return Ok(hash(&seen.signature));
+        }
+        let stat = std::fs::metadata(&self.path)
+            .with_context(|| format!("looking at {}", self.path.display()))?;
+        Ok(hash(&(stat.dev(), stat.ino(), stat.size(), stat.mtime(), stat.mtime_nsec())))
+    }
+}
+
+/// The sites in a folder of hosts, by name. A folder comes before a pack of the same name; names
+/// that begin with a dot are none.
+fn sites(folder: &Path) -> anyhow::Result<BTreeMap<Vec<u8>, Site>> {
+    let opening = || format!("opening the folder {}", folder.display());
+    let mut sites = BTreeMap::new();
+    for entry in std::fs::read_dir(folder).with_context(opening)? {
+        let path = entry.with_context(opening)?.path();
+        let name = path.file_name().unwrap_or_default().as_bytes();
+        let pack = name.strip_suffix(b".pack");
+        let host = normalized_host(pack.unwrap_or(name));
+        if name.starts_with(b".") || host.is_empty() {
+            continue;
+        }
+        let is_folder = path.is_dir();
+        if is_folder {
+            sites.insert(normalized_host(name), Site { path, is_pack: false });
+        } else if pack.is_some() {
+            sites.entry(host).or_insert(Site { path, is_pack: true });
+        }
+    }
+    Ok(sites)
+}
+
+fn hosts(folder: &Path, limits: &Limits, policy: &Policy) -> anyhow::Result<Loaded> {
+    let mut hosts = Hosts::default();
+    let (mut look, mut newest, mut notes) = (0, 0, Vec::new());
+    let mut limits = *limits;
+    for (name, site) in sites(folder)? {
+        let part = site.load(&limits, policy)?;
+        limits.memory = limits.memory.saturating_sub(part.index.content_bytes());
+        look = sum(look, &name, part.look);
+        newest = newest.max(part.newest);
+        let host = String::from_utf8_lossy(&name);
+        notes.extend(part.notes.into_iter().map(|note| format!("{host}: {note}")));
+        let index = Arc::new(part.index);
+        if name == DEFAULT.as_bytes() {
+            hosts.default = Some(index);
+        } else {
+            hosts.named.insert(name, index);
+        }
+    }
+    Ok(Loaded { content: Content::Hosts(hosts), look: Look(look), newest, notes })
+}
+
+fn hash(value: &impl std::hash::Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn sum(look: u64, name: &[u8], of_site: u64) -> u64 {
+    look.wrapping_add(hash(&(name, of_site)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Source;
+    use crate::folder::scan::Limits;
+    use crate::index::policy::Policy;
+    use std::fs;
+
+    const LIMITS: Limits = Limits { memory: 1 << 20, open_files: 9 };
+
+    #[test]
+    fn each_host_has_its_folder() {
+        let root = tempfile::tempdir().unwrap();
+        for name in ["One.example", "default", ".git"] {
+            fs::create_dir(root.path().join(name)).unwrap();
+            fs::write(root.path().join(name).join("x"), name).unwrap();
+        }
+        fs::write(root.path().join("file"), "").unwrap();
+        let source = Source::Hosts(root.path().into());
+        let loaded = source.load(&LIMITS, &Policy::default()).unwrap();
+        assert_eq!(source.look().unwrap(), loaded.look);
+        assert_eq!(loaded.content.sites().count(), 2);
+        let text = |host: &[u8]| {
+            let site = loaded.content.site(host).unwrap();
+            site.memory(site.variants[0].body).unwrap().to_vec()
+        };
+        assert_eq!(text(b"one.EXAMPLE:80"), b"One.example");
+        assert_eq!(text(b"../default"), b"default");
+        fs::write(root.path().join("default/y"), "").unwrap();
+        assert_ne!(source.look().unwrap(), loaded.look);
+    }
+
+    #[test]
+    fn what_cannot_be_opened_is_named() {
+        let error = Source::Hosts("/nowhere".into()).load(&LIMITS, &Policy::default()).unwrap_err();
+        assert!(format!("{error:#}").starts_with("opening the folder /nowhere: "));
+    }
+}

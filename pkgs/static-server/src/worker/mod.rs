@@ -1,0 +1,388 @@
+//! A worker: one thread with one epoll loop, level-triggered.
+//!
+//! Every socket is non-blocking, and a connection gets a bounded number of steps per turn, so no
+//! client can hold up another. What a connection does is decided in [`crate::connection`]. All
+//! workers wait on the same listening socket (`EPOLLEXCLUSIVE` wakes one of them), so there is one
+//! queue, which the last worker empties at the end; `SO_REUSEPORT` would have one for each, and
+//! would let another program share the port without a word.
+
+mod clock;
+mod room;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, EventFlags};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::io::Errno;
+use rustix::net::{SocketFlags, accept_with};
+
+use crate::access;
+use crate::client::{Client, READ_SIZE, Tools};
+use crate::connection::Context;
+use crate::connection::sending::Sending;
+use crate::shared::{Shared, State};
+use crate::worker::clock::Clock;
+use crate::worker::room::Pause;
+
+/// Time for what is in flight after the signal to end.
+pub const STOP_TIME: Duration = Duration::from_secs(25);
+
+/// Connections that are taken at once before those that are open get their turn.
+const ACCEPTS: usize = 64;
+
+/// Least time between two looks for connections whose time is over: with thousands of them a look
+/// costs something, and nobody notices a tenth of a second.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// What epoll reports for these; connections are reported by their index.
+const LISTENER: u64 = u64::MAX;
+const OPERATORS: u64 = u64::MAX - 1;
+const WAKER: u64 = u64::MAX - 2;
+const SIGNALS: u64 = u64::MAX - 3;
+
+const NO_EVENT: epoll::Event =
+    epoll::Event { flags: EventFlags::empty(), data: epoll::EventData::new_u64(0) };
+
+/// What a worker is made with.
+#[derive(Debug)]
+pub struct Setup {
+    /// Which one it is, from 0.
+    pub number: usize,
+    /// What all workers share.
+    pub shared: Arc<Shared>,
+    /// Where clients come from.
+    pub listener: Arc<OwnedFd>,
+    /// Where operators come from; one worker has this.
+    pub operators: Option<OwnedFd>,
+    /// Most connections at once.
+    pub most: usize,
+}
+
+/// Why the loop of a worker has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// Nothing but work.
+    Done,
+    /// The descriptor for signals is readable.
+    Signal,
+    /// The moment until which to wait has come.
+    Time,
+}
+
+/// A worker.
+#[derive(Debug)]
+pub struct Worker {
+    setup: Setup,
+    state: Arc<State>,
+    generation: u64,
+    epoll: OwnedFd,
+    /// Clients by index. A freed index is used again; an event that was meant for the client
+    /// before finds a socket with nothing to do, because all of them are non-blocking.
+    clients: Vec<Option<Client>>,
+    free: Vec<usize>,
+    /// Set while the listener is not waited for, because there is no room.
+    pause: Option<Pause>,
+    /// Bytes of unfinished requests.
+    held: usize,
+    /// No deadline is before this moment.
+    next_deadline: Option<Instant>,
+    clock: Clock,
+    stopping: bool,
+    buffer: Vec<u8>,
+}
+
+impl Worker {
+    /// Waits for clients from now on.
+    pub fn new(setup: Setup) -> anyhow::Result<Self> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).context("creating an epoll")?;
+        let (generation, state) = setup.shared.state();
+        let worker = Self {
+            setup,
+            state,
+            generation,
+            epoll,
+            clients: Vec::new(),
+            free: Vec::new(),
+            pause: None,
+            held: 0,
+            next_deadline: None,
+            clock: Clock::new(),
+            stopping: false,
+            buffer: vec![0; READ_SIZE],
+        };
+        let waker = worker.setup.shared.waker(worker.setup.number);
+        worker.watch(waker.as_fd(), WAKER, EventFlags::IN)?;
+        if let Some(operators) = &worker.setup.operators {
+            worker.watch(operators.as_fd(), OPERATORS, EventFlags::IN)?;
+        }
+        worker.listen()?;
+        Ok(worker)
+    }
+
+    /// Also reports when this descriptor is readable.
+    pub fn watch_signals(&self, signals: BorrowedFd<'_>) -> anyhow::Result<()> {
+        self.watch(signals, SIGNALS, EventFlags::IN)
+    }
+
+    fn watch(&self, fd: BorrowedFd<'_>, data: u64, flags: EventFlags) -> anyhow::Result<()> {
+        epoll::add(&self.epoll, fd, epoll::EventData::new_u64(data), flags)
+            .context("waiting for a descriptor")
+    }
+
+    /// Serves until the workers are told to end, then until what is in flight has ended.
+    pub fn run(mut self) -> anyhow::Result<()> {
+        while !self.setup.shared.is_stopping() {
+            self.turn(None)?;
+        }
+        self.stop()
+    }
+
+    /// One turn of the loop, which waits until `until` at the most.
+    pub fn turn(&mut self, until: Option<Instant>) -> anyhow::Result<Turn> {
+        let deadline = self.next_deadline.into_iter().chain(until).min();
+        let mut events = [NO_EVENT; 128];
+        let count = self.wait(&mut events, deadline)?;
+        self.clock.update();
+        self.take_state();
+        let mut turn = Turn::Done;
+        for event in &events[..count] {
+            match event.data.u64() {
+                LISTENER => self.accept(ACCEPTS),
+                OPERATORS => self.accept_operator(),
+                WAKER => self.woken(),
+                SIGNALS => turn = Turn::Signal,
+                index => self.serve(usize::try_from(index)?),
+            }
+        }
+        self.expire();
+        self.resume()?;
+        let is_over = until.is_some_and(|until| until <= self.clock.now);
+        Ok(if turn == Turn::Done && is_over { Turn::Time } else { turn })
+    }
+
+    fn wait(&self, events: &mut [epoll::Event], until: Option<Instant>) -> anyhow::Result<usize> {
+        let time = until.map(|until| until.saturating_duration_since(Instant::now()));
+        let time = time.map(Timespec::try_from).transpose().ok().flatten();
+        match epoll::wait(&self.epoll, events, time.as_ref()) {
+            Ok(count) => Ok(count),
+            Err(Errno::INTR) => Ok(0),
+            Err(error) => Err(error).context("waiting for events"),
+        }
+    }
+
+    fn woken(&self) {
+        let waker = self.setup.shared.waker(self.setup.number);
+        // It is non-blocking, and only says that something has changed.
+        let _ = rustix::io::read(waker, &mut [0; 8]);
+    }
+
+    /// Takes a new state, and lets go of what only slow readers of old ones still hold.
+    fn take_state(&mut self) {
+        if self.setup.shared.generation() == self.generation {
+            return;
+        }
+        (self.generation, self.state) = self.setup.shared.state();
+        let oldest = self.setup.shared.oldest();
+        for index in 0..self.clients.len() {
+            let old = self.clients[index].as_ref().is_some_and(|client| {
+                client.connection.is_answering() && client.generation < oldest
+            });
+            if old {
+                self.counters().cut.add(1);
+                self.close(index);
+            }
+        }
+    }
+
+    fn counters(&self) -> &crate::shared::Counters {
+        &self.setup.shared.counters[self.setup.number]
+    }
+
+    /// Takes those who wait in the queue, some at once so that others get their turn.
+    fn accept(&mut self, most: usize) {
+        for _ in 0..most {
+            if self.open() >= self.setup.most && !self.make_room() {
+                return self.pause();
+            }
+            let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+            match accept_with(&*self.setup.listener, flags) {
+                Ok(socket) => self.admit(socket, false),
+                Err(Errno::AGAIN) => return,
+                // Out of descriptors or memory. The listener stays readable, so without a pause
+                // this would spin.
+                Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => {
+                    if !self.make_room() {
+                        tracing::warn!("no new connections for a while: {error}");
+                        return self.pause();
+                    }
+                }
+                // All others are about the connection that was to be taken.
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn accept_operator(&mut self) {
+        let Some(operators) = &self.setup.operators else { return };
+        if let Ok(socket) = accept_with(operators, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+            self.admit(socket, true);
+        }
+    }
+
+    fn admit(&mut self, socket: OwnedFd, is_operator: bool) {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.clients.push(None);
+            self.clients.len() - 1
+        });
+        let context =
+            context(&self.state, &self.setup.shared, &self.clock, self.stopping, is_operator);
+        match Client::new(socket, is_operator, &self.epoll, index, &context) {
+            Ok(client) => {
+                self.note(client.deadline());
+                self.clients[index] = Some(client);
+                self.counters().accepted.add(1);
+                self.counters().open.set(self.open() as u64);
+            }
+            Err(error) => {
+                tracing::debug!("a connection is gone before it began: {error}");
+                self.free.push(index);
+            }
+        }
+    }
+
+    /// Connections that are open.
+    const fn open(&self) -> usize {
+        self.clients.len() - self.free.len()
+    }
+
+    /// Does for one client what can be done without waiting.
+    fn serve(&mut self, index: usize) {
+        let Some(Some(client)) = self.clients.get_mut(index) else { return };
+        let shared = &self.setup.shared;
+        let context = context(&self.state, shared, &self.clock, self.stopping, client.is_operator);
+        let counters = &shared.counters[self.setup.number];
+        let mut finished = |socket: &OwnedFd, mut sending: Box<Sending>| {
+            let class = usize::from(sending.status() / 100).clamp(1, 5) - 1;
+            counters.answers[class].add(1);
+            counters.bytes.add(sending.total());
+            if let Some((log, request)) = shared.log.as_ref().zip(sending.take_log()) {
+                let client = clock::peer(socket);
+                let now = kiln_daemon::rfc3339::Utc::now();
+                log.push(&access::line(now, &client, &request, sending.status(), sending.total()));
+            }
+        };
+        let held = client.connection.held();
+        if !client.connection.is_answering() {
+            client.generation = self.generation;
+        }
+        let mut tools =
+            Tools { context: &context, buffer: &mut self.buffer, finished: &mut finished };
+        let open = client.step(&mut tools) && client.follow(&self.epoll, index, &context);
+        let deadline = client.deadline();
+        self.held = self.held.saturating_add(client.connection.held()).saturating_sub(held);
+        if open {
+            self.note(deadline);
+            self.limit_held();
+        } else {
+            self.close(index);
+        }
+    }
+
+    fn close(&mut self, index: usize) {
+        // Closing the descriptor takes it out of the epoll too: nobody else holds a copy.
+        if let Some(client) = self.clients[index].take() {
+            self.held = self.held.saturating_sub(client.connection.held());
+            self.free.push(index);
+            self.counters().open.set(self.open() as u64);
+        }
+    }
+
+    fn listen(&self) -> anyhow::Result<()> {
+        let flags = EventFlags::IN | EventFlags::EXCLUSIVE;
+        self.watch(self.setup.listener.as_fd(), LISTENER, flags)
+    }
+
+    fn note(&mut self, deadline: Instant) {
+        self.next_deadline = Some(self.next_deadline.map_or(deadline, |next| next.min(deadline)));
+    }
+
+    /// Tells the connections whose time is over, and finds the next moment to look.
+    fn expire(&mut self) {
+        let now = self.clock.now;
+        if self.next_deadline.is_none_or(|next| next > now) {
+            return;
+        }
+        self.next_deadline = None;
+        for index in 0..self.clients.len() {
+            let Some(client) = &mut self.clients[index] else { continue };
+            let deadline = client.deadline();
+            if deadline > now {
+                self.note(deadline.max(now + LOOK));
+                continue;
+            }
+            let was_answering = client.connection.is_answering();
+            let operator = client.is_operator;
+            let context =
+                context(&self.state, &self.setup.shared, &self.clock, self.stopping, operator);
+            let held = client.connection.held();
+            client.expired(&context);
+            self.held = self.held.saturating_add(client.connection.held()).saturating_sub(held);
+            let is_cut = was_answering && !client.connection.is_answering();
+            self.counters().cut.add(u64::from(is_cut));
+            self.serve(index);
+        }
+    }
+
+    /// Answers what has been asked and what waits in the queue, closes the rest.
+    fn stop(&mut self) -> anyhow::Result<()> {
+        let end = self.clock.now + STOP_TIME;
+        self.stopping = true;
+        self.accept(self.setup.most);
+        self.leave_listener();
+        for index in 0..self.clients.len() {
+            if let Some(client) = &mut self.clients[index] {
+                let operator = client.is_operator;
+                let context = context(&self.state, &self.setup.shared, &self.clock, true, operator);
+                client.connection.stop(&context);
+                self.note_client(index);
+            }
+            self.serve(index);
+        }
+        while self.open() > 0 && self.clock.now < end {
+            self.turn(Some(end))?;
+        }
+        if self.open() > 0 {
+            tracing::warn!("{} connections are cut", self.open());
+        }
+        Ok(())
+    }
+
+    fn note_client(&mut self, index: usize) {
+        if let Some(client) = &self.clients[index] {
+            let deadline = client.deadline();
+            self.note(deadline);
+        }
+    }
+}
+
+/// What connections see of a worker.
+fn context<'a>(
+    state: &'a State,
+    shared: &'a Shared,
+    clock: &'a Clock,
+    stopping: bool,
+    is_operator: bool,
+) -> Context<'a> {
+    Context {
+        serving: (!is_operator).then(|| state.serving(shared.is_ready())),
+        about: shared,
+        now: clock.now,
+        date: &clock.date,
+        limits: &state.limits,
+        stopping,
+        log: shared.log.is_some() && !is_operator,
+    }
+}

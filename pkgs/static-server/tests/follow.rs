@@ -1,0 +1,140 @@
+//! Content that changes while it is served.
+
+#![expect(clippy::unwrap_used, reason = "all of this is test code")]
+
+mod common;
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use common::{DEADLINE, GET, LARGE, command, rest, start, start_in};
+use rustix::process::Signal;
+
+/// Makes a revision with two files that say which one it is.
+fn revision(root: &Path, name: &str) {
+    fs::create_dir(root.join(name)).unwrap();
+    for file in ["index.html", "other"] {
+        fs::write(root.join(name).join(file), name).unwrap();
+    }
+}
+
+/// Flips a link as kubelet and git-sync do: by renaming a new one over it.
+fn flip(root: &Path, link: &str, to: &str) {
+    symlink(to, root.join("new-link")).unwrap();
+    fs::rename(root.join("new-link"), root.join(link)).unwrap();
+}
+
+#[test]
+fn a_link_that_is_flipped_swaps_everything_even_when_the_old_revision_is_gone_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    revision(folder.path(), "one");
+    symlink("one", folder.path().join("current")).unwrap();
+    let server = start_in(folder, "current", &[]);
+    assert!(server.get("/").ends_with("one"));
+    revision(server.path(), "two");
+    flip(server.path(), "current", "two");
+    fs::remove_dir_all(server.path().join("one")).unwrap();
+    let begin = std::time::Instant::now();
+    loop {
+        let (page, other) = (server.get("/"), server.get("/other"));
+        for answer in [&page, &other] {
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+            assert!(answer.ends_with("one") || answer.ends_with("two"), "{answer}");
+        }
+        assert!(!(page.ends_with("two") && other.ends_with("one")), "it went back");
+        if other.ends_with("two") {
+            break;
+        }
+        assert!(begin.elapsed() < DEADLINE);
+    }
+}
+
+#[test]
+fn a_config_map_is_followed() {
+    let folder = tempfile::tempdir().unwrap();
+    revision(folder.path(), "..data-1");
+    symlink("..data-1", folder.path().join("..data")).unwrap();
+    for file in ["index.html", "other"] {
+        symlink(Path::new("..data").join(file), folder.path().join(file)).unwrap();
+    }
+    let server = start_in(folder, "", &[]);
+    assert!(server.get("/other").ends_with("..data-1"));
+    assert!(server.get("/..data/other").starts_with("HTTP/1.1 404 "));
+    revision(server.path(), "..data-2");
+    flip(server.path(), "..data", "..data-2");
+    fs::remove_dir_all(server.path().join("..data-1")).unwrap();
+    server.until_body("/other", "..data-2");
+}
+
+#[test]
+fn a_file_that_is_overwritten_is_read_again_and_new_ones_appear() {
+    let server = start(&[]);
+    fs::write(server.path().join("index.html"), "a longer page").unwrap();
+    fs::write(server.path().join("new"), "new").unwrap();
+    server.until_body("/", "a longer page");
+    server.until_body("/new", "new");
+    fs::remove_file(server.path().join("new")).unwrap();
+    server.until_body("/new", "404 Not Found\n");
+}
+
+#[test]
+fn an_answer_under_way_keeps_the_content_that_it_began_with() {
+    let server = start(&[]);
+    let mut slow = server.connect();
+    slow.write_all(GET.replace("/ HTTP", "/large HTTP").as_bytes()).unwrap();
+    slow.read_exact(&mut [0; 100]).unwrap();
+    fs::write(server.path().join("large"), "small now").unwrap();
+    server.until_body("/large", "small now");
+    slow.shutdown(std::net::Shutdown::Write).unwrap();
+    let all = rest(slow);
+    assert!(all.len() > LARGE && all.ends_with('x'));
+}
+
+#[test]
+fn above_the_limit_of_memory_files_stay_open_and_a_cut_one_ends_its_answer_only() {
+    let server = start(&["--memory-limit", "1", "--poll-secs", "0"]);
+    let whole = server.get("/large");
+    assert!(whole.len() > LARGE && whole.ends_with('x'));
+    let mut slow = server.connect();
+    slow.write_all(GET.replace("/ HTTP", "/large HTTP").as_bytes()).unwrap();
+    slow.read_exact(&mut [0; 100]).unwrap();
+    let file = fs::File::options().write(true).open(server.path().join("large")).unwrap();
+    file.set_len(10).unwrap();
+    let mut rest = Vec::new();
+    let _ = slow.read_to_end(&mut rest);
+    assert!(rest.len() < LARGE, "no byte that is not there is made up");
+    assert!(server.get("/").ends_with("page"));
+}
+
+#[test]
+fn a_hangup_reads_settings_again_and_a_wrong_file_changes_nothing() {
+    let folder = common::folder();
+    let config = folder.path().join(".settings.toml");
+    fs::write(&config, "cache-html = \"max-age=1\"\npoll-secs = 0\n").unwrap();
+    let mut server = start_in(folder, "", &["--config", config.to_str().unwrap()]);
+    assert!(server.get("/").contains("\r\nCache-Control: max-age=1\r\n"));
+    fs::write(&config, "cache-html = \"max-age=2\"\nnonsense = 1\n").unwrap();
+    server.signal(Signal::HUP);
+    server.until_log("nonsense is not a setting");
+    assert!(server.get("/").contains("\r\nCache-Control: max-age=1\r\n"));
+    fs::write(&config, "cache-html = \"max-age=2\"\npoll-secs = 0\n").unwrap();
+    server.signal(Signal::HUP);
+    server.until_log("is read again");
+    assert!(server.get("/").contains("\r\nCache-Control: max-age=2\r\n"));
+}
+
+#[test]
+fn strict_refuses_what_would_be_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    symlink("/etc/hostname", folder.path().join("out")).unwrap();
+    fs::write(folder.path().join("_redirects"), "/a\n").unwrap();
+    let output = command().arg("--strict").arg("-s").arg(folder.path()).output().unwrap();
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(78), "{log}");
+    assert!(log.contains("/out leads outside") && log.contains("_redirects:1: "), "{log}");
+    let server = start_in(folder, "", &[]);
+    assert!(server.get("/ready").ends_with("ok\n"));
+    assert!(server.get("/out").starts_with("HTTP/1.1 404 "));
+}

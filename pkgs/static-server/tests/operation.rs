@@ -1,0 +1,122 @@
+//! How the program is run: sockets, signals, ports for operators, logs.
+
+#![expect(clippy::unwrap_used, reason = "all of this is test code")]
+
+mod common;
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::time::Instant;
+
+use common::{DEADLINE, LAST, Server, folder, rest, start, start_in};
+use rustix::process::Signal;
+
+/// The port for operators, which is logged before the one for clients; so it is asked for by
+/// number here: one that was free a moment ago.
+fn with_operators(options: &[&str]) -> (Server, String) {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let address = free.to_string();
+    let all = [&["--ops-addr", &address], options].concat();
+    (start(&all), address)
+}
+
+fn ask(address: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    stream.write_all(LAST.replace("/ HTTP", &format!("{path} HTTP")).as_bytes()).unwrap();
+    rest(stream)
+}
+
+#[test]
+fn operators_see_how_it_is_on_a_port_of_their_own() {
+    let (server, operators) = with_operators(&["--workers", "2"]);
+    assert!(server.get("/metrics").starts_with("HTTP/1.1 404 "));
+    assert!(ask(&operators, "/live").ends_with("ok\n"));
+    assert!(ask(&operators, "/ready").ends_with("ok\n"));
+    assert!(ask(&operators, "/").starts_with("HTTP/1.1 404 "));
+    let metrics = ask(&operators, "/metrics");
+    assert!(metrics.contains("\nkiln_web_ready 1\n"), "{metrics}");
+    assert!(metrics.contains("\nkiln_web_answers_total{code=\"2xx\"} "), "{metrics}");
+}
+
+#[test]
+fn before_the_end_it_is_not_ready_and_still_serves() {
+    let (mut server, operators) = with_operators(&["--drain-delay-secs", "2"]);
+    server.signal(Signal::TERM);
+    server.until_log("ending");
+    assert!(ask(&operators, "/ready").starts_with("HTTP/1.1 503 "));
+    assert!(server.get("/ready").starts_with("HTTP/1.1 503 "));
+    assert!(server.get("/").ends_with("page"));
+    assert_eq!(server.child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn who_waits_in_the_queue_at_the_end_is_answered() {
+    for workers in ["1", "3"] {
+        let mut server = start(&["--workers", workers]);
+        let mut waiting: Vec<TcpStream> = (0..40).map(|_| server.connect()).collect();
+        server.signal(Signal::TERM);
+        for stream in &mut waiting {
+            stream.write_all(LAST.as_bytes()).unwrap();
+        }
+        let begin = Instant::now();
+        for stream in waiting {
+            assert!(rest(stream).ends_with("page"));
+        }
+        assert_eq!(server.child.wait().unwrap().code(), Some(0));
+        assert!(begin.elapsed() < DEADLINE);
+    }
+}
+
+#[test]
+fn a_unix_socket_takes_the_place_of_the_port() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("socket");
+    let _server = start(&["--unix-socket", path.to_str().unwrap()]);
+    let mut stream = UnixStream::connect(&path).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    stream.write_all(LAST.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.ends_with("page"));
+}
+
+#[test]
+fn each_answer_is_a_line_of_json() {
+    let mut server = start(&["--access-log", "json"]);
+    server.get("/a\"b?x");
+    server.talk("nonsense\r\n\r\n");
+    let mut lines = BufReader::new(server.child.stdout.take().unwrap()).lines();
+    let first = lines.next().unwrap().unwrap();
+    assert!(
+        first.contains("\"request\":\"GET /a\\\"b?x HTTP/1.1\",\"host\":\"a\",\"status\":404,"),
+        "{first}"
+    );
+    assert!(first.contains("\"client\":\"127.0.0.1:"), "{first}");
+    let second = lines.next().unwrap().unwrap();
+    assert!(second.contains("\"request\":null,\"host\":null,\"status\":400,"), "{second}");
+}
+
+#[test]
+fn a_log_that_nobody_reads_holds_up_nobody() {
+    let server = start(&["--access-log", "json"]);
+    // More lines than the pipe and the buffer hold.
+    let long = format!("/{}", "x".repeat(4000));
+    for _ in 0..200 {
+        assert!(server.get(&long).starts_with("HTTP/1.1 404 "));
+    }
+}
+
+#[test]
+fn each_host_has_its_site() {
+    let place = folder();
+    fs::create_dir_all(place.path().join("one.example")).unwrap();
+    fs::write(place.path().join("one.example/index.html"), "one").unwrap();
+    let hosts = place.path().to_str().unwrap().to_owned();
+    let server = start_in(place, "", &["--hosts", &hosts]);
+    assert!(server.talk(&LAST.replace("Host: a", "Host: ONE.example.:80")).ends_with("one"));
+    assert!(server.get("/").starts_with("HTTP/1.1 421 "));
+    assert!(server.get("/ready").ends_with("ok\n"));
+}
