@@ -8,10 +8,11 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
 use std::time::Instant;
 
-use common::{DEADLINE, LAST, Server, folder, rest, start, start_in};
-use rustix::process::Signal;
+use common::{DEADLINE, LAST, Server, folder, rest, start, start_command, start_in};
+use rustix::process::{Resource, Rlimit, Signal, setrlimit};
 
 /// The port for operators, which is logged before the one for clients; so it is asked for by
 /// number here: one that was free a moment ago.
@@ -68,6 +69,20 @@ fn who_waits_in_the_queue_at_the_end_is_answered() {
         assert_eq!(server.child.wait().unwrap().code(), Some(0));
         assert!(begin.elapsed() < DEADLINE);
     }
+}
+
+#[test]
+fn few_descriptors_are_enough_to_serve() {
+    let mut command = common::command();
+    let few = Rlimit { current: Some(64), maximum: Some(64) };
+    // SAFETY: between fork and exec only one system call is made, and nothing is allocated.
+    unsafe { command.pre_exec(move || Ok(setrlimit(Resource::Nofile, few)?)) };
+    let server = start_command(command, folder(), "", &["--workers", "2"]);
+    let held: Vec<TcpStream> = (0..100).map(|_| server.connect()).collect();
+    assert!(server.get("/").ends_with("page"));
+    assert!(server.get("/large").ends_with('x'));
+    drop(held);
+    assert!(server.get("/").ends_with("page"));
 }
 
 #[test]

@@ -198,8 +198,8 @@ pub(super) const SETTINGS: [Setting; 25] = [
         |o, text| truth(text).map(|value| o.policy.clean_urls = value),
     ),
     switch(
-        "--spa",
-        "KILN_WEB_SPA",
+        "--single-page",
+        "KILN_WEB_SINGLE_PAGE",
         "answer with /index.html where nothing is, unless the last segment has a dot",
         |o, text| truth(text).map(|value| o.policy.single_page = value),
     ),

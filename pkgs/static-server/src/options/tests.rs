@@ -5,7 +5,7 @@ use super::{Command, Options, Outside, help, parse};
 use kiln_daemon::exit::Exit;
 use std::ffi::{OsStr, OsString};
 
-const FILE: &str = "port = 4\nspa = true\nstatic-dir = \"/file\"\n";
+const FILE: &str = "port = 4\nsingle-page = true\nstatic-dir = \"/file\"\n";
 
 fn run(args: &[&str], environment: &[(&str, &str)]) -> anyhow::Result<Command> {
     parse(&Outside {
@@ -42,7 +42,8 @@ fn a_flag_counts_before_ours_before_kiss_before_the_file_before_the_default() {
     check_port(&[], &[kiss, file], 3);
     check_port(&[], &[file], 4);
     check_port(&[], &[], 8080);
-    let found = options(&["--config", "file", "--spa=false"], &[("KISS_STATIC_DIR", "/kiss")]);
+    let found =
+        options(&["--config", "file", "--single-page=false"], &[("KISS_STATIC_DIR", "/kiss")]);
     assert_eq!((found.policy.single_page, found.folder.to_str()), (false, Some("/kiss")));
 }
 
@@ -51,7 +52,7 @@ fn a_flag_may_hold_its_value_and_a_switch_needs_none() {
     for args in [&["--port=9"][..], &["--port", "9"], &["-p9"], &["-p", "9"], &["-p", "8", "-p9"]] {
         check_port(args, &[], 9);
     }
-    let found = options(&["--spa", "--strict", "-p", "1"], &[]);
+    let found = options(&["--single-page", "--strict", "-p", "1"], &[]);
     assert!(found.policy.single_page && found.strict && found.port == 1);
 }
 

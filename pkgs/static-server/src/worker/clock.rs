@@ -1,9 +1,13 @@
 //! The time of one turn of the loop.
+//!
+//! Read from the kernel's coarse clocks, which cost a few nanoseconds and are right to a tick (1 to
+//! 10 ms): nothing here is measured, only timed out.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use rustix::fd::OwnedFd;
 use rustix::net::SocketAddrAny;
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::date::http_date;
 
@@ -11,6 +15,8 @@ use crate::date::http_date;
 #[derive(Debug)]
 pub(super) struct Clock {
     pub(super) now: Instant,
+    /// A moment on both clocks.
+    start: (Instant, Duration),
     posix: u64,
     /// The value of a `Date` field.
     pub(super) date: String,
@@ -18,19 +24,26 @@ pub(super) struct Clock {
 
 impl Clock {
     pub(super) fn new() -> Self {
-        let mut clock = Self { now: Instant::now(), posix: 0, date: http_date(0) };
+        let start = (Instant::now(), coarse(ClockId::MonotonicCoarse));
+        let mut clock = Self { now: start.0, start, posix: 0, date: http_date(0) };
         clock.update();
         clock
     }
 
     pub(super) fn update(&mut self) {
-        self.now = Instant::now();
-        let posix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let (instant, coarse_start) = self.start;
+        self.now = instant + coarse(ClockId::MonotonicCoarse).saturating_sub(coarse_start);
+        let posix = coarse(ClockId::RealtimeCoarse).as_secs();
         if posix != self.posix {
             self.posix = posix;
             self.date = http_date(posix);
         }
     }
+}
+
+/// A clock's time; a clock before 1970 stands at 1970.
+fn coarse(clock: ClockId) -> Duration {
+    clock_gettime(clock).try_into().unwrap_or_default()
 }
 
 /// A client's address as the log has it; empty for one that has none.

@@ -164,7 +164,8 @@ impl Worker {
     }
 
     fn wait(&self, events: &mut [epoll::Event], until: Option<Instant>) -> anyhow::Result<usize> {
-        let time = until.map(|until| until.saturating_duration_since(Instant::now()));
+        // What this turn took so far only makes the next one come later by as much.
+        let time = until.map(|until| until.saturating_duration_since(self.clock.now));
         let time = time.map(Timespec::try_from).transpose().ok().flatten();
         match epoll::wait(&self.epoll, events, time.as_ref()) {
             Ok(count) => Ok(count),

@@ -53,7 +53,16 @@ pub fn start(options: &[&str]) -> Server {
 
 /// Serves what is at a path below the folder.
 pub fn start_in(folder: tempfile::TempDir, path: &str, options: &[&str]) -> Server {
-    let mut command = command();
+    start_command(command(), folder, path, options)
+}
+
+/// The same with a command that was prepared.
+pub fn start_command(
+    mut command: Command,
+    folder: tempfile::TempDir,
+    path: &str,
+    options: &[&str],
+) -> Server {
     command.args(["-b", "127.0.0.1", "-p", "0", "-s"]).arg(folder.path().join(path)).args(options);
     let mut child = command.stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let log = BufReader::new(child.stderr.take().unwrap());

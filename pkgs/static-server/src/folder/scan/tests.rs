@@ -4,7 +4,9 @@ use super::{Limits, Scan, scan, split};
 use crate::folder::walk::survey;
 use crate::index::policy::Policy;
 use crate::index::{Coding, Index, Kind};
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -151,6 +153,25 @@ fn the_signature_changes_with_what_is_in_the_folder() {
     assert_eq!(one, read(root.path()).signature);
     fs::rename(root.path().join("a"), root.path().join("b")).unwrap();
     assert_ne!(look(), one);
+}
+
+#[test]
+fn names_need_not_be_text() {
+    let root = tempfile::tempdir().unwrap();
+    let name = OsStr::from_bytes(b"a\xff \n");
+    fs::write(root.path().join(name), "odd").unwrap();
+    let site = read(root.path()).into_index(&Policy::default());
+    let Some(Kind::Resource(number)) = site.find(b"/a\xff \n") else { panic!("no resource") };
+    let variant = site.variants(&site.resources[number as usize])[0];
+    assert_eq!(site.memory(variant.body).unwrap(), b"odd");
+}
+
+#[test]
+fn what_is_neither_file_nor_folder_is_left_out() {
+    let root = tempfile::tempdir().unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(root.path().join("socket")).unwrap();
+    let found = read(root.path());
+    assert_eq!((found.items.len(), found.left_out.len()), (0, 1));
 }
 
 #[test]
