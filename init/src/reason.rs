@@ -8,6 +8,7 @@
 use std::ffi::CStr;
 use std::fmt;
 use std::fs;
+use std::path::Path;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use anyhow::{Context, Result};
@@ -184,7 +185,10 @@ fn write_file(text: &str) -> Result<()> {
     let new = format!("{FILE}.new");
     fs::write(&new, text).with_context(|| format!("write {new}"))?;
     fs::File::open(&new).and_then(|file| file.sync_all()).context("sync it")?;
-    fs::rename(&new, FILE).context("rename it")
+    fs::rename(&new, FILE).context("rename it")?;
+    // Without this a power cut within seconds would bring the old name back.
+    let folder = Path::new(FILE).parent().context("its folder")?;
+    fs::File::open(folder).and_then(|folder| folder.sync_all()).context("sync its folder")
 }
 
 /// At boot, in a process of its own: tells how the last boot ended, and marks that as read.
