@@ -13,6 +13,9 @@ use crate::config::{Arch, Config};
 /// A build file that is nowhere on the disk; the rules put what they need into it.
 const PROBE: &str = "probe.toml";
 
+/// Pods that are shipped and not in the default image: who wants one adds it to a build file.
+const OFF_BY_DEFAULT: [&str; 1] = ["gateway"];
+
 /// Reads the repository as if it had one build file more.
 fn load_with(build: &str) -> anyhow::Result<Config> {
     let probe = root().join(PROBE);
@@ -100,12 +103,20 @@ fn every_program_in_the_image_has_a_smoke_command() {
 }
 
 #[test]
-fn every_manifest_belongs_to_the_default_image() {
+fn every_manifest_belongs_to_the_default_image_or_is_offered_beside_it() {
     let config = load(&root().join("build.toml"), Arch::X86_64).unwrap();
     let shipped = stems("manifests", ".yaml");
+    let in_image = |stem: &str| config.pods.iter().any(|pod| pod.name == stem);
     none(
         "a manifest that no image has",
-        shipped.iter().filter(|stem| !config.pods.iter().any(|pod| pod.name == **stem)),
+        shipped.iter().filter(|stem| !in_image(stem) && !OFF_BY_DEFAULT.contains(&stem.as_str())),
+    );
+    let build = text("build.toml");
+    none(
+        "off by default, but not said so in build.toml, or in the image after all",
+        OFF_BY_DEFAULT
+            .iter()
+            .filter(|stem| in_image(stem) || !build.contains(&format!("`{stem}`"))),
     );
 }
 

@@ -1,0 +1,99 @@
+//! What is wrong with a configuration whose parts are all valid.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use super::{Backend, Config, Host, Kind, Listener, Problem, Route};
+
+/// All problems that concern more than one value.
+pub(super) fn problems(config: &Config) -> Vec<Problem> {
+    let mut problems = doubles(config);
+    for route in &config.routes {
+        problems.extend(loops(config, route));
+        problems.extend(idle_options(config, route));
+    }
+    problems
+}
+
+/// Names that two routes have on one listener.
+fn doubles(config: &Config) -> Vec<Problem> {
+    let mut seen: BTreeMap<(usize, String, String), usize> = BTreeMap::new();
+    let mut problems = Vec::new();
+    for route in &config.routes {
+        let default = route.default.then(|| "default".to_owned());
+        let names = route.names.iter().map(|name| format!("`{name}`")).chain(default);
+        let names: Vec<String> = names.collect();
+        let mut said = Vec::new();
+        for key in keys(route, &names) {
+            let Some(first) = seen.insert(key.clone(), route.line) else { continue };
+            if !said.contains(&key.1) {
+                let text = format!("{} is routed twice; first in line {first}", key.1);
+                problems.push(Problem { line: route.line, text });
+                said.push(key.1);
+            }
+        }
+    }
+    problems
+}
+
+/// Every combination of listener, name and protocol that a route claims.
+fn keys(route: &Route, names: &[String]) -> Vec<(usize, String, String)> {
+    let none = [String::new()];
+    let protocols = if route.alpn.is_empty() { &none[..] } else { &route.alpn[..] };
+    let mut keys = Vec::new();
+    for listener in &route.listeners {
+        for name in names {
+            keys.extend(protocols.iter().map(|alpn| (*listener, name.clone(), alpn.clone())));
+        }
+    }
+    keys
+}
+
+/// Backends that are listeners of ours: connections would come back for ever.
+fn loops(config: &Config, route: &Route) -> Vec<Problem> {
+    let is_ours = |backend: &&Backend| match backend.host {
+        Host::Name(ref name) if name == "localhost" || name == "localhost." => {
+            let port = backend.port;
+            config
+                .listeners
+                .iter()
+                .any(|l| reaches(l, SocketAddr::new([127, 0, 0, 1].into(), port)))
+        }
+        Host::Name(_) => false,
+        Host::Address(address) => {
+            let target = SocketAddr::new(address, backend.port);
+            config.listeners.iter().any(|listener| reaches(listener, target))
+        }
+    };
+    let looped = route.backends.iter().filter(is_ours);
+    let text = |backend: &Backend| format!("backend {backend} is a listener of this gateway");
+    looped.map(|backend| Problem { line: route.line, text: text(backend) }).collect()
+}
+
+/// Whether a listener surely gets what is sent to this address. Addresses of the machine's
+/// interfaces are not known here; the gateway looks at them when it runs.
+fn reaches(listener: &Listener, target: SocketAddr) -> bool {
+    let ours = listener.address;
+    let same = match ours.ip() {
+        IpAddr::V4(any) if any.is_unspecified() => is_here(target.ip()) && target.is_ipv4(),
+        IpAddr::V6(any) if any.is_unspecified() => is_here(target.ip()),
+        one => one == target.ip(),
+    };
+    ours.port() == target.port() && ours.port() != 0 && same
+}
+
+fn is_here(address: IpAddr) -> bool {
+    address.is_loopback() || address.is_unspecified()
+}
+
+/// Options that do nothing on any listener of a route.
+fn idle_options(config: &Config, route: &Route) -> Option<Problem> {
+    let http = route.listeners.iter().any(|index| config.listeners[*index].kind == Kind::Http);
+    let option = match (route.forwarded, route.close) {
+        (true, _) => "forwarded",
+        (_, true) => "close",
+        _ => return None,
+    };
+    let text = format!("`{option}` means nothing here: no HTTP listener has this route");
+    (!http).then_some(Problem { line: route.line, text })
+}

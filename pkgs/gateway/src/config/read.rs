@@ -1,0 +1,373 @@
+//! Text to [`Config`]: all problems of a file are found in one go, each with its line.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::str::FromStr;
+
+use toml::Spanned;
+
+use super::raw::{self, Text};
+use super::{
+    Backend, Check, Config, Get, Host, Kind, Listener, Policy, Ports, Problem, ProxyVersion, Route,
+    Timeouts,
+};
+use crate::name::{self, Pattern};
+
+/// Parses and checks a file's text.
+///
+/// # Errors
+/// All problems, in the order of the file.
+pub fn parse(text: &str, ports: Ports) -> Result<Config, Vec<Problem>> {
+    let mut reader = Reader { text, problems: Vec::new() };
+    let file: raw::File = match toml::from_str(text) {
+        Ok(file) => file,
+        Err(error) => {
+            let line = reader.line(error.span().map_or(0, |span| span.start));
+            return Err(vec![Problem { line, text: error.message().replace('\n', " ") }]);
+        }
+    };
+    let listeners = reader.listeners(&file, ports);
+    let mut routes = reader.legacy(&file, &listeners);
+    for route in &file.route {
+        routes.extend(reader.route(route, &listeners));
+    }
+    let config = Config { listeners, routes };
+    reader.problems.extend(super::check::problems(&config));
+    reader.problems.sort();
+    if reader.problems.is_empty() { Ok(config) } else { Err(reader.problems) }
+}
+
+struct Reader<'a> {
+    text: &'a str,
+    problems: Vec<Problem>,
+}
+
+impl Reader<'_> {
+    fn line(&self, offset: usize) -> usize {
+        1 + self.text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count()
+    }
+
+    fn problem<T>(&mut self, at: &Spanned<T>, text: impl Into<String>) {
+        let line = self.line(at.span().start);
+        self.problems.push(Problem { line, text: text.into() });
+    }
+
+    /// The value of a text, or a problem that says what was expected.
+    fn value<T>(&mut self, text: &Text, wanted: &str, value: Option<T>) -> Option<T> {
+        if value.is_none() {
+            self.problem(text, format!("`{}` is not {wanted}", text.get_ref()));
+        }
+        value
+    }
+
+    fn listeners(&mut self, file: &raw::File, ports: Ports) -> Vec<Listener> {
+        if file.listener.is_empty() {
+            return vec![
+                implicit("https", ports.https, Kind::Tls),
+                implicit("http", ports.http, Kind::Http),
+            ];
+        }
+        let mut listeners: Vec<Listener> = Vec::new();
+        for raw in &file.listener {
+            let Some(listener) = self.listener(raw.get_ref()) else { continue };
+            if listeners.iter().any(|other| other.name == listener.name) {
+                self.problem(raw, format!("a second listener `{}`", listener.name));
+            } else if listeners.iter().any(|other| overlap(other.address, listener.address)) {
+                self.problem(raw, format!("a second listener on {}", listener.address));
+            } else {
+                listeners.push(listener);
+            }
+        }
+        listeners
+    }
+
+    fn listener(&mut self, raw: &raw::Listener) -> Option<Listener> {
+        let address = listen_address(raw.address.get_ref());
+        let address = self.value(&raw.address, "an address with a port, such as [::]:443", address);
+        let kind = match raw.kind.get_ref().as_str() {
+            "tls" => Some(Kind::Tls),
+            "http" => Some(Kind::Http),
+            _ => None,
+        };
+        let kind = self.value(&raw.kind, "`tls` or `http`", kind);
+        let listener = Listener {
+            name: raw.name.as_ref().unwrap_or(&raw.address).get_ref().clone(),
+            proxy_in: self.networks(&raw.proxy_in),
+            trusted: self.networks(&raw.trusted),
+            max_connections: self.positive(raw.max_connections.as_ref()),
+            max_per_address: self.positive(raw.max_connections_per_address.as_ref()),
+            timeouts: self.timeouts(raw),
+            address: address?,
+            kind: kind?,
+        };
+        Some(listener)
+    }
+
+    fn timeouts(&mut self, raw: &raw::Listener) -> Timeouts {
+        let usual = Timeouts::default();
+        Timeouts {
+            hello: self.millis(raw.hello_timeout.as_ref()).unwrap_or(usual.hello),
+            connect: self.millis(raw.connect_timeout.as_ref()).unwrap_or(usual.connect),
+            idle: self.millis(raw.idle_timeout.as_ref()).unwrap_or(usual.idle),
+            half_closed: self.millis(raw.half_closed_timeout.as_ref()).unwrap_or(usual.half_closed),
+            lifetime: self.millis(raw.lifetime.as_ref()),
+        }
+    }
+
+    fn networks<T: FromStr>(&mut self, texts: &[Text]) -> Vec<T> {
+        let wanted = "an address or a network, such as 10.0.0.0/8";
+        let mut parse = |text: &Text| self.value(text, wanted, text.get_ref().parse().ok());
+        texts.iter().filter_map(&mut parse).collect()
+    }
+
+    fn positive(&mut self, value: Option<&Spanned<u32>>) -> Option<u32> {
+        let value = value?;
+        if *value.get_ref() == 0 {
+            self.problem(value, "must be at least 1; leave it out for no limit");
+        }
+        Some(*value.get_ref())
+    }
+
+    /// Seconds to milliseconds: from one millisecond to a year.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within bounds")]
+    fn millis(&mut self, value: Option<&Spanned<f64>>) -> Option<u64> {
+        let value = value?;
+        let seconds = *value.get_ref();
+        if !(0.001..=31_536_000.0).contains(&seconds) {
+            self.problem(value, format!("{seconds} is not a number of seconds above 0"));
+            return None;
+        }
+        Some((seconds * 1000.0) as u64)
+    }
+
+    /// The routes of kiagateway's two tables.
+    fn legacy(&mut self, file: &raw::File, listeners: &[Listener]) -> Vec<Route> {
+        let mut routes = Vec::new();
+        for (table, kind) in [(&file.https_backends, Kind::Tls), (&file.http_backends, Kind::Http)]
+        {
+            let all = listeners.iter().enumerate();
+            let of_kind = all.filter(|(_, listener)| listener.kind == kind).map(|(index, _)| index);
+            let served: Vec<usize> = of_kind.collect();
+            for (name, backend) in table {
+                let Some(pattern) = self.pattern(name) else { continue };
+                let Some(backend) = self.backend(backend) else { continue };
+                routes.push(Route {
+                    names: vec![pattern],
+                    listeners: served.clone(),
+                    backends: vec![backend],
+                    ..empty(self.line(name.span().start))
+                });
+            }
+        }
+        routes
+    }
+
+    fn route(&mut self, raw: &Spanned<raw::Route>, listeners: &[Listener]) -> Option<Route> {
+        let line = self.line(raw.span().start);
+        let table = raw.get_ref();
+        let names: Vec<Pattern> =
+            table.names.iter().filter_map(|name| self.pattern(name)).collect();
+        let backends = table.backends.iter().filter_map(|text| self.backend(text)).collect();
+        let route = Route {
+            default: table.default,
+            listeners: self.served(table, listeners),
+            backends,
+            policy: self.policy(table.policy.as_ref()),
+            proxy_out: self.proxy_out(table.proxy_out.as_ref()),
+            redirect: self.redirect(table.redirect.as_ref()),
+            forwarded: table.forwarded.as_ref().is_some_and(|value| *value.get_ref()),
+            close: table.close.as_ref().is_some_and(|value| *value.get_ref()),
+            alpn: self.alpn(&table.alpn),
+            check: table.check.as_ref().and_then(|check| self.check(check)),
+            names,
+            ..empty(line)
+        };
+        if table.names.is_empty() && !table.default {
+            self.problem(raw, "a route needs `names` or `default = true`");
+            return None;
+        }
+        if table.backends.is_empty() && !route.redirect {
+            self.problem(raw, "a route needs `backends` or `redirect = \"https\"`");
+            return None;
+        }
+        Some(route)
+    }
+
+    /// Indices of a route's listeners: all that can do what it asks for, if it names none.
+    fn served(&mut self, table: &raw::Route, listeners: &[Listener]) -> Vec<usize> {
+        let only = match (table.redirect.is_some(), !table.alpn.is_empty()) {
+            (true, _) => Some(Kind::Http),
+            (false, true) => Some(Kind::Tls),
+            (false, false) => None,
+        };
+        let fits = |index: &usize| only.is_none_or(|kind| listeners[*index].kind == kind);
+        let Some(named) = &table.listeners else {
+            return (0..listeners.len()).filter(fits).collect();
+        };
+        let mut served = Vec::new();
+        for name in named.get_ref() {
+            match listeners.iter().position(|listener| listener.name == *name.get_ref()) {
+                None => self.problem(name, format!("there is no listener `{}`", name.get_ref())),
+                Some(index) if !fits(&index) => {
+                    let what = if table.redirect.is_some() { "redirect" } else { "alpn" };
+                    self.problem(name, format!("`{what}` means nothing on this listener's kind"));
+                }
+                Some(index) => served.push(index),
+            }
+        }
+        served
+    }
+
+    fn pattern(&mut self, text: &Text) -> Option<Pattern> {
+        let wanted = "a name, such as a.test, *.a.test or (in punycode) xn--bcher-kva.test";
+        self.value(text, wanted, Pattern::parse(text.get_ref()))
+    }
+
+    fn backend(&mut self, text: &Text) -> Option<Backend> {
+        self.value(text, "a backend, such as 10.0.0.1:443 or name:443", backend(text.get_ref()))
+    }
+
+    fn policy(&mut self, text: Option<&Text>) -> Policy {
+        let Some(text) = text else { return Policy::Ordered };
+        let policy = match text.get_ref().as_str() {
+            "ordered" => Some(Policy::Ordered),
+            "round-robin" => Some(Policy::RoundRobin),
+            _ => None,
+        };
+        self.value(text, "`ordered` or `round-robin`", policy).unwrap_or(Policy::Ordered)
+    }
+
+    fn proxy_out(&mut self, text: Option<&Text>) -> Option<ProxyVersion> {
+        let text = text?;
+        let version = match text.get_ref().as_str() {
+            "v1" => Some(ProxyVersion::V1),
+            "v2" => Some(ProxyVersion::V2),
+            _ => None,
+        };
+        self.value(text, "`v1` or `v2`", version)
+    }
+
+    fn redirect(&mut self, text: Option<&Text>) -> bool {
+        let Some(text) = text else { return false };
+        self.value(text, "`https`", (text.get_ref() == "https").then_some(())).is_some()
+    }
+
+    fn alpn(&mut self, texts: &[Text]) -> Vec<String> {
+        let mut taken = Vec::new();
+        for text in texts {
+            let fits = (1..=255).contains(&text.get_ref().len());
+            let value = fits.then(|| text.get_ref().clone());
+            taken.extend(self.value(text, "a protocol, such as acme-tls/1", value));
+        }
+        taken
+    }
+
+    fn check(&mut self, raw: &Spanned<raw::Check>) -> Option<Check> {
+        let table = raw.get_ref();
+        let http = match table.kind.get_ref().as_str() {
+            "tcp" => None,
+            "http" => Some(self.get(table)?),
+            _ => return self.value(&table.kind, "`tcp` or `http`", None),
+        };
+        if http.is_none()
+            && (table.path.is_some() || table.status.is_some() || table.host.is_some())
+        {
+            self.problem(raw, "`path`, `host` and `status` belong to `kind = \"http\"`");
+        }
+        let interval = self.millis(table.interval.as_ref()).unwrap_or(5_000);
+        Some(Check {
+            http,
+            interval,
+            timeout: self.millis(table.timeout.as_ref()).unwrap_or(2_000).min(interval),
+            rise: self.positive(table.rise.as_ref()).unwrap_or(2),
+            fall: self.positive(table.fall.as_ref()).unwrap_or(3),
+        })
+    }
+
+    fn get(&mut self, table: &raw::Check) -> Option<Get> {
+        let is_path =
+            |path: &str| path.starts_with('/') && path.bytes().all(|b| b.is_ascii_graphic());
+        let path = match &table.path {
+            None => "/".to_owned(),
+            Some(text) => {
+                let path = text.get_ref();
+                self.value(text, "a path, such as /health", is_path(path).then(|| path.clone()))?
+            }
+        };
+        let host = match &table.host {
+            None => None,
+            Some(text) => {
+                let good =
+                    name::authority(text.get_ref().as_bytes()).map(|_| text.get_ref().clone());
+                Some(self.value(text, "a host", good)?)
+            }
+        };
+        let status = table.status.as_ref().map(|status| *status.get_ref());
+        if let Some(raw) = table.status.as_ref().filter(|s| !(200..=599).contains(s.get_ref())) {
+            self.problem(raw, "a final status is within 200 and 599");
+        }
+        Some(Get { path, host, status })
+    }
+}
+
+fn implicit(name: &str, port: u16, kind: Kind) -> Listener {
+    Listener {
+        name: name.to_owned(),
+        address: SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port),
+        kind,
+        proxy_in: Vec::new(),
+        trusted: Vec::new(),
+        max_connections: None,
+        max_per_address: None,
+        timeouts: Timeouts::default(),
+    }
+}
+
+fn empty(line: usize) -> Route {
+    Route {
+        names: Vec::new(),
+        default: false,
+        listeners: Vec::new(),
+        backends: Vec::new(),
+        policy: Policy::Ordered,
+        proxy_out: None,
+        redirect: false,
+        forwarded: false,
+        close: false,
+        alpn: Vec::new(),
+        check: None,
+        line,
+    }
+}
+
+/// `:443` stands for all addresses.
+fn listen_address(text: &str) -> Option<SocketAddr> {
+    match text.strip_prefix(':') {
+        Some(port) => Some(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port.parse().ok()?)),
+        None => text.parse().ok(),
+    }
+}
+
+/// Whether two listeners cannot be open side by side. Port 0 is a different one each time.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let all = |address: SocketAddr| address.ip().is_unspecified() && address.is_ipv6();
+    one.port() == other.port()
+        && one.port() != 0
+        && (one.ip() == other.ip() || all(one) || all(other))
+}
+
+/// `host:port`; an IPv6 address stands in brackets.
+fn backend(text: &str) -> Option<Backend> {
+    let (host, port) = text.rsplit_once(':')?;
+    let port = port.parse().ok().filter(|port| *port != 0)?;
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return Some(Backend { host: Host::Address(address.ip()), port });
+    }
+    let looks_like_address =
+        host.trim_end_matches('.').rsplit('.').next()?.bytes().all(|byte| byte.is_ascii_digit());
+    if looks_like_address || host.parse::<IpAddr>().is_ok() {
+        return None;
+    }
+    // A trailing dot means that no search domain is tried, so it is kept.
+    let dot = if host.ends_with('.') { "." } else { "" };
+    Some(Backend { host: Host::Name(name::normalise(host.as_bytes())? + dot), port })
+}

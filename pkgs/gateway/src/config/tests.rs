@@ -1,0 +1,187 @@
+use super::{Config, Kind, Policy, Ports, Problem, ProxyVersion, parse};
+use crate::name::Pattern;
+use proptest::prelude::*;
+
+fn good(text: &str) -> Config {
+    parse(text, Ports::default()).unwrap()
+}
+
+/// All problems as `line: text`.
+fn check(text: &str, expected: &[&str]) {
+    let problems = parse(text, Ports::default()).unwrap_err();
+    let lines: Vec<String> =
+        problems.iter().map(|Problem { line, text }| format!("{line}: {text}")).collect();
+    assert_eq!(lines.len(), expected.len(), "{lines:#?}");
+    for (line, expected) in lines.iter().zip(expected) {
+        assert!(line.starts_with(expected), "{line} should start with {expected}");
+    }
+}
+
+#[test]
+fn kiagateways_file_is_taken_as_it_is() {
+    let config = good(
+        "[https_backends]\n\"A.test\" = \"10.0.0.1:8443\"\n[http_backends]\n\"b.test\" = \"b.internal:8080\"\n",
+    );
+    let [https, http] = &config.listeners[..] else { panic!("{config:?}") };
+    assert_eq!((https.address.port(), https.kind), (443, Kind::Tls));
+    assert_eq!((http.address.port(), http.kind), (80, Kind::Http));
+    let [a, b] = &config.routes[..] else { panic!("{config:?}") };
+    assert_eq!(a.names, [Pattern::Exact("a.test".into())]);
+    assert_eq!(
+        (a.listeners.as_slice(), a.backends[0].to_string().as_str()),
+        (&[0][..], "10.0.0.1:8443")
+    );
+    assert_eq!(
+        (b.listeners.as_slice(), b.backends[0].to_string().as_str()),
+        (&[1][..], "b.internal:8080")
+    );
+}
+
+#[test]
+fn a_missing_table_is_empty_and_an_unknown_one_an_error() {
+    assert!(good("").routes.is_empty());
+    check("[backends]\n\"a.test\" = \"10.0.0.1:1\"\n", &["1: unknown field `backends`"]);
+}
+
+#[test]
+fn every_key_of_our_form_is_taken() {
+    let config = good(
+        r#"
+[[listener]]
+name = "front"
+address = ":443"
+kind = "tls"
+proxy-in = ["10.0.0.0/8"]
+max-connections = 9
+hello-timeout = 0.5
+lifetime = 60
+[[listener]]
+address = "127.0.0.1:80"
+kind = "http"
+trusted = ["10.0.0.1"]
+max-connections-per-address = 2
+[[route]]
+names = ["a.test", "*.A.test"]
+listeners = ["front"]
+backends = ["10.0.0.1:443", "[fd00::1]:443", "b.test.:443"]
+policy = "round-robin"
+proxy-out = "v2"
+alpn = ["acme-tls/1"]
+check = { kind = "http", path = "/health", status = 204, interval = 1, rise = 1, fall = 1, timeout = 9 }
+[[route]]
+default = true
+listeners = ["127.0.0.1:80"]
+backends = ["10.0.0.1:80"]
+forwarded = true
+close = true
+[[route]]
+names = ["r.test"]
+redirect = "https"
+"#,
+    );
+    let [front, plain] = &config.listeners[..] else { panic!("{config:?}") };
+    assert_eq!((front.timeouts.hello, front.timeouts.lifetime), (500, Some(60_000)));
+    assert_eq!((plain.name.as_str(), plain.max_per_address), ("127.0.0.1:80", Some(2)));
+    let [tls, http, redirect] = &config.routes[..] else { panic!("{config:?}") };
+    assert_eq!((tls.policy, tls.proxy_out), (Policy::RoundRobin, Some(ProxyVersion::V2)));
+    assert_eq!(tls.backends[2].to_string(), "b.test.:443");
+    assert_eq!(tls.check.as_ref().unwrap().timeout, 1000, "a check ends before the next begins");
+    assert!(http.default && http.forwarded && http.close);
+    assert_eq!(redirect.listeners, [1], "a redirect is for HTTP only");
+}
+
+#[test]
+fn each_problem_has_its_line() {
+    check(
+        r#"[[listener]]
+address = "here:443"
+kind = "tcp"
+proxy-in = ["everyone"]
+idle-timeout = 0
+
+[[route]]
+names = ["a..test", "*"]
+listeners = ["nowhere"]
+backends = ["10.0.0.1", "10.0.0.300:80", "a:0", "::1:80"]
+policy = "random"
+proxy-out = "v3"
+redirect = "http"
+check = { kind = "icmp" }
+"#,
+        &[
+            "2: `here:443` is not an address",
+            "3: `tcp` is not `tls` or `http`",
+            "4: `everyone` is not an address or a network",
+            "5: 0 is not a number of seconds",
+            "8: `*` is not a name",
+            "8: `a..test` is not a name",
+            "9: there is no listener `nowhere`",
+            "10: `10.0.0.1` is not a backend",
+            "10: `10.0.0.300:80` is not a backend",
+            "10: `::1:80` is not a backend",
+            "10: `a:0` is not a backend",
+            "11: `random` is not `ordered`",
+            "12: `v3` is not `v1` or `v2`",
+            "13: `http` is not `https`",
+            "14: `icmp` is not `tcp` or `http`",
+        ],
+    );
+}
+
+#[test]
+fn names_that_are_double_after_normalising_are_errors() {
+    check(
+        "[https_backends]\n\"a.test\" = \"10.0.0.1:1\"\n\"A.test.\" = \"10.0.0.2:1\"\n",
+        &["2: `a.test` is routed twice; first in line 3"],
+    );
+    let route = "[[route]]\nnames = [\"a.test\"]\nbackends = [\"10.0.0.1:1\"]\n";
+    check(&[route, route].concat(), &["4: `a.test` is routed twice; first in line 1"]);
+    let default = "[[route]]\ndefault = true\nbackends = [\"10.0.0.1:1\"]\n";
+    check(&[default, default].concat(), &["4: default is routed twice"]);
+    // Another protocol of the same name may go elsewhere.
+    good(&[route, route, "alpn = [\"acme-tls/1\"]\n"].concat());
+}
+
+#[test]
+fn a_backend_that_is_our_own_listener_is_refused() {
+    let routed =
+        |backend: &str| format!("[[route]]\nnames = [\"a.test\"]\nbackends = [\"{backend}\"]\n");
+    for ours in ["127.0.0.1:443", "[::1]:80", "127.9.9.9:80", "0.0.0.0:80", "localhost:443"] {
+        check(&routed(ours), &["1: backend "]);
+    }
+    good(&routed("127.0.0.1:8080"));
+    good(&routed("10.0.0.1:443"));
+}
+
+#[test]
+fn two_listeners_on_one_address_are_refused() {
+    let listener =
+        |address: &str| format!("[[listener]]\naddress = \"{address}\"\nkind = \"tls\"\n");
+    check(&[listener(":443"), listener("10.0.0.1:443")].concat(), &["4: a second listener on"]);
+    check(&[listener("10.0.0.1:1"), listener("10.0.0.1:1")].concat(), &["4: a second listener"]);
+    good(&[listener("10.0.0.1:1"), listener("10.0.0.2:1")].concat());
+}
+
+#[test]
+fn options_without_an_effect_are_errors() {
+    let tls = "[[listener]]\naddress = \":443\"\nkind = \"tls\"\n[[route]]\nnames = [\"a.test\"]\n";
+    check(
+        &format!("{tls}backends = [\"10.0.0.1:1\"]\nforwarded = true\n"),
+        &["4: `forwarded` means nothing"],
+    );
+    check(
+        &format!("{tls}redirect = \"https\"\nlisteners = [\":443\"]\n"),
+        &["7: `redirect` means nothing"],
+    );
+    check(&format!("{tls}\n"), &["4: a route needs `backends`"]);
+    check("[[route]]\nbackends = [\"10.0.0.1:1\"]\n", &["1: a route needs `names`"]);
+    check("[[route]]\nname = [\"a\"]\n", &["2: unknown field `name`"]);
+    check("a = \n", &["1: "]);
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_it_panic(text in "[\\[\\]a-z_=\"\\.\n:0-9*# ]{0,200}") {
+        let _ = parse(&text, Ports::default());
+    }
+}

@@ -1,0 +1,228 @@
+use super::conf::Conf;
+use super::message::{Answer, Family, answer, question};
+use super::resolver::{Action, Resolver};
+use proptest::prelude::*;
+use std::net::IpAddr;
+
+const CONF: &str = "nameserver 10.0.0.1\nnameserver 10.0.0.2\nsearch x.test y.test\noptions ndots:2 timeout:1 attempts:2\n";
+
+fn conf(hosts: &str) -> Conf {
+    Conf::parse(CONF, hosts)
+}
+
+/// An answer to a question with these records: owner, type, seconds, data.
+pub(crate) fn reply(question: &[u8], code: u8, records: &[(&str, u16, u32, Vec<u8>)]) -> Vec<u8> {
+    let end = question.len() - 11;
+    let mut packet = question[..end].to_vec();
+    packet[2] |= 0x80;
+    packet[3] = code;
+    packet[7] = u8::try_from(records.len()).unwrap();
+    packet[11] = 0;
+    for (owner, kind, ttl, data) in records {
+        packet.extend(wire(owner));
+        packet.extend(kind.to_be_bytes());
+        packet.extend([0, 1]);
+        packet.extend(ttl.to_be_bytes());
+        packet.extend(u16::try_from(data.len()).unwrap().to_be_bytes());
+        packet.extend(data);
+    }
+    packet
+}
+
+fn wire(name: &str) -> Vec<u8> {
+    let labels =
+        name.split('.').flat_map(|l| [&[u8::try_from(l.len()).unwrap()], l.as_bytes()].concat());
+    labels.chain([0]).collect()
+}
+
+fn read(packet: &[u8]) -> Option<Answer> {
+    answer(7, "a.test", Family::V4, packet)
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+#[test]
+fn both_files_are_read() {
+    let conf = conf("127.0.0.1 localhost me # comment\n::1 me\nnonsense\n");
+    assert_eq!((conf.servers.len(), conf.ndots, conf.timeout, conf.attempts), (2, 2, 1000, 2));
+    assert_eq!(conf.host("me").unwrap(), [ip("127.0.0.1"), ip("::1")]);
+    assert_eq!(conf.candidates("a.b"), ["a.b.x.test", "a.b.y.test", "a.b"]);
+    assert_eq!(conf.candidates("a.b.c"), ["a.b.c", "a.b.c.x.test", "a.b.c.y.test"]);
+    assert_eq!(conf.candidates("a."), ["a"]);
+    let empty = Conf::parse("", "");
+    assert_eq!((empty.servers[0].to_string().as_str(), empty.ndots), ("127.0.0.1:53", 1));
+    assert!(empty.host("localhost").is_some());
+}
+
+#[test]
+fn an_answer_is_followed_through_its_aliases_and_no_farther() {
+    let asked = question(7, "a.test", Family::V4);
+    let found = reply(
+        &asked,
+        0,
+        &[
+            ("b.test", 1, 30, vec![10, 0, 0, 5]),
+            ("a.test", 5, 20, wire("b.test")),
+            ("evil.test", 1, 9, vec![6, 6, 6, 6]),
+        ],
+    );
+    assert_eq!(read(&found), Some(Answer::Addresses(vec![ip("10.0.0.5")], 20)));
+    let other = reply(&asked, 0, &[("evil.test", 1, 9, vec![6, 6, 6, 6])]);
+    assert_eq!(read(&other), Some(Answer::Nothing));
+    let circle = reply(&asked, 0, &[("a.test", 5, 9, wire("a.test"))]);
+    assert_eq!(read(&circle), Some(Answer::Failure));
+    assert_eq!(read(&reply(&asked, 3, &[])), Some(Answer::Nothing));
+    assert_eq!(read(&reply(&asked, 2, &[])), Some(Answer::Failure));
+}
+
+#[test]
+fn what_is_no_answer_to_the_question_is_ignored() {
+    let good = reply(&question(7, "a.test", Family::V4), 0, &[]);
+    assert!(read(&good).is_some());
+    assert_eq!(read(&reply(&question(8, "a.test", Family::V4), 0, &[])), None, "another number");
+    assert_eq!(read(&reply(&question(7, "b.test", Family::V4), 0, &[])), None, "another name");
+    assert_eq!(read(&reply(&question(7, "a.test", Family::V6), 0, &[])), None, "another type");
+    assert_eq!(read(&question(7, "a.test", Family::V4)), None, "a question");
+    let mut cut = good.clone();
+    cut[2] |= 2;
+    assert_eq!(read(&cut), Some(Answer::Truncated));
+}
+
+/// A resolver for one name, and the questions that it sends at once.
+fn begun(name: &str) -> (Resolver, Vec<Action>) {
+    let mut resolver = Resolver::new(conf(""));
+    assert!(resolver.want([name], 0).is_empty());
+    let actions = turn(&mut resolver, 0);
+    (resolver, actions)
+}
+
+fn turn(resolver: &mut Resolver, now: u64) -> Vec<Action> {
+    let mut id = 100;
+    let actions = resolver.turn(now, &mut || {
+        id += 1;
+        id
+    });
+    actions.into_iter().filter(|action| matches!(action, Action::Send { .. })).collect()
+}
+
+fn sent(action: &Action) -> (u32, String, bool, &[u8]) {
+    let Action::Send { query, server, tcp, packet } = action else { panic!("{action:?}") };
+    (*query, server.ip().to_string(), *tcp, packet)
+}
+
+/// Answers both questions of a name: with this address, or with nothing.
+fn both(
+    resolver: &mut Resolver,
+    actions: &[Action],
+    owner: &str,
+    address: Option<[u8; 4]>,
+    code: u8,
+) {
+    for (index, action) in actions.iter().enumerate() {
+        let (query, _, _, packet) = sent(action);
+        let record = address.filter(|_| index == 0).map(|ip| (owner, 1, 60, ip.to_vec()));
+        resolver.received(query, &reply(packet, code, record.as_slice()));
+    }
+}
+
+#[test]
+fn both_families_are_asked_and_the_answer_holds_for_its_time() {
+    let (mut resolver, actions) = begun("a.b.c");
+    assert_eq!(actions.len(), 2);
+    assert_eq!(resolver.addresses("a.b.c"), None);
+    both(&mut resolver, &actions, "a.b.c", Some([10, 0, 0, 9]), 0);
+    assert!(turn(&mut resolver, 10).is_empty());
+    assert_eq!(resolver.addresses("a.b.c").unwrap(), [ip("10.0.0.9")]);
+    assert_eq!(resolver.next(), Some(60_010));
+    assert_eq!(turn(&mut resolver, 60_010).len(), 2);
+    assert_eq!(resolver.addresses("a.b.c").unwrap(), [ip("10.0.0.9")], "still, while it asks");
+}
+
+#[test]
+fn a_name_with_few_dots_is_searched_for() {
+    let (mut resolver, mut actions) = begun("a");
+    for candidate in ["a.x.test", "a.y.test", "a"] {
+        let wanted = question(101, candidate, Family::V4);
+        assert_eq!(sent(&actions[0]).3, wanted);
+        both(&mut resolver, &actions, candidate, None, 3);
+        actions = turn(&mut resolver, 1);
+    }
+    assert!(actions.is_empty());
+    assert_eq!(resolver.addresses("a").unwrap(), [] as [IpAddr; 0]);
+}
+
+#[test]
+fn a_server_that_is_silent_or_fails_is_followed_by_the_next() {
+    let (mut resolver, first) = begun("a.b.c");
+    assert_eq!(sent(&first[0]).1, "10.0.0.1");
+    let second = turn(&mut resolver, 1000);
+    assert_eq!((second.len(), sent(&second[0]).1.as_str()), (2, "10.0.0.2"));
+    both(&mut resolver, &first, "a.b.c", Some([6, 6, 6, 6]), 0);
+    assert_eq!(turn(&mut resolver, 1001), [], "an answer that comes too late is nobody's");
+    both(&mut resolver, &second, "a.b.c", None, 2);
+    let third = turn(&mut resolver, 1002);
+    assert_eq!(sent(&third[0]).1, "10.0.0.1", "the second round");
+    resolver.failed(sent(&third[0]).0);
+    resolver.failed(sent(&third[1]).0);
+    let fourth = turn(&mut resolver, 1003);
+    assert_eq!(sent(&fourth[1]).1, "10.0.0.2");
+    assert!(turn(&mut resolver, 9000).is_empty(), "then it gives up for a while");
+    assert_eq!(resolver.addresses("a.b.c").unwrap(), [] as [IpAddr; 0]);
+    assert_eq!(turn(&mut resolver, 10_000).len(), 2);
+}
+
+#[test]
+fn stale_answers_are_kept_while_dns_is_dead() {
+    let (mut resolver, actions) = begun("a.b.c");
+    both(&mut resolver, &actions, "a.b.c", Some([10, 0, 0, 9]), 0);
+    turn(&mut resolver, 0);
+    for now in (60_000..300_000).step_by(500) {
+        turn(&mut resolver, now);
+        assert_eq!(resolver.addresses("a.b.c").unwrap(), [ip("10.0.0.9")]);
+    }
+}
+
+#[test]
+fn an_answer_that_does_not_fit_is_asked_for_over_tcp() {
+    let (mut resolver, actions) = begun("a.b.c");
+    let (query, server, tcp, packet) = sent(&actions[0]);
+    assert!(!tcp);
+    let mut cut = reply(packet, 0, &[]);
+    cut[2] |= 2;
+    resolver.received(query, &cut);
+    let again = turn(&mut resolver, 1);
+    let [again] = &again[..] else { panic!("{again:?}") };
+    assert_eq!((sent(again).1, sent(again).2), (server, true));
+}
+
+#[test]
+fn names_of_hosts_need_no_server() {
+    let mut resolver = Resolver::new(conf("10.9.9.9 a"));
+    resolver.want(["a", "localhost"], 0);
+    assert!(turn(&mut resolver, 0).is_empty());
+    assert_eq!(resolver.addresses("a").unwrap(), [ip("10.9.9.9")]);
+    resolver.configure(conf("10.8.8.8 a"), 5);
+    turn(&mut resolver, 5);
+    assert_eq!(resolver.addresses("a").unwrap(), [ip("10.8.8.8")]);
+}
+
+proptest! {
+    #[test]
+    fn no_packet_makes_it_panic(tail: Vec<u8>, keep in 0_usize..40, count: u8) {
+        let mut packet = question(7, "a.test", Family::V4);
+        packet.truncate(keep);
+        packet.extend(tail);
+        if packet.len() > 7 { packet[2] |= 0x80; packet[7] = count; }
+        let _ = read(&packet);
+        let (mut resolver, actions) = begun("a.b.c");
+        resolver.received(sent(&actions[0]).0, &packet);
+        turn(&mut resolver, 1);
+    }
+
+    #[test]
+    fn no_file_makes_it_panic(text in "(nameserver|search|options|domain)? ?.{0,60}\n?") {
+        let _ = Conf::parse(&text, &text);
+    }
+}

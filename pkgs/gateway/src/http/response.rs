@@ -1,0 +1,89 @@
+//! An answer's head: its status, and where its body ends (RFC 9112 section 6.3).
+
+use super::MOST_OF_HEAD;
+use super::body::Body;
+use super::head::content_length;
+use super::lines::{self, Scan};
+
+/// What the gateway must know of an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// Bytes of the head, the empty line included.
+    pub length: usize,
+    /// 100 to 999.
+    pub status: u16,
+    /// What follows the head.
+    pub body: Body,
+    /// The backend ends the connection after it.
+    pub close: bool,
+}
+
+/// The backend does not speak HTTP/1, or its answer may mean two things.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BadAnswer;
+
+/// Looks at the bytes of an answer so far; `None` while its head is not whole.
+pub fn parse(scan: &mut Scan, bytes: &[u8], to_head: bool) -> Result<Option<Head>, BadAnswer> {
+    let begins = bytes.iter().zip(b"HTTP/1.").all(|(one, other)| one == other);
+    let end = scan.end(bytes).map_err(|_| BadAnswer)?;
+    match end {
+        _ if !begins => Err(BadAnswer),
+        Some(length) => head(&bytes[..length], to_head).map(Some).ok_or(BadAnswer),
+        None if bytes.len() <= MOST_OF_HEAD => Ok(None),
+        None => Err(BadAnswer),
+    }
+}
+
+fn head(bytes: &[u8], to_head: bool) -> Option<Head> {
+    let first = bytes.windows(2).position(|pair| pair == b"\r\n")?;
+    let (status, is_old) = status_line(&bytes[..first])?;
+    let (mut length, mut chunked, mut coded) = (None, false, false);
+    let (mut close, mut keep_alive) = (false, false);
+    for field in lines::fields(bytes, first + 2) {
+        let field = field?;
+        if field.is("content-length") {
+            // Equal ones are taken: a request's are not, but here nobody can be smuggled past.
+            let value = content_length(field.value)?;
+            if length.replace(value).is_some_and(|before| before != value) {
+                return None;
+            }
+        } else if field.is("transfer-encoding") {
+            for coding in field.members() {
+                if chunked {
+                    return None;
+                }
+                chunked = coding.eq_ignore_ascii_case(b"chunked");
+                coded = true;
+            }
+        } else if field.is("connection") {
+            close |= field.members().any(|member| member.eq_ignore_ascii_case(b"close"));
+            keep_alive |= field.members().any(|member| member.eq_ignore_ascii_case(b"keep-alive"));
+        }
+    }
+    let none = to_head || status < 200 || status == 204 || status == 304;
+    let body = match (none, coded, length) {
+        (true, ..) => Body::NONE,
+        (false, true, Some(_)) => return None,
+        (false, true, None) if chunked => Body::chunked(),
+        (false, _, None) => Body::UntilClose,
+        (false, false, Some(length)) => Body::Length(length),
+    };
+    Some(Head { length: bytes.len(), status, body, close: close || (is_old && !keep_alive) })
+}
+
+fn status_line(line: &[u8]) -> Option<(u16, bool)> {
+    let (version, rest) = line.split_at_checked(8)?;
+    let is_old = match version {
+        b"HTTP/1.1" => false,
+        b"HTTP/1.0" => true,
+        _ => return None,
+    };
+    let [b' ', a @ b'1'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9', rest @ ..] = rest else {
+        return None;
+    };
+    if !rest.is_empty() && rest[0] != b' ' {
+        return None;
+    }
+    let digit = |byte: &u8| u16::from(byte - b'0');
+    Some((digit(a) * 100 + digit(b) * 10 + digit(c), is_old))
+}

@@ -1,0 +1,386 @@
+use super::answer;
+use super::body::Body;
+use super::exchange::{Exchange, FromBackend, FromClient};
+use super::head::{Head, parse};
+use super::lines::Scan;
+use super::rewrite::{Changes, forward};
+use super::{MOST_OF_HEAD, Refusal};
+use proptest::prelude::*;
+
+fn good(text: &str) -> Head {
+    parse(&mut Scan::default(), text.as_bytes()).unwrap().unwrap()
+}
+
+/// Whether a request with this line and these fields is refused, and how.
+fn check(line: &str, fields: &str, expected: Option<Refusal>) {
+    let text = format!("{line}\r\n{fields}\r\n");
+    let got = parse(&mut Scan::default(), text.as_bytes()).err();
+    let kind = |refusal| match refusal {
+        Some(Refusal::BadRequest(_)) => Some(Refusal::BadRequest("")),
+        other => other,
+    };
+    assert_eq!(kind(got), kind(expected), "{text:?}");
+}
+
+const BAD: Option<Refusal> = Some(Refusal::BadRequest(""));
+const GET: &str = "GET / HTTP/1.1";
+
+#[test]
+fn a_good_request_says_whom_it_is_for() {
+    let head = good("GET /a?b HTTP/1.1\r\nHost: A.test:80\r\nX: \u{e4}\r\n\r\nrest");
+    assert_eq!((head.host.host.as_str(), head.host.port), ("a.test", Some(80)));
+    assert_eq!((head.body, head.close, head.upgrade), (Body::NONE, false, false));
+    assert!(good("GET / HTTP/1.0\r\nHost: a\r\n\r\n").close);
+    assert!(!good("GET / HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n").close);
+    assert!(good("GET / HTTP/1.1\r\nHost: a\r\nConnection: x, Close\r\n\r\n").close);
+    check("GET http://A.test/x HTTP/1.1", "Host: a.test.\r\n", None);
+    check("OPTIONS * HTTP/1.1", "Host: a\r\n", None);
+    check("POST / HTTP/1.1", "Host: a\r\nContent-Length: 5\r\n", None);
+    check("POST / HTTP/1.1", "Host: a\r\nTransfer-Encoding: Chunked\r\n", None);
+}
+
+#[test]
+fn missing_double_and_invalid_hosts_are_refused() {
+    for fields in [
+        "",
+        "Host: a\r\nHost: a\r\n",
+        "Host:\r\n",
+        "Host: a b\r\n",
+        "Host: a,b\r\n",
+        "Host: a/b\r\n",
+        "Host: u@a\r\n",
+    ] {
+        check(GET, fields, BAD);
+    }
+    check("GET http://b.test/ HTTP/1.1", "Host: a.test\r\n", BAD);
+    check("GET http://a.test:81/ HTTP/1.1", "Host: a.test\r\n", BAD);
+    check("GET HTTP://u@a.test/ HTTP/1.1", "Host: a.test\r\n", BAD);
+    check("GET ftp://a.test/ HTTP/1.1", "Host: a.test\r\n", BAD);
+}
+
+#[test]
+fn lines_that_two_readers_could_split_in_two_ways_are_refused() {
+    for text in [
+        "GET / HTTP/1.1\nHost: a\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\rX: y\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\n\n",
+        "GET / HTTP/1.1\r\n Host: a\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nX: y\r\n z\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost : a\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nX\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\n: y\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nX: \0\r\n\r\n",
+        "GET  / HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET / HTTP/1.1 \r\nHost: a\r\n\r\n",
+        "GET /\tx HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET a HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET * HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET / http/1.1\r\nHost: a\r\n\r\n",
+        "\u{16}\u{3}\u{1}",
+        "\r\n\r\nGET / HTTP/1.1\r\n",
+    ] {
+        let got = Exchange::default();
+        let got = feed(got, text.as_bytes());
+        assert!(matches!(got, Err(Refusal::BadRequest(_))), "{text:?}: {got:?}");
+    }
+}
+
+/// What an exchange says of these bytes when it has skipped an empty line.
+fn feed(mut exchange: Exchange, mut bytes: &[u8]) -> Result<FromClient, Refusal> {
+    loop {
+        match exchange.client(bytes)? {
+            FromClient::Skip(count) => bytes = &bytes[count..],
+            other => return Ok(other),
+        }
+    }
+}
+
+#[test]
+fn doubtful_framing_is_refused() {
+    for fields in [
+        "Content-Length: 5\r\nContent-Length: 5\r\n",
+        "Content-Length: 5\r\nContent-Length: 6\r\n",
+        "Content-Length: 5, 5\r\n",
+        "Content-Length: +5\r\n",
+        "Content-Length: -5\r\n",
+        "Content-Length: 0x5\r\n",
+        "Content-Length:\r\n",
+        "Content-Length: 99999999999999999999\r\n",
+        "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: gzip, chunked\r\n",
+        "Transfer-Encoding: xchunked\r\n",
+        "Transfer-Encoding: chunked, identity\r\n",
+        "Transfer-Encoding: \"chunked\"\r\n",
+        "Transfer-Encoding: chunked;a=b\r\n",
+        "Transfer-Encoding:\r\n",
+    ] {
+        check("POST / HTTP/1.1", &format!("Host: a\r\n{fields}"), BAD);
+    }
+    check("POST / HTTP/1.0", "Host: a\r\nTransfer-Encoding: chunked\r\n", BAD);
+}
+
+#[test]
+fn what_a_gateway_does_not_do_is_refused() {
+    check("CONNECT a.test:443 HTTP/1.1", "Host: a.test:443\r\n", Some(Refusal::Connect));
+    check(GET, "Host: a\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n", BAD);
+    check(GET, "Host: a\r\nUpgrade: websocket, H2C\r\n", BAD);
+    check(GET, "Host: a\r\nHTTP2-Settings: x\r\n", BAD);
+    check("PRI * HTTP/2.0", "", Some(Refusal::Version));
+    let long = "x".repeat(MOST_OF_HEAD);
+    check(GET, &format!("Host: a\r\nX: {long}\r\n"), Some(Refusal::TooLarge));
+    check(GET, &format!("Host: a\r\n{}", "X: y\r\n".repeat(300)), Some(Refusal::TooLarge));
+}
+
+#[test]
+fn heads_come_in_any_pieces() {
+    let text = "POST /x HTTP/1.1\r\nHost: a.test\r\nContent-Length: 3\r\n\r\n";
+    let mut scan = Scan::default();
+    for end in 1..text.len() {
+        assert_eq!(parse(&mut scan, &text.as_bytes()[..end]), Ok(None), "{end}");
+    }
+    assert_eq!(parse(&mut scan, text.as_bytes()).unwrap().unwrap(), good(text));
+}
+
+/// How many bytes belong to a chunked body, or nothing if it is malformed.
+fn chunked(text: &str) -> Option<usize> {
+    let mut body = Body::chunked();
+    let count = body.advance(text.as_bytes()).ok()?;
+    let mut slow = Body::chunked();
+    let by_bytes: usize = text.bytes().map(|byte| slow.advance(&[byte]).unwrap()).sum();
+    assert_eq!((by_bytes, &slow), (count, &body), "byte by byte");
+    body.is_whole().then_some(count)
+}
+
+#[test]
+fn chunks_end_where_they_say() {
+    assert_eq!(chunked("0\r\n\r\nGET"), Some(5));
+    assert_eq!(chunked("5\r\nhello\r\n0\r\n\r\n"), Some(15));
+    assert_eq!(chunked("A;x=\"y\"\r\n0123456789\r\n00\r\nT: v\r\n\r\n"), Some(33));
+    assert_eq!(chunked("5\r\nhel"), None);
+    for bad in [
+        "5\nhello",
+        "5\r\nhello0\r\n",
+        "5\r\nhello\n0",
+        "\r\n",
+        "x\r\n",
+        "0x5\r\n",
+        "-1\r\n",
+        " 5\r\n",
+        "5 \r\n",
+        "5\rx",
+        ";a\r\n",
+        "1;\u{1}\r\n",
+        "0\r\nT: v\n\r\n",
+        "0\r\nHost: b\r\n\r\n",
+        "0\r\n T: v\r\n\r\n",
+        "0\r\nContent-Length: 3\r\n\r\n",
+        "0\r\nA: b\rc\r\n\r\n",
+        "1000000000000000\r\n",
+    ] {
+        let mut body = Body::chunked();
+        assert!(body.advance(bad.as_bytes()).is_err(), "{bad:?}: {body:?}");
+    }
+    assert!(Body::chunked().advance(format!("1;{}", "x".repeat(2000)).as_bytes()).is_err());
+    assert!(
+        Body::chunked().advance(format!("0\r\n{}", "A: b\r\n".repeat(2000)).as_bytes()).is_err()
+    );
+}
+
+/// Sends a request through an exchange; what is left of it.
+fn ask<'a>(exchange: &mut Exchange, bytes: &'a [u8]) -> &'a [u8] {
+    let FromClient::Head(head) = exchange.client(bytes).unwrap() else { panic!("no head") };
+    exchange.begin(&head, false);
+    &bytes[head.length..]
+}
+
+fn answer_with(exchange: &mut Exchange, text: &str) -> usize {
+    match exchange.backend(text.as_bytes()) {
+        Ok(FromBackend::Forward(count)) => count,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_next_request_waits_for_the_answer() {
+    let mut exchange = Exchange::default();
+    let two = [&b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"[..]; 2].concat();
+    let rest = ask(&mut exchange, &two);
+    assert_eq!(exchange.client(rest), Ok(FromClient::Wait));
+    let head = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n";
+    assert_eq!(answer_with(&mut exchange, head), head.len());
+    assert_eq!(exchange.client(rest), Ok(FromClient::Wait));
+    assert_eq!(answer_with(&mut exchange, "okX"), 2);
+    assert!(exchange.is_idle() && exchange.wants_client());
+    assert!(exchange.backend(b"X").is_err(), "bytes that nobody asked for");
+    ask(&mut exchange, rest);
+}
+
+#[test]
+fn only_a_101_makes_bytes_opaque() {
+    let request = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    let next = b"GET / HTTP/1.1\r\nHost: b\r\n\r\n";
+    let mut exchange = Exchange::default();
+    ask(&mut exchange, request);
+    assert_eq!(exchange.client(next), Ok(FromClient::Wait), "the answer decides");
+    let text = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    assert_eq!(answer_with(&mut exchange, text), text.len());
+    assert!(matches!(exchange.client(next), Ok(FromClient::Head(head)) if head.host.host == "b"));
+    let mut exchange = Exchange::default();
+    ask(&mut exchange, request);
+    answer_with(&mut exchange, "HTTP/1.1 101 Switching Protocols\r\n\r\n\u{1}\u{2}");
+    assert!(exchange.is_opaque());
+    assert_eq!(exchange.client(next), Ok(FromClient::Forward(next.len())));
+    let mut exchange = Exchange::default();
+    ask(&mut exchange, next);
+    assert!(exchange.backend(b"HTTP/1.1 101 Switching Protocols\r\n\r\n").is_err(), "nobody asked");
+}
+
+#[test]
+fn answers_end_where_the_standard_says() {
+    let check = |method: &str, answer: &str, taken: usize, idle: bool, over: bool| {
+        let mut exchange = Exchange::default();
+        let request = format!("{method} / HTTP/1.1\r\nHost: a\r\n\r\n");
+        ask(&mut exchange, request.as_bytes());
+        let mut rest = answer.as_bytes();
+        while !rest.is_empty() && !exchange.is_idle() {
+            match exchange.backend(rest).unwrap() {
+                FromBackend::Forward(count) => rest = &rest[count..],
+                FromBackend::More => panic!("{answer:?}"),
+            }
+        }
+        assert_eq!(answer.len() - rest.len(), taken, "{answer:?}");
+        assert_eq!((exchange.is_idle(), exchange.is_over()), (idle, over), "{answer:?}");
+    };
+    check("GET", "HTTP/1.1 204 No Content\r\n\r\n", 27, true, false);
+    check("GET", "HTTP/1.1 304 x\r\nContent-Length: 9\r\n\r\n", 37, true, false);
+    check("HEAD", "HTTP/1.1 200 x\r\nContent-Length: 9\r\n\r\n", 37, true, false);
+    check("GET", "HTTP/1.1 100 x\r\n\r\nHTTP/1.1 204 x\r\n\r\n", 36, true, false);
+    check("GET", "HTTP/1.1 200 x\r\n\r\nrest", 22, false, false);
+    check("GET", "HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 51, true, false);
+    check("GET", "HTTP/1.1 200\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", 54, true, true);
+    check("GET", "HTTP/1.0 200 x\r\nContent-Length: 0\r\n\r\n", 37, true, true);
+}
+
+#[test]
+fn answers_that_may_mean_two_things_are_refused() {
+    for bad in [
+        "HTTP/2 200 OK\r\n\r\n",
+        "ICY 200 OK\r\n\r\n",
+        "HTTP/1.1 99 x\r\n\r\n",
+        "HTTP/1.1 2000 x\r\n\r\n",
+        "HTTP/1.1 200 x\nA: b\r\n\r\n",
+        "HTTP/1.1 200 x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        "HTTP/1.1 200 x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "HTTP/1.1 200 x\r\nTransfer-Encoding: chunked, chunked\r\n\r\n",
+        "HTTP/1.1 200 x\r\n A: b\r\n\r\n",
+    ] {
+        let mut exchange = Exchange::default();
+        ask(&mut exchange, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert!(exchange.backend(bad.as_bytes()).is_err(), "{bad:?}");
+    }
+}
+
+#[test]
+fn a_body_may_pass_without_being_looked_at() {
+    let mut exchange = Exchange::default();
+    ask(&mut exchange, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n");
+    assert_eq!(exchange.opaque_up(), 1000);
+    exchange.passed_up(1000);
+    assert!(!exchange.wants_client());
+    answer_with(&mut exchange, "HTTP/1.1 200 x\r\nContent-Length: 5\r\n\r\n");
+    assert_eq!(exchange.opaque_down(), 5);
+    exchange.passed_down(5);
+    assert!(exchange.is_idle());
+}
+
+#[test]
+fn an_answer_that_comes_before_the_request_is_whole_does_not_end_it() {
+    let mut exchange = Exchange::default();
+    ask(&mut exchange, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n");
+    answer_with(&mut exchange, "HTTP/1.1 413 x\r\nContent-Length: 0\r\n\r\n");
+    assert!(!exchange.is_idle());
+    assert_eq!(exchange.client(b"bodyGET"), Ok(FromClient::Forward(4)));
+    assert!(exchange.is_idle());
+}
+
+/// A head as the backend gets it.
+fn rewritten(text: &str, changes: Changes) -> String {
+    let mut out = Vec::new();
+    forward(text.as_bytes(), &good(text), changes, &mut out);
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn a_head_is_changed_only_where_it_is_asked_for() {
+    let text = "GET / HTTP/1.1\r\nX-Forwarded-For: evil\r\nHost: A.test\r\nforwarded: for=evil\r\nX_Forwarded_Proto: evil\r\nConnection: keep-alive\r\nVia: v\r\n\r\n";
+    let none = Changes { drop_forwarded: false, set_forwarded: None, close: false };
+    assert_eq!(rewritten(text, none), text);
+    let dropped = Changes { drop_forwarded: true, ..none };
+    let without = "GET / HTTP/1.1\r\nHost: A.test\r\nConnection: keep-alive\r\nVia: v\r\n\r\n";
+    assert_eq!(rewritten(text, dropped), without);
+    let client = "::ffff:10.0.0.9".parse().unwrap();
+    assert_eq!(
+        rewritten(text, Changes { set_forwarded: Some(client), close: true, ..dropped }),
+        "GET / HTTP/1.1\r\nHost: A.test\r\nVia: v\r\nX-Forwarded-For: 10.0.0.9\r\nX-Forwarded-Proto: http\r\n\
+         Forwarded: for=10.0.0.9;host=\"a.test\";proto=http\r\nConnection: close\r\n\r\n"
+    );
+    let six = Changes { set_forwarded: Some("fd00::1".parse().unwrap()), ..dropped };
+    assert!(rewritten(text, six).contains("Forwarded: for=\"[fd00::1]\";host="));
+    let upgrade = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    assert_eq!(rewritten(upgrade, Changes { close: true, ..none }), upgrade);
+}
+
+#[test]
+fn answers_of_the_gateway_say_why_and_end_the_connection() {
+    let text = String::from_utf8(answer::refusal(Refusal::BadGateway, false)).unwrap();
+    assert!(
+        text.starts_with("HTTP/1.1 502 Bad Gateway\r\n") && text.contains("\r\nRetry-After: 5\r\n")
+    );
+    assert!(text.contains("\r\nConnection: close\r\n") && text.ends_with("reached\n"));
+    assert!(answer::refusal(Refusal::NotFound, true).ends_with(b"\r\n\r\n"));
+    let text = String::from_utf8(answer::redirect("a.test", b"/x?\xe4", false)).unwrap();
+    assert!(text.contains("\r\nLocation: https://a.test/x?%E4\r\n"), "{text}");
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_the_parsers_panic_and_no_split_changes_a_decision(
+        text in "(GET|POST|X) (/|http://a/|\\*) HTTP/1\\.[01](\r\n|\n)((Host|Content-Length|Transfer-Encoding|X|Upgrade): (a|b|5|chunked| x)(\r\n|\n|\r)){0,4}\r\n.{0,9}",
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let whole = parse(&mut Scan::default(), text.as_bytes());
+        let cut = cut.index(text.len());
+        let mut scan = Scan::default();
+        let part = parse(&mut scan, &text.as_bytes()[..cut]);
+        if part == Ok(None) {
+            prop_assert_eq!(parse(&mut scan, text.as_bytes()), whole);
+        } else {
+            prop_assert_eq!(part, whole);
+        }
+    }
+
+    #[test]
+    fn a_body_takes_the_same_bytes_in_any_pieces(bytes in "[0-9a-f\r\n;]{0,60}", step in 1_usize..9) {
+        let mut whole = Body::chunked();
+        let at_once = whole.advance(bytes.as_bytes());
+        let mut body = Body::chunked();
+        let mut taken = Ok(0);
+        for piece in bytes.as_bytes().chunks(step) {
+            match body.advance(piece) {
+                Ok(count) => taken = taken.map(|before: usize| before + count),
+                Err(bad) => { taken = Err(bad); break }
+            }
+        }
+        prop_assert_eq!(at_once, taken);
+    }
+
+    #[test]
+    fn no_answer_makes_the_exchange_panic(bytes: Vec<u8>) {
+        let mut exchange = Exchange::default();
+        ask(&mut exchange, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        let _ = exchange.backend(&bytes);
+        let _ = exchange.backend(&[&b"HTTP/1.1 200 x\r\nA: "[..], &bytes, b"\r\n\r\n"].concat());
+    }
+}

@@ -1,0 +1,116 @@
+//! `gateway check FILE` and `gateway routes FILE NAME`: what a file means, without serving.
+
+use std::path::PathBuf;
+
+use crate::config::{Config, Kind, Ports};
+use crate::name;
+use crate::route::Table;
+use crate::serve;
+
+/// Says what is wrong with a file, one line each; returns the exit status, 0 or 1.
+#[must_use]
+pub fn check(file: &PathBuf, ports: Ports) -> i32 {
+    match serve::read(file, ports) {
+        Ok(config) => {
+            let (listeners, routes) = (config.listeners.len(), config.routes.len());
+            println!("{}: {listeners} listeners, {routes} routes", file.display());
+            0
+        }
+        Err(error) => {
+            eprintln!("{error:#}");
+            1
+        }
+    }
+}
+
+/// Says where a client goes that asks for a name, on each listener; 1 if the file is wrong, the
+/// name is none, or nobody serves it.
+#[must_use]
+pub fn routes(file: &PathBuf, name: &str, ports: Ports) -> i32 {
+    let config = match serve::read(file, ports) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("{error:#}");
+            return 1;
+        }
+    };
+    let Some(authority) = name::authority(name.as_bytes()) else {
+        eprintln!("{name}: this is no name");
+        return 1;
+    };
+    let lines = table(&config, &authority.host, &file.display().to_string());
+    for (line, _) in &lines {
+        println!("{line}");
+    }
+    i32::from(!lines.iter().any(|(_, served)| *served))
+}
+
+/// One line per listener and kind of client, and whether anybody serves it.
+fn table(config: &Config, name: &str, file: &str) -> Vec<(String, bool)> {
+    let table = Table::new(config);
+    let mut lines = Vec::new();
+    for (index, listener) in config.listeners.iter().enumerate() {
+        let mut protocols = vec![String::new()];
+        if listener.kind == Kind::Tls {
+            protocols.extend(config.routes.iter().flat_map(|route| route.alpn.clone()));
+            protocols.dedup();
+        }
+        let mut usual = None;
+        for protocol in protocols {
+            let length = u8::try_from(protocol.len()).unwrap_or(0);
+            let list = if protocol.is_empty() {
+                Vec::new()
+            } else {
+                [&[length], protocol.as_bytes()].concat()
+            };
+            let found = table.find(index, Some(name), &list);
+            if protocol.is_empty() {
+                usual = Some(found);
+            } else if usual == Some(found) {
+                continue;
+            }
+            let with = if protocol.is_empty() { String::new() } else { format!(" ({protocol})") };
+            let place = &listener.name;
+            lines.push(match found.map(|route| &config.routes[route]) {
+                None => (format!("{place}{with}: nobody"), false),
+                Some(route) if route.redirect => {
+                    (format!("{place}{with}: redirect to https ({file}:{})", route.line), true)
+                }
+                Some(route) => {
+                    let backends: Vec<String> =
+                        route.backends.iter().map(ToString::to_string).collect();
+                    (
+                        format!("{place}{with}: {} ({file}:{})", backends.join(", "), route.line),
+                        true,
+                    )
+                }
+            });
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::table;
+    use crate::config::{Ports, parse};
+
+    #[test]
+    fn each_listener_says_where_a_name_goes() {
+        let text = "[https_backends]\n\"a.test\" = \"10.0.0.1:1\"\n[http_backends]\n\"b.test\" = \"10.0.0.2:2\"\n\
+                    [[route]]\nnames = [\"a.test\"]\nalpn = [\"acme-tls/1\"]\nbackends = [\"10.0.0.3:3\"]\n\
+                    [[route]]\nnames = [\"a.test\"]\nredirect = \"https\"\n";
+        let config = parse(text, Ports::default()).unwrap();
+        let lines: Vec<String> =
+            table(&config, "a.test", "f").into_iter().map(|(line, _)| line).collect();
+        assert_eq!(
+            lines,
+            [
+                "https: 10.0.0.1:1 (f:2)",
+                "https (acme-tls/1): 10.0.0.3:3 (f:5)",
+                "http: redirect to https (f:9)"
+            ]
+        );
+        assert!(table(&config, "c.test", "f").iter().all(|(_, served)| !served));
+    }
+}

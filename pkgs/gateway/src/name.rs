@@ -1,0 +1,161 @@
+//! Names of hosts as they are compared: lower case, no trailing dot, labels as DNS has them.
+//!
+//! RFC 1035 section 2.3.4 (sizes), RFC 6066 section 3 (server names are ASCII, without a trailing
+//! dot), RFC 9110 section 4.2.3 (hosts compare without case).
+
+use std::net::Ipv6Addr;
+
+/// Most characters of a name, without the trailing dot.
+const MOST: usize = 253;
+
+/// Most characters of a label.
+const MOST_OF_LABEL: usize = 63;
+
+/// The form in which names are compared; `None` for what is no name.
+///
+/// Underscores are taken: they are no host name's, but they are in use.
+#[must_use]
+pub fn normalise(text: &[u8]) -> Option<String> {
+    let text = text.strip_suffix(b".").unwrap_or(text);
+    if text.is_empty() || text.len() > MOST || !text.split(|byte| *byte == b'.').all(is_label) {
+        return None;
+    }
+    let lower = text.iter().map(|byte| char::from(byte.to_ascii_lowercase()));
+    Some(lower.collect())
+}
+
+fn is_label(label: &[u8]) -> bool {
+    let is_inner = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    (1..=MOST_OF_LABEL).contains(&label.len()) && label.iter().all(is_inner)
+}
+
+/// A host and the port after it, as `Host` and an absolute target have them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Authority {
+    /// The name, or an address as it is written in canonical form.
+    pub host: String,
+    /// The port, if one is written.
+    pub port: Option<u16>,
+}
+
+impl std::fmt::Display for Authority {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.host)?;
+        self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
+    }
+}
+
+/// Takes `host`, `host:port`, `[address]:port` (RFC 3986 section 3.2); `None` for anything else.
+#[must_use]
+pub fn authority(text: &[u8]) -> Option<Authority> {
+    let end = match text.iter().position(|byte| *byte == b']') {
+        Some(bracket) => bracket + 1,
+        None => text.iter().position(|byte| *byte == b':').unwrap_or(text.len()),
+    };
+    let (host, rest) = text.split_at(end);
+    let port = match rest {
+        [] | [b':'] => None,
+        [b':', digits @ ..] if digits.iter().all(u8::is_ascii_digit) => {
+            Some(std::str::from_utf8(digits).ok()?.parse().ok()?)
+        }
+        _ => return None,
+    };
+    Some(Authority { host: literal(host).or_else(|| normalise(host))?, port })
+}
+
+fn literal(text: &[u8]) -> Option<String> {
+    let inside = text.strip_prefix(b"[")?.strip_suffix(b"]")?;
+    let address: Ipv6Addr = std::str::from_utf8(inside).ok()?.parse().ok()?;
+    Some(format!("[{address}]"))
+}
+
+/// What a route's `names` hold.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Pattern {
+    /// One name.
+    Exact(String),
+    /// `*.suffix`: one or more labels before the suffix, never the suffix itself.
+    Below(String),
+}
+
+impl Pattern {
+    /// Takes `name`, `*.name`, or an address; `None` for anything else.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        if let Some(suffix) = text.strip_prefix("*.") {
+            return normalise(suffix.as_bytes()).map(Self::Below);
+        }
+        let exact = literal(text.as_bytes()).or_else(|| normalise(text.as_bytes()));
+        exact.map(Self::Exact)
+    }
+}
+
+impl std::fmt::Display for Pattern {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Exact(name) => f.write_str(name),
+            Self::Below(suffix) => write!(f, "*.{suffix}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Pattern, authority, normalise};
+    use proptest::prelude::*;
+
+    #[test]
+    fn case_and_one_trailing_dot_do_not_count() {
+        assert_eq!(normalise(b"WWW.A.Test.").as_deref(), Some("www.a.test"));
+        assert_eq!(normalise(b"_acme.a-b.test").as_deref(), Some("_acme.a-b.test"));
+        for bad in
+            ["", ".", "a..b", ".a", "a..", "a b", "a/b", "ä.test", "a\0b", "*", "a@b", "a%41"]
+        {
+            assert_eq!(normalise(bad.as_bytes()), None, "{bad:?}");
+        }
+        assert_eq!(normalise(&[b'a'; 64]), None);
+        let long = ["a".repeat(63), "b".repeat(63), "c".repeat(63), "d".repeat(61)].join(".");
+        assert_eq!(normalise(long.as_bytes()), Some(long.clone()));
+        assert_eq!(normalise(format!("{long}d").as_bytes()), None);
+    }
+
+    #[test]
+    fn an_authority_is_a_host_and_perhaps_a_port() {
+        let check = |text: &str, expected: Option<(&str, Option<u16>)>| {
+            let got = authority(text.as_bytes());
+            assert_eq!(got.as_ref().map(|a| (a.host.as_str(), a.port)), expected, "{text:?}");
+        };
+        check("A.test", Some(("a.test", None)));
+        check("a.test.:80", Some(("a.test", Some(80))));
+        check("a:", Some(("a", None)));
+        check("[::0001]:8080", Some(("[::1]", Some(8080))));
+        check("10.0.0.1", Some(("10.0.0.1", None)));
+        for bad in [
+            "", ":80", "a:b", "a:99999", "a:80:80", "[::1", "::1", "u@a", "a/b", "[::1]x", "a,b",
+            "[]",
+        ] {
+            check(bad, None);
+        }
+    }
+
+    #[test]
+    fn a_pattern_has_its_star_in_front_only() {
+        assert_eq!(Pattern::parse("*.A.test."), Some(Pattern::Below("a.test".into())));
+        assert_eq!(Pattern::parse("[::1]"), Some(Pattern::Exact("[::1]".into())));
+        for bad in ["*", "*.", "a.*", "*a.test", "*.*.test", ""] {
+            assert_eq!(Pattern::parse(bad), None, "{bad:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_normal_stays_as_it_is(text in prop::collection::vec(any::<u8>(), 0..80)) {
+            if let Some(name) = normalise(&text) {
+                prop_assert_eq!(normalise(name.as_bytes()), Some(name));
+            }
+            if let Some(found) = authority(&text) {
+                prop_assert_eq!(authority(found.host.as_bytes()).map(|a| a.host), Some(found.host));
+            }
+        }
+    }
+}

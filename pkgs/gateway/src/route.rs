@@ -1,0 +1,186 @@
+//! The table of routes: an exact name beats the longest wildcard, which beats the default.
+//!
+//! Within each of these three a route for a protocol that the client offers beats one for all
+//! protocols. A lookup costs one look into a map per label of the name.
+
+use std::collections::HashMap;
+
+use crate::config::Config;
+use crate::name::Pattern;
+
+/// A route that may be the one, if the client offers its protocol.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Candidate {
+    route: usize,
+    alpn: Vec<Box<[u8]>>,
+}
+
+/// The routes of one listener.
+#[derive(Debug, Default)]
+struct Names {
+    exact: HashMap<Box<str>, Vec<Candidate>>,
+    below: HashMap<Box<str>, Vec<Candidate>>,
+    default: Vec<Candidate>,
+}
+
+/// The routes of all listeners.
+#[derive(Debug)]
+pub struct Table {
+    listeners: Vec<Names>,
+}
+
+impl Table {
+    /// Makes the table of a configuration; results are indices of its routes.
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
+        let mut listeners: Vec<Names> = config.listeners.iter().map(|_| Names::default()).collect();
+        for (index, route) in config.routes.iter().enumerate() {
+            let alpn = route.alpn.iter().map(|name| name.as_bytes().into()).collect();
+            let candidate = Candidate { route: index, alpn };
+            for listener in &route.listeners {
+                let names = &mut listeners[*listener];
+                for name in &route.names {
+                    names.slot(name).push(candidate.clone());
+                }
+                if route.default {
+                    names.default.push(candidate.clone());
+                }
+            }
+        }
+        Self { listeners }
+    }
+
+    /// The route for a normalised name (`None`: the client named none) on a listener.
+    ///
+    /// `alpn` is the client's list as TLS has it: each protocol with a byte for its length.
+    #[must_use]
+    pub fn find(&self, listener: usize, name: Option<&str>, alpn: &[u8]) -> Option<usize> {
+        let names = self.listeners.get(listener)?;
+        name.and_then(|name| names.named(name, alpn)).or_else(|| choose(&names.default, alpn))
+    }
+}
+
+impl Names {
+    fn slot(&mut self, pattern: &Pattern) -> &mut Vec<Candidate> {
+        match pattern {
+            Pattern::Exact(name) => self.exact.entry(name.as_str().into()).or_default(),
+            Pattern::Below(suffix) => self.below.entry(suffix.as_str().into()).or_default(),
+        }
+    }
+
+    fn named(&self, name: &str, alpn: &[u8]) -> Option<usize> {
+        let exact = self.exact.get(name).and_then(|found| choose(found, alpn));
+        exact.or_else(|| {
+            let suffixes = name.match_indices('.').map(|(dot, _)| &name[dot + 1..]);
+            let mut found = suffixes.filter_map(|suffix| self.below.get(suffix));
+            found.find_map(|found| choose(found, alpn))
+        })
+    }
+}
+
+fn choose(candidates: &[Candidate], alpn: &[u8]) -> Option<usize> {
+    let offered = |wanted: &[u8]| protocols(alpn).any(|protocol| protocol == wanted);
+    let special = candidates.iter().find(|c| c.alpn.iter().any(|wanted| offered(wanted)));
+    special.or_else(|| candidates.iter().find(|c| c.alpn.is_empty())).map(|found| found.route)
+}
+
+/// The protocols in a list of RFC 7301: a byte for the length, then the name.
+fn protocols(mut list: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let (length, rest) = list.split_first()?;
+        let (protocol, rest) = rest.split_at_checked(usize::from(*length))?;
+        list = rest;
+        Some(protocol)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Table;
+    use crate::config::{Ports, parse};
+    use proptest::prelude::*;
+
+    /// Routes 0 to 5 on the TLS listener, 6 on the HTTP listener.
+    const FILE: &str = r#"
+[[route]]
+names = ["a.test"]
+listeners = ["https"]
+backends = ["10.0.0.1:1"]
+[[route]]
+names = ["*.a.test"]
+listeners = ["https"]
+backends = ["10.0.0.1:1"]
+[[route]]
+names = ["*.b.a.test"]
+listeners = ["https"]
+backends = ["10.0.0.1:1"]
+[[route]]
+default = true
+listeners = ["https"]
+backends = ["10.0.0.1:1"]
+[[route]]
+names = ["a.test"]
+alpn = ["acme-tls/1"]
+backends = ["10.0.0.1:1"]
+[[route]]
+names = ["only.a.test"]
+alpn = ["h2"]
+backends = ["10.0.0.1:1"]
+[[route]]
+names = ["*.test"]
+listeners = ["http"]
+backends = ["10.0.0.1:1"]
+"#;
+
+    fn table() -> Table {
+        Table::new(&parse(FILE, Ports::default()).unwrap())
+    }
+
+    #[test]
+    fn exact_beats_the_longest_wildcard_beats_the_default() {
+        let table = table();
+        for (name, route) in [
+            (Some("a.test"), 0),
+            (Some("x.a.test"), 1),
+            (Some("y.x.a.test"), 1),
+            (Some("b.a.test"), 1),
+            (Some("x.b.a.test"), 2),
+            (Some("y.x.b.a.test"), 2),
+            (Some("xa.test"), 3),
+            (Some("test"), 3),
+            (None, 3),
+        ] {
+            assert_eq!(table.find(0, name, b""), Some(route), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_wildcard_is_never_the_apex_and_listeners_are_apart() {
+        let table = table();
+        assert_eq!(table.find(1, Some("a.test"), b""), Some(6));
+        assert_eq!(table.find(1, Some("test"), b""), None);
+        assert_eq!(table.find(1, None, b""), None);
+        assert_eq!(table.find(9, Some("a.test"), b""), None);
+    }
+
+    #[test]
+    fn a_protocol_that_is_offered_may_go_to_its_own_backend() {
+        let table = table();
+        assert_eq!(table.find(0, Some("a.test"), b"\x0aacme-tls/1"), Some(4));
+        assert_eq!(table.find(0, Some("a.test"), b"\x02h2\x08http/1.1"), Some(0));
+        assert_eq!(table.find(0, Some("only.a.test"), b"\x02h2"), Some(5));
+        assert_eq!(
+            table.find(0, Some("only.a.test"), b""),
+            Some(1),
+            "else as if it were not there"
+        );
+        assert_eq!(table.find(0, Some("a.test"), b"\xffacme-tls/1"), Some(0), "a list that lies");
+    }
+
+    proptest! {
+        #[test]
+        fn no_name_and_no_list_makes_it_panic(name in "[a-z.]{0,40}", alpn: Vec<u8>) {
+            let _ = table().find(0, Some(&name), &alpn);
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Checks of backends: a connection, or a GET, again and again.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::TcpStream;
+use std::os::fd::AsFd as _;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rustix::event::PollFlags;
+use rustix::net::{getpeername, sockopt};
+
+use super::{Waits, lookup};
+use crate::config::{Check, ProxyVersion};
+use crate::health::{self, Health, MOST_OF_STATUS};
+use crate::proxy;
+use crate::state::{BackendKey, BackendState, Registry};
+
+/// A check that is under way.
+#[derive(Debug)]
+struct Probe {
+    stream: TcpStream,
+    connected: bool,
+    out: Vec<u8>,
+    got: Vec<u8>,
+    until: u64,
+}
+
+/// A backend that is checked.
+#[derive(Debug)]
+struct Checked {
+    key: BackendKey,
+    state: Arc<BackendState>,
+    health: Health,
+    /// Counts checks: of several addresses each has its turn.
+    count: usize,
+    next: u64,
+    probe: Option<Probe>,
+}
+
+/// All backends that are checked.
+#[derive(Debug, Default)]
+pub(super) struct Checks {
+    all: Vec<Checked>,
+}
+
+impl Checks {
+    /// These backends are in use; those that were before go on as they are.
+    pub(super) fn want(&mut self, registry: &Registry, now: u64) {
+        let mut old = std::mem::take(&mut self.all);
+        for (key, state) in registry.backends().filter(|(key, _)| key.1.is_some()) {
+            let known = old.iter().position(|checked| checked.key == *key);
+            let fresh = || Checked {
+                key: key.clone(),
+                state: Arc::clone(state),
+                health: Health::default(),
+                count: 0,
+                next: now,
+                probe: None,
+            };
+            self.all.push(known.map_or_else(fresh, |index| old.swap_remove(index)));
+        }
+    }
+
+    pub(super) fn turn(&mut self, now: u64) {
+        self.all.iter_mut().for_each(|checked| checked.turn(now));
+    }
+
+    pub(super) fn next(&self) -> Option<u64> {
+        let next =
+            |checked: &Checked| checked.probe.as_ref().map_or(checked.next, |probe| probe.until);
+        self.all.iter().map(next).min()
+    }
+
+    pub(super) fn waits<'a>(&'a self, waits: &mut Waits<'a>) {
+        for probe in self.all.iter().filter_map(|checked| checked.probe.as_ref()) {
+            let sends = !probe.connected || !probe.out.is_empty();
+            waits.push((probe.stream.as_fd(), if sends { PollFlags::OUT } else { PollFlags::IN }));
+        }
+    }
+}
+
+impl Checked {
+    fn turn(&mut self, now: u64) {
+        let Some(check) = self.key.1.clone() else { return };
+        if let Some(probe) = &mut self.probe {
+            let good = if now >= probe.until { Some(false) } else { probe.go_on(&check) };
+            if let Some(good) = good {
+                self.probe = None;
+                self.record(good, &check);
+            }
+        } else if now >= self.next {
+            self.next = now + check.interval;
+            self.begin(&check, now);
+        }
+    }
+
+    fn begin(&mut self, check: &Check, now: u64) {
+        // Before DNS has answered there is nothing to be checked.
+        let Some(addresses) = self.state.addresses() else { return };
+        let address = addresses.get(self.count % addresses.len().max(1)).copied();
+        self.count += 1;
+        let mut out = match self.key.2 {
+            Some(1) => proxy::local(ProxyVersion::V1),
+            Some(_) => proxy::local(ProxyVersion::V2),
+            None => Vec::new(),
+        };
+        out.extend(check.http.iter().flat_map(|get| health::request(get, &self.state.text)));
+        let stream = address.and_then(|address| lookup::begin(address).ok());
+        self.probe = stream.map(|stream| Probe {
+            stream,
+            connected: false,
+            out,
+            got: Vec::new(),
+            until: now + check.timeout,
+        });
+        if self.probe.is_none() {
+            self.record(false, check);
+        }
+    }
+
+    fn record(&mut self, good: bool, check: &Check) {
+        if self.health.record(good, check) {
+            let up = self.health.is_up();
+            self.state.up.store(up, Ordering::Relaxed);
+            let text = &self.state.text;
+            if up {
+                tracing::info!("backend {text} is up");
+            } else {
+                tracing::warn!("backend {text} is down");
+            }
+        }
+    }
+}
+
+impl Probe {
+    /// What the check says, once it says something.
+    fn go_on(&mut self, check: &Check) -> Option<bool> {
+        match self.try_on(check) {
+            Ok(verdict) => verdict,
+            Err(error)
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) =>
+            {
+                None
+            }
+            Err(_) => Some(false),
+        }
+    }
+
+    fn try_on(&mut self, check: &Check) -> std::io::Result<Option<bool>> {
+        if !self.connected {
+            if getpeername(&self.stream).is_err() {
+                sockopt::socket_error(&self.stream)??;
+                return Ok(None);
+            }
+            self.connected = true;
+        }
+        while !self.out.is_empty() {
+            let count = self.stream.write(&self.out)?;
+            self.out.drain(..count);
+        }
+        let Some(get) = &check.http else { return Ok(Some(true)) };
+        let mut buffer = [0; MOST_OF_STATUS];
+        let count = self.stream.read(&mut buffer)?;
+        self.got.extend_from_slice(&buffer[..count]);
+        let verdict = health::verdict(get, &self.got);
+        let over = count == 0 || self.got.len() > MOST_OF_STATUS;
+        Ok(if over { Some(verdict == Some(true)) } else { verdict })
+    }
+}

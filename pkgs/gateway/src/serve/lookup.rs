@@ -1,0 +1,238 @@
+//! The resolver's sockets: one per question, so that each has a port of its own and hears only its
+//! own server.
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher as _, RandomState};
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+
+use rustix::event::PollFlags;
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
+
+use super::Waits;
+use crate::config::{Backend, Host};
+use crate::dns::conf::Conf;
+use crate::dns::resolver::{Action, QueryId, Resolver};
+
+/// Milliseconds between two looks at resolv.conf and hosts.
+const LOOK: u64 = 5_000;
+
+/// Most bytes of an answer.
+const MOST: usize = 65_535;
+
+/// A question's socket.
+#[derive(Debug)]
+enum Socket {
+    Udp(UdpSocket),
+    Tcp { stream: TcpStream, out: Vec<u8>, got: Vec<u8> },
+}
+
+/// The resolver with its sockets and files.
+#[derive(Debug)]
+pub(super) struct Lookup {
+    resolver: Resolver,
+    sockets: BTreeMap<QueryId, Socket>,
+    files: [PathBuf; 2],
+    texts: [String; 2],
+    look: u64,
+    random: RandomState,
+    count: u64,
+}
+
+impl Lookup {
+    pub(super) fn new(resolv_conf: &Path, hosts: &Path) -> Self {
+        let files = [resolv_conf.to_owned(), hosts.to_owned()];
+        let texts = files.each_ref().map(read);
+        let resolver = Resolver::new(Conf::parse(&texts[0], &texts[1]));
+        Self {
+            resolver,
+            sockets: BTreeMap::new(),
+            files,
+            texts,
+            look: 0,
+            random: RandomState::new(),
+            count: 0,
+        }
+    }
+
+    /// The names of these backends are to be known.
+    pub(super) fn want<'a>(&mut self, backends: impl Iterator<Item = &'a Backend>, now: u64) {
+        let names = backends.filter_map(|backend| match &backend.host {
+            Host::Name(name) => Some(name.as_str()),
+            Host::Address(_) => None,
+        });
+        let actions = self.resolver.want(names, now);
+        self.act(actions);
+    }
+
+    /// What is known of a backend with a name.
+    pub(super) fn addresses(&self, backend: &Backend) -> Option<Vec<SocketAddr>> {
+        let Host::Name(name) = &backend.host else { return None };
+        let addresses = self.resolver.addresses(name)?;
+        Some(addresses.iter().map(|ip| SocketAddr::new(*ip, backend.port)).collect())
+    }
+
+    /// Reads answers and asks what is due; true if there may be news.
+    pub(super) fn turn(&mut self, now: u64) -> bool {
+        self.look_at_files(now);
+        let mut news = self.resolver.next().is_some_and(|next| next <= now);
+        let mut buffer = vec![0; if self.sockets.is_empty() { 0 } else { MOST }];
+        let queries: Vec<QueryId> = self.sockets.keys().copied().collect();
+        for query in queries {
+            news |= self.receive(query, &mut buffer);
+        }
+        if news {
+            let (random, count) = (&self.random, &mut self.count);
+            // A keyed hash of a counter: nobody outside can tell the next one from those before.
+            let mut number = || {
+                *count += 1;
+                u16::try_from(random.hash_one(*count) & 0xffff).unwrap_or(0)
+            };
+            let actions = self.resolver.turn(now, &mut number);
+            self.act(actions);
+        }
+        news
+    }
+
+    fn look_at_files(&mut self, now: u64) {
+        if now < self.look {
+            return;
+        }
+        self.look = now + LOOK;
+        let texts = self.files.each_ref().map(read);
+        // An empty file is one that is just being written.
+        if texts != self.texts && !texts[0].is_empty() {
+            let actions = self.resolver.configure(Conf::parse(&texts[0], &texts[1]), now);
+            self.act(actions);
+            self.texts = texts;
+        }
+    }
+
+    pub(super) fn next(&self) -> Option<u64> {
+        let resolver = self.resolver.next();
+        // Without names there is nothing that the files could change.
+        resolver.map(|next| next.min(self.look))
+    }
+
+    pub(super) fn waits<'a>(&'a self, waits: &mut Waits<'a>) {
+        for socket in self.sockets.values() {
+            waits.push(match socket {
+                Socket::Udp(socket) => (socket.as_fd(), PollFlags::IN),
+                Socket::Tcp { stream, out, .. } if out.is_empty() => {
+                    (stream.as_fd(), PollFlags::IN)
+                }
+                Socket::Tcp { stream, .. } => (stream.as_fd(), PollFlags::OUT),
+            });
+        }
+    }
+
+    fn act(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Close(query) => drop(self.sockets.remove(&query)),
+                Action::Send { query, server, tcp, packet } => {
+                    let opened =
+                        if tcp { over_tcp(server, &packet) } else { over_udp(server, &packet) };
+                    match opened {
+                        Ok(socket) => drop(self.sockets.insert(query, socket)),
+                        Err(_) => self.resolver.failed(query),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads what came for a question; true if the resolver was told something.
+    fn receive(&mut self, query: QueryId, buffer: &mut [u8]) -> bool {
+        let Some(socket) = self.sockets.get_mut(&query) else { return false };
+        let packet = match socket {
+            Socket::Udp(socket) => socket.recv(buffer).map(|count| Some(buffer[..count].to_vec())),
+            Socket::Tcp { stream, out, got } => exchange(stream, out, got, buffer),
+        };
+        match packet {
+            Ok(Some(packet)) => {
+                let actions = self.resolver.received(query, &packet);
+                self.act(actions);
+                true
+            }
+            Ok(None) => false,
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::WouldBlock | ErrorKind::Interrupted | ErrorKind::NotConnected
+                ) =>
+            {
+                false
+            }
+            Err(_) => {
+                self.sockets.remove(&query);
+                self.resolver.failed(query);
+                true
+            }
+        }
+    }
+}
+
+fn read(file: &PathBuf) -> String {
+    std::fs::read_to_string(file).unwrap_or_default()
+}
+
+fn over_udp(server: SocketAddr, packet: &[u8]) -> std::io::Result<Socket> {
+    let any: IpAddr =
+        if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0))?;
+    socket.set_nonblocking(true)?;
+    // From now on the kernel drops what is not of this server.
+    socket.connect(server)?;
+    socket.send(packet)?;
+    Ok(Socket::Udp(socket))
+}
+
+fn over_tcp(server: SocketAddr, packet: &[u8]) -> std::io::Result<Socket> {
+    let stream = begin(server)?;
+    let length = u16::try_from(packet.len()).unwrap_or(0);
+    let out = [&length.to_be_bytes()[..], packet].concat();
+    Ok(Socket::Tcp { stream, out, got: Vec::new() })
+}
+
+/// Begins to connect, and does not wait.
+pub(super) fn begin(address: SocketAddr) -> std::io::Result<TcpStream> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = socket_with(family, SocketType::STREAM, flags, None)?;
+    match connect(&socket, &address) {
+        Ok(()) | Err(Errno::INPROGRESS) => Ok(socket.into()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Sends the question and reads the answer, each with its length before it (RFC 1035 section
+/// 4.2.2); the answer once it is whole.
+fn exchange(
+    mut stream: &TcpStream,
+    out: &mut Vec<u8>,
+    got: &mut Vec<u8>,
+    buffer: &mut [u8],
+) -> std::io::Result<Option<Vec<u8>>> {
+    while !out.is_empty() {
+        let count = stream.write(out)?;
+        out.drain(..count);
+    }
+    loop {
+        let count = stream.read(buffer)?;
+        if count == 0 {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        got.extend_from_slice(&buffer[..count]);
+        let Some(length) = got.first_chunk().map(|length| usize::from(u16::from_be_bytes(*length)))
+        else {
+            continue;
+        };
+        if got.len() >= 2 + length {
+            return Ok(Some(got[2..2 + length].to_vec()));
+        }
+    }
+}

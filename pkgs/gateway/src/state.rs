@@ -1,0 +1,266 @@
+//! What all threads share: the configuration in force, what is known of backends, and counters.
+//!
+//! The control thread writes, workers read. A connection keeps the snapshot that it began with, so
+//! a reload cannot change what happens to it.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Instant;
+
+use rustix::io::Errno;
+
+use crate::access::Access;
+use crate::config::{self, Backend, Check, Config, Host, ProxyVersion};
+use crate::route::Table;
+
+/// What is known of a backend.
+#[derive(Debug)]
+pub struct BackendState {
+    /// The backend.
+    pub backend: Backend,
+    /// As it stands in logs.
+    pub text: String,
+    /// Its addresses; `None` until the first answer of DNS.
+    addresses: RwLock<Option<Arc<[SocketAddr]>>>,
+    /// What its checks say; true where it has none.
+    pub up: AtomicBool,
+    /// Until this moment (milliseconds of [`Shared::now`]) it comes last, because a connection to
+    /// it got no answer.
+    pub suspect_until: AtomicU64,
+}
+
+impl BackendState {
+    /// Begins with what needs no resolver.
+    #[must_use]
+    pub fn new(backend: Backend) -> Self {
+        let known = match &backend.host {
+            Host::Address(address) => Some([SocketAddr::new(*address, backend.port)].into()),
+            Host::Name(_) => None,
+        };
+        Self {
+            text: backend.to_string(),
+            backend,
+            addresses: RwLock::new(known),
+            up: AtomicBool::new(true),
+            suspect_until: AtomicU64::new(0),
+        }
+    }
+
+    /// Its addresses; `None` until the first answer of DNS.
+    pub fn addresses(&self) -> Option<Arc<[SocketAddr]>> {
+        self.addresses.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes over what DNS or the check for loops says; true if that is a change.
+    pub fn set_addresses(&self, new: Vec<SocketAddr>) -> bool {
+        let mut held = self.addresses.write().unwrap_or_else(PoisonError::into_inner);
+        let changed = held.as_deref() != Some(&new);
+        if changed {
+            *held = Some(new.into());
+        }
+        changed
+    }
+}
+
+/// A route with its state.
+#[derive(Debug)]
+pub struct RouteState {
+    /// What logs and metrics call it.
+    pub label: String,
+    /// Its backends, in the order of the file.
+    pub backends: Vec<Arc<BackendState>>,
+    /// Whose turn it is.
+    pub turn: AtomicUsize,
+    /// Counters, kept over reloads.
+    pub counters: Arc<RouteCounters>,
+}
+
+/// What is counted per route.
+#[derive(Debug, Default)]
+pub struct RouteCounters {
+    /// Connections that were routed.
+    pub connections: AtomicU64,
+    /// Bytes from clients.
+    pub up: AtomicU64,
+    /// Bytes to clients.
+    pub down: AtomicU64,
+    /// Connections for which no backend could be reached.
+    pub unreachable: AtomicU64,
+}
+
+/// What is counted per listener.
+#[derive(Debug, Default)]
+pub struct ListenerState {
+    /// Connections that are open.
+    pub open: AtomicU32,
+    /// Connections per address; empty where there is no cap.
+    pub per_address: Mutex<HashMap<IpAddr, u32>>,
+}
+
+/// A configuration in force.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// As it was read.
+    pub config: Config,
+    /// Who goes where.
+    pub table: Table,
+    /// By the same index as in `config`.
+    pub routes: Vec<RouteState>,
+    /// By the same index as in `config`.
+    pub listeners: Vec<Arc<ListenerState>>,
+    /// Open sockets, by the same index.
+    pub sockets: Vec<Arc<OwnedFd>>,
+}
+
+/// What outlives a configuration.
+#[derive(Debug, Default)]
+pub struct Registry {
+    backends: HashMap<BackendKey, Arc<BackendState>>,
+    counters: HashMap<String, Arc<RouteCounters>>,
+    listeners: HashMap<SocketAddr, Arc<ListenerState>>,
+}
+
+/// Backends with different checks are different backends.
+pub type BackendKey = (Backend, Option<Check>, Option<u8>);
+
+impl Registry {
+    /// Makes a snapshot; what the one before had and this one has not is forgotten.
+    pub fn snapshot(&mut self, config: Config, sockets: Vec<Arc<OwnedFd>>) -> Snapshot {
+        let old = std::mem::take(self);
+        let routes = config.routes.iter().map(|route| self.route(&old, route)).collect();
+        let listeners = config.listeners.iter().map(|listener| {
+            let state = old.listeners.get(&listener.address).cloned().unwrap_or_default();
+            self.listeners.insert(listener.address, Arc::clone(&state));
+            state
+        });
+        let listeners = listeners.collect();
+        Snapshot { table: Table::new(&config), routes, listeners, sockets, config }
+    }
+
+    fn route(&mut self, old: &Self, route: &config::Route) -> RouteState {
+        let label = route.label();
+        let backend = |backend: &Backend| {
+            let key = key(backend, route);
+            let known = self.backends.get(&key).or_else(|| old.backends.get(&key)).cloned();
+            let state = known.unwrap_or_else(|| Arc::new(BackendState::new(backend.clone())));
+            self.backends.insert(key, Arc::clone(&state));
+            state
+        };
+        let backends = route.backends.iter().map(backend).collect();
+        let known = self.counters.get(&label).or_else(|| old.counters.get(&label)).cloned();
+        let counters = known.unwrap_or_default();
+        self.counters.insert(label.clone(), Arc::clone(&counters));
+        RouteState { label, backends, turn: AtomicUsize::new(0), counters }
+    }
+
+    /// All backends with what they are checked by.
+    pub fn backends(&self) -> impl Iterator<Item = (&BackendKey, &Arc<BackendState>)> {
+        self.backends.iter()
+    }
+}
+
+fn key(backend: &Backend, route: &config::Route) -> BackendKey {
+    let proxy = route.check.as_ref().and(route.proxy_out).map(|version| match version {
+        ProxyVersion::V1 => 1,
+        ProxyVersion::V2 => 2,
+    });
+    (backend.clone(), route.check.clone(), proxy)
+}
+
+/// What is counted for the whole gateway.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Connections that are open.
+    pub open: AtomicUsize,
+    /// Connections that were accepted.
+    pub accepted: AtomicU64,
+    /// Connections that ended before they were routed, by garbage, a deadline or the client.
+    pub unrouted: AtomicU64,
+    /// Connections whose name has no route.
+    pub unknown: AtomicU64,
+    /// Connections that were closed at once, because of a cap.
+    pub capped: AtomicU64,
+    /// Times that accepting stopped for want of descriptors or room.
+    pub pauses: AtomicU64,
+    /// Configurations that were taken.
+    pub reloads: AtomicU64,
+    /// Configurations that were refused.
+    pub refused_reloads: AtomicU64,
+    /// Lines of the access log that were dropped.
+    pub dropped_lines: AtomicU64,
+}
+
+/// What the control thread and all workers share.
+#[derive(Debug)]
+pub struct Shared {
+    start: Instant,
+    snapshot: Mutex<Arc<Snapshot>>,
+    /// Counts snapshots and news about backends.
+    pub news: AtomicU64,
+    /// No new connections; those that do nothing end.
+    pub draining: AtomicBool,
+    /// Counters.
+    pub counters: Counters,
+    /// Most connections at once.
+    pub most: usize,
+    /// Most pipes of one worker.
+    pub most_pipes: usize,
+    /// Where the access log goes.
+    pub access: Option<Access>,
+    /// One per worker: makes it look at `snapshot`, `news` and `draining`.
+    pub wakes: Vec<OwnedFd>,
+}
+
+impl Shared {
+    /// Begins with a snapshot.
+    #[must_use]
+    pub fn new(
+        first: Arc<Snapshot>,
+        wakes: Vec<OwnedFd>,
+        most: usize,
+        most_pipes: usize,
+        access: Option<Access>,
+    ) -> Self {
+        Self {
+            start: Instant::now(),
+            snapshot: Mutex::new(first),
+            news: AtomicU64::new(0),
+            draining: AtomicBool::new(false),
+            counters: Counters::default(),
+            most,
+            most_pipes,
+            access,
+            wakes,
+        }
+    }
+
+    /// Milliseconds since the start.
+    #[must_use]
+    pub fn now(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// The configuration in force.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.snapshot.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts a configuration in force.
+    pub fn publish(&self, snapshot: Arc<Snapshot>) {
+        *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;
+        self.tell();
+    }
+
+    /// Makes the workers look at what is new.
+    pub fn tell(&self) {
+        self.news.fetch_add(1, Ordering::Release);
+        for wake in &self.wakes {
+            // Full only after 2^64 - 2 calls that nobody looked at.
+            let _: Result<usize, Errno> = rustix::io::write(wake, &1_u64.to_ne_bytes());
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! A gateway of a test's own, backends, and the bytes of real clients.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Ends a test that would hang; nothing waits for it to pass.
+pub const DEADLINE: Duration = Duration::from_secs(30);
+
+/// The first bytes of a Go 1.26 client that wants `www.a.test`, with its post-quantum key share.
+pub const HELLO: &[u8] = include_bytes!("go-1.26.hello");
+
+/// A gateway, killed when dropped.
+pub struct Gateway {
+    pub child: Child,
+    pub file: PathBuf,
+    pub addresses: Vec<(String, SocketAddr)>,
+    pub log: Receiver<String>,
+    _folder: tempfile::TempDir,
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the test's own child, not part of a build")]
+pub fn command() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_gateway"))
+}
+
+/// Listeners `tls` and `http` on loopback with these further keys, and routes.
+pub fn config(keys: &str, routes: &str) -> String {
+    let listener = |kind: &str| {
+        format!(
+            "[[listener]]\nname = \"{kind}\"\naddress = \"127.0.0.1:0\"\nkind = \"{kind}\"\n{keys}\n"
+        )
+    };
+    [&listener("tls"), &listener("http"), routes].concat()
+}
+
+/// A route for a name.
+pub fn route(name: &str, backends: &[SocketAddr], keys: &str) -> String {
+    let backends: Vec<String> = backends.iter().map(ToString::to_string).collect();
+    format!("[[route]]\nnames = [\"{name}\"]\nbackends = {backends:?}\n{keys}\n")
+}
+
+pub fn start(config: &str) -> Gateway {
+    start_with(config, &[])
+}
+
+/// Starts it and waits until it serves.
+pub fn start_with(config: &str, options: &[&str]) -> Gateway {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("gateway.toml");
+    std::fs::write(&file, config).unwrap();
+    std::fs::write(folder.path().join("hosts"), "").unwrap();
+    let mut command = command();
+    command
+        .arg(&file)
+        .args(["--workers", "2"])
+        .args(options)
+        .stderr(Stdio::piped())
+        .stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let (sender, log) = channel();
+    let stderr = BufReader::new(child.stderr.take().unwrap());
+    std::thread::spawn(move || {
+        stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+    });
+    let mut gateway = Gateway { child, file, addresses: Vec::new(), log, _folder: folder };
+    loop {
+        let line = gateway.log.recv_timeout(DEADLINE).expect("it ended before it served");
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words[2..] {
+            ["serving", name, "on", address, ..] => {
+                gateway.addresses.push((name.to_owned(), address.parse().unwrap()));
+            }
+            ["operation", "on", address, ..] => {
+                gateway.addresses.push(("ops".to_owned(), address.parse().unwrap()));
+            }
+            ["ready", ..] => return gateway,
+            _ => {}
+        }
+    }
+}
+
+impl Gateway {
+    pub fn address(&self, listener: &str) -> SocketAddr {
+        self.addresses.iter().find(|(name, _)| name == listener).unwrap().1
+    }
+
+    pub fn connect(&self, listener: &str) -> TcpStream {
+        let stream = TcpStream::connect(self.address(listener)).unwrap();
+        patient(&stream);
+        stream
+    }
+
+    /// Sends and reads until the end.
+    pub fn talk(&self, listener: &str, bytes: &[u8]) -> Vec<u8> {
+        let mut stream = self.connect(listener);
+        stream.write_all(bytes).unwrap();
+        rest(stream)
+    }
+
+    /// What is answered to an HTTP request, until the end.
+    pub fn ask(&self, request: &str) -> String {
+        String::from_utf8(self.talk("http", request.as_bytes())).unwrap()
+    }
+
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).unwrap();
+    }
+
+    /// Waits for a line with this text.
+    pub fn wait_for(&self, text: &str) -> String {
+        loop {
+            let line =
+                self.log.recv_timeout(DEADLINE).unwrap_or_else(|_| panic!("no line with {text}"));
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+
+    /// A figure of the metrics.
+    pub fn metric(&self, name: &str) -> u64 {
+        let text = String::from_utf8(self.talk("ops", b"GET /metrics HTTP/1.1\r\n\r\n")).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
+    }
+
+    /// Asks again until a figure is as expected; each question is a round trip, so this waits for
+    /// the gateway and not for a clock.
+    pub fn until_metric(&self, name: &str, expected: u64) {
+        for _ in 0..100_000 {
+            if self.metric(name) == expected {
+                return;
+            }
+            std::thread::yield_now();
+        }
+        panic!("{name} is {} and not {expected}", self.metric(name));
+    }
+
+    /// Targets of its descriptors.
+    pub fn descriptors(&self) -> Vec<String> {
+        let folder = format!("/proc/{}/fd", self.child.id());
+        let targets = std::fs::read_dir(folder).unwrap().filter_map(|entry| {
+            let target = std::fs::read_link(entry.ok()?.path()).ok()?;
+            Some(target.to_string_lossy().into_owned())
+        });
+        targets.collect()
+    }
+}
+
+fn patient(stream: &TcpStream) {
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    stream.set_write_timeout(Some(DEADLINE)).unwrap();
+    stream.set_nodelay(true).unwrap();
+}
+
+/// All until the end; a reset counts as an end.
+pub fn rest(mut stream: TcpStream) -> Vec<u8> {
+    let mut all = Vec::new();
+    let mut buffer = vec![0; 65536];
+    loop {
+        match stream.read(&mut buffer) {
+            Ok(0) => return all,
+            Ok(count) => all.extend_from_slice(&buffer[..count]),
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return all,
+            Err(error) => panic!("{error}, after {} bytes", all.len()),
+        }
+    }
+}
+
+/// Reads exactly these bytes.
+#[track_caller]
+pub fn expect(stream: &mut TcpStream, bytes: &[u8]) {
+    let mut got = vec![0; bytes.len()];
+    stream.read_exact(&mut got).unwrap();
+    assert_eq!(String::from_utf8_lossy(&got), String::from_utf8_lossy(bytes));
+}
+
+/// Reads up to and with this text.
+pub fn read_to(stream: &mut TcpStream, end: &str) -> String {
+    let mut text = Vec::new();
+    while !text.ends_with(end.as_bytes()) {
+        let mut byte = [0];
+        stream
+            .read_exact(&mut byte)
+            .unwrap_or_else(|e| panic!("{e} after {}", String::from_utf8_lossy(&text)));
+        text.push(byte[0]);
+    }
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// A backend that a test plays itself.
+pub struct Backend(TcpListener);
+
+impl Backend {
+    pub fn new() -> Self {
+        Self(TcpListener::bind("127.0.0.1:0").unwrap())
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.0.local_addr().unwrap()
+    }
+
+    pub fn accept(&self) -> TcpStream {
+        let (stream, _) = self.0.accept().unwrap();
+        patient(&stream);
+        stream
+    }
+
+    /// Whether nobody waits to be accepted.
+    pub fn is_alone(&self) -> bool {
+        self.0.set_nonblocking(true).unwrap();
+        let alone = self.0.accept().is_err();
+        self.0.set_nonblocking(false).unwrap();
+        alone
+    }
+
+    /// Answers every connection with its name, for ever, one request per connection; TLS hellos too.
+    pub fn echo_name(self, name: &'static str) {
+        std::thread::spawn(move || {
+            loop {
+                let Ok((mut stream, _)) = self.0.accept() else { return };
+                let mut buffer = [0; 4096];
+                let _ = stream.read(&mut buffer);
+                let head = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n";
+                let _ = stream.write_all(format!("{head}{name}").as_bytes());
+                let _ = stream.shutdown(Shutdown::Write);
+            }
+        });
+    }
+}
+
+/// An address where nobody listens.
+pub fn nobody() -> SocketAddr {
+    Backend::new().address()
+}
+
+/// A request for a host.
+pub fn get(host: &str) -> String {
+    format!("GET /path HTTP/1.1\r\nHost: {host}\r\n\r\n")
+}
