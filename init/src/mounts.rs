@@ -70,9 +70,9 @@ pub const TREE: [Mount; 6] = [
         "newinstance,gid=5,mode=620,ptmxmode=666",
         Need::Must,
     ),
-    mount("tmpfs", "/dev/shm", SUID_DEV, "mode=1777,size=25%", Need::Must),
-    mount("tmpfs", "/tmp", SUID_DEV, "mode=1777,size=25%", Need::Must),
-    mount("tmpfs", "/etc", SUID_DEV, "mode=0755,size=16m", Need::Must),
+    mount("tmpfs", "/dev/shm", SAFE, "mode=1777,size=25%", Need::Must),
+    mount("tmpfs", "/tmp", SAFE, "mode=1777,size=25%", Need::Must),
+    mount("tmpfs", "/etc", SAFE, "mode=0755,size=16m", Need::Must),
     // CNI pods install their plugins here, some of them 70 MB, and the host executes them.
     mount("tmpfs", "/opt", SUID_DEV, "mode=0755,size=25%", Need::Must),
 ];

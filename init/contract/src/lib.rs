@@ -10,3 +10,4 @@ pub mod credential;
 pub mod parameter;
 pub mod path;
 pub mod root;
+pub mod sysctl;

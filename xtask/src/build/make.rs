@@ -235,7 +235,9 @@ impl Builder {
     pub fn uki_parts(&self) -> Result<(uki::Parts, Needs)> {
         let judges = JUDGES.map(staged);
         let stub = staged("systemd-boot-efi");
-        let made = self.make(&[KERNEL, ARCHIVE, &stub, &judges[0], &judges[1]])?;
+        let steps = [KERNEL, ARCHIVE, stub.as_str()].into_iter();
+        let steps: Vec<&str> = steps.chain(judges.iter().map(String::as_str)).collect();
+        let made = self.make(&steps)?;
         Ok((parts(self, &made)?, made))
     }
 }

@@ -37,7 +37,7 @@ pub const TOOLS: [&str; 5] = ["e2fsprogs", "erofs-utils", "kmod", "ovmf", "syste
 pub const QEMU: &str = "qemu";
 
 /// Judges of the finished file, for `test`.
-pub const JUDGES: [&str; 2] = ["ukify", "virt-firmware"];
+pub const JUDGES: [&str; 3] = ["kernel-hardening-checker", "ukify", "virt-firmware"];
 
 /// Web servers that ours is measured and compared with, for `bench static-server` and `test`.
 pub const PEERS: [&str; 3] = ["h2o", "lighttpd", "nginx"];

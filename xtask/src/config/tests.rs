@@ -90,6 +90,7 @@ fn files() -> Files {
         "/r/pkgs/e2fsprogs/pkg.toml",
         "/r/pkgs/erofs-utils/pkg.toml",
         "/r/pkgs/virt-firmware/pkg.toml",
+        "/r/pkgs/kernel-hardening-checker/pkg.toml",
         "/r/pkgs/systemd-boot-efi/pkg.toml",
         "/r/pkgs/h2o/pkg.toml",
         "/r/pkgs/lighttpd/pkg.toml",

@@ -7,6 +7,7 @@
 //! `apt.conf(5)` explains the settings.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -25,6 +26,10 @@ const SUITE: &str = "trixie";
 /// The release before it, for programs that left Debian (h2o). Of what both have, the newer version
 /// counts, so nothing else comes from here.
 const OLDER: &str = "bookworm";
+
+/// The release after it, for programs that are new in Debian (kernel-hardening-checker); never part
+/// of an image. [`preferences`] sees to it that nothing else comes from here.
+const NEWER: &str = "forky";
 
 /// Where `debian-archive-keyring` puts the keys, under its name of today and that of Debian 14.
 const KEYRINGS: [&str; 2] = [
@@ -103,6 +108,7 @@ impl<'a> Apt<'a> {
         let files = [
             ("status", String::new()),
             ("sources.list", sources(mirrors, keyring)?),
+            ("preferences", preferences()),
             ("apt.conf", settings(dir.path(), arch)? + &carried),
         ];
         for (name, text) in files {
@@ -256,7 +262,19 @@ fn sources(mirrors: &Mirrors, keyring: &Path) -> Result<String> {
         (security, format!("{SUITE}-security")),
         (debian, OLDER.to_owned()),
     ];
-    Ok(suites.iter().map(|(mirror, suite)| line(mirror, suite)).collect())
+    let mut text: String = suites.iter().map(|(mirror, suite)| line(mirror, suite)).collect();
+    // Unlike a release it expires after days, and mirrors lag; the lock says which files it is anyway.
+    let _ = writeln!(
+        text,
+        "deb [signed-by={} check-valid-until=no] {debian} {NEWER} main",
+        keyring.display()
+    );
+    Ok(text)
+}
+
+/// Of a name that another release has too, its package is taken (`apt_preferences(5)`).
+fn preferences() -> String {
+    format!("Package: *\nPin: release n={NEWER}\nPin-Priority: 100\n")
 }
 
 /// Everything that apt would take from the host otherwise, hooks of other packages included.
@@ -270,7 +288,7 @@ Dir::Etc::sourcelist "{dir}/sources.list";
 Dir::Etc::sourceparts "/dev/null";
 Dir::Etc::trusted "/dev/null";
 Dir::Etc::trustedparts "/dev/null";
-Dir::Etc::preferences "/dev/null";
+Dir::Etc::preferences "{dir}/preferences";
 Dir::Etc::preferencesparts "/dev/null";
 Dir::State "{dir}";
 Dir::State::lists "{dir}/lists";
@@ -316,7 +334,8 @@ mod tests {
             "deb [signed-by=/k.gpg] http://m.test/debian trixie main\n\
              deb [signed-by=/k.gpg] http://m.test/debian trixie-updates main\n\
              deb [signed-by=/k.gpg] http://m.test/debian-security trixie-security main\n\
-             deb [signed-by=/k.gpg] http://m.test/debian bookworm main\n"
+             deb [signed-by=/k.gpg] http://m.test/debian bookworm main\n\
+             deb [signed-by=/k.gpg check-valid-until=no] http://m.test/debian forky main\n"
         );
     }
 

@@ -5,6 +5,7 @@
 
 pub mod cpio;
 pub mod erofs;
+pub mod hardening;
 pub mod judge;
 pub mod oci;
 pub mod pe;

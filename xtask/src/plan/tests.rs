@@ -74,6 +74,7 @@ fn the_plan_of_a_small_image() {
         package erofs-utils: 
         package h2o: 
         package init: fetch init
+        package kernel-hardening-checker: 
         package kmod: 
         package lighttpd: 
         package linux: 

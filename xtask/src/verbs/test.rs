@@ -10,7 +10,7 @@ use super::size::over_budget;
 use crate::build::{Builder, machine};
 use crate::config::{Arch, Source};
 use crate::host::HostTool;
-use crate::image::judge;
+use crate::image::{hardening, judge};
 use crate::process::{self, Command};
 use crate::progress::Progress;
 use crate::scenario::{self, Scenario};
@@ -29,13 +29,14 @@ pub(super) struct Test {
 type Check = (&'static str, fn(&Builder) -> Result<()>);
 
 /// The quick ones first.
-const CHECKS: [Check; 6] = [
+const CHECKS: [Check; 7] = [
     ("formatting", formatting),
     ("cargo test", cargo_test),
     ("clippy", clippy),
     ("go test", go_test),
     ("size budget", size_budget),
     ("ukify and pe-inspect", judges),
+    ("kernel-hardening-checker", hardened),
 ];
 
 impl Test {
@@ -142,4 +143,17 @@ fn judges(builder: &Builder) -> Result<()> {
     let scratch = tempfile::tempdir()?;
     judge::compare_with_ukify(&ukify, &parts, &efi, scratch.path())?;
     judge::inspect(&ukify, &pe_inspect, &efi)
+}
+
+/// The kernel as the image starts it, against the list of accepted misses.
+fn hardened(builder: &Builder) -> Result<()> {
+    let (parts, made) = builder.uki_parts()?;
+    let checker = "kernel-hardening-checker";
+    let checker = HostTool::python(made[&format!("package {checker}")].path(), checker);
+    let config = made["kernel"].path().join("config");
+    let accepted = std::fs::read_to_string(builder.inputs.workspace.join(hardening::ACCEPTED))?;
+    let scratch = tempfile::tempdir()?;
+    let report = hardening::judge(&checker, &config, &parts.cmdline, scratch.path())?;
+    println!("{}", hardening::check(&report, &accepted)?);
+    Ok(())
 }
