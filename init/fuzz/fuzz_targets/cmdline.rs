@@ -1,0 +1,5 @@
+//! `cmdline` of `src/lib.rs` on any bytes: `cargo fuzz run -s none cmdline` in `init`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| init_fuzz::cmdline(input));

@@ -1,0 +1,129 @@
+//! What must hold for any bytes: one function for each fuzz target.
+//!
+//! They stand in a file of their own, without libFuzzer, so that `init/tests/fuzz.rs` can replay
+//! the checked-in inputs of `seeds/` with a plain `cargo test`.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use kiln_init::login1::connection::{Connection, Effect};
+use kiln_init::login1::wire;
+use kiln_init::modules::settings::Settings;
+use kiln_init::modules::{Found, Index, matches};
+use kiln_init::{gpt, mountinfo, notify, parameters, smbios, uevent};
+
+/// A target's name and its function.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// Every target.
+pub const TARGETS: [Target; 8] = [
+    ("cmdline", cmdline),
+    ("dbus", dbus),
+    ("gpt", gpt),
+    ("modules", modules),
+    ("mountinfo", mountinfo),
+    ("notify", notify),
+    ("smbios", smbios),
+    ("uevent", uevent),
+];
+
+/// The kernel's command line: every parameter of Kiln's own is taken or reported, and words are
+/// what they are whatever stands around them.
+pub fn cmdline(input: &[u8]) {
+    let line = String::from_utf8_lossy(input);
+    let words = parameters::words(&line);
+    assert!(words.iter().all(|word| !word.is_empty() && !word.contains('"')));
+    let found = parameters::parse(&line);
+    assert!(!found.var_size.is_empty());
+    let ours = words.iter().filter(|word| word.starts_with("kiln.")).count();
+    assert!(found.warnings.len() <= ours + words.len());
+}
+
+/// The login1 conversation: where the bytes are cut changes nothing.
+pub fn dbus(input: &[u8]) {
+    let _ = wire::parse(input);
+    let client = || Connection::new(1, 0, "0".repeat(32));
+    let (mut whole, mut parts) = (Vec::new(), Vec::new());
+    let fine = effects(&mut client(), input, &mut whole);
+    let mut connection = client();
+    let bytes = input.chunks(1).all(|chunk| effects(&mut connection, chunk, &mut parts));
+    assert_eq!(fine, bytes);
+    assert!(!fine || whole == parts);
+}
+
+/// Everything that one client makes the server do, as bytes.
+fn effects(connection: &mut Connection, chunk: &[u8], into: &mut Vec<u8>) -> bool {
+    let Ok(effects) = connection.receive(chunk) else { return false };
+    for effect in effects {
+        match effect {
+            Effect::Send(bytes) => into.extend(bytes),
+            other => into.extend(format!("{other:?}").into_bytes()),
+        }
+    }
+    true
+}
+
+/// A partition table: no size in it leads outside of the bytes.
+pub fn gpt(input: &[u8]) {
+    let (block, entries) = input.split_at(input.len().min(512));
+    if let Ok(header) = gpt::header(block) {
+        assert!(header.bytes() <= 1024 * 4096);
+        let _ = gpt::partitions(&header, entries, &gpt::VAR);
+    }
+}
+
+/// Module indexes and settings: parts of the input, split at NULs. The answer to any name has each
+/// module once, and never one that was not in the index.
+pub fn modules(input: &[u8]) {
+    let mut parts = input.split(|&byte| byte == 0).map(String::from_utf8_lossy);
+    let mut next = || parts.next().unwrap_or_default().into_owned();
+    let (name, dep, alias, soft) = (next(), next(), next(), next());
+    let (builtin, builtin_alias, config, line) = (next(), next(), next(), next());
+    let mut settings = Settings::default();
+    settings.take_config(&config);
+    settings.take_cmdline(&line);
+    let index = Index::parse(Path::new("/m"), &dep, &alias, &soft, &builtin, &builtin_alias);
+    let index = index.configured(&settings);
+    if let Found::Load(steps) = index.find(&name) {
+        let names: BTreeSet<_> = steps.iter().map(|step| &step.name).collect();
+        assert!(names.len() == steps.len() && !steps.is_empty());
+        assert!(steps.iter().all(|step| !settings.options(&step.name).contains('\n')));
+    }
+    assert!(!matches(name.as_bytes(), b"") || name.bytes().all(|byte| byte == b'*'));
+}
+
+/// The list of mounts: at most one point for each line.
+pub fn mountinfo(input: &[u8]) {
+    let text = String::from_utf8_lossy(input);
+    let points = mountinfo::points(&text);
+    assert!(points.len() <= text.lines().count());
+    for point in &points {
+        assert!(mountinfo::is_below(point, point) && point.len() <= text.len());
+    }
+}
+
+/// A notify message: never more assignments than lines.
+pub fn notify(input: &[u8]) {
+    let lines = input.split(|&byte| byte == b'\n').count();
+    assert!(notify::parse(input).len() <= lines);
+}
+
+/// SMBIOS strings: credentials come from the strings alone and are never longer.
+pub fn smbios(input: &[u8]) {
+    let strings = smbios::strings(input);
+    let length: usize = strings.iter().map(|string| string.len() + 1).sum();
+    assert!(length <= input.len() + 1);
+    let credentials = smbios::credentials(input);
+    assert!(credentials.len() <= strings.len());
+    let bytes: usize = credentials.iter().map(|(name, value)| name.len() + value.len()).sum();
+    assert!(bytes <= length);
+}
+
+/// A kernel message: nothing that is kept is longer than the message.
+pub fn uevent(input: &[u8]) {
+    if let Some(found) = uevent::parse(input) {
+        assert!(!found.action.is_empty());
+        let kept = [&found.action, &found.subsystem, &found.device, &found.path, &found.modalias];
+        assert!(kept.iter().map(|text| text.len()).sum::<usize>() <= input.len());
+    }
+}
