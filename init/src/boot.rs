@@ -10,11 +10,12 @@ use std::ffi::CStr;
 use anyhow::Result;
 use kiln_contract::path;
 
+use crate::devices::Devices;
 use crate::kmsg::stage;
 use crate::supervise::runtime::Runtime;
 use crate::{
     applet, cgroup, config, credential, data, evdev, kmsg, modules, mounts, parameters, power,
-    reason, root, signals,
+    reason, root, signals, spawn,
 };
 
 /// PID 1's whole life.
@@ -23,6 +24,7 @@ pub fn run() -> ! {
         kmsg::error(format_args!("bug: {panic}"));
         power::after_bug(&panic.to_string())
     }));
+    spawn::shed();
     // Before anything else: what asks for a shutdown from here on waits for the poll loop.
     signals::block();
     match boot() {
@@ -37,6 +39,8 @@ fn boot() -> Result<Infallible> {
     let root = stage("root", || root::switch(loaded))?;
     let tree = stage("tree", || mounts::tree(root))?;
     stage("cgroups", cgroup::make_tree)?;
+    // Before the first look at the devices, so that none can appear between the two.
+    let devices = Devices::listen()?;
     start_helper(applet::COLDPLUG, &[]);
     let parameters = read_parameters();
     let var = stage("data", || data::attach(tree, &parameters.var_size))?;
@@ -45,15 +49,14 @@ fn boot() -> Result<Infallible> {
         credential::store_smbios();
         config::settle(var, &parameters)
     })?;
-    let runtime = stage("containerd", || Runtime::start(&node))?;
+    let runtime = stage("containerd", || Runtime::start(&node, devices))?;
     start_helper(applet::READAHEAD, &[path::KUBELET]);
     start_helper(reason::APPLET, &[reason::store()]);
     runtime.run()
 }
 
 fn read_parameters() -> parameters::Parameters {
-    let line = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
-    let parameters = parameters::parse(&line);
+    let parameters = parameters::of_kernel();
     parameters.warnings.iter().for_each(kmsg::warn);
     parameters
 }

@@ -3,17 +3,28 @@
 //! File formats: modules.dep(5), modprobe.d(5) for `softdep`, and depmod's comments in the files.
 //! The builder makes the indexes, so nothing is computed here that could be known then.
 
+mod aliases;
+pub mod kernel;
+mod pattern;
+pub mod settings;
+
 use std::collections::{HashMap, HashSet};
-use std::ffi::CString;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use kiln_contract::{archive, path};
-use rustix::io::Errno;
+
+pub use kernel::load_file;
+pub use pattern::matches;
 
 use crate::kmsg;
 use crate::mounts::Early;
+use aliases::Aliases;
+use settings::Settings;
+
+/// Dependencies of dependencies that are followed; the deepest chain in a kernel has about ten.
+const DEPTH_MAX: usize = 32;
 
 /// Proof that the archive's modules are loaded.
 #[derive(Debug)]
@@ -29,16 +40,6 @@ pub fn load_archive(_: Early) -> Result<Loaded> {
         let _ = kmsg::warn_on_error(load_file(&file, ""));
     }
     Ok(Loaded(()))
-}
-
-/// Loads one module file; one that is loaded already is fine.
-pub fn load_file(file: &Path, options: &str) -> Result<()> {
-    let open = File::open(file).with_context(|| format!("open {}", file.display()))?;
-    let options = CString::new(options)?;
-    match rustix::system::finit_module(&open, &options, 0) {
-        Ok(()) | Err(Errno::EXIST) => Ok(()),
-        Err(error) => Err(error).with_context(|| format!("load module {}", file.display())),
-    }
 }
 
 /// A module's name as the kernel has it: `-` and `_` are the same.
@@ -57,12 +58,12 @@ fn name_of(file: &str) -> String {
 #[derive(Debug, Default)]
 pub struct Index {
     folder: PathBuf,
-    /// Module name to its file and the files that it needs, nearest first.
+    /// Module name to its file and the modules that it needs, nearest first.
     files: HashMap<String, (String, Vec<String>)>,
-    /// Pattern and module name, in the file's order.
-    aliases: Vec<(String, String)>,
+    aliases: Aliases,
     soft: HashMap<String, Soft>,
     builtin: HashSet<String>,
+    builtin_aliases: Aliases,
 }
 
 /// Modules to load before and after one, where they exist.
@@ -99,21 +100,40 @@ impl Index {
         let folder = Path::new(path::MODULES).join(release);
         let read = |name: &str| fs::read_to_string(folder.join(name));
         let dep = read("modules.dep").with_context(|| format!("read {}", folder.display()))?;
-        let [alias, soft, builtin] = ["modules.alias", "modules.softdep", "modules.builtin"]
-            .map(|name| read(name).unwrap_or_default());
-        Ok(Self::parse(&folder, &dep, &alias, &soft, &builtin))
+        let [alias, soft, builtin, builtin_alias] =
+            ["modules.alias", "modules.softdep", "modules.builtin", path::BUILTIN_ALIASES]
+                .map(|name| read(name).unwrap_or_default());
+        Ok(Self::parse(&folder, &dep, &alias, &soft, &builtin, &builtin_alias))
     }
 
-    /// Parses the four text files; lines that make no sense are skipped.
+    /// Parses the five text files; lines that make no sense are skipped.
     #[must_use]
-    pub fn parse(folder: &Path, dep: &str, alias: &str, soft: &str, builtin: &str) -> Self {
+    pub fn parse(
+        folder: &Path,
+        dep: &str,
+        alias: &str,
+        soft: &str,
+        builtin: &str,
+        builtin_alias: &str,
+    ) -> Self {
         Self {
             folder: folder.to_owned(),
             files: dep.lines().filter_map(parse_dep).collect(),
             aliases: alias.lines().filter_map(parse_alias).collect(),
             soft: soft.lines().filter_map(parse_soft).collect(),
             builtin: builtin.lines().map(name_of).collect(),
+            builtin_aliases: builtin_alias.lines().filter_map(parse_alias).collect(),
         }
+    }
+
+    /// The index as the owner's settings change it: more aliases and soft dependencies, and no
+    /// alias of a module that is hidden.
+    #[must_use]
+    pub fn configured(mut self, settings: &Settings) -> Self {
+        settings.aliases.iter().cloned().for_each(|alias| self.aliases.add(alias));
+        self.aliases.retain(|module| !settings.hides(module));
+        self.soft.extend(settings.soft.lines().filter_map(parse_soft));
+        self
     }
 
     /// The folder of the modules.
@@ -125,57 +145,58 @@ impl Index {
     /// What to load for a module's name or for an alias such as `fs-ext4` or a device's modalias.
     #[must_use]
     pub fn find(&self, name: &str) -> Found {
-        let canonical = canonical(name);
-        if self.files.contains_key(&canonical) {
-            return Found::Load(self.steps(&canonical));
+        let name = canonical(name);
+        if self.files.contains_key(&name) {
+            return Found::Load(self.steps([name.as_str()]));
         }
-        if self.builtin.contains(&canonical) {
-            return Found::Builtin;
+        let modules = self.aliases.matching(&name).filter(|name| self.files.contains_key(*name));
+        let steps = self.steps(modules);
+        if !steps.is_empty() {
+            return Found::Load(steps);
         }
-        let mut steps = Vec::new();
-        for module in self.matching(name) {
-            steps.extend(self.steps(module));
-        }
-        if steps.is_empty() { Found::Unknown } else { Found::Load(unique(steps)) }
+        let builtin = self.builtin.contains(&name)
+            || self.aliases.matching(&name).any(|module| self.builtin.contains(module))
+            || self.builtin_aliases.matching(&name).next().is_some();
+        if builtin { Found::Builtin } else { Found::Unknown }
     }
 
-    fn matching<'a>(&'a self, alias: &'a str) -> impl Iterator<Item = &'a str> {
-        self.aliases
-            .iter()
-            .filter(move |(pattern, _)| matches(pattern.as_bytes(), alias.as_bytes()))
-            .map(|(_, module)| module.as_str())
+    /// Modules with everything that they need, in load order, each once.
+    fn steps<'a>(&'a self, modules: impl IntoIterator<Item = &'a str>) -> Vec<Step> {
+        let (mut steps, mut seen) = (Vec::new(), HashSet::new());
+        for module in modules {
+            self.visit(module, 0, &mut seen, &mut steps);
+        }
+        steps
     }
 
-    /// A module with everything that it needs, in load order.
-    fn steps(&self, name: &str) -> Vec<Step> {
-        let mut steps = Vec::new();
+    /// `modules.dep` lists all that a module needs, nearest first, so that the last one is loaded
+    /// first; soft dependencies may be circles, and may name what does not exist.
+    fn visit<'a>(
+        &'a self,
+        name: &'a str,
+        depth: usize,
+        seen: &mut HashSet<&'a str>,
+        steps: &mut Vec<Step>,
+    ) {
+        let Some((own, (file, needs))) = self.files.get_key_value(name) else { return };
+        if depth > DEPTH_MAX || !seen.insert(own) {
+            return;
+        }
         let soft = self.soft.get(name);
-        for before in soft.iter().flat_map(|soft| &soft.before) {
-            self.hard_steps(before, &mut steps);
+        for before in soft.iter().flat_map(|soft| &soft.before).chain(needs.iter().rev()) {
+            self.visit(before, depth + 1, seen, steps);
         }
-        self.hard_steps(name, &mut steps);
+        steps.push(Step { name: own.clone(), file: self.folder.join(file) });
         for after in soft.iter().flat_map(|soft| &soft.after) {
-            self.hard_steps(after, &mut steps);
+            self.visit(after, depth + 1, seen, steps);
         }
-        unique(steps)
     }
-
-    fn hard_steps(&self, name: &str, steps: &mut Vec<Step>) {
-        let Some((file, needs)) = self.files.get(name) else { return };
-        let files = needs.iter().rev().chain(std::iter::once(file));
-        steps.extend(files.map(|file| Step { name: name_of(file), file: self.folder.join(file) }));
-    }
-}
-
-fn unique(steps: Vec<Step>) -> Vec<Step> {
-    let mut seen = HashSet::new();
-    steps.into_iter().filter(|step| seen.insert(step.name.clone())).collect()
 }
 
 /// `kernel/a.ko: kernel/b.ko kernel/c.ko`; the last one must be loaded first.
 fn parse_dep(line: &str) -> Option<(String, (String, Vec<String>))> {
     let (file, needs) = line.split_once(':')?;
-    let needs = needs.split_ascii_whitespace().map(str::to_owned).collect();
+    let needs = needs.split_ascii_whitespace().map(name_of).collect();
     Some((name_of(file), (file.to_owned(), needs)))
 }
 
@@ -183,7 +204,7 @@ fn parse_dep(line: &str) -> Option<(String, (String, Vec<String>))> {
 fn parse_alias(line: &str) -> Option<(String, String)> {
     let rest = line.strip_prefix("alias ")?;
     let (pattern, module) = rest.rsplit_once(' ')?;
-    Some((pattern.trim().to_owned(), canonical(module)))
+    Some((pattern::canonical(pattern.trim()), canonical(module)))
 }
 
 /// `softdep MODULE pre: a b post: c`.
@@ -200,50 +221,6 @@ fn parse_soft(line: &str) -> Option<(String, Soft)> {
         }
     }
     Some((name, soft))
-}
-
-/// Shell patterns as fnmatch(3) has them without flags: `*`, `?` and `[set]`.
-///
-/// Takes time linear in pattern times text: after a mismatch only the last `*` is tried again.
-#[must_use]
-pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
-    let (mut p, mut t) = (0, 0);
-    let mut retry: Option<(usize, usize)> = None;
-    while t < text.len() {
-        if pattern.get(p) == Some(&b'*') {
-            retry = Some((p + 1, t));
-            p += 1;
-        } else if let Some(length) = pattern.get(p..).and_then(|rest| one(rest, text[t])) {
-            p += length;
-            t += 1;
-        } else if let Some((star, from)) = retry {
-            retry = Some((star, from + 1));
-            (p, t) = (star, from + 1);
-        } else {
-            return false;
-        }
-    }
-    pattern.get(p..).unwrap_or_default().iter().all(|&byte| byte == b'*')
-}
-
-/// The length of the pattern's first element, if that matches one byte.
-fn one(pattern: &[u8], byte: u8) -> Option<usize> {
-    match *pattern.first()? {
-        b'?' => Some(1),
-        b'[' => {
-            let end = pattern.iter().position(|&byte| byte == b']')?;
-            in_set(&pattern[1..end], byte).then_some(end + 1)
-        }
-        literal => (literal == byte).then_some(1),
-    }
-}
-
-fn in_set(set: &[u8], byte: u8) -> bool {
-    match set {
-        [low, b'-', high, rest @ ..] => (*low..=*high).contains(&byte) || in_set(rest, byte),
-        [single, rest @ ..] => *single == byte || in_set(rest, byte),
-        [] => false,
-    }
 }
 
 #[cfg(test)]

@@ -3,9 +3,18 @@
 use std::time::Duration;
 
 use kiln_contract::parameter::{
-    ALL, HOSTNAME, LOG, NVRAM, PREFIX, SHUTDOWN_MAX, SHUTDOWN_MAX_DEFAULT, VAR_SIZE,
+    ALL, HOSTNAME, LOCK_MODULES, LOG, NVRAM, PREFIX, SHUTDOWN_MAX, SHUTDOWN_MAX_DEFAULT, VAR_SIZE,
     VAR_SIZE_DEFAULT,
 };
+
+/// Parameters with which other systems are made to start something else, or from somewhere else.
+const FOREIGN: [&str; 7] = ["init", "root", "rootflags", "single", "emergency", "rescue", "S"];
+
+/// Beginnings of such parameters.
+const FOREIGN_PREFIXES: [&str; 2] = ["systemd.", "rd."];
+
+/// The only PID 1 of the archive.
+const RDINIT: &str = "rdinit=/init";
 
 /// What the command line says to Kiln.
 #[derive(Debug, PartialEq, Eq)]
@@ -20,6 +29,8 @@ pub struct Parameters {
     pub shutdown_max: Duration,
     /// EFI variables may be written.
     pub nvram: bool,
+    /// Modules are locked after the boot.
+    pub lock_modules: bool,
     /// Lines for the console: unknown names and values that make no sense.
     pub warnings: Vec<String>,
 }
@@ -33,13 +44,33 @@ pub fn parse(line: &str) -> Parameters {
         log_to_console: false,
         shutdown_max: Duration::from_secs(SHUTDOWN_MAX_DEFAULT),
         nvram: true,
+        lock_modules: false,
         warnings: Vec::new(),
     };
-    for word in words(line).iter().filter(|word| word.starts_with(PREFIX)) {
-        let (name, value) = word.split_once('=').unwrap_or((word, ""));
-        parameters.take(name, value);
+    for word in words(line) {
+        if word == "--" {
+            parameters.warnings.push("arguments for PID 1 (after --), ignored".into());
+            break;
+        }
+        let (name, value) = word.split_once('=').unwrap_or((&word, ""));
+        if name.starts_with(PREFIX) {
+            parameters.take(name, value);
+        } else if is_foreign(name) || (name == "rdinit" && word != RDINIT) {
+            let text = format!("parameter {word} has no effect: there is one PID 1 and one root");
+            parameters.warnings.push(text);
+        }
     }
     parameters
+}
+
+/// What the running kernel was given.
+#[must_use]
+pub fn of_kernel() -> Parameters {
+    parse(&std::fs::read_to_string("/proc/cmdline").unwrap_or_default())
+}
+
+fn is_foreign(name: &str) -> bool {
+    FOREIGN.contains(&name) || FOREIGN_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
 impl Parameters {
@@ -52,6 +83,7 @@ impl Parameters {
             SHUTDOWN_MAX if seconds(value).is_some() => {
                 self.shutdown_max = seconds(value).unwrap_or_default();
             }
+            LOCK_MODULES if value == "yes" || value == "no" => self.lock_modules = value == "yes",
             _ if ALL.contains(&name) => {
                 self.warnings.push(format!("parameter {name} cannot be {value:?}, ignored"));
             }
@@ -121,9 +153,25 @@ mod tests {
 
     #[test]
     fn without_parameters_there_are_defaults() {
-        let found = parse("root=/dev/sda1 xkiln.y=z");
+        let found = parse("quiet xkiln.y=z");
         assert_eq!(found.var_size, "50%");
         assert!(found.warnings.is_empty() && found.hostname.is_none());
+    }
+
+    #[test]
+    fn what_would_start_something_else_is_reported() {
+        let found = parse("init=/bin/sh single rdinit=/init systemd.unit=rescue.target -- kiln.x");
+        assert_eq!(found.warnings.len(), 4, "{:?}", found.warnings);
+        assert!(found.warnings[0].starts_with("parameter init=/bin/sh has no effect"));
+        assert!(found.warnings[3].contains("after --"));
+    }
+
+    #[test]
+    fn modules_are_locked_only_by_a_clear_yes() {
+        assert!(parse("kiln.lock-modules=yes").lock_modules);
+        assert!(!parse("kiln.lock-modules=yes kiln.lock-modules=no").lock_modules);
+        let odd = parse("kiln.lock-modules=1");
+        assert!(!odd.lock_modules && odd.warnings.len() == 1);
     }
 
     proptest! {

@@ -78,6 +78,16 @@ pub fn timespec(duration: Duration) -> Timespec {
     }
 }
 
+/// PID 1's own environment and core limit, first of all: both are inherited.
+///
+/// What the kernel does not understand of its command line comes as environment, where it could
+/// change how this program behaves.
+pub fn shed() {
+    // SAFETY: at this point there is one thread, and no pointer into the environment.
+    unsafe { libc::clearenv() };
+    set_limit(Resource::Core, 0);
+}
+
 /// Starts a program in a group, with its output going to `output`. Its `execve` has succeeded.
 pub fn start(program: &Program, group: BorrowedFd<'_>, output: BorrowedFd<'_>) -> Result<Child> {
     let (child, reader) = begin(program, group, output)?;

@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use anyhow::{Context, Result};
+use rustix::io::Errno;
 use rustix::net::netlink::{KOBJECT_UEVENT, SocketAddrNetlink};
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType};
 
@@ -11,6 +12,9 @@ const KERNEL_GROUP: u32 = 1;
 
 /// Largest message: the kernel's `UEVENT_BUFFER_SIZE` plus the header line.
 const MESSAGE_MAX: usize = 4096;
+
+/// Bytes that the kernel keeps for PID 1, which reads nothing while it boots: about a thousand messages.
+const BUFFER: usize = 1024 * 1024;
 
 /// What PID 1 wants to know of a message.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -21,6 +25,21 @@ pub struct Uevent {
     pub subsystem: String,
     /// Name below `/dev`, if the device has a node.
     pub device: String,
+    /// The device's folder below `/sys`, with a `/` in front.
+    pub path: String,
+    /// What kind of hardware it is, if a driver can be found by it.
+    pub modalias: String,
+}
+
+/// What the socket had.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Received {
+    /// A message of the kernel's.
+    Message(Uevent),
+    /// Messages were lost: the devices must be looked at themselves.
+    Overrun,
+    /// Nothing more.
+    Nothing,
 }
 
 /// Reads one message: a header, then `KEY=VALUE`, each with a NUL. `None` without an action.
@@ -36,6 +55,8 @@ pub fn parse(bytes: &[u8]) -> Option<Uevent> {
             "ACTION" => uevent.action = value.into(),
             "SUBSYSTEM" => uevent.subsystem = value.into(),
             "DEVNAME" => uevent.device = value.into(),
+            "DEVPATH" => uevent.path = value.into(),
+            "MODALIAS" => uevent.modalias = value.into(),
             _ => {}
         }
     }
@@ -50,21 +71,28 @@ pub fn listen() -> Result<OwnedFd> {
         .context("make the uevent socket")?;
     rustix::net::bind(&socket, &SocketAddrNetlink::new(0, KERNEL_GROUP))
         .context("bind the uevent socket")?;
+    // With less, a storm is an overrun sooner, which is handled.
+    let _ = rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, BUFFER);
     Ok(socket)
 }
 
-/// One waiting message of the kernel's; `None` when there is none. Others' messages are skipped.
+/// One waiting message of the kernel's. Others' messages are skipped.
 #[must_use]
-pub fn receive(socket: &OwnedFd) -> Option<Uevent> {
+pub fn receive(socket: &OwnedFd) -> Received {
     let mut buffer = [0_u8; MESSAGE_MAX];
     loop {
-        let (length, _, sender) =
-            rustix::net::recvfrom(socket, &mut buffer[..], RecvFlags::DONTWAIT).ok()?;
+        let (length, sender) =
+            match rustix::net::recvfrom(socket, &mut buffer[..], RecvFlags::DONTWAIT) {
+                Ok((length, _, sender)) => (length, sender),
+                Err(Errno::NOBUFS) => return Received::Overrun,
+                Err(Errno::INTR) => continue,
+                Err(_) => return Received::Nothing,
+            };
         let kernel = sender
             .and_then(|sender| SocketAddrNetlink::try_from(sender).ok())
             .is_some_and(|sender| sender.pid() == 0);
         if kernel && let Some(uevent) = parse(&buffer[..length]) {
-            return Some(uevent);
+            return Received::Message(uevent);
         }
     }
 }
@@ -81,6 +109,13 @@ mod tests {
         let uevent = parse(bytes).unwrap();
         assert_eq!((uevent.action.as_str(), uevent.subsystem.as_str()), ("add", "input"));
         assert_eq!(uevent.device, "input/event0");
+    }
+
+    #[test]
+    fn hardware_has_a_path_and_a_modalias() {
+        let bytes = b"add@/devices/x\0MODALIAS=pci:v1d2\0ACTION=add\0DEVPATH=/devices/x\0";
+        let uevent = parse(bytes).unwrap();
+        assert_eq!((uevent.path.as_str(), uevent.modalias.as_str()), ("/devices/x", "pci:v1d2"));
     }
 
     #[test]

@@ -24,5 +24,8 @@ pub const SHUTDOWN_MAX_DEFAULT: u64 = 600;
 /// `kiln.nvram=off`: PID 1 writes no EFI variable.
 pub const NVRAM: &str = "kiln.nvram";
 
+/// Locks kernel modules once those for the hardware and those of the image's list are loaded: `kiln.lock-modules=yes`.
+pub const LOCK_MODULES: &str = "kiln.lock-modules";
+
 /// Every parameter that PID 1 knows.
-pub const ALL: [&str; 5] = [VAR_SIZE, HOSTNAME, LOG, SHUTDOWN_MAX, NVRAM];
+pub const ALL: [&str; 6] = [VAR_SIZE, HOSTNAME, LOG, SHUTDOWN_MAX, NVRAM, LOCK_MODULES];

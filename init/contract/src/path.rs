@@ -59,6 +59,11 @@ pub const MODULES: &str = "/usr/lib/modules";
 /// File beside depmod's indexes with the modules that the image always loads, one name per line.
 pub const MODULE_LIST: &str = "kiln.load";
 
+/// File beside depmod's indexes with the aliases of what is part of the kernel, as `modules.alias` has them.
+///
+/// depmod writes these in a binary form only.
+pub const BUILTIN_ALIASES: &str = "kiln.builtin-alias";
+
 /// Credentials that came with the boot, root only.
 pub const CREDENTIALS: &str = "/run/kiln/credentials";
 
@@ -78,6 +83,12 @@ pub const LAST_BOOT: &str = "/run/kiln/last-boot";
 
 /// A FIFO: a privileged pod writes `poweroff`, `reboot` or `halt` here, with a newline, to ask for it.
 pub const POWER_REQUEST: &str = "/run/kiln/power";
+
+/// What PID 1 and its helpers report once per boot: unknown devices, requests for locked modules.
+pub const REPORTED: &str = "/run/kiln/reported";
+
+/// Held by the one process that loads modules for devices.
+pub const DEVICES_LOCK: &str = "/run/kiln/devices.lock";
 
 /// Registry part of the names of images that exist in the image file only.
 pub const IMAGE_REGISTRY: &str = "kiln.local";

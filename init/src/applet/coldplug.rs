@@ -1,20 +1,26 @@
-//! The second process of the boot: everything about modules that containerd's start does not need.
+//! Modules for hardware, in processes of their own: a driver's start can take seconds or hang.
 //!
-//! First the image's own list, then the modules of the hardware that is there, found by the
-//! modaliases in sysfs; twice, since a driver's probing brings up new devices (a power button's
-//! driver makes an input device). Mounts that only pods want are made here too, and at the end
-//! the settings that depend on modules.
+//! At boot (`kiln-coldplug`) everything about modules that containerd's start does not need. First
+//! the hardware that is there, found by the modaliases in sysfs, then the image's own list, then the
+//! hardware once more, since a driver's probing brings up new devices (a power button's driver makes
+//! an input device). Mounts that only pods want are made here too, then the settings that depend on
+//! modules, and at the very end modules are locked, if the owner wants that.
+//!
+//! Later (`kiln-hotplug`) the devices that PID 1 heard of, or all of them again.
 
-use std::collections::BTreeSet;
-use std::fs;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Result;
-use kiln_contract::path::MODULE_LIST;
+use kiln_contract::path::{DEVICES_LOCK, MODULE_LIST};
+use rustix::fs::{FlockOperation, flock};
 
-use crate::modules::{self, Found, Index, Step};
-use crate::{kmsg, mounts, sysctl};
+use crate::devices::{Device, unknown};
+use crate::modules::settings::Settings;
+use crate::modules::{Found, Index, Step, kernel};
+use crate::{kmsg, mounts, once, parameters, sysctl};
 
 /// sysfs.
 const SYSFS: &str = "/sys";
@@ -22,88 +28,181 @@ const SYSFS: &str = "/sys";
 /// Classes whose devices are on no bus and have a modalias.
 const CLASSES: [&str; 2] = ["dmi", "input"];
 
-/// Walks over the devices. Each finds what the one before it brought up.
-const ROUNDS: usize = 2;
+/// What a network card of a virtual machine is: its driver is loaded first, because the pod that
+/// configures the interface waits for it.
+const NETWORK: &str = "virtio:d00000001";
 
-/// Does all of it. A module that fails is a warning.
+/// At boot. A module that fails is a warning.
 #[must_use]
 pub fn run() -> i32 {
     kmsg::open();
+    let _alone = alone();
     let begin = Instant::now();
-    let loaded = kmsg::warn_on_error(load_all());
+    let loaded = kmsg::warn_on_error(load_at_boot());
     let _ = kmsg::warn_on_error(mounts::apply_all(&mounts::LATE));
-    sysctl::apply(sysctl::When::Module);
+    sysctl::apply(sysctl::When::Offered);
     if let Some(count) = loaded {
         let millis = begin.elapsed().as_millis();
         kmsg::notice(format_args!("{count} modules loaded beside the boot in {millis} ms"));
     }
+    if parameters::of_kernel().lock_modules && kmsg::warn_on_error(kernel::lock()).is_some() {
+        kmsg::notice("modules are locked until the next boot");
+    }
     0
 }
 
-fn load_all() -> Result<usize> {
-    let index = Index::of_running_kernel()?;
-    let mut done = BTreeSet::new();
-    // Network first: the pod that configures it waits for the interface.
-    for round in 0..ROUNDS {
-        let mut aliases = modaliases(Path::new(SYSFS));
-        aliases.sort_by_key(|alias| !alias.starts_with("virtio:d00000001"));
-        for alias in aliases {
-            load(&index, &alias, &mut done, false);
+/// Later: `args` are modaliases and paths in turn; without any, all devices.
+#[must_use]
+pub fn hotplug(args: &[String]) -> i32 {
+    kmsg::open();
+    let _alone = alone();
+    let devices = if args.is_empty() { devices(Path::new(SYSFS)) } else { pairs(args) };
+    match Loader::new() {
+        Ok(mut loader) => {
+            loader.load_all(&devices);
+            loader.report_all(&devices);
+            0
         }
-        if round == 0 {
-            let list = fs::read_to_string(index.folder().join(MODULE_LIST)).unwrap_or_default();
-            for name in list.lines().map(str::trim).filter(|name| !name.is_empty()) {
-                load(&index, name, &mut done, true);
+        Err(error) => {
+            kmsg::warn(format_args!("{error:#}"));
+            1
+        }
+    }
+}
+
+/// Waits until no other process loads modules for devices. Without `/run` nobody waits.
+fn alone() -> Option<File> {
+    let file = File::create(DEVICES_LOCK).ok()?;
+    flock(&file, FlockOperation::LockExclusive).ok()?;
+    Some(file)
+}
+
+fn pairs(args: &[String]) -> Vec<Device> {
+    let device = |pair: &[String]| match pair {
+        [modalias, path] => Some(Device { modalias: modalias.clone(), path: path.clone() }),
+        _ => None,
+    };
+    args.chunks(2).filter_map(device).collect()
+}
+
+fn load_at_boot() -> Result<usize> {
+    let mut loader = Loader::new()?;
+    loader.load_all(&devices(Path::new(SYSFS)));
+    loader.load_list();
+    let devices = devices(Path::new(SYSFS));
+    loader.load_all(&devices);
+    loader.report_all(&devices);
+    Ok(loader.done.len())
+}
+
+/// The index, and what was done with it.
+struct Loader {
+    index: Index,
+    settings: Settings,
+    done: BTreeSet<PathBuf>,
+    locked: bool,
+}
+
+impl Loader {
+    fn new() -> Result<Self> {
+        let settings = Settings::of_system();
+        let index = Index::of_running_kernel()?.configured(&settings);
+        Ok(Self { index, settings, done: BTreeSet::new(), locked: kernel::is_locked() })
+    }
+
+    /// Modules for these devices.
+    fn load_all(&mut self, devices: &[Device]) {
+        for device in devices {
+            if let Found::Load(steps) = self.index.find(&device.modalias) {
+                self.load_steps(&steps);
             }
         }
     }
-    Ok(done.len())
-}
 
-/// Loads what a name or alias stands for. Unknown hardware is normal, an unknown name in the
-/// image's list is not.
-fn load(index: &Index, name: &str, done: &mut BTreeSet<PathBuf>, must_exist: bool) {
-    match index.find(name) {
-        Found::Load(steps) => steps.iter().for_each(|step| load_once(step, done)),
-        Found::Unknown if must_exist => kmsg::warn(format_args!("module {name}: not in the image")),
-        Found::Unknown | Found::Builtin => {}
+    /// The image's own list. A name that is unknown there is a mistake.
+    fn load_list(&mut self) {
+        let list = self.index.folder().join(MODULE_LIST);
+        let list = fs::read_to_string(list).unwrap_or_default();
+        for name in list.lines().map(str::trim).filter(|name| !name.is_empty()) {
+            match self.index.find(name) {
+                Found::Load(steps) => self.load_steps(&steps),
+                Found::Unknown => kmsg::warn(format_args!("module {name}: not in the image")),
+                Found::Builtin => {}
+            }
+        }
+    }
+
+    fn load_steps(&mut self, steps: &[Step]) {
+        for step in steps {
+            self.load_once(step);
+        }
+    }
+
+    fn load_once(&mut self, step: &Step) {
+        if !self.done.insert(step.file.clone())
+            || self.settings.forbids(&step.name)
+            || kernel::is_loaded(&step.name)
+        {
+            return;
+        }
+        if self.locked {
+            return once::say(&locked(&step.name));
+        }
+        let options = self.settings.options(&step.name);
+        let _ = kmsg::warn_on_error(kernel::load_file(&step.file, &options));
+    }
+
+    /// Says once what nothing in this image drives.
+    fn report_all(&self, devices: &[Device]) {
+        for device in devices.iter().filter(|device| unknown::counts(&device.modalias)) {
+            if self.index.find(&device.modalias) == Found::Unknown {
+                unknown::report(device);
+            }
+        }
     }
 }
 
-fn load_once(step: &Step, done: &mut BTreeSet<PathBuf>) {
-    if done.insert(step.file.clone()) && !is_loaded(&step.name) {
-        let _ = kmsg::warn_on_error(modules::load_file(&step.file, ""));
-    }
+/// The line for a module that was asked for too late.
+#[must_use]
+pub fn locked(module: &str) -> String {
+    format!("module {module} was asked for and not loaded: modules are locked (kiln.lock-modules)")
 }
 
-fn is_loaded(name: &str) -> bool {
-    Path::new("/sys/module").join(name).join("initstate").exists()
-}
-
-/// The modaliases of all devices, each once.
+/// All devices that have a modalias, one of each kind, the network's first.
 ///
 /// Not a walk over `devices`: that has ten times as many folders, and takes ten times as long.
-fn modaliases(sysfs: &Path) -> Vec<String> {
+fn devices(sysfs: &Path) -> Vec<Device> {
     let children = |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().flatten();
     let buses = children(sysfs.join("bus")).map(|bus| bus.path().join("devices"));
     let classes = CLASSES.map(|class| sysfs.join("class").join(class));
-    let devices = buses.chain(classes).flat_map(children);
-    let aliases = devices.filter_map(|at| fs::read_to_string(at.path().join("modalias")).ok());
-    let found: BTreeSet<_> = aliases.map(|alias| alias.trim().to_owned()).collect();
-    found.into_iter().filter(|alias| !alias.is_empty()).collect()
+    let mut found = BTreeMap::new();
+    for entry in buses.chain(classes).flat_map(children) {
+        let Ok(modalias) = fs::read_to_string(entry.path().join("modalias")) else { continue };
+        let modalias = modalias.trim();
+        if !modalias.is_empty() {
+            found.entry(modalias.to_owned()).or_insert_with(|| entry.path());
+        }
+    }
+    let below = |at: &Path| format!("/{}", at.strip_prefix(sysfs).unwrap_or(at).display());
+    let mut devices: Vec<Device> =
+        found.into_iter().map(|(modalias, at)| Device { modalias, path: below(&at) }).collect();
+    devices.sort_by_key(|device| !device.modalias.starts_with(NETWORK));
+    devices
 }
 
 #[cfg(test)]
 mod tests {
-    use super::modaliases;
+    use crate::devices::Device;
+
+    use super::{devices, pairs};
 
     #[test]
-    fn every_modalias_is_found_once() {
+    fn every_kind_of_device_is_found_once_and_the_network_first() {
         let sysfs = tempfile::tempdir().unwrap();
         for (device, alias) in [
-            ("bus/pci/devices/1", "x:1\n"),
-            ("bus/pci/devices/2", "x:2\n"),
-            ("bus/usb/devices/1", "x:1\n"),
+            ("bus/pci/devices/1", "virtio:d00000001v00001AF4\n"),
+            ("bus/pci/devices/2", "a:2\n"),
+            ("bus/usb/devices/1", "a:2\n"),
             ("bus/usb/devices/2", "\n"),
             ("class/input/input1", "input:1\n"),
         ] {
@@ -111,6 +210,17 @@ mod tests {
             std::fs::create_dir_all(&folder).unwrap();
             std::fs::write(folder.join("modalias"), alias).unwrap();
         }
-        assert_eq!(modaliases(sysfs.path()), ["input:1", "x:1", "x:2"]);
+        let found = devices(sysfs.path());
+        let aliases: Vec<&str> = found.iter().map(|device| device.modalias.as_str()).collect();
+        assert_eq!(aliases, ["virtio:d00000001v00001AF4", "a:2", "input:1"]);
+        assert_eq!(found[0].path, "/bus/pci/devices/1");
+    }
+
+    #[test]
+    fn a_helper_s_arguments_are_pairs() {
+        let args = ["a", "/1", "b", "/2", "c"].map(str::to_owned);
+        let device =
+            |modalias: &str, path: &str| Device { modalias: modalias.into(), path: path.into() };
+        assert_eq!(pairs(&args), [device("a", "/1"), device("b", "/2")]);
     }
 }

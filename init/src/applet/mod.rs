@@ -10,10 +10,12 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use kiln_contract::cgroup as groups;
 use kiln_contract::path::APPLETS;
+use rustix::io::Errno;
 
 use crate::spawn::{self, Child, Program};
 use crate::{cgroup, reason, signals};
 
+pub mod args;
 pub mod coldplug;
 pub mod modprobe;
 pub mod mount;
@@ -21,6 +23,9 @@ pub mod umount;
 
 /// Loads modules for the hardware that is there, beside containerd's start.
 pub const COLDPLUG: &CStr = c"kiln-coldplug";
+
+/// Loads modules for hardware that appeared later.
+pub const HOTPLUG: &CStr = c"kiln-hotplug";
 
 /// Reads a file into the page cache.
 pub const READAHEAD: &CStr = c"kiln-readahead";
@@ -43,6 +48,7 @@ pub fn run(name: &str, args: &[OsString]) -> i32 {
             0
         }
         "kiln-coldplug" => coldplug::run(),
+        "kiln-hotplug" => coldplug::hotplug(&args),
         "kiln-readahead" => read_ahead(&args),
         "kiln-last-boot" => reason::run(&args),
         "kiln-keep-reason" => reason::run_keeper(&args),
@@ -67,6 +73,12 @@ pub fn start(name: &CStr, args: &[&str]) -> Result<(Child, OwnedFd)> {
     let group = cgroup::open(groups::INIT)?;
     let null = std::fs::File::options().write(true).open("/dev/null").context("open /dev/null")?;
     spawn::begin(&program, group.as_fd(), null.as_fd())
+}
+
+/// strerror(3)'s text, which is what other programs' messages have.
+fn describe(error: Errno) -> String {
+    let text = std::io::Error::from(error).to_string();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
 }
 
 /// Asks PID 1 for a shutdown by a signal, which needs no file system. Also the kernel calls this.

@@ -1,20 +1,35 @@
 //! `modprobe` (modprobe(8)): for the kernel's own calls (`modprobe -q -- fs-ext4`), kubelet, and
 //! anything else on the host. Safe with an empty environment: it reads files at fixed paths only.
+//!
+//! Containers have a modprobe of their own and read `/lib/modules`, where depmod's indexes are.
+//! Texts and exit statuses are those of kmod's modprobe.
 
-use std::ffi::CString;
-use std::fs;
+use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use rustix::io::Errno;
 
-use crate::modules::{self, Found, Index, Step, canonical};
-use crate::parameters;
+use super::args::{Arg, Args};
+use super::{coldplug, describe};
+use crate::modules::settings::Settings;
+use crate::modules::{Found, Index, Step, canonical, kernel};
+use crate::{kmsg, once};
+
+/// Options that kmod takes from the environment, in front of all others.
+const ENVIRONMENT: &str = "MODPROBE_OPTIONS";
 
 /// What to do.
 #[derive(Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one independent option")]
 pub struct Request {
     names: Vec<String>,
     options: String,
     quiet: bool,
+    verbose: bool,
+    /// Names are subject to the blacklist too.
+    blacklist: bool,
+    /// A module that is loaded already is an error.
+    first_time: bool,
     verb: Verb,
 }
 
@@ -26,20 +41,25 @@ enum Verb {
     Remove,
     /// Print what would be loaded.
     Show,
+    /// Print the names that an alias stands for.
+    Resolve,
     /// Look the modules up only.
     Nothing,
+    Version,
 }
 
 /// Runs the applet.
 #[must_use]
 pub fn run(args: &[String]) -> i32 {
-    let request = parse(args);
+    let environment = std::env::var(ENVIRONMENT).unwrap_or_default();
+    let words = environment.split_ascii_whitespace().map(str::to_owned);
+    let request = parse(&words.chain(args.iter().cloned()).collect::<Vec<_>>());
     let quiet = request.as_ref().is_ok_and(|request| request.quiet);
     match request.and_then(|request| perform(&request)) {
         Ok(()) => 0,
         Err(error) => {
             if !quiet {
-                eprintln!("modprobe: FATAL: {error:#}");
+                eprintln!("modprobe: {error:#}");
             }
             1
         }
@@ -50,101 +70,141 @@ pub fn run(args: &[String]) -> i32 {
 pub fn parse(args: &[String]) -> Result<Request> {
     let mut request = Request::default();
     let (mut all, mut words) = (false, Vec::new());
-    for arg in args {
-        match arg.as_str() {
-            "--all" => all = true,
-            "--quiet" => request.quiet = true,
-            "--remove" => (request.verb, all) = (Verb::Remove, true),
-            "--dry-run" | "--show" => request.verb = Verb::Nothing,
-            "--show-depends" => request.verb = Verb::Show,
-            "--" | "--verbose" | "--use-blacklist" | "--syslog" | "--first-time" => {}
-            short if short.starts_with('-') && !short.starts_with("--") => {
-                for letter in short[1..].chars() {
-                    all |= request.take(letter)?;
-                }
+    let mut args = Args::new(args);
+    while let Some(arg) = args.next() {
+        match arg {
+            Arg::Letter('a') | Arg::Name("all") => all = true,
+            Arg::Letter('q') | Arg::Name("quiet") => request.quiet = true,
+            Arg::Letter('v') | Arg::Name("verbose") => request.verbose = true,
+            Arg::Letter('b') | Arg::Name("use-blacklist") => request.blacklist = true,
+            Arg::Name("first-time") => request.first_time = true,
+            Arg::Letter('r') | Arg::Name("remove") => (request.verb, all) = (Verb::Remove, true),
+            Arg::Letter('n') | Arg::Name("dry-run" | "show" | "simulate") => {
+                request.verb = Verb::Nothing;
             }
-            long if long.starts_with("--") => bail!("unknown {long}"),
-            word => words.push(word.to_owned()),
+            Arg::Letter('D') | Arg::Name("show-depends") => request.verb = Verb::Show,
+            Arg::Letter('R') | Arg::Name("resolve-alias") => request.verb = Verb::Resolve,
+            Arg::Letter('V') | Arg::Name("version") => request.verb = Verb::Version,
+            Arg::Letter('i' | 's')
+            | Arg::Name("ignore-install" | "ignore-remove" | "syslog" | "remove-holders") => {}
+            // kmod waits for a module in use; here it is in use or it is not.
+            Arg::Letter('w') | Arg::Name("wait") => drop(args.value()?),
+            Arg::Letter(letter) => bail!("ERROR: unknown option -{letter}"),
+            Arg::Name(name) => bail!("ERROR: unknown option --{name}"),
+            Arg::Word(word) => words.push(word.to_owned()),
         }
     }
     let parameters = if all { Vec::new() } else { words.split_off(words.len().min(1)) };
     request.options = parameters.join(" ");
     request.names = words;
-    if request.names.is_empty() {
-        bail!("no module given");
-    }
+    ensure!(
+        !request.names.is_empty() || request.verb == Verb::Version,
+        "ERROR: missing parameters. See -h."
+    );
     Ok(request)
 }
 
-impl Request {
-    /// One letter; true when all words are modules from now on.
-    fn take(&mut self, letter: char) -> Result<bool> {
-        match letter {
-            'a' => return Ok(true),
-            'r' => self.verb = Verb::Remove,
-            'q' => self.quiet = true,
-            'n' => self.verb = Verb::Nothing,
-            'D' => self.verb = Verb::Show,
-            'b' | 's' | 'v' => {}
-            _ => bail!("unknown -{letter}"),
-        }
-        Ok(letter == 'r')
-    }
-}
-
 fn perform(request: &Request) -> Result<()> {
-    let index = Index::of_running_kernel()?;
-    let line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    if request.verb == Verb::Version {
+        println!("kiln-init {}", env!("CARGO_PKG_VERSION"));
+        return Ok(());
+    }
+    let settings = Settings::of_system();
+    let index = Index::of_running_kernel().context("FATAL")?.configured(&settings);
     for name in &request.names {
-        match index.find(name) {
-            Found::Load(steps) if request.verb == Verb::Remove => remove(&steps)?,
-            Found::Load(steps) => load(request, name, &steps, &line)?,
-            Found::Builtin => {}
-            Found::Unknown => {
-                bail!("Module {name} not found in directory {}", index.folder().display())
+        perform_one(request, &index, &settings, name)?;
+    }
+    Ok(())
+}
+
+fn perform_one(request: &Request, index: &Index, settings: &Settings, name: &str) -> Result<()> {
+    match index.find(name) {
+        Found::Load(_) if request.blacklist && settings.hides(&canonical(name)) => Ok(()),
+        Found::Load(steps) => match request.verb {
+            Verb::Remove => remove(request, name, &steps),
+            Verb::Resolve => {
+                steps.last().into_iter().for_each(|step| println!("{}", step.name));
+                Ok(())
             }
+            _ => steps.iter().try_for_each(|step| load(request, settings, name, step)),
+        },
+        Found::Builtin if request.verb == Verb::Remove => bail!("FATAL: Module {name} is builtin."),
+        Found::Builtin if request.verb == Verb::Show => {
+            println!("builtin {}", canonical(name));
+            Ok(())
+        }
+        Found::Builtin => Ok(()),
+        Found::Unknown => {
+            bail!("FATAL: Module {name} not found in directory {}", index.folder().display())
         }
     }
-    Ok(())
 }
 
-fn load(request: &Request, name: &str, steps: &[Step], line: &str) -> Result<()> {
-    for step in steps {
-        let mut options = options_from(line, &step.name);
-        if step.name == canonical(name) {
-            options = format!("{options} {}", request.options);
+fn load(request: &Request, settings: &Settings, name: &str, step: &Step) -> Result<()> {
+    let own = step.name == canonical(name);
+    let mut options = settings.options(&step.name);
+    if own {
+        options = format!("{options} {}", request.options);
+    }
+    let (options, file) = (options.trim(), step.file.display());
+    if request.verb == Verb::Show || request.verbose {
+        println!("insmod {file} {options}");
+    }
+    if request.verb != Verb::Load {
+        return Ok(());
+    }
+    if own && request.first_time && kernel::is_loaded(&step.name) {
+        bail!("ERROR: could not insert '{}': Module already in kernel", step.name);
+    }
+    insert(settings, step, options)
+}
+
+/// Into the kernel; a refusal because modules are locked is told to the operator too.
+fn insert(settings: &Settings, step: &Step, options: &str) -> Result<()> {
+    if kernel::is_loaded(&step.name) || settings.forbids(&step.name) {
+        return Ok(());
+    }
+    kernel::insert(&step.file, options).map_err(|error| {
+        if error == Errno::PERM && kernel::is_locked() {
+            kmsg::open();
+            once::say(&coldplug::locked(&step.name));
         }
-        let options = options.trim();
-        match request.verb {
-            Verb::Show => println!("insmod {} {options}", step.file.display()),
-            Verb::Load => modules::load_file(&step.file, options)?,
-            Verb::Remove | Verb::Nothing => {}
+        anyhow::anyhow!("ERROR: could not insert '{}': {}", step.name, insert_error(error))
+    })
+}
+
+/// kmod's texts for what the kernel says about a module's own bytes.
+fn insert_error(error: Errno) -> String {
+    match error {
+        Errno::NOENT => "Unknown symbol in module, or unknown parameter (see dmesg)".into(),
+        other => describe(other),
+    }
+}
+
+/// Removes the module, and of what it needed all that nobody uses any more.
+fn remove(request: &Request, name: &str, steps: &[Step]) -> Result<()> {
+    let (own, others): (Vec<_>, Vec<_>) =
+        steps.iter().rev().partition(|step| step.name == canonical(name));
+    let (own, others) = if own.is_empty() { (others, own) } else { (own, others) };
+    for step in own {
+        if !Path::new("/sys/module").join(&step.name).exists() {
+            ensure!(!request.first_time, "FATAL: Module {} is not in kernel.", step.name);
+            continue;
         }
+        ensure!(kernel::is_unused(&step.name), "FATAL: Module {} is in use.", step.name);
+        kernel::remove(&step.name).map_err(|error| {
+            anyhow::anyhow!("ERROR: could not remove '{}': {}", step.name, describe(error))
+        })?;
+    }
+    for step in others.into_iter().filter(|step| kernel::is_unused(&step.name)) {
+        let _ = kernel::remove(&step.name);
     }
     Ok(())
-}
-
-/// Parameters of a module on the kernel's command line: `MODULE.NAME=VALUE`.
-fn options_from(line: &str, module: &str) -> String {
-    let words = parameters::words(line);
-    let options = words.iter().filter_map(|word| {
-        let (name, option) = word.split_once('.')?;
-        (canonical(name) == module).then_some(option)
-    });
-    options.collect::<Vec<_>>().join(" ")
-}
-
-/// Removes the module itself; what it needed stays, since others may use it.
-fn remove(steps: &[Step]) -> Result<()> {
-    let Some(step) = steps.last() else { return Ok(()) };
-    let name = CString::new(step.name.as_str())?;
-    rustix::system::delete_module(&name, libc::O_NONBLOCK)
-        .with_context(|| format!("Module {} cannot be removed", step.name))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Request, options_from, parse};
+    use super::{Request, Verb, parse};
 
     fn request(line: &str) -> anyhow::Result<Request> {
         parse(&line.split_ascii_whitespace().map(str::to_owned).collect::<Vec<_>>())
@@ -157,16 +217,37 @@ mod tests {
     }
 
     #[test]
+    fn kube_proxy_s_call_is_understood() {
+        let found = request("-va ip_vs").unwrap();
+        assert!(found.verbose && found.verb == Verb::Load && found.names == ["ip_vs"]);
+    }
+
+    #[test]
     fn words_after_a_module_are_its_parameters_but_modules_with_a() {
         assert_eq!(request("loop max_loop=4").unwrap().options, "max_loop=4");
         assert_eq!(request("-va a b").unwrap().names, ["a", "b"]);
         assert_eq!(request("-r a b").unwrap().names.len(), 2);
-        assert!(request("").is_err() && request("-q").is_err() && request("--what a").is_err());
     }
 
     #[test]
-    fn parameters_on_the_command_line_belong_to_their_module() {
-        let line = "quiet nf-conntrack.a=1 nf_conntrack.b=\"x y\" other.c=2";
-        assert_eq!(options_from(line, "nf_conntrack"), "a=1 b=x y");
+    fn verbs_have_letters_and_names() {
+        for (letter, name, verb) in [
+            ("-n", "--dry-run", Verb::Nothing),
+            ("-D", "--show-depends", Verb::Show),
+            ("-R", "--resolve-alias", Verb::Resolve),
+            ("-r", "--remove", Verb::Remove),
+        ] {
+            for option in [letter, name] {
+                assert_eq!(request(&format!("{option} a")).unwrap().verb, verb, "{option}");
+            }
+        }
+        assert!(request("-w 100 a").unwrap().names == ["a"]);
+    }
+
+    #[test]
+    fn wrong_usage_is_an_error() {
+        for line in ["", "-q", "--what a", "-X a", "a -w"] {
+            assert!(request(line).is_err(), "{line}");
+        }
     }
 }

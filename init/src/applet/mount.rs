@@ -7,7 +7,11 @@ use std::ffi::{CString, c_char};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags};
+
+use super::args::{Arg, Args};
+use super::describe;
 
 /// Exit status of mount(8) for a failed mount.
 const FAILED: i32 = 32;
@@ -74,17 +78,14 @@ pub fn run(args: &[String]) -> i32 {
 pub fn parse(args: &[String]) -> Result<Request> {
     let mut request = Request::default();
     let mut places = Vec::new();
-    let mut args = args.iter().map(String::as_str);
+    let mut args = Args::new(args);
     while let Some(arg) = args.next() {
         match arg {
-            "-t" | "--types" => request.kind = Some(args.next().context("-t needs a type")?.into()),
-            "-o" | "--options" => request.take_options(args.next().context("-o needs options")?)?,
-            "--" => places.extend(args.by_ref()),
-            long if long.starts_with("--") => request.take_long(&long[2..])?,
-            short if short.starts_with('-') && short.len() > 1 => {
-                request.take_short(&short[1..])?;
-            }
-            place => places.push(place),
+            Arg::Letter('t') | Arg::Name("types") => request.kind = Some(args.value()?.into()),
+            Arg::Letter('o') | Arg::Name("options") => request.take_options(args.value()?)?,
+            Arg::Letter(letter) => request.take_letter(letter)?,
+            Arg::Name(name) => request.take_name(name)?,
+            Arg::Word(place) => places.push(place),
         }
     }
     request.take_places(&places)?;
@@ -92,44 +93,29 @@ pub fn parse(args: &[String]) -> Result<Request> {
 }
 
 impl Request {
-    fn take_long(&mut self, name: &str) -> Result<()> {
-        match name.split_once('=') {
-            Some(("types", kind)) => self.kind = Some(kind.into()),
-            Some(("options", options)) => self.take_options(options)?,
-            _ => match name {
-                "no-canonicalize" | "no-mtab" | "verbose" | "internal-only" | "sloppy" => {}
-                "read-only" => self.take_option("ro")?,
-                "read-write" | "rw" => self.take_option("rw")?,
-                "bind" | "rbind" | "move" => self.take_option(name)?,
-                _ => {
-                    let propagation = name.strip_prefix("make-");
-                    self.take_option(propagation.with_context(|| format!("unknown --{name}"))?)?;
-                }
+    fn take_name(&mut self, name: &str) -> Result<()> {
+        match name {
+            "no-canonicalize" | "no-mtab" | "verbose" | "internal-only" | "sloppy" => Ok(()),
+            "read-only" => self.take_option("ro"),
+            "read-write" | "rw" => self.take_option("rw"),
+            "bind" | "rbind" | "move" => self.take_option(name),
+            _ => match name.strip_prefix("make-").filter(|kind| propagation(kind).is_some()) {
+                Some(kind) => self.take_option(kind),
+                None => bail!("unknown --{name}"),
             },
         }
-        Ok(())
     }
 
-    /// Letters of one word; `-tTYPE` and `-oOPTIONS` take the rest.
-    fn take_short(&mut self, letters: &str) -> Result<()> {
-        for (index, letter) in letters.char_indices() {
-            let rest = &letters[index + letter.len_utf8()..];
-            match letter {
-                't' => {
-                    self.kind = Some(rest.into());
-                    return Ok(());
-                }
-                'o' => return self.take_options(rest),
-                'r' => self.take_option("ro")?,
-                'w' => self.take_option("rw")?,
-                'B' => self.take_option("bind")?,
-                'R' => self.take_option("rbind")?,
-                'M' => self.take_option("move")?,
-                'c' | 'i' | 'n' | 's' | 'v' => {}
-                _ => bail!("unknown -{letter}"),
-            }
+    fn take_letter(&mut self, letter: char) -> Result<()> {
+        match letter {
+            'r' => self.take_option("ro"),
+            'w' => self.take_option("rw"),
+            'B' => self.take_option("bind"),
+            'R' => self.take_option("rbind"),
+            'M' => self.take_option("move"),
+            'c' | 'i' | 'n' | 's' | 'v' => Ok(()),
+            _ => bail!("unknown -{letter}"),
         }
-        Ok(())
     }
 
     fn take_options(&mut self, options: &str) -> Result<()> {
@@ -184,25 +170,25 @@ impl Request {
     fn perform(&self) -> Result<()> {
         let flags = MountFlags::from_bits_retain(self.flags);
         let target = self.target.as_str();
+        let remounted = |result: Result<(), Errno>| result.map_err(|e| self.explain_remount(e));
         match self.operation {
             Operation::New if self.source.is_some() => self.mount_new(flags)?,
             Operation::New => {}
             Operation::Bind { remount: true, .. } => {
-                rustix::mount::mount_remount(target, flags | MountFlags::BIND, "")
-                    .context("cannot remount")?;
+                remounted(rustix::mount::mount_remount(target, flags | MountFlags::BIND, ""))?;
             }
             Operation::Bind { recursive, .. } => self.bind(recursive, flags)?,
             Operation::Remount => {
-                rustix::mount::mount_remount(target, flags, self.data.join(","))
-                    .context("cannot remount")?;
+                remounted(rustix::mount::mount_remount(target, flags, self.data.join(",")))?;
             }
             Operation::Move => {
-                rustix::mount::mount_move(self.source()?, target).context("cannot move")?;
+                let source = self.source()?;
+                rustix::mount::mount_move(source, target).map_err(|e| self.explain(e, ""))?;
             }
         }
         for &bits in &self.propagation {
             let propagation = MountPropagationFlags::from_bits_retain(bits);
-            rustix::mount::mount_change(target, propagation).context("cannot set propagation")?;
+            remounted(rustix::mount::mount_change(target, propagation))?;
         }
         Ok(())
     }
@@ -219,10 +205,10 @@ impl Request {
         } else {
             rustix::mount::mount_bind(source, target)
         }
-        .with_context(|| format!("cannot bind {source}"))?;
+        .map_err(|error| self.explain(error, ""))?;
         if !flags.is_empty() {
             rustix::mount::mount_remount(target, flags | MountFlags::BIND, "")
-                .context("cannot set the bind mount's flags")?;
+                .map_err(|error| self.explain_remount(error))?;
         }
         Ok(())
     }
@@ -233,25 +219,57 @@ impl Request {
             None | Some("auto") => self.mount_any(source, flags),
             Some(kind) => {
                 self.execute_helper(kind, source)?;
-                self.mount_as(kind, source, flags)
+                self.mount_as(kind, source, flags).map_err(|error| self.explain(error, kind))
             }
         }
     }
 
-    fn mount_as(&self, kind: &str, source: &str, flags: MountFlags) -> Result<()> {
-        let data = CString::new(self.data.join(","))?;
+    fn mount_as(&self, kind: &str, source: &str, flags: MountFlags) -> Result<(), Errno> {
+        let data = CString::new(self.data.join(",")).map_err(|_| Errno::INVAL)?;
         rustix::mount::mount(source, self.target.as_str(), kind, flags, &*data)
-            .with_context(|| format!("cannot mount {source} as {kind}"))
     }
 
     /// Without a type: every one that the kernel has for devices.
     fn mount_any(&self, source: &str, flags: MountFlags) -> Result<()> {
         let kinds = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
-        let mut kinds = kinds.lines().filter_map(|line| line.strip_prefix('\t'));
-        if kinds.any(|kind| self.mount_as(kind, source, flags).is_ok()) {
-            return Ok(());
+        let mut last = Errno::INVAL;
+        for kind in kinds.lines().filter_map(|line| line.strip_prefix('\t')) {
+            match self.mount_as(kind, source, flags) {
+                Ok(()) => return Ok(()),
+                // Not of this type.
+                Err(Errno::INVAL) => {}
+                Err(error) => last = error,
+            }
         }
-        bail!("wrong fs type, bad option, bad superblock on {source}, or missing file system")
+        Err(self.explain(last, ""))
+    }
+
+    /// The text that mount(8) prints, which callers search.
+    fn explain(&self, error: Errno, kind: &str) -> anyhow::Error {
+        let source = self.source.as_deref().unwrap_or("none");
+        let target_exists = Path::new(&self.target).exists();
+        let text = match error {
+            Errno::NODEV if !kind.is_empty() => format!("unknown filesystem type '{kind}'"),
+            Errno::NOENT if !target_exists => "mount point does not exist".into(),
+            Errno::NOENT => format!("special device {source} does not exist"),
+            Errno::NOTDIR => "mount point is not a directory".into(),
+            Errno::BUSY => format!("{source} already mounted or mount point busy"),
+            Errno::NOTBLK => format!("{source} is not a block device"),
+            Errno::PERM | Errno::ACCESS => "permission denied".into(),
+            Errno::INVAL => format!(
+                "wrong fs type, bad option, bad superblock on {source}, \
+                 missing codepage or helper program, or other error"
+            ),
+            other => format!("mount(2) system call failed: {}", describe(other)),
+        };
+        anyhow::anyhow!(text)
+    }
+
+    fn explain_remount(&self, error: Errno) -> anyhow::Error {
+        match error {
+            Errno::INVAL => anyhow::anyhow!("mount point not mounted or bad option"),
+            other => self.explain(other, ""),
+        }
     }
 
     /// Becomes `mount.TYPE` where there is one, such as `mount.nfs` from a package.
@@ -331,6 +349,7 @@ fn is_for_people(option: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use rustix::io::Errno;
     use rustix::mount::{MountFlags, MountPropagationFlags};
 
     use super::{Operation, Request, parse};
@@ -377,9 +396,33 @@ mod tests {
 
     #[test]
     fn wrong_usage_is_an_error() {
-        for line in ["/a", "-t", "-x /a /b", "--what /a /b", "/a /b /c", "-o loop /a /b"] {
+        for line in [
+            "/a",
+            "-t",
+            "-x /a /b",
+            "--make-it /a",
+            "--make-ro /a",
+            "--what /a /b",
+            "/a /b /c",
+            "-o loop /a /b",
+        ] {
             assert!(request(line).is_err(), "{line}");
         }
+    }
+
+    #[test]
+    fn callers_find_their_words_in_the_error() {
+        let tmpfs = request("-t nope /dev/x /").unwrap();
+        for (error, expected) in [
+            (Errno::NODEV, "unknown filesystem type 'nope'"),
+            (Errno::NOENT, "special device /dev/x does not exist"),
+            (Errno::BUSY, "/dev/x already mounted or mount point busy"),
+            (Errno::IO, "mount(2) system call failed: Input/output error"),
+        ] {
+            assert_eq!(tmpfs.explain(error, "nope").to_string(), expected);
+        }
+        let remount = request("-o remount /").unwrap().explain_remount(Errno::INVAL);
+        assert_eq!(remount.to_string(), "mount point not mounted or bad option");
     }
 
     proptest! {

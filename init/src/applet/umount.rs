@@ -5,8 +5,10 @@ use std::os::unix::ffi::OsStrExt;
 
 use anyhow::{Result, bail};
 use rustix::io::Errno;
-use rustix::mount::UnmountFlags;
+use rustix::mount::{MountFlags, UnmountFlags};
 
+use super::args::{Arg, Args};
+use super::describe;
 use crate::mountinfo;
 
 /// Exit status of umount(8) for a failed unmount.
@@ -24,11 +26,12 @@ pub struct Request {
     quiet: bool,
 }
 
-/// Flags of the system call.
+/// Flags of the system call, and what to do when the target is busy.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct How {
     force: bool,
     lazy: bool,
+    read_only: bool,
 }
 
 /// Runs the applet.
@@ -49,39 +52,32 @@ pub fn run(args: &[String]) -> i32 {
 /// Reads the arguments.
 pub fn parse(args: &[String]) -> Result<Request> {
     let mut request = Request::default();
-    for arg in args {
-        match arg.as_str() {
-            "--force" => request.how.force = true,
-            "--lazy" => request.how.lazy = true,
-            "--recursive" => request.recursive = true,
-            "--quiet" => request.quiet = true,
-            "--" | "--no-canonicalize" | "--no-mtab" | "--verbose" | "--internal-only" => {}
-            short if short.starts_with('-') && !short.starts_with("--") => {
-                short[1..].chars().try_for_each(|letter| request.take(letter))?;
-            }
-            long if long.starts_with("--") => bail!("unknown {long}"),
-            target => request.targets.push(target.into()),
+    let mut args = Args::new(args);
+    while let Some(arg) = args.next() {
+        match arg {
+            Arg::Letter('f') | Arg::Name("force") => request.how.force = true,
+            Arg::Letter('l') | Arg::Name("lazy") => request.how.lazy = true,
+            Arg::Letter('r') | Arg::Name("read-only") => request.how.read_only = true,
+            Arg::Letter('R') | Arg::Name("recursive") => request.recursive = true,
+            Arg::Letter('q') | Arg::Name("quiet") => request.quiet = true,
+            // A hint only: a target is enough to find the mount.
+            Arg::Letter('t') | Arg::Name("types") => drop(args.value()?),
+            Arg::Letter('c' | 'd' | 'i' | 'n' | 'v')
+            | Arg::Name(
+                "no-canonicalize" | "detach-loop" | "internal-only" | "no-mtab" | "verbose",
+            ) => {}
+            Arg::Letter(letter) => bail!("unknown -{letter}"),
+            Arg::Name(name) => bail!("unknown --{name}"),
+            Arg::Word(target) => request.targets.push(target.into()),
         }
     }
     if request.targets.is_empty() {
-        bail!("no target given");
+        bail!("bad usage: no target given");
     }
     Ok(request)
 }
 
 impl Request {
-    fn take(&mut self, letter: char) -> Result<()> {
-        match letter {
-            'f' => self.how.force = true,
-            'l' => self.how.lazy = true,
-            'R' => self.recursive = true,
-            'q' => self.quiet = true,
-            'c' | 'i' | 'n' | 'v' => {}
-            _ => bail!("unknown -{letter}"),
-        }
-        Ok(())
-    }
-
     fn perform(&self, target: &str) -> bool {
         if !self.recursive {
             return self.unmount(target.as_bytes());
@@ -102,6 +98,9 @@ impl Request {
         flags.set(UnmountFlags::DETACH, self.how.lazy);
         match rustix::mount::unmount(target, flags) {
             Ok(()) => true,
+            Err(Errno::BUSY) if self.how.read_only => {
+                rustix::mount::mount_remount(target, MountFlags::RDONLY, "").is_ok()
+            }
             Err(error) => {
                 if !(self.quiet && error == Errno::INVAL) {
                     eprintln!("{}", message(target, error));
@@ -119,7 +118,8 @@ fn message(target: &[u8], error: Errno) -> String {
         Errno::INVAL => format!("umount: {target}: not mounted."),
         Errno::NOENT => format!("umount: {target}: no mount point specified."),
         Errno::BUSY => format!("umount: {target}: target is busy."),
-        other => format!("umount: {target}: umount failed: {other}."),
+        Errno::PERM => format!("umount: {target}: must be superuser to unmount."),
+        other => format!("umount: {target}: umount failed: {}.", describe(other)),
     }
 }
 
@@ -136,14 +136,21 @@ mod tests {
     #[test]
     fn letters_and_words_mean_the_same() {
         assert_eq!(request("-flR /a").unwrap(), request("--force --lazy --recursive /a").unwrap());
-        assert_eq!(request("/a /b").unwrap().targets, ["/a", "/b"]);
-        for line in ["", "-x /a", "--what /a"] {
+        assert_eq!(request("/a -t nfs -- -b").unwrap().targets, ["/a", "-b"]);
+        for line in ["", "-x /a", "--what /a", "/a -t"] {
             assert!(request(line).is_err(), "{line}");
         }
     }
 
     #[test]
     fn kubelet_finds_its_words_in_the_error() {
-        assert_eq!(message(b"/a", Errno::INVAL), "umount: /a: not mounted.");
+        for (error, expected) in [
+            (Errno::INVAL, "umount: /a: not mounted."),
+            (Errno::NOENT, "umount: /a: no mount point specified."),
+            (Errno::BUSY, "umount: /a: target is busy."),
+            (Errno::IO, "umount: /a: umount failed: Input/output error."),
+        ] {
+            assert_eq!(message(b"/a", error), expected);
+        }
     }
 }

@@ -2,7 +2,8 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
-use super::{Found, Index, matches};
+use super::settings::Settings;
+use super::{Found, Index};
 
 fn index() -> Index {
     Index::parse(
@@ -13,6 +14,7 @@ fn index() -> Index {
         "# Aliases\nalias virtio:d00000001v* virtio_net\nalias fs-erofs erofs\nalias broken\n",
         "softdep erofs pre: crc32c post: failover absent\n",
         "kernel/fs/ext4/ext4.ko\n",
+        "alias fs-ext4 ext4\nalias acpi*:PNP0C0A:* battery\n",
     )
 }
 
@@ -40,40 +42,45 @@ fn soft_dependencies_that_exist_are_loaded_around_it() {
 fn a_builtin_is_nothing_to_load_and_an_unknown_name_is_told_apart() {
     check("ext4", &["Builtin"]);
     check("nosuch", &["Unknown"]);
+    check("fs-ext4", &["Builtin"]);
+    check("acpi:PNP0C0A:", &["Builtin"]);
 }
 
 #[test]
-fn patterns_match_as_in_fnmatch() {
-    let yes = [
-        ("pci:v*d*sv*sd*bc01sc06i01*", "pci:v00008086d00002922sv00001AF4sd00001100bc01sc06i01"),
-        ("a[0-9a-c]z", "abz"),
-        ("*", ""),
-        ("a*", "a"),
-        ("?b", "ab"),
-    ];
-    for (pattern, text) in yes {
-        assert!(matches(pattern.as_bytes(), text.as_bytes()), "{pattern} {text}");
-    }
-    for (pattern, text) in [("a", "ab"), ("a?", "a"), ("[0-9]", "a"), ("[", "["), ("a*b", "ac")] {
-        assert!(!matches(pattern.as_bytes(), text.as_bytes()), "{pattern} {text}");
-    }
+fn a_dash_and_an_underscore_are_the_same_in_names_and_aliases() {
+    check("fs_erofs", &["crc32c", "erofs", "failover"]);
+    check("net-failover", &["failover", "net_failover"]);
+}
+
+#[test]
+fn circles_of_soft_dependencies_end() {
+    let index = Index::parse(
+        Path::new("/m"),
+        "a.ko:\nb.ko:\n",
+        "",
+        "softdep a pre: b\nsoftdep b pre: a post: b\n",
+        "",
+        "",
+    );
+    let Found::Load(steps) = index.find("a") else { panic!("a is there") };
+    assert_eq!(steps.iter().map(|step| step.name.as_str()).collect::<Vec<_>>(), ["b", "a"]);
+}
+
+#[test]
+fn settings_add_aliases_and_hide_modules() {
+    let mut settings = Settings::default();
+    settings.take_config("alias my-net virtio-net\nblacklist erofs\nsoftdep crc32c post: erofs\n");
+    let index = index().configured(&settings);
+    assert!(matches!(index.find("my_net"), Found::Load(steps) if steps.len() == 3));
+    assert_eq!(index.find("fs-erofs"), Found::Unknown);
+    assert!(matches!(index.find("erofs"), Found::Load(_)));
+    assert!(matches!(index.find("crc32c"), Found::Load(steps) if steps.len() == 3));
 }
 
 proptest! {
     #[test]
-    fn a_text_matches_itself_and_any_pattern_is_answered(
-        text in "[a-z0-9:]{0,40}",
-        pattern in "[a-c*?\\[\\]-]{0,20}",
-    ) {
-        prop_assert!(matches(text.as_bytes(), text.as_bytes()));
-        let starred = format!("{text}*");
-        prop_assert!(matches(starred.as_bytes(), text.as_bytes()));
-        let _ = matches(pattern.as_bytes(), text.as_bytes());
-    }
-
-    #[test]
     fn any_index_is_read(dep in ".{0,200}", alias in ".{0,200}", soft in ".{0,200}") {
-        let index = Index::parse(Path::new("/"), &dep, &alias, &soft, &dep);
+        let index = Index::parse(Path::new("/"), &dep, &alias, &soft, &dep, &alias);
         let _ = index.find("x");
     }
 }

@@ -34,6 +34,9 @@ impl Runtime {
     }
 
     fn ended(&mut self, pid: Pid, status: WaitStatus) {
+        if self.devices.ended(pid) {
+            return;
+        }
         if let Some((chore, _)) = self.chore.take_if(|(_, child)| child.pid == pid) {
             return self.feed(Event::Finished(chore));
         }

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use super::runtime::Runtime;
 use super::{Event, SERVICES, Service};
 use crate::power::Power;
-use crate::{evdev, hooks, kmsg, login1, notify, power, reason, signals, sysctl, uevent};
+use crate::{evdev, hooks, kmsg, login1, notify, power, reason, signals, sysctl};
 
 impl Runtime {
     /// The first request counts, and its reason.
@@ -80,14 +80,12 @@ impl Runtime {
         }
     }
 
-    pub(super) fn take_uevents(&mut self) {
-        while let Some(uevent) = uevent::receive(&self.uevents) {
-            if uevent.action == "add" && uevent.subsystem == "input" {
-                let first = self.buttons.is_empty();
-                self.buttons.extend(evdev::open(&uevent.device));
-                if first {
-                    self.look_for_early_press();
-                }
+    pub(super) fn take_devices(&mut self) {
+        for device in self.devices.take() {
+            let first = self.buttons.is_empty();
+            self.buttons.extend(evdev::open(&device));
+            if first {
+                self.look_for_early_press();
             }
         }
     }

@@ -19,10 +19,11 @@ use super::step::{Facts, PAUSES, State, step};
 use super::units::{self, Unit};
 use super::{Action, Chore, Event, Report, SERVICES, Service, Target, Timer, inputs};
 use crate::config::Node;
+use crate::devices::Devices;
 use crate::log::Log;
 use crate::power::{self, Deadline};
 use crate::spawn::{self, Child};
-use crate::{evdev, kmsg, login1, notify, reason, signals, uevent};
+use crate::{evdev, kmsg, login1, notify, reason, signals};
 
 /// Between two looks whether a group is empty; only while a shutdown waits for one.
 const LOOK: Duration = Duration::from_millis(20);
@@ -42,7 +43,7 @@ pub struct Runtime {
     pub(super) signals: OwnedFd,
     pub(super) notify: OwnedFd,
     pub(super) requests: OwnedFd,
-    pub(super) uevents: OwnedFd,
+    pub(super) devices: Devices,
     pub(super) buttons: Vec<OwnedFd>,
     pub(super) login1: login1::Server,
     pub(super) shutdown_max: Duration,
@@ -55,7 +56,7 @@ pub(super) enum Source {
     Signals,
     Notify,
     Requests,
-    Uevents,
+    Devices,
     Output(Service),
     Button(usize),
     Login1(login1::Source),
@@ -66,7 +67,7 @@ type Waiting<'a> = (Source, BorrowedFd<'a>, PollFlags);
 
 impl Runtime {
     /// Prepares everything and starts containerd.
-    pub fn start(node: &Node) -> Result<Self> {
+    pub fn start(node: &Node, devices: Devices) -> Result<Self> {
         // Signals before threads, since threads inherit what is blocked.
         let signals = signals::take().context("take signals")?;
         let mut runtime = Self {
@@ -80,7 +81,7 @@ impl Runtime {
             signals,
             notify: notify::listen()?,
             requests: inputs::listen_for_requests()?,
-            uevents: uevent::listen()?,
+            devices,
             buttons: evdev::open_all(),
             login1: login1::Server::start(node.graceful)?,
             shutdown_max: node.shutdown_max,
@@ -125,7 +126,7 @@ impl Runtime {
             readable(Source::Signals, self.signals.as_fd()),
             readable(Source::Notify, self.notify.as_fd()),
             readable(Source::Requests, self.requests.as_fd()),
-            readable(Source::Uevents, self.uevents.as_fd()),
+            readable(Source::Devices, self.devices.socket().as_fd()),
         ];
         sources.extend(SERVICES.map(|service| {
             readable(Source::Output(service), self.units[service.index()].reader.as_fd())
@@ -150,7 +151,7 @@ impl Runtime {
             Source::Signals => self.take_signals(),
             Source::Notify => self.take_messages(),
             Source::Requests => self.take_requests(),
-            Source::Uevents => self.take_uevents(),
+            Source::Devices => self.take_devices(),
             Source::Output(service) => self.take_output(service),
             Source::Button(index) => self.take_button(index),
             Source::Login1(source) => self.take_login1(source),

@@ -155,6 +155,9 @@ impl Package {
             fs::copy(self.lib().join(file), modules.join(file))
                 .with_context(|| format!("no {file}"))?;
         }
+        let builtin = fs::read(modules.join("modules.builtin.modinfo"))?;
+        let aliases = modinfo::builtin_aliases(&builtin);
+        fs::write(modules.join(kiln_contract::path::BUILTIN_ALIASES), aliases)?;
         depmod.command()?.arg("-b").arg(out).arg(&self.release).output()?;
         for file in UNUSED_INDEXES {
             let _ = fs::remove_file(modules.join(file));

@@ -31,6 +31,19 @@ fn parse(modinfo: &[u8]) -> Vec<String> {
     names
 }
 
+/// Aliases of what is part of the kernel, as lines of `modules.alias`, from its
+/// `modules.builtin.modinfo`: NUL-separated `MODULE.KEY=VALUE`.
+pub fn builtin_aliases(modinfo: &[u8]) -> String {
+    let fields =
+        modinfo.split(|byte| *byte == 0).filter_map(|field| std::str::from_utf8(field).ok());
+    let line = |field: &str| {
+        let (key, alias) = field.split_once('=')?;
+        let module = key.strip_suffix(".alias")?;
+        Some(format!("alias {alias} {}\n", module_name(module)))
+    };
+    fields.filter_map(line).collect()
+}
+
 /// Files may be named with `-` where the module's name has `_`.
 pub fn module_name(text: &str) -> String {
     text.replace('-', "_")
@@ -45,6 +58,13 @@ mod tests {
         let info = b"license=GPL\0depends=libcrc32c,net-failover\0softdep=pre: crypto-crc32c post: other\0alias=x\0";
         assert_eq!(parse(info), ["libcrc32c", "net_failover", "crypto_crc32c"]);
         assert!(parse(b"depends=\0").is_empty());
+    }
+
+    #[test]
+    fn builtin_aliases_become_lines() {
+        let info =
+            b"ext4.license=GPL\0ext4.alias=fs-ext4\0virtio-pci.alias=pci:v00001AF4d*\0alias\0";
+        assert_eq!(builtin_aliases(info), "alias fs-ext4 ext4\nalias pci:v00001AF4d* virtio_pci\n");
     }
 
     #[test]

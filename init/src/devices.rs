@@ -1,0 +1,281 @@
+//! Hardware that appears while the node runs: the kernel's messages about it, and the modules that
+//! it asks for.
+//!
+//! What decides is [`Queue`], which is pure and bounded. Modules are loaded by a helper process, one
+//! at a time, because a driver's start can take seconds or hang; PID 1 itself only reads messages.
+//! When the queue or the kernel's buffer overflows, the helper looks at all devices instead, which
+//! finds what was lost.
+
+pub mod unknown;
+
+use std::collections::HashSet;
+use std::hash::{BuildHasher, RandomState};
+use std::os::fd::OwnedFd;
+
+use anyhow::Result;
+use rustix::process::Pid;
+
+use crate::spawn::Child;
+use crate::uevent::{self, Received, Uevent};
+use crate::{applet, kmsg};
+
+/// Devices that wait for the helper; more are a walk over all.
+const WAITING_MAX: usize = 64;
+
+/// Kinds of hardware that are remembered as handled. More make PID 1 forget all and begin anew.
+const SEEN_MAX: usize = 1024;
+
+/// Messages that are read before the loop looks at anything else.
+const BATCH: usize = 256;
+
+/// A device by what it is and where it is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Device {
+    /// Its modalias.
+    pub modalias: String,
+    /// Its folder below `/sys`, with a `/` in front.
+    pub path: String,
+}
+
+/// What the helper is to do.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Work {
+    /// Load modules for these.
+    Load(Vec<Device>),
+    /// Load modules for all devices that there are.
+    Walk,
+}
+
+/// Devices on their way to the helper.
+///
+/// A kind of hardware is handed out once: its module is loaded then, or there is none, and a
+/// device that comes and goes all day costs nothing more.
+#[derive(Debug, Default)]
+pub struct Queue {
+    waiting: Vec<Device>,
+    seen: HashSet<u64>,
+    hasher: RandomState,
+    walk: bool,
+    busy: bool,
+}
+
+impl Queue {
+    /// A device appeared.
+    pub fn note(&mut self, device: Device) {
+        if self.seen.len() >= SEEN_MAX {
+            self.seen.clear();
+        }
+        if !self.seen.insert(self.hasher.hash_one(&device.modalias)) || self.walk {
+            return;
+        }
+        if self.waiting.len() < WAITING_MAX {
+            self.waiting.push(device);
+        } else {
+            self.overrun();
+        }
+    }
+
+    /// Devices appeared that nobody knows.
+    pub fn overrun(&mut self) {
+        self.waiting.clear();
+        self.walk = true;
+    }
+
+    /// Work for the helper, which is busy from now on; `None` while it is, or when there is none.
+    pub fn work(&mut self) -> Option<Work> {
+        let idle = self.waiting.is_empty() && !self.walk;
+        if self.busy || idle {
+            return None;
+        }
+        self.busy = true;
+        let waiting = std::mem::take(&mut self.waiting);
+        Some(if std::mem::take(&mut self.walk) { Work::Walk } else { Work::Load(waiting) })
+    }
+
+    /// The helper has ended.
+    pub fn done(&mut self) {
+        self.busy = false;
+    }
+}
+
+/// The kernel's messages, the queue and the helper.
+pub struct Devices {
+    socket: OwnedFd,
+    queue: Queue,
+    helper: Option<Child>,
+}
+
+impl Devices {
+    /// Listens from now on. To be called before the first walk over all devices.
+    pub fn listen() -> Result<Self> {
+        Ok(Self { socket: uevent::listen()?, queue: Queue::default(), helper: None })
+    }
+
+    /// What to poll; readable when [`Devices::take`] has something to do.
+    #[must_use]
+    pub fn socket(&self) -> &OwnedFd {
+        &self.socket
+    }
+
+    /// Reads waiting messages and sees to the modules. Returns new input devices, below `/dev`.
+    #[must_use]
+    pub fn take(&mut self) -> Vec<String> {
+        let mut inputs = Vec::new();
+        for _ in 0..BATCH {
+            match uevent::receive(&self.socket) {
+                Received::Message(uevent) => inputs.extend(self.take_one(uevent)),
+                Received::Overrun => self.queue.overrun(),
+                Received::Nothing => break,
+            }
+        }
+        self.help();
+        inputs
+    }
+
+    fn take_one(&mut self, uevent: Uevent) -> Option<String> {
+        let Uevent { action, subsystem, device, path, modalias } = uevent;
+        if action == "remove" {
+            return None;
+        }
+        if !modalias.is_empty() {
+            self.queue.note(Device { modalias, path });
+        }
+        (action == "add" && subsystem == "input" && !device.is_empty()).then_some(device)
+    }
+
+    /// A child has ended; true if it was the helper.
+    pub fn ended(&mut self, pid: Pid) -> bool {
+        let was = self.helper.take_if(|helper| helper.pid == pid).is_some();
+        if was {
+            self.queue.done();
+            self.help();
+        }
+        was
+    }
+
+    fn help(&mut self) {
+        let Some(work) = self.queue.work() else { return };
+        self.helper = kmsg::warn_on_error(Self::start_helper(work));
+        if self.helper.is_none() {
+            self.queue.done();
+        }
+    }
+
+    fn start_helper(work: Work) -> Result<Child> {
+        let devices = if let Work::Load(devices) = work { devices } else { Vec::new() };
+        let args: Vec<&str> = devices
+            .iter()
+            .flat_map(|device| [device.modalias.as_str(), device.path.as_str()])
+            .collect();
+        Ok(applet::start(applet::HOTPLUG, &args)?.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::{Device, Queue, SEEN_MAX, WAITING_MAX, Work};
+
+    fn device(number: usize) -> Device {
+        Device { modalias: format!("pci:v{number:08X}"), path: format!("/devices/{number}") }
+    }
+
+    #[test]
+    fn one_helper_at_a_time_gets_all_that_came_meanwhile() {
+        let mut queue = Queue::default();
+        assert_eq!(queue.work(), None);
+        queue.note(device(1));
+        assert_eq!(queue.work(), Some(Work::Load(vec![device(1)])));
+        queue.note(device(2));
+        queue.note(device(3));
+        assert_eq!(queue.work(), None);
+        queue.done();
+        assert_eq!(queue.work(), Some(Work::Load(vec![device(2), device(3)])));
+        queue.done();
+        assert_eq!(queue.work(), None);
+    }
+
+    #[test]
+    fn a_device_that_comes_and_goes_costs_one_helper() {
+        let mut queue = Queue::default();
+        for _ in 0..1000 {
+            queue.note(device(1));
+        }
+        assert_eq!(queue.work(), Some(Work::Load(vec![device(1)])));
+        queue.done();
+        queue.note(device(1));
+        assert_eq!(queue.work(), None);
+    }
+
+    #[test]
+    fn an_overrun_is_one_walk() {
+        let mut queue = Queue::default();
+        queue.note(device(1));
+        queue.overrun();
+        queue.overrun();
+        queue.note(device(2));
+        assert_eq!(queue.work(), Some(Work::Walk));
+        queue.done();
+        assert_eq!(queue.work(), None);
+    }
+
+    /// A day of a device that reconnects every second, beside a storm of new ones, with a helper
+    /// that is slow: what is held at the end is what was held at the beginning.
+    #[test]
+    fn a_day_of_messages_does_not_grow_the_queue() {
+        let mut queue = Queue::default();
+        let size = |queue: &Queue| (queue.waiting.capacity(), queue.seen.capacity());
+        let mut largest = (0, 0);
+        for second in 0..86_400 {
+            queue.note(device(0));
+            for storm in 0..20 {
+                queue.note(device(second * 20 + storm));
+            }
+            if second % 7 == 0 {
+                queue.done();
+                let _ = queue.work();
+            }
+            let (waiting, seen) = size(&queue);
+            largest = (largest.0.max(waiting), largest.1.max(seen));
+        }
+        assert!(largest.0 <= 2 * WAITING_MAX && largest.1 <= 4 * SEEN_MAX, "{largest:?}");
+    }
+
+    proptest! {
+        /// Every device is handed out, or a walk comes after it.
+        #[test]
+        fn nothing_is_lost(events in prop::collection::vec(0..400_usize, 0..600)) {
+            let mut queue = Queue::default();
+            let mut open = BTreeSet::new();
+            let mut known = BTreeSet::new();
+            let settle = |queue: &mut Queue, open: &mut BTreeSet<Device>| {
+                match queue.work() {
+                    Some(Work::Walk) => open.clear(),
+                    Some(Work::Load(devices)) => devices.iter().for_each(|d| { open.remove(d); }),
+                    None => {}
+                }
+            };
+            for event in events {
+                match event {
+                    0..10 => queue.overrun(),
+                    10..40 => queue.done(),
+                    40..80 => settle(&mut queue, &mut open),
+                    number => {
+                        if known.insert(number) {
+                            open.insert(device(number));
+                        }
+                        queue.note(device(number));
+                    }
+                }
+            }
+            for _ in 0..3 {
+                queue.done();
+                settle(&mut queue, &mut open);
+            }
+            prop_assert!(open.is_empty(), "{open:?}");
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Devices that nothing in this image drives, and which of them are worth a line.
+//!
+//! Only buses whose devices somebody put into the machine count. Most of ACPI's, the platform's and
+//! the processor's devices have no driver on any machine and need none; the same holds for PCI's
+//! bridges and for what every chipset has.
+
+use std::path::Path;
+
+use super::Device;
+use crate::once;
+
+/// Beginnings of the modaliases that count.
+const BUSES: [&str; 7] = ["pci:", "scsi:", "sdio:", "usb:", "virtio:", "vmbus:", "xen:"];
+
+/// PCI base classes that need no driver (PCI Code and ID Assignment Specification, chapter 1):
+/// memory controllers, bridges, base system peripherals, processors.
+const PCI_CLASSES: [&str; 4] = ["05", "06", "08", "0b"];
+
+/// Whether a device without a driver is worth a line.
+#[must_use]
+pub fn counts(modalias: &str) -> bool {
+    let bus = BUSES.iter().any(|bus| modalias.starts_with(bus));
+    let class = pci_class(modalias).unwrap_or_default();
+    bus && !PCI_CLASSES.contains(&class)
+}
+
+/// The base class in `pci:v…d…sv…sd…bcCCscSSiII`.
+fn pci_class(modalias: &str) -> Option<&str> {
+    let rest = modalias.strip_prefix("pci:")?;
+    rest.rsplit_once("bc")?.1.get(..2)
+}
+
+/// Says once that a device has no driver, if it has none.
+pub fn report(device: &Device) {
+    let Device { modalias, path } = device;
+    let place = Path::new("/sys").join(path.trim_start_matches('/'));
+    // A bus has links to its devices; the real place tells where the device is plugged in.
+    let place = place.canonicalize().unwrap_or(place);
+    if !place.join("driver").exists() {
+        let place = place.display();
+        once::say(&format!("no driver in this image for the device {place} ({modalias})"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::counts;
+
+    #[test]
+    fn what_somebody_put_into_the_machine_counts() {
+        for (modalias, expected) in [
+            ("pci:v00008086d00002922sv00001AF4sd00001100bc01sc06i01", true),
+            ("usb:v1D6Bp0002d0612dc09dsc00dp00ic09isc00ip00in00", true),
+            ("virtio:d00000099v00001AF4", true),
+            ("pci:v00008086d000029C0sv00001AF4sd00001100bc06sc00i00", false),
+            ("acpi:PNP0C0F:", false),
+            ("cpu:type:x86,ven0000fam0006mod006A:feature:,0000", false),
+            ("platform:pcspkr", false),
+            ("pci:", true),
+            ("", false),
+        ] {
+            assert_eq!(counts(modalias), expected, "{modalias}");
+        }
+    }
+}

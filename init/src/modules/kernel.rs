@@ -1,0 +1,57 @@
+//! The kernel's side of modules: into it, out of it, and the lock.
+
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use rustix::io::Errno;
+
+/// Once 1, no module comes or goes until the next boot (`Documentation/admin-guide/sysctl/kernel.rst`).
+const LOCK: &str = "/proc/sys/kernel/modules_disabled";
+
+/// Loads one module file; one that is loaded already is fine.
+pub fn insert(file: &Path, options: &str) -> Result<(), Errno> {
+    let open = File::open(file)
+        .map_err(|error| error.raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error))?;
+    let options = CString::new(options).map_err(|_| Errno::INVAL)?;
+    match rustix::system::finit_module(&open, &options, 0) {
+        Err(Errno::EXIST) => Ok(()),
+        other => other,
+    }
+}
+
+/// As [`insert`], for callers that only report.
+pub fn load_file(file: &Path, options: &str) -> Result<()> {
+    insert(file, options).with_context(|| format!("load module {}", file.display()))
+}
+
+/// Removes one module; it must not be in use.
+pub fn remove(name: &str) -> Result<(), Errno> {
+    let name = CString::new(name).map_err(|_| Errno::INVAL)?;
+    rustix::system::delete_module(&name, libc::O_NONBLOCK)
+}
+
+/// Whether a module is loaded.
+#[must_use]
+pub fn is_loaded(name: &str) -> bool {
+    Path::new("/sys/module").join(name).join("initstate").exists()
+}
+
+/// Whether a loaded module has no users.
+#[must_use]
+pub fn is_unused(name: &str) -> bool {
+    let count = Path::new("/sys/module").join(name).join("refcnt");
+    fs::read_to_string(count).is_ok_and(|count| count.trim() == "0")
+}
+
+/// Locks modules until the next boot.
+pub fn lock() -> Result<()> {
+    fs::write(LOCK, "1\n").with_context(|| format!("write {LOCK}"))
+}
+
+/// Whether modules are locked.
+#[must_use]
+pub fn is_locked() -> bool {
+    fs::read_to_string(LOCK).is_ok_and(|value| value.trim() == "1")
+}
