@@ -125,9 +125,31 @@ pub fn answer(serving: &Serving<'_>, head: &Head<'_>) -> Answer {
     let request = Request { serving, index, head, path };
     match index.rules.redirect(path) {
         None => request.at(path),
-        Some(Redirect::Serve(path)) => request.at(&path),
+        // A rule for everything does not take the probes' paths.
+        Some(_) if is_health(path) => request.at(path),
+        Some(Redirect::Serve(path)) => request.at(&served(index, path)),
         Some(Redirect::To { status, location }) => request.elsewhere(status, location),
     }
+}
+
+/// The path that has the content: a rule may name a folder without its slash, or a page with the
+/// ending that clean URLs do without.
+fn served(index: &Index, mut path: Vec<u8>) -> Vec<u8> {
+    let shorter = |path: &[u8], end: &[u8]| path.strip_suffix(end).map(<[u8]>::to_vec);
+    match index.find(&path) {
+        Some(Kind::AddSlash) => path.push(b'/'),
+        Some(Kind::StripSlash) => drop(path.pop()),
+        Some(Kind::StripHtml) => {
+            let folder = shorter(&path, b"index.html").filter(|path| path.ends_with(b"/"));
+            path = folder.or_else(|| shorter(&path, b".html")).unwrap_or(path);
+        }
+        _ => {}
+    }
+    path
+}
+
+fn is_health(path: &[u8]) -> bool {
+    matches!(path, b"/health" | b"/ready")
 }
 
 fn options() -> Answer {

@@ -271,6 +271,20 @@ fn rules_change_fields_and_send_elsewhere() {
 }
 
 #[test]
+fn the_first_redirect_counts_and_takes_no_probe() {
+    let rules = "/a/b /first\n/:x/b /second\n/c/* /third\n/c/d /never\n/dir /real 200\n/* /rest\n";
+    let files = [("/_redirects", rules), ("/real/index.html", "real")];
+    let site = Asker::new(&files, &Policy::default());
+    for (path, location) in
+        [("/a/b", "/first"), ("/z/b", "/second"), ("/c/d", "/third"), ("/real/", "/rest")]
+    {
+        assert_eq!(site.field(&format!("GET {path}"), "Location").unwrap(), location, "{path}");
+    }
+    site.check("GET /dir", "", "200 ", "real");
+    site.check("GET /health", "", "200 ", "ok\n");
+}
+
+#[test]
 fn each_host_has_its_site_and_others_are_misdirected() {
     let index = |text| Arc::new(from_files(&[("/index.html", text)], &Policy::default()));
     let mut hosts = Hosts::default();

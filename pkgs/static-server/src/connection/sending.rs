@@ -10,7 +10,7 @@ use crate::index::Index;
 
 /// Bodies of at least this many bytes are sent with sendfile(2), also from memory: it copies
 /// nothing, and that is worth more than the second system call.
-const SENDFILE_FROM: u64 = 64 << 10;
+const SENDFILE_FROM: u64 = 8 << 10;
 
 /// `Date`, `Connection` and the empty line.
 const TAIL: usize = 64;

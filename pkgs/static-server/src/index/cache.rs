@@ -10,7 +10,7 @@ use crate::index::store::Store;
 use crate::index::{Body, Index};
 
 /// Larger bodies are sent from their file: there copying costs more than a second system call.
-const LARGEST: u64 = 64 << 10;
+const LARGEST: u64 = 8 << 10;
 
 /// Bodies by the number of their variant.
 #[derive(Debug, Default)]

@@ -224,8 +224,8 @@ fn a_host_is_compared_without_port_case_and_final_dot() {
         assert_eq!(normalized_host(host.as_bytes()), b"a.example", "{host}");
     }
     assert_eq!(normalized_host(b"[::1]:80"), b"[::1]");
-    let absolute = good("GET http://Other:1/x HTTP/1.1\r\nHost: a\r\n\r\n");
-    assert_eq!(absolute.host(), b"Other:1");
+    let absolute = good("GET http://Other.example:1/x HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(absolute.host(), b"Other.example:1");
     assert_eq!(good("GET / HTTP/1.1\r\nHost: a\r\n\r\n").host(), b"a");
 }
 

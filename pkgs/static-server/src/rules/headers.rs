@@ -246,7 +246,7 @@ mod tests {
     #[test]
     fn a_bad_line_is_reported_with_its_number_and_the_others_hold() {
         let text = "X: y\n/a\nContent-Length: 3\nnothing\nX:\nA b: c\nGood: yes\n/b /c\n  Lost: x\n\
-            http://x/\n/*/*\nhttps://h:80/\n/empty\n";
+            http://a/\n/*/*\nhttps://a:80/\n/empty\n";
         let (rules, complaints) = parse(text.as_bytes());
         let lines: Vec<usize> = complaints.iter().map(|complaint| complaint.line).collect();
         assert_eq!(lines, [1, 3, 4, 5, 6, 8, 10, 11, 12, 13]);

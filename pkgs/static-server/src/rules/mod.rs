@@ -8,6 +8,7 @@ pub mod headers;
 pub mod pattern;
 pub mod redirects;
 
+use std::collections::HashMap;
 use std::fmt;
 
 use crate::index::block::Change;
@@ -23,6 +24,10 @@ pub struct Rules {
     pub redirects_text: Vec<u8>,
     headers: Vec<HeaderRule>,
     redirects: Vec<RedirectRule>,
+    /// Decoded path → number of its rule, for those without placeholders.
+    fixed: HashMap<Vec<u8>, usize>,
+    /// Numbers of the others.
+    dynamic: Vec<usize>,
 }
 
 /// A line that is not a rule.
@@ -63,11 +68,21 @@ impl Rules {
         let (header_rules, mut complaints) = headers::parse(headers);
         let (redirect_rules, more) = redirects::parse(redirects);
         complaints.extend(more);
+        let mut fixed = HashMap::new();
+        let mut dynamic = Vec::new();
+        for (number, rule) in redirect_rules.iter().enumerate() {
+            match rule.fixed_source() {
+                Some(path) => drop(fixed.entry(path.to_vec()).or_insert(number)),
+                None => dynamic.push(number),
+            }
+        }
         let rules = Self {
             headers_text: headers.to_vec(),
             redirects_text: redirects.to_vec(),
             headers: header_rules,
             redirects: redirect_rules,
+            fixed,
+            dynamic,
         };
         (rules, complaints)
     }
@@ -98,7 +113,14 @@ impl Rules {
     /// The first rule of `_redirects` that matches a decoded path.
     #[must_use]
     pub fn redirect(&self, path: &[u8]) -> Option<Redirect> {
-        self.redirects.iter().find_map(|rule| rule.apply(path))
+        if self.redirects.is_empty() {
+            return None;
+        }
+        let fixed = self.fixed.get(path).copied();
+        let before =
+            self.dynamic.iter().take_while(|number| fixed.is_none_or(|fixed| **number < fixed));
+        let mut candidates = before.copied().chain(fixed);
+        candidates.find_map(|number| self.redirects[number].apply(path))
     }
 }
 

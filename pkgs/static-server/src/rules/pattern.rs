@@ -60,10 +60,19 @@ impl Pattern {
         }
     }
 
+    /// The text that it stands for, if it stands for one only.
+    #[must_use]
+    pub fn literal(&self) -> Option<&[u8]> {
+        match self.parts.as_slice() {
+            [Part::Literal(only)] => Some(only),
+            _ => None,
+        }
+    }
+
     /// Whether it stands for one text only.
     #[must_use]
     pub fn is_static(&self) -> bool {
-        self.parts.iter().all(|part| matches!(part, Part::Literal(_)))
+        self.literal().is_some()
     }
 
     /// Matches the whole of a text; each part takes as much as it can, the first ones first.
@@ -244,8 +253,8 @@ mod tests {
     fn templates_take_known_names() {
         let captures = vec![(b"splat".to_vec(), b"a b".to_vec())];
         assert_eq!(
-            expand(b"https://x:80/:splat?:other", &captures, escape),
-            b"https://x:80/a%20b?:other"
+            expand(b"https://a:80/:splat?:other", &captures, escape),
+            b"https://a:80/a%20b?:other"
         );
     }
 
