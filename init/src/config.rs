@@ -10,7 +10,7 @@ use kiln_contract::{credential as names, path};
 
 use crate::data::{SEED_COPY, Var, random_seed};
 use crate::parameters::Parameters;
-use crate::{credential, identity, kmsg, login1, mounts, network, spawn, sysctl};
+use crate::{credential, identity, kmsg, login1, mounts, network, pod_logs, spawn, sysctl};
 
 /// Where the kernel shows the machine's UUID from SMBIOS.
 const PRODUCT_UUID: &str = "/sys/class/dmi/id/product_uuid";
@@ -42,13 +42,15 @@ pub struct Node {
     pub shutdown_max: Duration,
     /// kubelet's configuration asks for a graceful shutdown.
     pub graceful: bool,
+    /// Where `/var` is.
+    pub var: Var,
 }
 
 /// Fills `/etc` and `/var`, settles the identity, and prepares the kernel for pods.
-pub fn settle(_: Var, parameters: &Parameters) -> Result<Node> {
+pub fn settle(var: Var, parameters: &Parameters) -> Result<Node> {
     fill_etc()?;
     let hostname = name_node(parameters.hostname.as_deref())?;
-    prepare_var_in_child()?;
+    prepare_var_in_child(var, &parameters.pod_log_size)?;
     copy_manifests();
     sysctl::apply(sysctl::When::Boot);
     let _ = kmsg::warn_on_error(network::loopback_up());
@@ -59,6 +61,7 @@ pub fn settle(_: Var, parameters: &Parameters) -> Result<Node> {
     Ok(Node {
         hostname,
         log_to_console: parameters.log_to_console,
+        var,
         shutdown_max: parameters.shutdown_max,
         graceful: login1::grace::is_configured(&kubelet),
     })
@@ -140,8 +143,8 @@ fn seed() -> Result<String> {
 }
 
 /// In a child, because `/var` can be a disk that hangs.
-fn prepare_var_in_child() -> Result<()> {
-    let work = || i32::from(kmsg::warn_on_error(prepare_var()).is_none());
+fn prepare_var_in_child(var: Var, pod_log_size: &str) -> Result<()> {
+    let work = || i32::from(kmsg::warn_on_error(prepare_var(var, pod_log_size)).is_none());
     // SAFETY: the boot has one thread until the services are prepared.
     let child = unsafe { spawn::helper(work) }?;
     match child.wait(VAR_DEADLINE) {
@@ -151,9 +154,13 @@ fn prepare_var_in_child() -> Result<()> {
     }
 }
 
-fn prepare_var() -> Result<()> {
+fn prepare_var(var: Var, pod_log_size: &str) -> Result<()> {
     for folder in VAR_FOLDERS {
         fs::create_dir_all(folder).with_context(|| format!("make {folder}"))?;
+    }
+    if var == Var::Memory {
+        let options = format!("mode=0755,size={pod_log_size}");
+        mounts::tmpfs(pod_logs::FOLDER, "").attach(pod_logs::FOLDER, &options)?;
     }
     fs::set_permissions("/var/tmp", fs::Permissions::from_mode(0o1777))
         .context("chmod /var/tmp")?;

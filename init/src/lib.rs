@@ -29,6 +29,7 @@ pub mod network;
 pub mod notify;
 pub mod once;
 pub mod parameters;
+pub mod pod_logs;
 pub mod power;
 pub mod reason;
 pub mod root;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use kiln_contract::parameter::{
-    ALL, HOSTNAME, LOCK_MODULES, LOG, NVRAM, PREFIX, SHUTDOWN_MAX, SHUTDOWN_MAX_DEFAULT, VAR_SIZE,
-    VAR_SIZE_DEFAULT,
+    ALL, HOSTNAME, LOCK_MODULES, LOG, NVRAM, POD_LOG_SIZE, POD_LOG_SIZE_DEFAULT, PREFIX,
+    SHUTDOWN_MAX, SHUTDOWN_MAX_DEFAULT, VAR_SIZE, VAR_SIZE_DEFAULT,
 };
 
 /// Parameters with which other systems are made to start something else, or from somewhere else.
@@ -21,6 +21,8 @@ const RDINIT: &str = "rdinit=/init";
 pub struct Parameters {
     /// Size of an in-memory `/var`, as tmpfs takes it.
     pub var_size: String,
+    /// Size of the pods' logs beside an in-memory `/var`, as tmpfs takes it.
+    pub pod_log_size: String,
     /// The node's name, not yet checked.
     pub hostname: Option<String>,
     /// Services' output goes to the console too.
@@ -40,6 +42,7 @@ pub struct Parameters {
 pub fn parse(line: &str) -> Parameters {
     let mut parameters = Parameters {
         var_size: VAR_SIZE_DEFAULT.into(),
+        pod_log_size: POD_LOG_SIZE_DEFAULT.into(),
         hostname: None,
         log_to_console: false,
         shutdown_max: Duration::from_secs(SHUTDOWN_MAX_DEFAULT),
@@ -77,6 +80,7 @@ impl Parameters {
     fn take(&mut self, name: &str, value: &str) {
         match name {
             VAR_SIZE if is_size(value) => self.var_size = value.into(),
+            POD_LOG_SIZE if is_size(value) => self.pod_log_size = value.into(),
             HOSTNAME => self.hostname = Some(value.into()),
             LOG if value == "console" => self.log_to_console = true,
             NVRAM if value == "off" => self.nvram = false,
@@ -154,7 +158,7 @@ mod tests {
     #[test]
     fn without_parameters_there_are_defaults() {
         let found = parse("quiet xkiln.y=z");
-        assert_eq!(found.var_size, "50%");
+        assert_eq!((found.var_size.as_str(), found.pod_log_size.as_str()), ("50%", "5%"));
         assert!(found.warnings.is_empty() && found.hostname.is_none());
     }
 

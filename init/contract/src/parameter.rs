@@ -9,6 +9,13 @@ pub const VAR_SIZE: &str = "kiln.var-size";
 /// A share of memory that leaves room for kubelet, containerd and pods on a machine of 512 MiB.
 pub const VAR_SIZE_DEFAULT: &str = "50%";
 
+/// Size of the file system of pods' logs where `/var` is in memory. Default [`POD_LOG_SIZE_DEFAULT`].
+pub const POD_LOG_SIZE: &str = "kiln.pod-log-size";
+
+/// 24 MiB of a machine with 512 MiB: a few containers with the two files of 4 MiB that kubelet
+/// keeps of each.
+pub const POD_LOG_SIZE_DEFAULT: &str = "5%";
+
 /// The node's name, when neither the machine nor its owner gives a better one.
 pub const HOSTNAME: &str = "kiln.hostname";
 
@@ -28,4 +35,5 @@ pub const NVRAM: &str = "kiln.nvram";
 pub const LOCK_MODULES: &str = "kiln.lock-modules";
 
 /// Every parameter that PID 1 knows.
-pub const ALL: [&str; 6] = [VAR_SIZE, HOSTNAME, LOG, SHUTDOWN_MAX, NVRAM, LOCK_MODULES];
+pub const ALL: [&str; 7] =
+    [VAR_SIZE, POD_LOG_SIZE, HOSTNAME, LOG, SHUTDOWN_MAX, NVRAM, LOCK_MODULES];

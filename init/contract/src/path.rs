@@ -4,7 +4,7 @@
 pub const INIT: &str = "/usr/lib/kiln/init";
 
 /// The applets: links in [`BIN`] to [`INIT`].
-pub const APPLETS: [&str; 5] = ["modprobe", "mount", "poweroff", "reboot", "umount"];
+pub const APPLETS: [&str; 6] = ["journalctl", "modprobe", "mount", "poweroff", "reboot", "umount"];
 
 /// Host programs. `/bin`, `/sbin` and `/usr/sbin` are links to it.
 pub const BIN: &str = "/usr/bin";

@@ -17,6 +17,7 @@ use crate::{cgroup, reason, signals};
 
 pub mod args;
 pub mod coldplug;
+pub mod journalctl;
 pub mod modprobe;
 pub mod mount;
 pub mod umount;
@@ -40,6 +41,7 @@ pub fn run(name: &str, args: &[OsString]) -> i32 {
     match name {
         "mount" => mount::run(&args),
         "umount" => umount::run(&args),
+        "journalctl" => journalctl::run(&args),
         "modprobe" => modprobe::run(&args),
         "poweroff" => ask(signals::POWER_OFF),
         "reboot" => ask(signals::REBOOT),

@@ -15,6 +15,10 @@ impl Runtime {
         let unit = &mut self.units[service.index()];
         match unit.start() {
             Ok(attempt) => {
+                if let Some(child) = &unit.child {
+                    self.log
+                        .started(service.index(), child.pid.as_raw_nonzero().get().unsigned_abs());
+                }
                 let service = service.to_string();
                 kmsg::event(&console::Event::Started { service, attempt });
                 None

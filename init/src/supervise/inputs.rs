@@ -121,13 +121,6 @@ impl Runtime {
         Duration::from_secs(wanted.min(max))
     }
 
-    pub(super) fn take_output(&mut self, service: Service) {
-        let reader = &self.units[service.index()].reader;
-        if let Ok(length) = rustix::io::read(reader, &mut self.chunk[..]) {
-            self.log.push(service.index(), &self.chunk[..length]);
-        }
-    }
-
     pub(super) fn take_button(&mut self, index: usize) {
         let mut bytes = [0_u8; 24 * 64];
         let Some(button) = self.buttons.get(index) else { return };

@@ -19,17 +19,15 @@ use super::step::{Facts, PAUSES, State, step};
 use super::units::{self, Unit};
 use super::{Action, Chore, Event, Report, SERVICES, Service, Target, Timer, inputs};
 use crate::config::Node;
+use crate::data::Var;
 use crate::devices::Devices;
-use crate::log::Log;
+use crate::log::{self, Log};
 use crate::power::{self, Deadline};
 use crate::spawn::{self, Child};
-use crate::{evdev, kmsg, login1, notify, reason, signals};
+use crate::{evdev, kmsg, login1, notify, pod_logs, reason, signals};
 
 /// Between two looks whether a group is empty; only while a shutdown waits for one.
 const LOOK: Duration = Duration::from_millis(20);
-
-/// Bytes taken from a service's pipe at once: all that a pipe holds.
-const CHUNK: usize = 64 * 1024;
 
 /// Everything that the poll loop waits for.
 pub struct Runtime {
@@ -47,7 +45,6 @@ pub struct Runtime {
     pub(super) buttons: Vec<OwnedFd>,
     pub(super) login1: login1::Server,
     pub(super) shutdown_max: Duration,
-    pub(super) chunk: Vec<u8>,
 }
 
 /// What a descriptor of the poll loop is.
@@ -57,7 +54,6 @@ pub(super) enum Source {
     Notify,
     Requests,
     Devices,
-    Output(Service),
     Button(usize),
     Login1(login1::Source),
 }
@@ -70,14 +66,19 @@ impl Runtime {
     pub fn start(node: &Node, devices: Devices) -> Result<Self> {
         // Signals before threads, since threads inherit what is blocked.
         let signals = signals::take().context("take signals")?;
+        let (log, outputs) =
+            Log::start(SERVICES.map(Service::name), node.log_to_console, log::file_max(node.var))?;
+        if node.var == Var::Memory {
+            let _ = kmsg::warn_on_error(pod_logs::guard());
+        }
         let mut runtime = Self {
             state: State::new(Facts::default()),
-            units: units::all()?,
+            units: units::all(outputs)?,
             timers: BTreeMap::new(),
             stopping: None,
             chore: None,
             deadline: Deadline::start()?,
-            log: Log::start(&SERVICES.map(Service::name), node.log_to_console)?,
+            log,
             signals,
             notify: notify::listen()?,
             requests: inputs::listen_for_requests()?,
@@ -85,7 +86,6 @@ impl Runtime {
             buttons: evdev::open_all(),
             login1: login1::Server::start(node.graceful)?,
             shutdown_max: node.shutdown_max,
-            chunk: vec![0; CHUNK],
         };
         runtime.feed(Event::Boot);
         runtime.look_for_early_press();
@@ -128,9 +128,6 @@ impl Runtime {
             readable(Source::Requests, self.requests.as_fd()),
             readable(Source::Devices, self.devices.socket().as_fd()),
         ];
-        sources.extend(SERVICES.map(|service| {
-            readable(Source::Output(service), self.units[service.index()].reader.as_fd())
-        }));
         let buttons = self.buttons.iter().enumerate();
         sources.extend(buttons.map(|(i, fd)| readable(Source::Button(i), fd.as_fd())));
         sources
@@ -152,7 +149,6 @@ impl Runtime {
             Source::Notify => self.take_messages(),
             Source::Requests => self.take_requests(),
             Source::Devices => self.take_devices(),
-            Source::Output(service) => self.take_output(service),
             Source::Button(index) => self.take_button(index),
             Source::Login1(source) => self.take_login1(source),
         }

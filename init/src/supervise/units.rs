@@ -5,7 +5,6 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::{Context, Result};
 use kiln_contract::{cgroup as groups, path};
-use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::cgroup;
 use crate::spawn::{self, Child, Program};
@@ -14,9 +13,8 @@ use crate::spawn::{self, Child, Program};
 pub(super) struct Unit {
     program: Program,
     group: OwnedFd,
-    /// Both ends stay open over restarts, so that no output is lost and nothing leaks.
-    pub(super) reader: OwnedFd,
-    writer: OwnedFd,
+    /// The log's pipe. It stays open over restarts, so that no output is lost and nothing leaks.
+    output: OwnedFd,
     pub(super) child: Option<Child>,
     attempt: u32,
 }
@@ -25,34 +23,38 @@ impl Unit {
     /// Starts its process and returns how often it was started, this time included.
     pub(super) fn start(&mut self) -> Result<u32> {
         self.attempt = self.attempt.saturating_add(1);
-        let child = spawn::start(&self.program, self.group.as_fd(), self.writer.as_fd())?;
+        let child = spawn::start(&self.program, self.group.as_fd(), self.output.as_fd())?;
         self.child = Some(child);
         Ok(self.attempt)
     }
 }
 
-/// Both services, by [`super::Service::index`].
-pub(super) fn all() -> Result<[Unit; 2]> {
+/// Both services, by [`super::Service::index`], with the pipes that they write to.
+pub(super) fn all(outputs: [OwnedFd; 2]) -> Result<[Unit; 2]> {
     let containerd = &["--config", path::CONTAINERD_CONFIG];
     let kubelet = &["--config", path::KUBELET_CONFIG];
     let bus = format!("DBUS_SYSTEM_BUS_ADDRESS=unix:path={}", path::LOGIN1_SOCKET);
+    let [first, second] = outputs;
     Ok([
-        unit(path::CONTAINERD, containerd, groups::CONTAINERD, None)?,
-        unit(path::KUBELET, kubelet, groups::KUBELET, Some(&bus))?,
+        unit(path::CONTAINERD, containerd, groups::CONTAINERD, first, None)?,
+        unit(path::KUBELET, kubelet, groups::KUBELET, second, Some(&bus))?,
     ])
 }
 
-fn unit(program: &str, args: &[&str], group: &str, env: Option<&String>) -> Result<Unit> {
-    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).context("make a pipe")?;
-    // PID 1 must not wait for its own read; the services' end stays blocking.
-    rustix::io::ioctl_fionbio(&reader, true).context("FIONBIO")?;
+fn unit(
+    program: &str,
+    args: &[&str],
+    group: &str,
+    output: OwnedFd,
+    env: Option<&String>,
+) -> Result<Unit> {
     let program = Program {
         path: CString::new(program)?,
         args: strings(std::iter::once(program).chain(args.iter().copied()))?,
         env: strings(environment().iter().chain(env).map(String::as_str))?,
         oom_score: c"-999",
     };
-    Ok(Unit { program, group: cgroup::open(group)?, reader, writer, child: None, attempt: 0 })
+    Ok(Unit { program, group: cgroup::open(group)?, output, child: None, attempt: 0 })
 }
 
 /// How much a Go heap may grow, in percent of what is alive, before it is collected (Go's default is 100).

@@ -1,0 +1,296 @@
+//! `journalctl` (journalctl(1)), as far as kubelet's `NodeLogQuery` and a person in need use it.
+//!
+//! It reads the files that [`crate::log`] writes. Its units are containerd, kubelet, `kernel`, and
+//! `init` for PID 1 itself. Differences from systemd's: `--grep` is not PCRE2
+//! ([`pattern`]), a time is always UTC, and lines come in the order of time also with `--grep`
+//! and `--lines` together.
+//!
+//! Memory is bounded: files are read piece by piece, and for `--lines` the places of that many
+//! lines are kept, not the lines.
+
+use std::collections::VecDeque;
+use std::fmt::Write as _;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::log::time::Civil;
+use crate::log::{self, UNITS};
+use arguments::{Boot, Output, Query, Request};
+use entries::{Entries, Entry, Place};
+use pattern::Pattern;
+
+pub mod arguments;
+pub mod entries;
+pub mod pattern;
+
+#[cfg(test)]
+mod tests;
+
+/// kubelet gives journalctl 30 s and then kills it without a word; before that it shows what it
+/// has found, and says that it has not read all.
+const DEADLINE: Duration = Duration::from_secs(25);
+
+/// Lines between two looks at the clock.
+const LOOK: u64 = 512;
+
+/// What a run depends on beside its arguments.
+struct World<'a> {
+    folder: &'a Path,
+    hostname: &'a str,
+    /// This boot's id.
+    boot: &'a str,
+    is_late: &'a dyn Fn() -> bool,
+}
+
+/// Runs the applet.
+#[must_use]
+pub fn run(args: &[String]) -> i32 {
+    let begin = Instant::now();
+    let name = rustix::system::uname();
+    let world = World {
+        folder: Path::new(log::FOLDER),
+        hostname: &name.nodename().to_string_lossy(),
+        boot: &log::boot_id(),
+        is_late: &|| begin.elapsed() >= DEADLINE,
+    };
+    let mut out = BufWriter::new(io::stdout().lock());
+    let done = execute(args, &world, &mut out)
+        .and_then(|()| out.flush().map_err(|error| format!("write: {error}")));
+    match done {
+        Ok(()) => 0,
+        Err(error) => {
+            let _ = out.flush();
+            eprintln!("journalctl: {error}");
+            1
+        }
+    }
+}
+
+/// The error is a sentence for the user; what was written before it counts.
+fn execute(args: &[String], world: &World<'_>, out: &mut impl Write) -> Result<(), String> {
+    let failed = |error: io::Error| format!("{}: {error}", world.folder.display());
+    match arguments::parse(args)? {
+        Request::Units => {
+            UNITS.iter().try_for_each(|unit| writeln!(out, "{unit}.service")).map_err(failed)
+        }
+        Request::Boots => list_boots(world, out).map_err(failed),
+        Request::Show(query) => {
+            let boots = boots(world);
+            let filter = Filter::new(&query, &boots)?;
+            let complete = match query.lines {
+                None => show_all(&query, &filter, &boots, world, out),
+                Some(lines) => show_last(lines, &query, &filter, &boots, world, out),
+            };
+            if complete.map_err(failed)? {
+                return Ok(());
+            }
+            Err(format!("stopped after {} s; the rest was not read", DEADLINE.as_secs()))
+        }
+    }
+}
+
+/// All boots that are known, the oldest first and this one last.
+fn boots(world: &World<'_>) -> Vec<String> {
+    let mut boots = log::file::boots(world.folder);
+    if boots.last().is_none_or(|last| last != world.boot) {
+        boots.push(world.boot.to_owned());
+    }
+    boots
+}
+
+fn list_boots(world: &World<'_>, out: &mut impl Write) -> io::Result<()> {
+    let boots = boots(world);
+    for (before, boot) in (0..boots.len()).rev().zip(&boots) {
+        let sign = if before == 0 { "" } else { "-" };
+        writeln!(out, "{sign}{before} {}", boot.replace('-', ""))?;
+    }
+    Ok(())
+}
+
+/// Which entries are shown.
+struct Filter {
+    since: i64,
+    until: i64,
+    /// Place in the list of boots, counted from 1.
+    boot: Option<u32>,
+    pattern: Option<Pattern>,
+}
+
+impl Filter {
+    fn new(query: &Query, boots: &[String]) -> Result<Self, String> {
+        Ok(Self {
+            since: query.since.unwrap_or(i64::MIN),
+            until: query.until.unwrap_or(i64::MAX),
+            boot: query.boot.as_ref().map(|boot| find_boot(boot, boots)).transpose()?,
+            pattern: query.pattern.as_deref().map(Pattern::new).transpose()?,
+        })
+    }
+
+    fn takes(&self, entry: &Entry<'_>) -> bool {
+        (self.since..=self.until).contains(&entry.stamp.real)
+            && self.boot.is_none_or(|boot| boot == entry.place.boot)
+            && self.pattern.as_ref().is_none_or(|pattern| pattern.matches(entry.text))
+    }
+}
+
+/// Place in the list, counted from 1.
+fn find_boot(boot: &Boot, boots: &[String]) -> Result<u32, String> {
+    let count = i64::try_from(boots.len()).unwrap_or(i64::MAX);
+    let (place, name) = match boot {
+        Boot::Offset(offset) if *offset <= 0 => (count + i64::from(*offset), offset.to_string()),
+        Boot::Offset(offset) => (i64::from(*offset), offset.to_string()),
+        Boot::Id(id) => {
+            let found = boots.iter().position(|boot| boot.replace('-', "") == *id);
+            (found.map_or(0, |at| i64::try_from(at + 1).unwrap_or(0)), id.clone())
+        }
+    };
+    let known = (1..=count).contains(&place);
+    let place = u32::try_from(place).ok().filter(|_| known);
+    place.ok_or_else(|| format!("no entry found for boot {name}"))
+}
+
+/// The units that were asked for and exist. An unknown one has no lines, as in journalctl.
+fn open(query: &Query, world: &World<'_>) -> io::Result<Entries> {
+    let wanted =
+        |unit: &&str| query.units.is_empty() || query.units.iter().any(|name| name == unit);
+    Entries::open(world.folder, UNITS.into_iter().filter(wanted))
+}
+
+/// False when time was out before the end.
+fn show_all(
+    query: &Query,
+    filter: &Filter,
+    boots: &[String],
+    world: &World<'_>,
+    out: &mut impl Write,
+) -> io::Result<bool> {
+    let mut entries = open(query, world)?;
+    let mut printer = Printer::new(query, boots, world.hostname);
+    let mut read: u64 = 0;
+    while let Some(entry) = entries.next(boots)? {
+        if filter.takes(&entry) {
+            printer.print(&entry, out)?;
+        }
+        read += 1;
+        if read.is_multiple_of(LOOK) && (world.is_late)() {
+            return Ok(false);
+        }
+    }
+    printer.finish(out)?;
+    Ok(true)
+}
+
+/// Reads all once and keeps the places of the last lines, then reads those again.
+fn show_last(
+    lines: usize,
+    query: &Query,
+    filter: &Filter,
+    boots: &[String],
+    world: &World<'_>,
+    out: &mut impl Write,
+) -> io::Result<bool> {
+    let mut entries = open(query, world)?;
+    let (last, complete) = last_places(lines, &mut entries, filter, boots, world)?;
+    let mut printer = Printer::new(query, boots, world.hostname);
+    for place in last {
+        if let Some(entry) = entries.again(place)? {
+            printer.print(&entry, out)?;
+        }
+    }
+    if complete {
+        printer.finish(out)?;
+    }
+    Ok(complete)
+}
+
+fn last_places(
+    lines: usize,
+    entries: &mut Entries,
+    filter: &Filter,
+    boots: &[String],
+    world: &World<'_>,
+) -> io::Result<(VecDeque<Place>, bool)> {
+    let mut last = VecDeque::new();
+    let mut read: u64 = 0;
+    while let Some(entry) = entries.next(boots)? {
+        if filter.takes(&entry) {
+            last.push_back(entry.place);
+            if last.len() > lines {
+                last.pop_front();
+            }
+        }
+        read += 1;
+        if read.is_multiple_of(LOOK) && (world.is_late)() {
+            return Ok((last, false));
+        }
+    }
+    Ok((last, true))
+}
+
+/// Writes entries in journalctl's form.
+struct Printer<'a> {
+    output: Output,
+    quiet: bool,
+    boots: &'a [String],
+    hostname: &'a str,
+    /// The last entry's boot.
+    boot: Option<u32>,
+    line: String,
+}
+
+impl<'a> Printer<'a> {
+    const fn new(query: &Query, boots: &'a [String], hostname: &'a str) -> Self {
+        let (output, quiet) = (query.output, query.quiet);
+        Self { output, quiet, boots, hostname, boot: None, line: String::new() }
+    }
+
+    fn print(&mut self, entry: &Entry<'_>, out: &mut impl Write) -> io::Result<()> {
+        let boot = entry.place.boot;
+        if self.boot.replace(boot).is_some_and(|last| last != boot) && !self.quiet {
+            let known = (boot as usize).checked_sub(1).and_then(|at| self.boots.get(at));
+            let id = known.map_or_else(|| "unknown".to_owned(), |id| id.replace('-', ""));
+            writeln!(out, "-- Boot {id} --")?;
+        }
+        self.line.clear();
+        self.write_time(entry);
+        out.write_all(self.line.as_bytes())?;
+        if self.output != Output::Cat {
+            out.write_all(entry.source)?;
+            out.write_all(b": ")?;
+        }
+        out.write_all(entry.text)?;
+        out.write_all(b"\n")
+    }
+
+    /// `Nov 21 14:43:00.123456 HOST `, in UTC.
+    fn write_time(&mut self, entry: &Entry<'_>) {
+        let Civil { month, day, hour, minute, second, micros, .. } = Civil::of(entry.stamp.real);
+        let month = usize::try_from(month - 1).ok().and_then(|month| MONTHS.get(month));
+        let month = month.unwrap_or(&"???");
+        // Writing to a String cannot fail.
+        let _ = match self.output {
+            Output::Cat => Ok(()),
+            Output::Short => write!(
+                self.line,
+                "{month} {day:02} {hour:02}:{minute:02}:{second:02} {} ",
+                self.hostname
+            ),
+            Output::ShortPrecise => write!(
+                self.line,
+                "{month} {day:02} {hour:02}:{minute:02}:{second:02}.{micros:06} {} ",
+                self.hostname
+            ),
+        };
+    }
+
+    fn finish(&self, out: &mut impl Write) -> io::Result<()> {
+        if self.boot.is_none() && !self.quiet {
+            writeln!(out, "-- No entries --")?;
+        }
+        Ok(())
+    }
+}
+
+const MONTHS: [&str; 12] =
+    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];

@@ -1,0 +1,193 @@
+//! A log file that is bounded: `NAME.log`, and `NAME.log.1` with what was before it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use super::line::BOOT;
+
+/// What the log's writer writes to.
+pub trait Sink: Send {
+    /// Writes whole lines. May take as long as a disk takes.
+    fn write(&mut self, lines: &[u8]) -> Result<()>;
+}
+
+/// The file of a unit that is being written.
+#[must_use]
+pub fn current(folder: &Path, unit: &str) -> PathBuf {
+    folder.join(format!("{unit}.log"))
+}
+
+/// The file of a unit with what came before [`current`].
+#[must_use]
+pub fn previous(folder: &Path, unit: &str) -> PathBuf {
+    folder.join(format!("{unit}.log.1"))
+}
+
+/// A unit's two files; the newer one is opened when there is something to write.
+#[derive(Debug)]
+pub struct LogFile {
+    current: PathBuf,
+    previous: PathBuf,
+    /// Bytes of each of the two files at most, as long as what is written at once is smaller.
+    most: u64,
+    /// The line that says which boot the following ones are from.
+    boot: String,
+    open: Option<(File, u64)>,
+}
+
+impl LogFile {
+    /// For a unit's lines in the boot with this id.
+    #[must_use]
+    pub fn new(folder: &Path, unit: &str, most: u64, boot: &str) -> Self {
+        Self {
+            current: current(folder, unit),
+            previous: previous(folder, unit),
+            most,
+            boot: format!("{BOOT}{boot}\n"),
+            open: None,
+        }
+    }
+
+    /// The open file, with its size. Opened anew it begins with the boot; a line that was cut by
+    /// a power failure or a full disk ends before it.
+    fn open(&mut self) -> Result<(File, u64)> {
+        if let Some(open) = self.open.take() {
+            return Ok(open);
+        }
+        let mut options = OpenOptions::new();
+        let file = options.create(true).append(true).open(&self.current);
+        let file = file.with_context(|| format!("open {}", self.current.display()))?;
+        let size = file.metadata().context("stat a log")?.len();
+        let header = format!("{}{}", if size > 0 { "\n" } else { "" }, self.boot);
+        self.append((file, size), header.as_bytes())
+    }
+
+    fn append(&self, (mut file, size): (File, u64), bytes: &[u8]) -> Result<(File, u64)> {
+        let path = || format!("write {}", self.current.display());
+        file.write_all(bytes).with_context(path)?;
+        Ok((file, size + bytes.len() as u64))
+    }
+
+    fn rotate(&mut self) -> Result<()> {
+        self.open = None;
+        fs::rename(&self.current, &self.previous).context("rotate a log")
+    }
+}
+
+impl Sink for LogFile {
+    /// A failure closes the file: the next try opens it anew, and so begins a new line.
+    fn write(&mut self, lines: &[u8]) -> Result<()> {
+        let mut open = self.open()?;
+        if open.1 > self.boot.len() as u64 + 1 && open.1 + lines.len() as u64 > self.most {
+            drop(open);
+            self.rotate()?;
+            open = self.open()?;
+        }
+        self.open = Some(self.append(open, lines)?);
+        Ok(())
+    }
+}
+
+/// Which boots there were: one id per line, the last boot's last.
+pub const BOOTS: &str = "boots";
+
+/// Boots that are remembered. Their lines are gone long before.
+const BOOTS_MAX: usize = 100;
+
+/// Reads the list. A missing or broken one has no boots.
+#[must_use]
+pub fn boots(folder: &Path) -> Vec<String> {
+    let text = fs::read_to_string(folder.join(BOOTS)).unwrap_or_default();
+    let ids = text.lines().map(str::trim).filter(|id| id.len() == 36);
+    let mut ids: Vec<String> = ids.map(str::to_owned).collect();
+    ids.drain(..ids.len().saturating_sub(BOOTS_MAX));
+    ids
+}
+
+/// Adds a boot to the list. Renamed into place, so that a power cut leaves the old or the new one.
+pub fn record_boot(folder: &Path, boot: &str) -> io::Result<()> {
+    let mut ids = boots(folder);
+    if ids.last().is_none_or(|last| last != boot) {
+        ids.push(boot.to_owned());
+    }
+    let new = folder.join(format!("{BOOTS}.new"));
+    fs::write(&new, ids.join("\n") + "\n")?;
+    fs::rename(new, folder.join(BOOTS))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use proptest::prelude::*;
+
+    use super::{BOOTS_MAX, LogFile, Sink, boots, record_boot};
+
+    const BOOT: &str = "0b7b2f5c-6a3d-4c3e-9d0a-0d2f5a3f1e11";
+
+    #[test]
+    fn a_log_is_rotated_at_its_bound_and_each_file_says_its_boot() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = LogFile::new(folder.path(), "x", 150, BOOT);
+        for line in ["one\n", "two\n", &"a".repeat(100)] {
+            file.write(line.as_bytes()).unwrap();
+        }
+        let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
+        assert_eq!(read("x.log.1"), format!("-- boot {BOOT}\none\ntwo\n"));
+        assert!(read("x.log").starts_with(&format!("-- boot {BOOT}\naaa")));
+    }
+
+    #[test]
+    fn a_later_boot_begins_on_a_line_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("x.log"), "cut by a power fail").unwrap();
+        LogFile::new(folder.path(), "x", 1000, BOOT).write(b"a\n").unwrap();
+        let text = fs::read_to_string(folder.path().join("x.log")).unwrap();
+        assert_eq!(text, format!("cut by a power fail\n-- boot {BOOT}\na\n"));
+    }
+
+    #[test]
+    fn a_folder_that_is_missing_fails_until_it_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let late = folder.path().join("late");
+        let mut file = LogFile::new(&late, "x", 1000, BOOT);
+        assert!(file.write(b"lost\n").is_err());
+        fs::create_dir(&late).unwrap();
+        file.write(b"kept\n").unwrap();
+        assert!(fs::read_to_string(late.join("x.log")).unwrap().ends_with("kept\n"));
+    }
+
+    #[test]
+    fn boots_are_listed_once_and_the_oldest_are_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(boots(folder.path()).is_empty());
+        for number in 0..BOOTS_MAX + 5 {
+            let id = format!("{number:036}");
+            record_boot(folder.path(), &id).unwrap();
+            record_boot(folder.path(), &id).unwrap();
+        }
+        let found = boots(folder.path());
+        assert_eq!(found.len(), BOOTS_MAX);
+        assert_eq!(found.last().unwrap(), &format!("{:036}", BOOTS_MAX + 4));
+    }
+
+    proptest! {
+        #[test]
+        fn no_file_is_above_its_bound(lengths in prop::collection::vec(1_usize..400, 1..60)) {
+            let folder = tempfile::tempdir().unwrap();
+            let mut file = LogFile::new(folder.path(), "x", 1000, BOOT);
+            let mut last = Vec::new();
+            for length in lengths {
+                last = vec![b'a'; length];
+                file.write(&last).unwrap();
+            }
+            for entry in fs::read_dir(folder.path()).unwrap() {
+                prop_assert!(entry.unwrap().metadata().unwrap().len() <= 1000);
+            }
+            prop_assert!(fs::read(folder.path().join("x.log")).unwrap().ends_with(&last));
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! The thread that keeps the services' pipes and the kernel's log empty.
+//!
+//! It never touches a disk and never waits for the thread that does: what has no room in a ring
+//! goes from the pipe to `/dev/null` by `splice(2)`, without being copied. A service that writes
+//! faster than the disk is therefore not slower than one whose output nobody wants. And it is not
+//! the main loop's work, so that a chatty service does not delay a restart.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
+
+use super::kernel::{self, Origin, RECORD_MAX};
+use super::line::prefix;
+use super::time::Stamp;
+use super::{INIT, KERNEL, Shared};
+use crate::spawn::timespec;
+
+/// What a pipe holds: the largest that the kernel gives without asking (`pipe-max-size`).
+const PIPE: usize = 1024 * 1024;
+
+/// Reads of one pipe before the others have their turn.
+const TURNS: usize = 16;
+
+/// Records of the kernel's log before the pipes have their turn.
+const RECORDS: usize = 64;
+
+/// Between two looks whether the rings have room again for the kernel's log.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Bytes that are read and thrown away at once where `splice` does not work.
+const WASTE: usize = 64 * 1024;
+
+/// A pipe for a service's output: ours, which never blocks, and the service's.
+pub fn pipe() -> anyhow::Result<(OwnedFd, OwnedFd)> {
+    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).context("make a pipe")?;
+    // PID 1 must not wait for its own read; the services' end stays blocking.
+    rustix::io::ioctl_fionbio(&reader, true).context("FIONBIO")?;
+    // A smaller pipe works as well, with more wake-ups.
+    let _ = fcntl_setpipe_size(&reader, PIPE);
+    Ok((reader, writer))
+}
+
+/// Opens the kernel's log at its oldest record.
+#[must_use]
+pub fn open_kernel_log() -> Option<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    rustix::fs::open("/dev/kmsg", flags, Mode::empty()).ok()
+}
+
+/// What the thread owns.
+pub struct Reader {
+    shared: Arc<Shared>,
+    /// By service; `None` once nobody can write to it any more.
+    pipes: Vec<Option<OwnedFd>>,
+    services: Vec<&'static str>,
+    kernel: Option<OwnedFd>,
+    /// Sequence number of the record that comes next.
+    next: Option<u64>,
+    null: Option<OwnedFd>,
+    waste: Vec<u8>,
+    record: Vec<u8>,
+}
+
+/// What a pipe gave.
+enum Read {
+    /// All that was asked for: there may be more.
+    Full,
+    /// Less, so there is no more for now.
+    Empty,
+    /// Nobody can write to it any more.
+    End,
+}
+
+impl Read {
+    fn from(result: Result<usize, Errno>, wanted: usize) -> Self {
+        match result {
+            Ok(0) => Self::End,
+            Ok(length) if length == wanted => Self::Full,
+            Ok(_) | Err(_) => Self::Empty,
+        }
+    }
+}
+
+fn readable(fd: &OwnedFd) -> PollFd<'_> {
+    PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)
+}
+
+/// Throws away what is in a pipe, and returns how much that was.
+fn waste(pipe: &OwnedFd, null: Option<&OwnedFd>, bytes: &mut [u8]) -> Result<usize, Errno> {
+    let flags = SpliceFlags::NONBLOCK;
+    match null.map(|null| splice(pipe, None, null, None, PIPE, flags)) {
+        Some(result @ (Ok(_) | Err(Errno::AGAIN))) => result,
+        _ => rustix::io::read(pipe, bytes),
+    }
+}
+
+impl Reader {
+    /// For the services' pipes, in the order of their rings, and the kernel's log.
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        services: Vec<&'static str>,
+        pipes: Vec<OwnedFd>,
+        kernel: Option<OwnedFd>,
+    ) -> Self {
+        let null = rustix::fs::open("/dev/null", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
+        let (waste, record) = (vec![0; WASTE], vec![0; RECORD_MAX]);
+        let pipes = pipes.into_iter().map(Some).collect();
+        Self { shared, pipes, services, kernel, next: None, null: null.ok(), waste, record }
+    }
+
+    /// Reads as long as anybody can write, also after the files are closed: a service must not
+    /// wait. PID 1 keeps the services' ends open, so there it is for ever.
+    pub fn run(mut self) {
+        while self.kernel.is_some() || self.pipes.iter().any(Option::is_some) {
+            let (ready, kernel) = self.wait();
+            for service in ready {
+                self.drain(service);
+            }
+            if kernel {
+                self.take_records();
+            }
+            self.shared.changed.notify_one();
+        }
+    }
+
+    /// The pipes with something in them, and whether the kernel's log has.
+    fn wait(&self) -> (Vec<usize>, bool) {
+        let kernel = self.kernel.as_ref().filter(|_| self.shared.has_room_for_records());
+        let open = self.pipes.iter().enumerate();
+        let (mut ids, mut fds): (Vec<_>, Vec<_>) =
+            open.filter_map(|(index, pipe)| Some((index, readable(pipe.as_ref()?)))).unzip();
+        ids.extend(kernel.map(|_| self.pipes.len()));
+        fds.extend(kernel.map(readable));
+        let patience = (kernel.is_none() && self.kernel.is_some()).then(|| timespec(PATIENCE));
+        if let Err(error) = poll(&mut fds, patience.as_ref())
+            && error != Errno::INTR
+        {
+            std::thread::sleep(PATIENCE);
+        }
+        let ready = ids.into_iter().zip(&fds).filter(|(_, fd)| !fd.revents().is_empty());
+        let mut ready: Vec<usize> = ready.map(|(id, _)| id).collect();
+        let log = ready.pop_if(|id| *id == self.pipes.len()).is_some();
+        (ready, log)
+    }
+
+    fn drain(&mut self, service: usize) {
+        for _ in 0..TURNS {
+            match self.read(service) {
+                Read::Full => {}
+                Read::Empty => return,
+                Read::End => return self.pipes[service] = None,
+            }
+        }
+    }
+
+    /// Reads into the ring, or throws away what has no room there. Under the lock, so that who
+    /// sees the pipe empty and closes the log afterwards finds the bytes; no call here can wait.
+    fn read(&mut self, service: usize) -> Read {
+        let mut state = self.shared.lock();
+        let (Some(Some(pipe)), Some(ring)) =
+            (self.pipes.get(service), state.rings.get_mut(service))
+        else {
+            return Read::Empty;
+        };
+        let closing = self.shared.is_closing();
+        let spare = if closing { &mut [] } else { ring.spare() };
+        let wanted = spare.len();
+        if wanted == 0 {
+            let gone = waste(pipe, self.null.as_ref(), &mut self.waste);
+            if let (Ok(length), false) = (gone, closing) {
+                ring.drop_bytes(length as u64);
+            }
+            return Read::from(gone, usize::MAX);
+        }
+        let read = rustix::io::read(pipe, spare);
+        if let Ok(length @ 1..) = read {
+            ring.fill(length, Stamp::now());
+        }
+        Read::from(read, wanted)
+    }
+
+    fn take_records(&mut self) {
+        for _ in 0..RECORDS {
+            let Some(kernel) = &self.kernel else { return };
+            match rustix::io::read(kernel, &mut self.record[..]) {
+                Ok(length) => self.take_record(length),
+                // Records were overwritten: the next read finds the oldest that is left.
+                Err(Errno::PIPE | Errno::INTR) => {}
+                Err(Errno::AGAIN) => return,
+                Err(_) => return self.kernel = None,
+            }
+            if !self.shared.has_room_for_records() {
+                return;
+            }
+        }
+    }
+
+    fn take_record(&mut self, length: usize) {
+        let Some(record) = kernel::parse(&self.record[..length]) else { return };
+        let lost = self.next.map_or(0, |next| record.sequence.saturating_sub(next));
+        self.next = Some(record.sequence + 1);
+        let stamp = Stamp::now().at(record.micros);
+        if lost > 0 {
+            let text = format!("kiln: {lost} records of the kernel's log were lost here");
+            self.push(KERNEL, text.as_bytes(), stamp);
+        }
+        match record.origin(&self.services) {
+            Origin::Init(text) => self.push(INIT, text, stamp),
+            Origin::Kernel(text) => self.push(KERNEL, text, stamp),
+            Origin::Copy => {}
+        }
+    }
+
+    /// Puts lines into the ring of a unit whose lines come stamped.
+    fn push(&self, unit: &'static str, text: &[u8], stamp: Stamp) {
+        let prefix = prefix(stamp, unit);
+        let mut lines = Vec::with_capacity(prefix.len() + text.len() + 1);
+        for line in text.split(|&byte| byte == b'\n') {
+            lines.extend_from_slice(prefix.as_bytes());
+            lines.extend_from_slice(line);
+            lines.push(b'\n');
+        }
+        let mut state = self.shared.lock();
+        let ring = self.services.len() + usize::from(unit == INIT);
+        if let Some(ring) = state.rings.get_mut(ring) {
+            ring.push(&lines, stamp);
+        }
+    }
+}

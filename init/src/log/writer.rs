@@ -1,0 +1,148 @@
+//! The thread that writes: the only one of PID 1's that waits for a disk.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+
+use super::file::Sink;
+use super::kernel::COPY;
+use super::line::Stamper;
+use super::ring::Piece;
+use super::time::Stamp;
+use super::{PLACES, Shared};
+use crate::kmsg;
+
+/// Bytes taken from a ring at once. If all of them are ends of lines, their stamps are 50 times as
+/// long, and still far below the size of a file.
+const CHUNK: usize = 4 * 1024;
+
+/// Bytes written at once, if there are so many.
+const BATCH: usize = 64 * 1024;
+
+/// Between two warnings about one file, in microseconds: a full disk fails for hours.
+const QUIET: u64 = 60_000_000;
+
+/// One unit's way from its ring to its file.
+pub struct Unit {
+    name: &'static str,
+    /// Of a service's output; lines of the kernel's log come stamped.
+    stamper: Option<Stamper>,
+    sink: Box<dyn Sink>,
+    to_console: bool,
+    /// Bytes that could not be written.
+    lost: u64,
+    warned: Option<u64>,
+}
+
+impl Unit {
+    /// For a service's output.
+    #[must_use]
+    pub fn service(name: &'static str, sink: Box<dyn Sink>, to_console: bool) -> Self {
+        let stamper = Some(Stamper::new(name));
+        Self { name, stamper, sink, to_console, lost: 0, warned: None }
+    }
+
+    /// For lines that come stamped.
+    #[must_use]
+    pub fn stamped(name: &'static str, sink: Box<dyn Sink>) -> Self {
+        Self { name, stamper: None, sink, to_console: false, lost: 0, warned: None }
+    }
+
+    /// Appends what a ring gave to a batch of lines.
+    fn format(&mut self, piece: Piece, bytes: &[u8], batch: &mut Vec<u8>) {
+        if self.to_console {
+            self.copy_to_console(bytes);
+        }
+        let Some(stamper) = &mut self.stamper else {
+            if piece.dropped > 0 {
+                Stamper::new(self.name).dropped(piece.dropped, piece.stamp, batch);
+            }
+            return batch.extend_from_slice(bytes);
+        };
+        if piece.dropped > 0 {
+            stamper.dropped(piece.dropped, piece.stamp, batch);
+        }
+        if !bytes.is_empty() {
+            stamper.feed(bytes, piece.stamp, piece.process, batch);
+        }
+    }
+
+    fn copy_to_console(&self, bytes: &[u8]) {
+        for line in String::from_utf8_lossy(bytes).lines().filter(|line| !line.is_empty()) {
+            kmsg::notice(format_args!("{}{COPY}{line}", self.name));
+        }
+    }
+
+    /// Writes a batch. What cannot be written is counted, and said once something can.
+    fn write(&mut self, batch: &[u8]) {
+        if batch.is_empty() {
+            return;
+        }
+        if self.lost > 0 {
+            let mut note = Vec::new();
+            Stamper::new(self.name).dropped(self.lost, Stamp::now(), &mut note);
+            if self.sink.write(&note).is_ok() {
+                self.lost = 0;
+            }
+        }
+        let written = self.sink.write(batch);
+        if written.is_err() {
+            self.lost = self.lost.saturating_add(batch.len() as u64);
+        }
+        self.report(written);
+    }
+
+    fn report(&mut self, written: Result<()>) {
+        let Err(error) = written else { return };
+        let now = Stamp::now().monotonic;
+        if self.warned.is_none_or(|warned| now.saturating_sub(warned) >= QUIET) {
+            kmsg::warn(format_args!("log of {}: {error:#}", self.name));
+            self.warned = Some(now);
+        }
+    }
+
+    fn finish(&mut self) {
+        let mut batch = Vec::new();
+        if let Some(stamper) = &mut self.stamper {
+            stamper.flush(&mut batch);
+        }
+        self.write(&batch);
+    }
+}
+
+/// Writes until [`Shared`] is closing and its rings are empty; then the files are closed.
+pub(super) fn run(shared: &Arc<Shared>, mut units: Vec<Unit>) {
+    let (mut chunk, mut batch) = (Vec::with_capacity(CHUNK), Vec::with_capacity(BATCH + CHUNK));
+    loop {
+        for (index, unit) in units.iter_mut().enumerate() {
+            write_ring(shared, index, unit, &mut chunk, &mut batch);
+        }
+        if shared.wait_for_work() == super::Work::Closed {
+            units.iter_mut().for_each(Unit::finish);
+            return;
+        }
+    }
+}
+
+/// At most as much as a ring holds, so that every unit has its turn.
+fn write_ring(
+    shared: &Shared,
+    index: usize,
+    unit: &mut Unit,
+    chunk: &mut Vec<u8>,
+    batch: &mut Vec<u8>,
+) {
+    let mut left = PLACES;
+    batch.clear();
+    while left > 0 {
+        let piece = shared.lock().rings.get_mut(index).and_then(|ring| ring.take(CHUNK, chunk));
+        let Some(piece) = piece else { break };
+        left = left.saturating_sub(chunk.len().max(1));
+        unit.format(piece, chunk, batch);
+        if batch.len() >= BATCH {
+            unit.write(batch);
+            batch.clear();
+        }
+    }
+    unit.write(batch);
+}

@@ -1,0 +1,220 @@
+//! Pods' logs where `/var` is in memory: a file system of their own, and room in it.
+//!
+//! A pod that logs for ever must not eat the node's memory, so `/var/log/pods` is a tmpfs with a
+//! size. kubelet alone cannot keep such a file system from being full: it rotates a file of more
+//! than `containerLogMaxSize` every few seconds and keeps the old one, so when the old one fills
+//! everything, the new one stays empty, is never rotated, and the old one never goes; containerd
+//! goes on and drops every pod's lines meanwhile. So a thread removes what is largest as soon as
+//! less than a quarter is free: rotated files first, then it empties files in use, and says so in
+//! them.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use rustix::fs::{OFlags, statvfs};
+
+use crate::kmsg;
+use crate::log::time::{Civil, Stamp};
+
+/// Where kubelet has containerd write what pods write.
+pub const FOLDER: &str = "/var/log/pods";
+
+/// Between two looks while less than half is used. A pod that writes 10 MB/s fills no quarter of
+/// the smallest node's 24 MiB in it.
+const CALM: Duration = Duration::from_millis(500);
+
+/// Between two looks while more than half is used.
+const BUSY: Duration = Duration::from_millis(100);
+
+/// One in this many parts is kept free.
+const FREE_PART: u64 = 4;
+
+/// Between two lines on the console, in microseconds.
+const QUIET: u64 = 60_000_000;
+
+/// Files looked at. A node has at most some hundred containers.
+const FILES_MAX: usize = 10_000;
+
+/// The thread's stack.
+const STACK: usize = 64 * 1024;
+
+/// A log file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct LogFile {
+    path: PathBuf,
+    /// Bytes of memory that it takes.
+    bytes: u64,
+    /// `0.log.20261121-144300`: nobody writes to it any more.
+    rotated: bool,
+}
+
+/// Starts the thread that keeps room in [`FOLDER`].
+pub fn guard() -> Result<()> {
+    let builder = std::thread::Builder::new().name("pod-logs".into()).stack_size(STACK);
+    let spawned = builder.spawn(|| {
+        let mut said = None;
+        loop {
+            std::thread::sleep(look(Path::new(FOLDER), &mut said));
+        }
+    });
+    spawned.context("start the pod logs' thread").map(drop)
+}
+
+/// Makes room if there is too little, and returns when to look again.
+fn look(folder: &Path, said: &mut Option<u64>) -> Duration {
+    let Ok(space) = statvfs(folder) else { return CALM };
+    let (total, free) = (space.f_blocks * space.f_frsize, space.f_bavail * space.f_frsize);
+    let wanted = total / FREE_PART;
+    if free < wanted {
+        let chosen = choose(list(folder), wanted - free);
+        for file in &chosen {
+            let _ = kmsg::warn_on_error(remove(file));
+        }
+        report(&chosen, said);
+    }
+    if free > total / 2 { CALM } else { BUSY }
+}
+
+/// All log files: `NAMESPACE_POD_UID/CONTAINER/N.log` and rotated ones. Links are not followed.
+fn list(folder: &Path) -> Vec<LogFile> {
+    let children = |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().flatten();
+    let pods = children(folder.to_owned())
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    let containers = pods
+        .flat_map(|pod| children(pod.path()))
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    let files = containers.flat_map(|container| children(container.path()));
+    let file = |entry: fs::DirEntry| {
+        let metadata = entry.metadata().ok().filter(fs::Metadata::is_file)?;
+        let (path, bytes) = (entry.path(), metadata.blocks() * 512);
+        Some(LogFile { rotated: is_rotated(&path), path, bytes })
+    };
+    files.filter_map(file).take(FILES_MAX).collect()
+}
+
+/// containerd writes to `N.log`; kubelet adds the time when it rotates.
+fn is_rotated(path: &Path) -> bool {
+    path.extension().is_none_or(|extension| extension != "log")
+}
+
+/// The files to give up so that `needed` bytes become free: rotated ones first, and of each kind
+/// the largest first, which are those of the pod that fills everything.
+fn choose(mut files: Vec<LogFile>, needed: u64) -> Vec<LogFile> {
+    files.sort_by_key(|file| (!file.rotated, std::cmp::Reverse(file.bytes)));
+    let mut freed = 0;
+    let mut chosen = Vec::new();
+    for file in files.into_iter().filter(|file| file.bytes > 0) {
+        if freed >= needed {
+            break;
+        }
+        freed += file.bytes;
+        chosen.push(file);
+    }
+    chosen
+}
+
+/// Unlinks a rotated file. One in use is emptied, since containerd goes on writing to it (at its
+/// end, wherever that is), and a line in CRI's format says what is missing.
+fn remove(file: &LogFile) -> Result<()> {
+    let path = file.path.display();
+    if file.rotated {
+        return fs::remove_file(&file.path).with_context(|| format!("remove {path}"));
+    }
+    let mut options = OpenOptions::new();
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    options.append(true).custom_flags(flags.bits().cast_signed());
+    let mut open = options.open(&file.path).with_context(|| format!("open {path}"))?;
+    open.set_len(0).with_context(|| format!("truncate {path}"))?;
+    let time = Civil::of(Stamp::now().real).rfc3339();
+    let text = format!("{time} stderr F kiln: {} bytes of this log dropped here\n", file.bytes);
+    open.write_all(text.as_bytes()).with_context(|| format!("write {path}"))
+}
+
+fn report(chosen: &[LogFile], said: &mut Option<u64>) {
+    let Some(largest) = chosen.iter().max_by_key(|file| file.bytes) else { return };
+    let now = Stamp::now().monotonic;
+    if said.is_none_or(|said| now.saturating_sub(said) >= QUIET) {
+        let bytes: u64 = chosen.iter().map(|file| file.bytes).sum();
+        let path = largest.path.display();
+        kmsg::warn(format_args!("{FOLDER} is full: dropped {bytes} bytes, most of them {path}"));
+        *said = Some(now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Write;
+
+    use proptest::prelude::*;
+
+    use super::{LogFile, choose, is_rotated, list, remove};
+
+    fn file(path: &str, bytes: u64) -> LogFile {
+        LogFile { path: path.into(), bytes, rotated: is_rotated(path.as_ref()) }
+    }
+
+    #[test]
+    fn the_largest_rotated_files_go_first_and_no_more_than_needed() {
+        let files = [
+            file("a/0.log", 900),
+            file("a/0.log.1", 50),
+            file("b/0.log.1", 300),
+            file("c/0.log", 0),
+        ];
+        let chosen = |needed| {
+            let paths = choose(files.to_vec(), needed).into_iter();
+            paths.map(|file| file.path.display().to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(chosen(0), [""; 0]);
+        assert_eq!(chosen(100), ["b/0.log.1"]);
+        assert_eq!(chosen(301), ["b/0.log.1", "a/0.log.1"]);
+        assert_eq!(chosen(9999), ["b/0.log.1", "a/0.log.1", "a/0.log"]);
+    }
+
+    #[test]
+    fn a_file_in_use_is_emptied_and_goes_on_with_a_line_that_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let container = folder.path().join("default_pod_uid/name");
+        fs::create_dir_all(&container).unwrap();
+        let path = container.join("0.log");
+        let mut writer = fs::OpenOptions::new().append(true).create(true).open(&path).unwrap();
+        writer.write_all(&[b'x'; 10_000]).unwrap();
+        fs::write(container.join("0.log.20261121-144300"), "old").unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", container.join("1.log")).unwrap();
+        let mut found = list(folder.path());
+        found.sort_by_key(|file| file.rotated);
+        assert_eq!(found.iter().map(|file| file.rotated).collect::<Vec<_>>(), [false, true]);
+        for file in &found {
+            remove(file).unwrap();
+        }
+        writer.write_all(b"2026-11-21T14:43:00Z stdout F next\n").unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(
+            lines[0].contains(" stderr F kiln: ")
+                && lines[0].ends_with("bytes of this log dropped here")
+        );
+        assert_eq!(lines[1..], ["2026-11-21T14:43:00Z stdout F next"]);
+        assert!(!container.join("0.log.20261121-144300").exists());
+    }
+
+    proptest! {
+        #[test]
+        fn enough_is_chosen_or_everything(
+            sizes in prop::collection::vec((0_u64..1000, any::<bool>()), 0..20),
+            needed in 0_u64..5000,
+        ) {
+            let all: u64 = sizes.iter().map(|(bytes, _)| bytes).sum();
+            let files = sizes.iter().enumerate().map(|(at, (bytes, rotated))| {
+                LogFile { path: at.to_string().into(), bytes: *bytes, rotated: *rotated }
+            });
+            let chosen: u64 = choose(files.collect(), needed).iter().map(|file| file.bytes).sum();
+            prop_assert!(chosen >= needed.min(all));
+        }
+    }
+}
