@@ -108,7 +108,8 @@ fn logged(sink: Box<dyn Sink>, pace: Option<usize>) -> Result<f64> {
 fn time_child(pipe: &OwnedFd, pace: Option<usize>) -> Result<f64> {
     let block = [&[b'x'; 99][..], b"\n"].concat().repeat(BLOCK / 100);
     let fd = pipe.as_raw_fd();
-    let work = move || {
+    // Borrows: to free memory in the child could wait for a lock that another thread held.
+    let work = || {
         let begin = Instant::now();
         for at in 0..TOTAL / BLOCK {
             // Not ahead of its rate.

@@ -51,6 +51,7 @@ fn boot() -> Result<Infallible> {
     })?;
     let runtime = stage("containerd", || Runtime::start(&node, devices))?;
     start_helper(applet::READAHEAD, &[path::KUBELET]);
+    start_helper(applet::CRASH, &[]);
     start_helper(reason::APPLET, &[reason::store()]);
     runtime.run()
 }

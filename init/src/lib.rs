@@ -11,6 +11,7 @@ pub mod applet;
 pub mod boot;
 pub mod cgroup;
 pub mod config;
+pub mod crash;
 pub mod credential;
 pub mod data;
 pub mod devices;

@@ -96,6 +96,9 @@ pub const LATE: [Mount; 7] = [
     ),
 ];
 
+/// What a crash left, mounted by a process of its own: the kernel reads all EFI variables for it.
+pub const PSTORE: Mount = mount("pstore", "/sys/fs/pstore", SAFE, "", Need::WhereOffered);
+
 /// Proof that `/dev`, `/proc` and `/sys` are there.
 #[derive(Debug)]
 pub struct Early(());
@@ -188,11 +191,11 @@ fn quiet_standard_streams() {
 
 #[cfg(test)]
 mod tests {
-    use super::{EARLY, LATE, Mount, TREE};
+    use super::{EARLY, LATE, Mount, PSTORE, TREE};
     use kiln_contract::root::FOLDERS;
 
     fn all() -> impl Iterator<Item = Mount> {
-        EARLY.into_iter().chain(TREE).chain(LATE)
+        EARLY.into_iter().chain(TREE).chain(LATE).chain([PSTORE])
     }
 
     #[test]

@@ -28,6 +28,9 @@ pub const COLDPLUG: &CStr = c"kiln-coldplug";
 /// Loads modules for hardware that appeared later.
 pub const HOTPLUG: &CStr = c"kiln-hotplug";
 
+/// Saves what a kernel that crashed left behind.
+pub const CRASH: &CStr = c"kiln-crash";
+
 /// Reads a file into the page cache.
 pub const READAHEAD: &CStr = c"kiln-readahead";
 
@@ -51,6 +54,7 @@ pub fn run(name: &str, args: &[OsString]) -> i32 {
         }
         "kiln-coldplug" => coldplug::run(),
         "kiln-hotplug" => coldplug::hotplug(&args),
+        "kiln-crash" => crate::crash::run(),
         "kiln-readahead" => read_ahead(&args),
         "kiln-last-boot" => reason::run(&args),
         "kiln-keep-reason" => reason::run_keeper(&args),

@@ -1,0 +1,162 @@
+//! What a kernel that crashed left behind: pstore (Documentation/ABI/testing/pstore), filled by
+//! `efi_pstore` in EFI variables, or by `ramoops` in memory that survives a reset.
+//!
+//! Records are copied to `/var/log/crash` and deleted, so that the firmware's memory does not fill.
+//! A process of its own does this beside containerd's start: reading EFI variables is slow.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::log::time::{Civil, Stamp};
+use crate::modules::{self, Found, Index};
+use crate::{kmsg, mounts};
+
+/// Where the records are copied to.
+const FOLDER: &str = "/var/log/crash";
+
+/// Bytes of one record at most: an EFI variable's has 1 KiB before it is decompressed.
+const RECORD_MAX: u64 = 256 * 1024;
+
+/// Records that are read at one boot.
+const RECORDS_MAX: usize = 256;
+
+/// Crashes that are kept.
+const CRASHES_MAX: usize = 8;
+
+/// The applet: loads the module, mounts, copies, deletes. A failure is a warning.
+#[must_use]
+pub fn run() -> i32 {
+    kmsg::open();
+    if Path::new("/sys/firmware/efi").is_dir() {
+        let _ = kmsg::warn_on_error(load_module());
+    }
+    let _ = kmsg::warn_on_error(mounts::apply_all(&[mounts::PSTORE]));
+    let collected = collect(Path::new(mounts::PSTORE.target), Path::new(FOLDER));
+    if let Some(Some(crash)) = kmsg::warn_on_error(collected) {
+        let (reason, file) = (crash.reason, crash.file.display());
+        kmsg::error(format_args!("the kernel crashed before this boot ({reason}); see {file}"));
+    }
+    0
+}
+
+fn load_module() -> Result<()> {
+    let index = Index::of_running_kernel()?;
+    let Found::Load(steps) = index.find("efi_pstore") else { return Ok(()) };
+    steps.iter().try_for_each(|step| modules::load_file(&step.file, ""))
+}
+
+/// A crash that was found.
+#[derive(Debug, PartialEq, Eq)]
+struct Crash {
+    reason: String,
+    file: PathBuf,
+}
+
+/// Copies all records to one new file and deletes them. What was not written is not deleted.
+fn collect(pstore: &Path, folder: &Path) -> Result<Option<Crash>> {
+    let names = names(pstore);
+    if names.is_empty() {
+        return Ok(None);
+    }
+    let mut text = Vec::new();
+    for name in &names {
+        let record = File::open(name).with_context(|| format!("open {}", name.display()))?;
+        let read = record.take(RECORD_MAX).read_to_end(&mut text);
+        read.with_context(|| format!("read {}", name.display()))?;
+        text.push(b'\n');
+    }
+    fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+    keep_newest(folder);
+    let file = folder.join(format!("{}.log", Civil::of(Stamp::now().real).rfc3339()));
+    let mut new = File::create(&file).with_context(|| format!("create {}", file.display()))?;
+    let written = new.write_all(&text).and_then(|()| new.sync_all());
+    written.with_context(|| format!("write {}", file.display()))?;
+    for name in &names {
+        fs::remove_file(name).with_context(|| format!("remove {}", name.display()))?;
+    }
+    Ok(Some(Crash { reason: reason(&text), file }))
+}
+
+/// The records, the oldest text first: a crash is cut into parts, of which the first has the last
+/// lines, and names end with time and part.
+fn names(pstore: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(pstore).into_iter().flatten().flatten();
+    let mut names: Vec<PathBuf> = entries.map(|entry| entry.path()).take(RECORDS_MAX).collect();
+    names.sort();
+    names.reverse();
+    names
+}
+
+/// Makes room for one more.
+fn keep_newest(folder: &Path) {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    files.sort();
+    let old = files.len().saturating_sub(CRASHES_MAX - 1);
+    for file in &files[..old] {
+        let _ = fs::remove_file(file);
+    }
+}
+
+/// What the kernel said, without the words by which a reader of the console knows a panic that
+/// happens now.
+fn reason(text: &[u8]) -> String {
+    let text = String::from_utf8_lossy(text);
+    let after = |mark: &str| {
+        text.lines().rev().find_map(|line| line.split_once(mark)).map(|(_, rest)| rest)
+    };
+    let found = after("Kernel panic - not syncing: ")
+        .or_else(|| after("BUG: "))
+        .or_else(|| after("Oops: "));
+    found.unwrap_or("for an unknown reason").trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::{CRASHES_MAX, collect};
+
+    #[test]
+    fn records_are_joined_in_the_order_of_their_lines_and_deleted() {
+        let (pstore, var) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let record = |name: &str, text: &str| fs::write(pstore.path().join(name), text).unwrap();
+        record(
+            "dmesg-efi_pstore-179527218001001",
+            "Panic#1 Part1\n<0>[ 9.1] Kernel panic - not syncing: sysrq triggered crash\n<4>[ 9.2] end\n",
+        );
+        record("dmesg-efi_pstore-179527218002001", "Panic#1 Part2\n<6>[ 8.0] earlier\n");
+        let folder = var.path().join("crash");
+        let crash = collect(pstore.path(), &folder).unwrap().unwrap();
+        assert_eq!(crash.reason, "sysrq triggered crash");
+        let text = fs::read_to_string(crash.file).unwrap();
+        assert!(text.find("earlier").unwrap() < text.find("sysrq").unwrap());
+        assert_eq!(fs::read_dir(pstore.path()).unwrap().count(), 0);
+        assert_eq!(collect(pstore.path(), &folder).unwrap(), None);
+    }
+
+    #[test]
+    fn what_cannot_be_copied_is_not_deleted() {
+        let pstore = tempfile::tempdir().unwrap();
+        fs::write(pstore.path().join("dmesg-efi_pstore-1"), "text").unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        assert!(collect(pstore.path(), file.path()).is_err());
+        assert_eq!(fs::read_dir(pstore.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn the_oldest_crashes_are_forgotten_and_none_is_not_an_error() {
+        let (pstore, var) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        assert_eq!(collect(&pstore.path().join("missing"), var.path()).unwrap(), None);
+        for old in 0..CRASHES_MAX + 3 {
+            fs::write(var.path().join(format!("1970-01-{old:02}.log")), "").unwrap();
+        }
+        fs::write(pstore.path().join("dmesg-ramoops-0"), "BUG: ä").unwrap();
+        let crash = collect(pstore.path(), var.path()).unwrap().unwrap();
+        assert_eq!(fs::read_dir(var.path()).unwrap().count(), CRASHES_MAX);
+        assert!(crash.file.exists());
+    }
+}
