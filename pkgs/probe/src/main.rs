@@ -47,7 +47,7 @@ fn run(args: &[OsString]) -> Result<()> {
         ["stop-slowly", name, seconds] => linger::stop_slowly(name, seconds.parse()?),
         ["on-host", ..] => fault::impostor::run_on_host(&words[1..]),
         ["read-direct"] => fault::read_direct(),
-        _ => bail!("unknown arguments {args:?}; docs/testing.md has them"),
+        _ => bail!("unknown arguments {args:?}; this file has them"),
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Error, Result, anyhow, bail};
 
 use super::PROBE_PORT;
-use super::data::Scenario;
+use super::data::{Reset, Scenario};
 use super::watch::Watch;
 use crate::process;
 use crate::qemu::{self, End, Forward, LOOK, Page, SILENCE, Vm};
@@ -113,12 +113,12 @@ impl<'a> Booted<'a> {
         page.context("no page")
     }
 
-    /// Waits until a watchdog resets the machine: it ends without a last word, and QEMU names the reason.
-    pub fn wait_for_reset(&mut self) -> Result<()> {
-        // Asked before, since QEMU ends with the reset.
-        let qmp = self.vm.qmp()?;
-        qmp.wait_for_event("WATCHDOG", LIMIT)?;
-        match self.vm.wait_for_end(qemu::AFTER_DOWN)? {
+    /// Waits until the machine is reset; for a watchdog QEMU must name it as the reason.
+    pub fn wait_for_reset(&mut self, by: Reset) -> Result<()> {
+        if by == Reset::Watchdog {
+            self.vm.qmp()?.wait_for_event("WATCHDOG", LIMIT)?;
+        }
+        match self.vm.wait_for_end(LIMIT)? {
             End::Itself { reason } => Err(Crash(reason).into()),
             End::Guest => self.listen(),
         }

@@ -102,14 +102,24 @@ pub enum Step {
     PowerButton(Always),
     /// Presses it again and again, until a console line has this text.
     PressUntil(String),
-    /// Waits for a reset by the hardware watchdog.
-    Reset(Always),
+    /// Waits until the machine is reset, without a last word of PID 1's.
+    Reset(Reset),
     /// Waits for a clean end: `power-off` or `reboot`.
     Down(String),
     /// Lets the node run on for so long.
     PauseMillis(u64),
     /// Cuts the power.
     PowerCut(Always),
+}
+
+/// Who resets a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reset {
+    /// The hardware watchdog, which nobody feeds any more.
+    Watchdog,
+    /// The kernel, because PID 1 asked it to or because it panicked.
+    Kernel,
 }
 
 /// The value `true`, for steps that take no argument.
@@ -229,7 +239,7 @@ impl fmt::Display for Step {
             Self::ResumeConsole(_) => write!(f, "resume-console"),
             Self::PowerButton(_) => write!(f, "power-button"),
             Self::PressUntil(text) => write!(f, "press-until {text:?}"),
-            Self::Reset(_) => write!(f, "reset"),
+            Self::Reset(by) => write!(f, "reset {by:?}"),
             Self::Down(action) => write!(f, "down {action}"),
             Self::PauseMillis(millis) => write!(f, "pause-millis {millis}"),
             Self::PowerCut(_) => write!(f, "power-cut"),

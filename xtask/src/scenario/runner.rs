@@ -106,7 +106,7 @@ impl<'a> Run<'a> {
             Step::ResumeConsole(_) => self.read_console(true),
             Step::PowerButton(_) => self.booted()?.vm.qmp()?.power_button(),
             Step::PressUntil(text) => self.press_until(text),
-            Step::Reset(_) => self.booted()?.wait_for_reset(),
+            Step::Reset(by) => self.booted()?.wait_for_reset(*by),
             Step::Down(action) => self.down(action),
             Step::PauseMillis(millis) => self.booted()?.pass(Duration::from_millis(*millis)),
             Step::PowerCut(_) => self.power_cut(),

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::time::{ClockId, Timespec, clock_settime};
 
 use crate::node;
 
@@ -25,6 +26,13 @@ pub(super) fn signal(signal: &str, name: &str) -> Result<String> {
     let pid = Pid::from_raw(process.pid).context("process ids are positive")?;
     kill_process(pid, number).with_context(|| format!("sending {signal} to {name}"))?;
     Ok(format!("sent {signal} to {}\n", process.pid))
+}
+
+/// Sets the node's clock, in seconds since 1970.
+pub(super) fn set_clock(seconds: u32) -> Result<String> {
+    let time = Timespec { tv_sec: seconds.into(), tv_nsec: 0 };
+    clock_settime(ClockId::Realtime, time).context("setting the clock")?;
+    Ok(format!("it is {seconds} s after 1970\n"))
 }
 
 /// Kills a host process, waits for the next of its name, kills that, `count` times in all.

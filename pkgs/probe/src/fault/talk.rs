@@ -62,6 +62,27 @@ pub(super) fn notify() -> Result<String> {
 /// Every word that a service may say, from who is none.
 const FORGED: &[u8] = b"READY=1\nWATCHDOG=1\nSTOPPING=1\nWATCHDOG=trigger\nMAINPID=1\n";
 
+/// On the socket that stands for logind, as a stranger: garbage, half a greeting, and nothing at all.
+pub(super) fn login1() -> Result<String> {
+    let mut clients = Vec::new();
+    for message in messages().iter().map(Vec::as_slice).chain([HALF_GREETING]) {
+        let socket = connect(path::LOGIN1_SOCKET, SocketType::STREAM)?;
+        // A stranger may be turned away before it has said anything.
+        let _ = rustix::net::send(&socket, message, SendFlags::NOSIGNAL);
+        clients.push(socket);
+    }
+    // A full queue refuses; PID 1 empties it.
+    clients.extend(
+        (0..CONNECTIONS).filter_map(|_| connect(path::LOGIN1_SOCKET, SocketType::STREAM).ok()),
+    );
+    ensure!(clients.len() > SILENT, "PID 1 took only {} connections", clients.len());
+    keep(clients);
+    Ok("said much that means nothing\n".to_owned())
+}
+
+/// The first half of what a D-Bus client says first (D-Bus specification, "Authentication Protocol").
+const HALF_GREETING: &[u8] = b"\0AUTH EXTER";
+
 /// On the FIFO that asks for power-off: words that are none, half ones, and writers that say nothing.
 pub(super) fn power() -> Result<String> {
     let fifo = format!("{ROOT}{}", path::POWER_REQUEST);
