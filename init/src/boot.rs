@@ -42,6 +42,7 @@ fn boot() -> Result<Infallible> {
     // Before the first look at the devices, so that none can appear between the two.
     let devices = Devices::listen()?;
     start_helper(applet::COLDPLUG, &[]);
+    start_helper(applet::READAHEAD, &[path::CONTAINERD, path::SHIM, path::RUNC]);
     let parameters = read_parameters();
     let var = stage("data", || data::attach(tree, &parameters.var_size))?;
     reason::settle(var, parameters.nvram);
@@ -53,6 +54,7 @@ fn boot() -> Result<Infallible> {
     start_helper(applet::READAHEAD, &[path::KUBELET]);
     start_helper(applet::CRASH, &[]);
     start_helper(reason::APPLET, &[reason::store()]);
+    start_helper(applet::LATE_PODS, &[]);
     runtime.run()
 }
 

@@ -24,7 +24,7 @@ const VAR_FOLDERS: [&str; 9] = [
     "/var/lib/cni",
     "/var/lib/containerd",
     "/var/lib/kiln",
-    "/var/lib/kubelet",
+    "/var/lib/kubelet/seccomp",
     "/var/log/containers",
     "/var/log/pods",
     "/var/spool",
@@ -167,6 +167,8 @@ fn prepare_var(var: Var, pod_log_size: &str) -> Result<()> {
     if fs::symlink_metadata("/var/run").is_err() {
         symlink("/run", "/var/run").context("link /var/run")?;
     }
+    let _ = fs::remove_file(path::KUBELET_SECCOMP);
+    symlink(path::SECCOMP, path::KUBELET_SECCOMP).context("link the seccomp profiles")?;
     // Renamed into place, so that a power cut leaves the old one or the new one.
     let new = format!("{}.new", path::KUBELET_CONFIG);
     fs::copy(path::KUBELET_BASE_CONFIG, &new)

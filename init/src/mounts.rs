@@ -115,6 +115,7 @@ pub fn early() -> Result<Early> {
     mounted?;
     sysctl::set_panic_delay();
     sysctl::hurry_rcu();
+    sysctl::enlarge_pages();
     quiet_standard_streams();
     Ok(Early(()))
 }

@@ -1,10 +1,23 @@
-//! The one interface that is not a pod's business: loopback (netdevice(7)).
+//! What of the network is not a pod's business: loopback (netdevice(7)), and knowing whether there
+//! is a way out (rtnetlink(7), proc(5)).
 
+use std::fs;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::net::netlink::SocketAddrNetlink;
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, socket_with};
+
+use crate::spawn;
+
+/// `RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE` (linux/rtnetlink.h): messages about new and old routes.
+const ROUTE_GROUPS: u32 = 0x40 | 0x400;
+
+/// The kernel's tables of routes.
+const TABLES: [&str; 2] = ["/proc/net/route", "/proc/net/ipv6_route"];
 
 /// `IFF_UP | IFF_RUNNING`: with it the kernel adds `127.0.0.1` and `::1` itself.
 #[allow(clippy::cast_possible_truncation, reason = "both flags fit, ifreq wants a short")]
@@ -27,4 +40,71 @@ pub fn loopback_up() -> Result<()> {
         return Ok(());
     }
     Err(io::Error::last_os_error()).context("bring lo up")
+}
+
+/// Waits until there is a default route of IPv4 or IPv6; `false` when there is none in time.
+pub fn wait_for_default_route(time: Duration) -> Result<bool> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    // Protocol 0 is NETLINK_ROUTE.
+    let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)
+        .context("make a netlink socket")?;
+    // Listening before looking: a route that comes between the two is not missed.
+    rustix::net::bind(&socket, &SocketAddrNetlink::new(0, ROUTE_GROUPS))
+        .context("bind the netlink socket")?;
+    let end = Instant::now() + time;
+    loop {
+        let tables = TABLES.map(|table| fs::read_to_string(table).unwrap_or_default());
+        if has_default_route(&tables[0], &tables[1]) {
+            return Ok(true);
+        }
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(false);
+        }
+        let _ = poll(&mut [PollFd::new(&socket, PollFlags::IN)], Some(&spawn::timespec(left)));
+        let mut buffer = [0_u8; 4096];
+        while rustix::net::recv(&socket, &mut buffer, RecvFlags::DONTWAIT).is_ok() {}
+    }
+}
+
+/// Reads both tables: `IFACE DESTINATION GATEWAY FLAGS … MASK` with a heading, and
+/// `DESTINATION PREFIX … IFACE` without one, all in hexadecimal. The second always has
+/// a default route on `lo`, which rejects.
+fn has_default_route(ipv4: &str, ipv6: &str) -> bool {
+    let words = |line: &str| line.split_ascii_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let is_zero = |word: &str| word.bytes().all(|byte| byte == b'0');
+    let ipv4 = ipv4.lines().skip(1).map(words);
+    let ipv6 = ipv6.lines().map(words);
+    ipv4.into_iter().any(|row| row.len() > 7 && is_zero(&row[1]) && is_zero(&row[7]))
+        || ipv6
+            .into_iter()
+            .any(|row| row.len() > 9 && is_zero(&row[0]) && is_zero(&row[1]) && row[9] != "lo")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::has_default_route;
+
+    const HEADING: &str =
+        "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n";
+    const ZERO: &str = "00000000000000000000000000000000";
+
+    #[test]
+    fn only_a_route_to_everywhere_is_a_default_route() {
+        let near = "eth0\t0002000A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n";
+        let out = "eth0\t00000000\t0202000A\t0003\t0\t0\t0\t00000000\t0\t0\t0\n";
+        assert!(!has_default_route("", ""));
+        assert!(!has_default_route(HEADING, ""));
+        assert!(!has_default_route(&format!("{HEADING}{near}"), ""));
+        assert!(has_default_route(&format!("{HEADING}{near}{out}"), ""));
+    }
+
+    #[test]
+    fn ipv6_s_own_route_that_rejects_is_none() {
+        let row = |name: &str| {
+            format!("{ZERO} 00 {ZERO} 00 {ZERO} ffffffff 00000001 00000000 00200200 {name:>8}\n")
+        };
+        assert!(!has_default_route("", &row("lo")));
+        assert!(has_default_route("", &(row("lo") + &row("eth0"))));
+    }
 }

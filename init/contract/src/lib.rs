@@ -9,5 +9,6 @@ pub mod console;
 pub mod credential;
 pub mod parameter;
 pub mod path;
+pub mod pod;
 pub mod root;
 pub mod sysctl;

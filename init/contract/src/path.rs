@@ -15,6 +15,12 @@ pub const CONTAINERD: &str = "/usr/bin/containerd";
 /// kubelet, unpatched.
 pub const KUBELET: &str = "/usr/bin/kubelet";
 
+/// containerd's shim, one for each pod.
+pub const SHIM: &str = "/usr/bin/containerd-shim-runc-v2";
+
+/// Starts containers.
+pub const RUNC: &str = "/usr/bin/runc";
+
 /// containerd's configuration, part of the read-only root.
 pub const CONTAINERD_CONFIG: &str = "/usr/share/kiln/containerd.toml";
 
@@ -43,6 +49,15 @@ pub const IMAGES: &str = "/usr/share/kiln/pods/images";
 
 /// Static pods baked into the image; PID 1 copies them to [`MANIFESTS`].
 pub const BAKED_MANIFESTS: &str = "/usr/share/kiln/pods/manifests";
+
+/// Baked static pods that wait for the network ([`crate::pod::AFTER`]).
+pub const LATE_MANIFESTS: &str = "/usr/share/kiln/pods/manifests-after-network";
+
+/// Seccomp profiles that baked pods name, in the OCI runtime specification's form.
+pub const SECCOMP: &str = "/usr/share/kiln/seccomp";
+
+/// Link to [`SECCOMP`] where kubelet looks: `localhostProfile: kiln/NAME.json`.
+pub const KUBELET_SECCOMP: &str = "/var/lib/kubelet/seccomp/kiln";
 
 /// kubelet's `staticPodPath`, where kubeadm has it too.
 pub const MANIFESTS: &str = "/etc/kubernetes/manifests";

@@ -18,6 +18,7 @@ use crate::{cgroup, reason, signals};
 pub mod args;
 pub mod coldplug;
 pub mod journalctl;
+pub mod late_pods;
 pub mod modprobe;
 pub mod mount;
 pub mod umount;
@@ -30,6 +31,9 @@ pub const HOTPLUG: &CStr = c"kiln-hotplug";
 
 /// Saves what a kernel that crashed left behind.
 pub const CRASH: &CStr = c"kiln-crash";
+
+/// Gives kubelet the pods that wait for the network.
+pub const LATE_PODS: &CStr = c"kiln-late-pods";
 
 /// Reads a file into the page cache.
 pub const READAHEAD: &CStr = c"kiln-readahead";
@@ -55,6 +59,7 @@ pub fn run(name: &str, args: &[OsString]) -> i32 {
         "kiln-coldplug" => coldplug::run(),
         "kiln-hotplug" => coldplug::hotplug(&args),
         "kiln-crash" => crate::crash::run(),
+        "kiln-late-pods" => late_pods::run(),
         "kiln-readahead" => read_ahead(&args),
         "kiln-last-boot" => reason::run(&args),
         "kiln-keep-reason" => reason::run_keeper(&args),

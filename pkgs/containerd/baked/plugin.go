@@ -1,6 +1,7 @@
 package baked
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -27,7 +28,7 @@ type config struct {
 	Snapshotter string `toml:"snapshotter"`
 }
 
-// CRI's image plugin requires all plugins of the type ServicePlugin, so this one runs before it.
+// CRI's image plugin requires all plugins of the type ServicePlugin, so this one starts before it.
 func init() {
 	registry.Register(&plugin.Registration{
 		Type: plugins.ServicePlugin,
@@ -44,31 +45,47 @@ func init() {
 	})
 }
 
-// start returns when CRI may start. What no record names any more is left to the collection that
-// containerd's scheduler does some time after each start (`startup_delay`).
+// start begins to register the images and returns: the other plugins start meanwhile. containerd says
+// that it is ready (sd_notify) only after this has ended.
+//
+// CRI learns of every image, whichever comes first: it subscribes to the events of new records, and
+// then reads all records that are there.
+//
+// What no record names any more is left to the collection that containerd's scheduler does some time
+// after each start (`startup_delay`).
 //
 // It never fails: a node with some images is better than one without containerd.
 func start(ic *plugin.InitContext) (any, error) {
 	from := layout(ic.Config.(*config).Layout)
-	logger := log.G(ic.Context).WithField("layout", string(from))
-	begin := time.Now()
-	done, err := run(ic, from)
-	if errors.Is(err, os.ErrNotExist) && done == (report{}) {
-		logger.WithError(err).Warn("no baked images")
-	} else if err != nil {
-		logger.WithError(err).Error("BAKED IMAGES ARE MISSING: pods that use them will not start")
+	to, err := open(ic, from)
+	if err != nil {
+		complain(ic.Context, from, err)
+		return from, nil
 	}
-	logger.WithField("d", time.Since(begin)).
-		Infof("baked images: %d imported, %d kept, %d removed", done.imported, done.kept, done.removed)
+	ready := ic.RegisterReadiness()
+	go func() {
+		defer ready()
+		run(ic.Context, from, to)
+	}()
 	return from, nil
 }
 
-func run(ic *plugin.InitContext, from layout) (report, error) {
-	to, err := open(ic, from)
-	if err != nil {
-		return report{}, err
+func run(ctx context.Context, from layout, to stores) {
+	begin := time.Now()
+	done, err := register(namespaces.WithNamespace(ctx, criNamespace), from, to)
+	logger := log.G(ctx).WithField("layout", string(from))
+	if errors.Is(err, os.ErrNotExist) && done == (report{}) {
+		logger.WithError(err).Warn("no baked images")
+	} else if err != nil {
+		complain(ctx, from, err)
 	}
-	return register(namespaces.WithNamespace(ic.Context, criNamespace), from, to)
+	logger.WithField("d", time.Since(begin)).
+		Infof("baked images: %d imported, %d kept, %d removed", done.imported, done.kept, done.removed)
+}
+
+func complain(ctx context.Context, from layout, err error) {
+	log.G(ctx).WithField("layout", string(from)).WithError(err).
+		Error("BAKED IMAGES ARE MISSING: pods that use them will not start")
 }
 
 // open finds containerd's stores.

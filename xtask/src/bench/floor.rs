@@ -1,7 +1,7 @@
 //! The floor's image: `benches/floor/` and finished packages → a UKI in `target/kiln/floor/`.
 //!
-//! Kernel, kubelet, shim, runc, CNI plugins, the pod with its images and the command line are the
-//! very ones of Kiln's image. containerd is upstream's own program, and `ctr` is there to import images.
+//! Kernel, kubelet, shim, runc, CNI plugins and the pod's images are the very ones of Kiln's image.
+//! containerd is upstream's own program, and `ctr` is there to import images.
 //! Nothing of this is a step of the plan: a build without `bench` must not know of it.
 
 use std::collections::BTreeMap;
@@ -62,6 +62,10 @@ const TAGS: [&str; 7] = [
 
 /// Fixed, so that the floor stays what it is while Kiln's settings change.
 const EROFS: Settings = Settings { compression: Compression::Lz4hc(12), cluster: 64 * 1024 };
+
+/// What the kernel needs to be told to boot such an image at all, and to use as little memory as Kiln's.
+const CMDLINE: &str = "rootfstype=ramfs console=tty0 console=ttyS0 loglevel=6 panic=10 \
+                       no_timer_check transparent_hugepage=never";
 
 /// Mount points and files that Kiln's PID 1 would make in a writable `/etc`.
 const FOLDERS: [&str; 9] =
@@ -208,8 +212,8 @@ impl<'a> Parts<'a> {
         for name in ["containerd.toml", "kubelet.yaml"] {
             tree.add(&format!("{SHARE}/{name}"), "floor", file(self.text(name)?))?;
         }
-        let pod = pod(self.builder)?;
-        tree.add(&format!("{}/{POD}.yaml", path::MANIFESTS), "floor", file(pod.text.as_str()))?;
+        let name = format!("{POD}.yaml");
+        tree.add(&format!("{}/{name}", path::MANIFESTS), "floor", file(self.text(&name)?))?;
         tree.add(&format!("{SHARE}/images.tar"), "floor", file(self.images()?))?;
         tree.add(&format!("{SHARE}/{BALLOON}.ko"), "floor", self.modules()?.find(BALLOON)?)?;
         Ok(tree)
@@ -305,7 +309,7 @@ impl<'a> Parts<'a> {
         let parts = uki::Parts {
             stub: cached(stub)?,
             os_release: tree::root::os_release(config),
-            cmdline: config.cmdline.clone(),
+            cmdline: CMDLINE.to_owned(),
             uname: fs::read_to_string(kernel.join("release"))
                 .context("the kernel step has no release file")?,
             linux: cached(kernel.join("vmlinuz"))?,

@@ -3,7 +3,10 @@
 //! kubelet owns the schema. The builder reads which images a pod needs and where it listens, and
 //! refuses what could never start: text that is no YAML, a kind that is no Pod.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
+use kiln_contract::pod;
 use serde::Deserialize;
 
 use super::text::Text;
@@ -19,6 +22,8 @@ pub struct Manifest {
     pub images: Vec<String>,
     /// TCP ports on the node's own addresses.
     pub ports: Vec<u16>,
+    /// kubelet is given it once there is a network ([`pod::AFTER`]).
+    pub after_network: bool,
 }
 
 #[derive(Deserialize)]
@@ -26,7 +31,6 @@ pub struct Manifest {
 struct Pod {
     api_version: String,
     kind: String,
-    #[expect(dead_code, reason = "must be there")]
     metadata: Metadata,
     spec: Spec,
 }
@@ -35,6 +39,8 @@ struct Pod {
 struct Metadata {
     #[expect(dead_code, reason = "must be there and be text")]
     name: String,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -65,22 +71,39 @@ struct Port {
 
 impl Manifest {
     pub(super) fn parse(text: &Text, name: &str) -> Result<Self> {
-        let pod: Pod = text.yaml()?;
-        if (pod.api_version.as_str(), pod.kind.as_str()) != ("v1", "Pod") {
-            let what = format!("{}/{}", pod.api_version, pod.kind);
+        let manifest: Pod = text.yaml()?;
+        if (manifest.api_version.as_str(), manifest.kind.as_str()) != ("v1", "Pod") {
+            let what = format!("{}/{}", manifest.api_version, manifest.kind);
             return Err(text.whole(format!("a static pod is a v1/Pod, this is {what}")));
         }
+        let after_network = match manifest.metadata.annotations.get(pod::AFTER).map(String::as_str)
+        {
+            None => false,
+            Some(pod::NETWORK) => true,
+            Some(other) => {
+                let (key, only) = (pod::AFTER, pod::NETWORK);
+                let what = format!("annotation `{key}` is `{other}`; it can be `{only}` only");
+                return Err(text.whole(what));
+            }
+        };
         let mut images: Vec<String> = Vec::new();
         let mut ports = Vec::new();
-        for container in pod.spec.init_containers.into_iter().chain(pod.spec.containers) {
+        let spec = manifest.spec;
+        for container in spec.init_containers.into_iter().chain(spec.containers) {
             ports.extend(
-                container.ports.iter().filter_map(|port| node_port(port, pod.spec.host_network)),
+                container.ports.iter().filter_map(|port| node_port(port, spec.host_network)),
             );
             if !images.contains(&container.image) {
                 images.push(container.image);
             }
         }
-        Ok(Self { name: name.to_owned(), text: text.body().to_owned(), images, ports })
+        Ok(Self {
+            name: name.to_owned(),
+            text: text.body().to_owned(),
+            images,
+            ports,
+            after_network,
+        })
     }
 }
 

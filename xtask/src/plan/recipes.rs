@@ -16,7 +16,7 @@ mod revision {
     pub(super) const CRATE: &str = "crate 1";
     pub(super) const KERNEL: &str = "kernel 2";
     pub(super) const ROOT: &str = "root 1";
-    pub(super) const PODS: &str = "pods 1";
+    pub(super) const PODS: &str = "pods 2";
     pub(super) const ARCHIVE: &str = "archive 1";
     pub(super) const UKI: &str = "uki 2";
 }

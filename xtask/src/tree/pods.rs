@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Result;
+use kiln_contract::path;
 
 use super::staged::Staged;
 use super::{Content, Node, Tree};
@@ -31,12 +32,21 @@ pub fn build(config: &Config, packages: &[Files]) -> Result<Tree> {
     let mut tree = Tree::default();
     tree.add("/images", "builder", Node::Dir(0o755))?;
     oci::layout(&images, platform)?.add_to(&mut tree, "/images")?;
-    tree.add("/manifests", "builder", Node::Dir(0o755))?;
+    for folder in [path::BAKED_MANIFESTS, path::LATE_MANIFESTS] {
+        tree.add(below_pods(folder), "builder", Node::Dir(0o755))?;
+    }
     for pod in &config.pods {
+        let folder = if pod.after_network { path::LATE_MANIFESTS } else { path::BAKED_MANIFESTS };
         let text = Content::Bytes(Arc::from(pod.text.as_bytes()));
-        tree.add(&format!("/manifests/{}.yaml", pod.name), &pod.name, Node::File(0o644, text))?;
+        let file = format!("{}/{}.yaml", below_pods(folder), pod.name);
+        tree.add(&file, &pod.name, Node::File(0o644, text))?;
     }
     Ok(tree)
+}
+
+/// A path of the running system as one of this file system, which is mounted at [`path::PODS`].
+fn below_pods(folder: &str) -> &str {
+    folder.strip_prefix(path::PODS).unwrap_or(folder)
 }
 
 /// The image that a package says it is.

@@ -1,0 +1,69 @@
+//! Gives kubelet the pods that wait for the network, once there is one, and ends.
+//!
+//! A pod says so by an annotation ([`kiln_contract::pod`]), and the builder puts its manifest into a
+//! folder of its own. Starting such pods sooner would only take the processors from those that
+//! bring the network up. A process beside PID 1, because nothing else depends on it.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use kiln_contract::path;
+
+use crate::{kmsg, network};
+
+/// A node that never gets a network runs its pods all the same: some have work without one.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Waits, then copies. A manifest that cannot be copied is a warning.
+#[must_use]
+pub fn run() -> i32 {
+    let (from, to) = (Path::new(path::LATE_MANIFESTS), Path::new(path::MANIFESTS));
+    if fs::read_dir(from).map_or(true, |mut files| files.next().is_none()) {
+        return 0;
+    }
+    kmsg::open();
+    if !kmsg::warn_on_error(network::wait_for_default_route(PATIENCE)).unwrap_or_default() {
+        let seconds = PATIENCE.as_secs();
+        kmsg::notice(format_args!("no default route after {seconds} s, starting the other pods"));
+    }
+    i32::from(kmsg::warn_on_error(give(from, to)).is_none())
+}
+
+/// Copies what is not there yet: a credential's pod of the same name was there first, and wins.
+///
+/// Renamed into place, because kubelet reads whatever name without a leading dot it sees.
+fn give(from: &Path, to: &Path) -> Result<()> {
+    for entry in fs::read_dir(from).with_context(|| format!("list {}", from.display()))? {
+        let name = entry.with_context(|| format!("list {}", from.display()))?.file_name();
+        let (file, new) = (to.join(&name), to.join(format!(".{}", name.display())));
+        if file.exists() {
+            continue;
+        }
+        fs::copy(from.join(&name), &new)
+            .and_then(|_| fs::rename(&new, &file))
+            .with_context(|| format!("make {}", file.display()))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::give;
+
+    #[test]
+    fn a_pod_that_is_there_stays_as_it_is() {
+        let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        for name in ["a.yaml", "b.yaml"] {
+            fs::write(from.path().join(name), "baked").unwrap();
+        }
+        fs::write(to.path().join("b.yaml"), "credential's").unwrap();
+        give(from.path(), to.path()).unwrap();
+        let text = |name: &str| fs::read_to_string(to.path().join(name)).unwrap();
+        assert_eq!((text("a.yaml"), text("b.yaml")), ("baked".into(), "credential's".into()));
+        assert_eq!(fs::read_dir(to.path()).unwrap().count(), 2, "nothing half-made stays");
+    }
+}
