@@ -34,7 +34,7 @@ const CITED: [&str; 18] = [
 const RESERVED: [&str; 5] = [".example", ".example.org", ".example.com", ".test", ".invalid"];
 
 /// Hosts of requests in tests of a server; without a dot they are on no network.
-const PLACEHOLDERS: [&str; 3] = ["a", "host", "server"];
+const PLACEHOLDERS: [&str; 5] = ["a", "Other", "host", "server", "x"];
 
 /// QEMU's user network; the same on every machine.
 const EMULATED: &str = "10.0.2.";
