@@ -1,6 +1,5 @@
 //! A client's socket with its protocol state: the I/O that [`Connection`] asks for.
 
-use std::io;
 use std::time::Instant;
 
 use rustix::event::epoll::{self, EventFlags};
@@ -36,7 +35,8 @@ pub(crate) struct Tools<'a> {
 pub(crate) struct Client {
     socket: OwnedFd,
     pub(crate) connection: Connection,
-    /// What epoll reports of it.
+    /// What epoll reports of it; empty as long as epoll does not know it. A client that asks for
+    /// one thing and has it at once never gets there.
     interest: EventFlags,
     /// Came in through the port for operators.
     pub(crate) is_operator: bool,
@@ -49,18 +49,17 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Takes an accepted socket; epoll will report it by its index.
-    pub(crate) fn new(
-        socket: OwnedFd,
-        is_operator: bool,
-        epoll: &OwnedFd,
-        index: usize,
-        context: &Context<'_>,
-    ) -> io::Result<Self> {
-        let interest = EventFlags::IN;
-        epoll::add(epoll, &socket, epoll::EventData::new_u64(index as u64), interest)?;
-        let connection = Connection::new(context);
-        Ok(Self { socket, connection, interest, is_operator, generation: 0, sent: 0, taken: 0 })
+    /// Takes an accepted socket.
+    pub(crate) fn new(socket: OwnedFd, is_operator: bool, context: &Context<'_>) -> Self {
+        Self {
+            socket,
+            connection: Connection::new(context),
+            interest: EventFlags::empty(),
+            is_operator,
+            generation: 0,
+            sent: 0,
+            taken: 0,
+        }
     }
 
     /// Reads and writes until the socket has nothing more, or others should have their turn.
@@ -114,7 +113,7 @@ impl Client {
         }
     }
 
-    /// Waits for what the connection wants; false when that fails.
+    /// Has epoll report it by its index when it can have what it wants; false when that fails.
     pub(crate) fn follow(&mut self, epoll: &OwnedFd, index: usize, context: &Context<'_>) -> bool {
         let interest = match self.connection.want(context) {
             Want::Write | Want::HalfClose => EventFlags::OUT,
@@ -123,9 +122,14 @@ impl Client {
         if interest == self.interest {
             return true;
         }
+        let is_new = self.interest.is_empty();
         self.interest = interest;
         let data = epoll::EventData::new_u64(index as u64);
-        epoll::modify(epoll, &self.socket, data, interest).is_ok()
+        if is_new {
+            epoll::add(epoll, &self.socket, data, interest).is_ok()
+        } else {
+            epoll::modify(epoll, &self.socket, data, interest).is_ok()
+        }
     }
 
     /// The deadline has passed. A client that has taken bytes since it was last looked at gets

@@ -4,23 +4,26 @@
 //! in a second program of this package, `static-server-pack`, which lies beside the first after
 //! `cargo build`, and `static-server pack` becomes that program.
 
-use std::ffi::OsString;
-use std::os::unix::process::CommandExt as _;
+use std::ffi::{CString, OsString};
+use std::os::unix::ffi::OsStringExt as _;
 
 use anyhow::Context as _;
+use nix::unistd::execv;
 
 /// The second program's name.
 pub const PROGRAM: &str = "static-server-pack";
 
 /// Replaces this process; returns only if that fails.
+///
+/// With execv(2) itself: `std::process::Command` would bring all that starts children into a
+/// program that starts none.
 pub fn replace_by_packer(args: &[OsString]) -> anyhow::Result<()> {
     let own = std::env::current_exe().context("finding this program's own file")?;
     let packer = own.with_file_name(PROGRAM);
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "nothing is started beside this process: it becomes the other"
-    )]
-    let error = std::process::Command::new(&packer).args(args).exec();
+    let all = [packer.clone().into_os_string()].into_iter().chain(args.iter().cloned());
+    let all: Result<Vec<CString>, _> = all.map(|arg| CString::new(arg.into_vec())).collect();
+    let all = all.context("an argument with a NUL")?;
+    let Err(error) = execv(&all[0], &all);
     Err(error).with_context(|| {
         format!(
             "starting {}; it is built with this program and lies beside it, images do not have it",

@@ -240,18 +240,11 @@ impl Worker {
         });
         let context =
             context(&self.state, &self.setup.shared, &self.clock, self.stopping, is_operator);
-        match Client::new(socket, is_operator, &self.epoll, index, &context) {
-            Ok(client) => {
-                self.note(client.deadline());
-                self.clients[index] = Some(client);
-                self.counters().accepted.add(1);
-                self.counters().open.set(self.open() as u64);
-            }
-            Err(error) => {
-                tracing::debug!("a connection is gone before it began: {error}");
-                self.free.push(index);
-            }
-        }
+        self.clients[index] = Some(Client::new(socket, is_operator, &context));
+        self.counters().accepted.add(1);
+        self.counters().open.set(self.open() as u64);
+        // Its request has often come already.
+        self.serve(index);
     }
 
     /// Connections that are open.
