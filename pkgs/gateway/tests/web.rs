@@ -74,6 +74,21 @@ fn a_later_request_for_another_name_of_the_same_backend_may_use_the_connection()
 }
 
 #[test]
+fn a_backend_that_refuses_a_body_and_ends_is_still_heard() {
+    let (gateway, a, _b) = two("");
+    let mut client = gateway.connect("http");
+    client
+        .write_all(b"POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 100000\r\n\r\nbegin")
+        .unwrap();
+    let mut server = a.accept();
+    read_to(&mut server, "begin");
+    let answer = "HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n";
+    server.write_all(answer.as_bytes()).unwrap();
+    drop(server);
+    assert_eq!(String::from_utf8(rest(client)).unwrap(), answer);
+}
+
+#[test]
 fn pipelined_requests_are_each_checked_and_answered_in_order() {
     let (gateway, a, b) = two("");
     let mut client = gateway.connect("http");

@@ -66,7 +66,15 @@ struct Lookup {
 #[derive(Debug)]
 enum Half {
     Begins,
-    Asks { query: QueryId, id: u16, step: usize, tcp: bool, until: u64 },
+    Asks {
+        query: QueryId,
+        id: u16,
+        step: usize,
+        tcp: bool,
+        /// The answer was cut: the same server is to be asked over TCP.
+        cut: bool,
+        until: u64,
+    },
     Found(Vec<IpAddr>, u32),
     Nothing,
     Failed,
@@ -279,19 +287,15 @@ impl Half {
     }
 
     fn received(&mut self, name: &str, family: Family, packet: &[u8], actions: &mut Vec<Action>) {
-        let Self::Asks { query, id, tcp, until, .. } = self else { return };
+        let Self::Asks { query, id, tcp, cut, until, .. } = self else { return };
         // What is no answer to the question is somebody else's: the wait goes on.
         let Some(answer) = message::answer(*id, name, family, packet) else { return };
         let query = *query;
         match answer {
             Answer::Addresses(addresses, ttl) => *self = Self::Found(addresses, ttl),
             Answer::Nothing => *self = Self::Nothing,
-            Answer::Truncated if !*tcp => {
-                *tcp = true;
-                *until = 0;
-            }
             Answer::Truncated | Answer::Failure => {
-                *tcp = false;
+                *cut = answer == Answer::Truncated && !*tcp;
                 *until = 0;
             }
         }
@@ -304,8 +308,7 @@ impl Half {
     fn go_on(&mut self, name: &str, family: Family, turn: &mut Turn<'_>) {
         let (step, tcp) = match self {
             Self::Begins => (0, false),
-            // A server whose answer was cut is asked once more, over TCP.
-            Self::Asks { until, step, tcp: true, query, .. } if *until == 0 => {
+            Self::Asks { cut: true, step, query, .. } => {
                 turn.actions.push(Action::Close(*query));
                 (*step, true)
             }
@@ -324,7 +327,7 @@ impl Half {
         let server = turn.conf.servers[step % turn.conf.servers.len()];
         let packet = message::question(id, name, family);
         turn.actions.push(Action::Send { query, server, tcp, packet });
-        // From now on a socket error over TCP counts as the server's failure.
-        *self = Self::Asks { query, id, step, tcp: false, until: turn.now + turn.conf.timeout };
+        let until = turn.now + turn.conf.timeout;
+        *self = Self::Asks { query, id, step, tcp, cut: false, until };
     }
 }

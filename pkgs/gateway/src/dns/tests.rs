@@ -195,6 +195,13 @@ fn an_answer_that_does_not_fit_is_asked_for_over_tcp() {
     let again = turn(&mut resolver, 1);
     let [again] = &again[..] else { panic!("{again:?}") };
     assert_eq!((sent(again).1, sent(again).2), (server, true));
+    // A server that cuts its answer over TCP too is followed by the next one.
+    let (query, _, _, packet) = sent(again);
+    let mut cut = reply(packet, 0, &[]);
+    cut[2] |= 2;
+    resolver.received(query, &cut);
+    let next = turn(&mut resolver, 2);
+    assert_eq!((sent(&next[0]).1.as_str(), sent(&next[0]).2), ("10.0.0.2", false));
 }
 
 #[test]

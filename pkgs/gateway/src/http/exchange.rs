@@ -242,10 +242,14 @@ impl Exchange {
         self.to_head
     }
 
-    /// Whether the end of the backend's connection is the end of the answer, or between answers.
+    /// Whether the end of the backend's connection is the end of the answer, or between answers;
+    /// the answer may be whole before the request is.
     #[must_use]
     pub const fn may_end(&self) -> bool {
-        matches!(self.answer, Answer::None | Answer::Body(Body::UntilClose) | Answer::Opaque)
+        matches!(
+            self.answer,
+            Answer::None | Answer::Whole | Answer::Body(Body::UntilClose) | Answer::Opaque
+        )
     }
 
     /// Whether the bytes are another protocol's since the backend's 101.
