@@ -9,6 +9,7 @@ use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change, mount_remount};
 use rustix::thread::UnshareFlags;
 
@@ -75,8 +76,13 @@ fn mount_writable() -> Result<()> {
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     mount_change("/", private).context("make all mounts private")?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    mount("efivarfs", FOLDER, "efivarfs", flags, None).context("mount efivarfs")?;
-    // The file system is one for all mounts, and may have been mounted read-only first.
+    match mount("efivarfs", FOLDER, "efivarfs", flags, None) {
+        // It is there already: one file system cannot be mounted over itself.
+        Ok(()) | Err(Errno::BUSY) => {}
+        Err(error) => return Err(error).context("mount efivarfs"),
+    }
+    // The node's own mount is read-only, and so is the file system if that mount came first. The
+    // other mount stays read-only.
     mount_remount(FOLDER, flags, c"").context("make efivarfs writable")
 }
 
