@@ -105,15 +105,26 @@ pub fn render(status: u16, length: u64, fields: &[(&[u8], &[u8])], changes: &[Ch
     let mut bytes =
         format!("HTTP/1.1 {status} {reason}\r\nContent-Length: {length}\r\n").into_bytes();
     let rest = position(&bytes);
-    let all = changed(fields, changes);
-    for (name, value) in all.iter().filter(|(name, _)| !is_shared(name)) {
-        push(&mut bytes, name, value);
-    }
-    let shared = position(&bytes);
-    for (name, value) in all.iter().filter(|(name, _)| is_shared(name)) {
-        push(&mut bytes, name, value);
-    }
+    let shared = if changes.is_empty() {
+        two_parts(&mut bytes, fields)
+    } else {
+        let all = changed(fields, changes);
+        let all: Vec<_> = all.iter().map(|(name, value)| (&name[..], &value[..])).collect();
+        two_parts(&mut bytes, &all)
+    };
     Block { bytes, rest, shared }
+}
+
+/// Appends what only an answer with a body has, then the rest; returns where that begins.
+fn two_parts(bytes: &mut Vec<u8>, fields: &[(&[u8], &[u8])]) -> u32 {
+    for (name, value) in fields.iter().filter(|(name, _)| !is_shared(name)) {
+        push(bytes, name, value);
+    }
+    let shared = position(bytes);
+    for (name, value) in fields.iter().filter(|(name, _)| is_shared(name)) {
+        push(bytes, name, value);
+    }
+    shared
 }
 
 /// Fields of a block, without status line and `Content-Length`.

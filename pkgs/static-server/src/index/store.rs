@@ -90,10 +90,19 @@ impl Filling {
     ///
     /// A file that turns out shorter or longer is an error: it is being changed.
     pub fn read(&mut self, file: &mut File, len: u64) -> io::Result<(u64, &[u8])> {
-        let start = self.place(len)?;
+        // With room for one byte more, one system call both reads the file and finds its end: the
+        // kernel gives fewer bytes than there is room for only there.
+        let start = self.place(len + 1)?;
         let end = start + usize::try_from(len).map_err(io::Error::other)?;
-        file.read_exact(&mut self.map.bytes_mut()[start..end])?;
-        if file.read(&mut [0])? != 0 {
+        let mut at = start;
+        while at < end || at == start {
+            match file.read(&mut self.map.bytes_mut()[at..=end])? {
+                0 if at == end => break,
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                count => at += count,
+            }
+        }
+        if at > end {
             return Err(io::Error::other("it grows while it is read"));
         }
         self.used = end;
