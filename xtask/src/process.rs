@@ -105,6 +105,13 @@ impl Command {
         self
     }
 
+    /// Gives it a pipe as its standard input; it has none otherwise.
+    #[must_use]
+    pub fn piped(mut self) -> Self {
+        self.inner.stdin(Stdio::piped());
+        self
+    }
+
     /// Where its output goes; both streams are inherited otherwise.
     #[must_use]
     pub fn output_to(mut self, stdout: Stdio, stderr: Stdio) -> Self {

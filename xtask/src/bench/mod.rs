@@ -1,11 +1,12 @@
 //! Two images side by side: Kiln's and a floor's, booted in turn on the same machine; and, in
-//! [`web`], web servers.
+//! [`web`] and [`gateway`], programs of ours beside others.
 //!
 //! Seconds under emulation mean little by themselves; the ratio of two boots a minute apart does.
 //! `docs/benchmarks.md` says what the floor is and how to read the table.
 
 mod boot;
 mod floor;
+pub mod gateway;
 mod table;
 pub mod web;
 

@@ -42,6 +42,9 @@ pub const JUDGES: [&str; 3] = ["kernel-hardening-checker", "ukify", "virt-firmwa
 /// Web servers that ours is measured and compared with, for `bench static-server` and `test`.
 pub const PEERS: [&str; 3] = ["h2o", "lighttpd", "nginx"];
 
+/// What the gateway is measured with, for `bench gateway`.
+pub const RELAYS: [&str; 2] = ["haproxy", "nginx-stream"];
+
 /// The crate that is PID 1; it goes into the archive, and into the root as a package like others.
 pub const INIT: &str = "init";
 
@@ -152,7 +155,7 @@ impl Config {
                 .packages
                 .whole("packages", &format!("`{INIT}` is missing: it is PID 1")));
         }
-        let tools = TOOLS.iter().chain([&QEMU]).chain(&JUDGES).chain(&PEERS);
+        let tools = TOOLS.iter().chain([&QEMU]).chain(&JUDGES).chain(&PEERS).chain(&RELAYS);
         for name in tools.map(|name| Item::builtin(name)) {
             self.load_package(read, merged, &name)?;
         }

@@ -95,6 +95,8 @@ fn files() -> Files {
         "/r/pkgs/h2o/pkg.toml",
         "/r/pkgs/lighttpd/pkg.toml",
         "/r/pkgs/nginx/pkg.toml",
+        "/r/pkgs/haproxy/pkg.toml",
+        "/r/pkgs/nginx-stream/pkg.toml",
     ] {
         files.insert(path, deb("x"));
     }

@@ -73,12 +73,14 @@ fn the_plan_of_a_small_image() {
         package e2fsprogs: 
         package erofs-utils: 
         package h2o: 
+        package haproxy: 
         package init: fetch init
         package kernel-hardening-checker: 
         package kmod: 
         package lighttpd: 
         package linux: 
         package nginx: 
+        package nginx-stream: 
         package ovmf: 
         package page: fetch crates
         package qemu: 

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 
 use super::Target;
-use crate::bench::{self, Options, web};
+use crate::bench::{self, Options, gateway, web};
 use crate::config::Arch;
 
 #[derive(Debug, Args)]
@@ -22,6 +22,8 @@ enum What {
     Boot(Boot),
     /// Measure the static server beside nginx, lighttpd, h2o and bare loops
     StaticServer(StaticServer),
+    /// Measure the gateway beside haproxy, nginx and a bare splice loop
+    Gateway(Gateway),
 }
 
 #[derive(Debug, Args)]
@@ -55,6 +57,31 @@ struct StaticServer {
     svg: Option<PathBuf>,
 }
 
+#[derive(Debug, Args)]
+struct Gateway {
+    /// Runs of each gateway and case, in turn
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..))]
+    rounds: u8,
+    /// Seconds of each run
+    #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
+    seconds: f64,
+    /// Measure this program in place of the image's
+    #[arg(long, value_name = "FILE")]
+    program: Option<PathBuf>,
+    /// Connections that are held for the figure of memory
+    #[arg(long, value_name = "N", default_value_t = 2000)]
+    idle: usize,
+}
+
+impl Gateway {
+    fn run(self) -> Result<()> {
+        let Self { rounds, seconds, program, idle } = self;
+        let time = Duration::try_from_secs_f64(seconds).context("--seconds")?;
+        let options = gateway::Options { rounds: rounds.into(), time, program, idle };
+        gateway::gateways(&Target { config: None, arch: Arch::HOST }.open()?, &options)
+    }
+}
+
 impl Bench {
     pub(super) fn run(self) -> Result<()> {
         match self.what {
@@ -62,6 +89,7 @@ impl Bench {
                 bench::boot(&target.open()?, Options { rounds: rounds.into(), memory })
             }
             What::StaticServer(verb) => verb.run(),
+            What::Gateway(verb) => verb.run(),
         }
     }
 }

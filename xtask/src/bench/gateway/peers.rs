@@ -1,0 +1,208 @@
+//! Gateways on this host, each with one route to one backend, started and ended.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::build::{Builder, tool};
+use crate::config::RELAYS;
+use crate::plan::staged;
+use crate::process::{self, Command, Running};
+use crate::web::usage;
+
+/// How long a gateway may take until it listens.
+const START: Duration = Duration::from_secs(20);
+
+/// How often a gateway that does not listen yet is asked.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// Our package.
+const OURS: &str = "gateway";
+
+/// What can be started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Ours.
+    Ours,
+    /// haproxy in TCP mode, by server name, with splice.
+    Haproxy,
+    /// nginx's stream module, by server name.
+    Nginx,
+    /// The bare loop.
+    Floor,
+}
+
+/// All of them, in the order of the table.
+pub const KINDS: [Kind; 4] = [Kind::Ours, Kind::Haproxy, Kind::Nginx, Kind::Floor];
+
+impl Kind {
+    /// As tables name it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ours => "gateway",
+            Self::Haproxy => "haproxy, splice",
+            Self::Nginx => "nginx stream",
+            Self::Floor => "bare splice loop",
+        }
+    }
+}
+
+/// A gateway that listens; it ends with this value.
+#[derive(Debug)]
+pub struct Gateway {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Where it sends everything.
+    pub backend: SocketAddr,
+    running: Running,
+}
+
+impl Gateway {
+    /// Its processes: itself and its children.
+    pub fn processes(&mut self) -> Result<Vec<u32>> {
+        usage::family(self.running.child().id())
+    }
+}
+
+/// Everything that gateways are started from.
+#[derive(Debug)]
+pub struct Programs {
+    peers: std::collections::BTreeMap<String, crate::cache::Entry>,
+    ours: PathBuf,
+    /// Folder with the programs of `benches/relay`.
+    pub bench: PathBuf,
+}
+
+impl Programs {
+    /// Makes what is missing. `ours` replaces the gateway of the image.
+    pub fn make(builder: &Builder, ours: Option<PathBuf>) -> Result<Self> {
+        let own = staged(OURS);
+        let mut goals: Vec<String> = RELAYS.map(staged).into();
+        if ours.is_none() {
+            goals.push(own.clone());
+        }
+        let goals: Vec<&str> = goals.iter().map(String::as_str).collect();
+        let peers = builder.make(&goals)?;
+        let ours = match ours {
+            Some(ours) => std::path::absolute(ours)?,
+            None => peers.get(&own).context("gateway was not made")?.path().join(OURS),
+        };
+        let workspace = &builder.inputs.workspace;
+        let target = workspace.join("target/kiln/bench");
+        let _task = builder.progress.task("relay-bench: cargo build", None);
+        Command::new("cargo")
+            .dir(workspace)
+            .args(["build", "--quiet", "--release", "--locked", "--package", "relay-bench"])
+            .env("CARGO_TARGET_DIR", &target)
+            .output()?;
+        Ok(Self { peers, ours, bench: target.join("release") })
+    }
+
+    /// Starts a gateway and waits until it listens.
+    pub fn start(&self, kind: Kind, scratch: &Path, core: usize) -> Result<Gateway> {
+        let (address, backend) = (free_address()?, free_address()?);
+        let context = || format!("cannot start {}", kind.name());
+        fs::create_dir_all(scratch).with_context(context)?;
+        let log = scratch.join("log");
+        let out = fs::File::create(&log).with_context(context)?;
+        let out2 = out.try_clone().with_context(context)?;
+        let command = self.command(kind, scratch, address, backend).with_context(context)?;
+        let command = command.on_core(core).own_group();
+        let mut running = command.output_to(Stdio::from(out), Stdio::from(out2)).spawn()?;
+        wait(&mut running, address)
+            .with_context(|| fs::read_to_string(&log).unwrap_or_default())
+            .with_context(context)?;
+        Ok(Gateway { address, backend, running })
+    }
+
+    fn command(
+        &self,
+        kind: Kind,
+        scratch: &Path,
+        address: SocketAddr,
+        backend: SocketAddr,
+    ) -> Result<Command> {
+        let write = |text: String| -> Result<PathBuf> {
+            let file = scratch.join("gateway.conf");
+            fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
+            Ok(file)
+        };
+        let peer = |package: &str, program: &str| -> Result<Command> {
+            tool(&self.peers, package, program)?.command()
+        };
+        Ok(match kind {
+            Kind::Ours => Command::new(&self.ours)
+                .arg(write(ours(address, backend))?)
+                .args(["--workers", "1"])
+                .env("KILN_LOG", "error"),
+            Kind::Haproxy => peer("haproxy", "haproxy")?
+                .args(["-db", "-f"])
+                .arg(write(haproxy(address, backend))?),
+            Kind::Nginx => {
+                let root = self.peers.get(&staged("nginx-stream")).context("it was not made")?;
+                let module = root.path().join("usr/lib/nginx/modules/ngx_stream_module.so");
+                let file = write(nginx(address, backend, &module, scratch))?;
+                let command = peer("nginx-stream", "nginx")?.arg("-p").arg(scratch);
+                command.arg("-c").arg(file).args(["-e", "stderr"])
+            }
+            Kind::Floor => Command::new(self.bench.join("relay-floor"))
+                .args([address.to_string(), backend.to_string()]),
+        })
+    }
+}
+
+fn ours(address: SocketAddr, backend: SocketAddr) -> String {
+    format!(
+        "[[listener]]\naddress = \"{address}\"\nkind = \"tls\"\n\
+         [[route]]\nnames = [\"www.a.test\"]\nbackends = [\"{backend}\"]\n"
+    )
+}
+
+fn haproxy(address: SocketAddr, backend: SocketAddr) -> String {
+    format!(
+        "global\n  nbthread 1\n  maxconn 4000\n\
+         defaults\n  mode tcp\n  timeout connect 3s\n  timeout client 300s\n  timeout server 300s\n  \
+         option splice-auto\n  option splice-request\n  option splice-response\n\
+         frontend f\n  bind {address}\n  tcp-request inspect-delay 5s\n  \
+         tcp-request content accept if {{ req.ssl_hello_type 1 }}\n  \
+         use_backend b if {{ req.ssl_sni -i www.a.test }}\n\
+         backend b\n  server s {backend}\n"
+    )
+}
+
+fn nginx(address: SocketAddr, backend: SocketAddr, module: &Path, scratch: &Path) -> String {
+    let (module, scratch) = (module.display(), scratch.display());
+    // Started by root it would go on as `nobody`.
+    let user = if rustix::process::getuid().is_root() { "user root;\n" } else { "" };
+    format!(
+        "load_module {module};\n{user}daemon off;\nworker_processes 1;\npid {scratch}/nginx.pid;\n\
+         error_log stderr warn;\nworker_rlimit_nofile 19000;\nevents {{ worker_connections 18000; }}\n\
+         stream {{\n  map $ssl_preread_server_name $target {{ www.a.test {backend}; }}\n  \
+         server {{ listen {address}; ssl_preread on; proxy_pass $target; }}\n}}\n"
+    )
+}
+
+/// An address that nobody listens on.
+fn free_address() -> Result<SocketAddr> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no port is free")?;
+    Ok(listener.local_addr()?)
+}
+
+fn wait(running: &mut Running, address: SocketAddr) -> Result<()> {
+    let begin = Instant::now();
+    while TcpStream::connect(address).is_err() {
+        process::check_interrupt()?;
+        if let Some(status) = running.try_wait()? {
+            bail!("it ended: {status}");
+        }
+        if begin.elapsed() > START {
+            bail!("it does not listen within {} s", START.as_secs());
+        }
+        std::thread::sleep(LOOK);
+    }
+    Ok(())
+}
