@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn a_bad_line_is_reported_with_its_number_and_the_others_hold() {
-        let text = "/a\n/a /b 404\n/a /b 301 x\nhttps://a/ /b\n/a ftp://b\n/a https://a 200\n\
+        let text = "/a\n/a /b 404\n/a /b 301 x\nhttps://a/ /b\n/a ftp://a\n/a https://a 200\n\
             /* /index.html 200\n/a /a\n/a?x /b\n/ok /b\n/ok /c\n/*/* /d\n/e //evil\n";
         let (rules, complaints) = parse(text.as_bytes());
         let lines: Vec<usize> = complaints.iter().map(|complaint| complaint.line).collect();
