@@ -30,7 +30,9 @@ const CRASHES_MAX: usize = 8;
 #[must_use]
 pub fn run() -> i32 {
     kmsg::open();
-    if Path::new("/sys/firmware/efi").is_dir() {
+    // The image's own list may have loaded it, before modules were locked.
+    let loaded = Path::new("/sys/module/efi_pstore").exists();
+    if Path::new("/sys/firmware/efi").is_dir() && !loaded {
         let _ = kmsg::warn_on_error(load_module());
     }
     let _ = kmsg::warn_on_error(mounts::apply_all(&[mounts::PSTORE]));
