@@ -4,6 +4,7 @@ mod bench;
 mod build;
 mod check;
 mod clean;
+mod compare;
 mod fetch;
 mod plan;
 mod run;
@@ -48,6 +49,8 @@ enum Verb {
     Update(update::Update),
     /// Compare with a named peer, in one run
     Bench(bench::Bench),
+    /// Compare the static server's answers with those of nginx and lighttpd
+    Compare(compare::Compare),
     /// Delete the cache, and say what that frees
     Clean(clean::Clean),
 }
@@ -76,6 +79,7 @@ impl Cli {
             Verb::Check(verb) => verb.run(),
             Verb::Update(verb) => verb.run(),
             Verb::Bench(verb) => verb.run(),
+            Verb::Compare(verb) => verb.run(),
             Verb::Clean(clean::Clean {}) => clean::Clean::run(),
         }
     }

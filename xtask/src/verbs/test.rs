@@ -29,7 +29,7 @@ pub(super) struct Test {
 type Check = (&'static str, fn(&Builder) -> Result<()>);
 
 /// The quick ones first.
-const CHECKS: [Check; 7] = [
+const CHECKS: [Check; 8] = [
     ("formatting", formatting),
     ("cargo test", cargo_test),
     ("clippy", clippy),
@@ -37,6 +37,7 @@ const CHECKS: [Check; 7] = [
     ("size budget", size_budget),
     ("ukify and pe-inspect", judges),
     ("kernel-hardening-checker", hardened),
+    ("answers beside nginx and lighttpd", answers),
 ];
 
 impl Test {
@@ -133,6 +134,10 @@ fn size_budget(builder: &Builder) -> Result<()> {
     let over = over_budget(&builder.image()?.report, &builder.config.budget);
     ensure!(over.is_empty(), "over budget: {}", over.join("; "));
     Ok(())
+}
+
+fn answers(builder: &Builder) -> Result<()> {
+    crate::web::differ::check(builder, None).map(drop)
 }
 
 fn judges(builder: &Builder) -> Result<()> {

@@ -4,6 +4,7 @@
 //! come as locked Debian packages and run through their own loader, as the user who started this.
 
 pub mod config;
+pub mod differ;
 pub mod usage;
 
 use std::fs;

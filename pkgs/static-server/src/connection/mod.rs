@@ -5,6 +5,12 @@
 //! sends without reading costs no more memory than one head.
 
 pub mod sending;
+/// What a head that is no request may still be known for: an answer to HEAD has no body, whatever
+/// else is wrong (RFC 9110 section 9.3.2).
+fn method_of(input: &[u8]) -> Method {
+    if input.starts_with(b"HEAD ") { Method::Head } else { Method::Get }
+}
+
 #[cfg(test)]
 mod tests;
 
@@ -229,7 +235,7 @@ impl Connection {
         match parse(input, context.limits.head) {
             Ok(None) => 0,
             Err(status) => {
-                self.refuse(status, context);
+                self.refuse(status, method_of(input), context);
                 input.len()
             }
             Ok(Some((head, used))) => self.requested(&head, used, input.len(), context),
@@ -281,8 +287,8 @@ impl Connection {
         let used = match skipper.skip(&self.input[head..]) {
             Ok(used) => used,
             Err(status) => {
-                self.input = Vec::new();
-                return self.refuse(status, context);
+                let method = method_of(&std::mem::take(&mut self.input));
+                return self.refuse(status, method, context);
             }
         };
         self.input.drain(head..head + used);
@@ -317,9 +323,9 @@ impl Connection {
     }
 
     /// Answers what is no request; nothing after it is looked at.
-    fn refuse(&mut self, status: Status, context: &Context<'_>) {
+    fn refuse(&mut self, status: Status, method: Method, context: &Context<'_>) {
         let log = context.log.then(access::no_request);
-        self.start(plain(status, Method::Get), Then::CloseSlowly, log, context);
+        self.start(plain(status, method), Then::CloseSlowly, log, context);
     }
 
     fn start(&mut self, answer: Answer, then: Then, log: Option<String>, context: &Context<'_>) {
@@ -392,7 +398,7 @@ impl Connection {
         let asking = matches!(self.phase, Phase::Head { .. } | Phase::Body { .. });
         if asking && !self.input.is_empty() {
             self.input = Vec::new();
-            self.refuse(Status::RequestTimeout, context);
+            self.refuse(Status::RequestTimeout, Method::Get, context);
         } else {
             self.phase = Phase::Closed;
         }

@@ -246,3 +246,14 @@ proptest! {
         prop_assert!(ends(whole.1) == ends(cut.1) && whole.0 == cut.0);
     }
 }
+
+#[test]
+fn an_error_that_answers_head_has_no_body() {
+    for bad in ["HEAD /%zz HTTP/1.1\r\nHost: a\r\n\r\n", "HEAD /x HTTP/1.1\r\n\r\n"] {
+        let (answer, want) = talk(bad.as_bytes(), 999, 999);
+        assert!(answer.starts_with("HTTP/1.1 400 ") && answer.ends_with("\r\n\r\n"), "{answer}");
+        assert_eq!(want, Want::HalfClose);
+        let (of_get, _) = talk(bad.replace("HEAD", "GET").as_bytes(), 999, 999);
+        assert!(of_get.starts_with(&answer) && of_get.len() > answer.len());
+    }
+}

@@ -1,0 +1,26 @@
+//! `cargo xtask compare`
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+
+use super::Target;
+use crate::config::Arch;
+use crate::web::differ;
+
+#[derive(Debug, Args)]
+pub(super) struct Compare {
+    /// Ask this program in place of the image's static server
+    #[arg(long, value_name = "FILE")]
+    program: Option<PathBuf>,
+}
+
+impl Compare {
+    pub(super) fn run(self) -> Result<()> {
+        let builder = Target { config: None, arch: Arch::HOST }.open()?;
+        let (all, differing) = differ::check(&builder, self.program)?;
+        println!("{all} requests, {differing} with answers that differ, each for a known reason");
+        Ok(())
+    }
+}

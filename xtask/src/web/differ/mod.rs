@@ -1,0 +1,194 @@
+//! The same requests to ours, nginx and lighttpd: every difference has a row that says why.
+//!
+//! Two servers that nobody here wrote agree where a rule is plain; where they do not, or where ours
+//! stands alone, somebody must have thought about it. `docs/static-server-differences.md` has the
+//! rows, and this check fails for a difference without a row and for a row without a difference.
+
+mod answer;
+mod cases;
+mod table;
+
+use std::fs;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use super::{Kind, Place, Programs, Server};
+use crate::build::Builder;
+use crate::process;
+use answer::Known;
+use cases::Case;
+use table::Row;
+
+/// Who is asked, in the order of the table's columns.
+const SERVERS: [Kind; 3] = [Kind::Ours, Kind::Nginx, Kind::Lighttpd];
+
+/// How long a server may be silent; then what has come counts.
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// Where the rows are, below the workspace.
+const TABLE: &str = "docs/static-server-differences.md";
+
+/// What the three made of one case.
+type Three = [String; 3];
+
+/// Asks all, and compares what differs with the rows. Returns the numbers of cases and of those
+/// that differ.
+pub fn check(builder: &Builder, program: Option<PathBuf>) -> Result<(usize, usize)> {
+    let path = builder.inputs.workspace.join(TABLE);
+    let text =
+        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let rows = table::parse(&text).with_context(|| format!("{TABLE} has a bad row"))?;
+    let answers = ask_all(builder, program)?;
+    let differing: Vec<_> = answers.iter().filter(|(_, three)| differs(three)).collect();
+    let found = differing.iter().map(|(case, three)| (case.group, case.name.as_str(), three));
+    let (unexplained, unused) = table::compare(&rows, found);
+    if !unexplained.is_empty() || !unused.is_empty() {
+        bail!(
+            "{TABLE} does not say what is so; without a row:\n{}\nwithout a difference:\n{}",
+            unexplained.iter().map(Row::render).collect::<String>(),
+            unused.iter().map(Row::render).collect::<String>()
+        );
+    }
+    Ok((answers.len(), differing.len()))
+}
+
+fn differs(three: &Three) -> bool {
+    three.iter().any(|answer| *answer != three[0])
+}
+
+fn ask_all(builder: &Builder, program: Option<PathBuf>) -> Result<Vec<(Case, Three)>> {
+    let programs = Programs::make(builder, program)?;
+    let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
+    let site = scratch.path().join("site");
+    let known = content(&site)?;
+    let cases = cases::all();
+    let mut columns = Vec::new();
+    for kind in SERVERS {
+        let own = scratch.path().join(format!("{kind:?}"));
+        let place = Place { content: &site, scratch: &own, core: None, probe: "/a.txt" };
+        columns.push(programs.start(kind, place)?);
+    }
+    let ask = |server: &Server| ask_one(server.address, &cases, &known);
+    let ask = &ask;
+    let columns = thread::scope(|scope| {
+        let threads: Vec<_> =
+            columns.iter().map(|server| scope.spawn(move || ask(server))).collect();
+        let joined = threads.into_iter().map(|thread| {
+            thread.join().unwrap_or_else(|_| bail!("a thread that asked ended in a panic"))
+        });
+        joined.collect::<Result<Vec<_>>>()
+    })?;
+    let three = |at: usize| [0, 1, 2].map(|column: usize| columns[column][at].clone());
+    Ok(cases.into_iter().enumerate().map(|(at, case)| (case, three(at))).collect())
+}
+
+/// The site: pages, a coded form beside one, hidden names, names that need coding.
+fn content(site: &Path) -> Result<Known> {
+    let files: [(&str, &str); 10] = [
+        ("index.html", "<p>the first page</p>\n"),
+        ("a.txt", "0123456789abcdefghij"),
+        ("a b.txt", "a name with a space\n"),
+        ("\u{fc}.txt", "a name that is not ASCII\n"),
+        ("style.css", "body { color: black }\n"),
+        ("style.css.gz", "not looked into"),
+        ("dir/index.html", "<p>a page in a folder</p>\n"),
+        ("dir/in.txt", "a text below\n"),
+        (".hidden", "hidden\n"),
+        (".well-known/x", "known well\n"),
+    ];
+    let mut known = Known::default();
+    for (name, text) in files {
+        let path = site.join(name);
+        let folder = path.parent().context("a file has a folder")?;
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        known.add(name, text.as_bytes());
+    }
+    fs::create_dir_all(site.join("empty"))?;
+    Ok(known)
+}
+
+fn ask_one(address: SocketAddr, cases: &[Case], known: &Known) -> Result<Vec<String>> {
+    let context = "cannot ask for the validators of /a.txt";
+    let plain = exchange(address, b"GET /a.txt HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        .context(context)?;
+    let tag = answer::field(&plain, "etag").context(context)?;
+    // Where there is none, a time that no file can have.
+    let time = answer::field(&plain, "last-modified")
+        .unwrap_or_else(|| "Sat, 21 Nov 2026 00:00:00 GMT".to_owned());
+    let mut answers = Vec::new();
+    for case in cases {
+        process::check_interrupt()?;
+        let request = case.request(&tag, &time);
+        let bytes = exchange(address, &request).with_context(|| case.name.clone())?;
+        answers.push(answer::summary(&bytes, &case.methods(), known));
+    }
+    Ok(answers)
+}
+
+/// Sends all, says that nothing follows, and reads until the server closes or falls silent.
+fn exchange(address: SocketAddr, request: &[u8]) -> Result<Vec<u8>> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(SILENCE))?;
+    // A server that has decided may close before it has read all.
+    let sent = stream.write_all(request).and_then(|()| stream.shutdown(Shutdown::Write));
+    let mut bytes = Vec::new();
+    let mut buffer = [0; 16 << 10];
+    loop {
+        match stream.read(&mut buffer) {
+            Ok(0) => return Ok(bytes),
+            Ok(count) => bytes.extend_from_slice(&buffer[..count]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::ConnectionReset || sent.is_err() => {
+                return Ok(bytes);
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                return Ok([&bytes, &b"..."[..]].concat());
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Cases by group, for the numbers in messages.
+#[cfg(test)]
+fn groups(cases: &[Case]) -> std::collections::BTreeMap<&'static str, usize> {
+    let mut groups = std::collections::BTreeMap::new();
+    for case in cases {
+        *groups.entry(case.group).or_insert(0) += 1;
+    }
+    groups
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_are_several_hundred_requests_and_no_two_have_one_name() {
+        let cases = cases::all();
+        assert!(cases.len() >= 300, "{}", cases.len());
+        assert!(groups(&cases).values().all(|count| *count >= 5), "{:?}", groups(&cases));
+        let mut names: Vec<_> = cases.iter().map(|case| (case.group, &case.name)).collect();
+        names.sort();
+        let all = names.len();
+        names.dedup();
+        assert_eq!(names.len(), all);
+    }
+
+    #[test]
+    fn every_row_of_the_table_is_one_and_gives_a_reason() {
+        let text = fs::read_to_string(crate::build::workspace().unwrap().join(TABLE)).unwrap();
+        let rows = table::parse(&text).unwrap();
+        let groups = groups(&cases::all());
+        for row in &rows {
+            assert!(groups.contains_key(row.group.as_str()), "no such group: {}", row.group);
+            assert!(row.why.len() > 10 && differs(&row.three), "{row:?}");
+        }
+    }
+}
