@@ -12,6 +12,7 @@ use kiln_contract::path;
 
 use crate::devices::Devices;
 use crate::kmsg::stage;
+use crate::supervise::host::Host;
 use crate::supervise::runtime::Runtime;
 use crate::{
     applet, cgroup, config, credential, data, evdev, kmsg, modules, mounts, parameters, power,
@@ -50,7 +51,7 @@ fn boot() -> Result<Infallible> {
         credential::store_smbios();
         config::settle(var, &parameters)
     })?;
-    let runtime = stage("containerd", || Runtime::start(&node, devices))?;
+    let runtime = stage("containerd", || Runtime::start(&Host::of_node(&node), devices))?;
     start_helper(applet::READAHEAD, &[path::KUBELET]);
     start_helper(applet::CRASH, &[]);
     start_helper(reason::APPLET, &[reason::store()]);

@@ -16,7 +16,7 @@ use crate::{credential, identity, kmsg, login1, mounts, network, pod_logs, spawn
 const PRODUCT_UUID: &str = "/sys/class/dmi/id/product_uuid";
 
 /// How long `/var` may take to get its folders.
-const VAR_DEADLINE: Duration = Duration::from_secs(30);
+pub const VAR_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Folders of `/var` that kubelet, containerd, CNI and the log thread expect.
 const VAR_FOLDERS: [&str; 9] = [
@@ -44,6 +44,10 @@ pub struct Node {
     pub graceful: bool,
     /// Where `/var` is.
     pub var: Var,
+    /// This boot is on trial.
+    pub trial: bool,
+    /// Reboots as a cure that are allowed in 24 hours.
+    pub cure_reboots: u8,
 }
 
 /// Fills `/etc` and `/var`, settles the identity, and prepares the kernel for pods.
@@ -64,7 +68,18 @@ pub fn settle(var: Var, parameters: &Parameters) -> Result<Node> {
         var,
         shutdown_max: parameters.shutdown_max,
         graceful: login1::grace::is_configured(&kubelet),
+        trial: parameters.trial,
+        cure_reboots: cures(var, parameters.cure_reboots),
     })
+}
+
+/// None without a data partition: they could not be counted.
+fn cures(var: Var, asked: u8) -> u8 {
+    if asked > 0 && var == Var::Memory {
+        kmsg::warn("no data partition to count reboots on, so there are none as a cure");
+        return 0;
+    }
+    asked
 }
 
 /// kubelet reads `/etc/resolv.conf` for every pod, also for the one that will obtain a lease.

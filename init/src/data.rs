@@ -29,7 +29,7 @@ pub const SEED_COPY: &str = "/run/kiln/seed";
 const SEED: &str = "lib/kiln/seed";
 
 /// How long finding and mounting may take: replaying ext4's journal on a slow disk included.
-const DEADLINE: Duration = Duration::from_secs(30);
+pub const DEADLINE: Duration = Duration::from_secs(30);
 
 /// How long a controller may take to show its disks, where the kernel does not wait itself.
 const SETTLE: Duration = Duration::from_secs(2);

@@ -64,21 +64,31 @@ pub fn has_power_key(bitmap: &str) -> bool {
     bits >> (KEY_POWER % 64) & 1 == 1
 }
 
+/// A device with a power key.
+#[derive(Debug)]
+pub struct Button {
+    /// Name below `/dev`.
+    pub device: String,
+    /// Its events.
+    pub fd: OwnedFd,
+}
+
 /// Opens a device (`input/event0`) if it has a power key.
 #[must_use]
-pub fn open(device: &str) -> Option<OwnedFd> {
+pub fn open(device: &str) -> Option<Button> {
     let name = device.strip_prefix("input/").filter(|name| name.starts_with("event"))?;
     let keys = format!("/sys/class/input/{name}/device/capabilities/key");
     if !has_power_key(&fs::read_to_string(keys).ok()?) {
         return None;
     }
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    rustix::fs::open(format!("/dev/{device}"), flags, Mode::empty()).ok()
+    let fd = rustix::fs::open(format!("/dev/{device}"), flags, Mode::empty()).ok()?;
+    Some(Button { device: device.into(), fd })
 }
 
 /// Opens all that are there already.
 #[must_use]
-pub fn open_all() -> Vec<OwnedFd> {
+pub fn open_all() -> Vec<Button> {
     let entries = fs::read_dir("/dev/input").into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
     names.filter_map(|name| open(&format!("input/{name}"))).collect()

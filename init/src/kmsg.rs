@@ -13,6 +13,8 @@ use anyhow::{Context, Result};
 use kiln_contract::console::{Event, TAG};
 use rustix::fs::{Mode, OFlags};
 
+use crate::watchdog;
+
 /// The kernel cuts a record at about 1000 bytes (`PRINTKRB_RECORD_MAX` less its prefix).
 const LINE_MAX: usize = 960;
 
@@ -56,6 +58,7 @@ pub fn warn_on_error<T>(result: Result<T>) -> Option<T> {
 
 /// Runs one boot stage and says how long it took.
 pub fn stage<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    watchdog::feed();
     let begin = Instant::now();
     let value = work().with_context(|| format!("stage {name}"))?;
     let millis = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);

@@ -13,6 +13,7 @@ pub mod cgroup;
 pub mod config;
 pub mod crash;
 pub mod credential;
+pub mod cure;
 pub mod data;
 pub mod devices;
 pub mod efivar;
@@ -32,6 +33,7 @@ pub mod once;
 pub mod parameters;
 pub mod pod_logs;
 pub mod power;
+pub mod probe;
 pub mod reason;
 pub mod root;
 pub mod rtc;
@@ -42,6 +44,7 @@ pub mod spawn;
 pub mod supervise;
 pub mod sysctl;
 pub mod uevent;
+pub mod watchdog;
 
 /// Does what `argv[0]` asks for and returns the exit status. As PID 1 it does not return.
 #[must_use]

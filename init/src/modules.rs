@@ -18,8 +18,8 @@ use kiln_contract::{archive, path};
 pub use kernel::load_file;
 pub use pattern::matches;
 
-use crate::kmsg;
 use crate::mounts::Early;
+use crate::{kmsg, watchdog};
 use aliases::Aliases;
 use settings::Settings;
 
@@ -36,9 +36,15 @@ pub struct Loaded(());
 pub fn load_archive(_: Early) -> Result<Loaded> {
     let order = fs::read_to_string(archive::MODULE_ORDER).unwrap_or_default();
     for name in order.lines().map(str::trim).filter(|name| !name.is_empty()) {
+        // The stand-in for a hardware watchdog, where none came up before it.
+        if name == archive::SOFT_WATCHDOG && watchdog::is_armed() {
+            continue;
+        }
         let file = Path::new(archive::MODULES).join(name);
         let _ = kmsg::warn_on_error(load_file(&file, ""));
+        watchdog::arm();
     }
+    watchdog::report_missing();
     Ok(Loaded(()))
 }
 

@@ -55,7 +55,7 @@ pub fn listen() -> Result<OwnedFd> {
     Ok(socket)
 }
 
-/// One waiting message and its sender; `None` when there is none.
+/// One waiting message and its sender, if that is root; `None` when there is none.
 ///
 /// Descriptors that came along are closed: systemd's barrier (`BARRIER=1`) waits for just that.
 #[must_use]
@@ -69,7 +69,7 @@ pub fn receive(socket: &OwnedFd) -> Option<(Option<Pid>, Vec<Message>)> {
     let mut sender = None;
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmCredentials(credentials) = message {
-            sender = Some(credentials.pid);
+            sender = Some(credentials.pid).filter(|_| credentials.uid.is_root());
         }
     }
     let cut = received.flags.contains(rustix::net::ReturnFlags::TRUNC);

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use kiln_contract::parameter::{
-    ALL, HOSTNAME, LOCK_MODULES, LOG, NVRAM, POD_LOG_SIZE, POD_LOG_SIZE_DEFAULT, PREFIX,
-    SHUTDOWN_MAX, SHUTDOWN_MAX_DEFAULT, VAR_SIZE, VAR_SIZE_DEFAULT,
+    ALL, CURE_REBOOTS, HOSTNAME, LOCK_MODULES, LOG, NVRAM, POD_LOG_SIZE, POD_LOG_SIZE_DEFAULT,
+    PREFIX, SHUTDOWN_MAX, SHUTDOWN_MAX_DEFAULT, TRIAL, VAR_SIZE, VAR_SIZE_DEFAULT,
 };
 
 /// Parameters with which other systems are made to start something else, or from somewhere else.
@@ -18,6 +18,7 @@ const RDINIT: &str = "rdinit=/init";
 
 /// What the command line says to Kiln.
 #[derive(Debug, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a switch of its own on the command line")]
 pub struct Parameters {
     /// Size of an in-memory `/var`, as tmpfs takes it.
     pub var_size: String,
@@ -33,6 +34,10 @@ pub struct Parameters {
     pub nvram: bool,
     /// Modules are locked after the boot.
     pub lock_modules: bool,
+    /// This boot is on trial.
+    pub trial: bool,
+    /// Reboots as a cure that are allowed in 24 hours.
+    pub cure_reboots: u8,
     /// Lines for the console: unknown names and values that make no sense.
     pub warnings: Vec<String>,
 }
@@ -48,6 +53,8 @@ pub fn parse(line: &str) -> Parameters {
         shutdown_max: Duration::from_secs(SHUTDOWN_MAX_DEFAULT),
         nvram: true,
         lock_modules: false,
+        trial: false,
+        cure_reboots: 0,
         warnings: Vec::new(),
     };
     for word in words(line) {
@@ -84,10 +91,14 @@ impl Parameters {
             HOSTNAME => self.hostname = Some(value.into()),
             LOG if value == "console" => self.log_to_console = true,
             NVRAM if value == "off" => self.nvram = false,
+            TRIAL if value == "1" => self.trial = true,
             SHUTDOWN_MAX if seconds(value).is_some() => {
                 self.shutdown_max = seconds(value).unwrap_or_default();
             }
             LOCK_MODULES if value == "yes" || value == "no" => self.lock_modules = value == "yes",
+            CURE_REBOOTS if value.parse::<u8>().is_ok() => {
+                self.cure_reboots = value.parse().unwrap_or_default();
+            }
             _ if ALL.contains(&name) => {
                 self.warnings.push(format!("parameter {name} cannot be {value:?}, ignored"));
             }
@@ -153,6 +164,14 @@ mod tests {
         assert_eq!(found.var_size, "50%");
         assert_eq!(found.warnings.len(), 4);
         assert_eq!(found.warnings[0], "unknown parameter kiln.hostnme, ignored");
+    }
+
+    #[test]
+    fn a_trial_and_reboots_as_a_cure_are_asked_for_exactly() {
+        let found = parse("kiln.trial=1 kiln.cure-reboots=3");
+        assert_eq!((found.trial, found.cure_reboots, found.warnings.len()), (true, 3, 0));
+        let found = parse("kiln.trial=yes kiln.cure-reboots=-1 kiln.cure-reboots=256");
+        assert_eq!((found.trial, found.cure_reboots, found.warnings.len()), (false, 0, 3));
     }
 
     #[test]

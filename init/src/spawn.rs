@@ -23,6 +23,9 @@ const CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 const INTO_CGROUP: u64 = 0x2_0000_0000;
 const PIDFD: u64 = 0x1000;
 
+/// `_NSIG` of include/uapi/asm-generic/signal.h.
+const SIGNALS: i32 = 64;
+
 /// Open files for services: what upstream's unit files and container runtimes expect.
 const OPEN_FILES: u64 = 1_048_576;
 
@@ -88,8 +91,13 @@ pub fn shed() {
     set_limit(Resource::Core, 0);
 }
 
-/// Starts a program in a group, with its output going to `output`. Its `execve` has succeeded.
-pub fn start(program: &Program, group: BorrowedFd<'_>, output: BorrowedFd<'_>) -> Result<Child> {
+/// Starts a program in a group (or in this process' own), with its output going to `output`. Its
+/// `execve` has succeeded.
+pub fn start(
+    program: &Program,
+    group: Option<BorrowedFd<'_>>,
+    output: BorrowedFd<'_>,
+) -> Result<Child> {
     let (child, reader) = begin(program, group, output)?;
     match exec_error(&reader) {
         None => Ok(child),
@@ -105,14 +113,14 @@ pub fn start(program: &Program, group: BorrowedFd<'_>, output: BorrowedFd<'_>) -
 /// Returns the child, and the pipe that its errno comes through if it fails.
 pub fn begin(
     program: &Program,
-    group: BorrowedFd<'_>,
+    group: Option<BorrowedFd<'_>>,
     output: BorrowedFd<'_>,
 ) -> Result<(Child, OwnedFd)> {
     let args = pointers(&program.args);
     let env = pointers(&program.env);
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).context("make a pipe")?;
     // SAFETY: the child calls only `become_program`, which is async-signal-safe.
-    if let Some(child) = unsafe { fork(Some(group)) }.context("clone3")? {
+    if let Some(child) = unsafe { fork(group) }.context("clone3")? {
         return Ok((child, reader));
     }
     let error = become_program(program, &args, &env, output);
@@ -171,19 +179,26 @@ unsafe fn fork(group: Option<BorrowedFd<'_>>) -> io::Result<Option<Child>> {
 
 /// In the child: sheds what is PID 1's and executes the program. Returns the errno on failure.
 ///
-/// Signal dispositions were reset by `CLONE_CLEAR_SIGHAND`. What is left: the mask, the session,
-/// the OOM score, limits, and descriptors (0 to 2 are set, all others close on exec).
+/// `CLONE_CLEAR_SIGHAND` has reset handlers, but what is ignored stays ignored, and so does the
+/// mask. What else is left: the session, the OOM score, limits, and descriptors (0 to 2 are set,
+/// all others close on exec).
 fn become_program(
     program: &Program,
     args: &[*const c_char],
     env: &[*const c_char],
     output: BorrowedFd<'_>,
 ) -> i32 {
+    stop_ignoring_signals();
     clear_signal_mask();
     set_limit(Resource::Nofile, OPEN_FILES);
     set_limit(Resource::Core, 0);
     write_oom_score(program.oom_score);
     let _ = rustix::process::setsid();
+    if let Ok(null) = rustix::fs::open(c"/dev/null", OFlags::RDONLY, Mode::empty()) {
+        // Where this process has no standard input, the file is at 0 already.
+        let _ = rustix::stdio::dup2_stdin(&null);
+        std::mem::forget(null);
+    }
     let _ = rustix::stdio::dup2_stdout(output);
     let _ = rustix::stdio::dup2_stderr(output);
     // SAFETY: nothing is closed before execve; no memory is touched.
@@ -191,6 +206,18 @@ fn become_program(
     // SAFETY: both arrays end with a null pointer and point into `program`, which outlives this.
     unsafe { libc::execve(program.path.as_ptr(), args.as_ptr(), env.as_ptr()) };
     io::Error::last_os_error().raw_os_error().unwrap_or(libc::ENOEXEC)
+}
+
+/// By the system call: the C library's own keeps two signals to itself.
+fn stop_ignoring_signals() {
+    // The kernel's sigaction: handler, flags, restorer, mask. All zero is the default.
+    let default = [0_usize; 4];
+    let none = std::ptr::null::<usize>();
+    for signal in 1..=SIGNALS {
+        // SAFETY: `default` is a sigaction, and its mask has the 8 bytes that are announced; for
+        // SIGKILL and SIGSTOP it is an error and nothing else.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), none, 8_usize) };
+    }
 }
 
 fn clear_signal_mask() {

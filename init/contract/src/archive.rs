@@ -17,5 +17,8 @@ pub const MODULES: &str = "/modules";
 /// One file name in [`MODULES`] per line, in the order in which they must be loaded.
 pub const MODULE_ORDER: &str = "/modules/order";
 
+/// The module of [`MODULES`] that is loaded only where no other watchdog came up.
+pub const SOFT_WATCHDOG: &str = "softdog.ko";
+
 /// Where systemd's EFI stub puts credentials and other files it found beside the UKI.
 pub const STUB_FILES: &str = "/.extra";

@@ -30,6 +30,18 @@ pub enum Event {
         /// The service's name.
         service: String,
     },
+    /// A service does not answer, and is ended so that it can be started again.
+    Hung {
+        /// The service's name.
+        service: String,
+    },
+    /// A service failed so often that it is tried at the longest pause only, for ever.
+    Failing {
+        /// The service's name.
+        service: String,
+        /// That pause, in seconds.
+        pause: u64,
+    },
     /// Shutdown has come to its last step; the next thing is `reboot(2)`.
     Down {
         /// `power-off`, `reboot` or `halt`.
@@ -43,6 +55,10 @@ impl fmt::Display for Event {
             Self::Stage { name, millis } => write!(f, "stage {name} took {millis} ms"),
             Self::Started { service, attempt } => write!(f, "{service} started, attempt {attempt}"),
             Self::Ready { service } => write!(f, "{service} is ready"),
+            Self::Hung { service } => write!(f, "{service} hangs, ending it"),
+            Self::Failing { service, pause } => {
+                write!(f, "{service} keeps failing, tried every {pause} s for ever")
+            }
             Self::Down { action } => write!(f, "all stopped and synced, now {action}"),
         }
     }
@@ -61,6 +77,10 @@ impl Event {
                 Some(Self::Started { service: service.into(), attempt: attempt.parse().ok()? })
             }
             [service, "is", "ready"] => Some(Self::Ready { service: service.into() }),
+            [service, "hangs,", "ending", "it"] => Some(Self::Hung { service: service.into() }),
+            [service, "keeps", "failing,", "tried", "every", pause, "s", "for", "ever"] => {
+                Some(Self::Failing { service: service.into(), pause: pause.parse().ok()? })
+            }
             ["all", "stopped", "and", "synced,", "now", action] => {
                 Some(Self::Down { action: action.into() })
             }
@@ -79,6 +99,8 @@ mod tests {
             Event::Stage { name: "mounts".into(), millis: 12 },
             Event::Started { service: "containerd".into(), attempt: 3 },
             Event::Ready { service: "kubelet".into() },
+            Event::Hung { service: "containerd".into() },
+            Event::Failing { service: "kubelet".into(), pause: 30 },
             Event::Down { action: "power-off".into() },
         ] {
             assert_eq!(Event::parse(&event.to_string()), Some(event));

@@ -34,6 +34,12 @@ pub const NVRAM: &str = "kiln.nvram";
 /// Locks kernel modules once those for the hardware and those of the image's list are loaded: `kiln.lock-modules=yes`.
 pub const LOCK_MODULES: &str = "kiln.lock-modules";
 
+/// This boot is a trial: a service that keeps failing ends it (`kiln.trial=1`).
+pub const TRIAL: &str = "kiln.trial";
+
+/// How many reboots in 24 hours a service that keeps failing may cause; none by default.
+pub const CURE_REBOOTS: &str = "kiln.cure-reboots";
+
 /// Every parameter that PID 1 knows.
-pub const ALL: [&str; 7] =
-    [VAR_SIZE, POD_LOG_SIZE, HOSTNAME, LOG, SHUTDOWN_MAX, NVRAM, LOCK_MODULES];
+pub const ALL: [&str; 9] =
+    [VAR_SIZE, POD_LOG_SIZE, HOSTNAME, LOG, SHUTDOWN_MAX, NVRAM, LOCK_MODULES, TRIAL, CURE_REBOOTS];

@@ -83,7 +83,7 @@ pub fn start(name: &CStr, args: &[&str]) -> Result<(Child, OwnedFd)> {
     };
     let group = cgroup::open(groups::INIT)?;
     let null = std::fs::File::options().write(true).open("/dev/null").context("open /dev/null")?;
-    spawn::begin(&program, group.as_fd(), null.as_fd())
+    spawn::begin(&program, Some(group.as_fd()), null.as_fd())
 }
 
 /// strerror(3)'s text, which is what other programs' messages have.

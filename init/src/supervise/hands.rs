@@ -9,13 +9,25 @@ use super::{Chore, Event, SERVICES, Service, Target};
 use crate::reason::{self, End};
 use crate::{cgroup, kmsg, shutdown};
 
+/// Children reaped in one turn of the loop: about a millisecond, so that a storm of orphans delays
+/// neither a restart nor a request.
+const REAPED_PER_TURN: usize = 256;
+
+/// Whether this process has children left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Left {
+    None,
+    Some,
+}
+
 impl Runtime {
     /// Starts a service; the event is its failure.
     pub(super) fn start_service(&mut self, service: Service) -> Option<Event> {
-        let unit = &mut self.units[service.index()];
-        match unit.start() {
+        // An answer of the process before it would be the wrong one's.
+        self.probe = self.probe.take().filter(|(asked, _)| *asked != service);
+        match self.units[service.index()].start() {
             Ok(attempt) => {
-                if let Some(child) = &unit.child {
+                if let Some(child) = &self.units[service.index()].child {
                     self.log
                         .started(service.index(), child.pid.as_raw_nonzero().get().unsigned_abs());
                 }
@@ -30,11 +42,19 @@ impl Runtime {
         }
     }
 
-    /// Until none is left: one SIGCHLD can stand for many children, orphans among them.
-    pub(super) fn reap(&mut self) {
-        while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
-            self.ended(pid, status);
+    /// Until none is left, one turn's worth at a time: one SIGCHLD can stand for many children,
+    /// orphans among them.
+    pub(super) fn reap(&mut self) -> Left {
+        self.reaping = false;
+        for _ in 0..REAPED_PER_TURN {
+            match rustix::process::wait(WaitOptions::NOHANG) {
+                Ok(Some((pid, status))) => self.ended(pid, status),
+                Err(Errno::CHILD) => return Left::None,
+                Ok(None) | Err(_) => return Left::Some,
+            }
         }
+        self.reaping = true;
+        Left::Some
     }
 
     fn ended(&mut self, pid: Pid, status: WaitStatus) {
@@ -57,10 +77,7 @@ impl Runtime {
     pub(super) fn look_whether_gone(&mut self) {
         let gone = match self.stopping {
             Some(Target::Pods) => cgroup::is_empty(groups::PODS),
-            Some(Target::Rest) => {
-                self.reap();
-                matches!(rustix::process::wait(WaitOptions::NOHANG), Err(Errno::CHILD))
-            }
+            Some(Target::Rest) => self.reap() == Left::None,
             Some(Target::Service(_)) | None => false,
         };
         if let (true, Some(target)) = (gone, self.stopping) {

@@ -16,6 +16,9 @@ use super::{Event, SERVICES, Service};
 use crate::power::Power;
 use crate::{evdev, hooks, kmsg, login1, notify, power, reason, signals, sysctl};
 
+/// Messages taken from one socket in one turn of the loop, so that a flood starves nobody else.
+const TURN: usize = 64;
+
 impl Runtime {
     /// The first request counts, and its reason.
     pub(super) fn ask(&mut self, power: Power, reason: std::fmt::Arguments) {
@@ -28,7 +31,7 @@ impl Runtime {
         for signal in signals::pending(&self.signals) {
             let signals::Signal { number, sender } = signal;
             if number == libc::SIGCHLD {
-                self.reap();
+                let _ = self.reap();
             } else if let Some(power) = signals::request(number) {
                 let name = std::fs::read_to_string(format!("/proc/{sender}/comm"));
                 let name = name.unwrap_or_else(|_| if sender == 0 { "kernel" } else { "?" }.into());
@@ -39,7 +42,8 @@ impl Runtime {
     }
 
     pub(super) fn take_messages(&mut self) {
-        while let Some((sender, messages)) = notify::receive(&self.notify) {
+        for _ in 0..TURN {
+            let Some((sender, messages)) = notify::receive(&self.notify) else { return };
             let is = |service: &Service| {
                 let child = self.units[service.index()].child.as_ref();
                 child.is_some_and(|child| Some(child.pid) == sender)
@@ -82,11 +86,18 @@ impl Runtime {
 
     pub(super) fn take_devices(&mut self) {
         for device in self.devices.take() {
-            let first = self.buttons.is_empty();
-            self.buttons.extend(evdev::open(&device));
-            if first {
-                self.look_for_early_press();
-            }
+            self.add_button(&device);
+        }
+    }
+
+    /// Once each: anybody who is root can make the kernel announce a device again.
+    fn add_button(&mut self, device: &str) {
+        let first = self.buttons.is_empty();
+        if self.buttons.iter().all(|button| button.device != device) {
+            self.buttons.extend(evdev::open(device));
+        }
+        if first {
+            self.look_for_early_press();
         }
     }
 
@@ -124,7 +135,7 @@ impl Runtime {
     pub(super) fn take_button(&mut self, index: usize) {
         let mut bytes = [0_u8; 24 * 64];
         let Some(button) = self.buttons.get(index) else { return };
-        match rustix::io::read(button, &mut bytes) {
+        match rustix::io::read(&button.fd, &mut bytes) {
             Ok(length) if evdev::power_pressed(&bytes[..length]) => {
                 self.ask(Power::Off, format_args!("power button pressed"));
             }

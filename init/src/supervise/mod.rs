@@ -11,6 +11,7 @@ use crate::power::Power;
 
 pub mod down;
 mod hands;
+pub mod host;
 mod inputs;
 pub mod runtime;
 pub mod step;
@@ -150,10 +151,8 @@ pub enum Event {
     Inhibited,
     /// kubelet does not, or no longer: its pods have stopped.
     Released,
-    /// How many reboots as a cure are left for now.
-    Cures(u8),
-    /// A reboot because of this service is written down where it survives.
-    Recorded(Service),
+    /// A reboot because of this service is granted, and written down where it survives; or refused.
+    Cure(Service, bool),
     /// Somebody asked for the node to go down.
     Shutdown(Power),
     /// No process of a target is left.
@@ -175,7 +174,7 @@ pub enum Action {
     Probe(Service),
     /// SIGABRT, so that a Go program writes what all its goroutines do into its log.
     Abort(Service),
-    /// Write down where it survives that this service is the reason of a reboot.
+    /// Ask for a reboot because of this service, to be counted where it survives.
     Record(Service),
     /// Tell the console.
     Say(Report),

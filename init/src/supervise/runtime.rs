@@ -12,19 +12,22 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use kiln_contract::{console, path};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
 
-use super::step::{Facts, PAUSES, State, step};
-use super::units::{self, Unit};
+use super::host::Host;
+use super::step::{PAUSES, State, step};
+use super::units::Unit;
 use super::{Action, Chore, Event, Report, SERVICES, Service, Target, Timer, inputs};
-use crate::config::Node;
 use crate::data::Var;
 use crate::devices::Devices;
 use crate::log::{self, Log};
 use crate::power::{self, Deadline};
+use crate::probe::Probe;
 use crate::spawn::{self, Child};
-use crate::{evdev, kmsg, login1, notify, pod_logs, reason, signals};
+use crate::{cure, evdev, kmsg, login1, notify, pod_logs, reason, signals, watchdog};
 
 /// Between two looks whether a group is empty; only while a shutdown waits for one.
 const LOOK: Duration = Duration::from_millis(20);
@@ -42,9 +45,17 @@ pub struct Runtime {
     pub(super) notify: OwnedFd,
     pub(super) requests: OwnedFd,
     pub(super) devices: Devices,
-    pub(super) buttons: Vec<OwnedFd>,
+    pub(super) buttons: Vec<evdev::Button>,
     pub(super) login1: login1::Server,
     pub(super) shutdown_max: Duration,
+    pub(super) probe: Option<(Service, Probe)>,
+    /// Where the thread that counts reboots as a cure says that one is granted.
+    pub(super) cure: (OwnedFd, OwnedFd),
+    cure_reboots: u8,
+    pace: u32,
+    /// More children have ended than one turn reaps.
+    pub(super) reaping: bool,
+    fed: Instant,
 }
 
 /// What a descriptor of the poll loop is.
@@ -56,6 +67,8 @@ pub(super) enum Source {
     Devices,
     Button(usize),
     Login1(login1::Source),
+    Probe,
+    Cure,
 }
 
 /// A descriptor of the poll loop, and what to wait for on it.
@@ -63,17 +76,18 @@ type Waiting<'a> = (Source, BorrowedFd<'a>, PollFlags);
 
 impl Runtime {
     /// Prepares everything and starts containerd.
-    pub fn start(node: &Node, devices: Devices) -> Result<Self> {
+    pub fn start(host: &Host, devices: Devices) -> Result<Self> {
         // Signals before threads, since threads inherit what is blocked.
         let signals = signals::take().context("take signals")?;
-        let (log, outputs) =
-            Log::start(SERVICES.map(Service::name), node.log_to_console, log::file_max(node.var))?;
-        if node.var == Var::Memory {
+        let file_max = log::file_max(host.var);
+        let (log, [first, second]) =
+            Log::start(SERVICES.map(Service::name), host.log_to_console, file_max)?;
+        if host.var == Var::Memory {
             let _ = kmsg::warn_on_error(pod_logs::guard());
         }
         let mut runtime = Self {
-            state: State::new(Facts::default()),
-            units: units::all(outputs)?,
+            state: State::new(host.facts),
+            units: [Unit::new(&host.services[0], first)?, Unit::new(&host.services[1], second)?],
             timers: BTreeMap::new(),
             stopping: None,
             chore: None,
@@ -84,8 +98,14 @@ impl Runtime {
             requests: inputs::listen_for_requests()?,
             devices,
             buttons: evdev::open_all(),
-            login1: login1::Server::start(node.graceful)?,
-            shutdown_max: node.shutdown_max,
+            login1: login1::Server::start(host.graceful)?,
+            shutdown_max: host.shutdown_max,
+            probe: None,
+            cure: pipe_with(PipeFlags::CLOEXEC).context("make a pipe")?,
+            cure_reboots: host.cure_reboots,
+            pace: host.pace,
+            reaping: false,
+            fed: Instant::now(),
         };
         runtime.feed(Event::Boot);
         runtime.look_for_early_press();
@@ -98,8 +118,12 @@ impl Runtime {
             for source in self.wait() {
                 self.handle(source);
             }
+            if self.reaping {
+                let _ = self.reap();
+            }
             self.fire_timers();
             self.look_whether_gone();
+            self.feed_watchdog();
         }
     }
 
@@ -129,18 +153,30 @@ impl Runtime {
             readable(Source::Devices, self.devices.socket().as_fd()),
         ];
         let buttons = self.buttons.iter().enumerate();
-        sources.extend(buttons.map(|(i, fd)| readable(Source::Button(i), fd.as_fd())));
+        sources.extend(buttons.map(|(i, button)| readable(Source::Button(i), button.fd.as_fd())));
+        sources.extend(self.probe.iter().map(|(_, probe)| readable(Source::Probe, probe.as_fd())));
+        sources.push(readable(Source::Cure, self.cure.0.as_fd()));
         sources
             .extend(self.login1.sources().map(|(at, fd, flags)| (Source::Login1(at), fd, flags)));
         sources
+    }
+
+    /// The watchdog is fed here only: while the loop turns, and not more often than it needs.
+    fn feed_watchdog(&mut self) {
+        if self.fed.elapsed() >= watchdog::FEED {
+            self.fed = Instant::now();
+            watchdog::feed();
+        }
     }
 
     fn patience(&self) -> Option<Duration> {
         let now = Instant::now();
         let timer = self.timers.values().min().map(|due| due.saturating_duration_since(now));
         let look = self.stopping.map(|_| LOOK);
+        let more = self.reaping.then_some(Duration::ZERO);
+        let food = Some(watchdog::FEED.saturating_sub(now.duration_since(self.fed)));
         let login1 = self.login1.due().map(|due| due.saturating_duration_since(now));
-        timer.into_iter().chain(look).chain(login1).min()
+        [timer, look, more, food, login1].into_iter().flatten().min()
     }
 
     fn handle(&mut self, source: Source) {
@@ -151,7 +187,13 @@ impl Runtime {
             Source::Devices => self.take_devices(),
             Source::Button(index) => self.take_button(index),
             Source::Login1(source) => self.take_login1(source),
+            Source::Probe => self.take_answer(),
+            Source::Cure => self.take_cure(),
         }
+    }
+
+    fn arm(&mut self, timer: Timer, time: Duration) {
+        self.timers.insert(timer, Instant::now() + time);
     }
 
     fn fire_timers(&mut self) {
@@ -180,20 +222,21 @@ impl Runtime {
         match action {
             Action::Start(service) => return self.start_service(service),
             Action::Run(chore) => return self.run_chore(chore),
-            Action::Arm(timer, time) => drop(self.timers.insert(timer, Instant::now() + time)),
+            Action::Arm(timer @ Timer::Restart(_), time) => self.arm(timer, time / self.pace),
+            Action::Arm(timer, time) => self.arm(timer, time),
             Action::Disarm(timer) => drop(self.timers.remove(&timer)),
             Action::Abort(service) => self.abort(service),
             Action::Terminate(target) => self.terminate(target),
             Action::Kill(target) => self.kill(target),
             Action::Say(report) => say(report),
-            // Not there yet: no probe is ever open for long.
-            Action::Record(_) => {}
+            Action::Record(service) => return self.record_cure(service),
             Action::Announce if self.login1.announce() => kmsg::notice("kubelet stops its pods"),
             Action::Announce => return Some(Event::Released),
-            Action::Probe(service) => return Some(Event::Probed(service, true)),
+            Action::Probe(service) => return self.start_probe(service),
             Action::Deadline(power, time) => {
                 kmsg::notice(format_args!("shutdown for {power}"));
                 self.deadline.set(power, time);
+                watchdog::feed_for_the_last_time(time);
                 reason::keep_begun();
             }
             Action::Finish(power) => power::down(power),
@@ -202,18 +245,57 @@ impl Runtime {
     }
 }
 
+impl Runtime {
+    /// Asks; the event is that it could not even be asked.
+    fn start_probe(&mut self, service: Service) -> Option<Event> {
+        self.probe = Probe::start(path::CONTAINERD_SOCKET).ok().map(|probe| (service, probe));
+        self.probe.is_none().then_some(Event::Probed(service, false))
+    }
+
+    fn take_answer(&mut self) {
+        let answered = self.probe.as_mut().and_then(|(_, probe)| probe.read());
+        if let Some(answered) = answered
+            && let Some((service, _)) = self.probe.take()
+        {
+            self.feed(Event::Probed(service, answered));
+        }
+    }
+
+    /// Asks for a reboot in a thread; the event is that it cannot be asked for.
+    fn record_cure(&self, service: Service) -> Option<Event> {
+        let done = self.cure.1.try_clone().context("duplicate a descriptor");
+        let asked = done.and_then(|done| cure::record(service, self.cure_reboots, done));
+        kmsg::warn_on_error(asked).is_none().then_some(Event::Cure(service, false))
+    }
+
+    fn take_cure(&mut self) {
+        let mut answer = [0_u8; cure::ANSWER];
+        if rustix::io::read(&self.cure.0, &mut answer) == Ok(cure::ANSWER) {
+            for service in SERVICES.into_iter().skip(usize::from(answer[0])).take(1) {
+                self.feed(Event::Cure(service, answer[1] == 1));
+            }
+        }
+    }
+}
+
 fn say(report: Report) {
     match report {
-        Report::Hung(service) => kmsg::error(format_args!("{service} hangs, killing it")),
-        Report::AtCap(service) => kmsg::error(format_args!(
-            "{service} keeps failing, tried every {} s from now on",
-            PAUSES[PAUSES.len() - 1].as_secs()
-        )),
+        Report::Hung(service) => {
+            kmsg::event(&console::Event::Hung { service: service.to_string() });
+        }
+        Report::AtCap(service) => kmsg::event(&console::Event::Failing {
+            service: service.to_string(),
+            pause: PAUSES[PAUSES.len() - 1].as_secs(),
+        }),
         Report::Trial(service) => {
-            kmsg::error(format_args!("{service} keeps failing in a trial boot, rebooting"));
+            let why = format!("{service} keeps failing in a trial boot");
+            kmsg::error(&why);
+            reason::ask(power::Power::Reboot, &why);
         }
         Report::Cure(service) => {
-            kmsg::error(format_args!("{service} keeps failing, rebooting as a cure"));
+            let why = format!("{service} keeps failing, a reboot as a cure");
+            kmsg::error(&why);
+            reason::ask(power::Power::Reboot, &why);
         }
     }
 }

@@ -129,8 +129,8 @@ pub struct Facts {
     pub inhibited: bool,
     /// This boot is on trial and has not proven itself yet.
     pub trial: bool,
-    /// Reboots as a cure that are left for now.
-    pub cures: u8,
+    /// A reboot may be asked for as a cure, and no question is open. How often is not decided here.
+    pub cures: bool,
 }
 
 /// A node that is up.
@@ -168,10 +168,10 @@ pub fn step(state: &mut State, event: Event) -> Vec<Action> {
     let (report, power) = match event {
         Event::Shutdown(power) => (None, power),
         Event::Exited(service) if up.trial_fails(service) => {
-            up.units[service.index()] = Unit::Waiting(up.units[service.index()].failures());
+            up.gone(service);
             (Some(Report::Trial(service)), Power::Reboot)
         }
-        Event::Recorded(service) if up.units[service.index()].failures().at_cap() => {
+        Event::Cure(service, true) if up.units[service.index()].failures().at_cap() => {
             (Some(Report::Cure(service)), Power::Reboot)
         }
         event => return up.take(event),
@@ -194,8 +194,8 @@ impl Up {
             Event::Grace(grace) => self.facts.grace = grace,
             Event::Inhibited => self.facts.inhibited = true,
             Event::Released => self.facts.inhibited = false,
-            Event::Cures(left) => self.facts.cures = left,
-            Event::Recorded(_) | Event::Shutdown(_) | Event::Gone(_) | Event::Finished(_) => {}
+            Event::Cure(..) => self.facts.cures = true,
+            Event::Shutdown(_) | Event::Gone(_) | Event::Finished(_) => {}
         }
         Vec::new()
     }
@@ -336,10 +336,7 @@ impl Up {
             return Vec::new();
         }
         let (before, after) = (unit.failures(), unit.failures().next());
-        *self.unit(service) = Unit::Pausing(after);
-        if service == Service::Kubelet {
-            self.facts.inhibited = false;
-        }
+        self.gone(service);
         let mut actions: Vec<_> = Timer::of(service).map(Action::Disarm).into();
         actions.push(Action::Arm(Timer::Restart(service), before.pause()));
         actions.extend(self.wind_up());
@@ -349,11 +346,17 @@ impl Up {
         actions
     }
 
+    /// A service has no process any more, and what it wanted is void.
+    fn gone(&mut self, service: Service) {
+        *self.unit(service) = Unit::Pausing(self.unit(service).failures().next());
+        self.facts.inhibited &= service != Service::Kubelet;
+    }
+
     /// The reboot follows when it is written down: one that is not counted could come for ever.
     fn at_cap(&mut self, service: Service) -> Vec<Action> {
         let mut actions = vec![Action::Say(Report::AtCap(service))];
-        if self.facts.cures > 0 {
-            self.facts.cures -= 1;
+        if self.facts.cures {
+            self.facts.cures = false;
             actions.push(Action::Record(service));
         }
         actions

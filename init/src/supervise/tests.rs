@@ -1,135 +1,39 @@
 //! A walk through all states that any order of events can reach, with the world as a model.
+//!
+//! `docs/boot.md` names the invariants; [`world`] checks those of single actions, this file those of
+//! states.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::time::Duration;
 
 use super::down::{ANSWER, KILL_GRACE, SHUTDOWN, STEPS, Step};
-use super::step::{Facts, PAUSES, STABLE, State, Unit, step};
-use super::{Action, Chore, Event, SERVICES, Service, Target, Timer};
+use super::step::{
+    ABORT_GRACE, Facts, PAUSES, PROBE, PROBES_MISSED, STABLE, START, State, TRIAL_FAILURES, Unit,
+    WATCHDOG, step,
+};
+use super::{Action, Event, Report, SERVICES, Service, Target, Timer};
 use crate::power::Power;
+use world::{World, booted};
 
-/// The grace of the walk; its length changes no decision.
-const GRACE: Duration = Duration::from_mins(1);
+mod world;
 
-/// What the world knows: which processes run, which timers run, which helper runs.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-struct World {
-    running: [bool; 2],
-    ready: [bool; 2],
-    timers: BTreeSet<Timer>,
-    stopping: Option<Target>,
-    chore: Option<Chore>,
-    inhibited: bool,
-    recording: Option<Service>,
-    down: Option<Power>,
-    finished: bool,
+/// What boots differ in. A trial boot never comes as far as a cure.
+fn all_facts() -> [Facts; 3] {
+    let facts = |trial, cures| Facts { trial, cures, ..Facts::default() };
+    [facts(false, false), facts(true, false), facts(false, true)]
 }
 
-impl World {
-    /// All events that can come now.
-    fn possible(&self) -> Vec<Event> {
-        let mut events = vec![
-            Event::Shutdown(Power::Off),
-            Event::Shutdown(Power::Reboot),
-            Event::Grace(GRACE),
-            Event::Released,
-        ];
-        for service in SERVICES.into_iter().filter(|service| self.running[service.index()]) {
-            events.extend([Event::Ready(service), Event::Exited(service)]);
-            events.extend([Event::Fed(service), Event::Stopping(service)]);
-            events.extend([true, false].map(|answered| Event::Probed(service, answered)));
-        }
-        if self.running[Service::Kubelet.index()] {
-            events.push(Event::Inhibited);
-        }
-        events.extend(self.timers.iter().copied().map(Event::Due));
-        events.extend(self.stopping.map(Event::Gone));
-        events.extend(self.chore.map(Event::Finished));
-        events.extend(self.recording.map(Event::Recorded));
-        events
-    }
-
-    /// The event's own effect on the world.
-    fn happen(&mut self, event: Event) {
-        match event {
-            Event::Ready(service) => self.ready[service.index()] = true,
-            Event::Exited(service) => {
-                self.running[service.index()] = false;
-                self.ready[service.index()] = false;
-                self.inhibited &= service != Service::Kubelet;
-            }
-            Event::Due(timer) => assert!(self.timers.remove(&timer)),
-            Event::Finished(_) => self.chore = None,
-            Event::Inhibited => self.inhibited = true,
-            Event::Released => self.inhibited = false,
-            Event::Recorded(_) => self.recording = None,
-            _ => {}
-        }
-    }
-
-    /// The action's effect, and the invariants that it must keep.
-    fn act(&mut self, action: Action) {
-        assert!(!self.finished, "{action:?} after the end");
-        match action {
-            Action::Start(service) => {
-                assert!(!self.running[service.index()], "two processes of {service}");
-                assert!(self.down.is_none(), "{service} started in shutdown");
-                let needs = service == Service::Kubelet;
-                assert!(!needs || self.ready[Service::Containerd.index()], "kubelet too early");
-                self.running[service.index()] = true;
-            }
-            Action::Arm(timer, time) => {
-                assert!(time > Duration::ZERO);
-                self.timers.insert(timer);
-            }
-            Action::Disarm(timer) => drop(self.timers.remove(&timer)),
-            Action::Terminate(target) => self.stopping = Some(target),
-            Action::Kill(Target::Service(service)) => assert!(self.running[service.index()]),
-            Action::Kill(target) => assert_eq!(self.stopping, Some(target)),
-            Action::Run(chore) => (self.stopping, self.chore) = (None, Some(chore)),
-            Action::Announce => assert!(self.inhibited && self.down.is_some()),
-            Action::Record(service) => self.recording = Some(service),
-            Action::Probe(service) | Action::Abort(service) => {
-                assert!(self.running[service.index()] && self.down.is_none());
-            }
-            Action::Say(_) => {}
-            Action::Deadline(power, time) => {
-                assert_eq!(self.down, None);
-                assert!(time == SHUTDOWN || self.inhibited && time == SHUTDOWN + GRACE);
-                self.down = Some(power);
-            }
-            Action::Finish(power) => {
-                assert_eq!(self.down, Some(power), "another end than the one asked for first");
-                self.finished = true;
-            }
-        }
-    }
-
-    fn take(&mut self, state: &mut State, event: Event) -> Vec<Action> {
-        self.happen(event);
-        let actions = step(state, event);
-        for action in &actions {
-            self.act(*action);
-        }
-        actions
-    }
-}
-
-fn booted(facts: Facts) -> (State, World) {
-    let (mut state, mut world) = (State::new(facts), World::default());
-    world.take(&mut state, Event::Boot);
-    (state, world)
-}
-fn walk(mut visit: impl FnMut(&State, &World)) -> usize {
+/// Visits every state that can be reached from a boot, once, and returns how many there are.
+fn walk(facts: Facts, mut visit: impl FnMut(&State, &World)) -> usize {
     let mut seen = HashSet::new();
-    let mut open = vec![booted(Facts::default())];
+    let mut open = vec![booted(facts)];
     while let Some((state, world)) = open.pop() {
-        if !seen.insert((state, world.clone())) {
+        if !seen.insert((state, world)) {
             continue;
         }
         visit(&state, &world);
         for event in world.possible().into_iter().filter(|_| !world.finished) {
-            let (mut state, mut world) = (state, world.clone());
+            let (mut state, mut world) = (state, world);
             world.take(&mut state, event);
             open.push((state, world));
         }
@@ -137,50 +41,79 @@ fn walk(mut visit: impl FnMut(&State, &World)) -> usize {
     seen.len()
 }
 
-#[test]
-fn no_order_of_events_breaks_an_invariant() {
-    let states = walk(|state, world| match state {
+/// What must be true of a state whatever led to it.
+fn check(state: &State, world: &World) {
+    match state {
         State::Up(up) => {
             for service in SERVICES {
                 let unit = up.units[service.index()];
                 assert_eq!(unit.runs(), world.running[service.index()], "{unit:?}");
-                let pausing = matches!(unit, Unit::Pausing(_));
-                assert_eq!(pausing, world.timers.contains(&Timer::Restart(service)));
+                check_timers(service, unit, world);
             }
+            let waits = world.running[0] || world.timers.has(Timer::Restart(Service::Containerd));
+            assert!(waits, "never-given-up: nothing would start containerd");
         }
         State::Down(down) => {
             assert_eq!(down.running, world.running);
-            assert!(world.finished || world.timers.contains(&Timer::Step), "stuck in {state:?}");
+            assert!(world.finished || world.timers.has(Timer::Step), "stuck in {state:?}");
         }
-    });
-    assert!(states > 500, "only {states} states: the walk does not walk");
+    }
 }
 
-#[test]
-fn while_up_some_process_runs_or_some_timer_does() {
-    walk(|state, world| {
-        if let State::Up(_) = state {
-            assert!(
-                world.running[0] || world.timers.contains(&Timer::Restart(Service::Containerd))
-            );
-        }
-    });
+/// Every state has the timer that ends it, and no timer runs that belongs to another state.
+fn check_timers(service: Service, unit: Unit, world: &World) {
+    let kubelet = service == Service::Kubelet;
+    let has = |timer: fn(Service) -> Timer| world.timers.has(timer(service));
+    let ready = matches!(unit, Unit::Ready(..));
+    assert_eq!(has(Timer::Restart), matches!(unit, Unit::Pausing(_)), "{unit:?}");
+    assert_eq!(has(Timer::Start), !kubelet && matches!(unit, Unit::Starting(_)), "{unit:?}");
+    assert_eq!(has(Timer::Probe), !kubelet && ready, "{unit:?}");
+    assert_eq!(has(Timer::Watchdog), kubelet && ready, "{unit:?}");
+    assert!(!has(Timer::Kill) || matches!(unit, Unit::Ending(_)), "{unit:?}");
+    assert!(!has(Timer::Stable) || matches!(unit, Unit::Starting(_) | Unit::Ready(..)), "{unit:?}");
 }
 
-#[test]
-fn from_every_state_a_shutdown_ends_although_nothing_answers() {
-    walk(|state, world| {
-        let (mut state, mut world) = (*state, world.clone());
-        if !world.finished {
-            world.take(&mut state, Event::Shutdown(Power::Off));
-        }
-        for _ in 0..3 * STEPS.len() {
-            if !world.finished {
-                world.take(&mut state, Event::Due(Timer::Step));
+/// Takes a node down although nothing answers, and checks that it is down in its time.
+fn check_the_way_down(state: &State, world: &World) {
+    let (mut state, mut world) = (*state, *world);
+    let (mut limit, mut time) = (None, Duration::ZERO);
+    let mut event = Event::Shutdown(Power::Off);
+    for _ in 0..3 * STEPS.len() {
+        for action in world.take(&mut state, event) {
+            match action {
+                Action::Deadline(_, deadline) => limit = Some(deadline),
+                Action::Arm(Timer::Step, step) => time += step,
+                _ => {}
             }
         }
-        assert!(world.finished);
-    });
+        if world.finished {
+            break;
+        }
+        event = Event::Due(Timer::Step);
+    }
+    assert!(world.finished, "always-down: {state:?}");
+    // A shutdown that was under way already has used some of its time.
+    assert!(limit.is_none_or(|limit| time < limit), "always-down: {time:?} of {limit:?}");
+}
+
+#[test]
+fn no_order_of_events_breaks_an_invariant() {
+    for facts in all_facts() {
+        let mut ways = HashSet::new();
+        let states = walk(facts, |state, world| {
+            check(state, world);
+            // The way down begins with what runs and what kubelet wants, and is the same from there.
+            let begin = match state {
+                State::Up(up) => (None, world.running, Some((up.facts.grace, up.facts.inhibited))),
+                State::Down(_) => (Some(*state), world.running, None),
+            };
+            if !world.finished && ways.insert(begin) {
+                check_the_way_down(state, world);
+            }
+        });
+        println!("{facts:?}: {states} states, {} ways down", ways.len());
+        assert!(states > 1000, "only {states} states: the walk does not walk");
+    }
 }
 
 #[test]
@@ -192,6 +125,15 @@ fn all_steps_fit_into_the_deadline() {
         Step::Over => Duration::ZERO,
     });
     assert!(times.sum::<Duration>() < SHUTDOWN);
+}
+
+#[test]
+fn a_disk_that_stalls_for_a_minute_hangs_nobody() {
+    let stall = Duration::from_mins(1);
+    assert!(PROBE * u32::from(PROBES_MISSED) > stall);
+    // kubelet feeds at half of its time, so that much can be gone when the disk stalls.
+    assert!(WATCHDOG / 2 >= stall);
+    assert!(START > 2 * stall && ABORT_GRACE < SHUTDOWN);
 }
 
 /// Lets containerd fail `count` times and returns the pauses.
@@ -248,9 +190,7 @@ fn a_shutdown_goes_through_its_steps_in_order() {
     let mut order = Vec::new();
     let mut event = Event::Shutdown(Power::Reboot);
     while !world.finished {
-        world.happen(event);
-        for action in step(&mut state, event) {
-            world.act(action);
+        for action in world.take(&mut state, event) {
             match action {
                 Action::Terminate(target @ Target::Service(service)) => {
                     event = Event::Exited(service);
@@ -271,4 +211,124 @@ fn a_shutdown_goes_through_its_steps_in_order() {
     let expected =
         ["Service(Kubelet)", "Pods", "Service(Containerd)", "Rest", "Record", "Unmount", "Sync"];
     assert_eq!(order, expected);
+}
+
+/// A node whose services are both ready.
+fn ready_node() -> (State, World) {
+    let (mut state, mut world) = booted(Facts::default());
+    for service in SERVICES {
+        world.take(&mut state, Event::Ready(service));
+    }
+    (state, world)
+}
+
+#[test]
+fn containerd_is_ended_after_its_third_missed_probe_and_not_before() {
+    let (mut state, mut world) = ready_node();
+    let probe = Event::Due(Timer::Probe(Service::Containerd));
+    let abort = Action::Abort(Service::Containerd);
+    for _ in 0..PROBES_MISSED {
+        let actions = world.take(&mut state, probe);
+        assert!(actions.contains(&Action::Probe(Service::Containerd)));
+        assert!(!actions.contains(&abort));
+    }
+    let actions = world.take(&mut state, probe);
+    assert!(actions.contains(&abort));
+    let wound_up = Action::Arm(Timer::Watchdog(Service::Kubelet), WATCHDOG);
+    assert!(actions.contains(&wound_up), "kubelet gets its whole time again");
+    let killed = world.take(&mut state, Event::Due(Timer::Kill(Service::Containerd)));
+    assert_eq!(killed, [Action::Kill(Target::Service(Service::Containerd))]);
+}
+
+#[test]
+fn one_answer_forgives_all_missed_probes() {
+    let (mut state, mut world) = ready_node();
+    for _ in 0..10 {
+        for _ in 0..PROBES_MISSED {
+            world.take(&mut state, Event::Due(Timer::Probe(Service::Containerd)));
+        }
+        world.take(&mut state, Event::Probed(Service::Containerd, true));
+    }
+    assert!(world.running[0]);
+}
+
+#[test]
+fn a_kubelet_that_does_not_feed_is_ended_only_while_containerd_answers() {
+    let (mut state, mut world) = ready_node();
+    let starved = Event::Due(Timer::Watchdog(Service::Kubelet));
+    for _ in 0..2 {
+        world.take(&mut state, Event::Due(Timer::Probe(Service::Containerd)));
+    }
+    let waits = Action::Arm(Timer::Watchdog(Service::Kubelet), WATCHDOG);
+    assert_eq!(world.take(&mut state, starved), [waits]);
+    world.take(&mut state, Event::Probed(Service::Containerd, true));
+    let actions = world.take(&mut state, starved);
+    assert!(actions.contains(&Action::Abort(Service::Kubelet)));
+}
+
+#[test]
+fn a_kubelet_that_waits_an_hour_for_its_api_server_has_not_failed() {
+    let (mut state, mut world) = booted(Facts { trial: true, ..Facts::default() });
+    world.take(&mut state, Event::Ready(Service::Containerd));
+    let service = Service::Kubelet;
+    for _ in 0..20 {
+        world.take(&mut state, Event::Due(Timer::Stable(service)));
+        let actions = world.take(&mut state, Event::Exited(service));
+        assert!(actions.contains(&Action::Arm(Timer::Restart(service), PAUSES[0])));
+        world.take(&mut state, Event::Due(Timer::Restart(service)));
+    }
+    assert!(world.running[service.index()] && world.down.is_none());
+}
+
+#[test]
+fn a_trial_boot_ends_with_the_fifth_failure_and_no_other_boot_does() {
+    for (trial, reboots) in [(true, true), (false, false)] {
+        let (mut state, _) = booted(Facts { trial, ..Facts::default() });
+        pauses(&mut state, usize::from(TRIAL_FAILURES) - 1);
+        assert!(matches!(state, State::Up(_)));
+        pauses(&mut state, 1);
+        assert_eq!(matches!(state, State::Down(_)), reboots);
+    }
+}
+
+#[test]
+fn a_trial_is_over_when_kubelet_was_ready_for_its_stable_time() {
+    let (mut state, mut world) = booted(Facts { trial: true, ..Facts::default() });
+    world.take(&mut state, Event::Ready(Service::Containerd));
+    world.take(&mut state, Event::Ready(Service::Kubelet));
+    world.take(&mut state, Event::Due(Timer::Stable(Service::Kubelet)));
+    pauses(&mut state, 20);
+    assert!(matches!(state, State::Up(_)));
+}
+
+#[test]
+fn the_cap_is_said_once_and_a_cure_is_asked_for_once() {
+    let service = Service::Containerd;
+    let (mut state, _) = booted(Facts { cures: true, ..Facts::default() });
+    let (mut said, mut asked) = (0, 0);
+    for _ in 0..30 {
+        let actions = step(&mut state, Event::Exited(service));
+        said += actions.iter().filter(|a| **a == Action::Say(Report::AtCap(service))).count();
+        asked += actions.iter().filter(|a| **a == Action::Record(service)).count();
+        step(&mut state, Event::Due(Timer::Restart(service)));
+    }
+    assert_eq!((said, asked), (1, 1));
+    let actions = step(&mut state, Event::Cure(service, true));
+    assert!(actions.contains(&Action::Deadline(Power::Reboot, SHUTDOWN)));
+}
+
+#[test]
+fn kubelet_is_asked_first_if_it_wants_to_and_not_longer_than_its_grace() {
+    for end in [Event::Released, Event::Due(Timer::Step), Event::Exited(Service::Kubelet)] {
+        let (mut state, mut world) = ready_node();
+        world.take(&mut state, Event::Grace(world::GRACE));
+        world.take(&mut state, Event::Inhibited);
+        let actions = world.take(&mut state, Event::Shutdown(Power::Off));
+        let deadline = Action::Deadline(Power::Off, world::GRACE + SHUTDOWN);
+        let wait = Action::Arm(Timer::Step, world::GRACE + ANSWER);
+        assert_eq!(actions[actions.len() - 3..], [deadline, Action::Announce, wait]);
+        assert_eq!(world.take(&mut state, Event::Shutdown(Power::Reboot)), [], "pressed twice");
+        let actions = world.take(&mut state, end);
+        assert!(actions.iter().any(|action| matches!(action, Action::Terminate(_))), "{end:?}");
+    }
 }

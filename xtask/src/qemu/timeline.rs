@@ -147,7 +147,10 @@ fn guest(lines: &[Line], kernel: Duration) -> Vec<Span> {
                     spans.push(Span { name: format!("{service} ready"), from, to: at });
                 }
             }
-            Event::Started { .. } | Event::Down { .. } => {}
+            Event::Started { .. }
+            | Event::Hung { .. }
+            | Event::Failing { .. }
+            | Event::Down { .. } => {}
         }
     }
     spans

@@ -1,7 +1,7 @@
 //! One virtual machine: QEMU as a child, its console and its protocol socket.
 //!
 //! The machine is what a small cloud server is: UEFI (OVMF), q35, a virtio disk with the ESP,
-//! virtio network, random numbers and a serial console. All of its files lie in a folder of its
+//! virtio network, random numbers, a watchdog and a serial console. All of its files lie in a folder of its
 //! own, which goes when the machine goes.
 
 use std::fs::{self, File};
@@ -164,6 +164,9 @@ impl Machine {
             "nvme,drive=esp,serial=esp,bootindex=0",
             "-device",
             "virtio-rng-pci",
+            // The hardware watchdog that the cloud kernel has a driver for. It resets the machine.
+            "-device",
+            "i6300esb",
             "-chardev",
             "stdio,id=console,signal=off",
             "-serial",

@@ -1,0 +1,141 @@
+//! Reboots as a cure (`kiln.cure-reboots=N`): at most N in 24 hours, counted on the data partition.
+//!
+//! A reboot that is not counted could come for ever, so it is written down first, and without a
+//! data partition there is none. All of it runs in a thread of its own, since `/var` can hang.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::thread;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+
+use crate::kmsg;
+use crate::supervise::Service;
+
+/// One line per reboot: seconds since 1970, a blank, the service.
+const FILE: &str = "/var/lib/kiln/cure-reboots";
+
+/// What counts, in seconds.
+const DAY: u64 = 24 * 60 * 60;
+
+/// Lines that are kept and read; more than any N.
+const LINES_MAX: usize = 256;
+
+/// A file, a few lines, a rename.
+const STACK: usize = 64 * 1024;
+
+/// How many reboots of a file count at a time.
+///
+/// All but those that are more than a day old: one in the future means that a clock was or is
+/// wrong, and then each counts. A line that cannot be read counts too.
+#[must_use]
+pub fn recent(text: &str, now: u64) -> usize {
+    let old = |line: &&str| {
+        let time = line.split(' ').next().and_then(|time| time.parse::<u64>().ok());
+        time.is_some_and(|time| time.saturating_add(DAY) <= now)
+    };
+    text.lines().take(LINES_MAX).filter(|line| !old(line)).count()
+}
+
+/// The file with one more reboot, and no more lines than are kept.
+fn with(text: &str, now: u64, service: Service) -> String {
+    let lines: Vec<&str> = text.lines().take(LINES_MAX).collect();
+    let kept = &lines[lines.len().saturating_sub(LINES_MAX - 1)..];
+    let lines = kept.iter().map(|line| format!("{line}\n"));
+    lines.chain([format!("{now} {service}\n")]).collect()
+}
+
+/// Bytes of an answer: the service's index, and 1 where the reboot is granted.
+pub const ANSWER: usize = 2;
+
+/// Writes one reboot down, if fewer than `allowed` count, in a thread; the answer goes to `done`.
+pub fn record(service: Service, allowed: u8, done: OwnedFd) -> Result<()> {
+    let work = move || {
+        let granted = record_in(Path::new(FILE), service, allowed, now());
+        if matches!(granted, Ok(false)) {
+            kmsg::warn(format_args!("{allowed} reboots as a cure in 24 h, no more"));
+        }
+        let granted = kmsg::warn_on_error(granted.context("no reboot as a cure")) == Some(true);
+        let answer = [u8::try_from(service.index()).unwrap_or_default(), u8::from(granted)];
+        let _ = rustix::io::write(&done, &answer);
+    };
+    let thread = thread::Builder::new().name("cure".into()).stack_size(STACK).spawn(work);
+    thread.map(drop).context("start the cure's thread")
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}
+
+fn record_in(file: &Path, service: Service, allowed: u8, now: u64) -> Result<bool> {
+    let text = match fs::read_to_string(file) {
+        Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
+        text => text.with_context(|| format!("read {}", file.display()))?,
+    };
+    if recent(&text, now) >= usize::from(allowed) {
+        return Ok(false);
+    }
+    // Renamed into place and synced, so that the reboot which follows finds the old or the new.
+    let new = file.with_extension("new");
+    let mut out = File::create(&new).with_context(|| format!("make {}", new.display()))?;
+    out.write_all(with(&text, now, service).as_bytes())?;
+    out.sync_all().context("sync the count")?;
+    fs::rename(&new, file).context("rename the count")?;
+    let folder = file.parent().context("no folder")?;
+    File::open(folder).and_then(|folder| folder.sync_all()).context("sync its folder")?;
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{DAY, LINES_MAX, recent, record_in, with};
+    use crate::supervise::Service;
+
+    const NOW: u64 = 1_800_000_000;
+
+    #[test]
+    fn what_is_older_than_a_day_does_not_count() {
+        let text = format!("{} kubelet\n{} kubelet\n", NOW - DAY, NOW - DAY + 1);
+        assert_eq!(recent(&text, NOW), 1);
+    }
+
+    #[test]
+    fn with_a_clock_that_is_wrong_every_boot_counts() {
+        let text = format!("{NOW} kubelet\n{NOW} containerd\n");
+        assert_eq!(recent(&text, 12), 2, "1970");
+        let in_2100 = "4102444800 kubelet\n";
+        assert_eq!(recent(in_2100, NOW), 1);
+        assert_eq!(recent("rubbish\n", NOW), 1);
+    }
+
+    #[test]
+    fn no_more_than_allowed_are_ever_granted_in_a_day() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("cure-reboots");
+        let granted = |now| record_in(&file, Service::Kubelet, 2, now).unwrap();
+        assert!(granted(NOW) && granted(NOW + 60) && !granted(NOW + 120));
+        assert!(!granted(5), "a clock that fell back");
+        assert!(granted(NOW + DAY) && !granted(NOW + DAY + 1));
+    }
+
+    #[test]
+    fn nothing_is_granted_where_it_cannot_be_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("missing/cure-reboots");
+        assert!(record_in(&file, Service::Kubelet, 2, NOW).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_file_is_read_and_stays_bounded(text in "(.{0,12}\n?){0,300}", now in any::<u64>()) {
+            let more = with(&text, now, Service::Containerd);
+            prop_assert!(more.lines().count() <= LINES_MAX);
+            prop_assert!(recent(&more, now) >= 1);
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! The world as the walk models it: what runs, what was promised, and the invariants that every
+//! action must keep. It counts for itself and believes nothing that the machine says.
+
+use std::time::Duration;
+
+use crate::power::Power;
+use crate::supervise::down::SHUTDOWN;
+use crate::supervise::step::{Facts, PAUSES, PROBES_MISSED, State, TRIAL_FAILURES, step};
+use crate::supervise::{Action, Chore, Event, Report, SERVICES, Service, Target, Timer};
+
+/// The grace of the walk; its length changes no decision.
+pub const GRACE: Duration = Duration::from_mins(1);
+
+/// Failures beyond the cap are not counted: nothing changes any more.
+const MANY: usize = PAUSES.len() + 1;
+
+const C: usize = Service::Containerd.index();
+const K: usize = Service::Kubelet.index();
+
+/// The timers that run, as a set of bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Timers(u16);
+
+impl Timers {
+    fn all() -> impl Iterator<Item = Timer> {
+        SERVICES.into_iter().flat_map(Timer::of).chain([Timer::Step])
+    }
+
+    const fn bit(timer: Timer) -> u16 {
+        match timer {
+            Timer::Start(service) => 1 << service.index(),
+            Timer::Restart(service) => 4 << service.index(),
+            Timer::Stable(service) => 16 << service.index(),
+            Timer::Watchdog(service) => 64 << service.index(),
+            Timer::Probe(service) => 256 << service.index(),
+            Timer::Kill(service) => 1024 << service.index(),
+            Timer::Step => 4096,
+        }
+    }
+
+    /// True when a timer runs.
+    pub fn has(self, timer: Timer) -> bool {
+        self.0 & Self::bit(timer) != 0
+    }
+
+    fn iter(self) -> impl Iterator<Item = Timer> {
+        Self::all().filter(move |timer| self.has(*timer))
+    }
+}
+
+/// How containerd's probes go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+struct Probes {
+    open: bool,
+    missed: u8,
+}
+
+/// What the world knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "they are independent of each other")]
+pub struct World {
+    /// Which services have a process.
+    pub running: [bool; 2],
+    /// Which have said READY and do not stop.
+    pub ready: [bool; 2],
+    /// Which were told to end, or said that they do.
+    ending: [bool; 2],
+    /// Failures in a row.
+    failed: [usize; 2],
+    /// A start deadline ran out, or a watchdog: what may be the reason of an abort.
+    late: [bool; 2],
+    probes: Probes,
+    /// Running timers.
+    pub timers: Timers,
+    stopping: Option<Target>,
+    chore: Option<Chore>,
+    inhibited: bool,
+    recording: Option<Service>,
+    granted: bool,
+    trial: bool,
+    cures: bool,
+    asked: Option<Power>,
+    /// The shutdown that was begun.
+    pub down: Option<Power>,
+    /// Nothing comes after it.
+    pub finished: bool,
+}
+
+impl World {
+    /// All events that can come now, whether they make sense or not.
+    pub fn possible(&self) -> Vec<Event> {
+        let mut events = vec![Event::Shutdown(Power::Off)];
+        // What kubelet wants and what a cure needs do not touch each other, so the walk with cures
+        // leaves the first out; with both there are five times as many states.
+        if !self.cures {
+            events.extend([Event::Shutdown(Power::Reboot), Event::Released]);
+            events.push(Event::Grace(GRACE));
+            events.extend(self.running[K].then_some(Event::Inhibited));
+        }
+        for service in SERVICES.into_iter().filter(|service| self.running[service.index()]) {
+            events.extend([Event::Ready(service), Event::Exited(service)]);
+            events.extend([Event::Fed(service), Event::Stopping(service)]);
+        }
+        if self.running[C] {
+            events.extend([true, false].map(|yes| Event::Probed(Service::Containerd, yes)));
+        }
+        events.extend(self.timers.iter().map(Event::Due));
+        events.extend(self.stopping.map(Event::Gone));
+        events.extend(self.chore.map(Event::Finished));
+        if let Some(service) = self.recording {
+            events.extend([true, false].map(|granted| Event::Cure(service, granted)));
+        }
+        events
+    }
+
+    /// The event's own effect on the world.
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Ready(service) if !self.ending[service.index()] => {
+                self.ready[service.index()] = true;
+            }
+            Event::Stopping(service) => self.end(service),
+            Event::Exited(service) => self.exit(service),
+            Event::Due(timer) => self.due(timer),
+            Event::Probed(Service::Containerd, answered) if self.probes.open => {
+                let missed = if answered { 0 } else { self.probes.missed + 1 };
+                self.probes = Probes { open: false, missed };
+            }
+            Event::Finished(_) => self.chore = None,
+            Event::Inhibited => self.inhibited = true,
+            Event::Released => self.inhibited = false,
+            Event::Cure(_, granted) => (self.recording, self.granted) = (None, granted),
+            Event::Shutdown(power) => self.asked = self.asked.or(Some(power)),
+            _ => {}
+        }
+    }
+
+    fn exit(&mut self, service: Service) {
+        let index = service.index();
+        self.failed[index] = (self.failed[index] + 1).min(MANY);
+        (self.running[index], self.ready[index], self.ending[index]) = (false, false, false);
+        self.late[index] = false;
+        match service {
+            Service::Containerd => self.probes = Probes::default(),
+            Service::Kubelet => self.inhibited = false,
+        }
+    }
+
+    fn end(&mut self, service: Service) {
+        (self.ready[service.index()], self.ending[service.index()]) = (false, true);
+        if service == Service::Containerd {
+            self.probes = Probes::default();
+        }
+    }
+
+    fn due(&mut self, timer: Timer) {
+        self.timers.0 &= !Timers::bit(timer);
+        match timer {
+            Timer::Stable(service) => {
+                self.failed[service.index()] = 0;
+                self.trial &= service != Service::Kubelet || !self.ready[K];
+            }
+            Timer::Start(service) | Timer::Watchdog(service) => self.late[service.index()] = true,
+            Timer::Probe(_) if self.probes.open => {
+                self.probes = Probes { open: false, missed: self.probes.missed + 1 };
+            }
+            _ => {}
+        }
+    }
+
+    /// The action's effect, and the invariants that it must keep.
+    fn act(&mut self, action: Action) {
+        assert!(!self.finished, "{action:?} after the end");
+        match action {
+            Action::Start(service) => self.start(service),
+            Action::Arm(timer, time) => self.arm(timer, time),
+            Action::Disarm(timer) => self.timers.0 &= !Timers::bit(timer),
+            Action::Probe(service) => {
+                assert!(self.ready[service.index()] && self.down.is_none());
+                self.probes.open = true;
+            }
+            Action::Abort(service) => self.abort(service),
+            Action::Say(report) => self.say(report),
+            Action::Record(service) => {
+                assert!(self.cures && self.recording.is_none(), "one question at a time");
+                self.recording = Some(service);
+            }
+            Action::Announce => assert!(self.inhibited && self.down.is_some()),
+            Action::Terminate(target) => self.stopping = Some(target),
+            Action::Kill(Target::Service(service)) => {
+                let told = self.ending[service.index()] || self.down.is_some();
+                assert!(self.running[service.index()] && told, "killed without a word before");
+            }
+            Action::Kill(target) => assert_eq!(self.stopping, Some(target)),
+            Action::Run(chore) => (self.stopping, self.chore) = (None, Some(chore)),
+            Action::Deadline(power, time) => self.go_down(power, time),
+            Action::Finish(power) => {
+                assert_eq!(self.down, Some(power), "another end than the one asked for first");
+                self.finished = true;
+            }
+        }
+    }
+
+    fn start(&mut self, service: Service) {
+        assert!(!self.running[service.index()], "one-process: two of {service}");
+        assert!(self.down.is_none(), "no-start-in-shutdown: {service}");
+        let met = service == Service::Containerd || self.ready[C];
+        assert!(met, "kubelet-after-containerd: started before READY");
+        self.running[service.index()] = true;
+    }
+
+    fn arm(&mut self, timer: Timer, time: Duration) {
+        assert!(time > Duration::ZERO);
+        match timer {
+            Timer::Restart(service) => {
+                let failed = self.failed[service.index()];
+                let expected = PAUSES[(failed - 1).min(PAUSES.len() - 1)];
+                assert_eq!(time, expected, "pause-grows: {service} failed {failed} times");
+            }
+            Timer::Watchdog(service) => {
+                assert!(self.ready[service.index()], "watchdog-after-ready: {service}");
+            }
+            _ => {}
+        }
+        self.timers.0 |= Timers::bit(timer);
+    }
+
+    fn abort(&mut self, service: Service) {
+        assert!(self.running[service.index()] && self.down.is_none());
+        let reason = match service {
+            Service::Containerd => self.late[C] || self.probes.missed >= PROBES_MISSED,
+            Service::Kubelet => {
+                assert!(self.ready[K], "no-deadline-for-bootstrap: kubelet was not ready");
+                self.late[K] && self.ready[C] && self.probes.missed == 0
+            }
+        };
+        assert!(reason, "containerd-first: {service} ended without a reason");
+        self.end(service);
+    }
+
+    fn say(&mut self, report: Report) {
+        match report {
+            Report::Hung(_) => {}
+            Report::AtCap(service) => assert_eq!(self.failed[service.index()], PAUSES.len()),
+            Report::Trial(service) => {
+                assert!(self.trial, "trial-ends: not in a trial");
+                assert_eq!(self.failed[service.index()], usize::from(TRIAL_FAILURES));
+                self.asked = self.asked.or(Some(Power::Reboot));
+            }
+            Report::Cure(_) => {
+                assert!(self.granted, "cures-are-counted: a reboot that nobody wrote down");
+                self.asked = self.asked.or(Some(Power::Reboot));
+            }
+        }
+    }
+
+    fn go_down(&mut self, power: Power, time: Duration) {
+        assert_eq!(self.down, None, "first-request-counts: a second deadline");
+        assert_eq!(self.asked, Some(power), "first-request-counts: nobody asked for it");
+        assert!(time == SHUTDOWN || self.inhibited && time == SHUTDOWN + GRACE);
+        self.down = Some(power);
+    }
+
+    /// Lets an event happen and checks all that the machine does about it.
+    pub fn take(&mut self, state: &mut State, event: Event) -> Vec<Action> {
+        self.happen(event);
+        let actions = step(state, event);
+        for action in &actions {
+            self.act(*action);
+        }
+        for service in SERVICES {
+            let at_cap = self.failed[service.index()] == PAUSES.len();
+            if event == Event::Exited(service) && at_cap && self.down.is_none() {
+                let said = actions.contains(&Action::Say(Report::AtCap(service)));
+                assert!(said, "cap-is-said: {service}");
+            }
+            let failed = self.failed[service.index()] >= usize::from(TRIAL_FAILURES);
+            assert!(!(self.trial && failed) || self.down.is_some(), "trial-ends: it goes on");
+        }
+        actions
+    }
+}
+
+/// A node after its first event.
+pub fn booted(facts: Facts) -> (State, World) {
+    let mut state = State::new(facts);
+    let mut world = World { trial: facts.trial, cures: facts.cures, ..World::default() };
+    world.take(&mut state, Event::Boot);
+    (state, world)
+}

@@ -1,0 +1,251 @@
+//! A machine for the tests: a process that is PID 1 of its own namespace and runs PID 1's loop.
+//!
+//! What belongs to the real machine is out of its reach: `/proc`, `/sys`, `/run` and `/var` are empty
+//! file systems there, and `reboot(2)` ends the namespace.
+
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use kiln_init::data::Var;
+use kiln_init::devices::Devices;
+use kiln_init::spawn::{self, Program};
+use kiln_init::supervise::host::{Command, Host};
+use kiln_init::supervise::runtime::Runtime;
+use kiln_init::supervise::step::Facts;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::mount::MountFlags;
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, Signal, WaitOptions, getgid, getuid, kill_process, waitpid};
+
+use crate::service;
+
+/// Where the namespace has the test's binary.
+const PROGRAM: &str = "/run/service";
+
+/// Far above what any of this takes; it only ends a test that would hang.
+const DEADLINE: Duration = Duration::from_mins(2);
+
+/// Pauses between restarts are this much shorter than a node's: 7 ms at the cap.
+const PACE: u32 = 4000;
+
+/// What is seen of PID 1 from outside.
+#[derive(Debug)]
+pub struct Status {
+    /// Memory that is its own, in KiB.
+    pub anonymous: u64,
+    /// All resident memory, in KiB, pages of the test's binary included.
+    #[expect(dead_code, reason = "printed")]
+    pub resident: u64,
+    /// Open descriptors.
+    pub descriptors: usize,
+    /// Children that ended and were not reaped.
+    pub zombies: usize,
+    /// All children.
+    pub children: usize,
+}
+
+/// The namespace and its PID 1.
+pub struct Machine {
+    pid: Pid,
+    console: BufReader<File>,
+}
+
+impl Machine {
+    /// Boots with services of these roles.
+    pub fn boot(roles: [&str; 2]) -> Result<Self> {
+        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
+        let flags = libc::CLONE_NEWUSER | libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::SIGCHLD;
+        let ids = (getuid().as_raw(), getgid().as_raw());
+        // SAFETY: without CLONE_VM it is a fork, and this process has one thread.
+        let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
+        match pid {
+            0 => {
+                let error = run(roles, ids, &writer);
+                eprintln!("{error:#}");
+                // SAFETY: _exit has no preconditions.
+                unsafe { libc::_exit(1) }
+            }
+            1.. => {
+                let pid = Pid::from_raw(i32::try_from(pid)?).context("no pid")?;
+                Ok(Self { pid, console: BufReader::new(reader.into()) })
+            }
+            _ => Err(std::io::Error::last_os_error()).context(
+                "make a user namespace (see sysctls user.max_user_namespaces, \
+                 kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns)",
+            ),
+        }
+    }
+
+    /// Reads the console until a line contains `text`; returns all that was read.
+    pub fn until(&mut self, text: &str) -> Result<Vec<String>> {
+        let mut lines: Vec<String> = Vec::new();
+        while !lines.last().is_some_and(|line| line.contains(text)) {
+            lines.push(self.line().with_context(|| {
+                let tail = &lines[lines.len().saturating_sub(20)..];
+                format!("wait for {text:?} after {tail:#?}")
+            })?);
+        }
+        Ok(lines)
+    }
+
+    fn line(&mut self) -> Result<String> {
+        if self.console.buffer().is_empty() {
+            let mut fds = [PollFd::new(self.console.get_ref(), PollFlags::IN)];
+            let ready = poll(&mut fds, Some(&spawn::timespec(DEADLINE)))?;
+            ensure!(ready > 0, "the console is silent");
+        }
+        let mut line = String::new();
+        ensure!(self.console.read_line(&mut line)? > 0, "PID 1 has ended");
+        Ok(line)
+    }
+
+    fn path(&self, file: &str) -> String {
+        format!("/proc/{}/root{file}", self.pid.as_raw_nonzero())
+    }
+
+    /// Lets the restarts come to rest and looks at PID 1.
+    pub fn calm(&mut self) -> Result<Status> {
+        fs::write(self.path(service::CALM_FILE), "").context("calm it")?;
+        self.until("| calm")?;
+        self.until("is ready")?;
+        self.status()
+    }
+
+    /// Ends the rest.
+    pub fn storm_again(&self) -> Result<()> {
+        fs::remove_file(self.path(service::CALM_FILE))?;
+        let last = self.children()?.into_iter().max().context("no children")?;
+        kill_process(Pid::from_raw(last).context("no pid")?, Signal::KILL).context("kill")
+    }
+
+    /// Between the end of the storm's process and the start of its successor.
+    pub fn stormed(&self) -> Result<Duration> {
+        let read = |file| -> Result<u64> { Ok(fs::read_to_string(self.path(file))?.parse()?) };
+        let (end, next) = (read(service::STORM_END)?, read(service::STORM_NEXT)?);
+        Ok(Duration::from_millis(next.saturating_sub(end)))
+    }
+
+    fn children(&self) -> Result<Vec<i32>> {
+        let text =
+            fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.pid.as_raw_nonzero()))?;
+        Ok(text.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect())
+    }
+
+    /// Looks at PID 1.
+    pub fn status(&self) -> Result<Status> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid.as_raw_nonzero()))?;
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.and_then(|rest| rest.trim_matches([':', '\t', ' ', 'k', 'B']).parse().ok())
+        };
+        let children = self.children()?;
+        let is_zombie = |pid: &&i32| {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z'))
+        };
+        Ok(Status {
+            anonymous: field("RssAnon").context("no RssAnon")?,
+            resident: field("VmRSS").context("no VmRSS")?,
+            descriptors: fs::read_dir(format!("/proc/{}/fd", self.pid.as_raw_nonzero()))?.count(),
+            zombies: children.iter().filter(is_zombie).count(),
+            children: children.len(),
+        })
+    }
+
+    /// Asks PID 1 to go down, and waits until it has.
+    pub fn power_off(mut self) -> Result<()> {
+        kill_process(self.pid, Signal::TERM).context("SIGTERM")?;
+        self.until("all stopped and synced, now power-off")?;
+        let (_, status) = waitpid(Some(self.pid), WaitOptions::empty())?.context("no status")?;
+        // reboot(2) in a namespace: SIGINT stands for power-off (pid_namespaces(7)).
+        let signal = status.terminating_signal();
+        ensure!(signal == Some(Signal::INT.as_raw()), "PID 1 ended with {status:?}");
+        Ok(())
+    }
+}
+
+impl Drop for Machine {
+    /// A namespace goes with its PID 1.
+    fn drop(&mut self) {
+        if let Ok(None) = waitpid(Some(self.pid), WaitOptions::NOHANG) {
+            let _ = kill_process(self.pid, Signal::KILL);
+            let _ = waitpid(Some(self.pid), WaitOptions::empty());
+        }
+    }
+}
+
+/// PID 1's life; only its failure returns.
+fn run(roles: [&str; 2], ids: (u32, u32), console: &OwnedFd) -> anyhow::Error {
+    let runtime = prepare(ids).and_then(|()| {
+        rustix::stdio::dup2_stderr(console)?;
+        let host = Host {
+            services: roles.map(command),
+            facts: Facts::default(),
+            cure_reboots: 0,
+            shutdown_max: DEADLINE,
+            graceful: false,
+            var: Var::Memory,
+            log_to_console: true,
+            pace: PACE,
+        };
+        Runtime::start(&host, Devices::listen()?)
+    });
+    match runtime {
+        Ok(runtime) => runtime.run(),
+        Err(error) => error,
+    }
+}
+
+fn prepare((user, group): (u32, u32)) -> Result<()> {
+    // A user may map itself only, and must give up setgroups(2) first (user_namespaces(7)).
+    fs::write("/proc/self/setgroups", "deny").context("write setgroups")?;
+    fs::write("/proc/self/uid_map", format!("0 {user} 1")).context("write uid_map")?;
+    fs::write("/proc/self/gid_map", format!("0 {group} 1")).context("write gid_map")?;
+    let mut program = File::open("/proc/self/exe").context("open the test's binary")?;
+    for folder in ["/run", "/var", "/sys", "/proc"] {
+        rustix::mount::mount("tmpfs", folder, "tmpfs", MountFlags::empty(), None)
+            .with_context(|| format!("mount a tmpfs on {folder}"))?;
+    }
+    for folder in ["/run/kiln", "/var/log", "/proc/sys/kernel/random"] {
+        fs::create_dir_all(folder)?;
+    }
+    // The one file below /proc that PID 1 cannot do without.
+    fs::write("/proc/sys/kernel/random/uuid", "00000000-0000-4000-8000-000000000000\n")?;
+    std::io::copy(&mut program, &mut File::create(PROGRAM)?)?;
+    fs::set_permissions(PROGRAM, fs::Permissions::from_mode(0o755))?;
+    Ok(())
+}
+
+fn command(role: &str) -> Command {
+    Command {
+        program: PROGRAM.into(),
+        args: Vec::new(),
+        env: vec![format!("ROLE={role}")],
+        group: None,
+        oom_score: c"500",
+    }
+}
+
+/// Starts one service as PID 1 would, outside of any namespace, and returns what it prints.
+pub fn output_of(role: &str) -> Result<String> {
+    let program = Program {
+        path: CString::new(std::env::current_exe()?.to_str().context("the test's path")?)?,
+        args: vec![c"service".into()],
+        env: vec![CString::new(format!("ROLE={role}"))?],
+        oom_score: c"500",
+    };
+    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
+    let child = spawn::start(&program, None, writer.as_fd())?;
+    drop(writer);
+    let mut output = String::new();
+    File::from(reader).read_to_string(&mut output)?;
+    match child.wait(DEADLINE) {
+        Some(0) => Ok(output),
+        status => bail!("{role} ended with {status:?}: {output}"),
+    }
+}
