@@ -183,6 +183,7 @@ impl Drop for Machine {
 fn run(roles: [&str; 2], ids: (u32, u32), console: &OwnedFd) -> anyhow::Error {
     let runtime = prepare(ids).and_then(|()| {
         rustix::stdio::dup2_stderr(console)?;
+        kiln_init::signals::block();
         let host = Host {
             services: roles.map(command),
             facts: Facts::default(),
