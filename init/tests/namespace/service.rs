@@ -179,7 +179,7 @@ fn garbage() {
     let Ok(mut requests) = fs::File::options().write(true).open(path::POWER_REQUEST) else {
         exit(1)
     };
-    for half in ["powero", "\n", "reboot now\n", "\0\0\0\n", "halt?\n"] {
+    for half in ["powero", "\n", "rebootnow\n", "\0\0\0\n", "halt?\n"] {
         for _ in 0..50 {
             let _ = requests.write_all(half.as_bytes());
         }
