@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use kiln_init::data::Var;
@@ -157,6 +157,16 @@ impl Machine {
         })
     }
 
+    /// Waits until no ended child is left.
+    pub fn until_all_are_reaped(&self) -> Result<()> {
+        let begin = Instant::now();
+        while self.status()?.zombies > 0 {
+            ensure!(begin.elapsed() < DEADLINE, "orphans are not reaped");
+            std::thread::yield_now();
+        }
+        Ok(())
+    }
+
     /// Asks PID 1 to go down, and waits until it has.
     pub fn power_off(mut self) -> Result<()> {
         kill_process(self.pid, Signal::TERM).context("SIGTERM")?;
@@ -190,7 +200,8 @@ fn run(roles: [&str; 2], ids: (u32, u32), console: &OwnedFd) -> anyhow::Error {
             cure_reboots: 0,
             shutdown_max: DEADLINE,
             graceful: false,
-            var: Var::Memory,
+            // As far as the logs are concerned: no thread looks for those of pods.
+            var: Var::Partition,
             log_to_console: true,
             pace: PACE,
         };
