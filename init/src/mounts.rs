@@ -115,7 +115,6 @@ pub fn early() -> Result<Early> {
     mounted?;
     sysctl::set_panic_delay();
     sysctl::hurry_rcu();
-    sysctl::enlarge_pages();
     quiet_standard_streams();
     Ok(Early(()))
 }

@@ -31,17 +31,6 @@ pub fn calm_rcu() {
     let _ = fs::write(RCU_EXPEDITED, "0");
 }
 
-/// Switch for anonymous memory in pages of 64 KiB (Documentation/admin-guide/mm/transhuge.rst).
-const PAGES_64K: &str = "/sys/kernel/mm/transparent_hugepage/hugepages-64kB/enabled";
-
-/// Lets a program's first touch of its memory cost one fault for 64 KiB and not for 4 KiB.
-///
-/// Huge pages of 2 MiB stay off: Go's heaps are too sparse for them. A kernel without the switch is
-/// one with 4 KiB.
-pub fn enlarge_pages() {
-    let _ = fs::write(PAGES_64K, "always");
-}
-
 /// Sets all of one kind. A missing file is a warning at boot, and nothing where it is only offered.
 pub fn apply(when: When) {
     for (name, value, _) in TABLE.iter().filter(|line| line.2 == when) {
