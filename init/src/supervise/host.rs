@@ -45,6 +45,8 @@ pub struct Host {
     pub log_to_console: bool,
     /// How much shorter than a node's the pauses before a restart are: 1 on a node.
     pub pace: u32,
+    /// The socket at which containerd must answer probes; `None` for a service that has none.
+    pub probe: Option<&'static str>,
 }
 
 impl Host {
@@ -61,6 +63,7 @@ impl Host {
             var: node.var,
             log_to_console: node.log_to_console,
             pace: 1,
+            probe: Some(path::CONTAINERD_SOCKET),
         }
     }
 }

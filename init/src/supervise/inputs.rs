@@ -2,13 +2,10 @@
 //!
 //! Each function takes what waits on one descriptor and returns at once.
 
-use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
 use kiln_contract::parameter::SHUTDOWN_MAX;
 use kiln_contract::{console, path};
-use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::runtime::Runtime;
@@ -71,11 +68,9 @@ impl Runtime {
     }
 
     pub(super) fn take_requests(&mut self) {
-        let mut bytes = [0_u8; 256];
-        let Ok(length) = rustix::io::read(&self.requests, &mut bytes) else { return };
-        for line in String::from_utf8_lossy(&bytes[..length]).lines() {
-            hooks::panic_if_asked(line);
-            match power::parse_request(line) {
+        for line in self.requests.take() {
+            hooks::panic_if_asked(&line);
+            match power::parse_request(&line) {
                 Some((power, why)) => {
                     self.ask(power, format_args!("request through {}: {why}", path::POWER_REQUEST));
                 }
@@ -144,15 +139,4 @@ impl Runtime {
             Err(_) => drop(self.buttons.remove(index)),
         }
     }
-}
-
-/// Makes the FIFO that a privileged pod asks through. Opened for writing too, so that it never
-/// reads as ended.
-pub(super) fn listen_for_requests() -> Result<OwnedFd> {
-    let mode = Mode::RUSR | Mode::WUSR;
-    rustix::fs::mknodat(CWD, path::POWER_REQUEST, FileType::Fifo, mode, 0)
-        .with_context(|| format!("make {}", path::POWER_REQUEST))?;
-    let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    rustix::fs::open(path::POWER_REQUEST, flags, Mode::empty())
-        .with_context(|| format!("open {}", path::POWER_REQUEST))
 }

@@ -13,6 +13,7 @@ pub mod down;
 mod hands;
 pub mod host;
 mod inputs;
+mod requests;
 pub mod runtime;
 pub mod step;
 mod units;

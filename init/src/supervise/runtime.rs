@@ -12,15 +12,16 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use kiln_contract::{console, path};
+use kiln_contract::console;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::host::Host;
+use super::requests::Requests;
 use super::step::{PAUSES, State, step};
 use super::units::Unit;
-use super::{Action, Chore, Event, Report, SERVICES, Service, Target, Timer, inputs};
+use super::{Action, Chore, Event, Report, SERVICES, Service, Target, Timer};
 use crate::data::Var;
 use crate::devices::Devices;
 use crate::log::{self, Log};
@@ -43,11 +44,12 @@ pub struct Runtime {
     pub(super) log: Log,
     pub(super) signals: OwnedFd,
     pub(super) notify: OwnedFd,
-    pub(super) requests: OwnedFd,
+    pub(super) requests: Requests,
     pub(super) devices: Devices,
     pub(super) buttons: Vec<evdev::Button>,
     pub(super) login1: login1::Server,
     pub(super) shutdown_max: Duration,
+    socket: Option<&'static str>,
     pub(super) probe: Option<(Service, Probe)>,
     /// Where the thread that counts reboots as a cure says that one is granted.
     pub(super) cure: (OwnedFd, OwnedFd),
@@ -95,11 +97,12 @@ impl Runtime {
             log,
             signals,
             notify: notify::listen()?,
-            requests: inputs::listen_for_requests()?,
+            requests: Requests::listen()?,
             devices,
             buttons: evdev::open_all(),
             login1: login1::Server::start(host.graceful)?,
             shutdown_max: host.shutdown_max,
+            socket: host.probe,
             probe: None,
             cure: pipe_with(PipeFlags::CLOEXEC).context("make a pipe")?,
             cure_reboots: host.cure_reboots,
@@ -248,7 +251,8 @@ impl Runtime {
 impl Runtime {
     /// Asks; the event is that it could not even be asked.
     fn start_probe(&mut self, service: Service) -> Option<Event> {
-        self.probe = Probe::start(path::CONTAINERD_SOCKET).ok().map(|probe| (service, probe));
+        let Some(socket) = self.socket else { return Some(Event::Probed(service, true)) };
+        self.probe = Probe::start(socket).ok().map(|probe| (service, probe));
         self.probe.is_none().then_some(Event::Probed(service, false))
     }
 

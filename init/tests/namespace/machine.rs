@@ -27,6 +27,9 @@ use crate::service;
 /// Where the namespace has the test's binary.
 const PROGRAM: &str = "/run/service";
 
+/// Where PID 1 writes logs.
+const LOGS: &str = kiln_init::log::FOLDER;
+
 /// Far above what any of this takes; it only ends a test that would hang.
 const DEADLINE: Duration = Duration::from_mins(2);
 
@@ -41,7 +44,8 @@ pub struct Status {
     /// All resident memory, in KiB, pages of the test's binary included.
     #[expect(dead_code, reason = "printed")]
     pub resident: u64,
-    /// Open descriptors.
+    /// Open descriptors, without the log's files: those open with a service's first line, and
+    /// again when they are rotated.
     pub descriptors: usize,
     /// Children that ended and were not reaped.
     pub zombies: usize,
@@ -83,21 +87,32 @@ impl Machine {
 
     /// Reads the console until a line contains `text`; returns all that was read.
     pub fn until(&mut self, text: &str) -> Result<Vec<String>> {
-        let mut lines: Vec<String> = Vec::new();
-        while !lines.last().is_some_and(|line| line.contains(text)) {
-            lines.push(self.line().with_context(|| {
+        self.until_all(&[text])
+    }
+
+    /// Reads the console until each of `texts` was in a line, in whatever order: what a service
+    /// prints takes another way than what PID 1 says.
+    pub fn until_all(&mut self, texts: &[&str]) -> Result<Vec<String>> {
+        let end = Instant::now() + DEADLINE;
+        let (mut lines, mut missing): (Vec<String>, _) = (Vec::new(), texts.to_vec());
+        while !missing.is_empty() {
+            let line = self.line(end).with_context(|| {
                 let tail = &lines[lines.len().saturating_sub(20)..];
-                format!("wait for {text:?} after {tail:#?}")
-            })?);
+                format!("wait for {missing:?} after {tail:#?}")
+            })?;
+            missing.retain(|text| !line.contains(text));
+            lines.push(line);
         }
         Ok(lines)
     }
 
-    fn line(&mut self) -> Result<String> {
+    /// One line; each is written as a whole.
+    fn line(&mut self, end: Instant) -> Result<String> {
         if self.console.buffer().is_empty() {
             let mut fds = [PollFd::new(self.console.get_ref(), PollFlags::IN)];
-            let ready = poll(&mut fds, Some(&spawn::timespec(DEADLINE)))?;
-            ensure!(ready > 0, "the console is silent");
+            let patience = end.saturating_duration_since(Instant::now());
+            let ready = poll(&mut fds, Some(&spawn::timespec(patience)))?;
+            ensure!(ready > 0, "nothing of that within {} s", DEADLINE.as_secs());
         }
         let mut line = String::new();
         ensure!(self.console.read_line(&mut line)? > 0, "PID 1 has ended");
@@ -111,15 +126,15 @@ impl Machine {
     /// Lets the restarts come to rest and looks at PID 1.
     pub fn calm(&mut self) -> Result<Status> {
         fs::write(self.path(service::CALM_FILE), "").context("calm it")?;
-        self.until("| calm")?;
-        self.until("is ready")?;
+        self.until_all(&["| calm", "kubelet is ready"])?;
         self.status()
     }
 
     /// Ends the rest.
     pub fn storm_again(&self) -> Result<()> {
         fs::remove_file(self.path(service::CALM_FILE))?;
-        let last = self.children()?.into_iter().max().context("no children")?;
+        // The kernel lists them in the order of their birth, and kubelet is started after containerd.
+        let last = self.children()?.into_iter().next_back().context("no children")?;
         kill_process(Pid::from_raw(last).context("no pid")?, Signal::KILL).context("kill")
     }
 
@@ -151,7 +166,10 @@ impl Machine {
         Ok(Status {
             anonymous: field("RssAnon").context("no RssAnon")?,
             resident: field("VmRSS").context("no VmRSS")?,
-            descriptors: fs::read_dir(format!("/proc/{}/fd", self.pid.as_raw_nonzero()))?.count(),
+            descriptors: fs::read_dir(format!("/proc/{}/fd", self.pid.as_raw_nonzero()))?
+                .flatten()
+                .filter(|entry| fs::read_link(entry.path()).is_ok_and(|to| !to.starts_with(LOGS)))
+                .count(),
             zombies: children.iter().filter(is_zombie).count(),
             children: children.len(),
         })
@@ -204,6 +222,8 @@ fn run(roles: [&str; 2], ids: (u32, u32), console: &OwnedFd) -> anyhow::Error {
             var: Var::Partition,
             log_to_console: true,
             pace: PACE,
+            // The test's services have no gRPC server.
+            probe: None,
         };
         Runtime::start(&host, Devices::listen()?)
     });

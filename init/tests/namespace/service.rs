@@ -24,6 +24,8 @@ pub const FLOOD: &str = "flood";
 pub const CALM_FILE: &str = "/run/calm";
 /// When the storm's process ended, in milliseconds since 1970.
 pub const STORM_END: &str = "/run/storm-end";
+/// Exists once [`LIAR`] has lied; from then on it is honest.
+pub const LIE_TOLD: &str = "/run/lie-told";
 /// When its successor began.
 pub const STORM_NEXT: &str = "/run/storm-next";
 
@@ -43,7 +45,7 @@ pub fn run(role: &str) -> ! {
         CALM => println!("calm"),
         STORM if !fs::exists(STORM_END).unwrap_or(false) => storm(),
         STORM => write_time(STORM_NEXT),
-        LIAR => lie(),
+        LIAR if !fs::exists(LIE_TOLD).unwrap_or(false) => lie(),
         FLOOD => flood(),
         _ => {}
     }
@@ -138,7 +140,9 @@ fn storm() -> ! {
     exit(1)
 }
 
-fn lie() {
+/// A child says that its parent is ready. Then the parent ends, without a word of its own.
+fn lie() -> ! {
+    let _ = fs::write(LIE_TOLD, "");
     if fork() == 0 {
         say("READY=1");
         exit(0);
@@ -150,10 +154,7 @@ fn lie() {
     for _ in 0..2000 {
         say("STATUS=waiting");
     }
-    println!("now it is true");
-    // The line must be in the log before READY is; both take the same loop, but not the same way.
-    let _ = std::io::stdout().flush();
-    std::thread::sleep(std::time::Duration::from_millis(500));
+    exit(1)
 }
 
 /// Messages that are broken in different ways; the answer to each is nothing.

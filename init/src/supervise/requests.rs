@@ -1,0 +1,119 @@
+//! The FIFO that a privileged pod asks through: one request per line.
+//!
+//! Bytes come in whatever pieces the kernel hands out; what is not yet a whole line waits for its
+//! end, so that the first half of a word is never taken for a shorter one.
+
+use std::mem;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use anyhow::{Context, Result};
+use kiln_contract::path;
+use rustix::fs::{CWD, FileType, Mode, OFlags};
+
+/// Longest line in bytes, its newline not counted; what is longer is ignored up to its end.
+const LINE_MAX: usize = 512;
+
+/// Bytes of one look, so that a flood starves nobody else.
+const TURN: usize = 4096;
+
+/// PID 1's end.
+pub(super) struct Requests {
+    fifo: OwnedFd,
+    lines: Lines,
+}
+
+impl Requests {
+    /// Makes the FIFO. It is opened for writing too, so that it never reads as ended.
+    pub(super) fn listen() -> Result<Self> {
+        let mode = Mode::RUSR | Mode::WUSR;
+        rustix::fs::mknodat(CWD, path::POWER_REQUEST, FileType::Fifo, mode, 0)
+            .with_context(|| format!("make {}", path::POWER_REQUEST))?;
+        let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let fifo = rustix::fs::open(path::POWER_REQUEST, flags, Mode::empty())
+            .with_context(|| format!("open {}", path::POWER_REQUEST))?;
+        Ok(Self { fifo, lines: Lines::default() })
+    }
+
+    /// The lines that are whole by now.
+    pub(super) fn take(&mut self) -> Vec<String> {
+        let mut bytes = [0_u8; TURN];
+        let length = rustix::io::read(&self.fifo, &mut bytes).unwrap_or(0);
+        self.lines.take(&bytes[..length])
+    }
+}
+
+impl AsFd for Requests {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fifo.as_fd()
+    }
+}
+
+/// Lines out of pieces, with a bound.
+#[derive(Debug, Default)]
+struct Lines {
+    begun: Vec<u8>,
+    too_long: bool,
+}
+
+impl Lines {
+    fn take(&mut self, bytes: &[u8]) -> Vec<String> {
+        let mut lines = Vec::new();
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let (text, ended) = match piece.split_last() {
+                Some((b'\n', text)) => (text, true),
+                _ => (piece, false),
+            };
+            self.too_long |= self.begun.len() + text.len() > LINE_MAX;
+            if !self.too_long {
+                self.begun.extend_from_slice(text);
+            }
+            if ended {
+                let line = mem::take(&mut self.begun);
+                if !mem::take(&mut self.too_long) {
+                    lines.push(String::from_utf8_lossy(&line).into_owned());
+                }
+            }
+        }
+        lines
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{LINE_MAX, Lines};
+
+    #[test]
+    fn half_a_word_waits_for_its_other_half() {
+        let mut lines = Lines::default();
+        assert!(lines.take(b"halt").is_empty());
+        assert_eq!(lines.take(b"?\nreboot now"), ["halt?"]);
+        assert_eq!(lines.take(b"\n"), ["reboot now"]);
+    }
+
+    #[test]
+    fn a_line_without_end_is_ignored_and_the_next_one_counts() {
+        let mut lines = Lines::default();
+        for _ in 0..100 {
+            assert!(lines.take(&[b'x'; 1000]).is_empty());
+            assert!(lines.begun.len() <= LINE_MAX);
+        }
+        assert_eq!(lines.take(b"\nhalt\n"), ["halt"]);
+    }
+
+    proptest! {
+        #[test]
+        fn the_pieces_do_not_matter(text in "[a-c\n]{0,1500}", cuts in prop::collection::vec(1_usize..700, 0..9)) {
+            let whole = Lines::default().take(text.as_bytes());
+            let (mut lines, mut found, mut rest) = (Lines::default(), Vec::new(), text.as_bytes());
+            for cut in cuts {
+                let (piece, next) = rest.split_at(cut.min(rest.len()));
+                found.extend(lines.take(piece));
+                rest = next;
+            }
+            found.extend(lines.take(rest));
+            prop_assert_eq!(found, whole);
+        }
+    }
+}
