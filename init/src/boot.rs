@@ -11,9 +11,9 @@ use anyhow::Result;
 use kiln_contract::path;
 
 use crate::devices::Devices;
-use crate::kmsg::stage;
 use crate::supervise::host::Host;
 use crate::supervise::runtime::Runtime;
+use crate::timeline::Stages;
 use crate::{
     applet, cgroup, config, credential, data, evdev, kmsg, modules, mounts, parameters, power,
     reason, root, signals, spawn,
@@ -25,38 +25,39 @@ pub fn run() -> ! {
         kmsg::error(format_args!("bug: {panic}"));
         power::after_bug(&panic.to_string())
     }));
+    let stages = Stages::begin();
     spawn::shed();
     // Before anything else: what asks for a shutdown from here on waits for the poll loop.
     signals::block();
-    match boot() {
+    match boot(stages) {
         Err(error) => power::fatal(&error),
     }
 }
 
-fn boot() -> Result<Infallible> {
-    let early = stage("mounts", mounts::early)?;
+fn boot(mut stages: Stages) -> Result<Infallible> {
+    let early = stages.run("mounts", mounts::early)?;
     evdev::remember_presses();
-    let loaded = stage("modules", || modules::load_archive(early))?;
-    let root = stage("root", || root::switch(loaded))?;
-    let tree = stage("tree", || mounts::tree(root))?;
-    stage("cgroups", cgroup::make_tree)?;
+    let loaded = stages.run("modules", || modules::load_archive(early))?;
+    let root = stages.run("root", || root::switch(loaded))?;
+    let tree = stages.run("tree", || mounts::tree(root))?;
+    stages.run("cgroups", cgroup::make_tree)?;
     // Before the first look at the devices, so that none can appear between the two.
     let devices = Devices::listen()?;
     start_helper(applet::COLDPLUG, &[]);
     start_helper(applet::READAHEAD, &[path::CONTAINERD, path::SHIM, path::RUNC]);
     let parameters = read_parameters();
-    let var = stage("data", || data::attach(tree, &parameters.var_size))?;
+    let var = stages.run("data", || data::attach(tree, &parameters.var_size))?;
     reason::settle(var, parameters.nvram);
-    let node = stage("config", || {
+    let node = stages.run("config", || {
         credential::store_smbios();
         config::settle(var, &parameters)
     })?;
-    let runtime = stage("containerd", || Runtime::start(&Host::of_node(&node), devices))?;
+    let runtime = stages.run("containerd", || Runtime::start(&Host::of_node(&node), devices))?;
     start_helper(applet::READAHEAD, &[path::KUBELET]);
     start_helper(applet::CRASH, &[]);
     start_helper(reason::APPLET, &[reason::store()]);
     start_helper(applet::LATE_PODS, &[]);
-    runtime.run()
+    runtime.run(stages)
 }
 
 fn read_parameters() -> parameters::Parameters {

@@ -11,9 +11,10 @@ pub mod unknown;
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal};
 
 use crate::spawn::Child;
 use crate::uevent::{self, Received, Uevent};
@@ -24,6 +25,10 @@ const WAITING_MAX: usize = 64;
 
 /// Kinds of hardware that are remembered as handled. More make PID 1 forget all and begin anew.
 const SEEN_MAX: usize = 1024;
+
+/// How long the helper may take: drivers that look for a device on a slow bus take up to half a
+/// minute, and it may wait for another process first ([`crate::applet::coldplug::WAIT`]).
+const HELPER: Duration = Duration::from_mins(1);
 
 /// Messages that are read before the loop looks at anything else.
 const BATCH: usize = 256;
@@ -57,6 +62,10 @@ pub struct Queue {
     hasher: RandomState,
     walk: bool,
     busy: bool,
+    /// What the helper works at.
+    given: Vec<Device>,
+    /// What a helper did not come to the end of: one at a time from now on.
+    suspects: Vec<Device>,
 }
 
 impl Queue {
@@ -83,18 +92,34 @@ impl Queue {
 
     /// Work for the helper, which is busy from now on; `None` while it is, or when there is none.
     pub fn work(&mut self) -> Option<Work> {
-        let idle = self.waiting.is_empty() && !self.walk;
+        let idle = self.waiting.is_empty() && self.suspects.is_empty() && !self.walk;
         if self.busy || idle {
             return None;
         }
         self.busy = true;
-        let waiting = std::mem::take(&mut self.waiting);
-        Some(if std::mem::take(&mut self.walk) { Work::Walk } else { Work::Load(waiting) })
+        if std::mem::take(&mut self.walk) {
+            return Some(Work::Walk);
+        }
+        let suspect = self.suspects.pop().map(|device| vec![device]);
+        self.given = suspect.unwrap_or_else(|| std::mem::take(&mut self.waiting));
+        Some(Work::Load(self.given.clone()))
     }
 
     /// The helper has ended.
     pub fn done(&mut self) {
         self.busy = false;
+        self.given.clear();
+    }
+
+    /// The helper did not end in its time. Its devices are tried again, each on its own, so that
+    /// the one whose driver hangs keeps no other from its driver. Returns what was given up: a
+    /// device that was alone, or none after a look at all devices.
+    pub fn hung(&mut self) -> Option<Device> {
+        self.busy = false;
+        if self.given.len() > 1 {
+            self.suspects.append(&mut self.given);
+        }
+        self.given.pop()
     }
 }
 
@@ -102,7 +127,8 @@ impl Queue {
 pub struct Devices {
     socket: OwnedFd,
     queue: Queue,
-    helper: Option<Child>,
+    /// The helper, and when it must have ended.
+    helper: Option<(Child, Instant)>,
 }
 
 impl Devices {
@@ -145,7 +171,7 @@ impl Devices {
 
     /// A child has ended; true if it was the helper.
     pub fn ended(&mut self, pid: Pid) -> bool {
-        let was = self.helper.take_if(|helper| helper.pid == pid).is_some();
+        let was = self.helper.take_if(|(helper, _)| helper.pid == pid).is_some();
         if was {
             self.queue.done();
             self.help();
@@ -155,10 +181,32 @@ impl Devices {
 
     fn help(&mut self) {
         let Some(work) = self.queue.work() else { return };
-        self.helper = kmsg::warn_on_error(Self::start_helper(work));
+        let helper = kmsg::warn_on_error(Self::start_helper(work));
+        self.helper = helper.map(|helper| (helper, Instant::now() + HELPER));
         if self.helper.is_none() {
             self.queue.done();
         }
+    }
+
+    /// When [`Devices::expire`] has something to do.
+    #[must_use]
+    pub fn due(&self) -> Option<Instant> {
+        self.helper.as_ref().map(|(_, due)| *due)
+    }
+
+    /// Ends a helper whose time is over, and goes on with the next. One that the kernel does not
+    /// let go stays behind, and is reaped when it ends.
+    pub fn expire(&mut self, now: Instant) {
+        let Some((helper, _)) = self.helper.take_if(|(_, due)| *due <= now) else { return };
+        helper.signal(Signal::KILL);
+        let seconds = HELPER.as_secs();
+        match self.queue.hung() {
+            Some(Device { modalias, path }) => kmsg::warn(format_args!(
+                "the driver of /sys{path} ({modalias}) did not start in {seconds} s, given up"
+            )),
+            None => kmsg::warn(format_args!("loading modules for devices took over {seconds} s")),
+        }
+        self.help();
     }
 
     fn start_helper(work: Work) -> Result<Child> {
@@ -222,12 +270,41 @@ mod tests {
         assert_eq!(queue.work(), None);
     }
 
+    #[test]
+    fn a_device_whose_driver_hangs_is_given_up_alone() {
+        let mut queue = Queue::default();
+        (1..=3).for_each(|number| queue.note(device(number)));
+        assert_eq!(queue.work(), Some(Work::Load(vec![device(1), device(2), device(3)])));
+        queue.note(device(4));
+        assert_eq!(queue.hung(), None);
+        let mut given_up = Vec::new();
+        let mut tried = Vec::new();
+        while let Some(Work::Load(devices)) = queue.work() {
+            if devices == [device(2)] {
+                given_up.extend(queue.hung());
+            } else {
+                queue.done();
+            }
+            tried.extend(devices);
+        }
+        tried.sort();
+        assert_eq!(tried, [1, 2, 3, 4].map(device));
+        assert_eq!(given_up, [device(2)]);
+        queue.overrun();
+        assert_eq!(queue.work(), Some(Work::Walk));
+        assert_eq!(queue.hung(), None);
+        assert_eq!(queue.work(), None);
+    }
+
     /// A day of a device that reconnects every second, beside a storm of new ones, with a helper
     /// that is slow: what is held at the end is what was held at the beginning.
     #[test]
     fn a_day_of_messages_does_not_grow_the_queue() {
         let mut queue = Queue::default();
-        let size = |queue: &Queue| (queue.waiting.capacity(), queue.seen.capacity());
+        let size = |queue: &Queue| {
+            let suspects = queue.suspects.capacity().max(queue.given.capacity());
+            (queue.waiting.capacity().max(suspects), queue.seen.capacity())
+        };
         let mut largest = (0, 0);
         for second in 0..86_400 {
             queue.note(device(0));
@@ -235,7 +312,11 @@ mod tests {
                 queue.note(device(second * 20 + storm));
             }
             if second % 7 == 0 {
-                queue.done();
+                if second % 49 == 0 {
+                    let _ = queue.hung();
+                } else {
+                    queue.done();
+                }
                 let _ = queue.work();
             }
             let (waiting, seen) = size(&queue);

@@ -1,10 +1,10 @@
-//! EFI variables of Kiln's own vendor, through efivarfs (Documentation/filesystems/efivarfs.rst).
+//! EFI variables, through efivarfs (Documentation/filesystems/efivarfs.rst).
 //!
 //! Only in helpers: a variable is written by the firmware, which may take its time. The node's own
 //! efivarfs is read-only; a helper that writes mounts it once more, where nobody else sees it.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 
@@ -18,6 +18,9 @@ const VENDOR: &str = "cb77f67e-b18f-4b11-8888-435c07ec91e0";
 
 /// Where the kernel offers variables, if the machine was started by UEFI.
 const FOLDER: &str = "/sys/firmware/efi/efivars";
+
+/// Longest value that [`read`] reads, in bytes.
+const VALUE_MAX: u64 = 1024;
 
 /// Non-volatile, and visible at boot and at run time: the UEFI Specification's attributes 1, 2, 4.
 const ATTRIBUTES: [u8; 4] = 7_u32.to_le_bytes();
@@ -33,14 +36,32 @@ pub fn offered() -> bool {
     fs::exists("/sys/firmware/efi").unwrap_or(false)
 }
 
-fn file(name: &str) -> PathBuf {
-    PathBuf::from(format!("{FOLDER}/{name}-{VENDOR}"))
+fn file(name: &str, vendor: &str) -> PathBuf {
+    PathBuf::from(format!("{FOLDER}/{name}-{vendor}"))
+}
+
+/// Reads the beginning of another vendor's variable, in a helper; `None` if there is none.
+pub fn read(name: &str, vendor: &str) -> Result<Option<Vec<u8>>> {
+    let file = file(name, vendor);
+    // The node's own mount is made beside the boot, and may not be there yet.
+    if fs::read_dir(FOLDER).is_ok_and(|mut folder| folder.next().is_none()) {
+        mount_private(SAFE.union(MountFlags::RDONLY))?;
+    }
+    let variable = match File::open(&file) {
+        Ok(variable) => variable,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("open {}", file.display())),
+    };
+    let mut bytes = Vec::new();
+    let read = variable.take(VALUE_MAX).read_to_end(&mut bytes);
+    read.with_context(|| format!("read {}", file.display()))?;
+    Ok(bytes.get(ATTRIBUTES.len()..).map(<[u8]>::to_vec))
 }
 
 /// Writes a variable, in a helper. The firmware takes it whole or not at all.
 pub fn write(name: &str, value: &[u8]) -> Result<()> {
     mount_writable()?;
-    let file = file(name);
+    let file = file(name, VENDOR);
     make_mutable(&file);
     let bytes = [&ATTRIBUTES, value].concat();
     let mut variable = OpenOptions::new()
@@ -58,7 +79,7 @@ pub fn write(name: &str, value: &[u8]) -> Result<()> {
 /// Reads a variable and deletes it, in a helper; `None` if there is none.
 pub fn take(name: &str) -> Result<Option<Vec<u8>>> {
     mount_writable()?;
-    let file = file(name);
+    let file = file(name, VENDOR);
     let bytes = match fs::read(&file) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -69,21 +90,28 @@ pub fn take(name: &str) -> Result<Option<Vec<u8>>> {
     Ok(Some(bytes.get(ATTRIBUTES.len()..).unwrap_or_default().to_vec()))
 }
 
-/// In a mount namespace of the helper's own, which ends with it.
+/// The flags of every mount of variables.
+const SAFE: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
+
 fn mount_writable() -> Result<()> {
+    mount_private(SAFE)?;
+    // The node's own mount is read-only, and so is the file system if that mount came first. The
+    // other mount stays read-only.
+    mount_remount(FOLDER, SAFE, c"").context("make efivarfs writable")
+}
+
+/// In a mount namespace of the helper's own, which ends with it.
+fn mount_private(flags: MountFlags) -> Result<()> {
     // SAFETY: a helper has one thread, and the flag does not touch its descriptors.
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }.context("unshare mounts")?;
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     mount_change("/", private).context("make all mounts private")?;
-    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     match mount("efivarfs", FOLDER, "efivarfs", flags, None) {
         // It is there already: one file system cannot be mounted over itself.
         Ok(()) | Err(Errno::BUSY) => {}
         Err(error) => return Err(error).context("mount efivarfs"),
     }
-    // The node's own mount is read-only, and so is the file system if that mount came first. The
-    // other mount stays read-only.
-    mount_remount(FOLDER, flags, c"").context("make efivarfs writable")
+    Ok(())
 }
 
 /// Variables of vendors that the kernel does not know are immutable once they exist.

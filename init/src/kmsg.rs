@@ -7,13 +7,10 @@
 use std::fmt::Display;
 use std::os::fd::OwnedFd;
 use std::sync::OnceLock;
-use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use kiln_contract::console::{Event, TAG};
 use rustix::fs::{Mode, OFlags};
-
-use crate::watchdog;
 
 /// The kernel cuts a record at about 1000 bytes (`PRINTKRB_RECORD_MAX` less its prefix).
 const LINE_MAX: usize = 960;
@@ -54,16 +51,6 @@ pub fn error(text: impl Display) {
 /// Reports a failure that is not fatal, with its causes, and goes on.
 pub fn warn_on_error<T>(result: Result<T>) -> Option<T> {
     result.inspect_err(|error| warn(format_args!("{error:#}"))).ok()
-}
-
-/// Runs one boot stage and says how long it took.
-pub fn stage<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    watchdog::feed();
-    let begin = Instant::now();
-    let value = work().with_context(|| format!("stage {name}"))?;
-    let millis = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
-    event(&Event::Stage { name: name.into(), millis });
-    Ok(value)
 }
 
 /// Writes one record; `level` is syslog's severity (3 error, 4 warning, 5 notice).

@@ -19,7 +19,7 @@ use rustix::system::RebootCommand;
 
 use crate::reason::{self, End};
 use crate::spawn::{self, Child};
-use crate::{kmsg, shutdown, signals};
+use crate::{kmsg, shutdown, signals, watchdog};
 
 /// How a machine goes down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -171,6 +171,12 @@ const fn command(power: Power) -> RebootCommand {
 
 /// `reboot(2)`, and if that returns, sysrq, once a second until the watchdog bites.
 fn now(power: Power) -> ! {
+    // A machine that halts stays as it is, and nothing feeds its watchdog.
+    if power == Power::Halt
+        && let Err(error) = watchdog::disarm()
+    {
+        kmsg::error(format_args!("the watchdog goes on and will reset the machine: {error}"));
+    }
     loop {
         if let Err(error) = rustix::system::reboot(command(power)) {
             kmsg::error(format_args!("reboot(2): {error}"));
@@ -189,9 +195,14 @@ fn force(power: Power) -> ! {
     sysrq("u");
     thread::sleep(EMERGENCY_SYNC);
     kmsg::event(&Event::Down { action: power.to_string() });
-    let command = command(power);
-    let work = || i32::from(rustix::system::reboot(command).is_err());
-    // SAFETY: the child makes one system call.
+    let (halt, command) = (power == Power::Halt, command(power));
+    let work = || {
+        if halt {
+            let _ = watchdog::disarm();
+        }
+        i32::from(rustix::system::reboot(command).is_err())
+    };
+    // SAFETY: the child makes system calls only.
     let child = unsafe { spawn::helper(work) };
     let _ = child.map(|child| child.wait(GOING_DOWN));
     loop {

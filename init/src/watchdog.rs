@@ -2,8 +2,8 @@
 //! no longer turns.
 //!
 //! It is armed as soon as its module is loaded, fed on entry of each boot stage, and then only
-//! while the supervisor's loop turns. Nothing ever closes it in the orderly way (`V`), so nothing
-//! that goes wrong can switch it off. Where there is no hardware one, softdog catches a PID 1 that
+//! while the supervisor's loop turns. Nothing closes it in the orderly way (`V`), so nothing that
+//! goes wrong can switch it off; only a halt does, whose machine is to stay as it is. Where there is no hardware one, softdog catches a PID 1 that
 //! hangs, but not a kernel that does.
 
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -33,10 +33,14 @@ pub const MARGIN: Duration = Duration::from_secs(10);
 /// `WDIOC_*` of include/uapi/linux/watchdog.h: direction, size, `W`, number.
 const GETSUPPORT: u64 = 0x8028_5700;
 const GETBOOTSTATUS: u64 = 0x8004_5702;
+const SETOPTIONS: u64 = 0x8004_5704;
 const SETTIMEOUT: u64 = 0xc004_5706;
 
 /// `WDIOF_CARDRESET`: the last reset was the watchdog's.
 const CARDRESET: i32 = 0x20;
+
+/// `WDIOS_DISABLECARD`.
+const DISABLE: i32 = 1;
 
 /// `struct watchdog_info`.
 #[repr(C)]
@@ -118,6 +122,21 @@ pub fn feed_for_the_last_time(deadline: Duration) {
     }
 }
 
+/// Switches it off, for a machine that is to stay halted. The error is that it goes on
+/// (`nowayout`). Makes system calls only.
+pub fn disarm() -> std::io::Result<()> {
+    let Some(device) = ARMED.get() else { return Ok(()) };
+    LAST.store(true, Ordering::Relaxed);
+    let disable = DISABLE;
+    // The byte that announces an orderly close, for drivers that want it before they stop.
+    let _ = rustix::io::write(device, b"V");
+    // SAFETY: the request reads one int (watchdog-api.rst).
+    match unsafe { libc::ioctl(device.as_raw_fd(), SETOPTIONS, &raw const disable) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}
+
 fn set_timeout(device: &OwnedFd, time: Duration) -> std::io::Result<()> {
     let mut seconds = i32::try_from(time.as_secs()).unwrap_or(i32::MAX);
     // SAFETY: the request reads and stores one int (watchdog-api.rst).
@@ -139,7 +158,7 @@ fn identity(device: &OwnedFd) -> String {
 mod tests {
     use std::time::Duration;
 
-    use super::{FEED, GETBOOTSTATUS, GETSUPPORT, Info, SETTIMEOUT, TIMEOUT};
+    use super::{FEED, GETBOOTSTATUS, GETSUPPORT, Info, SETOPTIONS, SETTIMEOUT, TIMEOUT};
     use crate::{config, data};
 
     /// `_IOC` of include/uapi/asm-generic/ioctl.h, for x86 and arm64.
@@ -152,6 +171,7 @@ mod tests {
         let int = size_of::<i32>();
         assert_eq!(GETSUPPORT, request(2, 0, size_of::<Info>()));
         assert_eq!(GETBOOTSTATUS, request(2, 2, int));
+        assert_eq!(SETOPTIONS, request(2, 4, int));
         assert_eq!(SETTIMEOUT, request(3, 6, int));
     }
 

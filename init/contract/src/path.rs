@@ -99,6 +99,9 @@ pub const LAST_BOOT: &str = "/run/kiln/last-boot";
 /// A FIFO: a privileged pod writes `poweroff`, `reboot` or `halt` here, with a newline, to ask for it.
 pub const POWER_REQUEST: &str = "/run/kiln/power";
 
+/// The times of boot and shutdown, as JSON.
+pub const TIMELINE: &str = "/run/kiln/timeline.json";
+
 /// What PID 1 and its helpers report once per boot: unknown devices, requests for locked modules.
 pub const REPORTED: &str = "/run/kiln/reported";
 

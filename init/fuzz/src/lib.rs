@@ -6,23 +6,31 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use kiln_init::log::kernel::{self, Origin};
+use kiln_init::log::line::{self, Line, Stamper};
+use kiln_init::log::time::Stamp;
 use kiln_init::login1::connection::{Connection, Effect};
 use kiln_init::login1::wire;
 use kiln_init::modules::settings::Settings;
 use kiln_init::modules::{Found, Index, matches};
-use kiln_init::{gpt, mountinfo, notify, parameters, smbios, uevent};
+use kiln_init::probe::Answer;
+use kiln_init::{gpt, loader, mountinfo, notify, parameters, smbios, uevent};
 
 /// A target's name and its function.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 12] = [
     ("cmdline", cmdline),
     ("dbus", dbus),
     ("gpt", gpt),
+    ("kmsg", kmsg),
+    ("line", line),
+    ("loader", loader),
     ("modules", modules),
     ("mountinfo", mountinfo),
     ("notify", notify),
+    ("probe", probe),
     ("smbios", smbios),
     ("uevent", uevent),
 ];
@@ -72,6 +80,51 @@ pub fn gpt(input: &[u8]) {
     }
 }
 
+/// A record of the kernel's log: its text is never longer than the record, and whose it is depends
+/// on nothing but its beginning.
+pub fn kmsg(input: &[u8]) {
+    let Some(record) = kernel::parse(input) else { return };
+    assert!(record.text.len() < input.len());
+    match record.origin(&["containerd", "kubelet"]) {
+        Origin::Init(text) => assert!(record.text.ends_with(text)),
+        Origin::Kernel(text) => assert_eq!(record.text, text),
+        Origin::Copy => assert!(record.text.starts_with(b"kiln: ")),
+    }
+}
+
+/// A log file's lines, and a service's output on its way into one: where the output is cut changes
+/// no text, and what a service writes is never taken for the start of a boot.
+pub fn line(input: &[u8]) {
+    if let Some(Line::Text(entry)) = line::parse(input) {
+        assert!(entry.source.len() + entry.text.len() < input.len());
+    }
+    let (whole, parts) = (stamped(input, input.len().max(1)), stamped(input, 7));
+    assert!(whole == parts || input.len() > line::TEXT_MAX);
+    for written in whole.split_inclusive(|&byte| byte == b'\n') {
+        assert!(written.len() <= line::LINE_MAX);
+        let read = written.strip_suffix(b"\n").and_then(line::parse);
+        assert!(matches!(read, Some(Line::Text(entry)) if entry.source == b"kubelet[7]"));
+    }
+}
+
+/// All that a service's output becomes, when it is read in pieces of this size at one moment.
+fn stamped(input: &[u8], size: usize) -> Vec<u8> {
+    let (mut stamper, mut out) = (Stamper::new("kubelet"), Vec::new());
+    let now = Stamp { real: 1_795_272_180_123_456, monotonic: 12_345_678 };
+    input.chunks(size).for_each(|piece| stamper.feed(piece, now, 7, &mut out));
+    stamper.flush(&mut out);
+    out
+}
+
+/// A variable of the firmware's, and the helper's answer about it: what is said is what is read.
+pub fn loader(input: &[u8]) {
+    let micros = loader::microseconds(input);
+    assert!(micros.is_none() || input.len() >= 2);
+    for times in [loader::Times::parse(input), loader::Times::of(micros, Some(u64::MAX))] {
+        assert_eq!(loader::Times::parse(times.to_string().as_bytes()), times);
+    }
+}
+
 /// Module indexes and settings: parts of the input, split at NULs. The answer to any name has each
 /// module once, and never one that was not in the index.
 pub fn modules(input: &[u8]) {
@@ -106,6 +159,16 @@ pub fn mountinfo(input: &[u8]) {
 pub fn notify(input: &[u8]) {
     let lines = input.split(|&byte| byte == b'\n').count();
     assert!(notify::parse(input).len() <= lines);
+}
+
+/// containerd's answer to a probe: where the bytes are cut changes nothing, and an end comes.
+pub fn probe(input: &[u8]) {
+    let input = &input[..input.len().min(32 * 1024)];
+    let whole = Answer::default().take(input);
+    let mut answer = Answer::default();
+    assert_eq!(input.chunks(1).find_map(|byte| answer.take(byte)), whole);
+    let mut endless = Answer::default();
+    assert!(input.len() < 1024 || (0..65).any(|_| endless.take(input).is_some()));
 }
 
 /// SMBIOS strings: credentials come from the strings alone and are never longer.

@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use kiln_contract::path::{DEVICES_LOCK, MODULE_LIST};
@@ -27,6 +27,12 @@ const SYSFS: &str = "/sys";
 
 /// Classes whose devices are on no bus and have a modalias.
 const CLASSES: [&str; 2] = ["dmi", "input"];
+
+/// How long one process waits for another that loads modules; a third of what PID 1 gives it.
+pub const WAIT: Duration = Duration::from_secs(20);
+
+/// Between two looks whether it has ended.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// What a network card of a virtual machine is: its driver is loaded first, because the pod that
 /// configures the interface waits for it.
@@ -70,10 +76,18 @@ pub fn hotplug(args: &[String]) -> i32 {
     }
 }
 
-/// Waits until no other process loads modules for devices. Without `/run` nobody waits.
+/// Waits until no other process loads modules for devices, but not for ever: one that a driver
+/// holds up in the kernel does not end. Two at once only do some work twice. Without `/run` nobody
+/// waits.
 fn alone() -> Option<File> {
     let file = File::create(DEVICES_LOCK).ok()?;
-    flock(&file, FlockOperation::LockExclusive).ok()?;
+    let begin = Instant::now();
+    while flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if begin.elapsed() >= WAIT {
+            return None;
+        }
+        std::thread::sleep(LOOK);
+    }
     Some(file)
 }
 

@@ -4,16 +4,17 @@
 //! file and are only started by PID 1.
 
 use std::ffi::{CStr, CString, OsString};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use kiln_contract::cgroup as groups;
 use kiln_contract::path::APPLETS;
 use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::spawn::{self, Child, Program};
-use crate::{cgroup, reason, signals};
+use crate::{cgroup, loader, reason, signals};
 
 pub mod args;
 pub mod coldplug;
@@ -34,6 +35,9 @@ pub const CRASH: &CStr = c"kiln-crash";
 
 /// Gives kubelet the pods that wait for the network.
 pub const LATE_PODS: &CStr = c"kiln-late-pods";
+
+/// Reads what a boot loader noted of its times.
+pub const LOADER: &CStr = c"kiln-loader-times";
 
 /// Reads a file into the page cache.
 pub const READAHEAD: &CStr = c"kiln-readahead";
@@ -60,6 +64,7 @@ pub fn run(name: &str, args: &[OsString]) -> i32 {
         "kiln-hotplug" => coldplug::hotplug(&args),
         "kiln-crash" => crate::crash::run(),
         "kiln-late-pods" => late_pods::run(),
+        "kiln-loader-times" => loader::run(),
         "kiln-readahead" => read_ahead(&args),
         "kiln-last-boot" => reason::run(&args),
         "kiln-keep-reason" => reason::run_keeper(&args),
@@ -74,6 +79,18 @@ pub fn run(name: &str, args: &[OsString]) -> i32 {
 /// allocate and hang. The descriptor becomes readable when its `execve` came to its result, which
 /// takes as long as a whole stage under emulation.
 pub fn start(name: &CStr, args: &[&str]) -> Result<(Child, OwnedFd)> {
+    let null = std::fs::File::options().write(true).open("/dev/null").context("open /dev/null")?;
+    start_into(name, args, null.as_fd())
+}
+
+/// Starts this binary under another name, and returns where its answer can be read.
+pub fn question(name: &CStr) -> Result<OwnedFd> {
+    let (answer, output) = pipe_with(PipeFlags::CLOEXEC).context("make a pipe")?;
+    start_into(name, &[], output.as_fd())?;
+    Ok(answer)
+}
+
+fn start_into(name: &CStr, args: &[&str], output: BorrowedFd<'_>) -> Result<(Child, OwnedFd)> {
     let args = args.iter().map(|arg| CString::new(*arg));
     let program = Program {
         path: spawn::SELF.into(),
@@ -82,8 +99,7 @@ pub fn start(name: &CStr, args: &[&str]) -> Result<(Child, OwnedFd)> {
         oom_score: c"0",
     };
     let group = cgroup::open(groups::INIT)?;
-    let null = std::fs::File::options().write(true).open("/dev/null").context("open /dev/null")?;
-    spawn::begin(&program, Some(group.as_fd()), null.as_fd())
+    spawn::begin(&program, Some(group.as_fd()), output)
 }
 
 /// strerror(3)'s text, which is what other programs' messages have.

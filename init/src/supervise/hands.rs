@@ -31,6 +31,7 @@ impl Runtime {
                     self.log
                         .started(service.index(), child.pid.as_raw_nonzero().get().unsigned_abs());
                 }
+                self.timeline.mark(format!("{service} started"));
                 let service = service.to_string();
                 kmsg::event(&console::Event::Started { service, attempt });
                 None
@@ -70,6 +71,7 @@ impl Runtime {
         if let Some(service) = SERVICES.into_iter().find(is) {
             self.units[service.index()].child = None;
             kmsg::warn(format_args!("{service} ended: {}", describe(status)));
+            self.timeline.mark(format!("{service} ended"));
             self.feed(Event::Exited(service));
         }
     }
@@ -121,7 +123,10 @@ impl Runtime {
         self.log.close();
         let child = match chore {
             Chore::Record => reason::keep(End::Ordered),
-            Chore::Unmount => shutdown::unmount(),
+            Chore::Unmount => {
+                self.timeline.lose_file();
+                shutdown::unmount()
+            }
             Chore::Sync => shutdown::sync(),
         };
         self.chore = kmsg::warn_on_error(child).map(|child| (chore, child));

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use super::runtime::Runtime;
 use super::{Event, SERVICES, Service};
 use crate::power::Power;
-use crate::{evdev, hooks, kmsg, login1, notify, power, reason, signals, sysctl};
+use crate::{evdev, hooks, kmsg, loader, login1, notify, power, reason, signals, sysctl};
 
 /// Messages taken from one socket in one turn of the loop, so that a flood starves nobody else.
 const TURN: usize = 64;
@@ -56,14 +56,23 @@ impl Runtime {
         match message {
             notify::Message::Ready => {
                 kmsg::event(&console::Event::Ready { service: service.to_string() });
+                self.timeline.mark(format!("{service} ready"));
                 if service == Service::Kubelet {
                     sysctl::calm_rcu();
+                    self.look_before_the_kernel();
                     self.login1.expect_inhibitor(Instant::now());
                 }
                 self.feed(Event::Ready(service));
             }
             notify::Message::Fed => self.feed(Event::Fed(service)),
             notify::Message::Stopping => self.feed(Event::Stopping(service)),
+        }
+    }
+
+    /// Once, and not sooner, so that it costs no start anything.
+    fn look_before_the_kernel(&mut self) {
+        if self.timeline.measure() {
+            self.loader = loader::Question::ask();
         }
     }
 

@@ -28,7 +28,8 @@ use crate::log::{self, Log};
 use crate::power::{self, Deadline};
 use crate::probe::Probe;
 use crate::spawn::{self, Child};
-use crate::{cure, evdev, kmsg, login1, notify, pod_logs, reason, signals, watchdog};
+use crate::timeline::{self, Stages};
+use crate::{cure, evdev, kmsg, loader, login1, notify, pod_logs, reason, signals, watchdog};
 
 /// Between two looks whether a group is empty; only while a shutdown waits for one.
 const LOOK: Duration = Duration::from_millis(20);
@@ -51,6 +52,8 @@ pub struct Runtime {
     pub(super) shutdown_max: Duration,
     socket: Option<&'static str>,
     pub(super) probe: Option<(Service, Probe)>,
+    pub(super) timeline: timeline::Keeper,
+    pub(super) loader: Option<loader::Question>,
     /// Where the thread that counts reboots as a cure says that one is granted.
     pub(super) cure: (OwnedFd, OwnedFd),
     cure_reboots: u8,
@@ -71,6 +74,7 @@ pub(super) enum Source {
     Login1(login1::Source),
     Probe,
     Cure,
+    Loader,
 }
 
 /// A descriptor of the poll loop, and what to wait for on it.
@@ -104,6 +108,8 @@ impl Runtime {
             shutdown_max: host.shutdown_max,
             socket: host.probe,
             probe: None,
+            timeline: timeline::Keeper::default(),
+            loader: None,
             cure: pipe_with(PipeFlags::CLOEXEC).context("make a pipe")?,
             cure_reboots: host.cure_reboots,
             pace: host.pace,
@@ -116,7 +122,8 @@ impl Runtime {
     }
 
     /// Supervises until the machine goes down.
-    pub fn run(mut self) -> ! {
+    pub fn run(mut self, stages: Stages) -> ! {
+        self.timeline.keep(stages);
         loop {
             for source in self.wait() {
                 self.handle(source);
@@ -159,6 +166,7 @@ impl Runtime {
         sources.extend(buttons.map(|(i, button)| readable(Source::Button(i), button.fd.as_fd())));
         sources.extend(self.probe.iter().map(|(_, probe)| readable(Source::Probe, probe.as_fd())));
         sources.push(readable(Source::Cure, self.cure.0.as_fd()));
+        sources.extend(self.loader.iter().map(|asked| readable(Source::Loader, asked.as_fd())));
         sources
             .extend(self.login1.sources().map(|(at, fd, flags)| (Source::Login1(at), fd, flags)));
         sources
@@ -179,7 +187,8 @@ impl Runtime {
         let more = self.reaping.then_some(Duration::ZERO);
         let food = Some(watchdog::FEED.saturating_sub(now.duration_since(self.fed)));
         let login1 = self.login1.due().map(|due| due.saturating_duration_since(now));
-        [timer, look, more, food, login1].into_iter().flatten().min()
+        let helper = self.devices.due().map(|due| due.saturating_duration_since(now));
+        [timer, look, more, food, login1, helper].into_iter().flatten().min()
     }
 
     fn handle(&mut self, source: Source) {
@@ -192,6 +201,7 @@ impl Runtime {
             Source::Login1(source) => self.take_login1(source),
             Source::Probe => self.take_answer(),
             Source::Cure => self.take_cure(),
+            Source::Loader => self.take_loader(),
         }
     }
 
@@ -202,6 +212,7 @@ impl Runtime {
     fn fire_timers(&mut self) {
         let now = Instant::now();
         self.login1.expire(now);
+        self.devices.expire(now);
         while let Some(timer) =
             self.timers.iter().find(|(_, due)| **due <= now).map(|(timer, _)| *timer)
         {
@@ -222,6 +233,9 @@ impl Runtime {
 
     /// Does one thing; the event is what came of it at once.
     fn act(&mut self, action: Action) -> Option<Event> {
+        if let Some(name) = stage_of(action) {
+            self.timeline.enter(name);
+        }
         match action {
             Action::Start(service) => return self.start_service(service),
             Action::Run(chore) => return self.run_chore(chore),
@@ -231,7 +245,12 @@ impl Runtime {
             Action::Abort(service) => self.abort(service),
             Action::Terminate(target) => self.terminate(target),
             Action::Kill(target) => self.kill(target),
-            Action::Say(report) => say(report),
+            Action::Say(report) => {
+                if let Report::Hung(service) = report {
+                    self.timeline.mark(format!("{service} hung"));
+                }
+                say(report);
+            }
             Action::Record(service) => return self.record_cure(service),
             Action::Announce if self.login1.announce() => kmsg::notice("kubelet stops its pods"),
             Action::Announce => return Some(Event::Released),
@@ -242,7 +261,10 @@ impl Runtime {
                 watchdog::feed_for_the_last_time(time);
                 reason::keep_begun();
             }
-            Action::Finish(power) => power::down(power),
+            Action::Finish(power) => {
+                self.timeline.end();
+                power::down(power)
+            }
         }
         None
     }
@@ -272,6 +294,12 @@ impl Runtime {
         kmsg::warn_on_error(asked).is_none().then_some(Event::Cure(service, false))
     }
 
+    fn take_loader(&mut self) {
+        if let Some(asked) = self.loader.take() {
+            self.timeline.loaded(asked.answer());
+        }
+    }
+
     fn take_cure(&mut self) {
         let mut answer = [0_u8; cure::ANSWER];
         if rustix::io::read(&self.cure.0, &mut answer) == Ok(cure::ANSWER) {
@@ -280,6 +308,21 @@ impl Runtime {
             }
         }
     }
+}
+
+/// The name of the shutdown's stage that begins with this.
+fn stage_of(action: Action) -> Option<&'static str> {
+    Some(match action {
+        Action::Announce => "grace",
+        Action::Terminate(Target::Service(Service::Kubelet)) => "stop-kubelet",
+        Action::Terminate(Target::Pods) => "stop-pods",
+        Action::Terminate(Target::Service(Service::Containerd)) => "stop-containerd",
+        Action::Terminate(Target::Rest) => "stop-rest",
+        Action::Run(Chore::Record) => "record",
+        Action::Run(Chore::Unmount) => "unmount",
+        Action::Run(Chore::Sync) => "sync",
+        _ => return None,
+    })
 }
 
 fn say(report: Report) {

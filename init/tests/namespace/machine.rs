@@ -17,6 +17,7 @@ use kiln_init::spawn::{self, Program};
 use kiln_init::supervise::host::{Command, Host};
 use kiln_init::supervise::runtime::Runtime;
 use kiln_init::supervise::step::Facts;
+use kiln_init::timeline::Stages;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::mount::MountFlags;
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -209,6 +210,7 @@ impl Drop for Machine {
 
 /// PID 1's life; only its failure returns.
 fn run(roles: [&str; 2], ids: (u32, u32), console: &OwnedFd) -> anyhow::Error {
+    let stages = Stages::begin();
     let runtime = prepare(ids).and_then(|()| {
         rustix::stdio::dup2_stderr(console)?;
         kiln_init::signals::block();
@@ -228,7 +230,7 @@ fn run(roles: [&str; 2], ids: (u32, u32), console: &OwnedFd) -> anyhow::Error {
         Runtime::start(&host, Devices::listen()?)
     });
     match runtime {
-        Ok(runtime) => runtime.run(),
+        Ok(runtime) => runtime.run(stages),
         Err(error) => error,
     }
 }

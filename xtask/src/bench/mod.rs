@@ -1,5 +1,5 @@
-//! Two images side by side: Kiln's and a floor's, booted in turn on the same machine; and, in
-//! [`web`] and [`gateway`], programs of ours beside others.
+//! Two images side by side: Kiln's and a floor's, or two of Kiln's, booted in turn on the same
+//! machine; and, in [`web`] and [`gateway`], programs of ours beside others.
 //!
 //! Seconds under emulation mean little by themselves; the ratio of two boots a minute apart does.
 //! `docs/benchmarks.md` says what the floor is and how to read the table.
@@ -10,13 +10,16 @@ pub mod gateway;
 mod table;
 pub mod web;
 
+use std::fs;
+use std::path::{Path, PathBuf};
+
 use anyhow::{Context, Result, bail};
 
 use crate::build::{Builder, machine};
 use crate::process;
 use crate::qemu::{Machine, free_forwards};
 use boot::Outcome;
-use table::{FLOOR, OURS, Times};
+use table::{FLOOR, OTHER, OURS, Times};
 
 /// How often one boot is tried again when the machine, not the image, was at fault.
 const TRIES: usize = 3;
@@ -33,36 +36,65 @@ pub struct Options {
     pub memory: bool,
 }
 
+/// What Kiln's image is compared with.
+pub enum Peer {
+    /// The floor's image, which is built for it.
+    Floor,
+    /// A finished image.
+    File(PathBuf),
+    /// Another build file's image.
+    Image(Box<Builder>),
+}
+
 /// Builds both images, boots them in turn and prints the times of each boot, their medians and the ratios.
-pub fn boot(builder: &Builder, options: Options) -> Result<()> {
-    let machines = machines(builder, options)?;
+pub fn boot(builder: &Builder, peer: &Peer, options: Options) -> Result<()> {
+    let machines = machines(builder, peer, options)?;
+    let other = match peer {
+        Peer::Floor => FLOOR,
+        Peer::File(_) | Peer::Image(_) => OTHER,
+    };
     println!("{}", table::heading());
     let mut rows: Vec<[Times; 2]> = Vec::new();
     for round in 1..=options.rounds {
         let mut row = Vec::new();
-        for (name, machine) in [FLOOR, OURS].into_iter().zip(&machines) {
+        for (name, machine) in [other, OURS].into_iter().zip(&machines) {
             let times = one(machine, options).with_context(|| format!("round {round}: {name}"))?;
             println!("{}", table::row(&round.to_string(), name, &times));
             row.push(times);
         }
         rows.push(<[Times; 2]>::try_from(row.as_slice())?);
     }
-    print!("{}", table::summary(&rows));
+    print!("{}", table::summary(other, &rows));
     Ok(())
 }
 
-/// The floor's machine and Kiln's: the same but for the file and the host's ports.
-fn machines(builder: &Builder, options: Options) -> Result<[Machine; 2]> {
+/// The peer's machine and Kiln's: the same but for the file.
+fn machines(builder: &Builder, peer: &Peer, options: Options) -> Result<[Machine; 2]> {
+    // The peer first: two images of one name are published under one name.
+    let other = match peer {
+        Peer::Floor => None,
+        Peer::File(file) => Some(keep(builder, file)?),
+        Peer::Image(other) => Some(keep(builder, &other.image()?.efi)?),
+    };
     let built = builder.image()?;
-    let floor = floor::build(builder)?;
+    let other = other.map_or_else(|| floor::build(builder), Ok)?;
     let port = floor::port(builder)?;
     let mut ours = machine::of(builder, &built, free_forwards(&[port])?, machine::MEMORY)?;
     if options.memory {
         ours.extra.extend(["-device".into(), format!("virtio-balloon-pci,id={BALLOON}")]);
     }
     let mut theirs = ours.clone();
-    theirs.efi = floor;
+    theirs.efi = other;
     Ok([theirs, ours])
+}
+
+/// Copies an image to where no build replaces it.
+fn keep(builder: &Builder, efi: &Path) -> Result<PathBuf> {
+    let folder = builder.inputs.workspace.join("target/kiln/bench");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let kept = folder.join("other.efi");
+    fs::copy(efi, &kept).with_context(|| format!("cannot copy {}", efi.display()))?;
+    Ok(kept)
 }
 
 /// One boot that counts; one that was spoilt by the machine is repeated and said so.

@@ -1,10 +1,14 @@
-//! The table: one row per boot, then medians and their ratios.
+//! The table: one row per boot, then medians with their spread, and the ratios.
 
 use std::fmt::Write;
 
-/// Names of the two images.
+/// Names of the images: what Kiln's is compared with, and Kiln's.
 pub const FLOOR: &str = "floor";
+pub const OTHER: &str = "other";
 pub const OURS: &str = "kiln";
+
+/// A value for each column, where there is one.
+type Values = [Option<f64>; 6];
 
 /// When a boot reached its marks, in seconds since the kernel's start.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -24,7 +28,7 @@ pub struct Times {
 }
 
 impl Times {
-    fn columns(&self) -> [Option<f64>; 6] {
+    fn columns(&self) -> Values {
         let Self { init, containerd, kubelet, pod, whole, memory } = *self;
         [Some(init), Some(containerd), Some(kubelet), Some(pod), Some(whole), memory]
     }
@@ -46,22 +50,40 @@ pub fn row(round: &str, image: &str, times: &Times) -> String {
     )
 }
 
-/// Medians of both images, and ours divided by the floor's.
-pub fn summary(rows: &[[Times; 2]]) -> String {
-    let [floor, ours] = [0, 1].map(|image| medians(rows.iter().map(|row| row[image].columns())));
-    let show = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.2}"));
-    let mut ratios = [None; 6];
-    for (ratio, (ours, floor)) in ratios.iter_mut().zip(ours.iter().zip(&floor)) {
-        *ratio = ours.zip(*floor).map(|(ours, floor)| ours / floor);
-    }
+/// Medians of both images, and ours divided by the peer's; each with its least and its most.
+///
+/// The spread of the ratio is that of the rounds: two boots that came one after the other.
+pub fn summary(peer: &str, rows: &[[Times; 2]]) -> String {
+    let boots = |image: usize| rows.iter().map(|row| row[image].columns()).collect::<Vec<Values>>();
+    let (theirs, ours) = (boots(0), boots(1));
+    let ratios: Vec<Values> =
+        ours.iter().zip(&theirs).map(|(ours, theirs)| divide(*ours, *theirs)).collect();
+    let medians = [&theirs, &ours].map(|boots| each(boots, middle));
+    let ratio = divide(medians[1], medians[0]);
     let mut out = String::new();
-    for (label, image, values) in
-        [("median", FLOOR, floor), ("median", OURS, ours), ("ratio", "kiln/floor", ratios)]
-    {
-        // Writing to a string cannot fail.
-        let _ = writeln!(out, "{}", line(label, image, values.map(show)));
+    for (label, image, boots, middle) in [
+        ("median", peer, &theirs, medians[0]),
+        ("median", OURS, &ours, medians[1]),
+        ("ratio", &format!("{OURS}/{peer}"), &ratios, ratio),
+    ] {
+        for (label, values) in
+            [(label, middle), ("least", each(boots, least)), ("most", each(boots, most))]
+        {
+            let values =
+                values.map(|value| value.map_or("-".into(), |value| format!("{value:.2}")));
+            // Writing to a string cannot fail.
+            let _ = writeln!(out, "{}", line(label, image, values));
+        }
     }
     out
+}
+
+fn divide(ours: Values, theirs: Values) -> Values {
+    let mut ratios = [None; 6];
+    for (ratio, (ours, theirs)) in ratios.iter_mut().zip(ours.iter().zip(theirs)) {
+        *ratio = ours.zip(theirs).map(|(ours, theirs)| ours / theirs);
+    }
+    ratios
 }
 
 fn line(round: &str, image: &str, values: [String; 6]) -> String {
@@ -72,15 +94,22 @@ fn line(round: &str, image: &str, values: [String; 6]) -> String {
     out
 }
 
-/// The middle value of each column; none where a boot has none.
-fn medians(rows: impl Iterator<Item = [Option<f64>; 6]>) -> [Option<f64>; 6] {
-    let rows: Vec<_> = rows.collect();
-    let mut medians = [None; 6];
-    for (column, median) in medians.iter_mut().enumerate() {
-        let values: Option<Vec<f64>> = rows.iter().map(|row| row[column]).collect();
-        *median = values.and_then(middle);
+/// One figure for each column; none where a boot has none.
+fn each(boots: &[Values], figure: fn(Vec<f64>) -> Option<f64>) -> Values {
+    let mut figures = [None; 6];
+    for (column, found) in figures.iter_mut().enumerate() {
+        let values: Option<Vec<f64>> = boots.iter().map(|boot| boot[column]).collect();
+        *found = values.and_then(figure);
     }
-    medians
+    figures
+}
+
+fn least(values: Vec<f64>) -> Option<f64> {
+    values.into_iter().min_by(f64::total_cmp)
+}
+
+fn most(values: Vec<f64>) -> Option<f64> {
+    values.into_iter().max_by(f64::total_cmp)
 }
 
 /// Of an even number of values the mean of the two in the middle.
@@ -102,15 +131,34 @@ mod tests {
     }
 
     #[test]
-    fn the_summary_compares_medians() {
+    fn the_summary_compares_medians_and_says_how_far_the_boots_were_apart() {
         let rows =
             [[times(13.0), times(10.0)], [times(99.0), times(9.0)], [times(14.0), times(10.5)]];
         expect![[r"
             median  floor             3.00       6.00      10.00      14.00      20.50          -
+            least   floor             3.00       6.00      10.00      13.00      19.50          -
+            most    floor             3.00       6.00      10.00      99.00     105.50          -
             median  kiln              3.00       6.00      10.00      10.00      16.50          -
+            least   kiln              3.00       6.00      10.00       9.00      15.50          -
+            most    kiln              3.00       6.00      10.00      10.50      17.00          -
             ratio   kiln/floor        1.00       1.00       1.00       0.71       0.80          -
+            least   kiln/floor        1.00       1.00       1.00       0.09       0.15          -
+            most    kiln/floor        1.00       1.00       1.00       0.77       0.85          -
         "]]
-        .assert_eq(&summary(&rows));
+        .assert_eq(&summary(FLOOR, &rows));
+    }
+
+    #[test]
+    fn a_figure_that_one_boot_lacks_is_none() {
+        let with = Times { memory: Some(150.0), ..times(10.0) };
+        let summary = summary(OTHER, &[[with, with], [with, times(10.0)]]);
+        let last = |label: &str| {
+            let mut lines = summary.lines().filter(|line| line.starts_with(label));
+            lines.next().unwrap().rsplit(' ').next().unwrap().to_owned()
+        };
+        assert_eq!(last("median  other"), "150.00");
+        assert_eq!(last("median  kiln"), "-");
+        assert_eq!(last("ratio"), "-");
     }
 
     #[test]

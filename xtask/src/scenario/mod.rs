@@ -73,9 +73,9 @@ pub fn choose(all: Vec<Scenario>, names: &[String]) -> Result<Vec<Scenario>> {
     if !names.is_empty() {
         return Ok(all.into_iter().filter(|scenario| names.contains(&scenario.name)).collect());
     }
-    let (named, chosen): (Vec<_>, Vec<_>) =
+    let (left, chosen): (Vec<_>, Vec<_>) =
         all.into_iter().partition(|scenario| scenario.by_name.is_some());
-    for scenario in named {
+    for scenario in left {
         let reason = scenario.by_name.unwrap_or_default();
         println!("not run, only by its name: {} ({reason})", scenario.name);
     }

@@ -7,8 +7,10 @@ use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 
 use super::Target;
-use crate::bench::{self, Options, gateway, web};
+use crate::bench::{self, Options, Peer, gateway, web};
+use crate::build::Builder;
 use crate::config::Arch;
+use crate::progress::Progress;
 
 #[derive(Debug, Args)]
 pub(super) struct Bench {
@@ -18,7 +20,7 @@ pub(super) struct Bench {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Boot the image and a bare C init with the same programs in turn, and compare their times
+    /// Boot the image and a bare C init with the same programs, or another image, in turn, and compare their times
     Boot(Boot),
     /// Measure the static server beside nginx, lighttpd, h2o and bare loops
     StaticServer(StaticServer),
@@ -33,6 +35,9 @@ struct Boot {
     /// Boots of each image
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
     rounds: u8,
+    /// Compare with this image, a finished one (NAME.efi) or a build file's, and not with the bare C init
+    #[arg(long, value_name = "FILE")]
+    against: Option<PathBuf>,
     /// Also read the memory in use, a minute after the pod's first answer
     #[arg(long)]
     memory: bool,
@@ -85,12 +90,25 @@ impl Gateway {
 impl Bench {
     pub(super) fn run(self) -> Result<()> {
         match self.what {
-            What::Boot(Boot { target, rounds, memory }) => {
-                bench::boot(&target.open()?, Options { rounds: rounds.into(), memory })
-            }
+            What::Boot(verb) => verb.run(),
             What::StaticServer(verb) => verb.run(),
             What::Gateway(verb) => verb.run(),
         }
+    }
+}
+
+impl Boot {
+    fn run(self) -> Result<()> {
+        let Self { target, rounds, against, memory } = self;
+        let peer = match against {
+            None => Peer::Floor,
+            Some(file) if file.extension().is_some_and(|kind| kind == "efi") => Peer::File(file),
+            Some(file) => {
+                let file = std::path::absolute(file)?;
+                Peer::Image(Box::new(Builder::open(&file, target.arch, Progress::new())?))
+            }
+        };
+        bench::boot(&target.open()?, &peer, Options { rounds: rounds.into(), memory })
     }
 }
 

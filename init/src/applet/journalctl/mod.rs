@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use crate::log::time::Civil;
 use crate::log::{self, UNITS};
 use arguments::{Boot, Output, Query, Request};
-use entries::{Entries, Entry, Place};
+use entries::{Entries, Entry};
 use pattern::Pattern;
 
 pub mod arguments;
@@ -78,11 +78,7 @@ fn execute(args: &[String], world: &World<'_>, out: &mut impl Write) -> Result<(
         Request::Show(query) => {
             let boots = boots(world);
             let filter = Filter::new(&query, &boots)?;
-            let complete = match query.lines {
-                None => show_all(&query, &filter, &boots, world, out),
-                Some(lines) => show_last(lines, &query, &filter, &boots, world, out),
-            };
-            if complete.map_err(failed)? {
+            if show(&query, &filter, &boots, world, out).map_err(failed)? {
                 return Ok(());
             }
             Err(format!("stopped after {} s; the rest was not read", DEADLINE.as_secs()))
@@ -157,8 +153,9 @@ fn open(query: &Query, world: &World<'_>) -> io::Result<Entries> {
     Entries::open(world.folder, UNITS.into_iter().filter(wanted))
 }
 
-/// False when time was out before the end.
-fn show_all(
+/// False when time was out before the end. For the last lines all are read once and the places of
+/// that many are kept, and then those are read again.
+fn show(
     query: &Query,
     filter: &Filter,
     boots: &[String],
@@ -167,65 +164,50 @@ fn show_all(
 ) -> io::Result<bool> {
     let mut entries = open(query, world)?;
     let mut printer = Printer::new(query, boots, world.hostname);
-    let mut read: u64 = 0;
-    while let Some(entry) = entries.next(boots)? {
-        if filter.takes(&entry) {
-            printer.print(&entry, out)?;
+    let complete = match query.lines {
+        None => visit(&mut entries, filter, boots, world, |entry| printer.print(entry, out))?,
+        Some(lines) => {
+            let mut last = VecDeque::new();
+            let complete = visit(&mut entries, filter, boots, world, |entry| {
+                last.push_back(entry.place);
+                if last.len() > lines {
+                    last.pop_front();
+                }
+                Ok(())
+            })?;
+            for place in last {
+                if let Some(entry) = entries.again(place)? {
+                    printer.print(&entry, out)?;
+                }
+            }
+            complete
         }
-        read += 1;
-        if read.is_multiple_of(LOOK) && (world.is_late)() {
-            return Ok(false);
-        }
-    }
-    printer.finish(out)?;
-    Ok(true)
-}
-
-/// Reads all once and keeps the places of the last lines, then reads those again.
-fn show_last(
-    lines: usize,
-    query: &Query,
-    filter: &Filter,
-    boots: &[String],
-    world: &World<'_>,
-    out: &mut impl Write,
-) -> io::Result<bool> {
-    let mut entries = open(query, world)?;
-    let (last, complete) = last_places(lines, &mut entries, filter, boots, world)?;
-    let mut printer = Printer::new(query, boots, world.hostname);
-    for place in last {
-        if let Some(entry) = entries.again(place)? {
-            printer.print(&entry, out)?;
-        }
-    }
+    };
     if complete {
         printer.finish(out)?;
     }
     Ok(complete)
 }
 
-fn last_places(
-    lines: usize,
+/// Hands out every entry that the filter takes; false when time was out before the end.
+fn visit(
     entries: &mut Entries,
     filter: &Filter,
     boots: &[String],
     world: &World<'_>,
-) -> io::Result<(VecDeque<Place>, bool)> {
-    let mut last = VecDeque::new();
+    mut take: impl FnMut(&Entry<'_>) -> io::Result<()>,
+) -> io::Result<bool> {
     let mut read: u64 = 0;
     while let Some(entry) = entries.next(boots)? {
         if filter.takes(&entry) {
-            last.push_back(entry.place);
-            if last.len() > lines {
-                last.pop_front();
-            }
+            take(&entry)?;
         }
         read += 1;
         if read.is_multiple_of(LOOK) && (world.is_late)() {
-            return Ok((last, false));
+            return Ok(false);
         }
     }
-    Ok((last, true))
+    Ok(true)
 }
 
 /// Writes entries in journalctl's form.

@@ -1,0 +1,5 @@
+//! `line` of `src/lib.rs` on any bytes: `cargo fuzz run -s none line` in `init`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| init_fuzz::line(input));

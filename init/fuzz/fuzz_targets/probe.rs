@@ -1,0 +1,5 @@
+//! `probe` of `src/lib.rs` on any bytes: `cargo fuzz run -s none probe` in `init`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| init_fuzz::probe(input));

@@ -1,0 +1,286 @@
+//! Boot and shutdown as data: one small JSON file (RFC 8259), [`kiln_contract::path::TIMELINE`].
+//!
+//! [`Timeline`] is pure and bounded: however often services end and start again, it keeps the
+//! first and the last [`EVENTS`] of what happened and counts what lies between. [`Keeper`] writes
+//! it, after containerd's start and then after each change. The file lies in `/run`, which is
+//! memory, and is renamed into place, so whoever reads it reads a whole one.
+
+use std::collections::VecDeque;
+use std::fmt::Write as _;
+use std::fs;
+
+use anyhow::{Context, Result};
+use kiln_contract::console::Event;
+use kiln_contract::path;
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::counter::{self, Sample};
+use crate::loader::Times;
+use crate::{kmsg, watchdog};
+
+/// Events that are kept of the beginning, and as many of the end.
+pub const EVENTS: usize = 32;
+
+/// Stages that are kept of the boot, and as many of the shutdown; there are fewer.
+const STAGES: usize = 24;
+
+/// Microseconds since the kernel's clock began, as in the kernel's log.
+#[must_use]
+pub fn now() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    let whole = u64::try_from(now.tv_sec).unwrap_or(0).saturating_mul(1_000_000);
+    whole.saturating_add(u64::try_from(now.tv_nsec / 1000).unwrap_or(0))
+}
+
+/// A stage with its time; all in microseconds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Span {
+    /// One lower-case word.
+    pub name: String,
+    /// Since the kernel's clock began.
+    pub start: u64,
+    /// How long it took.
+    pub duration: u64,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    /// Who and what, such as `kubelet ready`.
+    pub name: String,
+    /// In microseconds since the kernel's clock began.
+    pub at: u64,
+}
+
+/// The boot's stages while they run.
+#[derive(Debug)]
+pub struct Stages {
+    begin: Sample,
+    spans: Vec<Span>,
+}
+
+impl Stages {
+    /// PID 1's first instructions.
+    #[must_use]
+    pub fn begin() -> Self {
+        Self { begin: Sample { ticks: counter::ticks(), micros: now() }, spans: Vec::new() }
+    }
+
+    /// Runs one boot stage, says how long it took, and notes it.
+    pub fn run<T>(&mut self, name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        watchdog::feed();
+        let start = now();
+        let value = work().with_context(|| format!("stage {name}"))?;
+        let duration = now().saturating_sub(start);
+        say(name, duration);
+        if self.spans.len() < STAGES {
+            self.spans.push(Span { name: name.into(), start, duration });
+        }
+        Ok(value)
+    }
+}
+
+fn say(name: &str, micros: u64) {
+    kmsg::event(&Event::Stage { name: name.into(), millis: micros / 1000 });
+}
+
+/// All that is known of this boot's times.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Timeline {
+    /// From power-on to the kernel's clock, where the processor's counter tells.
+    pub before_kernel: Option<u64>,
+    /// What a boot loader noted of firmware and itself.
+    pub loader: Times,
+    /// PID 1's first instruction.
+    pub init: u64,
+    /// The boot's stages.
+    pub stages: Vec<Span>,
+    first: Vec<Mark>,
+    last: VecDeque<Mark>,
+    left_out: u64,
+    shutdown: Vec<Span>,
+}
+
+impl Timeline {
+    /// Notes what happened. Memory stays bounded.
+    pub fn mark(&mut self, mark: Mark) {
+        if self.first.len() < EVENTS {
+            return self.first.push(mark);
+        }
+        if self.last.len() == EVENTS {
+            self.last.pop_front();
+            self.left_out = self.left_out.saturating_add(1);
+        }
+        self.last.push_back(mark);
+    }
+
+    /// Notes a stage of the shutdown that is over.
+    pub fn stopped(&mut self, span: Span) {
+        if self.shutdown.len() < STAGES {
+            self.shutdown.push(span);
+        }
+    }
+
+    /// The file's text: one object on one line.
+    #[must_use]
+    pub fn json(&self) -> String {
+        let mut out = String::from("{\"version\":1");
+        for (name, micros) in [
+            ("before_kernel_us", self.before_kernel),
+            ("firmware_us", self.loader.firmware),
+            ("loader_us", self.loader.loader),
+            ("kernel_us", Some(self.init)),
+        ] {
+            let micros = micros.map_or_else(|| "null".into(), |micros| micros.to_string());
+            // Writing to a String cannot fail, here and below.
+            let _ = write!(out, ",\"{name}\":{micros}");
+        }
+        list(&mut out, "stages", self.stages.iter(), span);
+        list(&mut out, "events", self.first.iter().chain(&self.last), |out, mark| {
+            let _ = write!(out, "{{\"name\":{},\"at_us\":{}}}", quoted(&mark.name), mark.at);
+        });
+        let _ = write!(out, ",\"events_left_out\":{}", self.left_out);
+        list(&mut out, "shutdown", self.shutdown.iter(), span);
+        out.push_str("}\n");
+        out
+    }
+}
+
+fn list<'a, T: 'a>(
+    out: &mut String,
+    name: &str,
+    items: impl Iterator<Item = &'a T>,
+    one: impl Fn(&mut String, &T),
+) {
+    let _ = write!(out, ",\"{name}\":[");
+    for (index, item) in items.enumerate() {
+        if index > 0 {
+            out.push(',');
+        }
+        one(out, item);
+    }
+    out.push(']');
+}
+
+fn span(out: &mut String, span: &Span) {
+    let Span { name, start, duration } = span;
+    let _ = write!(
+        out,
+        "{{\"name\":{},\"start_us\":{start},\"duration_us\":{duration}}}",
+        quoted(name)
+    );
+}
+
+/// A JSON string: quotation mark, reverse solidus and control characters are escaped (RFC 8259,
+/// section 7).
+fn quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            c if c < ' ' => {
+                let _ = write!(out, "\\u{:04x}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// The timeline of the running node, and its file.
+#[derive(Debug, Default)]
+pub struct Keeper {
+    timeline: Timeline,
+    begin: Option<Sample>,
+    /// The stage of the shutdown that runs.
+    open: Option<(&'static str, u64)>,
+    /// When the shutdown began.
+    down: Option<u64>,
+    file: bool,
+}
+
+impl Keeper {
+    /// Takes what the boot noted, and writes the file from now on.
+    pub fn keep(&mut self, stages: Stages) {
+        self.timeline.init = stages.begin.micros;
+        self.timeline.stages = stages.spans;
+        self.begin = Some(stages.begin);
+        self.file = true;
+        self.save();
+    }
+
+    /// Notes what happened just now.
+    pub fn mark(&mut self, name: String) {
+        self.timeline.mark(Mark { name, at: now() });
+        self.save();
+    }
+
+    /// The processor's counter says how long firmware, loader and the EFI stub took: it began with
+    /// the machine, and how fast it counts is known by now.
+    ///
+    /// True for the first call.
+    pub fn measure(&mut self) -> bool {
+        let later = Sample { ticks: counter::ticks(), micros: now() };
+        let Some(begin) = self.begin.take() else { return false };
+        self.timeline.before_kernel = counter::before_kernel(begin, later);
+        if let Some(micros) = self.timeline.before_kernel {
+            kmsg::notice(format_args!("{} ms passed before the kernel", micros / 1000));
+        }
+        self.save();
+        true
+    }
+
+    /// A boot loader's own times.
+    pub fn loaded(&mut self, times: Times) {
+        self.timeline.loader = times;
+        if let (Some(firmware), Some(loader)) = (times.firmware, times.loader) {
+            let (firmware, loader) = (firmware / 1000, loader / 1000);
+            kmsg::notice(format_args!("firmware took {firmware} ms, boot loader {loader} ms"));
+        }
+        self.save();
+    }
+
+    /// The next stage of a shutdown begins, and the one before it is over.
+    pub fn enter(&mut self, name: &'static str) {
+        let now = self.close();
+        self.down.get_or_insert(now);
+        self.open = Some((name, now));
+        self.save();
+    }
+
+    /// `/run` is about to be unmounted: what comes now is for the console only.
+    pub fn lose_file(&mut self) {
+        self.file = false;
+    }
+
+    /// The shutdown is over but for its last instruction.
+    pub fn end(&mut self) {
+        let now = self.close();
+        say("shutdown", now.saturating_sub(self.down.unwrap_or(now)));
+    }
+
+    fn close(&mut self) -> u64 {
+        let now = now();
+        if let Some((name, start)) = self.open.take() {
+            let duration = now.saturating_sub(start);
+            say(name, duration);
+            self.timeline.stopped(Span { name: name.into(), start, duration });
+        }
+        now
+    }
+
+    /// Losing it is no reason to do anything else.
+    fn save(&self) {
+        if self.file {
+            let new = format!("{}.new", path::TIMELINE);
+            let saved = fs::write(&new, self.timeline.json())
+                .and_then(|()| fs::rename(&new, path::TIMELINE));
+            let _ = kmsg::warn_on_error(saved.context("write the timeline"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
