@@ -1,5 +1,5 @@
-//! What a boot loader noted of the time before the kernel (Boot Loader Interface,
-//! <https://systemd.io/BOOT_LOADER_INTERFACE/>).
+//! What a boot loader noted of the time before the kernel: the Boot Loader Interface of systemd's
+//! documentation.
 //!
 //! `LoaderTimeInitUSec` is when the loader began, which is what the firmware took, and
 //! `LoaderTimeExecUSec` when it started the kernel. systemd-boot sets both; an EFI stub that the
