@@ -112,6 +112,12 @@ pub(crate) fn kill(name: &str) -> Result<String> {
     Ok(format!("killed {}\n", process.pid))
 }
 
+/// The times of the boot as PID 1 wrote them.
+pub(crate) fn timeline() -> Result<String> {
+    let file = format!("{ROOT}{}", kiln_contract::path::TIMELINE);
+    fs::read_to_string(&file).with_context(|| format!("reading {file}"))
+}
+
 /// Regular files with an x bit below the host's root, pods' own files left out.
 pub(crate) fn list_executables() -> Result<String> {
     let mut lines = Vec::new();

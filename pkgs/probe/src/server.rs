@@ -89,6 +89,7 @@ fn page(target: &str) -> Result<String> {
         "/processes" => node::list_processes(),
         "/sockets" => sockets::list(),
         "/time" => Ok(format!("{}\n", SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs())),
+        "/timeline" => node::timeline(),
         "/torn-manifest" => torn_manifest(),
         _ => match (target.strip_prefix("/kill/"), target.strip_prefix("/fault/")) {
             (Some(name), _) => node::kill(name),
