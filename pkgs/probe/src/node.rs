@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, getsid, kill_process};
 
 /// PID 1's root. A link that leads there only for who may trace PID 1, as a privileged pod may.
 pub(crate) const ROOT: &str = "/proc/1/root";
@@ -93,15 +93,23 @@ pub(crate) fn list_processes() -> Result<String> {
     Ok(text(&lines))
 }
 
-/// The one host process of a name.
+/// The one host process of a name. A service leads a session, which its orphans do not.
 pub(crate) fn find(name: &str) -> Result<Process> {
     let mut found = processes()?;
     found.retain(|process| process.name == name);
+    if found.len() > 1 {
+        found.retain(|process| leads_session(process.pid));
+    }
     match found.pop() {
         Some(process) if found.is_empty() => Ok(process),
         Some(_) => bail!("several host processes are named {name}"),
         None => bail!("no host process is named {name}"),
     }
+}
+
+fn leads_session(pid: i32) -> bool {
+    let pid = Pid::from_raw(pid);
+    pid.is_some() && getsid(pid).ok() == pid
 }
 
 /// Kills the one host process of a name, and gives its id.
