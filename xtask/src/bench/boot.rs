@@ -31,8 +31,19 @@ pub enum Outcome {
     Spoilt(String),
 }
 
+/// What a boot goes on to after its pod's first answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum After {
+    /// Nothing.
+    End,
+    /// It settles, and its memory is read.
+    Memory,
+    /// The same, and then the power button is pressed.
+    Shutdown,
+}
+
 /// Boots a machine until its pod answers.
-pub fn measure(machine: &Machine, memory: bool) -> Result<Outcome> {
+pub fn measure(machine: &Machine, after: After) -> Result<Outcome> {
     let mut vm = machine.start()?;
     let poll = Poll::new(&machine.forwards, vm.start);
     let (mut lines, mut cursor, mut answer) = (Vec::new(), 0, None);
@@ -50,8 +61,37 @@ pub fn measure(machine: &Machine, memory: bool) -> Result<Outcome> {
             return Ok(Outcome::Spoilt(spoilt));
         }
     }
-    let used = if memory { Some(memory_in_use(&mut vm)?) } else { None };
-    evaluate(&lines, answer.unwrap_or_default(), used)
+    let used = if after == After::End { None } else { Some(memory_in_use(&mut vm)?) };
+    let down = if after == After::Shutdown { Some(shutdown(&mut vm, cursor)?) } else { None };
+    Ok(match evaluate(&lines, answer.unwrap_or_default())? {
+        Outcome::Booted(times) => Outcome::Booted(Times { memory: used, down, ..times }),
+        spoilt @ Outcome::Spoilt(_) => spoilt,
+    })
+}
+
+/// Presses the power button; the time that PID 1 takes from there to its last line, in seconds.
+fn shutdown(vm: &mut Vm, mut cursor: usize) -> Result<f64> {
+    vm.qmp()?.power_button()?;
+    let (mut begin, mut alive) = (None, Instant::now());
+    loop {
+        process::check_interrupt()?;
+        let news = vm.console.news(cursor, LOOK);
+        cursor = news.cursor;
+        if !news.lines.is_empty() {
+            alive = Instant::now();
+        }
+        for line in news.lines {
+            if line.is_init() && line.text.contains("shutdown for") {
+                begin = line.stamp;
+            } else if let Some(Event::Down { .. }) = line.event() {
+                let taken = line.stamp.zip(begin).and_then(|(end, begin)| end.checked_sub(begin));
+                return taken.map(|taken| taken.as_secs_f64()).context("no stamps");
+            }
+        }
+        if alive.elapsed() > SILENCE || vm.ended()?.is_some() {
+            bail!("the shutdown did not end; last lines:\n{}", vm.console.last(LAST_LINES));
+        }
+    }
 }
 
 /// An error when the node cannot come up any more; a reason when QEMU is at fault.
@@ -72,7 +112,7 @@ fn trouble(vm: &mut Vm, lines: &[Line], alive: Instant) -> Result<Option<String>
 }
 
 /// Console and answer → times since the kernel's start.
-fn evaluate(lines: &[Line], answer: Duration, memory: Option<f64>) -> Result<Outcome> {
+fn evaluate(lines: &[Line], answer: Duration) -> Result<Outcome> {
     let rate = clock_rate(lines).context("the console has too few stamped lines")?;
     if (rate - 1.0).abs() > DRIFT {
         return Ok(Outcome::Spoilt(format!(
@@ -91,7 +131,7 @@ fn evaluate(lines: &[Line], answer: Duration, memory: Option<f64>) -> Result<Out
         kubelet: seconds(ready(lines, "kubelet"), "kubelet was ready")?,
         pod: answer.saturating_sub(kernel).as_secs_f64(),
         whole: answer.as_secs_f64(),
-        memory,
+        ..Times::default()
     }))
 }
 
@@ -159,8 +199,7 @@ mod tests {
 
     #[test]
     fn marks_count_from_the_kernels_start() {
-        let Outcome::Booted(times) =
-            evaluate(&boot(16_000), Duration::from_secs(19), None).unwrap()
+        let Outcome::Booted(times) = evaluate(&boot(16_000), Duration::from_secs(19)).unwrap()
         else {
             panic!("the boot counts");
         };
@@ -170,14 +209,14 @@ mod tests {
             kubelet: 10.0,
             pod: 13.0,
             whole: 19.0,
-            memory: None,
+            ..Times::default()
         };
         assert_eq!(times, expected);
     }
 
     #[test]
     fn a_boot_with_a_wrong_clock_does_not_count() {
-        let outcome = evaluate(&boot(14_000), Duration::from_secs(19), None).unwrap();
+        let outcome = evaluate(&boot(14_000), Duration::from_secs(19)).unwrap();
         assert!(matches!(outcome, Outcome::Spoilt(reason) if reason.contains("1.40 times")));
     }
 
@@ -185,7 +224,7 @@ mod tests {
     fn a_missing_mark_is_named() {
         let mut lines = boot(16_000);
         lines.remove(2);
-        let error = evaluate(&lines, Duration::ZERO, None).unwrap_err().to_string();
+        let error = evaluate(&lines, Duration::ZERO).unwrap_err().to_string();
         assert!(error.contains("containerd"), "{error}");
     }
 

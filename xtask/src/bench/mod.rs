@@ -18,7 +18,7 @@ use anyhow::{Context, Result, bail};
 use crate::build::{Builder, machine};
 use crate::process;
 use crate::qemu::{Machine, free_forwards};
-use boot::Outcome;
+use boot::{After, Outcome};
 use table::{FLOOR, OTHER, OURS, Times};
 
 /// How often one boot is tried again when the machine, not the image, was at fault.
@@ -32,7 +32,8 @@ const BALLOON: &str = "balloon";
 pub struct Options {
     /// Boots of each image, in turn.
     pub rounds: usize,
-    /// Whether each boot goes on until the memory in use can be read. Adds a device to both.
+    /// Whether each boot goes on until the memory in use can be read, and one that has a shutdown is
+    /// shut down. Adds a device to both.
     pub memory: bool,
 }
 
@@ -58,7 +59,12 @@ pub fn boot(builder: &Builder, peer: &Peer, options: Options) -> Result<()> {
     for round in 1..=options.rounds {
         let mut row = Vec::new();
         for (name, machine) in [other, OURS].into_iter().zip(&machines) {
-            let times = one(machine, options).with_context(|| format!("round {round}: {name}"))?;
+            let after = match (options.memory, name) {
+                (false, _) => After::End,
+                (true, FLOOR) => After::Memory,
+                (true, _) => After::Shutdown,
+            };
+            let times = one(machine, after).with_context(|| format!("round {round}: {name}"))?;
             println!("{}", table::row(&round.to_string(), name, &times));
             row.push(times);
         }
@@ -98,11 +104,11 @@ fn keep(builder: &Builder, efi: &Path) -> Result<PathBuf> {
 }
 
 /// One boot that counts; one that was spoilt by the machine is repeated and said so.
-fn one(machine: &Machine, options: Options) -> Result<Times> {
+fn one(machine: &Machine, after: After) -> Result<Times> {
     let mut spoilt = String::new();
     for _ in 0..TRIES {
         process::check_interrupt()?;
-        match boot::measure(machine, options.memory)? {
+        match boot::measure(machine, after)? {
             Outcome::Booted(times) => return Ok(times),
             Outcome::Spoilt(reason) => {
                 println!("does not count, once more: {reason}");

@@ -8,7 +8,7 @@ pub const OTHER: &str = "other";
 pub const OURS: &str = "kiln";
 
 /// A value for each column, where there is one.
-type Values = [Option<f64>; 6];
+type Values = [Option<f64>; COLUMNS.len()];
 
 /// When a boot reached its marks, in seconds since the kernel's start.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -25,16 +25,19 @@ pub struct Times {
     pub whole: f64,
     /// Memory in use in MiB, where it was asked for.
     pub memory: Option<f64>,
+    /// From the power button to `reboot(2)`, by the guest's clock, where it was pressed.
+    pub down: Option<f64>,
 }
 
 impl Times {
     fn columns(&self) -> Values {
-        let Self { init, containerd, kubelet, pod, whole, memory } = *self;
-        [Some(init), Some(containerd), Some(kubelet), Some(pod), Some(whole), memory]
+        let Self { init, containerd, kubelet, pod, whole, memory, down } = *self;
+        [Some(init), Some(containerd), Some(kubelet), Some(pod), Some(whole), memory, down]
     }
 }
 
-const COLUMNS: [&str; 6] = ["PID 1", "containerd", "kubelet", "pod", "from QEMU", "MiB in use"];
+const COLUMNS: [&str; 7] =
+    ["PID 1", "containerd", "kubelet", "pod", "from QEMU", "MiB in use", "shutdown"];
 
 /// The first line.
 pub fn heading() -> String {
@@ -79,14 +82,14 @@ pub fn summary(peer: &str, rows: &[[Times; 2]]) -> String {
 }
 
 fn divide(ours: Values, theirs: Values) -> Values {
-    let mut ratios = [None; 6];
+    let mut ratios = [None; COLUMNS.len()];
     for (ratio, (ours, theirs)) in ratios.iter_mut().zip(ours.iter().zip(theirs)) {
         *ratio = ours.zip(theirs).map(|(ours, theirs)| ours / theirs);
     }
     ratios
 }
 
-fn line(round: &str, image: &str, values: [String; 6]) -> String {
+fn line(round: &str, image: &str, values: [String; COLUMNS.len()]) -> String {
     let mut out = format!("{round:<8}{image:<11}");
     for value in values {
         let _ = write!(out, "{value:>11}");
@@ -96,7 +99,7 @@ fn line(round: &str, image: &str, values: [String; 6]) -> String {
 
 /// One figure for each column; none where a boot has none.
 fn each(boots: &[Values], figure: fn(Vec<f64>) -> Option<f64>) -> Values {
-    let mut figures = [None; 6];
+    let mut figures = [None; COLUMNS.len()];
     for (column, found) in figures.iter_mut().enumerate() {
         let values: Option<Vec<f64>> = boots.iter().map(|boot| boot[column]).collect();
         *found = values.and_then(figure);
@@ -127,7 +130,14 @@ mod tests {
     use super::*;
 
     fn times(pod: f64) -> Times {
-        Times { init: 3.0, containerd: 6.0, kubelet: 10.0, pod, whole: pod + 6.5, memory: None }
+        Times {
+            init: 3.0,
+            containerd: 6.0,
+            kubelet: 10.0,
+            pod,
+            whole: pod + 6.5,
+            ..Times::default()
+        }
     }
 
     #[test]
@@ -135,15 +145,15 @@ mod tests {
         let rows =
             [[times(13.0), times(10.0)], [times(99.0), times(9.0)], [times(14.0), times(10.5)]];
         expect![[r"
-            median  floor             3.00       6.00      10.00      14.00      20.50          -
-            least   floor             3.00       6.00      10.00      13.00      19.50          -
-            most    floor             3.00       6.00      10.00      99.00     105.50          -
-            median  kiln              3.00       6.00      10.00      10.00      16.50          -
-            least   kiln              3.00       6.00      10.00       9.00      15.50          -
-            most    kiln              3.00       6.00      10.00      10.50      17.00          -
-            ratio   kiln/floor        1.00       1.00       1.00       0.71       0.80          -
-            least   kiln/floor        1.00       1.00       1.00       0.09       0.15          -
-            most    kiln/floor        1.00       1.00       1.00       0.77       0.85          -
+            median  floor             3.00       6.00      10.00      14.00      20.50          -          -
+            least   floor             3.00       6.00      10.00      13.00      19.50          -          -
+            most    floor             3.00       6.00      10.00      99.00     105.50          -          -
+            median  kiln              3.00       6.00      10.00      10.00      16.50          -          -
+            least   kiln              3.00       6.00      10.00       9.00      15.50          -          -
+            most    kiln              3.00       6.00      10.00      10.50      17.00          -          -
+            ratio   kiln/floor        1.00       1.00       1.00       0.71       0.80          -          -
+            least   kiln/floor        1.00       1.00       1.00       0.09       0.15          -          -
+            most    kiln/floor        1.00       1.00       1.00       0.77       0.85          -          -
         "]]
         .assert_eq(&summary(FLOOR, &rows));
     }
@@ -154,7 +164,7 @@ mod tests {
         let summary = summary(OTHER, &[[with, with], [with, times(10.0)]]);
         let last = |label: &str| {
             let mut lines = summary.lines().filter(|line| line.starts_with(label));
-            lines.next().unwrap().rsplit(' ').next().unwrap().to_owned()
+            lines.next().unwrap().split_whitespace().nth_back(1).unwrap().to_owned()
         };
         assert_eq!(last("median  other"), "150.00");
         assert_eq!(last("median  kiln"), "-");

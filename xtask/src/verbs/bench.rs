@@ -38,7 +38,7 @@ struct Boot {
     /// Compare with this image, a finished one (NAME.efi) or a build file's, and not with the bare C init
     #[arg(long, value_name = "FILE")]
     against: Option<PathBuf>,
-    /// Also read the memory in use, a minute after the pod's first answer
+    /// Also read the memory in use, a minute after the pod's first answer, and then time a shutdown
     #[arg(long)]
     memory: bool,
 }
