@@ -2,8 +2,9 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use kiln_contract::{cgroup, path};
 
 use crate::node::{self, ROOT};
@@ -12,7 +13,11 @@ use crate::node::{self, ROOT};
 const RECORD: usize = 900;
 
 /// More than a pipe and QEMU's buffers hold.
-const RECORDS: usize = 120;
+const RECORDS: usize = 200;
+
+/// A record that takes longer than this is held up: the kernel waits 10 ms for each byte that the
+/// serial line does not take (`wait_for_xmitr` of drivers/tty/serial/8250), so 9 s for a record.
+const BLOCKED: Duration = Duration::from_secs(3);
 
 /// Freezes PID 1: its control group can be, by who may write there.
 pub(super) fn freeze() -> Result<String> {
@@ -33,9 +38,13 @@ pub(super) fn fill_console() -> Result<String> {
     let mut log = OpenOptions::new().write(true).open("/dev/kmsg").context("/dev/kmsg")?;
     let record = format!("<12>{}\n", "full ".repeat(RECORD / 5));
     for _ in 0..RECORDS {
+        let begin = Instant::now();
         log.write_all(record.as_bytes()).context("writing the kernel log")?;
+        if begin.elapsed() > BLOCKED {
+            return Ok("the console is full\n".to_owned());
+        }
     }
-    Ok("the console is full\n".to_owned())
+    bail!("somebody reads the console")
 }
 
 /// `NAME NUMBER` lines: resident memory in KiB, descriptors, threads, and zombies that nobody has reaped.
