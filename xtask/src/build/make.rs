@@ -40,7 +40,7 @@ pub(super) fn run(builder: &Builder, step: &Step, needs: &Needs, out: &Path) -> 
         Action::Take(_) => take(builder, step, out),
         Action::Kernel => stage_kernel(builder, needs, out),
         Action::BuildGo(name) => build_go(builder, name, needs, out),
-        Action::BuildCrate(name) => build_crate(builder, name, out),
+        Action::BuildCrate(name) => build_crate(builder, name, needs, out),
         Action::BuildPacker => build_packer(builder, out),
         Action::Root => root(builder, needs, out),
         Action::Pods => pods(builder, needs, out),
@@ -99,19 +99,22 @@ fn build_go(builder: &Builder, name: &str, needs: &Needs, out: &Path) -> Result<
     source::smoke(package, builder.config.arch, out)
 }
 
-fn build_crate(builder: &Builder, name: &str, out: &Path) -> Result<()> {
+fn build_crate(builder: &Builder, name: &str, needs: &Needs, out: &Path) -> Result<()> {
     let package = builder.config.package(name);
-    let Source::Crate { package: crate_, features } = &package.source else {
+    let Source::Crate { package: crate_, features, libc } = &package.source else {
         bail!("package `{name}` has no [source.crate]")
     };
     let (workspace, arch) = (&builder.inputs.workspace, builder.config.arch);
-    let program = crates::Program { package: crate_, name: crate_, features };
+    let libc = libc.as_ref().map(|libc| dir(needs, &staged(libc))).transpose()?;
+    let program =
+        crates::Program { package: crate_, name: crate_, features, libc: libc.as_deref() };
     crates::build(program, workspace, arch, out, &builder.progress)?;
     source::smoke(package, arch, out)
 }
 
 fn build_packer(builder: &Builder, out: &Path) -> Result<()> {
-    let program = crates::Program { package: PACKER_CRATE, name: PACKER_PROGRAM, features: &[] };
+    let program =
+        crates::Program { package: PACKER_CRATE, name: PACKER_PROGRAM, features: &[], libc: None };
     crates::build(program, &builder.inputs.workspace, Arch::HOST, out, &builder.progress)
 }
 

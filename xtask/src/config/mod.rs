@@ -42,6 +42,9 @@ pub const JUDGES: [&str; 3] = ["kernel-hardening-checker", "ukify", "virt-firmwa
 /// Web servers that ours is measured and compared with, for `bench static-server` and `test`.
 pub const PEERS: [&str; 3] = ["h2o", "lighttpd", "nginx"];
 
+/// What slow clients come from, for `compare --slow`.
+pub const SLOW: &str = "slowhttptest";
+
 /// What the gateway is measured with, for `bench gateway`.
 pub const RELAYS: [&str; 2] = ["haproxy", "nginx-stream"];
 
@@ -155,7 +158,8 @@ impl Config {
                 .packages
                 .whole("packages", &format!("`{INIT}` is missing: it is PID 1")));
         }
-        let tools = TOOLS.iter().chain([&QEMU]).chain(&JUDGES).chain(&PEERS).chain(&RELAYS);
+        let tools =
+            TOOLS.iter().chain([&QEMU]).chain(&JUDGES).chain(&PEERS).chain(&RELAYS).chain([&SLOW]);
         for name in tools.map(|name| Item::builtin(name)) {
             self.load_package(read, merged, &name)?;
         }
@@ -181,8 +185,7 @@ impl Config {
             ))
         })?;
         let package = Package::parse(&text, name, self.arch)?;
-        let libraries =
-            if let Source::Go(go) = &package.source { go.libraries.clone() } else { Vec::new() };
+        let libraries = package.source.libraries().to_vec();
         self.packages.insert(name.clone(), package);
         for library in libraries {
             let item = Item { text: Some(text.clone()), name: Spanned::new(0..0, library) };

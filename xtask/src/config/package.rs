@@ -47,6 +47,8 @@ pub enum Source {
         package: String,
         /// Features that are switched on.
         features: Vec<String>,
+        /// The package with the C library that it is linked with; the compiler's own otherwise.
+        libc: Option<String>,
     },
     /// One file from elsewhere.
     Url {
@@ -109,6 +111,17 @@ pub struct Smoke {
     pub expect: String,
 }
 
+impl Source {
+    /// Packages whose unpacked files it is built with.
+    pub fn libraries(&self) -> &[String] {
+        match self {
+            Self::Go(go) => &go.libraries,
+            Self::Crate { libc, .. } => libc.as_slice(),
+            Self::Deb { .. } | Self::Url { .. } => &[],
+        }
+    }
+}
+
 impl Package {
     /// Folders that go into the image as packs of the static server, with their paths there.
     pub fn packs(&self) -> impl Iterator<Item = (&String, &String)> {
@@ -155,7 +168,8 @@ fn source(text: &Text, raw: &raw::Package, arch: Arch) -> Result<Source> {
             closure: deb.closure,
         }),
         raw::SourceTable { crate_: Some(table), .. } => {
-            Ok(Source::Crate { package: table.package, features: table.features })
+            let libc = table.libc.map(toml::Spanned::into_inner);
+            Ok(Source::Crate { package: table.package, features: table.features, libc })
         }
         raw::SourceTable { url: Some(url), .. } => remote(text, raw, url, arch),
         _ => bail!("{}: no [source.KIND] table", text.path.display()),

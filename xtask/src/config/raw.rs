@@ -102,6 +102,7 @@ pub(super) struct Crate {
     pub(super) package: String,
     #[serde(default)]
     pub(super) features: Vec<String>,
+    pub(super) libc: Option<Spanned<String>>,
 }
 
 /// One file per architecture, keyed by `x86_64` and `aarch64`.

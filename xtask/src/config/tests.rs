@@ -97,6 +97,7 @@ fn files() -> Files {
         "/r/pkgs/nginx/pkg.toml",
         "/r/pkgs/haproxy/pkg.toml",
         "/r/pkgs/nginx-stream/pkg.toml",
+        "/r/pkgs/slowhttptest/pkg.toml",
     ] {
         files.insert(path, deb("x"));
     }

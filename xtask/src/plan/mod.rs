@@ -126,21 +126,20 @@ struct Planner<'a> {
 }
 
 impl Planner<'_> {
-    /// Steps for one package, libraries of Go packages first.
+    /// Steps for one package, the libraries that it is built with first.
     fn package(&mut self, name: &str) -> Result<()> {
         if self.plan.steps.contains_key(&staged(name)) {
             return Ok(());
         }
-        match &self.config.package(name).source {
+        let source = &self.config.package(name).source;
+        for library in source.libraries() {
+            self.package(library)?;
+        }
+        match source {
             Source::Deb { .. } => self.debian(name),
             Source::Url { .. } => self.url(name),
-            Source::Crate { features, .. } => self.crate_(name, features),
-            Source::Go(go) => {
-                for library in &go.libraries {
-                    self.package(library)?;
-                }
-                self.go(name)
-            }
+            Source::Crate { features, libc, .. } => self.crate_(name, features, libc.as_deref()),
+            Source::Go(_) => self.go(name),
         }
     }
 

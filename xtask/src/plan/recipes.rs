@@ -14,6 +14,7 @@ mod revision {
     pub(super) const UNPACK: &str = "unpack 1";
     pub(super) const GO: &str = "go 1";
     pub(super) const CRATE: &str = "crate 1";
+    pub(super) const MUSL: &str = "musl 1";
     pub(super) const KERNEL: &str = "kernel 2";
     pub(super) const ROOT: &str = "root 1";
     pub(super) const PODS: &str = "pods 2";
@@ -80,25 +81,32 @@ impl Planner<'_> {
         recipe
     }
 
-    pub(super) fn crate_(&mut self, name: &str, features: &[String]) -> Result<()> {
+    pub(super) fn crate_(
+        &mut self,
+        name: &str,
+        features: &[String],
+        libc: Option<&str>,
+    ) -> Result<()> {
         let package = self.config.package(name);
         let lock = self.inputs.cargo_lock.ok_or_else(|| anyhow!("Cargo.lock was not read"))?;
         let fetched = Recipe::new("crates 1").digest("Cargo.lock", lock).finish();
         self.add(CRATES, Action::FetchCrates, &[], Vec::new(), fetched);
-        let recipe = Recipe::new(revision::CRATE)
+        let mut recipe = Recipe::new(revision::CRATE)
             .field("rust", &self.inputs.rust)
             .field("cc", &self.inputs.cc)
             .field("target", self.config.arch.triple())
             .digest("sources", self.folder(name)?)
             .field("features", features.join(","))
             .field("smoke", format!("{:?}", package.smoke));
-        self.add(
-            &staged(name),
-            Action::BuildCrate(name.into()),
-            &[CRATES],
-            Vec::new(),
-            recipe.finish(),
-        );
+        let mut needs = vec![CRATES.to_owned()];
+        if let Some(libc) = libc {
+            recipe = recipe.field("link", revision::MUSL);
+            recipe = recipe.digest("libc", self.digest_of(&staged(libc))?);
+            needs.push(staged(libc));
+        }
+        let needs: Vec<&str> = needs.iter().map(String::as_str).collect();
+        let action = Action::BuildCrate(name.into());
+        self.add(&staged(name), action, &needs, Vec::new(), recipe.finish());
         Ok(())
     }
 

@@ -84,6 +84,7 @@ fn the_plan_of_a_small_image() {
         package ovmf: 
         package page: fetch crates
         package qemu: 
+        package slowhttptest: 
         package systemd-boot-efi: 
         package tool: fetch tool
         package ukify: 
@@ -153,4 +154,15 @@ fn every_need_is_a_step_and_the_picture_shows_it() {
             assert!(dot.contains(&format!("\"{need}\" -> \"{}\"", step.name)));
         }
     }
+}
+
+#[test]
+fn a_crate_is_built_again_with_another_c_library() {
+    let musl = "package = \"page\"\nlibc = \"kmod\"";
+    let config = sample("/r/pkgs/page/pkg.toml", "package = \"page\"", musl);
+    let before = plan(&config, &inputs());
+    assert_eq!(before.steps[&staged("page")].needs, [CRATES.to_owned(), staged("kmod")]);
+    assert!(changed(&plan(&self::config(), &inputs()), &before).contains(&staged("page")));
+    let after = Plan::new(&config, &lock("2"), &inputs()).unwrap();
+    assert!(changed(&before, &after).contains(&staged("page")));
 }

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use crate::config::Arch;
 use crate::process::Command;
 use crate::progress::Progress;
+use crate::source::musl;
 
 /// Downloads what Cargo.lock names for one target. Uses the network.
 pub fn fetch(workspace: &Path, arch: Arch, progress: &Progress) -> Result<()> {
@@ -27,6 +28,8 @@ pub struct Program<'a> {
     pub name: &'a str,
     /// The crate's features.
     pub features: &'a [String],
+    /// The unpacked package with the C library; the compiler's own when there is none.
+    pub libc: Option<&'a Path>,
 }
 
 /// Builds one crate's binary, with these features, into `out`. Uses no network.
@@ -37,13 +40,17 @@ pub fn build(
     out: &Path,
     progress: &Progress,
 ) -> Result<()> {
-    let Program { package, name, features } = program;
+    let Program { package, name, features, libc } = program;
     let task = progress.task(&format!("{name}: cargo build"), None);
     let target = workspace.join("target/kiln/crates");
+    let work = target.join("musl");
+    let link = libc.map(|libc| musl::arguments(libc, arch, &work)).transpose()?;
+    // What stands after `--` is for the program alone, so all programs share the other crates.
     let command = Command::new("cargo")
         .dir(workspace)
-        .args(["build", "--release", "--locked", "--offline", "--package", package, "--bin", name])
-        .args(["--target", arch.triple(), "--features", &features.join(",")])
+        .args(["rustc", "--release", "--locked", "--offline", "--package", package, "--bin", name])
+        .args(["--target", arch.triple(), "--features", &features.join(","), "--"])
+        .args(link.unwrap_or_default())
         .env("CARGO_TARGET_DIR", &target)
         .env("CARGO_ENCODED_RUSTFLAGS", flags(workspace).join("\x1f"));
     command.watch(|line| {

@@ -4,6 +4,7 @@ pub mod crates;
 pub mod go;
 pub mod kernel;
 pub mod modinfo;
+pub mod musl;
 
 use std::path::Path;
 
