@@ -7,18 +7,27 @@ use clap::Args;
 
 use super::Target;
 use crate::config::Arch;
-use crate::web::differ;
+use crate::web::{differ, slow};
 
 #[derive(Debug, Args)]
 pub(super) struct Compare {
     /// Ask this program in place of the image's static server
     #[arg(long, value_name = "FILE")]
     program: Option<PathBuf>,
+    /// Have slowhttptest attack it instead, which takes two minutes
+    #[arg(long)]
+    slow: bool,
 }
 
 impl Compare {
     pub(super) fn run(self) -> Result<()> {
         let builder = Target { config: None, arch: Arch::HOST }.open()?;
+        if self.slow {
+            for line in slow::check(&builder, self.program)? {
+                println!("{line}");
+            }
+            return Ok(());
+        }
         let (all, differing) = differ::check(&builder, self.program)?;
         println!("{all} requests, {differing} with answers that differ, each for a known reason");
         Ok(())

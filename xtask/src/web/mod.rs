@@ -5,6 +5,8 @@
 
 pub mod config;
 pub mod differ;
+pub mod made;
+pub mod slow;
 pub mod usage;
 
 use std::fs;
@@ -20,6 +22,7 @@ use crate::build::{Builder, tool};
 use crate::config::PEERS;
 use crate::plan::staged;
 use crate::process::{self, Command, Running};
+use made::{Made, Wanted};
 
 /// How long a server may take until it answers.
 const START: Duration = Duration::from_secs(20);
@@ -115,26 +118,9 @@ impl Kind {
 impl Programs {
     /// Makes what is missing. `ours` replaces the static server of the image.
     pub fn make(builder: &Builder, ours: Option<PathBuf>) -> Result<Self> {
-        let own = staged(OURS);
-        let mut goals: Vec<String> = PEERS.map(staged).into();
-        if ours.is_none() {
-            goals.push(own.clone());
-        }
-        let goals: Vec<&str> = goals.iter().map(String::as_str).collect();
-        let peers = builder.make(&goals)?;
-        let ours = match ours {
-            Some(ours) => std::path::absolute(ours)?,
-            None => peers.get(&own).context("static-server was not made")?.path().join(OURS),
-        };
-        let workspace = &builder.inputs.workspace;
-        let target = workspace.join("target/kiln/bench");
-        let _task = builder.progress.task("web-bench: cargo build", None);
-        Command::new("cargo")
-            .dir(workspace)
-            .args(["build", "--quiet", "--release", "--locked", "--package", "web-bench"])
-            .env("CARGO_TARGET_DIR", &target)
-            .output()?;
-        Ok(Self { peers, ours, bench: target.join("release") })
+        let wanted = Wanted { peers: &PEERS, ours: OURS, bench: "web-bench" };
+        let Made { peers, ours, bench } = wanted.make(builder, ours)?;
+        Ok(Self { peers, ours, bench })
     }
 
     /// Starts a server and waits for its first answer.

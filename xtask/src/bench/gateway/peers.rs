@@ -12,6 +12,7 @@ use crate::build::{Builder, tool};
 use crate::config::RELAYS;
 use crate::plan::staged;
 use crate::process::{self, Command, Running};
+use crate::web::made::{Made, Wanted};
 use crate::web::usage;
 
 /// How long a gateway may take until it listens.
@@ -80,26 +81,9 @@ pub struct Programs {
 impl Programs {
     /// Makes what is missing. `ours` replaces the gateway of the image.
     pub fn make(builder: &Builder, ours: Option<PathBuf>) -> Result<Self> {
-        let own = staged(OURS);
-        let mut goals: Vec<String> = RELAYS.map(staged).into();
-        if ours.is_none() {
-            goals.push(own.clone());
-        }
-        let goals: Vec<&str> = goals.iter().map(String::as_str).collect();
-        let peers = builder.make(&goals)?;
-        let ours = match ours {
-            Some(ours) => std::path::absolute(ours)?,
-            None => peers.get(&own).context("gateway was not made")?.path().join(OURS),
-        };
-        let workspace = &builder.inputs.workspace;
-        let target = workspace.join("target/kiln/bench");
-        let _task = builder.progress.task("relay-bench: cargo build", None);
-        Command::new("cargo")
-            .dir(workspace)
-            .args(["build", "--quiet", "--release", "--locked", "--package", "relay-bench"])
-            .env("CARGO_TARGET_DIR", &target)
-            .output()?;
-        Ok(Self { peers, ours, bench: target.join("release") })
+        let wanted = Wanted { peers: &RELAYS, ours: OURS, bench: "relay-bench" };
+        let Made { peers, ours, bench } = wanted.make(builder, ours)?;
+        Ok(Self { peers, ours, bench })
     }
 
     /// Starts a gateway and waits until it listens.

@@ -1,0 +1,105 @@
+//! slowhttptest against ours: clients that send or read as slowly as they can, which nobody here
+//! wrote, while one more client must be answered within three seconds all the time.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+
+use super::{Kind, Place, Programs};
+use crate::build::{Builder, tool};
+use crate::config::SLOW;
+use crate::plan::staged;
+
+/// One of slowhttptest's four tests.
+#[derive(Debug)]
+struct Attack {
+    /// As people know it.
+    name: &'static str,
+    /// Its options (`slowhttptest(1)`).
+    options: &'static str,
+}
+
+/// Connections, new ones per second, seconds: more than a page ever meets, and still half a minute
+/// for each test. `-p 3` is the time that the one client more waits.
+const ATTACKS: [Attack; 4] = [
+    Attack { name: "slow heads", options: "-H -c 4000 -r 400 -i 2 -l 30 -p 3" },
+    Attack { name: "slow bodies", options: "-B -c 4000 -r 400 -i 2 -s 8192 -l 30 -p 3" },
+    Attack {
+        name: "slow readers",
+        options: "-X -c 2000 -r 400 -w 10 -y 20 -n 5 -z 32 -k 3 -l 30 -p 3",
+    },
+    Attack { name: "many ranges", options: "-R -c 2000 -r 400 -a 10 -b 3000 -t HEAD -l 30 -p 3" },
+];
+
+/// A large page, so that slow readers leave something behind.
+const PAGE: usize = 4 << 20;
+
+/// Runs all four, and returns a line for each.
+pub fn check(builder: &Builder, program: Option<PathBuf>) -> Result<Vec<String>> {
+    let made = builder.make(&[&staged(SLOW)])?;
+    let programs = Programs::make(builder, program)?;
+    let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
+    let site = scratch.path().join("site");
+    std::fs::create_dir(&site).context("cannot make the site")?;
+    std::fs::write(site.join("page.txt"), vec![b'x'; PAGE]).context("cannot write the page")?;
+    let own = scratch.path().join("own");
+    let place = Place { content: &site, scratch: &own, core: None, probe: "/page.txt" };
+    let server = programs.start(Kind::Ours, place)?;
+    let mut lines = Vec::new();
+    for Attack { name, options } in &ATTACKS {
+        let _task = builder.progress.task(&format!("slowhttptest: {name}"), None);
+        let command = tool(&made, SLOW, SLOW)?.command()?.args(options.split(' '));
+        let url = format!("http://{}/page.txt", server.address);
+        let text = command.arg("-u").arg(url).dir(scratch.path()).read()?;
+        let last = verdict(&text).with_context(|| name.to_string())?;
+        lines.push(format!("{name}: {last}"));
+    }
+    Ok(lines)
+}
+
+/// What it counted last; an error if the client that wanted an answer did not get one at any time.
+fn verdict(text: &str) -> Result<String> {
+    let values = |label: &str| -> Vec<String> {
+        let found = text.lines().filter_map(|line| line.split_once(label));
+        found.map(|(_, value)| plain(value)).collect()
+    };
+    let available = values("service available:");
+    ensure!(!available.is_empty(), "it says nothing of the service:\n{text}");
+    ensure!(available.iter().all(|value| value == "YES"), "the service was not available");
+    let last = |label: &str| values(label).pop().unwrap_or_default();
+    let (held, closed) = (last("connected:"), last("closed:"));
+    Ok(format!("available all the time; {held} connections held, {closed} ended"))
+}
+
+/// Without the colours of a terminal.
+fn plain(value: &str) -> String {
+    let mut text = String::new();
+    let mut is_colour = false;
+    for c in value.chars() {
+        match c {
+            '\u{1b}' => is_colour = true,
+            'm' if is_colour => is_colour = false,
+            _ if !is_colour => text.push(c),
+            _ => {}
+        }
+    }
+    text.trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::verdict;
+
+    #[test]
+    fn a_service_that_was_away_once_fails() {
+        let part = |state| {
+            format!(
+                "\u{1b}[1mconnected:   \u{1b}[0m 7\nclosed: 3\nservice available:   \u{1b}[32m{state}\u{1b}[0m\n"
+            )
+        };
+        let fine = verdict(&part("YES")).unwrap();
+        assert_eq!(fine, "available all the time; 7 connections held, 3 ended");
+        assert!(verdict(&[part("NO"), part("YES")].concat()).is_err());
+        assert!(verdict("").is_err());
+    }
+}
