@@ -1,0 +1,219 @@
+//! Load and damage that come from outside: memory stays bounded, and others do not notice.
+
+#![expect(clippy::unwrap_used, reason = "all of this is test code")]
+
+mod common;
+
+use std::fs;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use common::{DEADLINE, GET, LARGE, LAST, Server, command, folder, page, start};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Anonymous memory that a server may have, in KiB: content is in sealed memory or in files.
+const MEMORY: u64 = 2048;
+
+/// Bytes of the longest line that a client sends here.
+const LONG: usize = 400 << 20;
+
+/// A figure of `/proc/PID/status`, in KiB.
+fn status(server: &Server, name: &str) -> u64 {
+    let path = format!("/proc/{}/status", server.child.id());
+    let text = fs::read_to_string(path).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// As many connections as the limit of descriptors allows both sides, up to this many.
+fn connections(most: u64) -> u64 {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
+    // The server keeps a quarter for files.
+    maximum.map_or(most, |maximum| most.min(maximum / 2))
+}
+
+#[test]
+fn ten_thousand_idle_connections_are_held_in_little_memory() {
+    let server = start(&["--workers", "1", "-c", "600", "-k", "600"]);
+    let mut held: Vec<TcpStream> = (0..connections(10_000)).map(|_| server.connect()).collect();
+    for stream in held.iter_mut().step_by(2) {
+        stream.write_all(GET.as_bytes()).unwrap();
+        page(stream);
+    }
+    assert!(server.get("/").ends_with("page"));
+    let kib = status(&server, "RssAnon:");
+    assert!(kib < 2 * MEMORY, "{kib} KiB for {} connections", held.len());
+    for stream in held.iter_mut().step_by(99) {
+        stream.write_all(GET.as_bytes()).unwrap();
+        page(stream);
+    }
+}
+
+#[test]
+fn a_header_line_of_400_mib_costs_one_head() {
+    let server = start(&["--workers", "1"]);
+    assert!(server.get("/").ends_with("page"));
+    let before = status(&server, "VmHWM:");
+    let mut stream = server.connect();
+    let answer = stream.try_clone().unwrap();
+    let reader = std::thread::spawn(move || {
+        let mut start = [0; 13];
+        (&answer).read_exact(&mut start).unwrap();
+        start
+    });
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nX: ").unwrap();
+    let piece = vec![b'x'; 1 << 20];
+    let sent = (0..LONG / piece.len()).take_while(|_| stream.write_all(&piece).is_ok()).count();
+    assert!(sent < 100, "{sent} MiB were taken");
+    assert_eq!(&reader.join().unwrap(), b"HTTP/1.1 431 ");
+    assert!(server.get("/").ends_with("page"));
+    let after = status(&server, "VmHWM:");
+    assert!(after < before + 512, "{before} KiB before, {after} KiB after");
+}
+
+#[test]
+fn heads_that_never_end_are_held_in_little_memory_however_many() {
+    let server = start(&["--workers", "1"]);
+    let part = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}", "x".repeat(7000));
+    let held: Vec<TcpStream> = (0..connections(2000))
+        .map(|_| {
+            let mut stream = server.connect();
+            // The server may end some of them at any time, to keep the memory of all bounded.
+            let _ = stream.write_all(part.as_bytes());
+            stream
+        })
+        .collect();
+    assert!(server.get("/").ends_with("page"));
+    let kib = status(&server, "RssAnon:");
+    assert!(kib < MEMORY, "{kib} KiB for {} heads", held.len());
+}
+
+#[test]
+fn bodies_that_come_slowly_hold_up_nobody_and_are_ended() {
+    let server = start(&["--workers", "1", "-c", "1"]);
+    let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 60000\r\n\r\nfirst";
+    let slow: Vec<TcpStream> = (0..100)
+        .map(|_| {
+            let mut stream = server.connect();
+            stream.write_all(head.as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    assert!(server.get("/").ends_with("page"));
+    for mut stream in slow {
+        let mut start = [0; 13];
+        stream.read_exact(&mut start).unwrap();
+        assert_eq!(&start, b"HTTP/1.1 408 ");
+    }
+}
+
+#[test]
+fn half_closed_and_reset_connections_leave_nothing_behind() {
+    let server = start(&["--workers", "1"]);
+    let descriptors = || fs::read_dir(format!("/proc/{}/fd", server.child.id())).unwrap().count();
+    let before = descriptors();
+    for number in 0..200 {
+        let mut stream = server.connect();
+        match number % 4 {
+            // Nothing, or a part of a request, and then the end.
+            0 => stream.shutdown(Shutdown::Write).unwrap(),
+            1 => stream.write_all(b"GET / HT").unwrap(),
+            // A whole request and no wait for the answer; unread bytes make it a reset.
+            2 => stream.write_all(GET.replace("/ ", "/large ").as_bytes()).unwrap(),
+            _ => stream.write_all([GET, GET, "GET"].concat().as_bytes()).unwrap(),
+        }
+    }
+    let begin = Instant::now();
+    while descriptors() > before + 1 {
+        assert!(server.get("/").ends_with("page"));
+        assert!(begin.elapsed() < DEADLINE, "{} of {before} descriptors", descriptors());
+    }
+}
+
+/// Packs a folder with the program that does it.
+#[expect(clippy::disallowed_methods, reason = "the test's own child, not part of a build")]
+fn pack(folder: &Path) -> PathBuf {
+    let out = folder.with_extension("pack");
+    let mut packer = Command::new(env!("CARGO_BIN_EXE_static-server-pack"));
+    let made = packer.arg("--in").arg(folder).arg("--out").arg(&out).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    out
+}
+
+/// A server of a pack of the folder.
+fn start_pack() -> (Server, PathBuf) {
+    let place = folder();
+    let pack = pack(place.path());
+    let server = common::start_in(place, "", &["--pack", pack.to_str().unwrap()]);
+    (server, pack)
+}
+
+#[test]
+fn a_pack_that_is_cut_while_it_is_served_ends_its_answers_only() {
+    let (server, pack) = start_pack();
+    let mut stream = server.connect();
+    stream.write_all(GET.replace("/ ", "/large ").as_bytes()).unwrap();
+    stream.read_exact(&mut [0; 100]).unwrap();
+    let len = fs::metadata(&pack).unwrap().len();
+    fs::File::options().write(true).open(&pack).unwrap().set_len(len / 2).unwrap();
+    let mut body = Vec::new();
+    let end = stream.read_to_end(&mut body);
+    assert!(end.is_ok() || end.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset));
+    assert!(body.len() < LARGE, "{} bytes came", body.len());
+    // Small bodies were read at the start; the other one fails again, and only that.
+    assert!(server.get("/").ends_with("page"));
+    assert!(server.get("/large").len() < LARGE);
+    assert!(server.get("/").ends_with("page"));
+    fs::remove_file(pack).unwrap();
+}
+
+#[test]
+fn a_new_pack_takes_the_place_of_the_old_one_and_a_damaged_one_does_not() {
+    let (mut server, pack_path) = start_pack();
+    let whole = fs::read(&pack_path).unwrap();
+    let put = |bytes: &[u8]| {
+        let new = pack_path.with_extension("new");
+        fs::write(&new, bytes).unwrap();
+        fs::rename(new, &pack_path).unwrap();
+    };
+    put(&whole[..whole.len() / 2]);
+    server.until_log("reading the pack");
+    assert!(server.get("/").ends_with("page"));
+    let other = tempfile::tempdir().unwrap();
+    fs::write(other.path().join("index.html"), "other").unwrap();
+    let made = pack(other.path());
+    put(&fs::read(&made).unwrap());
+    server.until_body("/", "other");
+    fs::remove_file(made).unwrap();
+    fs::remove_file(pack_path).unwrap();
+}
+
+#[test]
+fn what_is_no_pack_is_refused_at_the_start() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("site.pack");
+    for bytes in [&b""[..], b"KILNPACK", &[0; 4096], b"PK\x03\x04 some other archive"] {
+        fs::write(&path, bytes).unwrap();
+        let output = command().arg("--pack").arg(&path).output().unwrap();
+        assert_eq!(output.status.code(), Some(78));
+        assert!(String::from_utf8_lossy(&output.stderr).contains("site.pack"));
+    }
+}
+
+#[test]
+fn an_endless_pipeline_costs_one_head() {
+    let server = start(&["--workers", "1"]);
+    let many = GET.repeat(500);
+    let mut greedy: Vec<TcpStream> = (0..20).map(|_| server.connect()).collect();
+    for stream in &mut greedy {
+        stream.set_nonblocking(true).unwrap();
+        while stream.write_all(many.as_bytes()).is_ok() {}
+    }
+    assert!(server.talk(LAST).ends_with("page"));
+    let kib = status(&server, "RssAnon:");
+    assert!(kib < MEMORY, "{kib} KiB");
+}
