@@ -15,8 +15,11 @@ use crate::connection::{Connection, Context, Want};
 /// Steps (reads and writes) of one connection before others get their turn.
 const STEPS: usize = 16;
 
-/// Most bytes that are sent from a file at once.
-const SENDFILE_SIZE: u64 = 2 << 20;
+/// More than this goes in pieces, with a turn for others after each. A client that gets all at once
+/// is woken for every packet and sleeps again before the next, which costs the server more than
+/// sending does; while several connections take turns, their client stays awake.
+const LONG: u64 = 128 << 10;
+const PIECE: usize = 64 << 10;
 
 /// Bytes that are read at once, into a buffer that all connections of a worker share.
 pub(crate) const READ_SIZE: usize = 16 << 10;
@@ -98,7 +101,7 @@ impl Client {
                 if let Some(sending) = connection.sent(count, context) {
                     (tools.finished)(&self.socket, sending);
                 }
-                Ok(!matches!(connection.want(context), Want::Read(_)))
+                Ok(count < PIECE && !matches!(connection.want(context), Want::Read(_)))
             }
             Want::HalfClose => {
                 shutdown(&self.socket, Shutdown::Write)?;
@@ -166,7 +169,8 @@ fn write(socket: &OwnedFd, output: &Output<'_>) -> Result<Option<usize>, Errno> 
         return sendmsg(socket, &output.slices, &mut no_control, flags).map(Some);
     }
     let mut offset = file.offset;
-    let len = usize::try_from(file.len.min(SENDFILE_SIZE)).map_err(|_| Errno::OVERFLOW)?;
+    let whole = usize::try_from(file.len).ok().filter(|_| file.len <= LONG);
+    let len = whole.unwrap_or(PIECE);
     match sendfile(socket, file.fd, Some(&mut offset), len)? {
         0 => Ok(None),
         count => Ok(Some(count)),

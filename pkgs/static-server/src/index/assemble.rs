@@ -3,7 +3,6 @@
 //! Both ways to content end here: a folder that was read, and a pack that is being made.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use crate::date::http_date;
 use crate::index::block::{Block, Change, Facts, make};
@@ -225,8 +224,9 @@ pub fn tag_text(tag: &Tag) -> String {
     let mut text = String::with_capacity(2 * tag.len() + 2);
     text.push('"');
     for byte in tag {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
+        for half in [byte >> 4, byte & 15] {
+            text.push(char::from(b"0123456789abcdef"[usize::from(half)]));
+        }
     }
     text.push('"');
     text
