@@ -43,7 +43,7 @@ pub fn build(
     let Program { package, name, features, libc } = program;
     let task = progress.task(&format!("{name}: cargo build"), None);
     let target = workspace.join("target/kiln/crates");
-    let work = target.join("musl");
+    let work = target.join("musl").join(name);
     let link = libc.map(|libc| musl::arguments(libc, arch, &work)).transpose()?;
     // What stands after `--` is for the program alone, so all programs share the other crates.
     let command = Command::new("cargo")

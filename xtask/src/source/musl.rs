@@ -25,6 +25,10 @@ const DISCARDED: &str = "SECTIONS { /DISCARD/ : { *(.eh_frame .eh_frame.* .gcc_e
 ///
 /// `sysroot` is the unpacked package musl-dev.
 pub fn arguments(sysroot: &Path, arch: Arch, work: &Path) -> Result<Vec<String>> {
+    // The linker looks here first, so nothing of another time may be left.
+    if work.exists() {
+        fs::remove_dir_all(work).with_context(|| format!("cannot clear {}", work.display()))?;
+    }
     fs::create_dir_all(work).with_context(|| format!("cannot make {}", work.display()))?;
     let write = |name: &str, text: &str| {
         let path = work.join(name);
