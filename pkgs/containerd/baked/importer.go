@@ -14,6 +14,7 @@ import (
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/containerd/v2/pkg/rootfs"
 	"github.com/containerd/errdefs"
+	"github.com/containerd/log"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -100,6 +101,7 @@ func (s stores) registerOne(ctx context.Context, from layout, descriptor ocispec
 	if complete, err := s.complete(ctx, image); complete || err != nil {
 		return false, err
 	}
+	log.G(ctx).Infof("importing baked image %s", image.name)
 	// The lease keeps the parts until the record does.
 	ctx, err = s.withLease(ctx)
 	if err != nil {
