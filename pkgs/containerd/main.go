@@ -10,7 +10,8 @@
 //     is on the host, and the root is read-only;
 //   - the services that only `ctr` calls and that CRI reaches without them.
 //
-// The plugin `baked` registers the images that are part of the node's image file.
+// The plugin `baked` registers the images that are part of the node's image file, and `features` saves
+// the start of two programs.
 package main
 
 import (
@@ -21,6 +22,7 @@ import (
 
 	// Kiln's own.
 	_ "kiln.local/pkgs/containerd/baked"
+	"kiln.local/pkgs/containerd/features"
 
 	// CRI.
 	_ "github.com/containerd/containerd/v2/plugins/cri"
@@ -62,6 +64,7 @@ import (
 )
 
 func main() {
+	features.Install()
 	if err := command.App().Run(os.Args); err != nil {
 		fmt.Fprintf(os.Stderr, "containerd: %s\n", err)
 		os.Exit(1)

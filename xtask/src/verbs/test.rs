@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
 use super::Target;
@@ -29,11 +29,12 @@ pub(super) struct Test {
 type Check = (&'static str, fn(&Builder) -> Result<()>);
 
 /// The quick ones first.
-const CHECKS: [Check; 8] = [
+const CHECKS: [Check; 9] = [
     ("formatting", formatting),
     ("cargo test", cargo_test),
     ("clippy", clippy),
     ("go test", go_test),
+    ("what runc can do", features),
     ("size budget", size_budget),
     ("ukify and pe-inspect", judges),
     ("kernel-hardening-checker", hardened),
@@ -127,6 +128,27 @@ fn go_test(builder: &Builder) -> Result<()> {
         }
     }
     ensure!(tested > 0, "no package has Go code of our own");
+    Ok(())
+}
+
+/// containerd answers for runc (`pkgs/containerd/features`): what it says is what runc would say.
+///
+/// `supportedFlags` alone is the machine's, and CRI does not look at it.
+fn features(builder: &Builder) -> Result<()> {
+    let made = builder.make(&["package runc"])?;
+    let runc = made["package runc"].path().join("runc");
+    let says = Command::new(runc).args(["features"]).output()?.stdout;
+    let mut says: serde_json::Value = serde_json::from_slice(&says).context("`runc features`")?;
+    if let Some(seccomp) = says.pointer_mut("/linux/seccomp").and_then(|it| it.as_object_mut()) {
+        seccomp.remove("supportedFlags");
+    }
+    let file = builder.inputs.workspace.join("pkgs/containerd/features/runc.json");
+    let known = std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+    ensure!(
+        serde_json::from_slice::<serde_json::Value>(&known)? == says,
+        "{} is not what this runc can do; it should be\n{says:#}",
+        file.display()
+    );
     Ok(())
 }
 
