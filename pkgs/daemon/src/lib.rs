@@ -1,8 +1,10 @@
-//! What Kiln's pods share: logging, termination signals, health and exit codes.
+//! What Kiln's pods share: logging, termination signals, health, exit codes, and DNS messages.
 //!
 //! A pod of Kiln is one static program that runs as PID 1 of its container. Each of them must log
 //! readably to stderr, end when it is told to, say whether it works, and leave a useful exit code.
-//! This crate holds these four things once; it is small, synchronous, and starts no thread.
+//! Some of
+//! them look names up, which a static program must do by itself.
+//! This crate holds these things once; it is small, synchronous, and starts no thread.
 //!
 //! ```no_run
 //! # fn serve(_: kiln_daemon::signal::Termination, _: kiln_daemon::health::Health) -> anyhow::Result<()> { Ok(()) }
@@ -16,6 +18,7 @@
 //! }
 //! ```
 
+pub mod dns;
 pub mod exit;
 pub mod health;
 pub mod log;

@@ -1,6 +1,6 @@
 //! An NTP client (RFC 5905, client mode; the checks of RFC 4330, 5; RFC 9109's random ports).
 //!
-//! [`packet`], [`dns`] and [`selection`] are pure functions, [`discipline`] is a state machine that
+//! [`packet`] and [`selection`] are pure functions, [`discipline`] is a state machine that
 //! gets the time as an argument. Only [`shell`] touches the machine: it asks, and it does what the
 //! discipline says. The clock itself is steered by the kernel's phase-locked loop (adjtimex(2)).
 //!
@@ -8,7 +8,6 @@
 //! serving, which this pod does not do.
 
 pub mod discipline;
-pub mod dns;
 pub mod packet;
 pub mod selection;
 pub mod shell;

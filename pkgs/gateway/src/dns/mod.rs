@@ -1,8 +1,7 @@
 //! A stub resolver (RFC 1035, RFC 5966) that waits for nothing: it says what to send, and is told
-//! what came and how late it is.
+//! what came and how late it is. The messages are `kiln_daemon::dns`.
 
 pub mod conf;
-pub mod message;
 pub mod resolver;
 #[cfg(test)]
 mod tests;

@@ -7,8 +7,9 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
+use kiln_daemon::dns::{Answer, Family, Question};
+
 use super::conf::Conf;
-use super::message::{self, Answer, Family};
 
 /// Bounds of the time that an answer holds, in seconds: no faster than this is asked again, and
 /// no slower, so that a mistake in a zone does not stay for a week.
@@ -68,7 +69,7 @@ enum Half {
     Begins,
     Asks {
         query: QueryId,
-        id: u16,
+        question: Question,
         step: usize,
         tcp: bool,
         /// The answer was cut: the same server is to be asked over TCP.
@@ -156,26 +157,23 @@ impl Resolver {
     /// A message came for a question; call [`Self::turn`] afterwards.
     pub fn received(&mut self, query: QueryId, packet: &[u8]) -> Vec<Action> {
         let mut actions = Vec::new();
-        if let Some((name, half, family)) = self.half(query) {
-            half.received(name, family, packet, &mut actions);
+        if let Some(half) = self.half(query) {
+            half.received(packet, &mut actions);
         }
         actions
     }
 
     /// A question's socket failed; call [`Self::turn`] afterwards.
     pub fn failed(&mut self, query: QueryId) {
-        if let Some((_, Half::Asks { until, .. }, _)) = self.half(query) {
+        if let Some(Half::Asks { until, .. }) = self.half(query) {
             *until = 0;
         }
     }
 
-    fn half(&mut self, query: QueryId) -> Option<(&str, &mut Half, Family)> {
+    fn half(&mut self, query: QueryId) -> Option<&mut Half> {
         self.names.values_mut().find_map(|entry| {
             let State::Asks(lookup) = &mut entry.state else { return None };
-            let name = lookup.candidates.get(lookup.index)?;
-            let halves = lookup.halves.iter_mut().zip(FAMILIES);
-            let mut ours = halves.filter(|(half, _)| half.query() == Some(query));
-            ours.next().map(|(half, family)| (name.as_str(), half, family))
+            lookup.halves.iter_mut().find(|half| half.query() == Some(query))
         })
     }
 }
@@ -286,16 +284,16 @@ impl Half {
         }
     }
 
-    fn received(&mut self, name: &str, family: Family, packet: &[u8], actions: &mut Vec<Action>) {
-        let Self::Asks { query, id, tcp, cut, until, .. } = self else { return };
+    fn received(&mut self, packet: &[u8], actions: &mut Vec<Action>) {
+        let Self::Asks { query, question, tcp, cut, until, .. } = self else { return };
         // What is no answer to the question is somebody else's: the wait goes on.
-        let Some(answer) = message::answer(*id, name, family, packet) else { return };
+        let Some(answer) = question.answer(packet) else { return };
         let query = *query;
         match answer {
             Answer::Addresses(addresses, ttl) => *self = Self::Found(addresses, ttl),
             Answer::Nothing => *self = Self::Nothing,
-            Answer::Truncated | Answer::Failure => {
-                *cut = answer == Answer::Truncated && !*tcp;
+            Answer::Truncated(_) | Answer::Failure => {
+                *cut = answer != Answer::Failure && !*tcp;
                 *until = 0;
             }
         }
@@ -322,12 +320,16 @@ impl Half {
             *self = Self::Failed;
             return;
         }
+        let Some(question) = Question::new((turn.random)(), name, family) else {
+            *self = Self::Nothing;
+            return;
+        };
         *turn.last = turn.last.wrapping_add(1);
-        let (query, id) = (*turn.last, (turn.random)());
+        let query = *turn.last;
         let server = turn.conf.servers[step % turn.conf.servers.len()];
-        let packet = message::question(id, name, family);
+        let packet = question.message_with_edns();
         turn.actions.push(Action::Send { query, server, tcp, packet });
         let until = turn.now + turn.conf.timeout;
-        *self = Self::Asks { query, id, step, tcp, cut: false, until };
+        *self = Self::Asks { query, question, step, tcp, cut: false, until };
     }
 }

@@ -6,16 +6,18 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use kiln_daemon::dns::{Family, Question, name_servers};
 use kiln_daemon::signal::Termination;
 
 use super::arguments::Server;
 use super::exchange::{End, Exchange, collect};
 use super::random;
 use crate::Time;
-use crate::dns::{Family, answer, name_servers, question};
 use crate::packet::Refusal;
 
 const DNS_PORT: u16 = 53;
+/// More addresses of one name give no better time.
+const MOST_ADDRESSES: usize = 4;
 /// A name server that needs longer is as good as none; the next round asks again.
 const DNS_PATIENCE: Duration = Duration::from_secs(2);
 /// After `RATE`: the longest of our intervals, doubled. After `DENY`: a day.
@@ -124,17 +126,18 @@ fn ask(
     let mut open = Vec::new();
     for server in servers {
         let id = u16::try_from(random()? & 0xffff)?;
-        let question = question(id, name, family).context("not a DNS name")?;
-        match Exchange::begin(SocketAddr::new(*server, DNS_PORT), &question, question.clone()) {
+        let question = Question::new(id, name, family).context("not a DNS name")?;
+        match Exchange::begin(SocketAddr::new(*server, DNS_PORT), &question.message(), question) {
             Ok(exchange) => open.push(exchange),
             Err(error) => tracing::debug!("asking name server {server}: {error}"),
         }
     }
     let mut found = Vec::new();
     let end = collect(open, DNS_PATIENCE, termination, |question, packet| {
-        let Some(addresses) = answer(question, packet) else { return false };
+        let Some(answer) = question.answer(packet) else { return false };
         if found.is_empty() {
-            found = addresses;
+            found = answer.addresses();
+            found.truncate(MOST_ADDRESSES);
         }
         true
     })?;

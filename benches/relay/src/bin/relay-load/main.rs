@@ -152,9 +152,13 @@ impl Load {
 
     fn report(&mut self, wall: Duration) -> Result<()> {
         self.latencies.sort_unstable();
-        let p99 = self.latencies.get(self.latencies.len() * 99 / 100).copied().unwrap_or(0);
+        let [p50, p90, p99, most] = [500, 900, 990, 1000].map(|mille| {
+            let last = self.latencies.len().saturating_sub(1);
+            self.latencies.get(last * mille / 1000).copied().unwrap_or(0)
+        });
         println!(
-            "{{\"connections\":{},\"bytes\":{},\"p99_us\":{p99},\"wall_us\":{}}}",
+            "{{\"connections\":{},\"bytes\":{},\"p50_us\":{p50},\"p90_us\":{p90},\
+             \"p99_us\":{p99},\"most_us\":{most},\"wall_us\":{}}}",
             self.done,
             self.bytes,
             wall.as_micros()
