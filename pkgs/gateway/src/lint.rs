@@ -1,5 +1,6 @@
 //! `gateway check FILE` and `gateway routes FILE NAME`: what a file means, without serving.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use crate::config::{Config, Kind, Ports};
@@ -45,49 +46,41 @@ pub fn routes(file: &PathBuf, name: &str, ports: Ports) -> i32 {
     i32::from(!lines.iter().any(|(_, served)| *served))
 }
 
-/// One line per listener and kind of client, and whether anybody serves it.
+/// One line per listener and kind of client, and whether anybody serves it. A protocol has a line
+/// where it goes elsewhere than the others.
 fn table(config: &Config, name: &str, file: &str) -> Vec<(String, bool)> {
     let table = Table::new(config);
     let mut lines = Vec::new();
     for (index, listener) in config.listeners.iter().enumerate() {
-        let mut protocols = vec![String::new()];
-        if listener.kind == Kind::Tls {
-            protocols.extend(config.routes.iter().flat_map(|route| route.alpn.clone()));
-            protocols.dedup();
-        }
-        let mut usual = None;
-        for protocol in protocols {
+        let place = &listener.name;
+        let usual = table.find(index, Some(name), b"");
+        lines.push(line(config, place, usual, file));
+        for protocol in protocols(config, listener.kind) {
             let length = u8::try_from(protocol.len()).unwrap_or(0);
-            let list = if protocol.is_empty() {
-                Vec::new()
-            } else {
-                [&[length], protocol.as_bytes()].concat()
-            };
-            let found = table.find(index, Some(name), &list);
-            if protocol.is_empty() {
-                usual = Some(found);
-            } else if usual == Some(found) {
-                continue;
+            let offered = [&[length], protocol.as_bytes()].concat();
+            let found = table.find(index, Some(name), &offered);
+            if found != usual {
+                lines.push(line(config, &format!("{place} ({protocol})"), found, file));
             }
-            let with = if protocol.is_empty() { String::new() } else { format!(" ({protocol})") };
-            let place = &listener.name;
-            lines.push(match found.map(|route| &config.routes[route]) {
-                None => (format!("{place}{with}: nobody"), false),
-                Some(route) if route.redirect => {
-                    (format!("{place}{with}: redirect to https ({file}:{})", route.line), true)
-                }
-                Some(route) => {
-                    let backends: Vec<String> =
-                        route.backends.iter().map(ToString::to_string).collect();
-                    (
-                        format!("{place}{with}: {} ({file}:{})", backends.join(", "), route.line),
-                        true,
-                    )
-                }
-            });
         }
     }
     lines
+}
+
+/// The protocols that any route of a kind of listener asks for.
+fn protocols(config: &Config, kind: Kind) -> BTreeSet<&str> {
+    let routes = config.routes.iter().filter(|_| kind == Kind::Tls);
+    routes.flat_map(|route| &route.alpn).map(String::as_str).collect()
+}
+
+/// Where a route leads, and whether it leads anywhere.
+fn line(config: &Config, place: &str, route: Option<usize>, file: &str) -> (String, bool) {
+    let Some(route) = route.map(|route| &config.routes[route]) else {
+        return (format!("{place}: nobody"), false);
+    };
+    let backends: Vec<String> = route.backends.iter().map(ToString::to_string).collect();
+    let target = if route.redirect { "redirect to https".to_owned() } else { backends.join(", ") };
+    (format!("{place}: {target} ({file}:{})", route.line), true)
 }
 
 #[cfg(test)]

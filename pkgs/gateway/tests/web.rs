@@ -8,7 +8,7 @@ mod support;
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 
-use support::{Backend, Gateway, config, expect, get, nobody, read_to, rest, route, start};
+use support::{Backend, Gateway, config, ended, expect, get, nobody, read_to, rest, route, start};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-L: \u{e4}\r\n\r\nok";
 
@@ -443,4 +443,44 @@ fn a_client_that_sends_no_more_still_gets_its_answer() {
     expect(&mut server, get("a.test").as_bytes());
     server.write_all(OK.as_bytes()).unwrap();
     assert_eq!(rest(client), OK.as_bytes());
+}
+
+#[test]
+fn a_reset_at_any_moment_of_an_exchange_hurts_nobody() {
+    let (gateway, a, b) = two("");
+    b.echo_name("b");
+    let reset = |stream: TcpStream| {
+        rustix::net::sockopt::set_socket_linger(&stream, Some(std::time::Duration::ZERO)).unwrap();
+    };
+    let body = "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 9\r\n\r\n1234";
+    let half = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n1234";
+    for (request, answer) in [
+        ("GET / HTTP/1.1\r\nHo", None),
+        (get("a.test").as_str(), None),
+        (get("a.test").as_str(), Some("HTTP/1.1 2")),
+        (get("a.test").as_str(), Some(half)),
+        (get("a.test").as_str(), Some(OK)),
+        (body, None),
+        (body, Some(half)),
+    ] {
+        for by_client in [true, false] {
+            let mut client = gateway.connect("http");
+            client.write_all(request.as_bytes()).unwrap();
+            if !request.contains("a.test") {
+                reset(client);
+                continue;
+            }
+            let mut server = a.accept();
+            expect(&mut server, request.as_bytes());
+            server.write_all(answer.unwrap_or_default().as_bytes()).unwrap();
+            if by_client {
+                reset(client);
+                ended(&mut server);
+            } else {
+                reset(server);
+                rest(client);
+            }
+            assert!(gateway.ask(&get("b.test")).ends_with('b'), "{request:?} {answer:?}");
+        }
+    }
 }

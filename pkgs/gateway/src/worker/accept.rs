@@ -154,7 +154,7 @@ pub(super) fn leave(connection: &Connection) {
         return;
     }
     let mut counts = state.per_address.lock().unwrap_or_else(PoisonError::into_inner);
-    let address = connection.peer.ip().to_canonical();
+    let address = connection.addresses.peer.ip().to_canonical();
     if let Some(count) = counts.get_mut(&address) {
         *count -= 1;
         if *count == 0 {

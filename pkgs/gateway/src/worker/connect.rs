@@ -30,7 +30,7 @@ impl Worker {
             Some(version) => {
                 let to = destination(connection);
                 let name = connection.name.as_deref();
-                let mut all = proxy::header(version, connection.client_address, to, name);
+                let mut all = proxy::header(version, connection.addresses.client, to, name);
                 all.extend(first);
                 all
             }
@@ -213,7 +213,7 @@ impl Worker {
 
 /// What the client connected to.
 fn destination(connection: &Connection) -> SocketAddr {
-    if let Some(address) = &connection.destination {
+    if let Some(address) = &connection.addresses.destination {
         return **address;
     }
     let own = getsockname(&connection.client).ok().and_then(|own| SocketAddr::try_from(own).ok());

@@ -81,6 +81,17 @@ impl End {
     }
 }
 
+/// Who talks to whom.
+#[derive(Debug)]
+pub(super) struct Addresses {
+    /// The client, by the PROXY header if one came.
+    pub(super) client: SocketAddr,
+    /// Who connected: the key of the cap per address.
+    pub(super) peer: SocketAddr,
+    /// What the client connected to, by the PROXY header.
+    pub(super) destination: Option<Box<SocketAddr>>,
+}
+
 /// A connection.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -102,12 +113,7 @@ pub(super) struct Connection {
     pub(super) route: Option<u32>,
     /// Index of the backend in the route.
     pub(super) target: Option<u16>,
-    /// The client, by the PROXY header if one came.
-    pub(super) client_address: SocketAddr,
-    /// Who connected: the key of the cap per address.
-    pub(super) peer: SocketAddr,
-    /// What the client connected to, by the PROXY header.
-    pub(super) destination: Option<Box<SocketAddr>>,
+    pub(super) addresses: Addresses,
     pub(super) started: u64,
     pub(super) active: u64,
     /// Bytes of the client that have not gone to a backend, or may have to go to another one.
@@ -145,9 +151,7 @@ impl Connection {
             generation,
             route: None,
             target: None,
-            client_address: peer,
-            peer,
-            destination: None,
+            addresses: Addresses { client: peer, peer, destination: None },
             started: now,
             active: now,
             buffer: Vec::new(),
@@ -199,6 +203,12 @@ impl Connection {
             }
         };
         phase.min(lifetime.map_or(u64::MAX, |lifetime| self.started + lifetime))
+    }
+
+    /// Whether the client was reset in the middle of something.
+    pub(super) const fn is_abandoned(&self) -> bool {
+        let under_way = matches!(self.phase, Phase::Resolve | Phase::Connect | Phase::Relay);
+        under_way && self.client_side.broken
     }
 
     /// Whether one side has ended its sending. Over HTTP the client's end is announced, but not

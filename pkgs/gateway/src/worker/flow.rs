@@ -28,6 +28,8 @@ pub(super) struct Side {
     pub(super) writable: bool,
     /// Its end has been announced: reading must go on until the end.
     pub(super) ending: bool,
+    /// It was reset: nothing can be sent to it any more.
+    pub(super) broken: bool,
     /// Epoll reports when it takes bytes again.
     pub(super) armed: bool,
 }

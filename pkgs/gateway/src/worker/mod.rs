@@ -188,6 +188,7 @@ impl Worker {
         let side =
             if is_client { &mut connection.client_side } else { &mut connection.backend_side };
         let broken = flags.intersects(Flag::ERR | Flag::HUP);
+        side.broken |= flags.contains(Flag::ERR);
         side.ending |= broken || flags.contains(Flag::RDHUP);
         side.readable |= side.ending || flags.contains(Flag::IN);
         side.writable |= broken || flags.contains(Flag::OUT);
@@ -209,6 +210,10 @@ impl Worker {
         loop {
             match self.step(&mut connection, index) {
                 Step::Next => {}
+                // Nobody reads from a client whose turn it is not, so only this says that it is gone.
+                Step::Wait if connection.is_abandoned() => {
+                    return self.close(connection, index, End::ClientReset);
+                }
                 Step::Wait => break,
                 Step::Again => {
                     self.ready.push_back(index);
@@ -324,7 +329,7 @@ impl Worker {
         let backend = route.and_then(|route| route.backends.get(usize::from(connection.target?)));
         let record = Record {
             listener: &connection.config().name,
-            client: crate::proxy::canonical(connection.client_address),
+            client: crate::proxy::canonical(connection.addresses.client),
             name: connection.name.as_deref(),
             route: route.map(|route| route.label.as_str()),
             backend: backend.map(|backend| backend.text.as_str()),

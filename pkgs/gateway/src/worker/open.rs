@@ -49,8 +49,8 @@ impl Worker {
                 connection.buffer.drain(..header.length);
                 connection.seen = 0;
                 if let Some((from, to)) = header.addresses {
-                    connection.client_address = from;
-                    connection.destination = Some(Box::new(to));
+                    connection.addresses.client = from;
+                    connection.addresses.destination = Some(Box::new(to));
                 }
                 connection.phase = connection.first_phase();
                 Step::Next

@@ -8,8 +8,15 @@ use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 /// Bytes of a pipe. The kernel may refuse so much to a user who has many; the pipe then is smaller.
 const SIZE: usize = 256 << 10;
 
+/// Bytes of a pipe that is still better than a copy.
+const LEAST: usize = 64 << 10;
+
 /// Pipes that are kept when none is in use.
 const KEPT: usize = 4;
+
+/// Requests that are answered with nothing after the kernel made no pipe: asking it each time would
+/// double the price of a copy.
+const REFUSALS: u32 = 64;
 
 /// A pipe.
 #[derive(Debug)]
@@ -24,11 +31,13 @@ pub(super) struct Pipes {
     free: Vec<Pipe>,
     made: usize,
     most: usize,
+    /// So many requests more get nothing.
+    refused: u32,
 }
 
 impl Pipes {
     pub(super) const fn new(most: usize) -> Self {
-        Self { free: Vec::new(), made: 0, most }
+        Self { free: Vec::new(), made: 0, most, refused: 0 }
     }
 
     /// An empty pipe; `None` if there are too many, or the kernel makes none.
@@ -36,16 +45,16 @@ impl Pipes {
         if let Some(pipe) = self.free.pop() {
             return Some(pipe);
         }
-        if self.made >= self.most {
+        self.refused = self.refused.saturating_sub(1);
+        if self.made >= self.most || self.refused > 0 {
             return None;
         }
-        let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).ok()?;
-        // Above the user's limit a new pipe has one or two pages, which is worse than a copy.
-        let size =
-            fcntl_setpipe_size(&write, SIZE).or_else(|_| fcntl_setpipe_size(&write, 64 << 10));
-        size.ok().filter(|size| *size >= 64 << 10)?;
-        self.made += 1;
-        Some(Pipe { read, write })
+        let pipe = make();
+        match pipe {
+            Some(_) => self.made += 1,
+            None => self.refused = REFUSALS,
+        }
+        pipe
     }
 
     /// Takes an empty pipe back.
@@ -65,4 +74,13 @@ impl Pipes {
             self.free.truncate(KEPT);
         }
     }
+}
+
+/// A new pipe, if the kernel gives one that is worth it (pipe(7), `pipe-user-pages-soft`).
+fn make() -> Option<Pipe> {
+    let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).ok()?;
+    // Above the user's limit a new pipe has one or two pages, which is worse than a copy.
+    let size = fcntl_setpipe_size(&write, SIZE).or_else(|_| fcntl_setpipe_size(&write, LEAST));
+    size.ok().filter(|size| *size >= LEAST)?;
+    Some(Pipe { read, write })
 }

@@ -31,12 +31,12 @@ impl Web {
         out: &mut Vec<u8>,
     ) {
         let config = &connection.snapshot.config.routes[route];
-        let peer = connection.client_address.ip();
+        let peer = connection.addresses.client.ip();
         let trusted = connection
             .config()
             .trusted
             .iter()
-            .any(|network| network.contains(connection.peer.ip()));
+            .any(|network| network.contains(connection.addresses.peer.ip()));
         let changes = Changes {
             drop_forwarded: !trusted,
             set_forwarded: config.forwarded.then_some(peer),

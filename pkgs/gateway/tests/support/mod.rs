@@ -15,10 +15,15 @@ pub const DEADLINE: Duration = Duration::from_secs(30);
 /// The first bytes of a Go 1.26 client that wants `www.a.test`, with its post-quantum key share.
 pub const HELLO: &[u8] = include_bytes!("go-1.26.hello");
 
+/// Opens the port for operation.
+pub const OPS: [&str; 2] = ["--ops-addr", "127.0.0.1:0"];
+
 /// A gateway, killed when dropped.
 pub struct Gateway {
     pub child: Child,
     pub file: PathBuf,
+    /// What it said when it served.
+    pub ready: String,
     pub addresses: Vec<(String, SocketAddr)>,
     pub log: Receiver<String>,
     _folder: tempfile::TempDir,
@@ -58,11 +63,15 @@ pub fn start(config: &str) -> Gateway {
 
 /// Starts it and waits until it serves.
 pub fn start_with(config: &str, options: &[&str]) -> Gateway {
+    start_by(command(), config, options)
+}
+
+/// The same by a command of the test's own.
+pub fn start_by(mut command: Command, config: &str, options: &[&str]) -> Gateway {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("gateway.toml");
     std::fs::write(&file, config).unwrap();
     std::fs::write(folder.path().join("hosts"), "").unwrap();
-    let mut command = command();
     command
         .arg(&file)
         .args(["--workers", "2"])
@@ -75,7 +84,8 @@ pub fn start_with(config: &str, options: &[&str]) -> Gateway {
     std::thread::spawn(move || {
         stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
     });
-    let mut gateway = Gateway { child, file, addresses: Vec::new(), log, _folder: folder };
+    let (addresses, ready) = (Vec::new(), String::new());
+    let mut gateway = Gateway { child, file, ready, addresses, log, _folder: folder };
     loop {
         let line = gateway.log.recv_timeout(DEADLINE).expect("it ended before it served");
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -86,7 +96,10 @@ pub fn start_with(config: &str, options: &[&str]) -> Gateway {
             ["operation", "on", address, ..] => {
                 gateway.addresses.push(("ops".to_owned(), address.parse().unwrap()));
             }
-            ["ready", ..] => return gateway,
+            ["ready", ..] => {
+                gateway.ready = line;
+                return gateway;
+            }
             _ => {}
         }
     }
@@ -98,16 +111,12 @@ impl Gateway {
     }
 
     pub fn connect(&self, listener: &str) -> TcpStream {
-        let stream = TcpStream::connect(self.address(listener)).unwrap();
-        patient(&stream);
-        stream
+        connect(self.address(listener))
     }
 
     /// Sends and reads until the end.
     pub fn talk(&self, listener: &str, bytes: &[u8]) -> Vec<u8> {
-        let mut stream = self.connect(listener);
-        stream.write_all(bytes).unwrap();
-        rest(stream)
+        talk(self.address(listener), bytes)
     }
 
     /// What is answered to an HTTP request, until the end.
@@ -121,6 +130,16 @@ impl Gateway {
 
     pub fn signal(&self, signal: Signal) {
         kill_process(self.pid(), signal).unwrap();
+    }
+
+    /// Lines of the access log, as they come.
+    pub fn access_log(&mut self) -> Receiver<String> {
+        let (sender, lines) = channel();
+        let stdout = BufReader::new(self.child.stdout.take().unwrap());
+        std::thread::spawn(move || {
+            stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+        });
+        lines
     }
 
     /// Waits for a line with this text.
@@ -164,6 +183,19 @@ impl Gateway {
     }
 }
 
+fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    patient(&stream);
+    stream
+}
+
+/// Sends and reads until the end.
+pub fn talk(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
+    let mut stream = connect(address);
+    stream.write_all(bytes).unwrap();
+    rest(stream)
+}
+
 fn patient(stream: &TcpStream) {
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
     stream.set_write_timeout(Some(DEADLINE)).unwrap();
@@ -181,6 +213,16 @@ pub fn rest(mut stream: TcpStream) -> Vec<u8> {
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return all,
             Err(error) => panic!("{error}, after {} bytes", all.len()),
         }
+    }
+}
+
+/// Waits for the other side to end, in order or by a reset, without another byte.
+#[track_caller]
+pub fn ended(stream: &mut TcpStream) {
+    match stream.read(&mut [0]) {
+        Ok(0) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {}
+        other => panic!("{other:?}"),
     }
 }
 
@@ -210,7 +252,11 @@ pub struct Backend(TcpListener);
 
 impl Backend {
     pub fn new() -> Self {
-        Self(TcpListener::bind("127.0.0.1:0").unwrap())
+        Self::on("127.0.0.1:0".parse().unwrap()).unwrap()
+    }
+
+    pub fn on(address: SocketAddr) -> std::io::Result<Self> {
+        TcpListener::bind(address).map(Self)
     }
 
     pub fn address(&self) -> SocketAddr {

@@ -1,0 +1,5 @@
+//! `conf` of `src/lib.rs` on any bytes: `cargo fuzz run -s none conf` in `pkgs/gateway`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| gateway_fuzz::conf(input));

@@ -1,0 +1,218 @@
+//! How things end: connections by their deadlines, the program by SIGTERM.
+
+#![expect(clippy::unwrap_used, reason = "all of this is test code")]
+#![allow(dead_code, reason = "the tests share their support")]
+
+mod support;
+
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, set_parent_process_death_signal};
+use rustix::thread::{UnshareFlags, unshare_unsafe};
+use support::{
+    Backend, DEADLINE, Gateway, HELLO, OPS, command, config, expect, get, nobody, rest, route,
+    start, start_with,
+};
+
+#[test]
+fn sigterm_lets_live_connections_end_and_nobody_new_in() {
+    let a = Backend::new();
+    let mut gateway = start_with(&config("", &route("www.a.test", &[a.address()], "")), &OPS);
+    let mut client = gateway.connect("tls");
+    client.write_all(HELLO).unwrap();
+    let mut server = a.accept();
+    expect(&mut server, HELLO);
+    let address = gateway.address("tls");
+    gateway.signal(Signal::TERM);
+    gateway.wait_for("ending");
+    while TcpStream::connect(address).is_ok() {}
+    server.write_all(b"still").unwrap();
+    expect(&mut client, b"still");
+    assert!(gateway.talk("ops", b"GET /ready HTTP/1.1\r\n\r\n").starts_with(b"HTTP/1.1 503 "));
+    drop((client, server));
+    assert_eq!(gateway.child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn sigterm_ends_idle_http_connections_at_once() {
+    let a = Backend::new();
+    let mut gateway = start(&config("", &route("a.test", &[a.address()], "")));
+    let mut client = gateway.connect("http");
+    client.write_all(get("a.test").as_bytes()).unwrap();
+    let mut server = a.accept();
+    expect(&mut server, get("a.test").as_bytes());
+    let answer = b"HTTP/1.1 204 No Content\r\n\r\n";
+    server.write_all(answer).unwrap();
+    expect(&mut client, answer);
+    gateway.signal(Signal::TERM);
+    assert_eq!(rest(client), b"");
+    assert!(gateway.wait_for("ended").contains("cut=0"), "it did not wait for its last moment");
+    assert_eq!(gateway.child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn sigterm_ends_it_as_pid_1_too() {
+    let a = Backend::new();
+    let config = config("", &route("www.a.test", &[a.address()], ""));
+    let mut gateway = support::start_by(as_pid_1(), &config, &[]);
+    let outer = gateway.child.id();
+    let children = std::fs::read_to_string(format!("/proc/{outer}/task/{outer}/children")).unwrap();
+    let pid: i32 = children.trim().parse().unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let pids = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap();
+    assert_eq!(pids.split_whitespace().last(), Some("1"), "{pids}");
+    let mut client = gateway.connect("tls");
+    client.write_all(HELLO).unwrap();
+    let mut server = a.accept();
+    expect(&mut server, HELLO);
+    kill_process(Pid::from_raw(pid).unwrap(), Signal::TERM).unwrap();
+    gateway.wait_for("ending");
+    server.write_all(b"last words").unwrap();
+    drop(server);
+    assert_eq!(rest(client), b"last words");
+    assert!(gateway.wait_for("ended").contains("cut=0"));
+    assert_eq!(gateway.child.wait().unwrap().code(), Some(0));
+}
+
+/// The gateway as the first process of a namespace; what is started is its parent, which ends with
+/// it and as it does.
+fn as_pid_1() -> Command {
+    let mut command = command();
+    // SAFETY: between fork and exec it makes system calls only, which is all that may be done there.
+    unsafe { command.pre_exec(become_pid_1) };
+    command
+}
+
+fn become_pid_1() -> std::io::Result<()> {
+    // SAFETY: nobody else has this process's files, since it was forked just now.
+    unsafe { unshare_unsafe(UnshareFlags::NEWUSER | UnshareFlags::NEWPID) }?;
+    // SAFETY: it has one thread.
+    match unsafe { libc::fork() } {
+        0 => Ok(set_parent_process_death_signal(Some(Signal::KILL))?),
+        1.. => {
+            // SAFETY: nothing here uses a descriptor any more; who waits for exec, and who reads the
+            // log, must not wait for this process.
+            unsafe { libc::close_range(0, libc::c_uint::MAX, 0) };
+            let status = rustix::process::wait(WaitOptions::empty());
+            let code = status.ok().flatten().and_then(|(_, status)| status.exit_status());
+            // SAFETY: _exit has no preconditions.
+            unsafe { libc::_exit(code.unwrap_or(1)) }
+        }
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}
+
+#[test]
+fn a_drain_delay_lets_clients_in_while_readiness_says_no() {
+    let a = Backend::new();
+    let address = a.address();
+    a.echo_name("a");
+    let options = [OPS[0], OPS[1], "--drain-delay", "20"];
+    let gateway = start_with(&config("", &route("www.a.test", &[address], "")), &options);
+    let ready = |gateway: &Gateway| gateway.talk("ops", b"GET /ready HTTP/1.1\r\n\r\n");
+    assert!(ready(&gateway).starts_with(b"HTTP/1.1 200 "));
+    gateway.signal(Signal::TERM);
+    gateway.wait_for("ending");
+    assert!(ready(&gateway).starts_with(b"HTTP/1.1 503 "));
+    assert!(gateway.talk("tls", HELLO).ends_with(b"a"));
+}
+
+#[test]
+fn after_the_drain_delay_nobody_is_let_in() {
+    let config = config("", &route("a.test", &[nobody()], ""));
+    let mut gateway = start_with(&config, &["--drain-delay", "1"]);
+    let address = gateway.address("tls");
+    gateway.signal(Signal::TERM);
+    gateway.wait_for("ending");
+    while TcpStream::connect(address).is_ok() {}
+    assert_eq!(gateway.child.wait().unwrap().code(), Some(0));
+}
+
+/// A TLS connection, and a byte each way on it.
+fn begun(gateway: &Gateway, a: &Backend) -> (TcpStream, TcpStream) {
+    let mut client = gateway.connect("tls");
+    client.write_all(HELLO).unwrap();
+    let mut server = a.accept();
+    expect(&mut server, HELLO);
+    server.write_all(b"x").unwrap();
+    expect(&mut client, b"x");
+    (client, server)
+}
+
+/// Why the next connection ended, and after how many milliseconds.
+fn next_end(lines: &Receiver<String>) -> (String, u128) {
+    let line = lines.recv_timeout(DEADLINE).unwrap();
+    let field = |name: &str| {
+        let rest = line.split_once(name).unwrap().1;
+        rest.split(['\"', ',', '}']).next().unwrap().to_owned()
+    };
+    (field("\"end\":\""), field("\"ms\":").parse().unwrap())
+}
+
+#[test]
+fn a_lifetime_ends_a_connection_that_is_not_idle() {
+    let a = Backend::new();
+    let config = config("lifetime = 0.5", &route("www.a.test", &[a.address()], ""));
+    let mut gateway = start_with(&config, &["--access-log"]);
+    let ends = gateway.access_log();
+    let (mut client, mut server) = begun(&gateway, &a);
+    let mut byte = [0];
+    while client.write_all(b"x").is_ok() && matches!(server.read(&mut byte), Ok(1)) {}
+    let (end, millis) = next_end(&ends);
+    assert_eq!(end, "lifetime");
+    assert!(millis >= 500, "after {millis} ms");
+}
+
+#[test]
+fn a_connection_is_idle_only_while_nothing_moves() {
+    let a = Backend::new();
+    let config = config("idle-timeout = 2", &route("www.a.test", &[a.address()], ""));
+    let mut gateway = start_with(&config, &["--access-log"]);
+    let ends = gateway.access_log();
+    let (mut client, mut server) = begun(&gateway, &a);
+    // One byte after the other, for longer than it may be idle.
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(3) {
+        client.write_all(b"x").unwrap();
+        expect(&mut server, b"x");
+    }
+    assert_eq!(rest(client), b"");
+    let (end, millis) = next_end(&ends);
+    assert_eq!(end, "idle-timeout");
+    // Both times together, but for the moment between the last byte and the end of the loop.
+    assert!(millis >= 4500, "after {millis} ms");
+}
+
+#[test]
+fn a_half_closed_connection_has_a_deadline_of_its_own() {
+    let a = Backend::new();
+    let keys = "idle-timeout = 3600\nhalf-closed-timeout = 0.2";
+    let mut gateway =
+        start_with(&config(keys, &route("www.a.test", &[a.address()], "")), &["--access-log"]);
+    let ends = gateway.access_log();
+    let (client, server) = begun(&gateway, &a);
+    client.shutdown(Shutdown::Write).unwrap();
+    // It hears of the end, and keeps its own side open.
+    assert_eq!(rest(server.try_clone().unwrap()), b"");
+    assert_eq!(rest(client), b"");
+    assert_eq!(next_end(&ends).0, "half-closed-timeout");
+    drop(server);
+}
+
+#[test]
+fn a_backend_that_accepts_and_says_nothing_ends_as_idle() {
+    let a = Backend::new();
+    let config = config("idle-timeout = 0.3", &route("www.a.test", &[a.address()], ""));
+    let mut gateway = start_with(&config, &["--access-log"]);
+    let ends = gateway.access_log();
+    let mut client = gateway.connect("tls");
+    client.write_all(HELLO).unwrap();
+    let _server = a.accept();
+    assert_eq!(rest(client), b"");
+    assert_eq!(next_end(&ends).0, "idle-timeout");
+}

@@ -1,0 +1,226 @@
+//! Many at once, and little to have: the program under load and at its limits.
+
+#![expect(clippy::unwrap_used, reason = "all of this is test code")]
+#![allow(dead_code, reason = "the tests share their support")]
+
+mod support;
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, prlimit, setrlimit};
+use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
+use support::{Backend, Gateway, HELLO, OPS, config, expect, rest, route, start_with, talk};
+
+/// The smallest pipe.
+const PAGE: usize = 4096;
+
+/// As many as the limits of this process and of the gateway allow, 10,000 at most.
+fn most_clients(gateway: &Gateway) -> usize {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
+    let ours = usize::try_from(maximum.unwrap_or(1 << 20)).unwrap();
+    let said = gateway.ready.split_once("connections=").unwrap().1;
+    let theirs: usize = said.split_whitespace().next().unwrap().parse().unwrap();
+    // Other tests of this program have connections too.
+    10_000.min(ours.saturating_sub(1500)).min(theirs.saturating_sub(100))
+}
+
+#[test]
+fn ten_thousand_silent_clients_are_closed_at_the_deadline_and_unnoticed_by_others() {
+    let backend = Backend::new();
+    let address = backend.address();
+    backend.echo_name("here");
+    let config = config("hello-timeout = 5", &route("www.a.test", &[address], ""));
+    let mut gateway = start_with(&config, &[OPS[0], OPS[1], "--access-log"]);
+    let log = gateway.access_log();
+    let count = most_clients(&gateway);
+    let silent: Vec<TcpStream> = (0..count)
+        .map(|index| {
+            let mut client = gateway.connect("tls");
+            // Every third one says the beginning of something.
+            client.write_all(&HELLO[..if index % 3 == 0 { 100 } else { 0 }]).unwrap();
+            client
+        })
+        .collect();
+    for _ in 0..50 {
+        assert!(gateway.talk("tls", HELLO).ends_with(b"here"));
+    }
+    for client in silent {
+        assert_eq!(rest(client), b"", "without a word");
+    }
+    gateway.until_metric("kiln_gateway_connections", 0);
+    assert_eq!(gateway.metric("kiln_gateway_unrouted_total"), count as u64);
+    // So many lines at once are not all written, but those that are say the same.
+    let lines = log.try_iter().filter(|line| line.contains("\"end\":\"hello-timeout\""));
+    let millis = lines.map(|line| {
+        let rest = line.split_once("\"ms\":").unwrap().1.to_owned();
+        rest.trim_end_matches('}').parse::<u64>().unwrap()
+    });
+    let earliest = millis.min().unwrap();
+    assert!(earliest >= 5000, "closed after {earliest} ms");
+}
+
+#[test]
+fn those_who_take_all_descriptors_keep_others_out_only_while_they_are_there() {
+    let a = Backend::new();
+    let address = a.address();
+    a.echo_name("a");
+    let gateway = start_with(&config("", &route("www.a.test", &[address], "")), &OPS);
+    let used = u64::try_from(gateway.descriptors().len()).unwrap();
+    // The gateway has counted on more at its start, so accept(2) fails now.
+    let few = Rlimit { current: Some(used + 6), maximum: Some(used + 6) };
+    prlimit(Some(gateway.pid()), Resource::Nofile, few).unwrap();
+    let held: Vec<TcpStream> = (0..50).map(|_| gateway.connect("tls")).collect();
+    let line = gateway.wait_for("no new connections for a while");
+    assert!(line.contains("descriptors"), "{line}");
+    drop(held);
+    assert!(gateway.talk("tls", HELLO).ends_with(b"a"));
+    let said = gateway.log.try_iter().filter(|line| line.contains("no new connections")).count();
+    assert!(said <= 30, "{said} lines");
+}
+
+#[test]
+fn twenty_thousand_connections_leave_nothing_behind() {
+    let a = Backend::new();
+    let address = a.address();
+    a.echo_name("a");
+    let gateway = start_with(&config("", &route("www.a.test", &[address], "")), &OPS);
+    assert!(gateway.talk("tls", HELLO).ends_with(b"a"));
+    let before = gateway.descriptors().len();
+    for round in 0..100 {
+        let clients: Vec<TcpStream> = (0..200).map(|_| gateway.connect("tls")).collect();
+        for mut client in clients.iter().take(round) {
+            let _ = client.write_all(&HELLO[..round.min(HELLO.len())]);
+        }
+    }
+    gateway.until_metric("kiln_gateway_connections", 0);
+    assert!(gateway.talk("tls", HELLO).ends_with(b"a"));
+    gateway.until_metric("kiln_gateway_connections", 0);
+    let after = gateway.descriptors().len();
+    assert!(after <= before + 10, "{before} descriptors before, {after} after");
+    let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.child.id())).unwrap();
+    let resident = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    let kib: u64 = resident.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(kib < 4096, "{kib} KiB of memory of its own");
+}
+
+#[test]
+fn a_hundred_reloads_under_load_touch_no_connection() {
+    let (old, new) = (Backend::new(), Backend::new());
+    let configs = [
+        config("", &route("www.a.test", &[old.address()], "")),
+        config("", &route("www.a.test", &[new.address()], "")),
+    ];
+    let gateway = start_with(&configs[0], &OPS);
+    let mut live = gateway.connect("tls");
+    live.write_all(HELLO).unwrap();
+    let mut server = old.accept();
+    expect(&mut server, HELLO);
+    old.echo_name("old");
+    new.echo_name("new");
+    let (address, done) = (gateway.address("tls"), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    ask_old_or_new(address);
+                }
+            });
+        }
+        for round in 1..=100 {
+            std::fs::write(&gateway.file, &configs[round % 2]).unwrap();
+            gateway.signal(Signal::HUP);
+            gateway.wait_for("reloaded");
+            server.write_all(b"x").unwrap();
+            expect(&mut live, b"x");
+            ask_old_or_new(address);
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(gateway.metric("kiln_gateway_reloads_total"), 100);
+}
+
+/// Workers hear of a reload a moment after it is logged; no connection fails meanwhile.
+fn ask_old_or_new(address: SocketAddr) {
+    let answer = talk(address, HELLO);
+    assert!(answer.ends_with(b"old") || answer.ends_with(b"new"), "{answer:?}");
+}
+
+/// Takes all the pages that the kernel gives to pipes of a user without privileges.
+fn take_pipe_pages() -> Vec<(OwnedFd, OwnedFd)> {
+    let number = |name: &str| -> usize {
+        let text = std::fs::read_to_string(format!("/proc/sys/fs/{name}")).unwrap();
+        text.trim().parse().unwrap()
+    };
+    let (most, mut size) = (number("pipe-user-pages-soft") * PAGE, number("pipe-max-size"));
+    assert!(most > 0, "fs.pipe-user-pages-soft is 0: nothing limits pipes here");
+    let (mut held, mut pipes) = (0, Vec::new());
+    while held < most && size >= PAGE {
+        let (read, write) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        match fcntl_setpipe_size(&write, size) {
+            Ok(got) => {
+                held += got;
+                pipes.push((read, write));
+            }
+            // Without privileges it ends just below the limit.
+            Err(_) => size /= 2,
+        }
+    }
+    pipes
+}
+
+fn pipes_of(gateway: &Gateway) -> usize {
+    gateway.descriptors().iter().filter(|target| target.starts_with("pipe:")).count()
+}
+
+/// Sends much in both directions; how many ends of pipes the gateway has more than before.
+fn relay_much(gateway: &Gateway, backend: &Backend) -> usize {
+    let before = pipes_of(gateway);
+    let mut client = gateway.connect("tls");
+    client.write_all(HELLO).unwrap();
+    let mut server = backend.accept();
+    expect(&mut server, HELLO);
+    let data: Vec<u8> = (0..8_u32 << 20)
+        .map(|at| u8::try_from(at.wrapping_mul(2_654_435_761) >> 24).unwrap())
+        .collect();
+    std::thread::scope(|scope| {
+        for (from, to) in [(&client, &server), (&server, &client)] {
+            let (mut from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+            let data = &data;
+            scope.spawn(move || from.write_all(data).unwrap());
+            scope.spawn(move || {
+                let mut got = vec![0; data.len()];
+                to.read_exact(&mut got).unwrap();
+                assert!(got == *data, "the bytes are others");
+            });
+        }
+    });
+    // A worker keeps a few empty pipes.
+    pipes_of(gateway) - before
+}
+
+#[test]
+fn without_pipes_for_this_user_bytes_are_copied() {
+    let backend = Backend::new();
+    let config = config("", &route("www.a.test", &[backend.address()], ""));
+    let mut command = support::command();
+    // SAFETY: between fork and exec there are system calls only, which is all that may be there.
+    unsafe {
+        command.pre_exec(|| {
+            // Fails for those who have no privileges, who are limited anyway.
+            let _ = remove_capability_from_bounding_set(CapabilitySet::SYS_RESOURCE);
+            let _ = remove_capability_from_bounding_set(CapabilitySet::SYS_ADMIN);
+            Ok(())
+        });
+    }
+    let gateway = support::start_by(command, &config, &[]);
+    let held = take_pipe_pages();
+    assert_eq!(relay_much(&gateway, &backend), 0, "it has got a pipe");
+    drop(held);
+    assert!(relay_much(&gateway, &backend) > 0, "no pipe when there are some");
+}
