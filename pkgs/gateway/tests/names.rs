@@ -6,7 +6,7 @@
 mod support;
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::{Arc, Mutex};
 
 use support::{Backend, config, get, rest, route, start_with};
@@ -20,46 +20,54 @@ struct Manner {
     lies: bool,
 }
 
+/// One port for UDP and TCP.
+fn both_sockets() -> (UdpSocket, TcpListener) {
+    loop {
+        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+        // Somebody may have the port there already.
+        if let Ok(tcp) = TcpListener::bind(udp.local_addr().unwrap()) {
+            return (udp, tcp);
+        }
+    }
+}
+
 /// A name server that answers every question for an A record with the address that stands there.
 fn name_server(address: Arc<Mutex<[u8; 4]>>, manner: Manner) -> SocketAddr {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let here = socket.local_addr().unwrap();
-    if manner.truncated {
-        over_tcp(here, Arc::clone(&address));
-    }
-    std::thread::spawn(move || {
-        let mut buffer = [0; 1500];
-        while let Ok((count, from)) = socket.recv_from(&mut buffer) {
-            let reply = dns_reply(&buffer[..count], *address.lock().unwrap(), manner.truncated);
-            if manner.lies {
-                let mut wrong = reply.clone();
-                wrong[0] ^= 0xff;
-                socket.send_to(&wrong, from).unwrap();
-                socket.send_to(b"nonsense", from).unwrap();
-                socket.send_to(&buffer[..count], from).unwrap();
-            }
-            socket.send_to(&reply, from).unwrap();
-        }
-    });
+    let (udp, tcp) = both_sockets();
+    let here = udp.local_addr().unwrap();
+    let same = Arc::clone(&address);
+    std::thread::spawn(move || over_tcp(&tcp, &same));
+    std::thread::spawn(move || over_udp(&udp, &address, manner));
     here
 }
 
-/// The same over TCP.
-fn over_tcp(here: SocketAddr, address: Arc<Mutex<[u8; 4]>>) {
-    let listener = std::net::TcpListener::bind(here).unwrap();
-    std::thread::spawn(move || {
-        while let Ok((mut stream, _)) = listener.accept() {
-            let mut length = [0; 2];
-            stream.read_exact(&mut length).unwrap();
-            let mut question = vec![0; usize::from(u16::from_be_bytes(length))];
-            stream.read_exact(&mut question).unwrap();
-            let reply = dns_reply(&question, *address.lock().unwrap(), false);
-            let length = u16::try_from(reply.len()).unwrap().to_be_bytes();
-            // In two pieces, as TCP may deliver it.
-            stream.write_all(&length).unwrap();
-            stream.write_all(&reply).unwrap();
+fn over_udp(socket: &UdpSocket, address: &Mutex<[u8; 4]>, manner: Manner) {
+    let mut buffer = [0; 1500];
+    while let Ok((count, from)) = socket.recv_from(&mut buffer) {
+        let reply = dns_reply(&buffer[..count], *address.lock().unwrap(), manner.truncated);
+        if manner.lies {
+            let mut wrong = reply.clone();
+            wrong[0] ^= 0xff;
+            socket.send_to(&wrong, from).unwrap();
+            socket.send_to(b"nonsense", from).unwrap();
+            socket.send_to(&buffer[..count], from).unwrap();
         }
-    });
+        socket.send_to(&reply, from).unwrap();
+    }
+}
+
+fn over_tcp(listener: &TcpListener, address: &Mutex<[u8; 4]>) {
+    while let Ok((mut stream, _)) = listener.accept() {
+        let mut length = [0; 2];
+        stream.read_exact(&mut length).unwrap();
+        let mut question = vec![0; usize::from(u16::from_be_bytes(length))];
+        stream.read_exact(&mut question).unwrap();
+        let reply = dns_reply(&question, *address.lock().unwrap(), false);
+        let length = u16::try_from(reply.len()).unwrap().to_be_bytes();
+        // In two pieces, as TCP may deliver it.
+        stream.write_all(&length).unwrap();
+        stream.write_all(&reply).unwrap();
+    }
 }
 
 fn fixed() -> Arc<Mutex<[u8; 4]>> {
