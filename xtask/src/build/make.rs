@@ -166,8 +166,7 @@ pub fn image_files(
     let mut packs = Staged { owner: name.to_owned(), ..Staged::default() };
     for (number, (folder, _)) in package.packs().enumerate() {
         let pack = scratch.join(format!("{name}-{number}.pack"));
-        let packer = dir(needs, PACKER)?.join(PACKER_PROGRAM);
-        let command = Command::new(packer).arg("--in").arg(package.folder.join(folder));
+        let command = Command::new(packer(needs)?).arg("--in").arg(package.folder.join(folder));
         command.arg("--out").arg(&pack).output().with_context(|| {
             format!("cannot make a pack of `{folder}`, which pkgs/{name}/pkg.toml names")
         })?;
@@ -243,6 +242,11 @@ impl Builder {
         let made = self.make(&steps)?;
         Ok((parts(self, &made)?, made))
     }
+}
+
+/// The program that makes packs, where its step has been made.
+pub fn packer(made: &Needs) -> Result<PathBuf> {
+    Ok(dir(made, PACKER)?.join(PACKER_PROGRAM))
 }
 
 /// A program out of a package that has been made.

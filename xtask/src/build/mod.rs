@@ -22,7 +22,7 @@ use crate::lock::{self, Lock};
 use crate::plan::{Plan, Step, UKI};
 use crate::progress::Progress;
 
-pub use make::{image_files, tool};
+pub use make::{image_files, packer, tool};
 #[cfg(test)]
 pub use report::Item;
 pub use report::Report;

@@ -18,9 +18,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::build::{Builder, tool};
+use crate::build::{Builder, packer, tool};
 use crate::config::PEERS;
-use crate::plan::staged;
+use crate::plan::{PACKER, staged};
 use crate::process::{self, Command, Running};
 use made::{Made, Wanted};
 
@@ -72,6 +72,8 @@ pub struct Programs {
     peers: std::collections::BTreeMap<String, crate::cache::Entry>,
     /// The static server's program.
     pub ours: PathBuf,
+    /// The program that makes packs.
+    pub packer: PathBuf,
     /// Folder with the programs of `benches/web`.
     pub bench: PathBuf,
 }
@@ -120,7 +122,8 @@ impl Programs {
     pub fn make(builder: &Builder, ours: Option<PathBuf>) -> Result<Self> {
         let wanted = Wanted { peers: &PEERS, ours: OURS, bench: "web-bench" };
         let Made { peers, ours, bench } = wanted.make(builder, ours)?;
-        Ok(Self { peers, ours, bench })
+        let packer = packer(&builder.make(&[PACKER])?)?;
+        Ok(Self { peers, ours, packer, bench })
     }
 
     /// Starts a server and waits for its first answer.

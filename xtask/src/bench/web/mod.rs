@@ -109,7 +109,7 @@ fn content(site: &Path) -> Result<()> {
 fn start(programs: &Programs, scratch: &Path, site: &Path, cores: Cores) -> Result<Vec<Server>> {
     let mut servers = Vec::new();
     for kind in SERVERS {
-        let Some(content) = startup::content_of(programs, kind, site)? else { continue };
+        let content = startup::content_of(programs, kind, site)?;
         let place = Place {
             content: &content,
             scratch: &scratch.join(format!("{kind:?}")),

@@ -15,24 +15,15 @@ const FILES: usize = 100;
 
 const KINDS: [Kind; 5] = [Kind::Ours, Kind::Pack, Kind::Nginx, Kind::Lighttpd, Kind::H2o];
 
-/// A folder, or for [`Kind::Pack`] the pack of it; nothing where our program makes no packs.
-pub fn content_of(programs: &Programs, kind: Kind, folder: &Path) -> Result<Option<PathBuf>> {
+/// A folder, or for [`Kind::Pack`] the pack of it.
+pub fn content_of(programs: &Programs, kind: Kind, folder: &Path) -> Result<PathBuf> {
     if kind != Kind::Pack {
-        return Ok(Some(folder.to_owned()));
-    }
-    let help = Command::new(&programs.ours).arg("--help").read()?;
-    if !help.contains("--pack") {
-        return Ok(None);
+        return Ok(folder.to_owned());
     }
     let pack = folder.with_extension("pack");
-    Command::new(&programs.ours)
-        .arg("pack")
-        .arg("--in")
-        .arg(folder)
-        .arg("--out")
-        .arg(&pack)
-        .output()?;
-    Ok(Some(pack))
+    let command = Command::new(&programs.packer).arg("--in").arg(folder).arg("--out").arg(&pack);
+    command.output().context("cannot make a pack")?;
+    Ok(pack)
 }
 
 /// Starts each server in turn for some rounds, and renders the medians.
@@ -43,7 +34,7 @@ pub fn measure(programs: &Programs, scratch: &Path, core: usize, rounds: usize) 
     for _ in 0..rounds {
         for (kind, times) in KINDS.into_iter().zip(&mut times) {
             process::check_interrupt()?;
-            let Some(content) = content_of(programs, kind, &folder)? else { continue };
+            let content = content_of(programs, kind, &folder)?;
             let scratch = scratch.join("start").join(format!("{kind:?}"));
             let place = Place {
                 content: &content,
