@@ -15,9 +15,9 @@ use crate::connection::{Connection, Context, Want};
 /// Steps (reads and writes) of one connection before others get their turn.
 const STEPS: usize = 16;
 
-/// More than this goes in pieces, with a turn for others after each. A client that gets all at once
-/// is woken for every packet and sleeps again before the next, which costs the server more than
-/// sending does; while several connections take turns, their client stays awake.
+/// More than this goes in pieces, with a turn for others after each. A client on the same machine
+/// that gets all at once seems to be woken for every packet; while several connections take turns
+/// it stays awake, and the server spends half as much (docs/benchmarks.md).
 const LONG: u64 = 128 << 10;
 const PIECE: usize = 64 << 10;
 
