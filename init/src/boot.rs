@@ -43,7 +43,6 @@ fn boot(mut stages: Stages) -> Result<Infallible> {
     stages.run("cgroups", cgroup::make_tree)?;
     // Before the first look at the devices, so that none can appear between the two.
     let devices = Devices::listen()?;
-    start_helper(applet::COLDPLUG, &[]);
     start_helper(applet::READAHEAD, &[path::CONTAINERD, path::SHIM, path::RUNC]);
     let parameters = read_parameters();
     let var = stages.run("data", || data::attach(tree, &parameters.var_size))?;
@@ -53,6 +52,8 @@ fn boot(mut stages: Stages) -> Result<Infallible> {
         config::settle(var, &parameters)
     })?;
     let runtime = stages.run("containerd", || Runtime::start(&Host::of_node(&node), devices))?;
+    // Nothing on the way to containerd needs these, and both processors are busy until it runs.
+    start_helper(applet::COLDPLUG, &[]);
     start_helper(applet::READAHEAD, &[path::KUBELET]);
     start_helper(applet::CRASH, &[]);
     start_helper(reason::APPLET, &[reason::store()]);

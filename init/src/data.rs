@@ -48,12 +48,39 @@ pub enum Var {
 
 /// Mounts `/var`.
 pub fn attach(_: Tree, size: &str) -> Result<Var> {
-    if !controllers().is_empty() && mount_in_child() {
+    if may_have_disks() && mount_in_child() {
         rustix::mount::mount_move(PRIVATE, "/var").context("move the data partition to /var")?;
         return Ok(Var::Partition);
     }
     mounts::tmpfs("/var", "").attach("/var", &format!("mode=0755,size={size}"))?;
     Ok(Var::Memory)
+}
+
+/// False where there is no disk and nothing that could bring one up: no driver that is yet to be
+/// loaded, no SCSI host, no `NVMe`. A machine without disks need not pay for a child.
+fn may_have_disks() -> bool {
+    let controllers = controllers();
+    if controllers.is_empty() {
+        return false;
+    }
+    controllers.iter().any(|alias| is_late(alias))
+        || has_scsi_host()
+        || block_devices("").iter().any(|name| is_disk(name))
+        || modules::may_have_driver(&controllers)
+}
+
+/// `NVMe`: its driver scans on its own.
+fn is_late(modalias: &str) -> bool {
+    modalias.contains("bc01sc08")
+}
+
+fn has_scsi_host() -> bool {
+    fs::read_dir("/sys/class/scsi_host").is_ok_and(|mut hosts| hosts.next().is_some())
+}
+
+/// Not one that the kernel makes up.
+fn is_disk(name: &str) -> bool {
+    !["ram", "loop"].iter().any(|made_up| name.starts_with(made_up))
 }
 
 /// Modaliases of hardware that can have disks.
@@ -93,7 +120,10 @@ fn mount_in_child() -> bool {
 
 /// In the child: loads drivers, looks for the partition, mounts it, copies its identity.
 fn find_and_mount() -> Result<bool> {
-    let _ = kmsg::warn_on_error(load_drivers());
+    // Reading the whole index takes as long as all else that is done here.
+    if has_scsi_host() || modules::may_have_driver(&controllers()) {
+        let _ = kmsg::warn_on_error(load_drivers());
+    }
     let found = wait_for_partition()?;
     let [device] = &found[..] else {
         if found.is_empty() {
@@ -121,7 +151,7 @@ fn load_drivers() -> Result<()> {
     }
     // Disks behind SCSI controllers (virtio-scsi, AHCI) need it, and no alias asks for it in time.
     if let Found::Load(steps) = index.find("sd_mod")
-        && Path::new("/sys/class/scsi_host").is_dir()
+        && has_scsi_host()
     {
         for step in steps {
             let _ = kmsg::warn_on_error(modules::load_file(&step.file, ""));
@@ -134,7 +164,7 @@ fn load_drivers() -> Result<()> {
 ///
 /// Loading a module waits for what it probes, with the exception of `nvme`, which scans on its own.
 fn wait_for_partition() -> Result<Vec<PathBuf>> {
-    let late = controllers().iter().any(|alias| alias.contains("bc01sc08"));
+    let late = controllers().iter().any(|alias| is_late(alias));
     let begin = Instant::now();
     loop {
         let found = data_partitions()?;
@@ -157,8 +187,7 @@ fn data_partitions() -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for name in block_devices("") {
         let folder = Path::new("/sys/class/block").join(&name);
-        if folder.join("partition").exists() || name.starts_with("ram") || name.starts_with("loop")
-        {
+        if folder.join("partition").exists() || !is_disk(&name) {
             continue;
         }
         let size = fs::read_to_string(folder.join("queue/logical_block_size")).unwrap_or_default();

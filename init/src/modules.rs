@@ -11,6 +11,7 @@ pub mod settings;
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use anyhow::{Context, Result};
 use kiln_contract::{archive, path};
@@ -26,26 +27,66 @@ use settings::Settings;
 /// Dependencies of dependencies that are followed; the deepest chain in a kernel has about ten.
 const DEPTH_MAX: usize = 32;
 
+/// Enough for a path, a warning and two system calls.
+const STACK: usize = 64 * 1024;
+
 /// Proof that the archive's modules are loaded.
 #[derive(Debug)]
 pub struct Loaded(());
 
-/// Loads the archive's modules in the builder's order.
+/// Loads the archive's modules: the builder's groups side by side, each in its order.
 ///
 /// A module that fails is a warning: if the root needs it, mounting the root says so.
 pub fn load_archive(_: Early) -> Result<Loaded> {
     let order = fs::read_to_string(archive::MODULE_ORDER).unwrap_or_default();
-    for name in order.lines().map(str::trim).filter(|name| !name.is_empty()) {
-        // The stand-in for a hardware watchdog, where none came up before it.
-        if name == archive::SOFT_WATCHDOG && watchdog::is_armed() {
-            continue;
-        }
-        let file = Path::new(archive::MODULES).join(name);
-        let _ = kmsg::warn_on_error(load_file(&file, ""));
-        watchdog::arm();
+    let groups = groups(&order);
+    if let Some((first, others)) = groups.split_first() {
+        thread::scope(|scope| {
+            let begun: Vec<_> = others.iter().map(|group| begin(scope, group)).collect();
+            load_group(first, watchdog::arm);
+            // Joined by hand: a scope's end does not wait until the threads have left the process,
+            // and the boot forks as soon as this stage is over.
+            begun.into_iter().flatten().for_each(|thread| drop(thread.join()));
+        });
+    }
+    watchdog::arm();
+    // The stand-in for a hardware watchdog, where none came up.
+    if !watchdog::is_armed() && order.lines().any(|name| name.trim() == archive::SOFT_WATCHDOG) {
+        load_group(&[archive::SOFT_WATCHDOG], watchdog::arm);
     }
     watchdog::report_missing();
     Ok(Loaded(()))
+}
+
+/// Groups that need nothing of each other, without the stand-in for a watchdog.
+fn groups(order: &str) -> Vec<Vec<&str>> {
+    let lines: Vec<&str> = order.lines().map(str::trim).collect();
+    let groups = lines.split(|name| name.is_empty()).map(|group| {
+        let names = group.iter().filter(|name| **name != archive::SOFT_WATCHDOG);
+        names.copied().collect::<Vec<_>>()
+    });
+    groups.filter(|group| !group.is_empty()).collect()
+}
+
+/// Loads a group in a thread, or here and now where there can be none.
+fn begin<'scope>(
+    scope: &'scope thread::Scope<'scope, '_>,
+    group: &'scope [&str],
+) -> Option<thread::ScopedJoinHandle<'scope, ()>> {
+    let builder = thread::Builder::new().name("modules".into()).stack_size(STACK);
+    let begun = builder.spawn_scoped(scope, || load_group(group, || {}));
+    if begun.is_err() {
+        load_group(group, || {});
+    }
+    begun.ok()
+}
+
+fn load_group(names: &[&str], after_each: impl Fn()) {
+    for name in names {
+        let file = Path::new(archive::MODULES).join(name);
+        let _ = kmsg::warn_on_error(load_file(&file, ""));
+        after_each();
+    }
 }
 
 /// A module's name as the kernel has it: `-` and `_` are the same.
@@ -58,6 +99,22 @@ pub fn canonical(name: &str) -> String {
 fn name_of(file: &str) -> String {
     let base = file.rsplit('/').next().unwrap_or(file);
     canonical(base.split(".ko").next().unwrap_or(base))
+}
+
+/// Whether a module stands for one of these modaliases, by depmod's list alone: a look that costs
+/// far less than the whole [`Index`]. True where there is no list.
+#[must_use]
+pub fn may_have_driver(modaliases: &[String]) -> bool {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let list = Path::new(path::MODULES).join(release).join("modules.alias");
+    fs::read_to_string(list).map_or(true, |list| is_listed(&list, modaliases))
+}
+
+fn is_listed(list: &str, modaliases: &[String]) -> bool {
+    let names: Vec<String> = modaliases.iter().map(|name| canonical(name)).collect();
+    list.lines()
+        .filter_map(parse_alias)
+        .any(|(pattern, _)| names.iter().any(|name| matches(pattern.as_bytes(), name.as_bytes())))
 }
 
 /// What depmod's indexes say.

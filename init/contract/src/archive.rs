@@ -15,6 +15,9 @@ pub const PODS: &str = "/pods.erofs";
 pub const MODULES: &str = "/modules";
 
 /// One file name in [`MODULES`] per line, in the order in which they must be loaded.
+///
+/// An empty line ends a group: no module needs one of another group, so groups can be loaded side
+/// by side. The hardware watchdog's is the first.
 pub const MODULE_ORDER: &str = "/modules/order";
 
 /// The module of [`MODULES`] that is loaded only where no other watchdog came up.

@@ -84,3 +84,25 @@ proptest! {
         let _ = index.find("x");
     }
 }
+
+#[test]
+fn groups_of_modules_are_what_empty_lines_part() {
+    let order = "watchdog.ko\ni6300esb.ko\nsoftdog.ko\n\nlibcrc32c.ko\nerofs.ko\n\noverlay.ko\n";
+    let expected: [&[&str]; 3] =
+        [&["watchdog.ko", "i6300esb.ko"], &["libcrc32c.ko", "erofs.ko"], &["overlay.ko"]];
+    assert_eq!(super::groups(order), expected);
+    assert_eq!(super::groups("a.ko\nb.ko\n"), [["a.ko", "b.ko"]]);
+    assert!(super::groups("\n\nsoftdog.ko\n").is_empty());
+}
+
+#[test]
+fn a_controller_with_a_driver_in_the_list_is_found() {
+    let list = "# comment\nalias fs-ext4 ext4\nalias virtio:d00000002v* virtio_blk\n\
+                alias pci:v000015ADd000007C0sv*sd*bc*sc*i* vmw_pvscsi\n";
+    let listed = |name: &str| super::is_listed(list, &["pci:v1".into(), name.into()]);
+    assert!(listed("virtio:d00000002v00001AF4"));
+    assert!(listed("pci:v000015ADd000007C0sv000015ADsd000007C0bc01sc07i00"));
+    assert!(!listed("pci:v00008086d00002922sv00001AF4sd00001100bc01sc06i01"));
+    assert!(!listed("virtio:d00000008v00001AF4"));
+    assert!(!super::is_listed("", &["virtio:d00000002v00001AF4".into()]));
+}

@@ -127,12 +127,27 @@ fn evaluate(lines: &[Line], answer: Duration) -> Result<Outcome> {
     };
     Ok(Outcome::Booted(Times {
         init: seconds(init, "PID 1 started")?,
+        exec: to_exec(lines).map(|time| time.as_secs_f64()),
         containerd: seconds(ready(lines, "containerd"), "containerd was ready")?,
         kubelet: seconds(ready(lines, "kubelet"), "kubelet was ready")?,
         pod: answer.saturating_sub(kernel).as_secs_f64(),
         whole: answer.as_secs_f64(),
         ..Times::default()
     }))
+}
+
+/// From PID 1's first instruction, which is when its first stage began, to containerd's first
+/// exec: by the guest's stamps, since these are milliseconds.
+fn to_exec(lines: &[Line]) -> Option<Duration> {
+    let first = lines.iter().find_map(|line| match line.event()? {
+        Event::Stage { millis, .. } => line.stamp?.checked_sub(Duration::from_millis(millis)),
+        _ => None,
+    });
+    let exec = lines.iter().find_map(|line| match line.event()? {
+        Event::Started { service, .. } if service == "containerd" => line.stamp,
+        _ => None,
+    });
+    exec?.checked_sub(first?)
 }
 
 /// When a service's first `READY=1` reached the host.
@@ -192,6 +207,7 @@ mod tests {
         lines(&[
             (1000, "BdsDxe: starting Boot0001"),
             (9000, "[    3.000000] kiln: stage mounts took 1 ms"),
+            (9340, "[    3.340000] kiln: containerd started, attempt 1"),
             (12_000, "[    6.000000] kiln: containerd is ready"),
             (last, "[   10.000000] kiln: kubelet is ready"),
         ])
@@ -205,6 +221,7 @@ mod tests {
         };
         let expected = Times {
             init: 3.0,
+            exec: Some(0.341),
             containerd: 6.0,
             kubelet: 10.0,
             pod: 13.0,
@@ -223,7 +240,7 @@ mod tests {
     #[test]
     fn a_missing_mark_is_named() {
         let mut lines = boot(16_000);
-        lines.remove(2);
+        lines.remove(3);
         let error = evaluate(&lines, Duration::ZERO).unwrap_err().to_string();
         assert!(error.contains("containerd"), "{error}");
     }

@@ -15,6 +15,8 @@ type Values = [Option<f64>; COLUMNS.len()];
 pub struct Times {
     /// PID 1's first line.
     pub init: f64,
+    /// From PID 1's first instruction to containerd's exec; the floor does not say.
+    pub exec: Option<f64>,
     /// containerd answers.
     pub containerd: f64,
     /// kubelet is healthy.
@@ -31,13 +33,13 @@ pub struct Times {
 
 impl Times {
     fn columns(&self) -> Values {
-        let Self { init, containerd, kubelet, pod, whole, memory, down } = *self;
-        [Some(init), Some(containerd), Some(kubelet), Some(pod), Some(whole), memory, down]
+        let Self { init, exec, containerd, kubelet, pod, whole, memory, down } = *self;
+        [Some(init), exec, Some(containerd), Some(kubelet), Some(pod), Some(whole), memory, down]
     }
 }
 
-const COLUMNS: [&str; 7] =
-    ["PID 1", "containerd", "kubelet", "pod", "from QEMU", "MiB in use", "shutdown"];
+const COLUMNS: [&str; 8] =
+    ["PID 1", "to exec", "containerd", "kubelet", "pod", "from QEMU", "MiB in use", "shutdown"];
 
 /// The first line.
 pub fn heading() -> String {
@@ -145,15 +147,15 @@ mod tests {
         let rows =
             [[times(13.0), times(10.0)], [times(99.0), times(9.0)], [times(14.0), times(10.5)]];
         expect![[r"
-            median  floor             3.00       6.00      10.00      14.00      20.50          -          -
-            least   floor             3.00       6.00      10.00      13.00      19.50          -          -
-            most    floor             3.00       6.00      10.00      99.00     105.50          -          -
-            median  kiln              3.00       6.00      10.00      10.00      16.50          -          -
-            least   kiln              3.00       6.00      10.00       9.00      15.50          -          -
-            most    kiln              3.00       6.00      10.00      10.50      17.00          -          -
-            ratio   kiln/floor        1.00       1.00       1.00       0.71       0.80          -          -
-            least   kiln/floor        1.00       1.00       1.00       0.09       0.15          -          -
-            most    kiln/floor        1.00       1.00       1.00       0.77       0.85          -          -
+            median  floor             3.00          -       6.00      10.00      14.00      20.50          -          -
+            least   floor             3.00          -       6.00      10.00      13.00      19.50          -          -
+            most    floor             3.00          -       6.00      10.00      99.00     105.50          -          -
+            median  kiln              3.00          -       6.00      10.00      10.00      16.50          -          -
+            least   kiln              3.00          -       6.00      10.00       9.00      15.50          -          -
+            most    kiln              3.00          -       6.00      10.00      10.50      17.00          -          -
+            ratio   kiln/floor        1.00          -       1.00       1.00       0.71       0.80          -          -
+            least   kiln/floor        1.00          -       1.00       1.00       0.09       0.15          -          -
+            most    kiln/floor        1.00          -       1.00       1.00       0.77       0.85          -          -
         "]]
         .assert_eq(&summary(FLOOR, &rows));
     }

@@ -15,7 +15,7 @@ mod revision {
     pub(super) const GO: &str = "go 1";
     pub(super) const CRATE: &str = "crate 1";
     pub(super) const MUSL: &str = "musl 1";
-    pub(super) const KERNEL: &str = "kernel 2";
+    pub(super) const KERNEL: &str = "kernel 3";
     pub(super) const ROOT: &str = "root 1";
     pub(super) const PODS: &str = "pods 2";
     pub(super) const ARCHIVE: &str = "archive 1";

@@ -168,18 +168,67 @@ impl Package {
 
     fn stage_early(&self, kernel: &Kernel, modules: &Path, early: &Path) -> Result<()> {
         fs::create_dir(early)?;
-        let wanted: Vec<&str> = kernel.early.iter().map(String::as_str).collect();
+        let closures = kernel.early.iter().map(|name| self.closure(&[name]));
+        let groups = groups(closures.collect::<Result<_>>()?);
         let mut order = Vec::new();
-        for name in self.closure(&wanted)? {
-            let file = format!("{name}.ko");
-            fs::copy(modules.join(self.modules[&name].with_extension("")), early.join(&file))?;
-            order.push(file);
+        for group in groups {
+            if !order.is_empty() {
+                order.push(String::new());
+            }
+            for name in group {
+                let file = format!("{name}.ko");
+                fs::copy(modules.join(self.modules[&name].with_extension("")), early.join(&file))?;
+                order.push(file);
+            }
         }
         fs::write(early.join("order"), lines(&order))?;
         Ok(())
     }
 }
 
+/// Joins modules that have a dependency in common; what is left can be loaded side by side. Each
+/// of `closures` is a module with what it needs, in load order.
+fn groups(closures: Vec<Vec<String>>) -> Vec<Vec<String>> {
+    let mut groups: Vec<Vec<String>> = Vec::new();
+    for closure in closures {
+        let shares = |group: &Vec<String>| group.iter().any(|name| closure.contains(name));
+        let place = groups.iter().position(shares).unwrap_or(groups.len());
+        let joined: Vec<String> = groups.extract_if(.., |group| shares(group)).flatten().collect();
+        let mut group = Vec::new();
+        for name in joined.into_iter().chain(closure) {
+            if !group.contains(&name) {
+                group.push(name);
+            }
+        }
+        groups.insert(place, group);
+    }
+    groups
+}
+
 fn lines(items: &[String]) -> String {
     items.iter().flat_map(|item| [item, "\n"]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::groups;
+
+    fn check(closures: &[&str], expected: &[&str]) {
+        let words = |text: &&str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        let found = groups(closures.iter().map(words).collect());
+        assert_eq!(found, expected.iter().map(words).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn modules_with_a_dependency_in_common_are_one_group() {
+        check(
+            &["watchdog i6300esb", "watchdog softdog", "libcrc32c erofs", "overlay"],
+            &["watchdog i6300esb softdog", "libcrc32c erofs", "overlay"],
+        );
+    }
+
+    #[test]
+    fn a_module_that_joins_two_groups_comes_after_both() {
+        check(&["a", "b", "c", "a c d", "b"], &["a c d", "b"]);
+    }
 }
