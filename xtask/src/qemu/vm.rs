@@ -233,6 +233,11 @@ impl Vm {
         Ok(Some(format!("the firmware said nothing for {} s", SIGN_OF_LIFE.as_secs())))
     }
 
+    /// Copies what the firmware keeps, for another boot of the same machine.
+    pub fn keep_variables(&self, to: &Path) -> Result<()> {
+        copy(&self.folder.path().join("variables.fd"), to)
+    }
+
     /// How it ended, if it has.
     pub fn ended(&mut self) -> Result<Option<End>> {
         let status = self.running.try_wait()?;

@@ -34,6 +34,9 @@ pub struct Scenario {
     pub ntp: bool,
     /// A disk with a data partition, which all boots of the scenario share.
     pub disk: Option<Disk>,
+    /// The kernel is meant to crash; everywhere else that fails the scenario.
+    #[serde(default)]
+    pub crashes: bool,
     /// Texts that no line of the console may contain.
     #[serde(default)]
     pub forbid: Vec<String>,

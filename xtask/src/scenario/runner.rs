@@ -119,10 +119,18 @@ impl<'a> Run<'a> {
     }
 
     fn boot(&mut self, image: &str) -> Result<()> {
+        if let Some(booted) = &self.vm {
+            booted.vm.keep_variables(&self.variables())?;
+        }
         let forwards = qemu::free_forwards(&self.scenario.ports)?;
         let vm = self.machine(image, &forwards)?.start()?;
         self.vm = Some(Booted::new(vm, forwards, self.scenario));
         Ok(())
+    }
+
+    /// What the firmware of the scenario's machine keeps, once it has booted.
+    fn variables(&self) -> PathBuf {
+        self.folder.path().join("variables.fd")
     }
 
     fn machine(&self, image: &str, forwards: &[Forward]) -> Result<Machine> {
@@ -141,7 +149,9 @@ impl<'a> Run<'a> {
         Ok(Machine {
             qemu: self.rig.qemu.clone(),
             firmware: self.rig.firmware.clone(),
-            variables: self.rig.variables.clone(),
+            variables: Some(self.variables())
+                .filter(|kept| kept.exists())
+                .unwrap_or_else(|| self.rig.variables.clone()),
             efi: self
                 .images
                 .get(image)

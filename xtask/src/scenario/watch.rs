@@ -17,12 +17,13 @@ pub struct Watch {
 impl Watch {
     /// Takes new lines; why the scenario has failed, if they say so.
     pub fn take(&mut self, scenario: &Scenario, lines: Vec<Line>) -> Option<String> {
+        let is_lost = |line: &Line| line.is_fatal() && !scenario.crashes;
         let bad = |line: &&Line| {
-            line.is_fatal() || scenario.forbid.iter().any(|text| line.text.contains(text))
+            is_lost(line) || scenario.forbid.iter().any(|text| line.text.contains(text))
         };
         let found = lines.iter().find(bad).map(|line| {
             let what =
-                if line.is_fatal() { "the kernel is lost" } else { "the console must not say" };
+                if is_lost(line) { "the kernel is lost" } else { "the console must not say" };
             format!("{what}: {}", line.text)
         });
         self.lines.extend(lines);

@@ -38,6 +38,7 @@ pub(crate) fn page(path: &str) -> Result<String> {
         ["no-hog"] => pod::stop_hog(),
         ["freeze-init"] => pid1::freeze(),
         ["panic-init"] => pid1::panic(),
+        ["crash-kernel"] => Ok(pid1::crash_kernel()),
         ["fill-console"] => pid1::fill_console(),
         _ => bail!("there is no fault {path}"),
     }

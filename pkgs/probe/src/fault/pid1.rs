@@ -2,6 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -31,6 +32,15 @@ pub(super) fn panic() -> Result<String> {
     let fifo = format!("{ROOT}{}", path::POWER_REQUEST);
     fs::write(&fifo, "panic\n").with_context(|| fifo.clone())?;
     Ok("asked for a panic\n".to_owned())
+}
+
+/// Crashes the kernel, a moment after the answer (Documentation/admin-guide/sysrq.rst, `c`).
+pub(super) fn crash_kernel() -> String {
+    thread::spawn(|| {
+        thread::sleep(Duration::from_secs(1));
+        fs::write("/proc/sysrq-trigger", "c")
+    });
+    "crashes soon\n".to_owned()
 }
 
 /// Writes to the kernel log what the kernel copies to every console.
