@@ -2,8 +2,9 @@
 //!
 //! x86's time-stamp counter is 0 at reset (Intel SDM volume 3, "Time-Stamp Counter"), Arm's system
 //! counter too; systemd-boot takes both for the time since power-on. How fast it counts is not
-//! asked but measured, between two samples some seconds apart. A counter that a hypervisor or a
-//! warm start did not set back gives a time that cannot be, and then there is none.
+//! asked but measured, between two samples some seconds apart. A counter that a hypervisor did not
+//! set back mostly gives a time that cannot be, and then there is none; one that a kexec or a warm
+//! start did not set back counts from the power-on before.
 
 /// What firmware may take at most: large servers test their memory for minutes.
 const LONGEST: u64 = 15 * 60 * 1_000_000;

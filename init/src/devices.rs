@@ -14,7 +14,7 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use rustix::process::{Pid, Signal};
+use rustix::process::Pid;
 
 use crate::spawn::Child;
 use crate::uevent::{self, Received, Uevent};
@@ -60,12 +60,23 @@ pub struct Queue {
     waiting: Vec<Device>,
     seen: HashSet<u64>,
     hasher: RandomState,
-    walk: bool,
+    /// All devices are to be looked at.
+    walk: Option<Try>,
     busy: bool,
     /// What the helper works at.
     given: Vec<Device>,
     /// What a helper did not come to the end of: one at a time from now on.
     suspects: Vec<Device>,
+    /// The helper looks at all devices.
+    walking: Option<Try>,
+}
+
+/// A look at all devices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Try {
+    First,
+    /// The one after a look that did not end in its time.
+    Second,
 }
 
 impl Queue {
@@ -74,7 +85,7 @@ impl Queue {
         if self.seen.len() >= SEEN_MAX {
             self.seen.clear();
         }
-        if !self.seen.insert(self.hasher.hash_one(&device.modalias)) || self.walk {
+        if !self.seen.insert(self.hasher.hash_one(&device.modalias)) || self.walk.is_some() {
             return;
         }
         if self.waiting.len() < WAITING_MAX {
@@ -87,17 +98,18 @@ impl Queue {
     /// Devices appeared that nobody knows.
     pub fn overrun(&mut self) {
         self.waiting.clear();
-        self.walk = true;
+        self.walk.get_or_insert(Try::First);
     }
 
     /// Work for the helper, which is busy from now on; `None` while it is, or when there is none.
     pub fn work(&mut self) -> Option<Work> {
-        let idle = self.waiting.is_empty() && self.suspects.is_empty() && !self.walk;
+        let idle = self.waiting.is_empty() && self.suspects.is_empty() && self.walk.is_none();
         if self.busy || idle {
             return None;
         }
         self.busy = true;
-        if std::mem::take(&mut self.walk) {
+        self.walking = self.walk.take();
+        if self.walking.is_some() {
             return Some(Work::Walk);
         }
         let suspect = self.suspects.pop().map(|device| vec![device]);
@@ -113,9 +125,13 @@ impl Queue {
 
     /// The helper did not end in its time. Its devices are tried again, each on its own, so that
     /// the one whose driver hangs keeps no other from its driver. Returns what was given up: a
-    /// device that was alone, or none after a look at all devices.
+    /// device that was alone, or none after a look at all devices, of which there is a second one:
+    /// it passes over modules that the kernel has begun to load.
     pub fn hung(&mut self) -> Option<Device> {
         self.busy = false;
+        if self.walking == Some(Try::First) {
+            self.walk = Some(Try::Second);
+        }
         if self.given.len() > 1 {
             self.suspects.append(&mut self.given);
         }
@@ -129,12 +145,19 @@ pub struct Devices {
     queue: Queue,
     /// The helper, and when it must have ended.
     helper: Option<(Child, Instant)>,
+    /// The machine goes down: nothing is started any more.
+    stopped: bool,
 }
 
 impl Devices {
     /// Listens from now on. To be called before the first walk over all devices.
     pub fn listen() -> Result<Self> {
-        Ok(Self { socket: uevent::listen()?, queue: Queue::default(), helper: None })
+        Ok(Self {
+            socket: uevent::listen()?,
+            queue: Queue::default(),
+            helper: None,
+            stopped: false,
+        })
     }
 
     /// What to poll; readable when [`Devices::take`] has something to do.
@@ -179,7 +202,15 @@ impl Devices {
         was
     }
 
+    /// Starts no helper from now on.
+    pub fn stop(&mut self) {
+        self.stopped = true;
+    }
+
     fn help(&mut self) {
+        if self.stopped {
+            return;
+        }
         let Some(work) = self.queue.work() else { return };
         let helper = kmsg::warn_on_error(Self::start_helper(work));
         self.helper = helper.map(|helper| (helper, Instant::now() + HELPER));
@@ -194,11 +225,12 @@ impl Devices {
         self.helper.as_ref().map(|(_, due)| *due)
     }
 
-    /// Ends a helper whose time is over, and goes on with the next. One that the kernel does not
-    /// let go stays behind, and is reaped when it ends.
+    /// Leaves a helper whose time is over to itself, and goes on with the next. It is not killed: a
+    /// driver that is only slow would fail, and its module stay. It is reaped when it ends.
     pub fn expire(&mut self, now: Instant) {
-        let Some((helper, _)) = self.helper.take_if(|(_, due)| *due <= now) else { return };
-        helper.signal(Signal::KILL);
+        if self.helper.take_if(|(_, due)| *due <= now).is_none() {
+            return;
+        }
         let seconds = HELPER.as_secs();
         match self.queue.hung() {
             Some(Device { modalias, path }) => kmsg::warn(format_args!(
@@ -293,7 +325,9 @@ mod tests {
         queue.overrun();
         assert_eq!(queue.work(), Some(Work::Walk));
         assert_eq!(queue.hung(), None);
-        assert_eq!(queue.work(), None);
+        assert_eq!(queue.work(), Some(Work::Walk), "what lay behind the one that hangs");
+        assert_eq!(queue.hung(), None);
+        assert_eq!(queue.work(), None, "it would hang for ever");
     }
 
     /// A day of a device that reconnects every second, beside a storm of new ones, with a helper

@@ -44,20 +44,30 @@ pub fn load_archive(_: Early) -> Result<Loaded> {
         thread::scope(|scope| {
             let begun: Vec<_> = others.iter().map(|group| begin(scope, group)).collect();
             load_group(first, watchdog::arm);
-            // Joined by hand: a scope's end does not wait until the threads have left the process,
-            // and the boot forks as soon as this stage is over.
-            begun.into_iter().flatten().for_each(|thread| drop(thread.join()));
+            arm_stand_in(&order);
+            // Only from here on may this thread wait for something that hangs. Joined by hand: a
+            // scope's end does not wait until the threads have left the process, and the boot forks
+            // as soon as this stage is over.
+            for (group, thread) in others.iter().zip(begun) {
+                match thread {
+                    Some(thread) => drop(thread.join()),
+                    None => load_group(group, || {}),
+                }
+            }
         });
     }
     watchdog::arm();
-    // The stand-in for a hardware watchdog, where none came up.
-    if !watchdog::is_armed() && order.lines().any(|name| name.trim() == archive::SOFT_WATCHDOG) {
-        load_group(&[archive::SOFT_WATCHDOG], watchdog::arm);
-    }
+    arm_stand_in(&order);
     watchdog::report_missing();
     Ok(Loaded(()))
 }
 
+/// The stand-in for a hardware watchdog, where none has come up.
+fn arm_stand_in(order: &str) {
+    if !watchdog::is_armed() && order.lines().any(|name| name.trim() == archive::SOFT_WATCHDOG) {
+        load_group(&[archive::SOFT_WATCHDOG], watchdog::arm);
+    }
+}
 /// Groups that need nothing of each other, without the stand-in for a watchdog.
 fn groups(order: &str) -> Vec<Vec<&str>> {
     let lines: Vec<&str> = order.lines().map(str::trim).collect();
@@ -68,17 +78,13 @@ fn groups(order: &str) -> Vec<Vec<&str>> {
     groups.filter(|group| !group.is_empty()).collect()
 }
 
-/// Loads a group in a thread, or here and now where there can be none.
+/// Loads a group in a thread, where there can be one.
 fn begin<'scope>(
     scope: &'scope thread::Scope<'scope, '_>,
     group: &'scope [&str],
 ) -> Option<thread::ScopedJoinHandle<'scope, ()>> {
     let builder = thread::Builder::new().name("modules".into()).stack_size(STACK);
-    let begun = builder.spawn_scoped(scope, || load_group(group, || {}));
-    if begun.is_err() {
-        load_group(group, || {});
-    }
-    begun.ok()
+    builder.spawn_scoped(scope, || load_group(group, || {})).ok()
 }
 
 fn load_group(names: &[&str], after_each: impl Fn()) {

@@ -77,14 +77,22 @@ impl Runtime {
     }
 
     pub(super) fn take_requests(&mut self) {
+        let mut ignored = 0_u32;
         for line in self.requests.take() {
             hooks::panic_if_asked(&line);
-            match power::parse_request(&line) {
-                Some((power, why)) => {
-                    self.ask(power, format_args!("request through {}: {why}", path::POWER_REQUEST));
-                }
-                None => kmsg::warn(format_args!("{}: {line:?} ignored", path::POWER_REQUEST)),
+            if let Some((power, why)) = power::parse_request(&line) {
+                self.ask(power, format_args!("request through {}: {why}", path::POWER_REQUEST));
+                continue;
             }
+            // The console is slow: one line for all that came at once.
+            if ignored == 0 {
+                kmsg::warn(format_args!("{}: {line:?} ignored", path::POWER_REQUEST));
+            }
+            ignored = ignored.saturating_add(1);
+        }
+        if ignored > 1 {
+            let more = ignored - 1;
+            kmsg::warn(format_args!("{}: {more} more lines ignored", path::POWER_REQUEST));
         }
     }
 

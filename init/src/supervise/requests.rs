@@ -5,13 +5,19 @@
 
 use std::mem;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use kiln_contract::path;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 
+use crate::kmsg;
+
 /// Longest line in bytes, its newline not counted; what is longer is ignored up to its end.
 const LINE_MAX: usize = 512;
+
+/// A line that got no more bytes for this long has lost its writer; the next bytes are another's.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Bytes of one look, so that a flood starves nobody else.
 const TURN: usize = 4096;
@@ -20,6 +26,8 @@ const TURN: usize = 4096;
 pub(super) struct Requests {
     fifo: OwnedFd,
     lines: Lines,
+    /// When bytes last came.
+    last: Instant,
 }
 
 impl Requests {
@@ -31,13 +39,17 @@ impl Requests {
         let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let fifo = rustix::fs::open(path::POWER_REQUEST, flags, Mode::empty())
             .with_context(|| format!("open {}", path::POWER_REQUEST))?;
-        Ok(Self { fifo, lines: Lines::default() })
+        Ok(Self { fifo, lines: Lines::default(), last: Instant::now() })
     }
 
     /// The lines that are whole by now.
     pub(super) fn take(&mut self) -> Vec<String> {
         let mut bytes = [0_u8; TURN];
         let length = rustix::io::read(&self.fifo, &mut bytes).unwrap_or(0);
+        if self.last.elapsed() > PATIENCE && self.lines.forget() {
+            kmsg::warn(format_args!("{}: a line without its end ignored", path::POWER_REQUEST));
+        }
+        self.last = Instant::now();
         self.lines.take(&bytes[..length])
     }
 }
@@ -56,6 +68,14 @@ struct Lines {
 }
 
 impl Lines {
+    /// Drops what has begun; whether there was something.
+    fn forget(&mut self) -> bool {
+        let begun = !self.begun.is_empty() || self.too_long;
+        *self = Self::default();
+        begun
+    }
+
+    /// The lines that these bytes end; empty ones are none.
     fn take(&mut self, bytes: &[u8]) -> Vec<String> {
         let mut lines = Vec::new();
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
@@ -69,7 +89,7 @@ impl Lines {
             }
             if ended {
                 let line = mem::take(&mut self.begun);
-                if !mem::take(&mut self.too_long) {
+                if !mem::take(&mut self.too_long) && !line.is_empty() {
                     lines.push(String::from_utf8_lossy(&line).into_owned());
                 }
             }
@@ -90,6 +110,15 @@ mod tests {
         assert!(lines.take(b"halt").is_empty());
         assert_eq!(lines.take(b"?\nreboot now"), ["halt?"]);
         assert_eq!(lines.take(b"\n"), ["reboot now"]);
+    }
+
+    #[test]
+    fn what_a_writer_left_behind_is_not_the_next_ones() {
+        let mut lines = Lines::default();
+        assert!(!lines.forget());
+        assert!(lines.take(b"reboot").is_empty());
+        assert!(lines.forget());
+        assert_eq!(lines.take(b"\nhalt\n\n"), ["halt"]);
     }
 
     #[test]

@@ -258,6 +258,7 @@ impl Runtime {
             Action::Deadline(power, time) => {
                 kmsg::notice(format_args!("shutdown for {power}"));
                 self.deadline.set(power, time);
+                self.devices.stop();
                 watchdog::feed_for_the_last_time(time);
                 reason::keep_begun();
             }

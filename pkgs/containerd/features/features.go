@@ -1,8 +1,8 @@
 // Package features answers CRI's question what runc can do, which upstream's containerd has the shim
 // ask runc at each start: two programs one after the other, while nothing else can go on.
 //
-// The answer does not depend on the machine (runtime-spec, features.md), so it is part of this program.
-// `cargo xtask test` compares it with what the image's runc says.
+// What CRI looks at does not depend on the machine (runtime-spec, features.md), so it is part of this
+// program. `cargo xtask test` compares it with what the image's runc says.
 package features
 
 import (
@@ -26,8 +26,12 @@ import (
 //go:embed runc.json
 var runc []byte
 
-// runtimeType is the one of runc, in CRI's configuration.
-const runtimeType = "io.containerd.runc.v2"
+const (
+	// runtimeType is the one of runc, in CRI's configuration.
+	runtimeType = "io.containerd.runc.v2"
+	// runcPath is where that configuration has the image's runc (rootfs/usr/share/kiln/containerd.toml).
+	runcPath = "/usr/bin/runc"
+)
 
 // Install replaces upstream's plugin for tasks by one that knows the features. Before the server starts.
 func Install() {
@@ -71,7 +75,7 @@ func isRunc(question *types.RuntimeRequest) bool {
 	}
 	found, err := typeurl.UnmarshalAny(question.Options)
 	chosen, ok := found.(*options.Options)
-	return err == nil && ok && chosen.BinaryName == ""
+	return err == nil && ok && (chosen.BinaryName == "" || chosen.BinaryName == runcPath)
 }
 
 func info() (*types.RuntimeInfo, error) {

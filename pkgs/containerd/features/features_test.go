@@ -1,6 +1,8 @@
 package features
 
 import (
+	"os"
+	"regexp"
 	"slices"
 	"testing"
 
@@ -20,12 +22,29 @@ func question(t *testing.T, path string, chosen any) *types.RuntimeRequest {
 	return &types.RuntimeRequest{RuntimePath: path, Options: packed}
 }
 
+// configured is the program that the node's configuration names.
+func configured(t *testing.T) string {
+	t.Helper()
+	config, err := os.ReadFile("../../../rootfs/usr/share/kiln/containerd.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := regexp.MustCompile(`(?m)^\s*BinaryName = "(.*)"$`).FindSubmatch(config)
+	if found == nil {
+		return ""
+	}
+	return string(found[1])
+}
+
 func TestOnlyTheUsualProgramIsAnsweredFor(t *testing.T) {
 	if !isRunc(&types.RuntimeRequest{RuntimePath: runtimeType}) {
 		t.Error("runc without options is asked")
 	}
 	if !isRunc(question(t, runtimeType, &options.Options{SystemdCgroup: true})) {
 		t.Error("runc with options of its own is asked")
+	}
+	if !isRunc(question(t, runtimeType, &options.Options{BinaryName: configured(t)})) {
+		t.Error("the runc of the node's configuration is asked")
 	}
 	if isRunc(question(t, runtimeType, &options.Options{BinaryName: "/usr/bin/crun"})) {
 		t.Error("runc's features are given for another program")
@@ -35,7 +54,7 @@ func TestOnlyTheUsualProgramIsAnsweredFor(t *testing.T) {
 	}
 }
 
-func TestTheAnswerIsWhatTheShimWouldGive(t *testing.T) {
+func TestCRICanReadTheAnswer(t *testing.T) {
 	answer, err := info()
 	if err != nil {
 		t.Fatal(err)

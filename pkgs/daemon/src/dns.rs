@@ -215,7 +215,7 @@ fn address(data: &[u8]) -> Option<IpAddr> {
 
 /// A name in lower case, and the offset behind it.
 fn read_name(packet: &[u8], start: usize) -> Option<(String, usize)> {
-    let (mut at, mut end, mut jumps) = (start, None, 0);
+    let (mut at, mut end, mut lowest, mut jumps) = (start, None, start, 0);
     let mut name = String::new();
     loop {
         let length = *packet.get(at)?;
@@ -226,11 +226,11 @@ fn read_name(packet: &[u8], start: usize) -> Option<(String, usize)> {
                 end = end.or(Some(at + 2));
                 let target = usize::from(length & !POINTER) << 8 | usize::from(low);
                 jumps += 1;
-                // Backwards only, so that no circle is possible.
-                if target >= at || jumps > MOST_JUMPS {
+                // Each before the one before it, so that no circle is possible.
+                if target >= lowest || jumps > MOST_JUMPS {
                     return None;
                 }
-                at = target;
+                (at, lowest) = (target, target);
             }
             1..=63 => {
                 let label = packet.get(at + 1..at + 1 + usize::from(length))?;

@@ -27,7 +27,7 @@ pub struct Times {
     pub whole: f64,
     /// Memory in use in MiB, where it was asked for.
     pub memory: Option<f64>,
-    /// From the power button to `reboot(2)`, by the guest's clock, where it was pressed.
+    /// From PID 1's first line of a shutdown to its last, by the guest's clock, where there was one.
     pub down: Option<f64>,
 }
 
