@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, set_parent_process_death_signal};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 use support::{
-    Backend, DEADLINE, Gateway, HELLO, OPS, command, config, expect, get, nobody, rest, route,
-    start, start_with,
+    Backend, DEADLINE, Gateway, HELLO, OPS, command, config, expect, get, last_answer, nobody,
+    rest, route, start, start_with,
 };
 
 #[test]
@@ -51,6 +51,23 @@ fn sigterm_ends_idle_http_connections_at_once() {
     expect(&mut client, answer);
     gateway.signal(Signal::TERM);
     assert_eq!(rest(client), b"");
+    assert!(gateway.wait_for("ended").contains("cut=0"), "it did not wait for its last moment");
+    assert_eq!(gateway.child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn sigterm_while_a_backend_is_being_connected_makes_its_answer_the_last() {
+    let a = Backend::new();
+    let other = a.fill();
+    let mut gateway = start_with(&config("", &route("a.test", &[a.address()], "")), &OPS);
+    let mut client = gateway.connect("http");
+    client.write_all(get("a.test").as_bytes()).unwrap();
+    gateway.until_metric("kiln_gateway_route_connections_total{route=\"a.test\"}", 1);
+    let address = gateway.address("http");
+    gateway.signal(Signal::TERM);
+    while TcpStream::connect(address).is_ok() {}
+    drop((a.accept(), other));
+    last_answer(&a, client);
     assert!(gateway.wait_for("ended").contains("cut=0"), "it did not wait for its last moment");
     assert_eq!(gateway.child.wait().unwrap().code(), Some(0));
 }
@@ -112,7 +129,7 @@ fn a_drain_delay_lets_clients_in_while_readiness_says_no() {
     let a = Backend::new();
     let address = a.address();
     a.echo_name("a");
-    let options = [OPS[0], OPS[1], "--drain-delay", "20"];
+    let options = [OPS[0], OPS[1], "--drain-delay", "15"];
     let gateway = start_with(&config("", &route("www.a.test", &[address], "")), &options);
     let ready = |gateway: &Gateway| gateway.talk("ops", b"GET /ready HTTP/1.1\r\n\r\n");
     assert!(ready(&gateway).starts_with(b"HTTP/1.1 200 "));

@@ -6,10 +6,11 @@
 mod support;
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::{Arc, Mutex};
 
-use support::{Backend, config, get, rest, route, start_with};
+use rustix::process::Signal;
+use support::{Backend, OPS, config, get, last_answer, rest, route, start_with};
 
 /// What a name server says.
 #[derive(Clone, Copy, Default)]
@@ -94,7 +95,10 @@ fn with_dns(server: SocketAddr, backend: &str) -> (support::Gateway, tempfile::T
     let file = folder.path().join("resolv.conf");
     std::fs::write(&file, format!("nameserver [{}]:{}\n", server.ip(), server.port())).unwrap();
     let routes = format!("[[route]]\nnames = [\"a.test\"]\nbackends = [\"{backend}\"]\n");
-    let gateway = start_with(&config("", &routes), &["--resolv-conf", file.to_str().unwrap()]);
+    let gateway = start_with(
+        &config("", &routes),
+        &[OPS[0], OPS[1], "--resolv-conf", file.to_str().unwrap()],
+    );
     (gateway, folder)
 }
 
@@ -185,4 +189,22 @@ fn a_name_that_moves_is_followed() {
         }
         assert!(answer.ends_with("one"), "{answer}");
     }
+}
+
+#[test]
+fn sigterm_while_a_name_is_being_resolved_makes_its_answer_the_last() {
+    let dns = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let a = Backend::new();
+    let name = format!("backend.b.test:{}", a.address().port());
+    let (mut gateway, _folder) = with_dns(dns.local_addr().unwrap(), &name);
+    let mut client = gateway.connect("http");
+    client.write_all(get("a.test").as_bytes()).unwrap();
+    gateway.until_metric("kiln_gateway_route_connections_total{route=\"a.test\"}", 1);
+    let address = gateway.address("http");
+    gateway.signal(Signal::TERM);
+    while TcpStream::connect(address).is_ok() {}
+    std::thread::spawn(move || over_udp(&dns, &fixed(), Manner::default()));
+    last_answer(&a, client);
+    assert!(gateway.wait_for("ended").contains("cut=0"), "it did not wait for its last moment");
+    assert_eq!(gateway.child.wait().unwrap().code(), Some(0));
 }

@@ -375,7 +375,9 @@ impl Worker {
     fn end_idle(&mut self) {
         for index in 0..self.connections.len() {
             let Some(Some(connection)) = self.connections.get_mut(index) else { continue };
-            if let (Phase::Relay, Some(web)) = (&connection.phase, &mut connection.web) {
+            // One that waits for its first request is not idle: that request came before the end.
+            let asked = matches!(connection.phase, Phase::Resolve | Phase::Connect | Phase::Relay);
+            if let (true, Some(web)) = (asked, &mut connection.web) {
                 web.exchange.finish();
             }
             self.drive(u32::try_from(index).unwrap_or(u32::MAX));

@@ -269,6 +269,13 @@ impl Backend {
         stream
     }
 
+    /// Takes nobody in before [`Backend::accept`] has made room for one: the kernel drops the SYN
+    /// of all but one, who is returned, and the others send it again after a second.
+    pub fn fill(&self) -> TcpStream {
+        rustix::net::listen(&self.0, 0).unwrap();
+        TcpStream::connect(self.address()).unwrap()
+    }
+
     /// Whether nobody waits to be accepted.
     pub fn is_alone(&self) -> bool {
         self.0.set_nonblocking(true).unwrap();
@@ -300,4 +307,13 @@ pub fn nobody() -> SocketAddr {
 /// A request for a host.
 pub fn get(host: &str) -> String {
     format!("GET /path HTTP/1.1\r\nHost: {host}\r\n\r\n")
+}
+
+/// Answers a request as if more could follow, and sees the client's connection end all the same.
+#[track_caller]
+pub fn last_answer(backend: &Backend, client: TcpStream) {
+    let mut server = backend.accept();
+    read_to(&mut server, "\r\n\r\n");
+    server.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap();
+    assert!(rest(client).starts_with(b"HTTP/1.1 204 "));
 }
