@@ -26,7 +26,7 @@ usage: gateway [FILE] [option]...     serves; FILE is servers.toml if none is na
        gateway routes FILE NAME       prints where a client goes that asks for NAME
 
   --ops-addr ADDRESS:PORT   answers /health, /ready and /metrics there; closed unless given
-  --drain-delay SECONDS     goes on accepting so long after SIGTERM, while /ready says 503 [0]
+  --drain-delay SECONDS     goes on accepting so long after SIGTERM, while /ready says 503; at most 15 [0]
   --workers N               threads [one per processor, within the control group's quota]
   --access-log              one line of JSON per connection on standard output
   --resolv-conf FILE        [/etc/resolv.conf]
@@ -38,6 +38,10 @@ SIGHUP, or a change of FILE, makes it read FILE again; SIGTERM ends it within 25
 KILN_GATEWAY_HTTPS_PORT and KILN_GATEWAY_HTTP_PORT are the ports of a FILE without [[listener]].
 KILN_LOG sets the lowest level to log (off, error, warn, info, debug, trace).
 ";
+
+/// Most seconds of `--drain-delay`: they are a part of the 25 from SIGTERM to the end, and 10 are
+/// left to the connections that are open then.
+const MOST_DELAY: u64 = 15;
 
 /// What to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -157,9 +161,10 @@ fn option(
             );
         }
         "--drain-delay" => {
-            let seconds = text.parse().ok().filter(|seconds| *seconds <= 25);
-            let seconds = seconds
-                .with_context(|| format!("{name}: {text} is not within 0 and 25 seconds"))?;
+            let seconds = text.parse().ok().filter(|seconds| *seconds <= MOST_DELAY);
+            let seconds = seconds.with_context(|| {
+                format!("{name}: {text} is not within 0 and {MOST_DELAY} seconds")
+            })?;
             options.drain_delay = Duration::from_secs(seconds);
         }
         "--workers" => {
@@ -257,10 +262,10 @@ mod tests {
             (&["--nonsense"], &[], Exit::Usage, "wrong usage: unknown option --nonsense"),
             (&["--ops-addr"], &[], Exit::Usage, "wrong usage: --ops-addr needs a value"),
             (
-                &["--drain-delay=26"],
+                &["--drain-delay=16"],
                 &[],
                 Exit::Usage,
-                "wrong usage: --drain-delay: 26 is not within",
+                "wrong usage: --drain-delay: 16 is not within",
             ),
             (
                 &[],
