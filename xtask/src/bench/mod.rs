@@ -76,11 +76,12 @@ pub fn boot(builder: &Builder, peer: &Peer, options: Options) -> Result<()> {
 
 /// The peer's machine and Kiln's: the same but for the file.
 fn machines(builder: &Builder, peer: &Peer, options: Options) -> Result<[Machine; 2]> {
+    let folder = builder.inputs.workspace.join("target/kiln/bench");
     // The peer first: two images of one name are published under one name.
     let other = match peer {
         Peer::Floor => None,
-        Peer::File(file) => Some(keep(builder, file)?),
-        Peer::Image(other) => Some(keep(builder, &other.image()?.efi)?),
+        Peer::File(file) => Some(keep(&folder, file)?),
+        Peer::Image(other) => Some(keep(&folder, &other.image()?.efi)?),
     };
     let built = builder.image()?;
     let other = other.map_or_else(|| floor::build(builder), Ok)?;
@@ -94,12 +95,13 @@ fn machines(builder: &Builder, peer: &Peer, options: Options) -> Result<[Machine
     Ok([theirs, ours])
 }
 
-/// Copies an image to where no build replaces it.
-fn keep(builder: &Builder, efi: &Path) -> Result<PathBuf> {
-    let folder = builder.inputs.workspace.join("target/kiln/bench");
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+/// Copies an image to where no build replaces it. It may be the one that was kept the last time.
+fn keep(folder: &Path, efi: &Path) -> Result<PathBuf> {
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let kept = folder.join("other.efi");
-    fs::copy(efi, &kept).with_context(|| format!("cannot copy {}", efi.display()))?;
+    let new = folder.join("other.efi.new");
+    fs::copy(efi, &new).with_context(|| format!("cannot copy {}", efi.display()))?;
+    fs::rename(&new, &kept).with_context(|| format!("cannot replace {}", kept.display()))?;
     Ok(kept)
 }
 
@@ -117,4 +119,19 @@ fn one(machine: &Machine, after: After) -> Result<Times> {
         }
     }
     bail!("no boot of {TRIES} counts; the last: {spoilt}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::keep;
+
+    #[test]
+    fn the_image_that_was_kept_can_be_kept_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let image = folder.path().join("image.efi");
+        std::fs::write(&image, "image").unwrap();
+        let kept = keep(&folder.path().join("bench"), &image).unwrap();
+        assert_eq!(keep(&folder.path().join("bench"), &kept).unwrap(), kept);
+        assert_eq!(std::fs::read(kept).unwrap(), b"image");
+    }
 }
