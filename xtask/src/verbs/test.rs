@@ -11,6 +11,7 @@ use crate::build::{Builder, machine};
 use crate::config::{Arch, Source};
 use crate::host::HostTool;
 use crate::image::{hardening, judge};
+use crate::plan::staged;
 use crate::process::{self, Command};
 use crate::progress::Progress;
 use crate::scenario::{self, Scenario};
@@ -135,8 +136,8 @@ fn go_test(builder: &Builder) -> Result<()> {
 ///
 /// `supportedFlags` alone is the machine's, and CRI does not look at it.
 fn features(builder: &Builder) -> Result<()> {
-    let made = builder.make(&["package runc"])?;
-    let runc = made["package runc"].path().join("runc");
+    let step = staged("runc");
+    let runc = builder.make(&[&step])?[&step].path().join("runc");
     let says = Command::new(runc).args(["features"]).output()?.stdout;
     let mut says: serde_json::Value = serde_json::from_slice(&says).context("`runc features`")?;
     if let Some(seccomp) = says.pointer_mut("/linux/seccomp").and_then(|it| it.as_object_mut()) {
