@@ -15,6 +15,7 @@ mod host;
 mod image;
 mod inputs;
 mod lock;
+mod made;
 mod plan;
 mod process;
 mod progress;

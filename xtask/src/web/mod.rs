@@ -5,7 +5,6 @@
 
 pub mod config;
 pub mod differ;
-pub mod made;
 pub mod slow;
 pub mod usage;
 
@@ -20,9 +19,9 @@ use anyhow::{Context, Result, bail};
 
 use crate::build::{Builder, packer, tool};
 use crate::config::PEERS;
+use crate::made::{Made, Wanted};
 use crate::plan::{PACKER, staged};
 use crate::process::{self, Command, Running};
-use made::{Made, Wanted};
 
 /// How long a server may take until it answers.
 const START: Duration = Duration::from_secs(20);
@@ -69,7 +68,7 @@ pub struct Server {
 /// Everything that servers are started from.
 #[derive(Debug)]
 pub struct Programs {
-    peers: std::collections::BTreeMap<String, crate::cache::Entry>,
+    entries: std::collections::BTreeMap<String, crate::cache::Entry>,
     /// The static server's program.
     pub ours: PathBuf,
     /// The program that makes packs.
@@ -121,9 +120,9 @@ impl Programs {
     /// Makes what is missing. `ours` replaces the static server of the image.
     pub fn make(builder: &Builder, ours: Option<PathBuf>) -> Result<Self> {
         let wanted = Wanted { peers: &PEERS, ours: OURS, bench: "web-bench" };
-        let Made { peers, ours, bench } = wanted.make(builder, ours)?;
+        let Made { entries, ours, bench } = wanted.make(builder, ours)?;
         let packer = packer(&builder.make(&[PACKER])?)?;
-        Ok(Self { peers, ours, packer, bench })
+        Ok(Self { entries, ours, packer, bench })
     }
 
     /// Starts a server and waits for its first answer.
@@ -148,9 +147,9 @@ impl Programs {
     }
 
     fn command(&self, kind: Kind, place: Place<'_>, address: SocketAddr) -> Result<Command> {
-        let peer = |name: &str| -> Result<Command> { tool(&self.peers, name, name)?.command() };
+        let peer = |name: &str| -> Result<Command> { tool(&self.entries, name, name)?.command() };
         let root = |name: &str| -> Result<&Path> {
-            Ok(self.peers.get(&staged(name)).context("it was not made")?.path())
+            Ok(self.entries.get(&staged(name)).context("it was not made")?.path())
         };
         let write = |text: String| -> Result<PathBuf> {
             let file = place.scratch.join("server.conf");

@@ -10,9 +10,9 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::build::{Builder, tool};
 use crate::config::RELAYS;
+use crate::made::{Made, Wanted};
 use crate::plan::staged;
 use crate::process::{self, Command, Running};
-use crate::web::made::{Made, Wanted};
 use crate::web::usage;
 
 /// How long a gateway may take until it listens.
@@ -72,7 +72,7 @@ impl Gateway {
 /// Everything that gateways are started from.
 #[derive(Debug)]
 pub struct Programs {
-    peers: std::collections::BTreeMap<String, crate::cache::Entry>,
+    entries: std::collections::BTreeMap<String, crate::cache::Entry>,
     ours: PathBuf,
     /// Folder with the programs of `benches/relay`.
     pub bench: PathBuf,
@@ -82,8 +82,8 @@ impl Programs {
     /// Makes what is missing. `ours` replaces the gateway of the image.
     pub fn make(builder: &Builder, ours: Option<PathBuf>) -> Result<Self> {
         let wanted = Wanted { peers: &RELAYS, ours: OURS, bench: "relay-bench" };
-        let Made { peers, ours, bench } = wanted.make(builder, ours)?;
-        Ok(Self { peers, ours, bench })
+        let Made { entries, ours, bench } = wanted.make(builder, ours)?;
+        Ok(Self { entries, ours, bench })
     }
 
     /// Starts a gateway and waits until it listens.
@@ -116,7 +116,7 @@ impl Programs {
             Ok(file)
         };
         let peer = |package: &str, program: &str| -> Result<Command> {
-            tool(&self.peers, package, program)?.command()
+            tool(&self.entries, package, program)?.command()
         };
         Ok(match kind {
             Kind::Ours => Command::new(&self.ours)
@@ -127,7 +127,7 @@ impl Programs {
                 .args(["-db", "-f"])
                 .arg(write(haproxy(address, backend))?),
             Kind::Nginx => {
-                let root = self.peers.get(&staged("nginx-stream")).context("it was not made")?;
+                let root = self.entries.get(&staged("nginx-stream")).context("it was not made")?;
                 let module = root.path().join("usr/lib/nginx/modules/ngx_stream_module.so");
                 let file = write(nginx(address, backend, &module, scratch))?;
                 let command = peer("nginx-stream", "nginx")?.arg("-p").arg(scratch);

@@ -25,8 +25,8 @@ pub struct Wanted<'a> {
 /// What was made.
 #[derive(Debug)]
 pub struct Made {
-    /// Entries of the cache by step.
-    pub peers: BTreeMap<String, Entry>,
+    /// Entries of the cache by step: the peers', and ours unless a program replaces it.
+    pub entries: BTreeMap<String, Entry>,
     /// Our program.
     pub ours: PathBuf,
     /// Folder with the programs of the crate.
@@ -43,11 +43,11 @@ impl Wanted<'_> {
             goals.push(own.clone());
         }
         let goals: Vec<&str> = goals.iter().map(String::as_str).collect();
-        let peers = builder.make(&goals)?;
+        let entries = builder.make(&goals)?;
         let ours = if let Some(program) = program {
             std::path::absolute(program)?
         } else {
-            let entry = peers.get(&own).with_context(|| format!("{ours} was not made"))?;
+            let entry = entries.get(&own).with_context(|| format!("{ours} was not made"))?;
             entry.path().join(ours)
         };
         let workspace = &builder.inputs.workspace;
@@ -58,6 +58,6 @@ impl Wanted<'_> {
             .args(["build", "--quiet", "--release", "--locked", "--package", bench])
             .env("CARGO_TARGET_DIR", &target)
             .output()?;
-        Ok(Made { peers, ours, bench: target.join("release") })
+        Ok(Made { entries, ours, bench: target.join("release") })
     }
 }
