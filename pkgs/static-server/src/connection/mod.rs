@@ -5,12 +5,6 @@
 //! sends without reading costs no more memory than one head.
 
 pub mod sending;
-/// What a head that is no request may still be known for: an answer to HEAD has no body, whatever
-/// else is wrong (RFC 9110 section 9.3.2).
-fn method_of(input: &[u8]) -> Method {
-    if input.starts_with(b"HEAD ") { Method::Head } else { Method::Get }
-}
-
 #[cfg(test)]
 mod tests;
 
@@ -403,4 +397,10 @@ impl Connection {
             self.phase = Phase::Closed;
         }
     }
+}
+
+/// What a head that is no request may still be known for: an answer to HEAD has no body, whatever
+/// else is wrong (RFC 9110 section 9.3.2).
+fn method_of(input: &[u8]) -> Method {
+    if input.starts_with(b"HEAD ") { Method::Head } else { Method::Get }
 }
