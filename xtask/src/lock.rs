@@ -236,6 +236,12 @@ impl Lock {
         Ok(packages.into_iter().map(|package| self.locked(package)).collect())
     }
 
+    /// All files that are pinned.
+    pub fn files(&self) -> Vec<Locked> {
+        let own = self.packages.iter().filter(|package| package.stands_for.is_none());
+        own.map(|package| self.locked(package)).collect()
+    }
+
     fn locked(&self, package: &Package) -> Locked {
         let Package { path, archive, size, sha256, .. } = package.clone();
         let name = path.rsplit('/').next().unwrap_or(&path).to_owned();

@@ -10,10 +10,13 @@ use serde::{Deserialize, Serialize};
 use super::make::dir;
 use super::{Builder, Built};
 use crate::cache::Entry;
-use crate::config::Config;
+use crate::config::{Config, Source};
 use crate::digest::Digest;
+use crate::lock::Lock;
 use crate::plan::{ARCHIVE, KERNEL, PODS, ROOT, staged};
+use crate::process::Command;
 use crate::progress::Bytes;
+use crate::source::go;
 use crate::tree::{Node, Tree};
 
 /// The EFI file in its step's folder.
@@ -46,6 +49,8 @@ pub struct Report {
     pub items: Vec<Item>,
     /// The expanded configuration.
     pub configuration: String,
+    /// The repository's commit, with `+` behind it where files were changed since; none without git.
+    pub revision: Option<String>,
 }
 
 /// A package of the image.
@@ -53,12 +58,16 @@ pub struct Report {
 pub struct PackageReport {
     /// Its name.
     pub name: String,
+    /// Upstream's version, or Debian's; none where a file has only its digest.
+    pub version: Option<String>,
     /// What it is.
     pub about: String,
     /// An SPDX expression.
     pub license: String,
     /// What it was built from.
     pub digest: Digest,
+    /// Length in bytes of all its files in the image, not compressed.
+    pub bytes: u64,
 }
 
 /// A file of the image.
@@ -141,28 +150,56 @@ pub(super) fn write(builder: &Builder, needs: &BTreeMap<String, Entry>, out: &Pa
         kernel: fs::read_to_string(kernel.join("release"))?,
         cmdline: config.cmdline.clone(),
         bytes: size(&out.join(EFI))?,
-        packages: packages(builder)?,
+        packages: packages(builder, &items)?,
         parts,
         items,
         configuration: config.expanded(),
+        // The step is the same for all commits that make the same file.
+        revision: None,
     };
     write_json(&out.join(REPORT), &report)
 }
 
-fn packages(builder: &Builder) -> Result<Vec<PackageReport>> {
+fn packages(builder: &Builder, items: &[Item]) -> Result<Vec<PackageReport>> {
     let config = &builder.config;
+    let lock = super::read_lock(&builder.inputs.workspace)?;
     let names = config.listed.iter().map(String::as_str).chain([config.kernel.package()]);
     names
         .map(|name| {
             let package = config.package(name);
             Ok(PackageReport {
                 name: name.to_owned(),
+                version: version(builder, &lock, name)?,
                 about: package.about.clone(),
                 license: package.license.clone(),
                 digest: builder.plan.step(&staged(name))?.digest,
+                bytes: items.iter().filter(|item| item.owner == name).map(|item| item.bytes).sum(),
             })
         })
         .collect()
+}
+
+fn version(builder: &Builder, lock: &Lock, name: &str) -> Result<Option<String>> {
+    Ok(match &builder.config.package(name).source {
+        Source::Go(go) => {
+            let go_mod = builder.inputs.go_mod.get(name).map_or("", String::as_str);
+            go::version(go, go_mod)
+        }
+        Source::Deb { package, .. } => {
+            Some(lock.package(package, builder.config.arch.debian())?.version.clone())
+        }
+        // All crates of the workspace have one version, this builder's too.
+        Source::Crate { .. } => Some(env!("CARGO_PKG_VERSION").to_owned()),
+        Source::Url { .. } => None,
+    })
+}
+
+/// What the work tree is a copy of.
+fn revision(workspace: &Path) -> Option<String> {
+    let git = |args: &[&str]| Command::new("git").dir(workspace).args(args).read().ok();
+    let commit = git(&["rev-parse", "HEAD"])?;
+    let changed = !git(&["status", "--porcelain"])?.trim().is_empty();
+    Some(format!("{}{}", commit.trim(), if changed { "+" } else { "" }))
 }
 
 /// Puts a finished image where people look for it: `target/kiln/NAME-ARCH.efi` and `.json`.
@@ -172,8 +209,10 @@ pub(super) fn publish(builder: &Builder, entry: &Entry) -> Result<Built> {
     let stem = format!("{}-{}", builder.config.name, builder.config.arch);
     let efi = dir.join(format!("{stem}.efi"));
     replace(&entry.path().join(EFI), &efi)?;
-    replace(&entry.path().join(REPORT), &dir.join(format!("{stem}.json")))?;
-    Ok(Built { efi, report: read_json(&entry.path().join(REPORT))? })
+    let mut report: Report = read_json(&entry.path().join(REPORT))?;
+    report.revision = revision(&builder.inputs.workspace);
+    write_json(&dir.join(format!("{stem}.json")), &report)?;
+    Ok(Built { efi, report })
 }
 
 /// Copies by way of a new name, so that nobody sees half a file; leaves an equal file alone.

@@ -1,4 +1,4 @@
-//! One GET into one file, its size and sha256 checked as the bytes come.
+//! One GET into one file, its size and sha256 checked as the bytes come; and whether there is one.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
@@ -66,6 +66,21 @@ impl Client {
         Self { http: agent(None), https: agent(None) }
     }
 
+    /// Whether the server has it; its body is not asked for.
+    pub(super) fn has(&self, url: &str) -> anyhow::Result<bool> {
+        match self.of(url).head(url).call().map_err(|error| classify(url, &error)) {
+            Ok(_) => Ok(true),
+            Err(Failure::Gone(_)) => Ok(false),
+            Err(Failure::Refused(error) | Failure::Transient(error) | Failure::Local(error)) => {
+                Err(error)
+            }
+        }
+    }
+
+    fn of(&self, url: &str) -> &Agent {
+        if url.starts_with("https:") { &self.https } else { &self.http }
+    }
+
     /// Writes the body to `path`. `came` gets the number of bytes of each block, and may stop it with an error.
     pub(super) fn get(
         &self,
@@ -74,8 +89,7 @@ impl Client {
         path: &Path,
         came: &mut dyn FnMut(u64) -> anyhow::Result<()>,
     ) -> Result<(), Failure> {
-        let agent = if url.starts_with("https:") { &self.https } else { &self.http };
-        let mut response = agent.get(url).call().map_err(|error| classify(url, &error))?;
+        let mut response = self.of(url).get(url).call().map_err(|error| classify(url, &error))?;
         let length = response
             .headers()
             .get("content-length")

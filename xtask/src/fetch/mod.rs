@@ -78,6 +78,35 @@ pub fn all(files: &[Locked], cache: &Cache, progress: &Progress) -> Result<Vec<P
     files.iter().map(|file| path(file, cache)).collect()
 }
 
+/// Names of those files that the first place to ask for them does not have any more.
+///
+/// An error when somebody could not be asked.
+pub fn gone(files: &[Locked], progress: &Progress) -> Result<Vec<String>> {
+    let task = progress.task("ask whether all pinned files are there", Some(files.len() as u64));
+    let gone = gone_from(files, &Mirrors::of_host()?, &Client::new(), &task)?;
+    task.done();
+    Ok(gone)
+}
+
+fn gone_from(
+    files: &[Locked],
+    mirrors: &Mirrors,
+    client: &Client,
+    task: &Task,
+) -> Result<Vec<String>> {
+    let mut gone = Vec::new();
+    for file in files {
+        process::check_interrupt()?;
+        let first = mirrors.candidates(&file.origin)?.into_iter().next();
+        let first = first.with_context(|| format!("nobody has {}", file.name))?;
+        if !client.has(&first)? {
+            gone.push(file.name.clone());
+        }
+        task.advance(1);
+    }
+    Ok(gone)
+}
+
 /// The files that the cache lacks, each once.
 fn missing(files: &[Locked], cache: &Cache) -> Result<Vec<Locked>> {
     let mut missing = BTreeMap::new();

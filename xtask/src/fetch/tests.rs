@@ -242,3 +242,20 @@ fn a_flipped_byte_in_the_cache_is_downloaded_again() {
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "good");
     assert_eq!(server.seen().len(), 2);
 }
+
+#[test]
+fn a_pin_that_has_gone_is_named_and_a_mirror_in_trouble_is_an_error() {
+    let mirror = Server::start(Box::new(|path, _| match path {
+        "/pool/main/x/old.deb" => status("404 Not Found"),
+        "/pool/main/x/broken.deb" => status("503 Service Unavailable"),
+        _ => status("200 OK"),
+    }));
+    let setting = setting(&mirror, None);
+    let ask = |names: &[&str]| {
+        let files: Vec<Locked> = names.iter().map(|name| deb(name)).collect();
+        let task = Progress::hidden().task("ask", None);
+        gone_from(&files, &setting.mirrors, &Client::direct(), &task)
+    };
+    assert_eq!(ask(&["new", "old"]).unwrap(), ["old.deb"]);
+    assert!(ask(&["new", "broken"]).unwrap_err().to_string().contains("503"));
+}

@@ -133,6 +133,19 @@ fn expand(value: &str, version: &str, date: u32) -> String {
 }
 
 /// The version that a go.mod requires of a module.
+/// The version of the module that the programs are from, if go.mod says it.
+pub fn version(go: &Go, go_mod: &str) -> Option<String> {
+    let program =
+        go.version_of.as_deref().or_else(|| go.programs.values().map(String::as_str).next())?;
+    let mut parts = Some(program);
+    std::iter::from_fn(|| {
+        let path = parts?;
+        parts = path.rsplit_once('/').map(|(parent, _)| parent);
+        Some(path)
+    })
+    .find_map(|module| version_of(go_mod, module).ok())
+}
+
 fn version_of(go_mod: &str, module: &str) -> Result<String> {
     let required = go_mod.lines().filter_map(|line| {
         let mut words = line.trim().trim_start_matches("require ").split_ascii_whitespace();
@@ -202,6 +215,23 @@ mod tests {
         assert_eq!(version_of(text, "k8s.io/kubernetes").unwrap(), "v1.36.3");
         assert_eq!(version_of(text, "one").unwrap(), "v2.1.0");
         assert!(version_of(text, "k8s.io").is_err());
+    }
+
+    #[test]
+    fn a_program_has_its_modules_version() {
+        let text = "require (\n\tk8s.io/kubernetes v1.36.3\n\tk8s.io v9.0.0\n)\n";
+        let go = |path: &str| Go {
+            programs: [("p".to_owned(), path.to_owned())].into(),
+            tags: Vec::new(),
+            version_of: None,
+            variables: [].into(),
+            cgo: false,
+            libraries: Vec::new(),
+            ldflags: Vec::new(),
+        };
+        let found = |path| version(&go(path), text);
+        assert_eq!(found("k8s.io/kubernetes/cmd/kubelet").as_deref(), Some("v1.36.3"));
+        assert_eq!(found("elsewhere.test/program"), None);
     }
 
     #[test]

@@ -7,8 +7,10 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
 use super::Target;
-use crate::build::Builder;
+use crate::build::{Builder, read_lock};
 use crate::digest::Digest;
+use crate::fetch;
+use crate::fetch::mirror::SNAPSHOT;
 use crate::process::Command;
 
 /// What two builds may share: it is checked by digest when it is used.
@@ -32,7 +34,27 @@ impl Check {
             builder.plan.steps.len(),
             builder.config.pods.len()
         );
+        warn_of_pins(&builder);
         if self.reproducible { reproduce(&builder, &self.target) } else { Ok(()) }
+    }
+}
+
+/// A pinned version leaves the mirror one day; whoever has a full cache would not notice.
+fn warn_of_pins(builder: &Builder) {
+    let gone = read_lock(&builder.inputs.workspace)
+        .and_then(|lock| fetch::gone(&lock.files(), &builder.progress));
+    match gone {
+        Ok(gone) => {
+            for name in gone {
+                println!(
+                    "warning: the mirror has no {name} any more; `cargo xtask update` pins what it \
+                     has, {SNAPSHOT} names a mirror of snapshots that still has it"
+                );
+            }
+        }
+        Err(error) => {
+            println!("not known whether the mirror still has all that is pinned: {error:#}");
+        }
     }
 }
 

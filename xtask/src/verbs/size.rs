@@ -97,6 +97,7 @@ mod tests {
             parts: BTreeMap::new(),
             items,
             configuration: String::new(),
+            revision: None,
         }
     }
 
