@@ -8,13 +8,13 @@ use super::{ARCHIVE, Action, CRATES, KERNEL, PACKER, PODS, Planner, ROOT, UKI, s
 use crate::config::{Arch, Go, INIT, Package, Source};
 use crate::digest::{Digest, Recipe};
 use crate::lock::Locked;
+use crate::source::musl;
 
 /// Revisions of the steps' own code.
 mod revision {
     pub(super) const UNPACK: &str = "unpack 1";
     pub(super) const GO: &str = "go 1";
     pub(super) const CRATE: &str = "crate 1";
-    pub(super) const MUSL: &str = "musl 1";
     pub(super) const KERNEL: &str = "kernel 3";
     pub(super) const ROOT: &str = "root 1";
     pub(super) const PODS: &str = "pods 2";
@@ -100,7 +100,7 @@ impl Planner<'_> {
             .field("smoke", format!("{:?}", package.smoke));
         let mut needs = vec![CRATES.to_owned()];
         if let Some(libc) = libc {
-            recipe = recipe.field("link", revision::MUSL);
+            recipe = recipe.digest("link", musl::digest());
             recipe = recipe.digest("libc", self.digest_of(&staged(libc))?);
             needs.push(staged(libc));
         }

@@ -10,6 +10,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use crate::config::Arch;
+use crate::digest::{Digest, Recipe};
 use crate::process::Command;
 
 /// What stands in for names that only glibc and libgcc have.
@@ -21,14 +22,38 @@ const STAND_INS: &str = include_str!("musl.c");
 const DISCARDED: &str = "SECTIONS { /DISCARD/ : { *(.eh_frame .eh_frame.* .gcc_except_table \
                          .gcc_except_table.*) } } INSERT BEFORE .text;\n";
 
-/// Arguments of `rustc` for the last link; files for it are made in `work`.
+/// How the stand-ins are compiled.
+const COMPILE: [&str; 7] = [
+    "-O2",
+    "-fPIC",
+    "-ffreestanding",
+    "-ffunction-sections",
+    // Or the compiler would see that memmove copies, and have it call itself.
+    "-fno-tree-loop-distribute-patterns",
+    "-fno-asynchronous-unwind-tables",
+    "-fno-stack-protector",
+];
+
+/// Everything of ours that goes into the link; "musl 1" is raised when [`arguments`] names others.
+pub fn digest() -> Digest {
+    Recipe::new("musl 1")
+        .field("stand-ins", STAND_INS)
+        .field("compile", COMPILE.join(" "))
+        .field("discarded", DISCARDED)
+        .finish()
+}
+
+/// Arguments of `rustc` for the last link; files for it are made in a folder of `work`.
 ///
-/// `sysroot` is the unpacked package musl-dev.
+/// `sysroot` is the unpacked package musl-dev. Cargo looks at the arguments and not at the files
+/// that they name, so these are in a folder with their digest's name: other files make it link
+/// again.
 pub fn arguments(sysroot: &Path, arch: Arch, work: &Path) -> Result<Vec<String>> {
     // The linker looks here first, so nothing of another time may be left.
     if work.exists() {
         fs::remove_dir_all(work).with_context(|| format!("cannot clear {}", work.display()))?;
     }
+    let work = &work.join(digest().to_string());
     fs::create_dir_all(work).with_context(|| format!("cannot make {}", work.display()))?;
     let write = |name: &str, text: &str| {
         let path = work.join(name);
@@ -38,10 +63,8 @@ pub fn arguments(sysroot: &Path, arch: Arch, work: &Path) -> Result<Vec<String>>
     let source = write("stand-ins.c", STAND_INS)?;
     let object = work.join("stand-ins.o");
     Command::new(compiler(arch))
-        .args(["-O2", "-fPIC", "-ffreestanding", "-ffunction-sections"])
-        // Or the compiler would see that memmove copies, and have it call itself.
-        .arg("-fno-tree-loop-distribute-patterns")
-        .args(["-fno-asynchronous-unwind-tables", "-fno-stack-protector", "-c", "-o"])
+        .args(COMPILE)
+        .args(["-c", "-o"])
         .arg(&object)
         .arg(source)
         .output()?;
@@ -67,4 +90,26 @@ pub fn arguments(sysroot: &Path, arch: Arch, work: &Path) -> Result<Vec<String>>
 fn compiler(arch: Arch) -> std::ffi::OsString {
     let triple = arch.triple().to_uppercase().replace('-', "_");
     std::env::var_os(format!("CARGO_TARGET_{triple}_LINKER")).unwrap_or_else(|| "cc".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{arguments, digest};
+    use crate::config::Arch;
+
+    #[test]
+    fn files_of_another_content_make_other_arguments() {
+        let work = tempfile::tempdir().unwrap();
+        let work = work.path().join("page");
+        let old = work.join("0").join("crti.o");
+        std::fs::create_dir_all(old.parent().unwrap()).unwrap();
+        std::fs::write(&old, "old").unwrap();
+        let arguments = arguments("/musl".as_ref(), Arch::HOST, &work).unwrap();
+        let folder = work.join(digest().to_string());
+        for (option, path) in [("-B", folder.clone()), ("-Wl,-T,", folder.join("discard.ld"))] {
+            let expected = format!("-Clink-arg={option}{}", path.display());
+            assert!(arguments.contains(&expected), "{expected} is not in {arguments:?}");
+        }
+        assert!(folder.join("stand-ins.o").exists() && !old.exists());
+    }
 }
