@@ -23,7 +23,8 @@ struct Attack {
 
 /// Connections, new ones per second, seconds: more than a page ever meets. `-p 3` is the time that
 /// the one client more waits. Slow heads and bodies last longer than the 30 s that ours gives to a
-/// request. Ranges count for GET alone.
+/// request. Ranges count for GET alone, and in a head that is not too long: 891 of them have 6.4 KiB
+/// of the 8 that ours takes.
 const ATTACKS: [Attack; 4] = [
     Attack { name: "slow heads", options: "-H -c 4000 -r 400 -i 2 -l 45 -p 3", ends: true },
     Attack {
@@ -38,10 +39,13 @@ const ATTACKS: [Attack; 4] = [
     },
     Attack {
         name: "many ranges",
-        options: "-R -c 2000 -r 400 -a 10 -b 3000 -t GET -l 30 -p 3",
+        options: "-R -c 2000 -r 400 -a 10 -b 900 -t GET -l 30 -p 3",
         ends: false,
     },
 ];
+
+/// What it says when it ends early because all its connections were ended.
+const NONE_LEFT: &str = "No open connections left";
 
 /// A large page, so that slow readers leave something behind.
 const PAGE: usize = 4 << 20;
@@ -85,7 +89,9 @@ fn verdict(text: &str) -> Result<(u32, u32)> {
         let value = values(label).pop().with_context(|| format!("it says nothing of {label}"))?;
         value.parse().with_context(|| format!("{label} {value} is no number"))
     };
-    Ok((last("connected:")?, last("closed:")?))
+    let (held, ended) = (last("connected:")?, last("closed:")?);
+    // It counts every five seconds, and stops as soon as none is left.
+    Ok(if text.contains(NONE_LEFT) { (0, held + ended) } else { (held, ended) })
 }
 
 /// Without the colours of a terminal.
@@ -108,13 +114,14 @@ mod tests {
     use super::verdict;
 
     #[test]
-    fn a_service_that_was_away_once_fails() {
+    fn all_ended_when_none_is_left_and_a_service_that_was_away_once_fails() {
         let part = |state| {
             format!(
                 "\u{1b}[1mconnected:   \u{1b}[0m 7\nclosed: 3\nservice available:   \u{1b}[32m{state}\u{1b}[0m\n"
             )
         };
         assert_eq!(verdict(&part("YES")).unwrap(), (7, 3));
+        assert_eq!(verdict(&(part("YES") + super::NONE_LEFT)).unwrap(), (0, 10));
         assert!(verdict(&[part("NO"), part("YES")].concat()).is_err());
         assert!(verdict("").is_err());
         assert!(verdict("service available: YES\n").is_err());
