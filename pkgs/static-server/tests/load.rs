@@ -28,12 +28,17 @@ fn status(server: &Server, name: &str) -> u64 {
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
-/// As many connections as the limit of descriptors allows both sides, up to this many.
+/// As many connections as the limit of descriptors allows both sides, up to this many; with fewer a
+/// test says so, since it then shows less.
 fn connections(most: u64) -> u64 {
     let maximum = getrlimit(Resource::Nofile).maximum;
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
     // The server keeps a quarter for files.
-    maximum.map_or(most, |maximum| most.min(maximum / 2))
+    let count = maximum.map_or(most, |maximum| most.min(maximum / 2));
+    if count < most {
+        println!("{count} connections in place of {most}: the limit of descriptors is {maximum:?}");
+    }
+    count
 }
 
 #[test]
@@ -46,7 +51,7 @@ fn ten_thousand_idle_connections_are_held_in_little_memory() {
     }
     assert!(server.get("/").ends_with("page"));
     let kib = status(&server, "RssAnon:");
-    assert!(kib < 2 * MEMORY, "{kib} KiB for {} connections", held.len());
+    assert!(kib < MEMORY, "{kib} KiB for {} connections", held.len());
     for stream in held.iter_mut().step_by(99) {
         stream.write_all(GET.as_bytes()).unwrap();
         page(stream);
