@@ -2,61 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "all of this is test code")]
 
-use std::collections::BTreeSet;
-use std::fs;
-use std::path::{Path, PathBuf};
-
+mod replay;
 #[path = "../fuzz/src/lib.rs"]
 mod targets;
 
 /// Inputs are cut and flipped at about so many places.
 const PLACES: usize = 200;
-
-fn folder(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz").join(name)
-}
-
-fn names(folder: &Path) -> BTreeSet<String> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.filter_map(|entry| Some(entry.path().file_stem()?.to_str()?.to_owned())).collect()
-}
-
-/// A target's inputs.
-fn inputs(name: &str) -> Vec<Vec<u8>> {
-    let entries = fs::read_dir(folder("seeds").join(name)).unwrap();
-    entries.map(|entry| fs::read(entry.unwrap().path()).unwrap()).collect()
-}
-
-#[test]
-fn every_target_has_a_program_and_inputs() {
-    let targets: BTreeSet<String> = targets::TARGETS.map(|(name, _)| name.into()).into();
-    assert_eq!(names(&folder("fuzz_targets")), targets);
-    assert_eq!(names(&folder("seeds")), targets);
-}
-
-#[test]
-fn every_checked_in_input_holds() {
-    for (name, check) in targets::TARGETS {
-        let inputs = inputs(name);
-        for input in &inputs {
-            check(input);
-        }
-        assert!(inputs.len() >= 3, "{name}: {} inputs", inputs.len());
-    }
-}
-
-#[test]
-fn truncated_and_flipped_inputs_hold_too() {
-    for (name, check) in targets::TARGETS {
-        for mut bytes in inputs(name) {
-            bytes.truncate(2048);
-            let step = bytes.len().div_ceil(PLACES).max(1);
-            for at in (0..bytes.len()).step_by(step) {
-                check(&bytes[..at]);
-                bytes[at] ^= 0x55;
-                check(&bytes);
-                bytes[at] ^= 0x55;
-            }
-        }
-    }
-}
