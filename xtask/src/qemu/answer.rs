@@ -16,8 +16,8 @@ use super::timeline::Answer;
 /// How often a pod that does not answer yet is asked.
 const INTERVAL: Duration = Duration::from_millis(50);
 
-/// How long one try may take. QEMU accepts connections for a node that is not up yet, so a try
-/// can hang; a short bound keeps the timeline exact.
+/// How long one try may take. QEMU accepts connections for a node that has no address yet, so a try
+/// can hang until its end; the next one does not wait for that, or the timeline would be late by it.
 const TRY: Duration = Duration::from_secs(2);
 
 /// How much of a page is read.
@@ -70,7 +70,7 @@ impl Poll {
         let stop = Arc::new(AtomicBool::new(false));
         for forward in forwards {
             let (sender, stop, url) = (sender.clone(), Arc::clone(&stop), forward.url());
-            thread::spawn(move || ask(url, start, &sender, &stop));
+            thread::spawn(move || ask(&url, start, &sender, &stop));
         }
         Self { answers, stop }
     }
@@ -81,15 +81,22 @@ impl Poll {
     }
 }
 
-fn ask(url: String, start: Instant, answers: &Sender<Answer>, stop: &AtomicBool) {
-    while !stop.load(Ordering::Relaxed) {
-        if get(&url, TRY).is_ok_and(|page| page.status == 200) {
-            // Nobody listens any more when the machine has ended meanwhile.
-            let _ = answers.send(Answer { url, at: start.elapsed() });
-            return;
+/// At most `TRY / INTERVAL` tries are under way at once.
+fn ask(url: &str, start: Instant, answers: &Sender<Answer>, stop: &AtomicBool) {
+    let answered = AtomicBool::new(false);
+    thread::scope(|tries| {
+        while !stop.load(Ordering::Relaxed) && !answered.load(Ordering::Relaxed) {
+            tries.spawn(|| {
+                let good = get(url, TRY).is_ok_and(|page| page.status == 200);
+                let at = start.elapsed();
+                if good && !answered.swap(true, Ordering::Relaxed) {
+                    // Nobody listens any more when the machine has ended meanwhile.
+                    let _ = answers.send(Answer { url: url.to_owned(), at });
+                }
+            });
+            thread::sleep(INTERVAL);
         }
-        thread::sleep(INTERVAL);
-    }
+    });
 }
 
 impl Drop for Poll {
