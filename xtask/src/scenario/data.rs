@@ -43,8 +43,6 @@ pub struct Scenario {
     /// Texts that exactly one line of each boot's console contains.
     #[serde(default)]
     pub once: Vec<String>,
-    /// Why it only runs when it is named, for one that is not known to pass on every machine.
-    pub by_name: Option<String>,
     /// Faults whose outcome this scenario shows: first cells of the table in `docs/boot.md`.
     #[serde(default)]
     pub faults: Vec<String>,

@@ -59,7 +59,7 @@ impl Rig {
     }
 }
 
-/// The scenarios of these names, or all but those that want to be named.
+/// The scenarios of these names, or all when none is named.
 pub fn choose(all: Vec<Scenario>, names: &[String]) -> Result<Vec<Scenario>> {
     for name in names {
         let known =
@@ -70,16 +70,8 @@ pub fn choose(all: Vec<Scenario>, names: &[String]) -> Result<Vec<Scenario>> {
             known()
         );
     }
-    if !names.is_empty() {
-        return Ok(all.into_iter().filter(|scenario| names.contains(&scenario.name)).collect());
-    }
-    let (left, chosen): (Vec<_>, Vec<_>) =
-        all.into_iter().partition(|scenario| scenario.by_name.is_some());
-    for scenario in left {
-        let reason = scenario.by_name.unwrap_or_default();
-        println!("not run, only by its name: {} ({reason})", scenario.name);
-    }
-    Ok(chosen)
+    let wanted = |scenario: &Scenario| names.is_empty() || names.contains(&scenario.name);
+    Ok(all.into_iter().filter(wanted).collect())
 }
 
 /// Builds the images that scenarios need, then runs them; an error if one failed.
