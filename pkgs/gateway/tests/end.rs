@@ -12,6 +12,7 @@ use std::process::Command;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
+use rustix::net::sockopt::set_socket_linger;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, set_parent_process_death_signal};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 use support::{
@@ -232,4 +233,23 @@ fn a_backend_that_accepts_and_says_nothing_ends_as_idle() {
     let _server = a.accept();
     assert_eq!(rest(client), b"");
     assert_eq!(next_end(&ends).0, "idle-timeout");
+}
+
+#[test]
+fn a_client_that_resets_while_its_backend_is_being_connected_is_let_go() {
+    for (kind, bytes) in [("tls", HELLO.to_vec()), ("http", get("www.a.test").into_bytes())] {
+        let a = Backend::new();
+        let _others = a.fill();
+        let config = config("", &route("www.a.test", &[a.address()], ""));
+        let mut gateway = start_with(&config, &[&OPS[..], &["--access-log"]].concat());
+        let ends = gateway.access_log();
+        let mut client = gateway.connect(kind);
+        client.write_all(&bytes).unwrap();
+        let route = "kiln_gateway_route_connections_total{route=\"www.a.test\"}";
+        gateway.until_metric(route, 1);
+        set_socket_linger(&client, Some(Duration::ZERO)).unwrap();
+        drop(client);
+        // And not at the end of the time that a connection may take.
+        assert_eq!(next_end(&ends).0, "client-reset", "{kind}");
+    }
 }
