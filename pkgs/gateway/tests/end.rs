@@ -16,8 +16,8 @@ use rustix::net::sockopt::set_socket_linger;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, set_parent_process_death_signal};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 use support::{
-    Backend, DEADLINE, Gateway, HELLO, OPS, command, config, expect, get, last_answer, nobody,
-    rest, route, start, start_with,
+    Backend, DEADLINE, Gateway, HELLO, OPS, asked_before_sigterm, command, config, expect, get,
+    last_answer, nobody, rest, route, start, start_with,
 };
 
 #[test]
@@ -61,12 +61,7 @@ fn sigterm_while_a_backend_is_being_connected_makes_its_answer_the_last() {
     let a = Backend::new();
     let other = a.fill();
     let mut gateway = start_with(&config("", &route("a.test", &[a.address()], "")), &OPS);
-    let mut client = gateway.connect("http");
-    client.write_all(get("a.test").as_bytes()).unwrap();
-    gateway.until_metric("kiln_gateway_route_connections_total{route=\"a.test\"}", 1);
-    let address = gateway.address("http");
-    gateway.signal(Signal::TERM);
-    while TcpStream::connect(address).is_ok() {}
+    let client = asked_before_sigterm(&gateway);
     drop((a.accept(), other));
     last_answer(&a, client);
     assert!(gateway.wait_for("ended").contains("cut=0"), "it did not wait for its last moment");

@@ -6,11 +6,12 @@
 mod support;
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::{Arc, Mutex};
 
-use rustix::process::Signal;
-use support::{Backend, OPS, config, get, last_answer, rest, route, start_with};
+use support::{
+    Backend, OPS, asked_before_sigterm, config, get, last_answer, rest, route, start_with,
+};
 
 /// What a name server says.
 #[derive(Clone, Copy, Default)]
@@ -197,12 +198,7 @@ fn sigterm_while_a_name_is_being_resolved_makes_its_answer_the_last() {
     let a = Backend::new();
     let name = format!("backend.b.test:{}", a.address().port());
     let (mut gateway, _folder) = with_dns(dns.local_addr().unwrap(), &name);
-    let mut client = gateway.connect("http");
-    client.write_all(get("a.test").as_bytes()).unwrap();
-    gateway.until_metric("kiln_gateway_route_connections_total{route=\"a.test\"}", 1);
-    let address = gateway.address("http");
-    gateway.signal(Signal::TERM);
-    while TcpStream::connect(address).is_ok() {}
+    let client = asked_before_sigterm(&gateway);
     std::thread::spawn(move || over_udp(&dns, &fixed(), Manner::default()));
     last_answer(&a, client);
     assert!(gateway.wait_for("ended").contains("cut=0"), "it did not wait for its last moment");

@@ -309,6 +309,17 @@ pub fn get(host: &str) -> String {
     format!("GET /path HTTP/1.1\r\nHost: {host}\r\n\r\n")
 }
 
+/// A client that has asked `a.test` when SIGTERM comes; returns once nobody else is let in.
+pub fn asked_before_sigterm(gateway: &Gateway) -> TcpStream {
+    let mut client = gateway.connect("http");
+    client.write_all(get("a.test").as_bytes()).unwrap();
+    gateway.until_metric("kiln_gateway_route_connections_total{route=\"a.test\"}", 1);
+    let address = gateway.address("http");
+    gateway.signal(Signal::TERM);
+    while TcpStream::connect(address).is_ok() {}
+    client
+}
+
 /// Answers a request as if more could follow, and sees the client's connection end all the same.
 #[track_caller]
 pub fn last_answer(backend: &Backend, client: TcpStream) {
