@@ -18,8 +18,11 @@ const STEPS: usize = 16;
 /// More than this goes in pieces, with a turn for others after each. A client on the same machine
 /// that gets all at once seems to be woken for every packet; while several connections take turns
 /// it stays awake, and the server spends half as much (docs/benchmarks.md).
-const LONG: u64 = 128 << 10;
-const PIECE: usize = 64 << 10;
+const LONG: u64 = 256 << 10;
+const PIECE: usize = 128 << 10;
+
+/// A write of this many bytes ends the turn of its connection.
+const TURN: usize = 64 << 10;
 
 /// Bytes that are read at once, into a buffer that all connections of a worker share.
 pub(crate) const READ_SIZE: usize = 16 << 10;
@@ -101,7 +104,7 @@ impl Client {
                 if let Some(sending) = connection.sent(count, context) {
                     (tools.finished)(&self.socket, sending);
                 }
-                Ok(count < PIECE && !matches!(connection.want(context), Want::Read(_)))
+                Ok(count < TURN && !matches!(connection.want(context), Want::Read(_)))
             }
             Want::HalfClose => {
                 shutdown(&self.socket, Shutdown::Write)?;

@@ -7,10 +7,7 @@ use std::sync::Arc;
 use crate::answer::{Answer, Block, Payload, Piece};
 use crate::connection::Then;
 use crate::index::Index;
-
-/// Bodies of at least this many bytes are sent with sendfile(2), also from memory: it copies
-/// nothing, and that is worth more than the second system call.
-const SENDFILE_FROM: u64 = 8 << 10;
+use crate::index::store::SENDFILE_FROM;
 
 /// `Date`, `Connection` and the empty line.
 const TAIL: usize = 64;
