@@ -7,7 +7,6 @@ mod support;
 
 use std::io::Write as _;
 use std::net::TcpStream;
-use std::path::Path;
 
 use rustix::process::Signal;
 use support::{Backend, HELLO, OPS, command, config, get, nobody, route, start, start_with};
@@ -133,21 +132,4 @@ fn the_access_log_is_json_with_the_reason_of_the_end() {
         line.contains("\"name\":\"nobody.test\"") && line.contains("\"end\":\"unknown-name\""),
         "{line}"
     );
-}
-
-#[test]
-fn every_test_that_the_page_names_exists() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let page = std::fs::read_to_string(root.join("docs/gateway.md")).unwrap();
-    let (_, table) = page.split_once("## What has a test").unwrap();
-    let folders = ["gateway/tests", "gateway/src", "gateway/src/tls", "gateway/src/http"];
-    let folders = folders.iter().chain(&["gateway/src/dns", "daemon/src"]);
-    let files =
-        folders.flat_map(|folder| std::fs::read_dir(root.join("pkgs").join(folder)).unwrap());
-    let sources: String =
-        files.filter_map(|file| std::fs::read_to_string(file.unwrap().path()).ok()).collect();
-    let named = table.split('`').skip(1).step_by(2).filter(|word| word.matches('_').count() > 2);
-    let missing: Vec<&str> =
-        named.filter(|name| !sources.contains(&format!("fn {name}("))).collect();
-    assert_eq!(missing, [] as [&str; 0]);
 }

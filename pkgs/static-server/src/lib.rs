@@ -34,6 +34,7 @@ pub mod index;
 pub mod listen;
 pub mod machine;
 pub mod media;
+mod metrics;
 pub mod options;
 pub mod pack;
 pub mod request;

@@ -1,6 +1,7 @@
 //! Starts the threads, waits for signals, and ends.
 
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -32,40 +33,24 @@ pub fn run(options: &Options, reread: fn() -> anyhow::Result<Options>) -> anyhow
     let seen = Seen::of(&loaded);
     let place = options.place();
     let listener = Arc::new(listen::open(&place)?);
-    let operators = options.operators.map(|address| listen::open(&Place::Tcp(address)));
-    let operators = operators.transpose()?;
+    let operators = operators(options, &place)?;
     let (shared, log) = share(options, loaded, workers)?;
-    if let Some(operators) = &operators {
-        tracing::info!("operators are answered on {}", listen::name(operators, &place));
-    }
     let bell = Arc::new(Bell::default());
-    let follower = Follower::new(
-        Arc::clone(&shared),
-        Arc::clone(&bell),
-        options.clone(),
-        limits,
-        reread,
-        &seen,
-    );
+    let (ours, told) = (Arc::clone(&shared), Arc::clone(&bell));
+    let follower = Follower::new(ours, told, options.clone(), limits, reread, &seen);
     spawn("follower", move || follower.run())?;
     if let Some(log) = log {
         spawn("access-log", move || log.write())?;
     }
     let most = (connections / workers).max(1);
-    let setup = |number, operators| Setup {
-        number,
-        shared: Arc::clone(&shared),
-        listener: Arc::clone(&listener),
-        operators,
-        most,
+    let setup = |number, operators| {
+        let (shared, listener) = (Arc::clone(&shared), Arc::clone(&listener));
+        Setup { number, shared, listener, operators, most }
     };
     let first = Worker::new(setup(0, operators))?;
     first.watch_signals(signals.as_fd())?;
-    let mut others = Vec::new();
-    for number in 1..workers {
-        let worker = Worker::new(setup(number, None))?;
-        others.push(spawn("worker", move || worker.run())?);
-    }
+    let others = (1..workers).map(|number| beside(setup(number, None)));
+    let others = others.collect::<anyhow::Result<Vec<_>>>()?;
     tracing::info!("serving on {}", listen::name(&listener, &place));
     drop(listener);
     until_signal(first, &shared, &signals, &bell, options.drain_delay)?;
@@ -74,6 +59,22 @@ pub fn run(options: &Options, reread: fn() -> anyhow::Result<Options>) -> anyhow
     }
     tracing::info!("ended");
     Ok(())
+}
+
+/// Opens the port for operators, if there is to be one.
+fn operators(options: &Options, place: &Place) -> anyhow::Result<Option<OwnedFd>> {
+    let operators = options.operators.map(|address| listen::open(&Place::Tcp(address)));
+    let operators = operators.transpose()?;
+    if let Some(operators) = &operators {
+        tracing::info!("operators are answered on {}", listen::name(operators, place));
+    }
+    Ok(operators)
+}
+
+/// Starts a worker on a thread of its own.
+fn beside(setup: Setup) -> anyhow::Result<JoinHandle<anyhow::Result<()>>> {
+    let worker = Worker::new(setup)?;
+    spawn("worker", move || worker.run())
 }
 
 /// Reads the content; with `--strict` all of it must be right.
@@ -112,7 +113,7 @@ fn share(
 fn spawn<T: Send + 'static>(
     name: &str,
     run: impl FnOnce() -> T + Send + 'static,
-) -> anyhow::Result<std::thread::JoinHandle<T>> {
+) -> anyhow::Result<JoinHandle<T>> {
     std::thread::Builder::new()
         .name(name.to_owned())
         .stack_size(STACK)

@@ -1,6 +1,5 @@
 //! What all threads share: the content of now, how the program is, and what it has done.
 
-use std::fmt::Write as _;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -185,54 +184,6 @@ impl Shared {
             // It fails only if it has been written 2^64 times without being read.
             let _ = rustix::io::write(waker, &1_u64.to_ne_bytes());
         }
-    }
-
-    /// Metrics as Prometheus reads them (text format 0.0.4).
-    #[must_use]
-    pub fn metrics(&self) -> String {
-        let mut text = String::new();
-        let sum = |of: &dyn Fn(&Counters) -> u64| self.counters.iter().map(of).sum::<u64>();
-        let dropped = self.log.as_ref().map_or(0, |log| log.dropped());
-        let (_, state) = self.state();
-        let content: u64 = state.content.sites().map(|site| site.content_bytes()).sum();
-        let paths: usize = state.content.sites().map(|site| site.entries.len()).sum();
-        for (name, kind, help, value) in [
-            ("ready", "gauge", "1 while all content could be read", u64::from(self.is_ready())),
-            ("paths", "gauge", "Paths in the index", paths as u64),
-            ("content_bytes", "gauge", "Bytes of content in memory", content),
-            ("generation", "counter", "Indexes that were made", self.generation()),
-            (
-                "failed_reloads_total",
-                "counter",
-                "Indexes and settings that could not be made",
-                self.failed_reloads.load(Ordering::Relaxed),
-            ),
-            ("connections", "gauge", "Open connections", sum(&|c| c.open.get())),
-            ("accepted_total", "counter", "Accepted connections", sum(&|c| c.accepted.get())),
-            (
-                "evicted_total",
-                "counter",
-                "Connections closed for others",
-                sum(&|c| c.evicted.get()),
-            ),
-            ("cut_total", "counter", "Answers that were cut", sum(&|c| c.cut.get())),
-            ("sent_bytes_total", "counter", "Bytes of answers", sum(&|c| c.bytes.get())),
-            ("log_dropped_total", "counter", "Lines of the access log lost", dropped),
-        ] {
-            // Writing to a String cannot fail.
-            let _ = write!(
-                text,
-                "# HELP kiln_web_{name} {help}\n# TYPE kiln_web_{name} {kind}\nkiln_web_{name} {value}\n"
-            );
-        }
-        text.push_str(
-            "# HELP kiln_web_answers_total Answers by status\n# TYPE kiln_web_answers_total counter\n",
-        );
-        for class in 0..5 {
-            let count = sum(&|counters| counters.answers[class].get());
-            let _ = writeln!(text, "kiln_web_answers_total{{code=\"{}xx\"}} {count}", class + 1);
-        }
-        text
     }
 }
 

@@ -80,6 +80,33 @@ fn a_file_that_is_overwritten_is_read_again_and_new_ones_appear() {
 }
 
 #[test]
+fn a_file_that_changes_all_the_time_is_whole_in_every_answer_and_right_when_it_rests() {
+    let server = start(&[]);
+    let path = server.path().join("busy");
+    let (done, is_done) = std::sync::mpsc::channel();
+    let writer = std::thread::spawn(move || {
+        // In place, with another length and another letter each time.
+        for number in (0..u8::MAX).cycle() {
+            fs::write(&path, vec![b'a' + number % 26; usize::from(number) * 1000]).unwrap();
+            if is_done.try_recv().is_ok() {
+                return fs::write(&path, "at rest").unwrap();
+            }
+        }
+    });
+    for _ in 0..300 {
+        server.signal(Signal::HUP);
+        let answer = server.get("/busy");
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(&format!("\r\nContent-Length: {}\r\n", body.len())), "{head}");
+        assert!(server.get("/").ends_with("page"));
+    }
+    done.send(()).unwrap();
+    writer.join().unwrap();
+    server.until_body("/busy", "at rest");
+    server.until_body("/ready", "ok\n");
+}
+
+#[test]
 fn an_answer_under_way_keeps_the_content_that_it_began_with() {
     let server = start(&[]);
     let mut slow = server.connect();

@@ -116,6 +116,36 @@ fn bodies_that_come_slowly_hold_up_nobody_and_are_ended() {
     }
 }
 
+/// Waits for about a second without sleeping: until the server ends a connection that is idle.
+fn tick(server: &Server) {
+    let mut idle = server.connect();
+    idle.write_all(GET.as_bytes()).unwrap();
+    assert!(common::rest(idle).ends_with("page"));
+}
+
+#[test]
+fn a_slow_reader_that_takes_bytes_is_kept_and_one_that_takes_none_is_cut() {
+    let server = start(&["--workers", "1", "-c", "2", "-k", "1"]);
+    let mut readers = [server.connect(), server.connect()];
+    for stream in &mut readers {
+        stream.write_all(LAST.replace("/ ", "/large ").as_bytes()).unwrap();
+    }
+    let [mut slow, mut stuck] = readers;
+    // So little at a time that the kernel, which waits until a third of its buffer is free, lets
+    // the server write nothing for longer than the two seconds.
+    let mut piece = vec![0; 64 << 10];
+    for _ in 0..6 {
+        slow.read_exact(&mut piece).unwrap();
+        tick(&server);
+    }
+    let mut taken = Vec::new();
+    slow.read_to_end(&mut taken).unwrap();
+    assert!(taken.len() + 6 * piece.len() > LARGE, "the slow one was cut at {}", taken.len());
+    taken.clear();
+    let _ = stuck.read_to_end(&mut taken);
+    assert!(taken.len() < LARGE, "the other one got all of it");
+}
+
 #[test]
 fn half_closed_and_reset_connections_leave_nothing_behind() {
     let server = start(&["--workers", "1"]);

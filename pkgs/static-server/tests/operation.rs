@@ -4,11 +4,15 @@
 
 mod common;
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::time::Instant;
 
 use common::{DEADLINE, LAST, Server, folder, rest, start, start_command, start_in};
@@ -83,6 +87,50 @@ fn few_descriptors_are_enough_to_serve() {
     assert!(server.get("/large").ends_with('x'));
     drop(held);
     assert!(server.get("/").ends_with("page"));
+}
+
+/// A command without the capabilities of root that pass over a file's mode.
+fn command_bound_by_modes() -> std::process::Command {
+    use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
+    let mut command = common::command();
+    let drop = || {
+        for capability in [CapabilitySet::DAC_OVERRIDE, CapabilitySet::DAC_READ_SEARCH] {
+            // Who is not root may not, and need not.
+            let _ = remove_capability_from_bounding_set(capability);
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec only two system calls are made, and nothing is allocated.
+    unsafe { command.pre_exec(drop) };
+    command
+}
+
+#[test]
+fn a_site_that_is_not_whole_is_served_and_not_ready() {
+    let mode = |path: &Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let place = folder();
+    let locked = place.path().join("locked");
+    fs::write(&locked, "locked").unwrap();
+    mode(&locked, 0);
+    let server = start_command(command_bound_by_modes(), place, "", &[]);
+    assert!(server.get("/ready").starts_with("HTTP/1.1 503 "));
+    assert!(server.get("/health").starts_with("HTTP/1.1 200 "));
+    assert!(server.get("/locked").starts_with("HTTP/1.1 404 "));
+    assert!(server.get("/").ends_with("page"));
+    mode(&locked, 0o600);
+    server.until_body("/locked", "locked");
+    server.until_body("/ready", "ok\n");
+}
+
+#[test]
+fn a_name_that_is_not_text_is_asked_for_by_its_bytes() {
+    let place = folder();
+    fs::write(place.path().join(OsStr::from_bytes(b"a\xff \n")), "odd").unwrap();
+    let server = start_in(place, "", &[]);
+    assert!(server.get("/a%ff%20%0A").ends_with("\r\n\r\nodd"));
+    assert!(server.get("/a%fe%20%0A").starts_with("HTTP/1.1 404 "));
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! Rules about faults: what the table in `docs/boot.md` promises is what scenarios and tests show.
+//! Rules about faults: what the table in `docs/boot.md` promises is what scenarios and tests show,
+//! and every test that a page's section [`TESTED`] names exists.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -9,16 +10,23 @@ use crate::scenario;
 /// The table's heading.
 const HEADING: &str = "## What happens when …";
 
+/// The heading of a table that names a test for each thing that may go wrong.
+const TESTED: &str = "## What has a test";
+
 /// Cells of the table's rows: the fault, its outcome, and what shows it.
 fn rows(page: &str) -> Vec<[String; 3]> {
-    let section = page.split_once(HEADING).unwrap().1;
-    let section = section.split("\n## ").next().unwrap();
+    let section = section(page, HEADING).unwrap();
     let cells = |line: &str| {
         let mut cells = line.strip_prefix("| ")?.strip_suffix(" |")?.split(" | ");
         let row = [cells.next()?, cells.next()?, cells.next()?].map(str::to_owned);
         (cells.next().is_none() && row[2].starts_with(['s', 't'])).then_some(row)
     };
     section.lines().filter_map(cells).filter(|row| row[2] != "shown by").collect()
+}
+
+/// What stands below a heading.
+fn section<'a>(page: &'a str, heading: &str) -> Option<&'a str> {
+    page.split_once(heading)?.1.split("\n## ").next()
 }
 
 /// Names in backticks after a word: "scenario `a`" gives `a` for `scenario`.
@@ -60,4 +68,21 @@ fn every_row_about_a_fault_is_shown_by_something_that_exists() {
     none("shown by nothing", unshown.map(|[fault, ..]| fault));
     let tests = rows.iter().flat_map(|[_, _, shown]| named(shown, "test"));
     none("no such test", tests.filter(|name| !sources.contains(&format!("fn {name}("))));
+}
+
+#[test]
+fn every_test_that_a_page_names_exists() {
+    let pages: Vec<String> = files_with(".md").iter().map(text).collect();
+    let sections: Vec<&str> = pages.iter().filter_map(|page| section(page, TESTED)).collect();
+    assert!(sections.len() > 1, "{} pages have `{TESTED}`", sections.len());
+    let sources: String =
+        files_with(".rs").iter().filter(|path| path.starts_with("pkgs")).map(text).collect();
+    let is_name = |word: &&str| {
+        let is_part = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+        word.matches('_').count() > 2 && word.chars().all(is_part)
+    };
+    let words = sections.iter().flat_map(|section| section.split('`').skip(1).step_by(2));
+    let names: BTreeSet<&str> = words.filter(is_name).collect();
+    assert!(names.len() > 50, "{names:?}");
+    none("no such test", names.iter().filter(|name| !sources.contains(&format!("fn {name}("))));
 }

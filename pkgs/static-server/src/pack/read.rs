@@ -135,36 +135,37 @@ fn tables(header: Header, bytes: &[u8]) -> Result<Contents, Flaw> {
     let text = parts.take(header.text, 1);
     let headers = parts.take(header.headers, 1);
     let redirects = parts.take(header.redirects, 1);
-    let (rules, complaints) = Rules::parse(headers, redirects);
-    if let Some(bad) = complaints.first() {
-        return Err(Flaw::Rule(format!("{}:{}: {}", bad.file, bad.line, bad.what)));
-    }
+    let rules = rules(headers, redirects)?;
     let blobs = each(blobs, BLOB, |part| blob(part, &header))?;
     let variants = each(variants, VARIANT, |part| variant(part, text, &blobs))?;
     let resources = each(resources, RESOURCE, |part| resource(part, &variants))?;
     let entries = each(entries, ENTRY, |part| entry(part, text, &resources))?;
     let error_pages = each(error_pages, ERROR_PAGE, |part| error_page(part, text, &resources))?;
-    let path = |entry: &Entry| part(text, entry.path);
-    ensure(entries.is_sorted_by(|a, b| path(a) < path(b)), "paths are not in order")?;
-    ensure(
-        error_pages.is_sorted_by(|a, b| a.folder.len >= b.folder.len),
-        "error pages out of order",
-    )?;
+    are_sorted(text, &entries, &error_pages)?;
     let fallback = (header.fallback != NONE).then_some(header.fallback);
     ensure(fallback.is_none_or(|number| is_found(&resources, number)), "no such fallback")?;
     let text = text.to_vec();
-    let mut index = Index {
-        text,
-        entries,
-        resources,
-        variants,
-        error_pages,
-        fallback,
-        rules,
-        ..Index::default()
-    };
+    let tables = Index { text, entries, resources, variants, error_pages, ..Index::default() };
+    let mut index = Index { fallback, rules, ..tables };
     index.finish();
     Ok(Contents { header, index, blobs })
+}
+
+/// The two files with rules, in which the packer has left no bad line.
+fn rules(headers: &[u8], redirects: &[u8]) -> Result<Rules, Flaw> {
+    let (rules, complaints) = Rules::parse(headers, redirects);
+    match complaints.first() {
+        None => Ok(rules),
+        Some(bad) => Err(Flaw::Rule(format!("{}:{}: {}", bad.file, bad.line, bad.what))),
+    }
+}
+
+/// Each path once, and of two error pages the nearer one first.
+fn are_sorted(text: &[u8], entries: &[Entry], error_pages: &[ErrorPage]) -> Result<(), Flaw> {
+    let path = |entry: &Entry| part(text, entry.path);
+    ensure(entries.is_sorted_by(|a, b| path(a) < path(b)), "paths are not in order")?;
+    let nearer = |a: &ErrorPage, b: &ErrorPage| a.folder.len >= b.folder.len;
+    ensure(error_pages.is_sorted_by(nearer), "error pages out of order")
 }
 
 fn each<T>(

@@ -37,26 +37,7 @@ pub fn make(options: &Options) -> anyhow::Result<()> {
         files.iter().map(|(path, found)| (path, bodies.add(&found.bytes))).collect();
     let coded = coded(&files, &plain, &mut bodies, options.threads)?;
     let blobs = bodies.blobs();
-    let numbers: HashMap<Digest, u64> =
-        (0..).zip(&blobs).map(|(number, blob)| (blob.sha256, number)).collect();
-    let encoded = |coding: Coding, digest: &Digest| {
-        let mut tag = [0; 16];
-        tag.copy_from_slice(&digest[..16]);
-        let (start, len) = (numbers[digest], bodies.0[digest].len() as u64);
-        Encoded { coding, body: Body { store: 0, start, len }, tag }
-    };
-    let item = |(path, found): (&Vec<u8>, &Found)| {
-        let forms = coded.get(path).into_iter().flatten();
-        let plain = encoded(Coding::Identity, &plain[path]);
-        let forms = forms.map(|(coding, digest)| encoded(*coding, digest));
-        let modified = found.modified.filter(|_| options.policy.last_modified);
-        Item {
-            path: path.clone(),
-            variants: std::iter::once(plain).chain(forms).collect(),
-            modified,
-        }
-    };
-    let items: Vec<Item> = files.iter().map(item).collect();
+    let items = items(&files, &plain, &coded, &blobs, options.policy.last_modified);
     let index = assemble(&items, Vec::new(), rules, &options.policy);
     let laid = plan(&index, &blobs).context("laying the pack out")?;
     write(&options.out, &laid.head, &laid.blobs, &bodies)
@@ -69,6 +50,36 @@ pub fn make(options: &Options) -> anyhow::Result<()> {
         laid.len
     );
     Ok(())
+}
+
+/// Every file with its forms; a body's offset is, for now, the number of its blob.
+fn items(
+    files: &BTreeMap<Vec<u8>, Found>,
+    plain: &BTreeMap<&Vec<u8>, Digest>,
+    coded: &BTreeMap<&Vec<u8>, Forms>,
+    blobs: &[Blob],
+    dated: bool,
+) -> Vec<Item> {
+    let numbers: HashMap<Digest, (u64, u64)> =
+        (0..).zip(blobs).map(|(number, blob)| (blob.sha256, (number, blob.len))).collect();
+    let encoded = |coding: Coding, digest: &Digest| {
+        let mut tag = [0; 16];
+        tag.copy_from_slice(&digest[..16]);
+        let (start, len) = numbers[digest];
+        Encoded { coding, body: Body { store: 0, start, len }, tag }
+    };
+    let item = |(path, found): (&Vec<u8>, &Found)| {
+        let forms = coded.get(path).into_iter().flatten();
+        let forms = forms.map(|(coding, digest)| encoded(*coding, digest));
+        let plain = encoded(Coding::Identity, &plain[path]);
+        let modified = found.modified.filter(|_| dated);
+        Item {
+            path: path.clone(),
+            variants: std::iter::once(plain).chain(forms).collect(),
+            modified,
+        }
+    };
+    files.iter().map(item).collect()
 }
 
 /// Names what has no content.

@@ -4,9 +4,11 @@ use super::{Limits, Scan, scan, split};
 use crate::folder::walk::survey;
 use crate::index::policy::Policy;
 use crate::index::{Coding, Index, Kind};
+use nix::libc;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -174,13 +176,34 @@ fn what_is_neither_file_nor_folder_is_left_out() {
     assert_eq!((found.items.len(), found.left_out.len()), (0, 1));
 }
 
+/// Does something as a user who is not root: what this thread does with files is then checked.
+fn as_nobody<T>(act: impl FnOnce() -> T) -> T {
+    // SAFETY: it changes nothing but this thread's user for files, and cannot fail for root;
+    // others are not root anyway.
+    let before = unsafe { libc::setfsuid(65534) };
+    let result = act();
+    // SAFETY: as above.
+    unsafe { libc::setfsuid(u32::try_from(before).unwrap()) };
+    result
+}
+
 #[test]
-fn a_file_that_cannot_be_read_is_counted() {
+fn what_may_not_be_read_is_named_and_all_else_is_served() {
     let root = tempfile::tempdir().unwrap();
-    fs::write(root.path().join("a"), "1").unwrap();
-    let mut found = read(root.path());
-    let error = Some("permission denied".into());
-    found.left_out.push(super::LeftOut { path: b"/x".to_vec(), error });
-    assert_eq!(found.left_out[0].to_string(), "/x cannot be read: permission denied");
-    assert_eq!(found.into_index(&Policy::default()).unread, 1);
+    fs::create_dir(root.path().join("shut")).unwrap();
+    for path in ["page", "locked", "shut/x"] {
+        fs::write(root.path().join(path), path).unwrap();
+    }
+    for (path, mode) in [("", 0o755), ("locked", 0), ("shut", 0)] {
+        fs::set_permissions(root.path().join(path), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let found = as_nobody(|| read(root.path()));
+    let told: Vec<String> = found.left_out.iter().map(ToString::to_string).collect();
+    let denied = "cannot be read: Permission denied (os error 13)";
+    assert_eq!(told, [format!("/locked {denied}"), format!("/shut {denied}")]);
+    let site = found.into_index(&Policy::default());
+    assert_eq!(site.unread, 2);
+    check(&site, "/page", Some("page"));
+    check(&site, "/locked", None);
+    fs::set_permissions(root.path().join("shut"), fs::Permissions::from_mode(0o700)).unwrap();
 }
