@@ -3,18 +3,17 @@
 #![expect(clippy::unwrap_used, reason = "all of this is test code")]
 #![allow(dead_code, reason = "the tests share their support")]
 
+#[path = "../../daemon/tests/pid1/mod.rs"]
+mod pid1;
 mod support;
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
-use std::os::unix::process::CommandExt as _;
-use std::process::Command;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::set_socket_linger;
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, set_parent_process_death_signal};
-use rustix::thread::{UnshareFlags, unshare_unsafe};
+use rustix::process::{Signal, kill_process};
 use support::{
     Backend, DEADLINE, Gateway, HELLO, OPS, asked_before_sigterm, command, config, expect, get,
     last_answer, nobody, rest, route, start, start_with,
@@ -72,52 +71,19 @@ fn sigterm_while_a_backend_is_being_connected_makes_its_answer_the_last() {
 fn sigterm_ends_it_as_pid_1_too() {
     let a = Backend::new();
     let config = config("", &route("www.a.test", &[a.address()], ""));
-    let mut gateway = support::start_by(as_pid_1(), &config, &[]);
-    let outer = gateway.child.id();
-    let children = std::fs::read_to_string(format!("/proc/{outer}/task/{outer}/children")).unwrap();
-    let pid: i32 = children.trim().parse().unwrap();
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let pids = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap();
-    assert_eq!(pids.split_whitespace().last(), Some("1"), "{pids}");
+    let mut gateway = support::start_by(pid1::inside(command()), &config, &[]);
+    let pid = pid1::of(&gateway.child);
     let mut client = gateway.connect("tls");
     client.write_all(HELLO).unwrap();
     let mut server = a.accept();
     expect(&mut server, HELLO);
-    kill_process(Pid::from_raw(pid).unwrap(), Signal::TERM).unwrap();
+    kill_process(pid, Signal::TERM).unwrap();
     gateway.wait_for("ending");
     server.write_all(b"last words").unwrap();
     drop(server);
     assert_eq!(rest(client), b"last words");
     assert!(gateway.wait_for("ended").contains("cut=0"));
     assert_eq!(gateway.child.wait().unwrap().code(), Some(0));
-}
-
-/// The gateway as the first process of a namespace; what is started is its parent, which ends with
-/// it and as it does.
-fn as_pid_1() -> Command {
-    let mut command = command();
-    // SAFETY: between fork and exec it makes system calls only, which is all that may be done there.
-    unsafe { command.pre_exec(become_pid_1) };
-    command
-}
-
-fn become_pid_1() -> std::io::Result<()> {
-    // SAFETY: nobody else has this process's files, since it was forked just now.
-    unsafe { unshare_unsafe(UnshareFlags::NEWUSER | UnshareFlags::NEWPID) }?;
-    // SAFETY: it has one thread.
-    match unsafe { libc::fork() } {
-        0 => Ok(set_parent_process_death_signal(Some(Signal::KILL))?),
-        1.. => {
-            // SAFETY: nothing here uses a descriptor any more; who waits for exec, and who reads the
-            // log, must not wait for this process.
-            unsafe { libc::close_range(0, libc::c_uint::MAX, 0) };
-            let status = rustix::process::wait(WaitOptions::empty());
-            let code = status.ok().flatten().and_then(|(_, status)| status.exit_status());
-            // SAFETY: _exit has no preconditions.
-            unsafe { libc::_exit(code.unwrap_or(1)) }
-        }
-        _ => Err(std::io::Error::last_os_error()),
-    }
 }
 
 #[test]

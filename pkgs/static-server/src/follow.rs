@@ -171,8 +171,8 @@ impl Follower {
     }
 
     fn failed(&mut self, error: &anyhow::Error) {
-        tracing::error!("{error:#}; nothing is changed");
         self.shared.failed_reloads.fetch_add(1, Ordering::Relaxed);
+        tracing::error!("{error:#}; nothing is changed");
     }
 
     fn load(&mut self, source: &Source) {

@@ -85,8 +85,8 @@ fn read(options: &Options, limits: &scan::Limits) -> anyhow::Result<Loaded> {
         tracing::warn!("{note}");
     }
     if options.strict && !loaded.notes.is_empty() {
-        let count = loaded.notes.len();
-        bail!(anyhow::anyhow!("{count} things are wrong with the content").context(Exit::Config));
+        let text = "--strict: what the lines above name is wrong with the content";
+        bail!(anyhow::anyhow!(text).context(Exit::Config));
     }
     let paths: usize = loaded.content.sites().map(|site| site.entries.len()).sum();
     let bytes: u64 = loaded.content.sites().map(|site| site.content_bytes()).sum();

@@ -3,11 +3,14 @@
 #![expect(clippy::unwrap_used, reason = "all of this is test code")]
 
 mod common;
+#[path = "../../daemon/tests/pid1/mod.rs"]
+mod pid1;
 
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
@@ -16,7 +19,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use common::{DEADLINE, LAST, Server, folder, rest, start, start_command, start_in};
-use rustix::process::{Resource, Rlimit, Signal, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, kill_process, setrlimit};
 
 /// The port for operators, which is logged before the one for clients; so it is asked for by
 /// number here: one that was free a moment ago.
@@ -73,6 +76,54 @@ fn who_waits_in_the_queue_at_the_end_is_answered() {
         assert_eq!(server.child.wait().unwrap().code(), Some(0));
         assert!(begin.elapsed() < DEADLINE);
     }
+}
+
+#[test]
+fn sigterm_ends_it_as_pid_1_too() {
+    let mut server = start_command(pid1::inside(common::command()), folder(), "", &[]);
+    let pid = pid1::of(&server.child);
+    let mut asked = server.connect();
+    asked.write_all(LAST.replace("/ ", "/large ").as_bytes()).unwrap();
+    asked.read_exact(&mut [0]).unwrap();
+    kill_process(pid, Signal::TERM).unwrap();
+    server.until_log("ending");
+    assert!(rest(asked).ends_with('x'));
+    assert_eq!(server.child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_passed_descriptor_is_listened_on() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let number = listener.as_raw_fd().to_string();
+    let mut command = common::command();
+    let keep = move || Ok(rustix::io::fcntl_setfd(&listener, rustix::io::FdFlags::empty())?);
+    // SAFETY: between fork and exec only one system call is made, and nothing is allocated.
+    unsafe { command.pre_exec(keep) };
+    let server = start_command(command, folder(), "", &["--listen-fd", &number]);
+    assert_eq!(server.address, address);
+    assert!(server.get("/").ends_with("page"));
+}
+
+#[test]
+fn settings_that_are_wrong_are_counted() {
+    let place = folder();
+    let config = place.path().join(".settings.toml");
+    fs::write(&config, "poll-secs = 0\n").unwrap();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let operators = free.to_string();
+    let options = ["--config", config.to_str().unwrap(), "--ops-addr", &operators];
+    let mut server = start_in(place, "", &options);
+    let failed = |count| {
+        let line = format!("\nkiln_web_failed_reloads_total {count}\n");
+        assert!(ask(&operators, "/metrics").contains(&line), "{line}");
+    };
+    failed(0);
+    fs::write(&config, "poll-secs = x\n").unwrap();
+    server.signal(Signal::HUP);
+    server.until_log(".settings.toml:1: ");
+    failed(1);
+    assert!(server.get("/ready").ends_with("ok\n"));
 }
 
 #[test]

@@ -16,7 +16,7 @@ use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use kiln_daemon::exit::Exit;
 
 use crate::connection::Limits;
@@ -158,7 +158,7 @@ pub fn parse(outside: &Outside<'_>) -> anyhow::Result<Command> {
         }
     }
     if options.pack.is_some() && options.hosts.is_some() {
-        return Err(anyhow::anyhow!("--pack and --hosts exclude each other").context(Exit::Usage));
+        return Err(anyhow!("--pack and --hosts exclude each other").context(Exit::Usage));
     }
     Ok(Command::Serve(Box::new(options)))
 }
@@ -169,13 +169,14 @@ fn from_file(
     read: impl Fn(&OsStr) -> std::io::Result<String>,
 ) -> anyhow::Result<Vec<Given>> {
     let text = read(name).with_context(|| format!("reading {}", name.display()))?;
-    let lines = file::parse(&text).with_context(|| name.display().to_string())?;
+    let lines = file::parse(&text).map_err(|error| anyhow!("{}:{error}", name.display()))?;
     let given = |line: file::Line| {
         let place = format!("{}:{}: {}", name.display(), line.number, line.key);
         let setting = SETTINGS.iter().find(|setting| {
             setting.long.strip_prefix("--") == Some(&line.key) && setting.long != settings::CONFIG
         });
-        let setting = setting.with_context(|| format!("{place} is not a setting"))?;
+        let setting =
+            setting.with_context(|| format!("{place} is not a setting; --help lists them"))?;
         Ok(Given { setting, value: line.value.into(), place })
     };
     lines.into_iter().map(given).collect()

@@ -16,6 +16,7 @@ fn run(args: &[&str], environment: &[(&str, &str)]) -> anyhow::Result<Command> {
         file: &|name| match name.to_str() {
             Some("file") => Ok(FILE.to_owned()),
             Some("bad") => Ok("port = 1\nports = 2\n".to_owned()),
+            Some("broken") => Ok("port = \"1\n".to_owned()),
             Some("wrong") => Ok("port = \"x\"\n".to_owned()),
             _ => Err(std::io::ErrorKind::NotFound.into()),
         },
@@ -84,7 +85,8 @@ fn an_error_names_the_place_and_the_value() {
         &[("KISS_KEEPALIVE_TIMEOUT", "0")],
         "KISS_KEEPALIVE_TIMEOUT: 0 is not within 1 and 86400",
     );
-    config(&[("KILN_WEB_CONFIG", "bad")], "bad:2: ports is not a setting");
+    config(&[("KILN_WEB_CONFIG", "bad")], "bad:2: ports is not a setting; --help lists them");
+    config(&[("KILN_WEB_CONFIG", "broken")], "broken:1: a string without an end");
     config(&[("KILN_WEB_CONFIG", "wrong")], "wrong:1: port: x is not a port (0 to 65535)");
     config(&[("KILN_WEB_CONFIG", "none")], "reading none: entity not found");
 }

@@ -49,12 +49,17 @@ impl Gathered {
         let [headers, redirects] =
             RULES.map(|name| self.files.remove(name).map(|found| found.bytes).unwrap_or_default());
         let (rules, complaints) = Rules::parse(&headers, &redirects);
-        let lines: Vec<String> = complaints
+        let lines = complaints
             .iter()
-            .map(|bad| format!("{}:{}: {}", folder.join(bad.file).display(), bad.line, bad.what))
-            .collect();
-        if !lines.is_empty() {
-            bail!("{}", lines.join("\n"));
+            .map(|bad| format!("{}:{}: {}", folder.join(bad.file).display(), bad.line, bad.what));
+        let lines: Vec<String> = lines.collect();
+        match &lines[..] {
+            [] => {}
+            [one] => bail!("{one}"),
+            [first, others @ ..] => {
+                others.iter().for_each(|line| tracing::error!("{line}"));
+                bail!("{first} ({} lines are wrong)", lines.len());
+            }
         }
         self.rules = rules;
         Ok(())

@@ -4,7 +4,6 @@ use super::{Limits, Scan, scan, split};
 use crate::folder::walk::survey;
 use crate::index::policy::Policy;
 use crate::index::{Coding, Index, Kind};
-use nix::libc;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
