@@ -57,7 +57,9 @@ impl Gathered {
             [] => {}
             [one] => bail!("{one}"),
             [first, others @ ..] => {
-                others.iter().for_each(|line| tracing::error!("{line}"));
+                for line in others {
+                    tracing::error!("{line}");
+                }
                 bail!("{first} ({} lines are wrong)", lines.len());
             }
         }
