@@ -39,6 +39,7 @@ fn run(args: &[OsString]) -> Result<()> {
     let words: Vec<&str> = args.iter().filter_map(|word| word.to_str()).collect();
     match words[..] {
         [] => server::serve(),
+        ["crash"] => std::process::abort(),
         ["escape"] => escape::run(),
         ["flood"] => flood(),
         ["hog"] => fault::hog(),

@@ -85,6 +85,7 @@ fn page(target: &str) -> Result<String> {
         "/executables" => node::list_executables(),
         "/images" => images::list(),
         "/init" => fault::figures(),
+        "/modules" => fault::modules(),
         "/memory" => memory::list(),
         "/processes" => node::list_processes(),
         "/sockets" => sockets::list(),

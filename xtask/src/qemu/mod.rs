@@ -21,6 +21,7 @@ use signal_hook::iterator::Signals;
 pub use answer::{Page, Poll, get, get_through};
 pub use console::{Line, News};
 pub use forward::{Forward, PortChoice, check_free, forwards, free_forwards};
+pub use qmp::slot;
 pub use scratch::Scratch;
 pub use timeline::{Answer, Timeline, kernel_start};
 pub use vm::{End, LOOK, Machine, Network, Vm};

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// How long QEMU may take for an answer; it gives most at once.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -74,6 +74,26 @@ impl Qmp {
         self.execute("system_powerdown", &json!({})).map(drop)
     }
 
+    /// Presses some keys together (QEMU's names, `QKeyCode`).
+    pub fn press(&mut self, keys: &[&str]) -> Result<()> {
+        let keys: Vec<Value> =
+            keys.iter().map(|key| json!({ "type": "qcode", "data": key })).collect();
+        self.execute("send-key", &json!({ "keys": keys })).map(drop)
+    }
+
+    /// Puts a device with these properties into a [`slot`].
+    pub fn plug(&mut self, device: &str, slot: u8, with: &Map<String, Value>) -> Result<()> {
+        let mut arguments = with.clone();
+        let place = [("driver", device), ("id", &plugged(slot)), ("bus", &format!("slot{slot}"))];
+        arguments.extend(place.map(|(key, value)| (key.to_owned(), value.into())));
+        self.execute("device_add", &arguments.into()).map(drop)
+    }
+
+    /// Asks the guest to let the device in a slot go; `DEVICE_DELETED` says that it has.
+    pub fn unplug(&mut self, slot: u8) -> Result<()> {
+        self.execute("device_del", &json!({ "id": plugged(slot) })).map(drop)
+    }
+
     /// Limits what passes to and from a disk, in bytes per second; 0 is no limit, and lets waiting requests go.
     pub fn limit_bytes(&mut self, disk: &str, per_second: u64) -> Result<()> {
         let arguments = json!({
@@ -89,6 +109,17 @@ impl Qmp {
         }
         serde_json::from_str(&text).with_context(|| format!("not JSON: {}", text.trim_end()))
     }
+}
+
+/// QEMU's arguments for a slot that [`Qmp::plug`] can use.
+pub fn slot(number: u8) -> [String; 2] {
+    let port = format!("pcie-root-port,id=slot{number},chassis={number},slot={number}");
+    ["-device".to_owned(), port]
+}
+
+/// QEMU's name of what is in a slot.
+fn plugged(slot: u8) -> String {
+    format!("in-slot{slot}")
 }
 
 #[cfg(test)]

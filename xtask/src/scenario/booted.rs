@@ -5,6 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error, Result, anyhow, bail};
+use kiln_contract::console::Event;
 
 use super::PROBE_PORT;
 use super::data::{Reset, Scenario};
@@ -130,7 +131,18 @@ impl<'a> Booted<'a> {
             return Err(Crash(reason).into());
         }
         self.listen()?;
+        self.judge()
+    }
+
+    /// Judges the console as it is.
+    pub fn judge(&self) -> Result<()> {
         self.watch.verdict(self.scenario).map_err(|reason| anyhow!(reason))
+    }
+
+    /// Waits for PID 1's last word.
+    pub fn wait_for_down(&mut self, action: &str) -> Result<()> {
+        let down = Event::Down { action: action.to_owned() };
+        self.wait(|booted| Ok(booted.watch.find(|line| line.event().as_ref() == Some(&down))))
     }
 }
 

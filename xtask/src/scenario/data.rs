@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 /// One scenario.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -32,6 +33,9 @@ pub struct Scenario {
     /// Serve the time on [`super::ntp::PORT`] of the host, which the node sees as 10.0.2.2.
     #[serde(default)]
     pub ntp: bool,
+    /// PCI Express slots that a device can be plugged into while the machine runs, numbered from 1.
+    #[serde(default)]
+    pub slots: u8,
     /// A disk with a data partition, which all boots of the scenario share.
     pub disk: Option<Disk>,
     /// The kernel is meant to crash; everywhere else that fails the scenario.
@@ -101,14 +105,26 @@ pub enum Step {
     StopConsole(Always),
     /// Somebody does again.
     ResumeConsole(Always),
+    /// Puts a device into a slot while the machine runs.
+    Plug(Plug),
+    /// Takes the device out of this slot, and waits until the node has let it go.
+    Unplug(u8),
+    /// So many lines of the console have said this by now.
+    Said(Said),
     /// Presses the power button.
     PowerButton(Always),
+    /// Presses ctrl, alt and delete.
+    CtrlAltDel(Always),
+    /// Waits until QEMU tells of this event, of those since the last step that asked it something.
+    QemuEvent(String),
     /// Presses it again and again, until a console line has this text.
     PressUntil(String),
     /// Waits until the machine is reset, without a last word of PID 1's.
     Reset(Reset),
-    /// Waits for a clean end: `power-off` or `reboot`.
+    /// Waits for a clean end: `power-off`, `reboot`, or `halt`, after which the machine stays on.
     Down(String),
+    /// The data disk's file system was unmounted, by what it says of itself.
+    Unmounted(Always),
     /// Lets the node run on for so long.
     PauseMillis(u64),
     /// Cuts the power.
@@ -154,8 +170,16 @@ pub struct Get {
     /// The status that is expected.
     #[serde(default = "default_status")]
     pub status: u16,
+    /// Ask over TLS, whatever certificate is shown.
+    #[serde(default)]
+    pub tls: bool,
     /// A text that the page must contain.
     pub contains: Option<String>,
+    /// Texts that it must not contain.
+    #[serde(default)]
+    pub lacks: Vec<String>,
+    /// How many lines it must have.
+    pub lines: Option<usize>,
 }
 
 /// A question to the probe pod.
@@ -192,6 +216,29 @@ pub struct Figure {
     /// How long the node is left alone before it is asked, in seconds.
     #[serde(default)]
     pub after_seconds: u64,
+}
+
+/// A device for a slot.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Plug {
+    /// QEMU's name of the device, as after `-device`.
+    pub device: String,
+    /// One of [`Scenario::slots`].
+    pub slot: u8,
+    /// Its properties, as QEMU names them.
+    #[serde(default)]
+    pub with: Map<String, Value>,
+}
+
+/// A text of the console, and how often it must have come.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Said {
+    /// A text of the line.
+    pub text: String,
+    /// How many lines have it.
+    pub times: usize,
 }
 
 /// Two lines of the console, and how long it may be from one to the other by the kernel's clock.
@@ -240,10 +287,16 @@ impl fmt::Display for Step {
             Self::ResumeDisk(_) => write!(f, "resume-disk"),
             Self::StopConsole(_) => write!(f, "stop-console"),
             Self::ResumeConsole(_) => write!(f, "resume-console"),
+            Self::Plug(plug) => write!(f, "plug {}", plug.device),
+            Self::Unplug(slot) => write!(f, "unplug slot {slot}"),
+            Self::Said(said) => write!(f, "said {:?}", said.text),
             Self::PowerButton(_) => write!(f, "power-button"),
+            Self::CtrlAltDel(_) => write!(f, "ctrl-alt-del"),
+            Self::QemuEvent(name) => write!(f, "qemu-event {name}"),
             Self::PressUntil(text) => write!(f, "press-until {text:?}"),
             Self::Reset(by) => write!(f, "reset {by:?}"),
             Self::Down(action) => write!(f, "down {action}"),
+            Self::Unmounted(_) => write!(f, "unmounted"),
             Self::PauseMillis(millis) => write!(f, "pause-millis {millis}"),
             Self::PowerCut(_) => write!(f, "power-cut"),
         }
@@ -283,10 +336,21 @@ impl Scenario {
                     bail!("step {number}: `boot` while the machine still runs")
                 }
                 Step::Boot(_) => running = true,
+                Step::Unmounted(_) if running => {
+                    bail!("step {number}: `unmounted` while the machine still runs")
+                }
+                Step::StallDisk(_) | Step::ResumeDisk(_) | Step::Unmounted(_)
+                    if self.disk.is_none() =>
+                {
+                    bail!("step {number}: there is no `disk`")
+                }
+                Step::Unmounted(_) => {}
                 _ if !running => bail!("step {number}: no machine runs here"),
                 Step::Down(_) | Step::Reset(_) | Step::PowerCut(_) => running = false,
-                Step::StallDisk(_) | Step::ResumeDisk(_) if self.disk.is_none() => {
-                    bail!("step {number}: there is no `disk`")
+                Step::Plug(Plug { slot, .. }) | Step::Unplug(slot)
+                    if !(1..=self.slots).contains(slot) =>
+                {
+                    bail!("step {number}: slot {slot} is not among the {} `slots`", self.slots)
                 }
                 Step::Lan(_) if !lan => bail!("step {number}: `lan` needs `network = \"lan\"`"),
                 Step::Get(get) if lan || !self.ports.contains(&get.port) => {
@@ -331,58 +395,4 @@ pub fn load(folder: &Path) -> Result<Vec<Scenario>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(text: &str) -> Result<Scenario> {
-        Scenario::parse(text, Path::new("tests/vm/scenarios/x.toml"))
-    }
-
-    const BOOT: &str = "about = \"x\"\nports = [8080, 9090]\n[[step]]\nboot = \"build\"\n";
-
-    #[test]
-    fn a_whole_scenario_is_read() {
-        let text = format!(
-            "{BOOT}[[step]]\nget = {{ port = 8080 }}\n[[step]]\nprobe = {{ path = \"/p\", golden = \"p.txt\" }}\n\
-             [[step]]\npower-button = true\n[[step]]\ndown = \"power-off\"\n"
-        );
-        let scenario = parse(&text).unwrap();
-        assert_eq!((scenario.name.as_str(), scenario.memory), ("x", 1024));
-        assert_eq!(scenario.images().collect::<Vec<_>>(), ["build"]);
-        let get = Get { port: 8080, path: "/".into(), status: 200, contains: None };
-        assert_eq!(scenario.steps[1], Step::Get(get));
-    }
-
-    #[test]
-    fn mistakes_name_the_file_and_the_place() {
-        let check = |rest: &str, expected: &str| {
-            let error = format!("{:#}", parse(&format!("{BOOT}{rest}")).unwrap_err());
-            assert!(
-                error.contains("scenarios/x.toml") && error.contains(expected),
-                "{rest}: {error}"
-            );
-        };
-        let end = "[[step]]\npower-cut = true\n";
-        check(&format!("[[step]]\nwiat = \"x\"\n{end}"), "wiat");
-        check(&format!("[[step]]\nget = {{ port = 8080, stauts = 1 }}\n{end}"), "stauts");
-        check(&format!("[[step]]\nget = {{ port = 80 }}\n{end}"), "port 80 is not among");
-        check(&format!("[[step]]\nlan = {{ acked = 1 }}\n{end}"), "needs `network = \"lan\"`");
-        check(&format!("[[step]]\nboot = \"b\"\n{end}"), "still runs");
-        check(&format!("{end}[[step]]\nconsole = \"x\"\n"), "step 3: no machine runs");
-        check("[[step]]\npower-cut = false\n", "takes `true`");
-        check(&format!("[[step]]\nstall-disk = true\n{end}"), "no `disk`");
-        check("", "the last step must be");
-    }
-
-    #[test]
-    fn a_scenario_starts_with_a_machine() {
-        let error = format!("{:#}", parse("about = \"x\"\nstep = []\n").unwrap_err());
-        assert!(error.contains("first step must be `boot`"), "{error}");
-    }
-
-    #[test]
-    fn all_shipped_scenarios_parse() {
-        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/vm/scenarios");
-        assert!(!load(&dir).unwrap().is_empty());
-    }
-}
+mod tests;

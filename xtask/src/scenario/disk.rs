@@ -5,10 +5,10 @@
 //! judges itself.
 
 use std::fs::File;
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::host::HostTool;
 
@@ -47,6 +47,36 @@ pub fn make(path: &Path, mib: u32, mke2fs: &HostTool) -> Result<()> {
         .arg(format!("{kib}k"))
         .output()
         .context("cannot make the data partition's file system")?;
+    Ok(())
+}
+
+/// ext4's superblock (the kernel's Documentation/filesystems/ext4/super.rst): its place in the partition, and
+/// in it the fields `s_magic`, `s_state` and `s_feature_incompat`.
+const SUPERBLOCK: u64 = 1024;
+const MAGIC: (usize, u16) = (0x38, 0xef53);
+const STATE: usize = 0x3a;
+const INCOMPATIBLE: usize = 0x60;
+
+/// `EXT4_VALID_FS`: nothing is known to be wrong.
+const VALID: u16 = 1;
+
+/// `INCOMPAT_RECOVER`: the journal has to be replayed, since nobody unmounted it.
+const RECOVER: u16 = 4;
+
+/// Whether the partition's file system was unmounted.
+pub fn check_unmounted(path: &Path) -> Result<()> {
+    let mut block = [0; 0x400];
+    let mut disk = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    disk.seek(SeekFrom::Start(FIRST * SECTOR + SUPERBLOCK))?;
+    disk.read_exact(&mut block).context("cannot read the superblock")?;
+    is_clean(&block)
+}
+
+fn is_clean(block: &[u8; 0x400]) -> Result<()> {
+    let field = |at: usize| u16::from_le_bytes([block[at], block[at + 1]]);
+    ensure!(field(MAGIC.0) == MAGIC.1, "the data disk has no ext4");
+    ensure!(field(INCOMPATIBLE) & RECOVER == 0, "the data disk was not unmounted");
+    ensure!(field(STATE) == VALID, "the data disk's file system has errors");
     Ok(())
 }
 
@@ -153,5 +183,21 @@ mod tests {
             assert_eq!((&table[..16], number(&table[32..40])), (&VAR[..], FIRST));
         }
         assert_eq!(disk.len() as u64, sectors * SECTOR);
+    }
+
+    #[test]
+    fn a_file_system_that_nobody_unmounted_is_seen() {
+        let block = |magic: u16, state: u16, incompatible: u16| {
+            let mut block = [0; 0x400];
+            for (at, value) in [(MAGIC.0, magic), (STATE, state), (INCOMPATIBLE, incompatible)] {
+                block[at..at + 2].copy_from_slice(&value.to_le_bytes());
+            }
+            is_clean(&block).map_err(|error| error.to_string())
+        };
+        // What mke2fs makes has the features 0x2c2.
+        assert_eq!(block(MAGIC.1, VALID, 0x2c2), Ok(()));
+        assert!(block(MAGIC.1, VALID, 0x2c6).unwrap_err().contains("not unmounted"));
+        assert!(block(MAGIC.1, 3, 0x2c2).unwrap_err().contains("errors"));
+        assert!(block(0, VALID, 0).unwrap_err().contains("no ext4"));
     }
 }

@@ -16,9 +16,11 @@ pub fn check_get(get: &Get, page: &Page) -> Result<()> {
     if page.status != get.status {
         bail!("{} on port {} answers {}, not {}", get.path, get.port, page.status, get.status);
     }
-    match &get.contains {
-        Some(text) if !page.body.contains(text) => {
-            bail!("{} on port {} lacks {text:?}:\n{}", get.path, get.port, page.body)
+    let what = format!("{} on port {}", get.path, get.port);
+    check_texts(&what, get.contains.as_slice(), &get.lacks, &page.body)?;
+    match (get.lines, page.body.lines().count()) {
+        (Some(wanted), found) if wanted != found => {
+            bail!("{what} has {found} lines, not {wanted}:\n{}", page.body)
         }
         _ => Ok(()),
     }
@@ -30,16 +32,7 @@ pub fn check_look(look: &Look, page: &Page, golden: &Path) -> Result<()> {
     if *status != 200 {
         bail!("the probe's {} answers {status}: {}", look.path, body.trim_end());
     }
-    for text in &look.contains {
-        if !body.contains(text) {
-            bail!("the probe's {} lacks {text:?}:\n{body}", look.path);
-        }
-    }
-    for text in &look.lacks {
-        if body.contains(text) {
-            bail!("the probe's {} contains {text:?}:\n{body}", look.path);
-        }
-    }
+    check_texts(&format!("the probe's {}", look.path), &look.contains, &look.lacks, body)?;
     if let Some([low, high]) = look.between {
         let number: u64 = body
             .trim()
@@ -50,6 +43,16 @@ pub fn check_look(look: &Look, page: &Page, golden: &Path) -> Result<()> {
         }
     }
     look.golden.as_ref().map_or(Ok(()), |name| check_golden(&golden.join(name), body))
+}
+
+fn check_texts(what: &str, contains: &[String], lacks: &[String], body: &str) -> Result<()> {
+    if let Some(text) = contains.iter().find(|text| !body.contains(*text)) {
+        bail!("{what} lacks {text:?}:\n{body}");
+    }
+    match lacks.iter().find(|text| body.contains(*text)) {
+        Some(text) => bail!("{what} contains {text:?}:\n{body}"),
+        None => Ok(()),
+    }
 }
 
 fn check_golden(path: &Path, body: &str) -> Result<()> {
@@ -133,11 +136,12 @@ mod tests {
 
     #[test]
     fn a_page_of_the_wrong_status_does_not_hold() {
-        let get: Get = toml::from_str("port = 1\ncontains = \"x\"").unwrap();
+        let text = "port = 1\ncontains = \"x\"\nlacks = [\"z\"]\nlines = 1";
+        let get: Get = toml::from_str(text).unwrap();
         assert!(check_get(&get, &page(200, "x")).is_ok());
-        assert!(
-            check_get(&get, &page(500, "x")).is_err() && check_get(&get, &page(200, "y")).is_err()
-        );
+        for other in [page(500, "x"), page(200, "y"), page(200, "xz"), page(200, "x\nx")] {
+            assert!(check_get(&get, &other).is_err(), "{other:?}");
+        }
         assert!(
             check_look(&look(""), &page(500, "why"), Path::new("/"))
                 .unwrap_err()

@@ -5,10 +5,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
-use kiln_contract::console::Event;
 
 use super::booted::{Booted, Crash};
-use super::data::{Figure, Get, Lan, Look, Network, Scenario, Step};
+use super::data::{Figure, Get, Lan, Look, Network, Plug, Scenario, Step};
 use super::{PROBE_PORT, Rig, disk, lan, ntp, page, refused};
 use crate::qemu::{self, End, Forward, Machine, SILENCE, Scratch};
 
@@ -27,11 +26,24 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// QEMU's name of the data disk.
 const DISK: &str = "data";
 
+/// Its file, below the scenario's folder.
+const DISK_FILE: &str = "data.img";
+
 /// Bytes per second of a disk that stands still: a sector takes nine minutes. QEMU knows no zero.
 const STALLED: u64 = 1;
 
 /// What QEMU takes for no limit.
 const UNLIMITED: u64 = 0;
+
+/// The one end after which the machine stays on.
+const HALT: &str = "halt";
+
+/// The kernel's last words when it has halted.
+const HALTED: &str = "System halted";
+
+/// How long a halted machine is watched: longer than its watchdog would wait, which is the deadline of a
+/// shutdown without grace (30 s) and 10 s.
+const STAYS: Duration = Duration::from_secs(45);
 
 /// A scenario under way.
 pub struct Run<'a> {
@@ -56,7 +68,7 @@ impl<'a> Run<'a> {
     ) -> Result<Self> {
         let folder = Scratch::new(&rig.scratch, "scenario-")?;
         if let Some(data) = scenario.disk {
-            disk::make(&folder.path().join("data.img"), data.mib, &rig.mke2fs)?;
+            disk::make(&folder.path().join(DISK_FILE), data.mib, &rig.mke2fs)?;
         }
         let lan = matches!(scenario.network, Network::Lan).then(lan::Network::start).transpose()?;
         let time = scenario.ntp.then(ntp::Server::start).transpose()?;
@@ -104,10 +116,17 @@ impl<'a> Run<'a> {
             Step::ResumeDisk(_) => self.booted()?.vm.qmp()?.limit_bytes(DISK, UNLIMITED),
             Step::StopConsole(_) => self.read_console(false),
             Step::ResumeConsole(_) => self.read_console(true),
+            Step::Plug(plug) => self.plug(plug),
+            Step::Unplug(slot) => self.unplug(*slot),
+            Step::Said(said) => self.booted()?.watch.said(said),
+            Step::CtrlAltDel(_) => self.booted()?.vm.qmp()?.press(&["ctrl", "alt", "delete"]),
+            Step::QemuEvent(name) => self.booted()?.vm.qmp()?.wait_for_event(name, SILENCE),
             Step::PowerButton(_) => self.booted()?.vm.qmp()?.power_button(),
             Step::PressUntil(text) => self.press_until(text),
             Step::Reset(by) => self.booted()?.wait_for_reset(*by),
+            Step::Down(action) if action == HALT => self.halt(),
             Step::Down(action) => self.down(action),
+            Step::Unmounted(_) => disk::check_unmounted(&self.disk()),
             Step::PauseMillis(millis) => self.booted()?.pass(Duration::from_millis(*millis)),
             Step::PowerCut(_) => self.power_cut(),
         }
@@ -133,15 +152,20 @@ impl<'a> Run<'a> {
         self.folder.path().join("variables.fd")
     }
 
+    fn disk(&self) -> PathBuf {
+        self.folder.path().join(DISK_FILE)
+    }
+
     fn machine(&self, image: &str, forwards: &[Forward]) -> Result<Machine> {
         let mut extra = self.scenario.qemu.clone();
         if self.scenario.disk.is_some() {
-            let path = self.folder.path().join("data.img");
+            let path = self.disk();
             let path = path.to_string_lossy().replace(',', ",,");
             let drive = format!("if=none,id={DISK},format=raw,file={path}");
             extra.extend(["-drive".into(), drive]);
             extra.extend(["-device".into(), format!("virtio-blk-pci,drive={DISK}")]);
         }
+        extra.extend((1..=self.scenario.slots).flat_map(qemu::slot));
         let network = self.lan.as_ref().map_or(qemu::Network::User, |lan| {
             let (qemu, peer) = lan.sockets();
             qemu::Network::Frames { qemu, peer }
@@ -167,7 +191,10 @@ impl<'a> Run<'a> {
 
     fn get(&mut self, get: &Get) -> Result<()> {
         let booted = self.booted()?;
-        let url = booted.url(get.port, &get.path)?;
+        let mut url = booted.url(get.port, &get.path)?;
+        if get.tls {
+            url = url.replacen("http:", "https:", 1);
+        }
         let mut last = anyhow!("never asked");
         let asked = booted.wait(|_| {
             let held = qemu::get(&url, TRY).and_then(|page| page::check_get(get, &page));
@@ -250,9 +277,31 @@ impl<'a> Run<'a> {
 
     fn down(&mut self, action: &str) -> Result<()> {
         let booted = self.booted()?;
-        let down = Event::Down { action: action.to_owned() };
-        booted.wait(|booted| Ok(booted.watch.find(|line| line.event().as_ref() == Some(&down))))?;
+        booted.wait_for_down(action)?;
         booted.finish()
+    }
+
+    /// The machine stops and stays as it is, also when its watchdog's time is over.
+    fn halt(&mut self) -> Result<()> {
+        let variables = self.variables();
+        let booted = self.booted()?;
+        booted.wait_for_down(HALT)?;
+        booted.wait(|booted| Ok(booted.watch.find(|line| line.text.contains(HALTED))))?;
+        booted.pass(STAYS)?;
+        booted.judge()?;
+        booted.vm.keep_variables(&variables)?;
+        self.power_cut()
+    }
+
+    fn plug(&mut self, plug: &Plug) -> Result<()> {
+        let Plug { device, slot, with } = plug;
+        self.booted()?.vm.qmp()?.plug(device, *slot, with)
+    }
+
+    fn unplug(&mut self, slot: u8) -> Result<()> {
+        let qmp = self.booted()?.vm.qmp()?;
+        qmp.unplug(slot)?;
+        qmp.wait_for_event("DEVICE_DELETED", SILENCE)
     }
 
     fn power_cut(&mut self) -> Result<()> {

@@ -4,7 +4,7 @@ use anyhow::{Context, Error, Result, ensure};
 
 use crate::qemu::Line;
 
-use super::data::{Elapsed, Scenario};
+use super::data::{Elapsed, Said, Scenario};
 
 /// The console of one boot, as it is read.
 #[derive(Debug, Default)]
@@ -55,10 +55,22 @@ impl Watch {
         Ok(())
     }
 
+    /// Whether so many lines have a text, by now.
+    pub fn said(&self, said: &Said) -> Result<()> {
+        let Said { text, times } = said;
+        let count = self.count(text);
+        ensure!(count == *times, "{count} lines of the console say {text:?}, {times} must");
+        Ok(())
+    }
+
+    fn count(&self, text: &str) -> usize {
+        self.lines.iter().filter(|line| line.text.contains(text)).count()
+    }
+
     /// What is missing or there twice at the end of a boot.
     pub fn verdict(&self, scenario: &Scenario) -> std::result::Result<(), String> {
         for text in &scenario.once {
-            let count = self.lines.iter().filter(|line| line.text.contains(text)).count();
+            let count = self.count(text);
             if count != 1 {
                 return Err(format!("{count} lines of the console say {text:?}, one must"));
             }
@@ -95,6 +107,15 @@ mod tests {
         assert_eq!(verdict(&["a", "up", "b"]), Ok(()));
         assert!(verdict(&["a"]).unwrap_err().starts_with("0 lines"));
         assert!(verdict(&["up", "up"]).unwrap_err().starts_with("2 lines"));
+    }
+
+    #[test]
+    fn lines_are_counted_as_they_come() {
+        let mut watch = Watch::default();
+        let said = |watch: &Watch, times| watch.said(&Said { text: "a".into(), times }).is_ok();
+        assert!(said(&watch, 0) && !said(&watch, 1));
+        watch.take(&scenario(), lines(&["xay", "b", "a"]));
+        assert!(said(&watch, 2) && !said(&watch, 1));
     }
 
     #[test]

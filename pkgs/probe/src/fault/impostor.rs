@@ -9,7 +9,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode, Output, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -100,17 +100,22 @@ fn is_impostor(name: &str) -> Option<bool> {
     Some((running.dev(), running.ino()) == (copy.dev(), copy.ino()))
 }
 
-/// Mounts or unmounts in PID 1's mount namespace: in a process of its own, since it stays there.
+/// Mounts or unmounts in PID 1's mount namespace.
 fn on_host(words: &[&str]) -> Result<()> {
+    let output = ask_host(words)?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{words:?} on the host: {}: {said}", output.status);
+    Ok(())
+}
+
+/// Does something in PID 1's mount namespace: in a process of its own, since it stays there.
+pub(super) fn ask_host(words: &[&str]) -> Result<Output> {
     #[expect(clippy::disallowed_methods, reason = "the rule is the builder's")]
     let mut child = Command::new("/proc/self/exe");
     child.arg("on-host").args(words).stdin(Stdio::null());
     // Under any other name the program is a trap.
     std::os::unix::process::CommandExt::arg0(&mut child, crate::NAME);
-    let output = child.output().context("starting a helper")?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{words:?} on the host: {}: {said}", output.status);
-    Ok(())
+    child.output().context("starting a helper")
 }
 
 /// What the helper does.
@@ -124,6 +129,12 @@ pub(crate) fn run_on_host(words: &[&str]) -> Result<()> {
             rustix::mount::mount(*from, *to, "", MountFlags::BIND, None).context("mounting")
         }
         ["umount", at] => rustix::mount::unmount(*at, UnmountFlags::DETACH).context("unmounting"),
+        ["run", program, ..] => {
+            #[expect(clippy::disallowed_methods, reason = "the rule is the builder's")]
+            let mut host = Command::new(program);
+            host.args(&words[2..]).env_clear();
+            Err(std::os::unix::process::CommandExt::exec(&mut host)).context("executing")
+        }
         _ => bail!("unknown words {words:?}"),
     }
 }

@@ -1,8 +1,10 @@
 //! Faults that the scenarios inject, one family per file. docs/boot.md has their expected outcomes.
 
+mod ask;
 mod disk;
 mod flood;
 pub(crate) mod impostor;
+mod module;
 mod pid1;
 mod pod;
 mod process;
@@ -12,6 +14,7 @@ mod talk;
 use anyhow::{Context, Result, bail};
 
 pub(crate) use disk::read_direct;
+pub(crate) use module::list as modules;
 pub(crate) use pid1::figures;
 pub(crate) use pod::hog;
 
@@ -19,6 +22,11 @@ pub(crate) use pod::hog;
 pub(crate) fn page(path: &str) -> Result<String> {
     let words: Vec<&str> = path.split('/').collect();
     match words[..] {
+        ["ask", word] => ask::through_fifo(word),
+        ["ask-by-signal", name] => ask::by_signal(name),
+        ["ask-by-kernel"] => ask::by_kernel(),
+        ["module", name] => module::probe(name),
+        ["file-system", kind] => Ok(module::file_system(kind)),
         ["signal", signal, name] => process::signal(signal, name),
         ["kill-often", name, count] => process::kill_often(name, number(count)?),
         ["kill-in-storm", name] => storm::kill_in_storm(name),

@@ -1,0 +1,67 @@
+//! What a scenario file may say, and what it must not.
+
+use super::*;
+
+fn parse(text: &str) -> Result<Scenario> {
+    Scenario::parse(text, Path::new("tests/vm/scenarios/x.toml"))
+}
+
+const BOOT: &str = "about = \"x\"\nports = [8080, 9090]\n[[step]]\nboot = \"build\"\n";
+
+#[test]
+fn a_whole_scenario_is_read() {
+    let text = format!(
+        "{BOOT}[[step]]\nget = {{ port = 8080 }}\n[[step]]\nprobe = {{ path = \"/p\", golden = \"p.txt\" }}\n\
+         [[step]]\npower-button = true\n[[step]]\ndown = \"power-off\"\n"
+    );
+    let scenario = parse(&text).unwrap();
+    assert_eq!((scenario.name.as_str(), scenario.memory), ("x", 1024));
+    assert_eq!(scenario.images().collect::<Vec<_>>(), ["build"]);
+    let get = Get {
+        port: 8080,
+        path: "/".into(),
+        status: 200,
+        tls: false,
+        contains: None,
+        lacks: Vec::new(),
+        lines: None,
+    };
+    assert_eq!(scenario.steps[1], Step::Get(get));
+}
+
+#[test]
+fn mistakes_name_the_file_and_the_place() {
+    let check = |rest: &str, expected: &str| {
+        let error = format!("{:#}", parse(&format!("{BOOT}{rest}")).unwrap_err());
+        assert!(error.contains("scenarios/x.toml") && error.contains(expected), "{rest}: {error}");
+    };
+    let end = "[[step]]\npower-cut = true\n";
+    check(&format!("[[step]]\nwiat = \"x\"\n{end}"), "wiat");
+    check(&format!("[[step]]\nget = {{ port = 8080, stauts = 1 }}\n{end}"), "stauts");
+    check(&format!("[[step]]\nget = {{ port = 80 }}\n{end}"), "port 80 is not among");
+    check(&format!("[[step]]\nlan = {{ acked = 1 }}\n{end}"), "needs `network = \"lan\"`");
+    check(&format!("[[step]]\nboot = \"b\"\n{end}"), "still runs");
+    check(&format!("{end}[[step]]\nconsole = \"x\"\n"), "step 3: no machine runs");
+    check("[[step]]\npower-cut = false\n", "takes `true`");
+    check(&format!("[[step]]\nstall-disk = true\n{end}"), "no `disk`");
+    check(&format!("{end}[[step]]\nunmounted = true\n"), "no `disk`");
+    check(&format!("[[step]]\nunmounted = true\n{end}"), "still runs");
+    check(
+        &format!("[[step]]\nplug = {{ device = \"edu\", slot = 1 }}\n{end}"),
+        "slot 1 is not among",
+    );
+    check(&format!("[[step]]\nunplug = 0\n{end}"), "slot 0 is not among");
+    check("", "the last step must be");
+}
+
+#[test]
+fn a_scenario_starts_with_a_machine() {
+    let error = format!("{:#}", parse("about = \"x\"\nstep = []\n").unwrap_err());
+    assert!(error.contains("first step must be `boot`"), "{error}");
+}
+
+#[test]
+fn all_shipped_scenarios_parse() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/vm/scenarios");
+    assert!(!load(&dir).unwrap().is_empty());
+}
