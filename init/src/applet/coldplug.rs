@@ -62,8 +62,14 @@ pub fn run() -> i32 {
 pub fn hotplug(args: &[String]) -> i32 {
     kmsg::open();
     let _alone = alone();
-    let devices = if args.is_empty() { devices(Path::new(SYSFS)) } else { pairs(args) };
-    match Loader::new() {
+    // Of all devices one may be the one whose driver hangs; for chosen ones the helper waits, so that
+    // PID 1 can tell which it is.
+    let (devices, skip): (_, Skip) = if args.is_empty() {
+        (devices(Path::new(SYSFS)), kernel::is_begun)
+    } else {
+        (pairs(args), kernel::is_loaded)
+    };
+    match Loader::new(skip) {
         Ok(mut loader) => {
             loader.load_all(&devices);
             loader.report_all(&devices);
@@ -100,7 +106,7 @@ fn pairs(args: &[String]) -> Vec<Device> {
 }
 
 fn load_at_boot() -> Result<usize> {
-    let mut loader = Loader::new()?;
+    let mut loader = Loader::new(kernel::is_begun)?;
     loader.load_all(&devices(Path::new(SYSFS)));
     loader.load_list();
     let devices = devices(Path::new(SYSFS));
@@ -109,8 +115,12 @@ fn load_at_boot() -> Result<usize> {
     Ok(loader.done.len())
 }
 
+/// Whether a module is left as it is.
+type Skip = fn(&str) -> bool;
+
 /// The index, and what was done with it.
 struct Loader {
+    skip: Skip,
     index: Index,
     settings: Settings,
     done: BTreeSet<PathBuf>,
@@ -118,10 +128,10 @@ struct Loader {
 }
 
 impl Loader {
-    fn new() -> Result<Self> {
+    fn new(skip: Skip) -> Result<Self> {
         let settings = Settings::of_system();
         let index = Index::of_running_kernel()?.configured(&settings);
-        Ok(Self { index, settings, done: BTreeSet::new(), locked: kernel::is_locked() })
+        Ok(Self { skip, index, settings, done: BTreeSet::new(), locked: kernel::is_locked() })
     }
 
     /// Modules for these devices.
@@ -155,7 +165,7 @@ impl Loader {
     fn load_once(&mut self, step: &Step) {
         if !self.done.insert(step.file.clone())
             || self.settings.forbids(&step.name)
-            || kernel::is_loaded(&step.name)
+            || (self.skip)(&step.name)
         {
             return;
         }

@@ -32,16 +32,31 @@ pub fn remove(name: &str) -> Result<(), Errno> {
     rustix::system::delete_module(&name, libc::O_NONBLOCK)
 }
 
-/// Whether a module is loaded.
+/// Where the kernel shows the modules that it knows (Documentation/ABI/testing/sysfs-module).
+const SYSFS: &str = "/sys/module";
+
+/// Whether a module is loaded and has started. Who asks for one that is starting waits for it in
+/// the kernel, as kmod's modprobe does.
 #[must_use]
 pub fn is_loaded(name: &str) -> bool {
-    Path::new("/sys/module").join(name).join("initstate").exists()
+    is_live(Path::new(SYSFS), name)
+}
+
+fn is_live(sysfs: &Path, name: &str) -> bool {
+    let state = fs::read_to_string(sysfs.join(name).join("initstate"));
+    state.is_ok_and(|state| state.trim() == "live")
+}
+
+/// Whether the kernel has begun to load a module: it may hang in its start.
+#[must_use]
+pub fn is_begun(name: &str) -> bool {
+    Path::new(SYSFS).join(name).join("initstate").exists()
 }
 
 /// Whether a loaded module has no users.
 #[must_use]
 pub fn is_unused(name: &str) -> bool {
-    let count = Path::new("/sys/module").join(name).join("refcnt");
+    let count = Path::new(SYSFS).join(name).join("refcnt");
     fs::read_to_string(count).is_ok_and(|count| count.trim() == "0")
 }
 
@@ -54,4 +69,22 @@ pub fn lock() -> Result<()> {
 #[must_use]
 pub fn is_locked() -> bool {
     fs::read_to_string(LOCK).is_ok_and(|value| value.trim() == "1")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_live;
+
+    #[test]
+    fn a_module_that_is_starting_is_not_loaded_yet() {
+        let sysfs = tempfile::tempdir().unwrap();
+        for (name, state) in [("a", "live\n"), ("b", "coming\n"), ("c", "going\n")] {
+            std::fs::create_dir(sysfs.path().join(name)).unwrap();
+            std::fs::write(sysfs.path().join(name).join("initstate"), state).unwrap();
+        }
+        // A part of the kernel has a folder for its parameters and no state.
+        std::fs::create_dir(sysfs.path().join("d")).unwrap();
+        let live = ["a", "b", "c", "d", "e"].map(|name| is_live(sysfs.path(), name));
+        assert_eq!(live, [true, false, false, false, false]);
+    }
 }

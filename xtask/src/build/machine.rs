@@ -8,7 +8,7 @@ use super::make::tool;
 use super::{Builder, Built};
 use crate::config::QEMU;
 use crate::plan::staged;
-use crate::qemu::{Forward, Machine, Network};
+use crate::qemu::{Forward, Machine, Network, WATCHDOG};
 use crate::scenario::Rig;
 
 /// What a node gets where nobody says more, in MiB. The least that works is half of it.
@@ -35,6 +35,7 @@ pub fn of(
         memory,
         forwards,
         network: Network::User,
+        watchdog: WATCHDOG,
         extra: Vec::new(),
         scratch: builder.inputs.workspace.join("target/kiln"),
     })

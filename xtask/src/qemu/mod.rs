@@ -24,7 +24,7 @@ pub use forward::{Forward, PortChoice, check_free, forwards, free_forwards};
 pub use qmp::slot;
 pub use scratch::Scratch;
 pub use timeline::{Answer, Timeline, kernel_start};
-pub use vm::{End, LOOK, Machine, Network, Vm};
+pub use vm::{End, LOOK, Machine, Network, Vm, WATCHDOG};
 
 /// How long a node may do nothing that can be seen from outside: no line, no answer.
 ///

@@ -31,6 +31,9 @@ const LOG: &str = "qemu.log";
 /// OVMF needs one second on a quiet machine.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(30);
 
+/// The hardware watchdog that the cloud kernel has a driver for. It resets the machine.
+pub const WATCHDOG: &str = "i6300esb";
+
 /// How often the builder looks after QEMU while it waits.
 pub const LOOK: Duration = Duration::from_millis(50);
 
@@ -51,6 +54,8 @@ pub struct Machine {
     pub forwards: Vec<Forward>,
     /// What its network card is connected to.
     pub network: Network,
+    /// Its hardware watchdog, a device of QEMU's; none where it is empty.
+    pub watchdog: &'static str,
     /// More arguments for QEMU.
     pub extra: Vec<String>,
     /// Where the machine's folder is made; needs room for a copy of the file.
@@ -164,9 +169,6 @@ impl Machine {
             "nvme,drive=esp,serial=esp,bootindex=0",
             "-device",
             "virtio-rng-pci",
-            // The hardware watchdog that the cloud kernel has a driver for. It resets the machine.
-            "-device",
-            "i6300esb",
             "-chardev",
             "stdio,id=console,signal=off",
             "-serial",
@@ -180,6 +182,9 @@ impl Machine {
         arguments
             .extend(["-drive".into(), format!("if=pflash,format=raw,readonly=on,file={firmware}")]);
         arguments.extend(fixed.map(String::from));
+        if !self.watchdog.is_empty() {
+            arguments.extend(["-device".into(), self.watchdog.into()]);
+        }
         arguments.extend(["-m".into(), self.memory.to_string(), "-netdev".into(), self.netdev()]);
         arguments
     }
@@ -300,6 +305,7 @@ mod tests {
             memory: 512,
             forwards: vec![Forward { host: 18080, guest: 8080 }],
             network,
+            watchdog: WATCHDOG,
             extra: Vec::new(),
             scratch: "/scratch".into(),
         }

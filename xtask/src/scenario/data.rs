@@ -24,6 +24,9 @@ pub struct Scenario {
     /// Ports of the node that the host can ask.
     #[serde(default)]
     pub ports: Vec<u16>,
+    /// Whether the machine has a hardware watchdog.
+    #[serde(default = "default_watchdog")]
+    pub watchdog: bool,
     /// More arguments for QEMU.
     #[serde(default)]
     pub qemu: Vec<String>,
@@ -305,6 +308,10 @@ impl fmt::Display for Step {
 
 fn default_memory() -> u32 {
     1024
+}
+
+fn default_watchdog() -> bool {
+    true
 }
 
 fn default_path() -> String {

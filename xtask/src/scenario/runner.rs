@@ -184,6 +184,7 @@ impl<'a> Run<'a> {
             memory: self.scenario.memory,
             forwards: forwards.to_vec(),
             network,
+            watchdog: if self.scenario.watchdog { qemu::WATCHDOG } else { "" },
             extra,
             scratch: self.folder.path().to_owned(),
         })

@@ -10,6 +10,7 @@ mod pod;
 mod process;
 mod storm;
 mod talk;
+mod uevents;
 
 use anyhow::{Context, Result, bail};
 
@@ -27,6 +28,7 @@ pub(crate) fn page(path: &str) -> Result<String> {
         ["ask-by-kernel"] => ask::by_kernel(),
         ["module", name] => module::probe(name),
         ["file-system", kind] => Ok(module::file_system(kind)),
+        ["uevents", count] => uevents::send(number(count)?),
         ["signal", signal, name] => process::signal(signal, name),
         ["kill-often", name, count] => process::kill_often(name, number(count)?),
         ["kill-in-storm", name] => storm::kill_in_storm(name),
