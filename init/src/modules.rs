@@ -90,7 +90,7 @@ fn begin<'scope>(
 fn load_group(names: &[&str], after_each: impl Fn()) {
     for name in names {
         let file = Path::new(archive::MODULES).join(name);
-        let _ = kmsg::warn_on_error(load_file(&file, ""));
+        let _ = kmsg::warn_on_error(load_file(&file, watchdog::module_options(name)));
         after_each();
     }
 }

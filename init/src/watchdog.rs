@@ -16,6 +16,13 @@ use rustix::io::Errno;
 
 use crate::kmsg;
 
+/// The kernel's watchdog core (`drivers/watchdog/watchdog_core.c`), as the archive has it.
+const CORE: &str = "watchdog.ko";
+
+/// Without it the core stops the watchdog as soon as `reboot(2)` begins, and nothing ends a machine
+/// that hangs in there: the kernel waits for every driver first.
+const CORE_OPTIONS: &str = "stop_on_reboot=0";
+
 /// The first device, whatever drives it.
 const DEVICE: &str = "/dev/watchdog0";
 
@@ -54,6 +61,12 @@ static ARMED: OnceLock<OwnedFd> = OnceLock::new();
 
 /// Set when a shutdown has got its last time: nothing feeds any more.
 static LAST: AtomicBool = AtomicBool::new(false);
+
+/// The parameters for a module of the archive.
+#[must_use]
+pub fn module_options(file: &str) -> &'static str {
+    if file == CORE { CORE_OPTIONS } else { "" }
+}
 
 /// True when a watchdog runs.
 #[must_use]
@@ -158,7 +171,9 @@ fn identity(device: &OwnedFd) -> String {
 mod tests {
     use std::time::Duration;
 
-    use super::{FEED, GETBOOTSTATUS, GETSUPPORT, Info, SETOPTIONS, SETTIMEOUT, TIMEOUT};
+    use super::{
+        FEED, GETBOOTSTATUS, GETSUPPORT, Info, SETOPTIONS, SETTIMEOUT, TIMEOUT, module_options,
+    };
     use crate::{config, data};
 
     /// `_IOC` of include/uapi/asm-generic/ioctl.h, for x86 and arm64.
@@ -173,6 +188,12 @@ mod tests {
         assert_eq!(GETBOOTSTATUS, request(2, 2, int));
         assert_eq!(SETOPTIONS, request(2, 4, int));
         assert_eq!(SETTIMEOUT, request(3, 6, int));
+    }
+
+    #[test]
+    fn only_the_core_is_told_to_go_on_through_a_reboot() {
+        assert_eq!(module_options("watchdog.ko"), "stop_on_reboot=0");
+        assert_eq!(module_options("i6300esb.ko"), "");
     }
 
     #[test]
