@@ -187,14 +187,21 @@ impl Server {
     /// Drops clients that are silent in the middle of something, and complains about a kubelet
     /// that did not take an inhibitor.
     pub fn expire(&mut self, now: Instant) {
-        if self.complain.take_if(|due| *due <= now).is_some() && !self.inhibited() {
-            kmsg::error("kubelet took no shutdown inhibitor: a shutdown will kill its pods");
+        if let Some(complaint) = self.complaint(now) {
+            kmsg::error(complaint);
         }
         let before = self.clients.len();
         self.clients.retain(|client| client.due.is_none_or(|due| due > now));
         if self.clients.len() < before {
             kmsg::warn("login1: a client was silent for too long, disconnected");
         }
+    }
+
+    /// What is to be said about a kubelet that should have taken an inhibitor by now; once.
+    fn complaint(&mut self, now: Instant) -> Option<&'static str> {
+        self.complain.take_if(|due| *due <= now)?;
+        (!self.inhibited())
+            .then_some("kubelet took no shutdown inhibitor: a shutdown will kill its pods")
     }
 
     /// True while kubelet holds an inhibitor.

@@ -11,7 +11,7 @@ use rustix::process::Pid;
 use super::auth::{Auth, LINE_MAX, Progress};
 use super::connection::{Broken, Connection, Effect, rule_matches};
 use super::wire::{self, Body, MESSAGE_MAX, Message, Out, Value, WireError};
-use super::{News, PATIENCE, Server, Source};
+use super::{INHIBITOR_EXPECTED, News, PATIENCE, Server, Source};
 
 const GUID: &str = "0123456789abcdef0123456789abcdef";
 
@@ -316,6 +316,22 @@ fn kubelet_s_recorded_conversation_ends_with_an_inhibitor_and_the_announcement()
     drop(inhibitor);
     assert_eq!(turn(&mut bus.server, me()), [News::Released]);
     assert!(!bus.server.inhibited());
+}
+
+#[test]
+fn a_kubelet_that_takes_no_inhibitor_is_complained_about_once() {
+    let mut bus = bus();
+    let ready = Instant::now();
+    let (early, late) = (ready + INHIBITOR_EXPECTED / 2, ready + INHIBITOR_EXPECTED);
+    let complains = |server: &mut Server, expected: bool| {
+        server.expected = expected;
+        server.expect_inhibitor(ready);
+        [early, late, late].map(|now| server.complaint(now).is_some())
+    };
+    assert_eq!(complains(&mut bus.server, true), [false, true, false]);
+    assert_eq!(complains(&mut bus.server, false), [false; 3], "its configuration has no grace");
+    let _inhibitor = play(&mut bus);
+    assert_eq!(complains(&mut bus.server, true), [false; 3], "it took one");
 }
 
 #[test]
