@@ -13,11 +13,11 @@ use rustix::mount::{MountFlags, MountPropagationFlags};
 use super::args::{Arg, Args};
 use super::describe;
 
-/// Exit status of mount(8) for a failed mount.
-const FAILED: i32 = 32;
+/// Exit status of mount(8) for a failed mount, and of umount(8) for a failed unmount.
+pub(super) const FAILED: i32 = 32;
 
-/// Exit status of mount(8) for wrong usage.
-const USAGE: i32 = 1;
+/// Exit status of both for wrong usage.
+pub(super) const USAGE: i32 = 1;
 
 /// What to do, after all options were read.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -9,13 +9,8 @@ use rustix::mount::{MountFlags, UnmountFlags};
 
 use super::args::{Arg, Args};
 use super::describe;
+use super::mount::{FAILED, USAGE};
 use crate::mountinfo;
-
-/// Exit status of umount(8) for a failed unmount.
-const FAILED: i32 = 32;
-
-/// Exit status of umount(8) for wrong usage.
-const USAGE: i32 = 1;
 
 /// What to do.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -119,13 +119,18 @@ fn wait_until_empty(pipe: &std::fs::File) {
     }
 }
 
-#[test]
-fn what_a_full_disk_did_not_take_is_counted_once_it_takes_something() {
+/// A log of one service on a disk that is full for the first writes: its pipe, and what is written.
+fn log_to_disk(failures: u32) -> (Log, std::fs::File, Receiver<Vec<u8>>) {
     let (sender, written) = channel();
-    let sink = Full { failures: 1, written: sender };
+    let sink = Full { failures, written: sender };
     let units = vec![Unit::service("x", Box::new(sink), false)];
     let (log, [pipe]) = Log::start_with(["x"], units, None, || ()).unwrap();
-    let mut pipe = std::fs::File::from(pipe);
+    (log, pipe.into(), written)
+}
+
+#[test]
+fn what_a_full_disk_did_not_take_is_counted_once_it_takes_something() {
+    let (log, mut pipe, written) = log_to_disk(1);
     pipe.write_all(b"lost\n").unwrap();
     let mut found = Vec::new();
     while found.is_empty() {
@@ -141,11 +146,7 @@ fn what_a_full_disk_did_not_take_is_counted_once_it_takes_something() {
 
 #[test]
 fn what_was_written_before_closing_is_in_the_file() {
-    let (sender, written) = channel();
-    let sink = Full { failures: 0, written: sender };
-    let units = vec![Unit::service("x", Box::new(sink), false)];
-    let (log, [pipe]) = Log::start_with(["x"], units, None, || ()).unwrap();
-    let mut pipe = std::fs::File::from(pipe);
+    let (log, mut pipe, written) = log_to_disk(0);
     pipe.write_all(b"first\nlast, without an end").unwrap();
     wait_until_empty(&pipe);
     log.close();
