@@ -255,11 +255,14 @@ impl Visitor for Reader {
 
 /// Files with what lies beside them in other codings.
 fn items(files: &HashMap<Vec<u8>, Found>) -> Vec<Item> {
+    let mut name = Vec::new();
     let mut items: Vec<Item> = files
         .iter()
         .map(|(path, found)| {
             let sidecars = Coding::ALL.iter().skip(1).filter_map(|coding| {
-                let name = [path, coding.extension().as_bytes()].concat();
+                name.clear();
+                name.extend_from_slice(path);
+                name.extend_from_slice(coding.extension().as_bytes());
                 let sidecar = files.get(&name)?;
                 let usable = sidecar.modified >= found.modified && sidecar.encoded.body.len > 0;
                 usable.then_some(Encoded { coding: *coding, ..sidecar.encoded })

@@ -175,7 +175,8 @@ impl Walk<'_> {
         match kind {
             FileType::RegularFile => {
                 let stat = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
-                self.file(path, &Place::Name(folder, name), &stat)
+                self.file(path, &Place::Name(folder, name), &stat);
+                Ok(())
             }
             FileType::Directory => {
                 let below = openat(folder, name, FOLDER.union(OFlags::NOFOLLOW), Mode::empty())?;
@@ -197,15 +198,22 @@ impl Walk<'_> {
                 path.push(b'/');
                 self.folder(open, path)
             }
-            FileType::RegularFile => self.file(path, &Place::Open(&open), &stat),
+            FileType::RegularFile => {
+                self.file(path, &Place::Open(&open), &stat);
+                Ok(())
+            }
             _ => Err(Trouble::Nowhere),
         }
     }
 
-    fn file(&mut self, path: &[u8], place: &Place<'_>, stat: &Stat) -> Result<(), Trouble> {
-        self.add(path, &(stat.st_dev, stat.st_ino, stat.st_size));
-        self.add(path, &(stat.st_mtime, stat.st_mtime_nsec, stat.st_ctime, stat.st_ctime_nsec));
-        self.visitor.file(path, place, stat)
+    fn file(&mut self, path: &[u8], place: &Place<'_>, stat: &Stat) {
+        let times = (stat.st_mtime, stat.st_mtime_nsec, stat.st_ctime, stat.st_ctime_nsec);
+        self.add(path, &(stat.st_dev, stat.st_ino, stat.st_size, times));
+        // Only some visitors open files, so what comes of it is no part of what the folder looks
+        // like: a look must find what reading found.
+        if let Err(trouble) = self.visitor.file(path, place, stat) {
+            self.visitor.trouble(path, trouble);
+        }
     }
 
     fn trouble(&mut self, path: &[u8], trouble: Trouble) {

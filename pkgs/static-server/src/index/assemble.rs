@@ -211,8 +211,10 @@ fn number(count: usize) -> u32 {
 
 /// Where in a block the entity tag stands.
 fn find(block: &[u8], etag: &[u8], head: Span) -> Span {
-    let place = (!etag.is_empty()).then(|| block.windows(etag.len()).position(|part| part == etag));
-    place.flatten().map_or(Span::default(), |place| Span {
+    let Some(first) = etag.first() else { return Span::default() };
+    let mut parts = block.windows(etag.len());
+    let place = parts.position(|part| part.first() == Some(first) && part == etag);
+    place.map_or(Span::default(), |place| Span {
         start: head.start + number(place),
         len: number(etag.len()),
     })

@@ -2,6 +2,8 @@
 //!
 //! [`Variant`](super::Variant) says what the three parts of a block are.
 
+use std::io::Write as _;
+
 use crate::index::Coding;
 
 /// A block with where its parts begin.
@@ -71,26 +73,24 @@ impl Change {
 const SHARED: [&[u8]; 6] =
     [b"etag", b"last-modified", b"cache-control", b"expires", b"vary", b"content-location"];
 
+/// More than most blocks have.
+const BLOCK: usize = 320;
+
 /// Makes a block.
 #[must_use]
 pub fn make(facts: &Facts<'_>, changes: &[Change]) -> Block {
-    let mut body_only: Vec<(&[u8], &[u8])> = vec![(b"Content-Type", facts.media_type.as_bytes())];
-    if facts.coding != Coding::Identity {
-        body_only.push((b"Content-Encoding", facts.coding.name().as_bytes()));
-    }
-    if facts.status == 200 {
-        body_only.push((b"Accept-Ranges", b"bytes"));
-    }
-    let mut shared: Vec<(&[u8], &[u8])> = vec![
-        (b"ETag", facts.etag.as_bytes()),
-        (b"Last-Modified", facts.modified.as_bytes()),
-        (b"Cache-Control", facts.cache_control.as_bytes()),
+    let coding = if facts.coding == Coding::Identity { "" } else { facts.coding.name() };
+    let all = [
+        ("Content-Type", facts.media_type),
+        ("Content-Encoding", coding),
+        ("Accept-Ranges", if facts.status == 200 { "bytes" } else { "" }),
+        ("ETag", facts.etag),
+        ("Last-Modified", facts.modified),
+        ("Cache-Control", facts.cache_control),
+        ("Vary", if facts.varies { "Accept-Encoding" } else { "" }),
     ];
-    shared.retain(|(_, value)| !value.is_empty());
-    if facts.varies {
-        shared.push((b"Vary", b"Accept-Encoding"));
-    }
-    let fields: Vec<_> = body_only.into_iter().chain(shared).collect();
+    let there = all.iter().filter(|(_, value)| !value.is_empty());
+    let fields: Vec<_> = there.map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
     render(facts.status, facts.length, &fields, changes)
 }
 
@@ -102,8 +102,9 @@ pub fn render(status: u16, length: u64, fields: &[(&[u8], &[u8])], changes: &[Ch
         404 => "Not Found",
         _ => "",
     };
-    let mut bytes =
-        format!("HTTP/1.1 {status} {reason}\r\nContent-Length: {length}\r\n").into_bytes();
+    let mut bytes = Vec::with_capacity(BLOCK);
+    // Writing to a Vec cannot fail.
+    let _ = write!(bytes, "HTTP/1.1 {status} {reason}\r\nContent-Length: {length}\r\n");
     let rest = position(&bytes);
     let shared = if changes.is_empty() {
         two_parts(&mut bytes, fields)

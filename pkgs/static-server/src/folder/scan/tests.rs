@@ -197,6 +197,8 @@ fn what_may_not_be_read_is_named_and_all_else_is_served() {
         fs::set_permissions(root.path().join(path), fs::Permissions::from_mode(mode)).unwrap();
     }
     let found = as_nobody(|| read(root.path()));
+    let looked = as_nobody(|| survey(root.path()).unwrap().signature);
+    assert_eq!(found.signature, looked, "a look must find what reading found");
     let told: Vec<String> = found.left_out.iter().map(ToString::to_string).collect();
     let denied = "cannot be read: Permission denied (os error 13)";
     assert_eq!(told, [format!("/locked {denied}"), format!("/shut {denied}")]);
