@@ -16,7 +16,10 @@ use crate::shared::{Shared, State};
 use crate::source::{Loaded, Look, Source};
 
 /// A look may take this part of the time: one processor's hundredth.
-const PAUSE_FACTOR: u32 = 100;
+const LOOK_FACTOR: u32 = 100;
+
+/// Reading may take this part of the time while the content changes again and again: a tenth.
+const LOAD_FACTOR: u32 = 10;
 
 /// How often reading is tried again at the start while the content changes.
 const TRIES: usize = 10;
@@ -135,18 +138,22 @@ impl Follower {
             if self.bell.wait(pause) {
                 self.reload();
             }
-            let start = Instant::now();
-            if self.options.poll.is_some() {
-                self.look();
-            }
-            pause = self.options.poll.map(|poll| poll.max(start.elapsed() * PAUSE_FACTOR));
+            pause = self.options.poll.map(|poll| poll.max(self.look()));
         }
     }
 
-    fn look(&mut self) {
+    /// Looks, and reads if it is time; returns the least time until the next look.
+    fn look(&mut self) -> Duration {
         let source = self.options.source();
-        match source.look() {
-            Ok(look) if self.decision.is_time(look) => self.load(&source),
+        let start = Instant::now();
+        let look = source.look();
+        let looked = start.elapsed();
+        match look {
+            Ok(look) if self.decision.is_time(look) => {
+                self.load(&source);
+                let loaded = start.elapsed().saturating_sub(looked);
+                return (looked * LOOK_FACTOR).max(loaded * LOAD_FACTOR);
+            }
             Ok(_) => {}
             // What was read is served on: a revision may be gone for a moment.
             Err(error) => {
@@ -155,6 +162,7 @@ impl Follower {
                 self.decision.is_doubtful = true;
             }
         }
+        looked * LOOK_FACTOR
     }
 
     /// Reads settings and content again; what is wrong changes nothing.
