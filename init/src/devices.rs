@@ -14,6 +14,7 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use kiln_contract::path::DEVICES_LOCK;
 use rustix::process::Pid;
 
 use crate::spawn::Child;
@@ -231,6 +232,8 @@ impl Devices {
         if self.helper.take_if(|(_, due)| *due <= now).is_none() {
             return;
         }
+        // It holds the lock for as long as it hangs; the next ones make another.
+        let _ = std::fs::remove_file(DEVICES_LOCK);
         let seconds = HELPER.as_secs();
         match self.queue.hung() {
             Some(Device { modalias, path }) => kmsg::warn(format_args!(
