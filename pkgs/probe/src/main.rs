@@ -2,8 +2,9 @@
 //!
 //! `probe` serves what it sees as plain text over HTTP (`server`), and is an HTTP proxy (CONNECT),
 //! so that the builder can speak to any address as if it sat on the node. `probe flood` writes to
-//! its log for ever, `probe hog` takes all memory, `probe hold` does nothing, `probe crash` does. Under any other name the
-//! program is a trap that tells who executed it (`escape`), or stands in for a host service (`fault`).
+//! its log for ever, `probe hog` takes all memory, `probe hold` does nothing, `probe crash` aborts.
+//! Under any other name the program is a trap that tells who executed it (`escape`), or stands in
+//! for a host service (`fault`).
 
 mod escape;
 mod fault;
