@@ -98,7 +98,8 @@ fn baseline(pace: Option<usize>) -> Result<f64> {
 
 fn logged(sink: Box<dyn Sink>, pace: Option<usize>) -> Result<f64> {
     let units = vec![Unit::service("x", sink, false)];
-    let (log, [pipe]) = Log::start_with(["x"], units, None, || ())?;
+    let (log, threads, [pipe]) = Log::writing_to(["x"], units, None, || ())?;
+    threads.start()?;
     let rate = time_child(&pipe, pace)?;
     log.close();
     Ok(rate)

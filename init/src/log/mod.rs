@@ -135,15 +135,30 @@ impl Shared {
 #[derive(Debug)]
 pub struct Log(Arc<Shared>);
 
+/// The two threads, before they run.
+pub struct Threads {
+    reader: Reader,
+    writer: Box<dyn FnOnce() + Send>,
+}
+
+impl Threads {
+    /// Starts both. What the kernel has said by now keeps them busy for a moment.
+    pub fn start(self) -> Result<()> {
+        let Self { reader, writer } = self;
+        spawn("log-read", move || reader.run())?;
+        spawn("log-write", writer)
+    }
+}
+
 impl Log {
-    /// Starts the threads, and returns the pipes that the services write to.
+    /// Makes the pipes that the services write to, and the threads that read them.
     ///
     /// `file_max` is the size in bytes of each of the two files of a unit.
-    pub fn start<const N: usize>(
+    pub fn new<const N: usize>(
         services: [&'static str; N],
         to_console: bool,
         file_max: u64,
-    ) -> Result<(Self, [OwnedFd; N])> {
+    ) -> Result<(Self, Threads, [OwnedFd; N])> {
         let boot = boot_id();
         let file = |unit: &str| Box::new(LogFile::new(Path::new(FOLDER), unit, file_max, &boot));
         let units = services.iter().map(|name| Unit::service(name, file(name), to_console));
@@ -154,17 +169,17 @@ impl Log {
             let recorded = file::record_boot(Path::new(FOLDER), &boot);
             let _ = crate::kmsg::warn_on_error(recorded.context("record the boot"));
         };
-        Self::start_with(services, units, reader::open_kernel_log(), before)
+        Self::writing_to(services, units, reader::open_kernel_log(), before)
     }
 
     /// The same with other places to write to, for tests and benchmarks; `before` runs on the
     /// writer's thread.
-    pub fn start_with<const N: usize>(
+    pub fn writing_to<const N: usize>(
         services: [&'static str; N],
         units: Vec<Unit>,
         kernel: Option<OwnedFd>,
         before: impl FnOnce() + Send + 'static,
-    ) -> Result<(Self, [OwnedFd; N])> {
+    ) -> Result<(Self, Threads, [OwnedFd; N])> {
         let shared = Shared::new(N);
         let mut readers = Vec::new();
         let mut writers = Vec::new();
@@ -174,15 +189,14 @@ impl Log {
             writers.push(writer);
         }
         let reader = Reader::new(Arc::clone(&shared), services.to_vec(), readers, kernel);
-        spawn("log-read", move || reader.run())?;
         let work = Arc::clone(&shared);
-        spawn("log-write", move || {
+        let writer = Box::new(move || {
             before();
             writer::run(&work, units);
-        })?;
+        });
         let writers = <[OwnedFd; N]>::try_from(writers);
         let writers = writers.map_err(|_| anyhow::anyhow!("one pipe per service"))?;
-        Ok((Self(shared), writers))
+        Ok((Self(shared), Threads { reader, writer }, writers))
     }
 
     /// What this service writes from now on is from this process.

@@ -82,7 +82,8 @@ fn a_service_does_not_wait_for_a_disk_that_stalls_and_every_byte_is_written_or_c
     let (sender, written) = channel();
     let sink = Disk { go: disk, running: false, written: sender };
     let units = vec![Unit::service("x", Box::new(sink), false)];
-    let (log, [pipe]) = Log::start_with(["x"], units, None, || ()).unwrap();
+    let (log, threads, [pipe]) = Log::writing_to(["x"], units, None, || ()).unwrap();
+    threads.start().unwrap();
     log.started(0, 7);
     // Much more than ring and pipe hold together.
     let lines = 200_000_u64;
@@ -124,7 +125,8 @@ fn log_to_disk(failures: u32) -> (Log, std::fs::File, Receiver<Vec<u8>>) {
     let (sender, written) = channel();
     let sink = Full { failures, written: sender };
     let units = vec![Unit::service("x", Box::new(sink), false)];
-    let (log, [pipe]) = Log::start_with(["x"], units, None, || ()).unwrap();
+    let (log, threads, [pipe]) = Log::writing_to(["x"], units, None, || ()).unwrap();
+    threads.start().unwrap();
     (log, pipe.into(), written)
 }
 

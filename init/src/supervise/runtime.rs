@@ -86,11 +86,8 @@ impl Runtime {
         // Signals before threads, since threads inherit what is blocked.
         let signals = signals::take().context("take signals")?;
         let file_max = log::file_max(host.var);
-        let (log, [first, second]) =
-            Log::start(SERVICES.map(Service::name), host.log_to_console, file_max)?;
-        if host.var == Var::Memory {
-            let _ = kmsg::warn_on_error(pod_logs::guard());
-        }
+        let (log, logging, [first, second]) =
+            Log::new(SERVICES.map(Service::name), host.log_to_console, file_max)?;
         let mut runtime = Self {
             state: State::new(host.facts),
             units: [Unit::new(&host.services[0], first)?, Unit::new(&host.services[1], second)?],
@@ -103,7 +100,7 @@ impl Runtime {
             notify: notify::listen()?,
             requests: Requests::listen()?,
             devices,
-            buttons: evdev::open_all(),
+            buttons: Vec::new(),
             login1: login1::Server::start(host.graceful)?,
             shutdown_max: host.shutdown_max,
             socket: host.probe,
@@ -117,6 +114,12 @@ impl Runtime {
             fed: Instant::now(),
         };
         runtime.feed(Event::Boot);
+        // What containerd does not wait for comes when it runs.
+        logging.start()?;
+        if host.var == Var::Memory {
+            let _ = kmsg::warn_on_error(pod_logs::guard());
+        }
+        runtime.buttons = evdev::open_all();
         runtime.look_for_early_press();
         Ok(runtime)
     }
