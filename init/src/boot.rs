@@ -15,8 +15,8 @@ use crate::supervise::host::Host;
 use crate::supervise::runtime::Runtime;
 use crate::timeline::Stages;
 use crate::{
-    applet, cgroup, config, credential, data, evdev, kmsg, modules, mounts, parameters, power,
-    reason, root, signals, spawn,
+    applet, cgroup, config, data, evdev, kmsg, modules, mounts, parameters, power, reason, root,
+    signals, spawn,
 };
 
 /// PID 1's whole life.
@@ -37,23 +37,25 @@ pub fn run() -> ! {
 fn boot(mut stages: Stages) -> Result<Infallible> {
     let early = stages.run("mounts", mounts::early)?;
     evdev::remember_presses();
-    let loaded = stages.run("modules", || modules::load_archive(early))?;
-    let root = stages.run("root", || root::switch(loaded))?;
-    let tree = stages.run("tree", || mounts::tree(root))?;
+    let beside = stages.run("modules", || modules::load_archive(early))?;
     stages.run("cgroups", cgroup::make_tree)?;
+    let (root, first) = stages.run("root", || root::switch(&beside))?;
+    let tree = stages.run("tree", || mounts::tree(root))?;
     // Before the first look at the devices, so that none can appear between the two.
     let devices = Devices::listen()?;
-    start_helper(applet::READAHEAD, &[path::CONTAINERD, path::SHIM, path::RUNC]);
+    let search = data::search(tree, beside)?;
     let parameters = read_parameters();
-    let var = stages.run("data", || data::attach(tree, &parameters.var_size))?;
+    stages.run("etc", config::prepare)?;
+    let var = stages.run("data", || search.attach(&parameters.var_size))?;
     reason::settle(var, parameters.nvram);
-    let node = stages.run("config", || {
-        credential::store_smbios();
-        config::settle(var, &parameters)
-    })?;
+    let node = stages.run("config", || config::settle(var, &parameters))?;
     let runtime = stages.run("containerd", || Runtime::start(&Host::of_node(&node), devices))?;
-    // Nothing on the way to containerd needs these, and both processors are busy until it runs.
+    // Nothing on the way to containerd needs these. What is read ahead would keep its own first page
+    // waiting.
+    start_helper(applet::READAHEAD, &[path::CONTAINERD, path::SHIM, path::RUNC]);
     start_helper(applet::COLDPLUG, &[]);
+    // kubelet starts in the loop, so not before these.
+    stages.run("pods", || config::prepare_for_kubelet(first))?;
     start_helper(applet::READAHEAD, &[path::KUBELET]);
     start_helper(applet::CRASH, &[]);
     start_helper(reason::APPLET, &[reason::store()]);

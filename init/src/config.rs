@@ -5,12 +5,13 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use kiln_contract::{credential as names, path};
 
 use crate::data::{SEED_COPY, Var, random_seed};
 use crate::parameters::Parameters;
-use crate::{credential, identity, kmsg, login1, mounts, network, pod_logs, spawn, sysctl};
+use crate::root::First;
+use crate::{credential, deadline, identity, kmsg, login1, mounts, network, pod_logs, sysctl};
 
 /// Where the kernel shows the machine's UUID from SMBIOS.
 const PRODUCT_UUID: &str = "/sys/class/dmi/id/product_uuid";
@@ -50,15 +51,30 @@ pub struct Node {
     pub cure_reboots: u8,
 }
 
-/// Fills `/etc` and `/var`, settles the identity, and prepares the kernel for pods.
-pub fn settle(var: Var, parameters: &Parameters) -> Result<Node> {
-    fill_etc()?;
-    let hostname = name_node(parameters.hostname.as_deref())?;
-    prepare_var_in_child(var, &parameters.pod_log_size)?;
+/// What containerd expects and `/var` has no part in.
+pub fn prepare() -> Result<()> {
+    let _ = kmsg::warn_on_error(network::loopback_up());
+    fill_etc()
+}
+
+/// What kubelet and its pods expect and containerd does not: static pods, name servers, settings.
+///
+/// And nothing is left below the root by then, which a privileged pod could climb down to.
+pub fn prepare_for_kubelet(below: First) -> Result<()> {
+    below.empty();
     copy_manifests();
     sysctl::apply(sysctl::When::Boot);
-    let _ = kmsg::warn_on_error(network::loopback_up());
-    make_resolver()?;
+    make_resolver()
+}
+
+/// Fills `/var` and settles who the node is.
+pub fn settle(var: Var, parameters: &Parameters) -> Result<Node> {
+    credential::store_smbios();
+    let hostname = name_node(parameters.hostname.as_deref())?;
+    match var {
+        Var::Memory => prepare_var(Some(&parameters.pod_log_size))?,
+        Var::Partition => prepare_var_in_thread()?,
+    }
     mounts::share()?;
     kmsg::notice(format_args!("node {hostname}"));
     let kubelet = fs::read_to_string(path::KUBELET_BASE_CONFIG).unwrap_or_default();
@@ -157,24 +173,19 @@ fn seed() -> Result<String> {
     random_seed()
 }
 
-/// In a child, because `/var` can be a disk that hangs.
-fn prepare_var_in_child(var: Var, pod_log_size: &str) -> Result<()> {
-    let work = || i32::from(kmsg::warn_on_error(prepare_var(var, pod_log_size)).is_none());
-    // SAFETY: the boot has one thread until the services are prepared.
-    let child = unsafe { spawn::helper(work) }?;
-    match child.wait(VAR_DEADLINE) {
-        Some(0) => Ok(()),
-        Some(_) => bail!("prepare /var"),
-        None => bail!("prepare /var: it does not answer"),
-    }
+/// In a thread, because `/var` is a disk that can hang.
+fn prepare_var_in_thread() -> Result<()> {
+    let work = deadline::begin("var", || prepare_var(None))?;
+    deadline::end(&work, VAR_DEADLINE).context("prepare /var: it does not answer")?
 }
 
-fn prepare_var(var: Var, pod_log_size: &str) -> Result<()> {
+/// With the size of the file system for pods' logs, where `/var` is in memory.
+fn prepare_var(pod_log_size: Option<&str>) -> Result<()> {
     for folder in VAR_FOLDERS {
         fs::create_dir_all(folder).with_context(|| format!("make {folder}"))?;
     }
-    if var == Var::Memory {
-        let options = format!("mode=0755,size={pod_log_size}");
+    if let Some(size) = pod_log_size {
+        let options = format!("mode=0755,size={size}");
         mounts::tmpfs(pod_logs::FOLDER, "").attach(pod_logs::FOLDER, &options)?;
     }
     fs::set_permissions("/var/tmp", fs::Permissions::from_mode(0o1777))

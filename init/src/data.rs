@@ -2,11 +2,12 @@
 //!
 //! The partition is found by its Discoverable Partitions type (UAPI group, DPS). A disk without
 //! our type is never written, and of two such partitions none is taken: a guess could start a
-//! node on another node's data. All that touches a disk happens in a child with a deadline.
+//! node on another node's data. All that touches a disk happens in a thread with a deadline.
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::Receiver;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,11 +15,11 @@ use anyhow::{Context, Result, bail};
 use rustix::mount::MountFlags;
 
 use crate::gpt::GptError;
-use crate::modules::{self, Found, Index};
+use crate::modules::{self, Beside, Found, Index};
 use crate::mounts::{self, Tree};
-use crate::{gpt, kmsg, spawn};
+use crate::{applet, deadline, gpt, kmsg};
 
-/// Where the child mounts the partition; moved to `/var` only when the child ended in time, so
+/// Where the thread mounts the partition; moved to `/var` only when the thread ended in time, so
 /// that a disk which answers too late cannot cover a `/var` that is in use.
 const PRIVATE: &str = "/run/kiln/data";
 
@@ -46,27 +47,67 @@ pub enum Var {
     Partition,
 }
 
-/// Mounts `/var`.
-pub fn attach(_: Tree, size: &str) -> Result<Var> {
-    if may_have_disks() && mount_in_child() {
-        rustix::mount::mount_move(PRIVATE, "/var").context("move the data partition to /var")?;
-        return Ok(Var::Partition);
-    }
-    mounts::tmpfs("/var", "").attach("/var", &format!("mode=0755,size={size}"))?;
-    Ok(Var::Memory)
+/// A search for the data partition that a thread makes meanwhile.
+#[derive(Debug)]
+pub struct Search(Receiver<bool>);
+
+/// Begins to look for the data partition, once the archive's modules are loaded.
+///
+/// After the tree, since drivers lie in the root and the partition is mounted below `/run`; after
+/// the control groups, since a helper may have to be started.
+pub fn search(_: Tree, modules: Beside) -> Result<Search> {
+    deadline::begin("data", || {
+        modules.join();
+        mount_privately()
+    })
+    .map(Search)
 }
 
-/// False where there is no disk and nothing that could bring one up: no driver that is yet to be
-/// loaded, no SCSI host, no `NVMe`. A machine without disks need not pay for a child.
-fn may_have_disks() -> bool {
-    let controllers = controllers();
-    if controllers.is_empty() {
-        return false;
+impl Search {
+    /// Mounts `/var` when the search is over.
+    pub fn attach(self, size: &str) -> Result<Var> {
+        let mounted = deadline::end(&self.0, DEADLINE);
+        if mounted.is_none() {
+            kmsg::warn("data partition: disks do not answer; /var is in memory");
+        }
+        if mounted == Some(true) {
+            rustix::mount::mount_move(PRIVATE, "/var")
+                .context("move the data partition to /var")?;
+            return Ok(Var::Partition);
+        }
+        mounts::tmpfs("/var", "").attach("/var", &format!("mode=0755,size={size}"))?;
+        Ok(Var::Memory)
     }
-    controllers.iter().any(|alias| is_late(alias))
-        || has_scsi_host()
-        || block_devices("").iter().any(|name| is_disk(name))
-        || modules::may_have_driver(&controllers)
+}
+
+/// What there is to do before a data partition can be looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// No disk, and nothing that could bring one up.
+    None,
+    /// All disks are there or come by themselves.
+    Look,
+    /// Drivers first.
+    Load,
+}
+
+/// From the machine's controllers, whether one of them is a SCSI host by now, whether a disk is
+/// there, and whether a module drives one of the controllers, which takes longest to know.
+fn way(
+    controllers: &[String],
+    scsi: bool,
+    disk: bool,
+    driver: impl FnOnce(&[String]) -> bool,
+) -> Way {
+    if controllers.is_empty() {
+        Way::None
+    } else if scsi || driver(controllers) {
+        Way::Load
+    } else if disk || controllers.iter().any(|alias| is_late(alias)) {
+        Way::Look
+    } else {
+        Way::None
+    }
 }
 
 /// `NVMe`: its driver scans on its own.
@@ -100,29 +141,20 @@ fn has_disks(modalias: &str) -> bool {
 }
 
 /// True when the partition is mounted at [`PRIVATE`].
-fn mount_in_child() -> bool {
-    let work = || match find_and_mount() {
-        Ok(true) => 0,
-        Ok(false) => 1,
-        Err(error) => {
-            kmsg::warn(format_args!("data partition: {error:#}; /var is in memory"));
-            2
-        }
-    };
-    // SAFETY: the boot has one thread until the services are prepared.
-    let child = kmsg::warn_on_error(unsafe { spawn::helper(work) });
-    let status = child.and_then(|child| child.wait(DEADLINE));
-    if status.is_none() {
-        kmsg::warn("data partition: disks do not answer; /var is in memory");
-    }
-    status == Some(0)
+fn mount_privately() -> bool {
+    find_and_mount().unwrap_or_else(|error| {
+        kmsg::warn(format_args!("data partition: {error:#}; /var is in memory"));
+        false
+    })
 }
 
-/// In the child: loads drivers, looks for the partition, mounts it, copies its identity.
+/// In the thread: has drivers loaded, looks for the partition, mounts it, copies its identity.
 fn find_and_mount() -> Result<bool> {
-    // Reading the whole index takes as long as all else that is done here.
-    if has_scsi_host() || modules::may_have_driver(&controllers()) {
-        let _ = kmsg::warn_on_error(load_drivers());
+    let disk = block_devices("").iter().any(|name| is_disk(name));
+    match way(&controllers(), has_scsi_host(), disk, modules::may_have_driver) {
+        Way::None => return Ok(false),
+        Way::Look => {}
+        Way::Load => drop(kmsg::warn_on_error(load_drivers_apart())),
     }
     let found = wait_for_partition()?;
     let [device] = &found[..] else {
@@ -138,6 +170,18 @@ fn find_and_mount() -> Result<bool> {
     let _ = kmsg::warn_on_error(copy_seed());
     kmsg::notice(format_args!("/var is on {}", device.display()));
     Ok(true)
+}
+
+/// In a process of its own, since the index would stay in PID 1's heap.
+fn load_drivers_apart() -> Result<()> {
+    let (child, _) = applet::start(applet::DISKS, &[])?;
+    child.wait(DEADLINE).context("drivers of disks do not come up").map(drop)
+}
+
+/// The applet that does it.
+#[must_use]
+pub fn run() -> i32 {
+    i32::from(kmsg::warn_on_error(load_drivers()).is_none())
 }
 
 fn load_drivers() -> Result<()> {
@@ -260,15 +304,31 @@ pub fn random_seed() -> Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::has_disks;
+    use super::{Way, has_disks, way};
+
+    const AHCI: &str = "pci:v00008086d00002922sv00001AF4sd00001100bc01sc06i01";
+    const NVME: &str = "pci:v00001B36d00000010sv00001AF4sd00001100bc01sc08i02";
+
+    #[test]
+    fn only_a_machine_that_may_have_disks_is_searched_and_drivers_load_only_where_they_are() {
+        let check = |controllers: &[&str], scsi, disk, driver, expected| {
+            let controllers: Vec<String> = controllers.iter().map(|name| (*name).into()).collect();
+            assert_eq!(way(&controllers, scsi, disk, |_| driver), expected, "{controllers:?}");
+        };
+        check(&[], false, false, true, Way::None);
+        check(&[], true, true, true, Way::None);
+        check(&[NVME], false, false, false, Way::Look);
+        check(&[NVME], false, true, true, Way::Load);
+        check(&[AHCI], false, false, false, Way::None);
+        check(&[AHCI], false, true, false, Way::Look);
+        check(&[AHCI], true, false, false, Way::Load);
+        check(&[AHCI], false, false, true, Way::Load);
+        check(&[AHCI, NVME], false, false, false, Way::Look);
+    }
 
     #[test]
     fn only_hardware_that_can_have_disks_is_waited_for() {
-        for alias in [
-            "pci:v00008086d00002922sv00001AF4sd00001100bc01sc06i01",
-            "virtio:d00000002v00001AF4",
-            "virtio:d00000008v00001AF4",
-        ] {
+        for alias in [AHCI, NVME, "virtio:d00000002v00001AF4", "virtio:d00000008v00001AF4"] {
             assert!(has_disks(alias), "{alias}");
         }
         for alias in [

@@ -16,6 +16,7 @@ pub mod crash;
 pub mod credential;
 pub mod cure;
 pub mod data;
+pub mod deadline;
 pub mod devices;
 pub mod efivar;
 pub mod evdev;

@@ -9,9 +9,11 @@ mod pattern;
 pub mod settings;
 
 use std::collections::{HashMap, HashSet};
-use std::fs;
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::thread;
+use std::sync::mpsc::{self, Receiver};
+use std::thread::{self, JoinHandle};
 
 use anyhow::{Context, Result};
 use kiln_contract::{archive, path};
@@ -30,69 +32,117 @@ const DEPTH_MAX: usize = 32;
 /// Enough for a path, a warning and two system calls.
 const STACK: usize = 64 * 1024;
 
-/// Proof that the archive's modules are loaded.
+/// The archive's modules that a thread still loads.
 #[derive(Debug)]
-pub struct Loaded(());
+pub struct Beside {
+    thread: JoinHandle<()>,
+    /// Told once, or closed by a thread that has nothing to tell.
+    root: Receiver<()>,
+    stand_in: Option<Module>,
+}
 
-/// Loads the archive's modules: the builder's groups side by side, each in its order.
+/// A module of the archive, opened while the archive is there.
+#[derive(Debug)]
+struct Module {
+    name: String,
+    file: io::Result<File>,
+}
+
+/// Loads the watchdog's modules and arms it. A thread loads the archive's others.
 ///
 /// A module that fails is a warning: if the root needs it, mounting the root says so.
-pub fn load_archive(_: Early) -> Result<Loaded> {
+pub fn load_archive(_: Early) -> Result<Beside> {
     let order = fs::read_to_string(archive::MODULE_ORDER).unwrap_or_default();
-    let groups = groups(&order);
-    if let Some((first, others)) = groups.split_first() {
-        thread::scope(|scope| {
-            let begun: Vec<_> = others.iter().map(|group| begin(scope, group)).collect();
-            load_group(first, watchdog::arm);
-            arm_stand_in(&order);
-            // Only from here on may this thread wait for something that hangs. Joined by hand: a
-            // scope's end does not wait until the threads have left the process, and the boot forks
-            // as soon as this stage is over.
-            for (group, thread) in others.iter().zip(begun) {
-                match thread {
-                    Some(thread) => drop(thread.join()),
-                    None => load_group(group, || {}),
-                }
+    let Order { first, others, stand_in } = Order::parse(&order);
+    let others = others.into_iter().map(Module::open).collect::<Vec<_>>();
+    let mut stand_in = stand_in.map(Module::open);
+    let (root_can, root) = mpsc::channel::<()>();
+    let work = move || {
+        for module in others {
+            module.load();
+            if module.name == archive::ROOT_FILE_SYSTEM {
+                let _ = root_can.send(());
             }
-        });
+        }
+    };
+    let thread = thread::Builder::new().name("modules".into()).stack_size(STACK).spawn(work);
+    let thread = thread.context("start a thread for modules")?;
+    for module in first.into_iter().map(Module::open) {
+        module.load();
+        watchdog::arm();
     }
-    watchdog::arm();
-    arm_stand_in(&order);
-    watchdog::report_missing();
-    Ok(Loaded(()))
+    arm_stand_in(&mut stand_in);
+    Ok(Beside { thread, root, stand_in })
+}
+
+impl Beside {
+    /// Waits until the root's file system is loaded.
+    pub fn wait_for_root(&self) {
+        let _ = self.root.recv();
+    }
+
+    /// Waits until all are loaded; then it is known whether there is a watchdog.
+    pub fn join(mut self) {
+        let _ = self.thread.join();
+        watchdog::arm();
+        arm_stand_in(&mut self.stand_in);
+        watchdog::report_missing();
+    }
 }
 
 /// The stand-in for a hardware watchdog, where none has come up.
-fn arm_stand_in(order: &str) {
-    if !watchdog::is_armed() && order.lines().any(|name| name.trim() == archive::SOFT_WATCHDOG) {
-        load_group(&[archive::SOFT_WATCHDOG], watchdog::arm);
+fn arm_stand_in(stand_in: &mut Option<Module>) {
+    if let Some(module) = stand_in.take_if(|_| !watchdog::is_armed()) {
+        module.load();
+        watchdog::arm();
     }
 }
-/// Groups that need nothing of each other, without the stand-in for a watchdog.
-fn groups(order: &str) -> Vec<Vec<&str>> {
-    let lines: Vec<&str> = order.lines().map(str::trim).collect();
-    let groups = lines.split(|name| name.is_empty()).map(|group| {
-        let names = group.iter().filter(|name| **name != archive::SOFT_WATCHDOG);
-        names.copied().collect::<Vec<_>>()
-    });
-    groups.filter(|group| !group.is_empty()).collect()
-}
 
-/// Loads a group in a thread, where there can be one.
-fn begin<'scope>(
-    scope: &'scope thread::Scope<'scope, '_>,
-    group: &'scope [&str],
-) -> Option<thread::ScopedJoinHandle<'scope, ()>> {
-    let builder = thread::Builder::new().name("modules".into()).stack_size(STACK);
-    builder.spawn_scoped(scope, || load_group(group, || {})).ok()
-}
-
-fn load_group(names: &[&str], after_each: impl Fn()) {
-    for name in names {
-        let file = Path::new(archive::MODULES).join(name);
-        let _ = kmsg::warn_on_error(load_file(&file, watchdog::module_options(name)));
-        after_each();
+impl Module {
+    fn open(name: &str) -> Self {
+        let file = File::open(Path::new(archive::MODULES).join(name));
+        Self { name: name.into(), file }
     }
+
+    fn load(&self) {
+        let options = watchdog::module_options(&self.name);
+        let loaded = match &self.file {
+            Ok(file) => kernel::insert_open(file, options).map_err(io::Error::from),
+            Err(error) => Err(io::Error::from(error.kind())),
+        };
+        let _ = kmsg::warn_on_error(loaded.with_context(|| format!("load module {}", self.name)));
+    }
+}
+
+/// Who loads what, by [`archive::MODULE_ORDER`].
+#[derive(Debug, PartialEq, Eq)]
+struct Order<'a> {
+    /// The first group, with the watchdog.
+    first: Vec<&'a str>,
+    /// All other groups, one after another, the one for the root before those for containerd.
+    others: Vec<&'a str>,
+    stand_in: Option<&'a str>,
+}
+
+impl<'a> Order<'a> {
+    fn parse(order: &'a str) -> Self {
+        let lines: Vec<&str> = order.lines().map(str::trim).collect();
+        let mut groups: Vec<Vec<&str>> = lines
+            .split(|name| name.is_empty())
+            .map(|group| group.iter().copied().filter(|&name| !is_stand_in(name)).collect())
+            .filter(|group: &Vec<_>| !group.is_empty())
+            .collect();
+        let others = groups.split_off(groups.len().min(1));
+        Self {
+            first: groups.concat(),
+            others: others.concat(),
+            stand_in: lines.iter().copied().find(|&name| is_stand_in(name)),
+        }
+    }
+}
+
+fn is_stand_in(name: &str) -> bool {
+    name == archive::SOFT_WATCHDOG
 }
 
 /// A module's name as the kernel has it: `-` and `_` are the same.

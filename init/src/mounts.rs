@@ -54,15 +54,15 @@ const fn mount(
 }
 
 /// Before the root is there; moved into it later.
-pub const EARLY: [Mount; 3] = [
+pub const EARLY: [Mount; 4] = [
     mount("devtmpfs", "/dev", MountFlags::NOSUID, "mode=0755", Need::Must),
     mount("proc", "/proc", SAFE, "", Need::Must),
     mount("sysfs", "/sys", SAFE, "", Need::Must),
+    mount("cgroup2", "/sys/fs/cgroup", SAFE, "nsdelegate,memory_recursiveprot", Need::Must),
 ];
 
 /// In the final root. `/run` is mounted with the root itself, `/var` by the data stage.
-pub const TREE: [Mount; 6] = [
-    mount("cgroup2", "/sys/fs/cgroup", SAFE, "nsdelegate,memory_recursiveprot", Need::Must),
+pub const TREE: [Mount; 5] = [
     mount(
         "devpts",
         "/dev/pts",

@@ -19,7 +19,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::MountFlags;
 
-use crate::modules::Loaded;
+use crate::modules::Beside;
 use crate::{kmsg, mounts};
 
 /// Where the erofs is mounted until it is moved over `/`.
@@ -31,12 +31,17 @@ const COPY: &str = "/ramfs";
 /// `TMPFS_MAGIC` of the kernel's include/uapi/linux/magic.h.
 const TMPFS_MAGIC: i64 = 0x0102_1994;
 
-/// Proof that `/` is the read-only root and that nothing is left below it.
+/// Proof that `/` is the read-only root.
 #[derive(Debug)]
 pub struct Root(());
 
-/// Mounts the root, copies the credentials, empties what is below, and moves the root over `/`.
-pub fn switch(_: Loaded) -> Result<Root> {
+/// The first root, which lies below.
+#[derive(Debug)]
+pub struct First(OwnedFd);
+
+/// Mounts the root, copies the credentials, and moves the root over `/`.
+pub fn switch(modules: &Beside) -> Result<(Root, First)> {
+    modules.wait_for_root();
     let archive = if is_tmpfs()? { copy_to_ramfs()? } else { "" };
     mount_images(archive)?;
     fill_run()?;
@@ -51,8 +56,14 @@ pub fn switch(_: Loaded) -> Result<Root> {
             .context("detach /ramfs")?;
     }
     move_over()?;
-    let _ = kmsg::warn_on_error(empty(below.as_fd()).context("empty the first root"));
-    Ok(Root(()))
+    Ok((Root(()), First(below)))
+}
+
+impl First {
+    /// Unlinks all that it has.
+    pub fn empty(self) {
+        let _ = kmsg::warn_on_error(empty(self.0.as_fd()).context("empty the first root"));
+    }
 }
 
 /// True where load options replaced the image's command line, so that `rootfstype=ramfs` is gone.

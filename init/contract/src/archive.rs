@@ -17,8 +17,11 @@ pub const MODULES: &str = "/modules";
 /// One file name in [`MODULES`] per line, in the order in which they must be loaded.
 ///
 /// An empty line ends a group: no module needs one of another group, so groups can be loaded side
-/// by side. The hardware watchdog's is the first.
+/// by side. The hardware watchdog's is the first: PID 1 loads it while a thread loads the others.
 pub const MODULE_ORDER: &str = "/modules/order";
+
+/// The module of [`MODULES`] that the root waits for. containerd waits for the others.
+pub const ROOT_FILE_SYSTEM: &str = "erofs.ko";
 
 /// The module of [`MODULES`] that is loaded only where no other watchdog came up.
 pub const SOFT_WATCHDOG: &str = "softdog.ko";

@@ -39,6 +39,9 @@ pub const LATE_PODS: &CStr = c"kiln-late-pods";
 /// Reads what a boot loader noted of its times.
 pub const LOADER: &CStr = c"kiln-loader-times";
 
+/// Loads drivers of disks.
+pub const DISKS: &CStr = c"kiln-disks";
+
 /// Reads a file into the page cache.
 pub const READAHEAD: &CStr = c"kiln-readahead";
 
@@ -65,6 +68,7 @@ pub fn run(name: &str, args: &[OsString]) -> i32 {
         "kiln-crash" => crate::crash::run(),
         "kiln-late-pods" => late_pods::run(),
         "kiln-loader-times" => loader::run(),
+        "kiln-disks" => crate::data::run(),
         "kiln-readahead" => read_ahead(&args),
         "kiln-last-boot" => reason::run(&args),
         "kiln-keep-reason" => reason::run_keeper(&args),

@@ -14,8 +14,13 @@ const LOCK: &str = "/proc/sys/kernel/modules_disabled";
 pub fn insert(file: &Path, options: &str) -> Result<(), Errno> {
     let open = File::open(file)
         .map_err(|error| error.raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error))?;
+    insert_open(&open, options)
+}
+
+/// As [`insert`], of a file that is open.
+pub fn insert_open(file: &File, options: &str) -> Result<(), Errno> {
     let options = CString::new(options).map_err(|_| Errno::INVAL)?;
-    match rustix::system::finit_module(&open, &options, 0) {
+    match rustix::system::finit_module(file, &options, 0) {
         Err(Errno::EXIST) => Ok(()),
         other => other,
     }

@@ -3,7 +3,7 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::settings::Settings;
-use super::{Found, Index};
+use super::{Found, Index, Order};
 
 fn index() -> Index {
     Index::parse(
@@ -86,13 +86,21 @@ proptest! {
 }
 
 #[test]
-fn groups_of_modules_are_what_empty_lines_part() {
-    let order = "watchdog.ko\ni6300esb.ko\nsoftdog.ko\n\nlibcrc32c.ko\nerofs.ko\n\noverlay.ko\n";
-    let expected: [&[&str]; 3] =
-        [&["watchdog.ko", "i6300esb.ko"], &["libcrc32c.ko", "erofs.ko"], &["overlay.ko"]];
-    assert_eq!(super::groups(order), expected);
-    assert_eq!(super::groups("a.ko\nb.ko\n"), [["a.ko", "b.ko"]]);
-    assert!(super::groups("\n\nsoftdog.ko\n").is_empty());
+fn the_first_group_is_the_main_threads_and_the_others_keep_their_order() {
+    let check = |text: &str, first: &[&str], others: &[&str], stand_in: Option<&str>| {
+        let expected = Order { first: first.into(), others: others.into(), stand_in };
+        assert_eq!(Order::parse(text), expected);
+    };
+    check(
+        "watchdog.ko\ni6300esb.ko\nsoftdog.ko\n\nlibcrc32c.ko\nerofs.ko\n\noverlay.ko\n",
+        &["watchdog.ko", "i6300esb.ko"],
+        &["libcrc32c.ko", "erofs.ko", "overlay.ko"],
+        Some("softdog.ko"),
+    );
+    check("a.ko\nb.ko\n", &["a.ko", "b.ko"], &[], None);
+    check("\n\nsoftdog.ko\n", &[], &[], Some("softdog.ko"));
+    check("softdog.ko\n\nerofs.ko\n", &["erofs.ko"], &[], Some("softdog.ko"));
+    check("", &[], &[], None);
 }
 
 #[test]
