@@ -53,9 +53,10 @@ fn boot(mut stages: Stages) -> Result<Infallible> {
     // Nothing on the way to containerd needs these. What is read ahead would keep its own first page
     // waiting.
     start_helper(applet::READAHEAD, &[path::CONTAINERD, path::SHIM, path::RUNC]);
-    start_helper(applet::COLDPLUG, &[]);
-    // kubelet starts in the loop, so not before these.
+    // kubelet starts in the loop, so not before this. And network interfaces take over the settings
+    // of the moment that they appear at.
     stages.run("pods", || config::prepare_for_kubelet(first))?;
+    start_helper(applet::COLDPLUG, &[]);
     start_helper(applet::READAHEAD, &[path::KUBELET]);
     start_helper(applet::CRASH, &[]);
     start_helper(reason::APPLET, &[reason::store()]);
