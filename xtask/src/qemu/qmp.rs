@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};
@@ -62,9 +62,16 @@ impl Qmp {
 
     /// Waits for an event; those that came before the last question are gone.
     pub fn wait_for_event(&mut self, name: &str, patience: Duration) -> Result<()> {
-        self.reader.get_mut().set_read_timeout(Some(patience))?;
         let context = || format!("there was no {name} within {} s", patience.as_secs());
-        while self.line().with_context(context)?["event"] != name {}
+        let end = Instant::now() + patience;
+        loop {
+            // Other events do not begin the time anew. A time of nothing would be for ever.
+            let left = end.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+            self.reader.get_mut().set_read_timeout(Some(left))?;
+            if self.line().with_context(context)?["event"] == name {
+                break;
+            }
+        }
         self.reader.get_mut().set_read_timeout(Some(PATIENCE))?;
         Ok(())
     }

@@ -58,7 +58,7 @@ impl<'a> Booted<'a> {
     }
 
     /// Takes what the console has said; an error if the scenario forbids that.
-    fn listen(&mut self) -> Result<()> {
+    pub fn listen(&mut self) -> Result<()> {
         let news = self.vm.console.news(self.cursor, LOOK);
         self.cursor = news.cursor;
         if news.lines.is_empty() {

@@ -374,6 +374,8 @@ impl Scenario {
                 _ => {}
             }
         }
+        let judged = self.steps.iter().any(|step| matches!(step, Step::Down(_)));
+        ensure!(judged || self.once.is_empty(), "`once` needs a boot that ends with `down`");
         ensure!(!running, "the last step must be `down`, `reset` or `power-cut`");
         Ok(())
     }

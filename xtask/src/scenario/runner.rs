@@ -8,6 +8,7 @@ use anyhow::{Context, Result, anyhow};
 
 use super::booted::{Booted, Crash};
 use super::data::{Figure, Get, Lan, Look, Network, Plug, Scenario, Step};
+use super::watch::Watch;
 use super::{PROBE_PORT, Rig, disk, lan, ntp, page, refused};
 use crate::qemu::{self, End, Forward, Machine, SILENCE, Scratch};
 
@@ -111,14 +112,14 @@ impl<'a> Run<'a> {
             Step::Refused(paths) => self.refused(paths),
             Step::Figure(figure) => self.figure(figure),
             Step::Lan(lan) => self.lan(lan),
-            Step::Elapsed(elapsed) => self.booted()?.watch.elapsed(elapsed),
+            Step::Elapsed(elapsed) => self.heard()?.elapsed(elapsed),
             Step::StallDisk(_) => self.booted()?.vm.qmp()?.limit_bytes(DISK, STALLED),
             Step::ResumeDisk(_) => self.booted()?.vm.qmp()?.limit_bytes(DISK, UNLIMITED),
             Step::StopConsole(_) => self.read_console(false),
             Step::ResumeConsole(_) => self.read_console(true),
             Step::Plug(plug) => self.plug(plug),
             Step::Unplug(slot) => self.unplug(*slot),
-            Step::Said(said) => self.booted()?.watch.said(said),
+            Step::Said(said) => self.heard()?.said(said),
             Step::CtrlAltDel(_) => self.booted()?.vm.qmp()?.press(&["ctrl", "alt", "delete"]),
             Step::QemuEvent(name) => self.booted()?.vm.qmp()?.wait_for_event(name, SILENCE),
             Step::PowerButton(_) => self.booted()?.vm.qmp()?.power_button(),
@@ -135,6 +136,13 @@ impl<'a> Run<'a> {
     fn booted(&mut self) -> Result<&mut Booted<'a>> {
         // `Scenario::check` has seen that a boot comes first.
         self.vm.as_mut().context("no machine runs")
+    }
+
+    /// What the console has said by now.
+    fn heard(&mut self) -> Result<&Watch> {
+        let booted = self.booted()?;
+        booted.listen()?;
+        Ok(&booted.watch)
     }
 
     fn boot(&mut self, image: &str) -> Result<()> {

@@ -88,7 +88,7 @@ mod tests {
 
     fn scenario() -> Scenario {
         let text = "about = \"x\"\nforbid = [\"bad\"]\nonce = [\"up\"]\n\
-                    [[step]]\nboot = \"b\"\n[[step]]\npower-cut = true\n";
+                    [[step]]\nboot = \"b\"\n[[step]]\ndown = \"power-off\"\n";
         Scenario::parse(text, Path::new("x.toml")).unwrap()
     }
 
