@@ -37,15 +37,15 @@ pub fn run() -> ! {
 fn boot(mut stages: Stages) -> Result<Infallible> {
     let early = stages.run("mounts", mounts::early)?;
     evdev::remember_presses();
-    let beside = stages.run("modules", || modules::load_archive(early))?;
-    stages.run("cgroups", cgroup::make_tree)?;
+    let beside = stages.run("modules", || modules::load_archive(&early))?;
+    let groups = stages.run("cgroups", || cgroup::make_tree(&early))?;
     let (root, first) = stages.run("root", || root::switch(&beside))?;
     let tree = stages.run("tree", || mounts::tree(root))?;
     // Before the first look at the devices, so that none can appear between the two.
     let devices = Devices::listen()?;
-    let search = data::search(tree, beside)?;
+    let search = data::search(&tree, &groups, beside)?;
     let parameters = read_parameters();
-    stages.run("etc", config::prepare)?;
+    stages.run("etc", || config::prepare(&tree).and_then(|()| search.wait_for_modules()))?;
     let var = stages.run("data", || search.attach(&parameters.var_size))?;
     reason::settle(var, parameters.nvram);
     let node = stages.run("config", || config::settle(var, &parameters))?;

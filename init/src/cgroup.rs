@@ -12,6 +12,7 @@ use kiln_contract::cgroup::{CONTAINERD, HOST, INIT, KUBELET, MOUNT};
 use rustix::fs::{Mode, OFlags};
 
 use crate::kmsg;
+use crate::mounts::Early;
 
 /// Memory that is never taken from containerd and kubelet, in bytes.
 ///
@@ -24,8 +25,12 @@ pub fn path(group: &str) -> PathBuf {
     PathBuf::from(format!("{MOUNT}{group}"))
 }
 
+/// Proof that the tree is there.
+#[derive(Debug)]
+pub struct Groups(());
+
 /// Makes the tree, moves PID 1 into its group, and switches all controllers on.
-pub fn make_tree() -> Result<()> {
+pub fn make_tree(_: &Early) -> Result<Groups> {
     for group in [INIT, HOST] {
         fs::create_dir(path(group)).with_context(|| format!("make group {group}"))?;
     }
@@ -37,7 +42,7 @@ pub fn make_tree() -> Result<()> {
     }
     // memory_recursiveprot hands the protection down to both services.
     let _ = kmsg::warn_on_error(write(HOST, "memory.min", HOST_MEMORY_MIN));
-    Ok(())
+    Ok(Groups(()))
 }
 
 /// Opens a group's folder, to start children in it.

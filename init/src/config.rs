@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use kiln_contract::{credential as names, path};
 
 use crate::data::{SEED_COPY, Var, random_seed};
+use crate::mounts::Tree;
 use crate::parameters::Parameters;
 use crate::root::First;
 use crate::{credential, deadline, identity, kmsg, login1, mounts, network, pod_logs, sysctl};
@@ -52,7 +53,7 @@ pub struct Node {
 }
 
 /// What containerd expects and `/var` has no part in.
-pub fn prepare() -> Result<()> {
+pub fn prepare(_: &Tree) -> Result<()> {
     let _ = kmsg::warn_on_error(network::loopback_up());
     fill_etc()
 }
@@ -175,7 +176,7 @@ fn seed() -> Result<String> {
 
 /// In a thread, because `/var` is a disk that can hang.
 fn prepare_var_in_thread() -> Result<()> {
-    let work = deadline::begin("var", || prepare_var(None))?;
+    let work = deadline::begin("var", || prepare_var(None), drop)?;
     deadline::end(&work, VAR_DEADLINE).context("prepare /var: it does not answer")?
 }
 

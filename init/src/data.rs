@@ -7,13 +7,14 @@
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use rustix::mount::MountFlags;
+use rustix::mount::{MountFlags, UnmountFlags};
 
+use crate::cgroup::Groups;
 use crate::gpt::GptError;
 use crate::modules::{self, Beside, Found, Index};
 use crate::mounts::{self, Tree};
@@ -32,6 +33,9 @@ const SEED: &str = "lib/kiln/seed";
 /// How long finding and mounting may take: replaying ext4's journal on a slow disk included.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 
+/// How long drivers may take of that: one that hangs does not cost a disk that answers.
+const DRIVERS: Duration = Duration::from_secs(15);
+
 /// How long a controller may take to show its disks, where the kernel does not wait itself.
 const SETTLE: Duration = Duration::from_secs(2);
 
@@ -49,31 +53,51 @@ pub enum Var {
 
 /// A search for the data partition that a thread makes meanwhile.
 #[derive(Debug)]
-pub struct Search(Receiver<bool>);
+pub struct Search {
+    /// Told when the archive's modules are loaded.
+    modules: Receiver<()>,
+    /// The partition, if it is mounted at [`PRIVATE`].
+    mounted: Receiver<Option<PathBuf>>,
+}
 
 /// Begins to look for the data partition, once the archive's modules are loaded.
 ///
-/// After the tree, since drivers lie in the root and the partition is mounted below `/run`; after
-/// the control groups, since a helper may have to be started.
-pub fn search(_: Tree, modules: Beside) -> Result<Search> {
-    deadline::begin("data", || {
-        modules.join();
-        mount_privately()
-    })
-    .map(Search)
+/// Drivers lie in the root, the partition is mounted below `/run`, and a helper that loads drivers
+/// needs its control group.
+pub fn search(_: &Tree, _: &Groups, beside: Beside) -> Result<Search> {
+    let (loaded, modules) = mpsc::sync_channel(1);
+    let look = move || {
+        beside.join();
+        let _ = loaded.send(());
+        find_and_mount().unwrap_or_else(|error| {
+            kmsg::warn(format_args!("data partition: {error:#}; /var is in memory"));
+            None
+        })
+    };
+    // Nobody waits for it any more.
+    let undo = |mounted: Option<PathBuf>| {
+        let _ = mounted.map(|_| rustix::mount::unmount(PRIVATE, UnmountFlags::DETACH));
+    };
+    Ok(Search { modules, mounted: deadline::begin("data", look, undo)? })
 }
 
 impl Search {
+    /// Waits until the archive's modules are loaded.
+    pub fn wait_for_modules(&self) -> Result<()> {
+        deadline::end(&self.modules, DEADLINE).context("a module of the archive does not load")
+    }
+
     /// Mounts `/var` when the search is over.
     pub fn attach(self, size: &str) -> Result<Var> {
-        let mounted = deadline::end(&self.0, DEADLINE);
-        if mounted.is_none() {
-            kmsg::warn("data partition: disks do not answer; /var is in memory");
-        }
-        if mounted == Some(true) {
-            rustix::mount::mount_move(PRIVATE, "/var")
-                .context("move the data partition to /var")?;
-            return Ok(Var::Partition);
+        match deadline::end(&self.mounted, DEADLINE) {
+            Some(Some(device)) => {
+                rustix::mount::mount_move(PRIVATE, "/var")
+                    .context("move the data partition to /var")?;
+                kmsg::notice(format_args!("/var is on {}", device.display()));
+                return Ok(Var::Partition);
+            }
+            Some(None) => {}
+            None => kmsg::warn("data partition: disks do not answer; /var is in memory"),
         }
         mounts::tmpfs("/var", "").attach("/var", &format!("mode=0755,size={size}"))?;
         Ok(Var::Memory)
@@ -140,26 +164,18 @@ fn has_disks(modalias: &str) -> bool {
     pci || virtio.iter().any(|prefix| modalias.starts_with(prefix))
 }
 
-/// True when the partition is mounted at [`PRIVATE`].
-fn mount_privately() -> bool {
-    find_and_mount().unwrap_or_else(|error| {
-        kmsg::warn(format_args!("data partition: {error:#}; /var is in memory"));
-        false
-    })
-}
-
 /// In the thread: has drivers loaded, looks for the partition, mounts it, copies its identity.
-fn find_and_mount() -> Result<bool> {
+fn find_and_mount() -> Result<Option<PathBuf>> {
     let disk = block_devices("").iter().any(|name| is_disk(name));
     match way(&controllers(), has_scsi_host(), disk, modules::may_have_driver) {
-        Way::None => return Ok(false),
+        Way::None => return Ok(None),
         Way::Look => {}
         Way::Load => drop(kmsg::warn_on_error(load_drivers_apart())),
     }
     let found = wait_for_partition()?;
     let [device] = &found[..] else {
         if found.is_empty() {
-            return Ok(false);
+            return Ok(None);
         }
         bail!("{} partitions have its type, taking none", found.len());
     };
@@ -168,19 +184,23 @@ fn find_and_mount() -> Result<bool> {
     rustix::mount::mount(device, PRIVATE, "ext4", flags, None)
         .with_context(|| format!("mount {}", device.display()))?;
     let _ = kmsg::warn_on_error(copy_seed());
-    kmsg::notice(format_args!("/var is on {}", device.display()));
-    Ok(true)
+    Ok(Some(device.clone()))
 }
 
 /// In a process of its own, since the index would stay in PID 1's heap.
 fn load_drivers_apart() -> Result<()> {
     let (child, _) = applet::start(applet::DISKS, &[])?;
-    child.wait(DEADLINE).context("drivers of disks do not come up").map(drop)
+    match child.wait(DRIVERS) {
+        Some(0) => Ok(()),
+        Some(status) => bail!("drivers of disks: exit status {status}"),
+        None => bail!("drivers of disks do not come up in {} s", DRIVERS.as_secs()),
+    }
 }
 
 /// The applet that does it.
 #[must_use]
 pub fn run() -> i32 {
+    kmsg::open();
     i32::from(kmsg::warn_on_error(load_drivers()).is_none())
 }
 
@@ -304,7 +324,12 @@ pub fn random_seed() -> Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Way, has_disks, way};
+    use super::{DEADLINE, DRIVERS, SETTLE, Way, has_disks, way};
+
+    #[test]
+    fn a_driver_that_hangs_leaves_time_to_look_for_the_partition() {
+        assert!(DRIVERS + 2 * SETTLE < DEADLINE);
+    }
 
     const AHCI: &str = "pci:v00008086d00002922sv00001AF4sd00001100bc01sc06i01";
     const NVME: &str = "pci:v00001B36d00000010sv00001AF4sd00001100bc01sc08i02";

@@ -232,7 +232,7 @@ impl Devices {
         if self.helper.take_if(|(_, due)| *due <= now).is_none() {
             return;
         }
-        // It holds the lock for as long as it hangs; the next ones make another.
+        // It may hold the lock for as long as it hangs; the next ones make another.
         let _ = std::fs::remove_file(DEVICES_LOCK);
         let seconds = HELPER.as_secs();
         match self.queue.hung() {

@@ -12,10 +12,11 @@ use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use kiln_contract::{archive, path};
 
 pub use kernel::load_file;
@@ -31,6 +32,9 @@ const DEPTH_MAX: usize = 32;
 
 /// Enough for a path, a warning and two system calls.
 const STACK: usize = 64 * 1024;
+
+/// How long the root may wait for its module, which comes from memory.
+pub const ROOT_DEADLINE: Duration = Duration::from_secs(30);
 
 /// The archive's modules that a thread still loads.
 #[derive(Debug)]
@@ -51,7 +55,7 @@ struct Module {
 /// Loads the watchdog's modules and arms it. A thread loads the archive's others.
 ///
 /// A module that fails is a warning: if the root needs it, mounting the root says so.
-pub fn load_archive(_: Early) -> Result<Beside> {
+pub fn load_archive(_: &Early) -> Result<Beside> {
     let order = fs::read_to_string(archive::MODULE_ORDER).unwrap_or_default();
     let Order { first, others, stand_in } = Order::parse(&order);
     let others = others.into_iter().map(Module::open).collect::<Vec<_>>();
@@ -76,9 +80,12 @@ pub fn load_archive(_: Early) -> Result<Beside> {
 }
 
 impl Beside {
-    /// Waits until the root's file system is loaded.
-    pub fn wait_for_root(&self) {
-        let _ = self.root.recv();
+    /// Waits until the root's file system is loaded, or nothing is left to load.
+    pub fn wait_for_root(&self) -> Result<()> {
+        match self.root.recv_timeout(ROOT_DEADLINE) {
+            Err(RecvTimeoutError::Timeout) => bail!("{} does not load", archive::ROOT_FILE_SYSTEM),
+            Ok(()) | Err(RecvTimeoutError::Disconnected) => Ok(()),
+        }
     }
 
     /// Waits until all are loaded; then it is known whether there is a watchdog.
@@ -92,8 +99,8 @@ impl Beside {
 
 /// The stand-in for a hardware watchdog, where none has come up.
 fn arm_stand_in(stand_in: &mut Option<Module>) {
-    if let Some(module) = stand_in.take_if(|_| !watchdog::is_armed()) {
-        module.load();
+    // One that cannot be loaded yet may need what the thread loads.
+    if stand_in.take_if(|module| !watchdog::is_armed() && module.load()).is_some() {
         watchdog::arm();
     }
 }
@@ -104,13 +111,15 @@ impl Module {
         Self { name: name.into(), file }
     }
 
-    fn load(&self) {
+    /// True when it is loaded.
+    fn load(&self) -> bool {
         let options = watchdog::module_options(&self.name);
         let loaded = match &self.file {
             Ok(file) => kernel::insert_open(file, options).map_err(io::Error::from),
             Err(error) => Err(io::Error::from(error.kind())),
         };
-        let _ = kmsg::warn_on_error(loaded.with_context(|| format!("load module {}", self.name)));
+        let loaded = loaded.with_context(|| format!("load module {}", self.name));
+        kmsg::warn_on_error(loaded).is_some()
     }
 }
 

@@ -41,7 +41,7 @@ pub struct First(OwnedFd);
 
 /// Mounts the root, copies the credentials, and moves the root over `/`.
 pub fn switch(modules: &Beside) -> Result<(Root, First)> {
-    modules.wait_for_root();
+    modules.wait_for_root()?;
     let archive = if is_tmpfs()? { copy_to_ramfs()? } else { "" };
     mount_images(archive)?;
     fill_run()?;

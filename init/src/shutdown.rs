@@ -84,7 +84,7 @@ pub fn unmount() -> Result<Child> {
         0
     };
     // SAFETY: the closure makes system calls only, on memory that was allocated before.
-    unsafe { spawn::helper(work) }
+    unsafe { spawn::helper(work) }.context("clone3")
 }
 
 /// In the child: gives up PID 1's descriptors, or its log files keep `/var` busy. Nothing is
@@ -172,7 +172,7 @@ pub fn sync() -> Result<Child> {
         0
     };
     // SAFETY: the closure makes one system call.
-    unsafe { spawn::helper(work) }
+    unsafe { spawn::helper(work) }.context("clone3")
 }
 
 /// Sends a signal to some processes; those that have ended meanwhile are no error.

@@ -131,10 +131,10 @@ pub fn begin(
 ///
 /// # Safety
 ///
-/// `work` must be async-signal-safe, unless this process has no other thread yet.
-pub unsafe fn helper(work: impl FnOnce() -> i32) -> Result<Child> {
+/// `work` must be async-signal-safe. So is this function itself, since a child may call it.
+pub unsafe fn helper(work: impl FnOnce() -> i32) -> io::Result<Child> {
     // SAFETY: the caller's promise.
-    if let Some(child) = unsafe { fork(None) }.context("clone3")? {
+    if let Some(child) = unsafe { fork(None) }? {
         return Ok(child);
     }
     let status = work();
@@ -150,7 +150,7 @@ fn pointers(strings: &[CString]) -> Vec<*const c_char> {
 ///
 /// # Safety
 ///
-/// The child may only make async-signal-safe calls, unless there is one thread only.
+/// The child may only make async-signal-safe calls.
 unsafe fn fork(group: Option<BorrowedFd<'_>>) -> io::Result<Option<Child>> {
     let mut pidfd: i32 = -1;
     // SAFETY: clone_args is plain integers, for which zero is valid and means "not given".

@@ -74,7 +74,8 @@ pub fn is_armed() -> bool {
     ARMED.get().is_some()
 }
 
-/// Starts the watchdog if there is one and none runs yet. Called after each module of the archive.
+/// Starts the watchdog if there is one and none runs yet. Called after each module of the archive's
+/// first group, and when all are loaded.
 pub fn arm() {
     if is_armed() {
         return;
@@ -174,7 +175,7 @@ mod tests {
     use super::{
         FEED, GETBOOTSTATUS, GETSUPPORT, Info, SETOPTIONS, SETTIMEOUT, TIMEOUT, module_options,
     };
-    use crate::{config, data};
+    use crate::{config, data, modules};
 
     /// `_IOC` of include/uapi/asm-generic/ioctl.h, for x86 and arm64.
     fn request(direction: u64, number: u64, size: usize) -> u64 {
@@ -198,7 +199,7 @@ mod tests {
 
     #[test]
     fn no_stage_of_the_boot_may_take_as_long_as_the_watchdog_waits() {
-        let longest = data::DEADLINE.max(config::VAR_DEADLINE);
+        let longest = data::DEADLINE.max(config::VAR_DEADLINE).max(modules::ROOT_DEADLINE);
         assert!(longest + Duration::from_secs(15) < TIMEOUT, "{longest:?}");
         assert!(FEED <= TIMEOUT / 2);
     }
