@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crate::folder::scan;
 use crate::options::Options;
 use crate::shared::{Shared, State};
-use crate::source::{Loaded, Look, Source};
+use crate::source::{Loaded, Look};
 
 /// A look may take this part of the time: one processor's hundredth.
 const LOOK_FACTOR: u32 = 100;
@@ -105,8 +105,10 @@ pub fn first(options: &Options, limits: &scan::Limits) -> anyhow::Result<Loaded>
 pub struct Follower {
     shared: Arc<Shared>,
     bell: Arc<Bell>,
+    /// What holds: those that the content was read with.
     options: Options,
-    limits: scan::Limits,
+    /// Most files that stay open.
+    open_files: usize,
     /// Reads the options again: flags, environment, file.
     reread: fn() -> anyhow::Result<Options>,
     decision: Decision,
@@ -121,14 +123,15 @@ impl Follower {
         shared: Arc<Shared>,
         bell: Arc<Bell>,
         options: Options,
-        limits: scan::Limits,
+        limits: &scan::Limits,
         reread: fn() -> anyhow::Result<Options>,
         loaded: &Seen,
     ) -> Self {
         let decision =
             Decision { served: loaded.look, is_doubtful: loaded.is_doubtful, last: None };
         let told = loaded.notes.iter().cloned().collect();
-        Self { shared, bell, options, limits, reread, decision, told }
+        let open_files = limits.open_files;
+        Self { shared, bell, options, open_files, reread, decision, told }
     }
 
     /// Follows for ever.
@@ -150,7 +153,9 @@ impl Follower {
         let looked = start.elapsed();
         match look {
             Ok(look) if self.decision.is_time(look) => {
-                self.load(&source);
+                if let Err(error) = self.load(self.options.clone()) {
+                    self.failed(&error);
+                }
                 let loaded = start.elapsed().saturating_sub(looked);
                 return (looked * LOOK_FACTOR).max(loaded * LOAD_FACTOR);
             }
@@ -167,14 +172,8 @@ impl Follower {
 
     /// Reads settings and content again; what is wrong changes nothing.
     fn reload(&mut self) {
-        match (self.reread)() {
-            Ok(options) => {
-                self.limits.memory = options.memory_limit;
-                self.options = options;
-                let source = self.options.source();
-                self.load(&source);
-            }
-            Err(error) => self.failed(&error),
+        if let Err(error) = (self.reread)().and_then(|options| self.load(options)) {
+            self.failed(&error);
         }
     }
 
@@ -183,16 +182,22 @@ impl Follower {
         tracing::error!("{error:#}; nothing is changed");
     }
 
-    fn load(&mut self, source: &Source) {
-        let loaded = match source.load(&self.limits, &self.options.policy) {
-            Ok(loaded) => loaded,
-            Err(error) => return self.failed(&error),
-        };
+    /// Reads content; the options hold from then on, and not if it cannot be read.
+    fn load(&mut self, options: Options) -> anyhow::Result<()> {
+        let source = options.source();
+        let limits = scan::Limits { memory: options.memory_limit, open_files: self.open_files };
+        let loaded = source.load(&limits, &options.policy)?;
         // Changed while it was read: the next look comes soon.
         if source.look().ok() != Some(loaded.look) {
             self.decision.last = None;
-            return;
+            return Ok(());
         }
+        self.options = options;
+        self.publish(loaded);
+        Ok(())
+    }
+
+    fn publish(&mut self, loaded: Loaded) {
         for note in &loaded.notes {
             self.tell(note);
         }
@@ -202,7 +207,7 @@ impl Follower {
         let paths: usize = loaded.content.sites().map(|site| site.entries.len()).sum();
         let limits = self.options.limits.clone();
         self.shared.publish(State { content: loaded.content, limits, is_whole });
-        tracing::info!(paths, "{} is read again", source.path().display());
+        tracing::info!(paths, "{} is read again", self.options.source().path().display());
     }
 
     fn tell(&mut self, note: &str) {
@@ -235,45 +240,4 @@ impl Seen {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{Bell, Decision};
-    use crate::source::{Look, Source};
-    use std::time::Duration;
-
-    fn looks() -> [Look; 3] {
-        let folder = tempfile::tempdir().unwrap();
-        let source = Source::Folder(folder.path().into());
-        ["a", "b", "c"].map(|name| {
-            std::fs::write(folder.path().join(name), "").unwrap();
-            source.look().unwrap()
-        })
-    }
-
-    #[test]
-    fn it_is_read_again_when_it_has_changed_and_come_to_rest() {
-        let [one, two, three] = looks();
-        let mut decision = Decision { served: one, is_doubtful: false, last: None };
-        assert!(!decision.is_time(one));
-        assert!(!decision.is_time(two));
-        assert!(!decision.is_time(three));
-        assert!(decision.is_time(three));
-        assert!(!decision.is_time(one));
-        assert!(!decision.is_time(two), "it went back and forth");
-    }
-
-    #[test]
-    fn what_was_read_too_soon_after_a_change_is_read_again() {
-        let [one, ..] = looks();
-        let mut decision = Decision { served: one, is_doubtful: true, last: None };
-        assert!(!decision.is_time(one));
-        assert!(decision.is_time(one));
-    }
-
-    #[test]
-    fn a_bell_that_was_rung_is_heard_once() {
-        let bell = Bell::default();
-        bell.ring();
-        assert!(bell.wait(None));
-        assert!(!bell.wait(Some(Duration::ZERO)));
-    }
-}
+mod tests;

@@ -37,7 +37,7 @@ pub fn run(options: &Options, reread: fn() -> anyhow::Result<Options>) -> anyhow
     let (shared, log) = share(options, loaded, workers)?;
     let bell = Arc::new(Bell::default());
     let (ours, told) = (Arc::clone(&shared), Arc::clone(&bell));
-    let follower = Follower::new(ours, told, options.clone(), limits, reread, &seen);
+    let follower = Follower::new(ours, told, options.clone(), &limits, reread, &seen);
     spawn("follower", move || follower.run())?;
     if let Some(log) = log {
         spawn("access-log", move || log.write())?;

@@ -127,6 +127,27 @@ fn settings_that_are_wrong_are_counted() {
 }
 
 #[test]
+fn settings_whose_content_cannot_be_read_leave_the_old_content_followed_and_ready() {
+    // Small, since the time between two looks grows with the time of the last one.
+    let place = tempfile::tempdir().unwrap();
+    fs::write(place.path().join("index.html"), "page").unwrap();
+    let config = place.path().join(".settings.toml");
+    fs::write(&config, "").unwrap();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let operators = free.to_string();
+    let options = ["--config", config.to_str().unwrap(), "--ops-addr", &operators];
+    let mut server = start_in(place, "", &options);
+    fs::write(&config, "hosts = \"/nowhere\"\npoll-secs = 0\n").unwrap();
+    server.signal(Signal::HUP);
+    server.until_log("opening the folder /nowhere");
+    fs::write(server.path().join("index.html"), "another page").unwrap();
+    server.until_body("/", "another page");
+    assert!(server.get("/ready").ends_with("ok\n"));
+    let metrics = ask(&operators, "/metrics");
+    assert!(metrics.contains("\nkiln_web_failed_reloads_total 1\n"), "{metrics}");
+}
+
+#[test]
 fn few_descriptors_are_enough_to_serve() {
     let mut command = common::command();
     let few = Rlimit { current: Some(64), maximum: Some(64) };
