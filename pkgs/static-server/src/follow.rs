@@ -11,9 +11,10 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::folder::scan;
+use crate::index::policy::Policy;
 use crate::options::Options;
 use crate::shared::{Shared, State};
-use crate::source::{Loaded, Look};
+use crate::source::{Loaded, Look, Source};
 
 /// A look may take this part of the time: one processor's hundredth.
 const LOOK_FACTOR: u32 = 100;
@@ -21,7 +22,7 @@ const LOOK_FACTOR: u32 = 100;
 /// Reading may take this part of the time while the content changes again and again: a tenth.
 const LOAD_FACTOR: u32 = 10;
 
-/// How often reading is tried again at the start while the content changes.
+/// How often content that changes while it is read is read at the start and for a SIGHUP.
 const TRIES: usize = 10;
 
 /// A file that was changed so shortly before it was read may change again without any of its
@@ -90,14 +91,27 @@ impl Bell {
 /// sheet of another.
 pub fn first(options: &Options, limits: &scan::Limits) -> anyhow::Result<Loaded> {
     let source = options.source();
-    for _ in 1..TRIES {
-        let loaded = source.load(limits, &options.policy)?;
-        if source.look().is_ok_and(|look| look == loaded.look) {
-            return Ok(loaded);
-        }
+    if let Some(loaded) = at_rest(&source, limits, &options.policy, TRIES - 1)? {
+        return Ok(loaded);
     }
     tracing::warn!("{} does not come to rest", source.path().display());
     source.load(limits, &options.policy)
+}
+
+/// Reads until nothing has changed meanwhile; none if that does not happen.
+fn at_rest(
+    source: &Source,
+    limits: &scan::Limits,
+    policy: &Policy,
+    tries: usize,
+) -> anyhow::Result<Option<Loaded>> {
+    for _ in 0..tries {
+        let loaded = source.load(limits, policy)?;
+        if source.look().is_ok_and(|look| look == loaded.look) {
+            return Ok(Some(loaded));
+        }
+    }
+    Ok(None)
 }
 
 /// The thread.
@@ -153,8 +167,11 @@ impl Follower {
         let looked = start.elapsed();
         match look {
             Ok(look) if self.decision.is_time(look) => {
-                if let Err(error) = self.load(self.options.clone()) {
-                    self.failed(&error);
+                match self.load(self.options.clone(), 1) {
+                    Ok(true) => {}
+                    // Changed while it was read: the next look comes soon.
+                    Ok(false) => self.decision.last = None,
+                    Err(error) => self.failed(&error),
                 }
                 let loaded = start.elapsed().saturating_sub(looked);
                 return (looked * LOOK_FACTOR).max(loaded * LOAD_FACTOR);
@@ -170,10 +187,13 @@ impl Follower {
         looked * LOOK_FACTOR
     }
 
-    /// Reads settings and content again; what is wrong changes nothing.
+    /// Reads settings and content again; what is wrong changes nothing. Without polling no look
+    /// follows, so what changes meanwhile is read again here.
     fn reload(&mut self) {
-        if let Err(error) = (self.reread)().and_then(|options| self.load(options)) {
-            self.failed(&error);
+        match (self.reread)().and_then(|options| self.load(options, TRIES)) {
+            Ok(true) => {}
+            Ok(false) => self.failed(&anyhow::anyhow!("the content does not come to rest")),
+            Err(error) => self.failed(&error),
         }
     }
 
@@ -182,19 +202,15 @@ impl Follower {
         tracing::error!("{error:#}; nothing is changed");
     }
 
-    /// Reads content; the options hold from then on, and not if it cannot be read.
-    fn load(&mut self, options: Options) -> anyhow::Result<()> {
-        let source = options.source();
+    /// Reads content; the options hold from then on, and not if it cannot be read. False if it
+    /// changed every time while it was read.
+    fn load(&mut self, options: Options, tries: usize) -> anyhow::Result<bool> {
         let limits = scan::Limits { memory: options.memory_limit, open_files: self.open_files };
-        let loaded = source.load(&limits, &options.policy)?;
-        // Changed while it was read: the next look comes soon.
-        if source.look().ok() != Some(loaded.look) {
-            self.decision.last = None;
-            return Ok(());
-        }
+        let loaded = at_rest(&options.source(), &limits, &options.policy, tries)?;
+        let Some(loaded) = loaded else { return Ok(false) };
         self.options = options;
         self.publish(loaded);
-        Ok(())
+        Ok(true)
     }
 
     fn publish(&mut self, loaded: Loaded) {

@@ -1,8 +1,32 @@
 //! When content is read again, and what holds after that.
 
-use super::{Bell, Decision};
+use super::{Bell, Decision, Follower, Seen, first};
+use crate::folder::scan::Limits;
+use crate::options::Options;
+use crate::shared::{Shared, State};
 use crate::source::{Look, Source};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+
+const LIMITS: Limits = Limits { memory: 1 << 20, open_files: 9 };
+
+/// The folder of the options that are read again, which a plain function does.
+static BUSY: OnceLock<PathBuf> = OnceLock::new();
+
+fn options(folder: PathBuf) -> Options {
+    Options { folder, poll: None, ..Options::default() }
+}
+
+fn follower(options: &Options, reread: fn() -> anyhow::Result<Options>) -> Follower {
+    let loaded = first(options, &LIMITS).unwrap();
+    let seen = Seen::of(&loaded);
+    let limits = options.limits.clone();
+    let state = State { content: loaded.content, limits, is_whole: true };
+    let shared = Arc::new(Shared::new(state, Vec::new(), None));
+    Follower::new(shared, Arc::default(), options.clone(), &LIMITS, reread, &seen)
+}
 
 fn looks() -> [Look; 3] {
     let folder = tempfile::tempdir().unwrap();
@@ -39,4 +63,29 @@ fn a_bell_that_was_rung_is_heard_once() {
     bell.ring();
     assert!(bell.wait(None));
     assert!(!bell.wait(Some(Duration::ZERO)));
+}
+
+#[test]
+fn a_hangup_while_content_changes_is_done_or_counted_and_never_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("busy");
+    std::fs::write(&path, "").unwrap();
+    BUSY.set(folder.path().into()).unwrap();
+    let reread = || Ok(options(BUSY.get().cloned().unwrap_or_default()));
+    let mut follower = follower(&reread().unwrap(), reread);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for len in (0..99).cycle().take_while(|_| !done.load(Ordering::Relaxed)) {
+                std::fs::write(&path, vec![b'x'; len]).unwrap();
+            }
+        });
+        for _ in 0..300 {
+            follower.reload();
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    let failed = follower.shared.failed_reloads.load(Ordering::Relaxed);
+    // The first content has the number 1.
+    assert_eq!(follower.shared.generation() - 1 + failed, 300);
 }
