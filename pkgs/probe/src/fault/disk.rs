@@ -43,6 +43,9 @@ pub(super) fn free_var() -> Result<String> {
     Ok("freed /var\n".to_owned())
 }
 
+/// Looks in a row that must find the reader waiting.
+const LOOKS: u32 = 200;
+
 /// Starts a process that reads from a disk that does not answer, and sees that SIGKILL does not end it.
 pub(super) fn uninterruptible() -> Result<String> {
     #[expect(clippy::disallowed_methods, reason = "the rule is the builder's")]
@@ -52,7 +55,11 @@ pub(super) fn uninterruptible() -> Result<String> {
     std::os::unix::process::CommandExt::arg0(&mut child, crate::NAME);
     let child = child.spawn().context("starting a reader")?;
     let id = child.id().cast_signed();
-    while state(id)? != 'D' {
+    // A disk that has rested lets a read pass before it stalls, and a reader waits for a moment
+    // for other things too: it hangs when it is found waiting each time.
+    let mut waiting = 0;
+    while waiting < LOOKS {
+        waiting = if state(id)? == 'D' { waiting + 1 } else { 0 };
         thread::sleep(Duration::from_millis(5));
     }
     let pid = Pid::from_raw(id).context("process ids are positive")?;
