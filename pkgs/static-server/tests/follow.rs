@@ -8,6 +8,7 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::sync::mpsc;
 
 use common::{DEADLINE, GET, LARGE, command, rest, start, start_in};
 use rustix::process::Signal;
@@ -79,34 +80,66 @@ fn a_file_that_is_overwritten_is_read_again_and_new_ones_appear() {
     server.until_body("/new", "404 Not Found\n");
 }
 
+/// What a write of that number puts into a file: its letter and its length tell it from the last.
+fn written(number: u8) -> String {
+    let letter = char::from(b'a' + number % 26);
+    std::iter::repeat_n(letter, usize::from(number) * 1000).collect()
+}
+
+/// Whether an answer is a 200. Its body must then be of one write: all of it, or what was there of
+/// it at one moment, since a file can stand still in the middle of a write.
+fn is_of_one_write(answer: &str) -> bool {
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.contains(&format!("\r\nContent-Length: {}\r\n", body.len())), "{head}");
+    if head.starts_with("HTTP/1.1 404 ") {
+        return false;
+    }
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    let is_of = |number| written(number).starts_with(body);
+    assert!((1..u8::MAX).any(is_of), "{} bytes are of no one write", body.len());
+    true
+}
+
 #[test]
-fn a_file_that_changes_all_the_time_is_whole_in_every_answer_and_right_when_it_rests() {
+fn a_file_that_changes_all_the_time_is_never_mixed_and_right_whenever_it_rests() {
     // Small, since the time between two looks grows with the time of the last one.
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("index.html"), "page").unwrap();
+    fs::write(folder.path().join("busy"), written(1)).unwrap();
     let server = start_in(folder, "", &[]);
     let path = server.path().join("busy");
-    let (done, is_done) = std::sync::mpsc::channel();
+    // A word makes the writer rest, the next one go on; without anybody to say one it ends.
+    let (word, words) = mpsc::channel();
+    let (resting, rests) = mpsc::channel();
     let writer = std::thread::spawn(move || {
-        // In place, with another length and another letter each time.
-        for number in (0..u8::MAX).cycle() {
-            fs::write(&path, vec![b'a' + number % 26; usize::from(number) * 1000]).unwrap();
-            if is_done.try_recv().is_ok() {
-                return fs::write(&path, "at rest").unwrap();
+        for number in (1..u8::MAX).cycle() {
+            // In place.
+            fs::write(&path, written(number)).unwrap();
+            match words.try_recv() {
+                Ok(()) if resting.send(number).is_ok() && words.recv().is_ok() => {}
+                Err(mpsc::TryRecvError::Empty) => {}
+                _ => return,
             }
         }
     });
-    for _ in 0..300 {
+    let mut found = 0;
+    for _ in 0..5 {
+        for _ in 0..20 {
+            server.signal(Signal::HUP);
+            found += usize::from(is_of_one_write(&server.get("/busy")));
+            assert!(server.get("/").ends_with("page"));
+        }
+        word.send(()).unwrap();
+        let number = rests.recv().unwrap();
         server.signal(Signal::HUP);
-        let answer = server.get("/busy");
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        assert!(head.contains(&format!("\r\nContent-Length: {}\r\n", body.len())), "{head}");
-        assert!(server.get("/").ends_with("page"));
+        server.until_body("/busy", &written(number));
+        found += usize::from(is_of_one_write(&server.get("/busy")));
+        word.send(()).unwrap();
     }
-    done.send(()).unwrap();
+    drop(word);
     writer.join().unwrap();
-    server.until_body("/busy", "at rest");
     server.until_body("/ready", "ok\n");
+    assert!(found >= 5, "{found} answers had the file");
 }
 
 #[test]
