@@ -53,8 +53,6 @@ pub(crate) struct Client {
     interest: EventFlags,
     /// Came in through the port for operators.
     pub(crate) is_operator: bool,
-    /// The number of the state that its answer was made of.
-    pub(crate) generation: u64,
     /// Bytes that were written.
     sent: u64,
     /// Bytes of them that the client had taken when that was last asked.
@@ -69,7 +67,6 @@ impl Client {
             connection: Connection::new(context),
             interest: EventFlags::empty(),
             is_operator,
-            generation: 0,
             sent: 0,
             taken: 0,
         }

@@ -25,6 +25,10 @@ const LOAD_FACTOR: u32 = 10;
 /// How often content that changes while it is read is read at the start and for a SIGHUP.
 const TRIES: usize = 10;
 
+/// How often, and after which time each, it is looked whether workers have cut slow readers.
+const CUT_LOOKS: usize = 500;
+const CUT_PAUSE: Duration = Duration::from_millis(2);
+
 /// A file that was changed so shortly before it was read may change again without any of its
 /// times showing it: kernels count file times in ticks of up to 10 ms.
 const TICK: i128 = 20_000_000;
@@ -205,12 +209,24 @@ impl Follower {
     /// Reads content; the options hold from then on, and not if it cannot be read. False if it
     /// changed every time while it was read.
     fn load(&mut self, options: Options, tries: usize) -> anyhow::Result<bool> {
+        self.make_room();
         let limits = scan::Limits { memory: options.memory_limit, open_files: self.open_files };
         let loaded = at_rest(&options.source(), &limits, &options.policy, tries)?;
         let Some(loaded) = loaded else { return Ok(false) };
         self.options = options;
         self.publish(loaded);
         Ok(true)
+    }
+
+    /// Waits until those are cut who hold content before that of now, so that content is never
+    /// held three times. A worker needs a turn for that; one that hangs is not waited for.
+    fn make_room(&self) {
+        for _ in 0..CUT_LOOKS {
+            if !self.shared.cut_retired() {
+                return;
+            }
+            std::thread::sleep(CUT_PAUSE);
+        }
     }
 
     fn publish(&mut self, loaded: Loaded) {

@@ -32,7 +32,7 @@ pub struct Shared {
     /// Answers of states before this one are cut.
     oldest: AtomicU64,
     /// Content of earlier states that may still be on its way to clients.
-    retired: Mutex<Vec<(u64, Weak<Index>)>>,
+    retired: Mutex<Vec<Weak<Index>>>,
     ready: AtomicBool,
     leaving: AtomicBool,
     stopping: AtomicBool,
@@ -125,23 +125,35 @@ impl Shared {
 
     /// Replaces the state.
     ///
-    /// Answers under way keep the content that they began with. Memory for content is so taken
-    /// twice for as long as they last, but never three times: at the next replacement those that
-    /// still hold the state before are cut.
+    /// Answers under way keep the content that they began with, so memory for content is taken
+    /// twice for as long as they last. It is never taken three times: see [`Self::cut_retired`].
     pub fn publish(&self, state: State) {
         self.ready.store(state.is_whole, Ordering::Release);
         let mut current = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let old = std::mem::replace(&mut *current, Arc::new(state));
-        let generation = self.generation.fetch_add(1, Ordering::AcqRel) + 1;
+        self.generation.fetch_add(1, Ordering::AcqRel);
         drop(current);
         let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
-        retired.retain(|(_, index)| index.strong_count() > 0);
-        if !retired.is_empty() {
-            self.oldest.store(generation - 1, Ordering::Release);
-        }
-        retired.extend(old.content.sites().map(|site| (generation - 1, Arc::downgrade(site))));
+        retired.extend(old.content.sites().map(Arc::downgrade));
         drop(retired);
         self.wake();
+    }
+
+    /// Has answers cut that hold content of states before the one of now; to be called before more
+    /// content is read. False if there are none.
+    pub fn cut_retired(&self) -> bool {
+        let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        retired.retain(|index| index.strong_count() > 0);
+        if retired.is_empty() {
+            return false;
+        }
+        drop(retired);
+        // Only one thread publishes, the one that calls this.
+        let now = self.generation();
+        if self.oldest.swap(now, Ordering::AcqRel) != now {
+            self.wake();
+        }
+        true
     }
 
     /// A part of the content cannot be read any more.

@@ -10,7 +10,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::mpsc;
 
-use common::{DEADLINE, GET, LARGE, command, rest, start, start_in};
+use common::{DEADLINE, GET, LARGE, LAST, Server, command, rest, start, start_in};
 use rustix::process::Signal;
 
 /// Makes a revision with two files that say which one it is.
@@ -153,6 +153,31 @@ fn an_answer_under_way_keeps_the_content_that_it_began_with() {
     slow.shutdown(std::net::Shutdown::Write).unwrap();
     let all = rest(slow);
     assert!(all.len() > LARGE && all.ends_with('x'));
+}
+
+#[test]
+fn who_holds_the_content_before_the_last_is_cut_before_more_is_read() {
+    let folder = common::folder();
+    let config = folder.path().join(".settings.toml");
+    fs::write(&config, "poll-secs = 0\n").unwrap();
+    let mut server = start_in(folder, "", &["--config", config.to_str().unwrap()]);
+    let ask = |server: &Server| {
+        let mut slow = server.connect();
+        slow.write_all(LAST.replace("/ HTTP", "/large HTTP").as_bytes()).unwrap();
+        slow.read_exact(&mut [0; 100]).unwrap();
+        slow
+    };
+    let mut first = ask(&server);
+    server.signal(Signal::HUP);
+    server.until_log("is read again");
+    let second = ask(&server);
+    fs::write(&config, "hosts = \"/nowhere\"\n").unwrap();
+    server.signal(Signal::HUP);
+    server.until_log("nothing is changed");
+    let mut rest_of_first = Vec::new();
+    let _ = first.read_to_end(&mut rest_of_first);
+    assert!(rest_of_first.len() < LARGE, "it was kept");
+    assert!(rest(second).len() > LARGE - 100, "the content of now is nothing to be cut for");
 }
 
 #[test]

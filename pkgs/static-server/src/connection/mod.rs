@@ -45,6 +45,8 @@ pub struct Limits {
 pub struct Context<'a> {
     /// What answers are made of; `None` where the program itself is asked how it is.
     pub serving: Option<Serving<'a>>,
+    /// The number of the state that holds what answers are made of; later states have larger ones.
+    pub generation: u64,
     /// Answers about the program itself.
     pub about: &'a dyn About,
     /// The time now.
@@ -114,6 +116,8 @@ pub struct Connection {
     /// What has come and is not answered: a part of a head, or heads behind the current one.
     input: Vec<u8>,
     deadline: Instant,
+    /// [`Context::generation`] when the last answer began.
+    generation: u64,
     /// Whether a request has been answered.
     served: bool,
 }
@@ -127,6 +131,7 @@ impl Connection {
             phase: Phase::Head { since: context.now },
             input: Vec::new(),
             deadline: context.now + time,
+            generation: context.generation,
             served: false,
         }
     }
@@ -175,6 +180,12 @@ impl Connection {
     #[must_use]
     pub const fn is_answering(&self) -> bool {
         matches!(self.phase, Phase::Answer(_))
+    }
+
+    /// The number of the state that the answer under way was made of.
+    #[must_use]
+    pub fn answers_from(&self) -> Option<u64> {
+        self.is_answering().then_some(self.generation)
     }
 
     /// The client has taken bytes meanwhile.
@@ -325,6 +336,7 @@ impl Connection {
     fn start(&mut self, answer: Answer, then: Then, log: Option<String>, context: &Context<'_>) {
         let sending = Sending::new(answer, then, context.date, log);
         self.phase = Phase::Answer(Box::new(sending));
+        self.generation = context.generation;
         self.deadline = context.now + context.limits.time;
         self.served = true;
     }

@@ -33,6 +33,7 @@ impl About for Nothing {
 fn with(run: impl FnOnce(&mut Connection, &mut Context<'_>)) {
     let mut context = Context {
         serving: Some(Serving { content: &CONTENT, ready: true }),
+        generation: 1,
         about: &Nothing,
         now: Instant::now(),
         date: "now",
@@ -256,4 +257,20 @@ fn an_error_that_answers_head_has_no_body() {
         let (of_get, _) = talk(bad.replace("HEAD", "GET").as_bytes(), 999, 999);
         assert!(of_get.starts_with(&answer) && of_get.len() > answer.len());
     }
+}
+
+#[test]
+fn each_answer_of_a_pipeline_has_the_number_of_the_state_it_began_with() {
+    with(|connection, context| {
+        connection.received([GET, GET].concat().as_bytes(), context);
+        assert_eq!(connection.answers_from(), Some(1));
+        context.generation = 2;
+        connection.sent(1, context);
+        assert_eq!(connection.answers_from(), Some(1));
+        let left = connection.output().slices.iter().map(|slice| slice.len()).sum();
+        assert!(connection.sent(left, context).is_some());
+        assert_eq!(connection.answers_from(), Some(2));
+        written(connection, context, 100);
+        assert_eq!(connection.answers_from(), None);
+    });
 }

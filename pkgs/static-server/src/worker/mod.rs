@@ -76,8 +76,10 @@ pub enum Turn {
 #[derive(Debug)]
 pub struct Worker {
     setup: Setup,
-    state: Arc<State>,
-    generation: u64,
+    /// The state of now, with its number.
+    state: (u64, Arc<State>),
+    /// Answers of states before this one have been cut.
+    oldest: u64,
     epoll: OwnedFd,
     /// Clients by index. A freed index is used again; an event that was meant for the client
     /// before finds a socket with nothing to do, because all of them are non-blocking.
@@ -98,11 +100,11 @@ impl Worker {
     /// Waits for clients from now on.
     pub fn new(setup: Setup) -> anyhow::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).context("creating an epoll")?;
-        let (generation, state) = setup.shared.state();
+        let state = setup.shared.state();
         let worker = Self {
             setup,
             state,
-            generation,
+            oldest: 0,
             epoll,
             clients: Vec::new(),
             free: Vec::new(),
@@ -182,16 +184,18 @@ impl Worker {
 
     /// Takes a new state, and lets go of what only slow readers of old ones still hold.
     fn take_state(&mut self) {
-        if self.setup.shared.generation() == self.generation {
+        if self.setup.shared.generation() != self.state.0 {
+            self.state = self.setup.shared.state();
+        }
+        let oldest = self.setup.shared.oldest();
+        if oldest == self.oldest {
             return;
         }
-        (self.generation, self.state) = self.setup.shared.state();
-        let oldest = self.setup.shared.oldest();
+        self.oldest = oldest;
         for index in 0..self.clients.len() {
-            let old = self.clients[index].as_ref().is_some_and(|client| {
-                client.connection.is_answering() && client.generation < oldest
-            });
-            if old {
+            let client = self.clients[index].as_ref();
+            let generation = client.and_then(|client| client.connection.answers_from());
+            if generation.is_some_and(|generation| generation < oldest) {
                 self.counters().cut.add(1);
                 self.close(index);
             }
@@ -269,9 +273,6 @@ impl Worker {
             }
         };
         let held = client.connection.held();
-        if !client.connection.is_answering() {
-            client.generation = self.generation;
-        }
         let mut tools =
             Tools { context: &context, buffer: &mut self.buffer, finished: &mut finished };
         let open = client.step(&mut tools) && client.follow(&self.epoll, index, &context);
@@ -364,7 +365,7 @@ impl Worker {
 
 /// What connections see of a worker.
 fn context<'a>(
-    state: &'a State,
+    (generation, state): &'a (u64, Arc<State>),
     shared: &'a Shared,
     clock: &'a Clock,
     stopping: bool,
@@ -372,6 +373,7 @@ fn context<'a>(
 ) -> Context<'a> {
     Context {
         serving: (!is_operator).then(|| state.serving(shared.is_ready())),
+        generation: *generation,
         about: shared,
         now: clock.now,
         date: &clock.date,
