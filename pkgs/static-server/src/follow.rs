@@ -29,6 +29,11 @@ const TRIES: usize = 10;
 const CUT_LOOKS: usize = 500;
 const CUT_PAUSE: Duration = Duration::from_millis(2);
 
+/// What could not be read and looks the same is read again after the first number of looks, then
+/// after twice as many each time, up to the second number.
+const FIRST_PASS: u32 = 64;
+const LAST_PASS: u32 = 4096;
+
 /// A file that was changed so shortly before it was read may change again without any of its
 /// times showing it: kernels count file times in ticks of up to 10 ms.
 const TICK: i128 = 20_000_000;
@@ -42,6 +47,18 @@ struct Decision {
     is_doubtful: bool,
     /// What it looked like last time, if that was not what is served.
     last: Option<Look>,
+    /// What could not be read, until something else is seen.
+    bad: Option<Bad>,
+}
+
+/// What could not be read.
+#[derive(Debug, Clone, Copy)]
+struct Bad {
+    look: Look,
+    /// Looks from one reading to the next.
+    looks: u32,
+    /// How many of them are left.
+    left: u32,
 }
 
 impl Decision {
@@ -49,14 +66,26 @@ impl Decision {
     /// since the last look.
     fn is_time(&mut self, look: Look) -> bool {
         if look == self.served && !self.is_doubtful {
-            self.last = None;
+            (self.last, self.bad) = (None, None);
             return false;
+        }
+        if let Some(bad) = self.bad.as_mut().filter(|bad| bad.look == look) {
+            bad.left = bad.left.saturating_sub(1);
+            return bad.left == 0;
         }
         if self.last == Some(look) {
             return true;
         }
         self.last = Some(look);
         false
+    }
+
+    /// What looked like that could not be read. It is passed over as long as it looks the same,
+    /// but not for ever: the reason may have been a lack of memory or descriptors.
+    fn could_not_read(&mut self, look: Look) {
+        let before = self.bad.filter(|bad| bad.look == look);
+        let looks = before.map_or(FIRST_PASS, |bad| bad.looks.saturating_mul(2).min(LAST_PASS));
+        self.bad = Some(Bad { look, looks, left: looks });
     }
 }
 
@@ -145,8 +174,12 @@ impl Follower {
         reread: fn() -> anyhow::Result<Options>,
         loaded: &Seen,
     ) -> Self {
-        let decision =
-            Decision { served: loaded.look, is_doubtful: loaded.is_doubtful, last: None };
+        let decision = Decision {
+            served: loaded.look,
+            is_doubtful: loaded.is_doubtful,
+            last: None,
+            bad: None,
+        };
         let told = loaded.notes.iter().cloned().collect();
         let open_files = limits.open_files;
         Self { shared, bell, options, open_files, reread, decision, told }
@@ -175,7 +208,10 @@ impl Follower {
                     Ok(true) => {}
                     // Changed while it was read: the next look comes soon.
                     Ok(false) => self.decision.last = None,
-                    Err(error) => self.failed(&error),
+                    Err(error) => {
+                        self.decision.could_not_read(look);
+                        self.failed(&error);
+                    }
                 }
                 let loaded = start.elapsed().saturating_sub(looked);
                 return (looked * LOOK_FACTOR).max(loaded * LOAD_FACTOR);
@@ -234,7 +270,8 @@ impl Follower {
             self.tell(note);
         }
         let seen = Seen::of(&loaded);
-        self.decision = Decision { served: seen.look, is_doubtful: seen.is_doubtful, last: None };
+        self.decision =
+            Decision { served: seen.look, is_doubtful: seen.is_doubtful, last: None, bad: None };
         let is_whole = loaded.is_whole();
         let paths: usize = loaded.content.sites().map(|site| site.entries.len()).sum();
         let limits = self.options.limits.clone();

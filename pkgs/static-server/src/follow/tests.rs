@@ -1,6 +1,6 @@
 //! When content is read again, and what holds after that.
 
-use super::{Bell, Decision, Follower, Seen, first};
+use super::{Bell, Decision, FIRST_PASS, Follower, Seen, first};
 use crate::folder::scan::Limits;
 use crate::options::Options;
 use crate::shared::{Shared, State};
@@ -40,7 +40,7 @@ fn looks() -> [Look; 3] {
 #[test]
 fn it_is_read_again_when_it_has_changed_and_come_to_rest() {
     let [one, two, three] = looks();
-    let mut decision = Decision { served: one, is_doubtful: false, last: None };
+    let mut decision = Decision { served: one, is_doubtful: false, last: None, bad: None };
     assert!(!decision.is_time(one));
     assert!(!decision.is_time(two));
     assert!(!decision.is_time(three));
@@ -52,7 +52,7 @@ fn it_is_read_again_when_it_has_changed_and_come_to_rest() {
 #[test]
 fn what_was_read_too_soon_after_a_change_is_read_again() {
     let [one, ..] = looks();
-    let mut decision = Decision { served: one, is_doubtful: true, last: None };
+    let mut decision = Decision { served: one, is_doubtful: true, last: None, bad: None };
     assert!(!decision.is_time(one));
     assert!(decision.is_time(one));
 }
@@ -88,4 +88,42 @@ fn a_hangup_while_content_changes_is_done_or_counted_and_never_lost() {
     let failed = follower.shared.failed_reloads.load(Ordering::Relaxed);
     // The first content has the number 1.
     assert_eq!(follower.shared.generation() - 1 + failed, 300);
+}
+
+#[test]
+fn what_could_not_be_read_is_passed_over_until_it_changes_and_tried_ever_more_rarely() {
+    let [one, two, three] = looks();
+    let mut decision = Decision { served: one, is_doubtful: false, last: None, bad: None };
+    decision.is_time(two);
+    assert!(decision.is_time(two));
+    for looks in [FIRST_PASS, FIRST_PASS * 2] {
+        decision.could_not_read(two);
+        for _ in 1..looks {
+            assert!(!decision.is_time(two));
+        }
+        assert!(decision.is_time(two));
+    }
+    decision.could_not_read(two);
+    assert!(!decision.is_time(three));
+    assert!(decision.is_time(three), "it has changed");
+    assert!(!decision.is_time(one), "it is again what is served");
+    assert!(!decision.is_time(two));
+    assert!(decision.is_time(two), "that was forgotten");
+}
+
+#[test]
+fn a_pack_that_stays_damaged_is_read_and_counted_once() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("index.html"), "page").unwrap();
+    let none = || anyhow::bail!("nobody asked");
+    let mut follower = follower(&options(folder.path().into()), none);
+    // As if the options had always named it.
+    let pack = folder.path().join("site.pack");
+    std::fs::write(&pack, "KILNPACK and no more").unwrap();
+    follower.options.pack = Some(pack);
+    for _ in 0..FIRST_PASS {
+        follower.look();
+    }
+    assert_eq!(follower.shared.failed_reloads.load(Ordering::Relaxed), 1);
+    assert!(follower.shared.is_ready());
 }
