@@ -24,7 +24,31 @@ pub struct Hosts {
     pub default: Option<Arc<Index>>,
 }
 
+/// Name of the site for every host that has none.
+const DEFAULT: &[u8] = b"default";
+
+impl Hosts {
+    /// Adds a site by the name of its host, normalised.
+    pub fn insert(&mut self, name: Vec<u8>, index: Arc<Index>) {
+        if name == DEFAULT {
+            self.default = Some(index);
+        } else {
+            self.named.insert(name, index);
+        }
+    }
+}
+
 impl Content {
+    /// The site that was added by that name, and none in its place.
+    #[must_use]
+    pub fn own_site(&self, name: &[u8]) -> Option<&Arc<Index>> {
+        match self {
+            Self::One(_) => None,
+            Self::Hosts(hosts) if name == DEFAULT => hosts.default.as_ref(),
+            Self::Hosts(hosts) => hosts.named.get(name),
+        }
+    }
+
     /// The site of a host as a client names it; none is a 421.
     #[must_use]
     pub fn site(&self, host: &[u8]) -> Option<&Arc<Index>> {

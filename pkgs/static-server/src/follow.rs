@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::content::Content;
 use crate::folder::scan;
 use crate::index::policy::Policy;
 use crate::options::Options;
@@ -124,11 +125,11 @@ impl Bell {
 /// sheet of another.
 pub fn first(options: &Options, limits: &scan::Limits) -> anyhow::Result<Loaded> {
     let source = options.source();
-    if let Some(loaded) = at_rest(&source, limits, &options.policy, TRIES - 1)? {
+    if let Some(loaded) = at_rest(&source, limits, &options.policy, TRIES - 1, None)? {
         return Ok(loaded);
     }
     tracing::warn!("{} does not come to rest", source.path().display());
-    source.load(limits, &options.policy)
+    source.load(limits, &options.policy, None)
 }
 
 /// Reads until nothing has changed meanwhile; none if that does not happen.
@@ -137,9 +138,10 @@ fn at_rest(
     limits: &scan::Limits,
     policy: &Policy,
     tries: usize,
+    old: Option<&Content>,
 ) -> anyhow::Result<Option<Loaded>> {
     for _ in 0..tries {
-        let loaded = source.load(limits, policy)?;
+        let loaded = source.load(limits, policy, old)?;
         if source.look().is_ok_and(|look| look == loaded.look) {
             return Ok(Some(loaded));
         }
@@ -204,7 +206,7 @@ impl Follower {
         let looked = start.elapsed();
         match look {
             Ok(look) if self.decision.is_time(look) => {
-                match self.load(self.options.clone(), 1) {
+                match self.load_again() {
                     Ok(true) => {}
                     // Changed while it was read: the next look comes soon.
                     Ok(false) => self.decision.last = None,
@@ -230,7 +232,7 @@ impl Follower {
     /// Reads settings and content again; what is wrong changes nothing. Without polling no look
     /// follows, so what changes meanwhile is read again here.
     fn reload(&mut self) {
-        match (self.reread)().and_then(|options| self.load(options, TRIES)) {
+        match (self.reread)().and_then(|options| self.load(options, TRIES, None)) {
             Ok(true) => {}
             Ok(false) => self.failed(&anyhow::anyhow!("the content does not come to rest")),
             Err(error) => self.failed(&error),
@@ -242,12 +244,23 @@ impl Follower {
         tracing::error!("{error:#}; nothing is changed");
     }
 
+    /// Reads content once for the same options. A host whose site cannot be read holds up no other.
+    fn load_again(&mut self) -> anyhow::Result<bool> {
+        let (_, state) = self.shared.state();
+        self.load(self.options.clone(), 1, Some(&state.content))
+    }
+
     /// Reads content; the options hold from then on, and not if it cannot be read. False if it
     /// changed every time while it was read.
-    fn load(&mut self, options: Options, tries: usize) -> anyhow::Result<bool> {
+    fn load(
+        &mut self,
+        options: Options,
+        tries: usize,
+        old: Option<&Content>,
+    ) -> anyhow::Result<bool> {
         self.make_room();
         let limits = scan::Limits { memory: options.memory_limit, open_files: self.open_files };
-        let loaded = at_rest(&options.source(), &limits, &options.policy, tries)?;
+        let loaded = at_rest(&options.source(), &limits, &options.policy, tries, old)?;
         let Some(loaded) = loaded else { return Ok(false) };
         self.options = options;
         self.publish(loaded);
@@ -270,8 +283,14 @@ impl Follower {
             self.tell(note);
         }
         let seen = Seen::of(&loaded);
-        self.decision =
-            Decision { served: seen.look, is_doubtful: seen.is_doubtful, last: None, bad: None };
+        self.decision.served = seen.look;
+        self.decision.last = None;
+        self.decision.is_doubtful = seen.is_doubtful || loaded.unread > 0;
+        if loaded.unread > 0 {
+            self.decision.could_not_read(seen.look);
+        } else {
+            self.decision.bad = None;
+        }
         let is_whole = loaded.is_whole();
         let paths: usize = loaded.content.sites().map(|site| site.entries.len()).sum();
         let limits = self.options.limits.clone();

@@ -1,5 +1,6 @@
 //! What all threads share: the content of now, how the program is, and what it has done.
 
+use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -128,13 +129,15 @@ impl Shared {
     /// Answers under way keep the content that they began with, so memory for content is taken
     /// twice for as long as they last. It is never taken three times: see [`Self::cut_retired`].
     pub fn publish(&self, state: State) {
+        let kept: HashSet<_> = state.content.sites().map(Arc::as_ptr).collect();
         self.ready.store(state.is_whole, Ordering::Release);
         let mut current = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let old = std::mem::replace(&mut *current, Arc::new(state));
         self.generation.fetch_add(1, Ordering::AcqRel);
         drop(current);
         let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
-        retired.extend(old.content.sites().map(Arc::downgrade));
+        let gone = old.content.sites().filter(|site| !kept.contains(&Arc::as_ptr(site)));
+        retired.extend(gone.map(Arc::downgrade));
         drop(retired);
         self.wake();
     }

@@ -17,9 +17,6 @@ use crate::index::policy::Policy;
 use crate::pack;
 use crate::request::normalized_host;
 
-/// Name of the site, in a folder of hosts, for every host that has none.
-const DEFAULT: &str = "default";
-
 /// Where content comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
@@ -46,26 +43,35 @@ pub struct Loaded {
     pub newest: i128,
     /// What was left out or is wrong, one line each; the program goes on.
     pub notes: Vec<String>,
+    /// Sites that could not be read: they are as they were, or not there.
+    pub unread: usize,
 }
 
 impl Loaded {
     /// Whether all of it could be read.
     #[must_use]
     pub fn is_whole(&self) -> bool {
-        self.content.sites().all(|site| site.unread == 0)
+        self.unread == 0 && self.content.sites().all(|site| site.unread == 0)
     }
 }
 
 impl Source {
-    /// Reads all of it.
-    pub fn load(&self, limits: &Limits, policy: &Policy) -> anyhow::Result<Loaded> {
+    /// Reads all of it. A host's site that cannot be read stays what it was in `old`, if there is
+    /// any `old`; otherwise that is an error.
+    pub fn load(
+        &self,
+        limits: &Limits,
+        policy: &Policy,
+        old: Option<&Content>,
+    ) -> anyhow::Result<Loaded> {
         let path = match self {
-            Self::Hosts(path) => return hosts(path, limits, policy),
+            Self::Hosts(path) => return hosts(path, limits, policy, old),
             Self::Folder(path) | Self::Pack(path) => path,
         };
         let site = Site { path: path.clone(), is_pack: matches!(self, Self::Pack(_)) };
         let Part { index, look, newest, notes } = site.load(limits, policy)?;
-        Ok(Loaded { content: Content::One(Arc::new(index)), look: Look(look), newest, notes })
+        let content = Content::One(Arc::new(index));
+        Ok(Loaded { content, look: Look(look), newest, notes, unread: 0 })
     }
 
     /// Looks at it without reading it.
@@ -76,7 +82,7 @@ impl Source {
             Self::Hosts(path) => {
                 let mut look = 0;
                 for (name, site) in sites(path)? {
-                    look = sum(look, &name, site.look()?);
+                    look = sum(look, &name, site.look().unwrap_or_default());
                 }
                 return Ok(Look(look));
             }
@@ -154,25 +160,37 @@ fn sites(folder: &Path) -> anyhow::Result<BTreeMap<Vec<u8>, Site>> {
     Ok(sites)
 }
 
-fn hosts(folder: &Path, limits: &Limits, policy: &Policy) -> anyhow::Result<Loaded> {
+fn hosts(
+    folder: &Path,
+    limits: &Limits,
+    policy: &Policy,
+    old: Option<&Content>,
+) -> anyhow::Result<Loaded> {
     let mut hosts = Hosts::default();
-    let (mut look, mut newest, mut notes) = (0, 0, Vec::new());
+    let (mut look, mut newest, mut notes, mut unread) = (0, 0, Vec::new(), 0);
     let mut limits = *limits;
     for (name, site) in sites(folder)? {
-        let part = site.load(&limits, policy)?;
-        limits.memory = limits.memory.saturating_sub(part.index.content_bytes());
-        look = sum(look, &name, part.look);
-        newest = newest.max(part.newest);
         let host = String::from_utf8_lossy(&name);
-        notes.extend(part.notes.into_iter().map(|note| format!("{host}: {note}")));
-        let index = Arc::new(part.index);
-        if name == DEFAULT.as_bytes() {
-            hosts.default = Some(index);
-        } else {
-            hosts.named.insert(name, index);
-        }
+        let index = match (site.load(&limits, policy), old) {
+            (Ok(part), _) => {
+                look = sum(look, &name, part.look);
+                newest = newest.max(part.newest);
+                notes.extend(part.notes.into_iter().map(|note| format!("{host}: {note}")));
+                Some(Arc::new(part.index))
+            }
+            (Err(error), None) => return Err(error),
+            (Err(error), Some(old)) => {
+                look = sum(look, &name, site.look().unwrap_or_default());
+                notes.push(format!("{host}: {error:#}; it stays as it was"));
+                unread += 1;
+                old.own_site(&name).cloned()
+            }
+        };
+        let Some(index) = index else { continue };
+        limits.memory = limits.memory.saturating_sub(index.content_bytes());
+        hosts.insert(name, index);
     }
-    Ok(Loaded { content: Content::Hosts(hosts), look: Look(look), newest, notes })
+    Ok(Loaded { content: Content::Hosts(hosts), look: Look(look), newest, notes, unread })
 }
 
 fn hash(value: &impl std::hash::Hash) -> u64 {
@@ -203,7 +221,7 @@ mod tests {
         }
         fs::write(root.path().join("file"), "").unwrap();
         let source = Source::Hosts(root.path().into());
-        let loaded = source.load(&LIMITS, &Policy::default()).unwrap();
+        let loaded = source.load(&LIMITS, &Policy::default(), None).unwrap();
         assert_eq!(source.look().unwrap(), loaded.look);
         assert_eq!(loaded.content.sites().count(), 2);
         let text = |host: &[u8]| {
@@ -218,7 +236,37 @@ mod tests {
 
     #[test]
     fn what_cannot_be_opened_is_named() {
-        let error = Source::Hosts("/nowhere".into()).load(&LIMITS, &Policy::default()).unwrap_err();
+        let error =
+            Source::Hosts("/nowhere".into()).load(&LIMITS, &Policy::default(), None).unwrap_err();
         assert!(format!("{error:#}").starts_with("opening the folder /nowhere: "));
+    }
+
+    #[test]
+    fn a_host_that_cannot_be_read_again_stays_as_it_was_and_holds_up_no_other() {
+        let root = tempfile::tempdir().unwrap();
+        for name in ["default", "one", "two"] {
+            fs::create_dir(root.path().join(name)).unwrap();
+            fs::write(root.path().join(name).join("x"), "old").unwrap();
+        }
+        let source = Source::Hosts(root.path().into());
+        let old = source.load(&LIMITS, &Policy::default(), None).unwrap().content;
+        for name in ["default", "one", "three"] {
+            let _ = fs::remove_dir_all(root.path().join(name));
+            fs::write(root.path().join(name).with_extension("pack"), "no pack").unwrap();
+        }
+        fs::write(root.path().join("two/x"), "new").unwrap();
+        assert!(source.load(&LIMITS, &Policy::default(), None).is_err());
+        let loaded = source.load(&LIMITS, &Policy::default(), Some(&old)).unwrap();
+        assert_eq!((loaded.unread, loaded.notes.len()), (3, 3));
+        assert!(!loaded.is_whole());
+        assert_eq!(source.look().unwrap(), loaded.look);
+        let text = |host: &[u8]| {
+            let site = loaded.content.site(host).unwrap();
+            site.memory(site.variants[0].body).unwrap().to_vec()
+        };
+        assert_eq!(text(b"one"), b"old");
+        assert_eq!(text(b"two"), b"new");
+        assert_eq!(text(b"three"), b"old", "that of every other host");
+        assert_eq!(loaded.content.sites().count(), 3);
     }
 }

@@ -127,3 +127,30 @@ fn a_pack_that_stays_damaged_is_read_and_counted_once() {
     assert_eq!(follower.shared.failed_reloads.load(Ordering::Relaxed), 1);
     assert!(follower.shared.is_ready());
 }
+
+#[test]
+fn a_host_that_stays_damaged_is_named_once_and_the_others_are_followed() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("one/index.html");
+    std::fs::create_dir(folder.path().join("one")).unwrap();
+    std::fs::write(&page, "page").unwrap();
+    let hosts = Some(folder.path().into());
+    let options = Options { hosts, ..options(folder.path().into()) };
+    let mut follower = follower(&options, || anyhow::bail!("nobody asked"));
+    follower.decision.is_doubtful = false;
+    let two = folder.path().join("two.pack");
+    std::fs::write(&two, "no pack").unwrap();
+    std::fs::write(&page, "another page").unwrap();
+    for _ in 0..FIRST_PASS {
+        follower.look();
+    }
+    let (generation, state) = follower.shared.state();
+    assert_eq!((generation, state.content.sites().count()), (2, 1));
+    let site = state.content.site(b"one").unwrap();
+    assert_eq!(site.memory(site.variants[0].body).unwrap(), b"another page");
+    assert!(!follower.shared.is_ready());
+    std::fs::remove_file(two).unwrap();
+    follower.look();
+    follower.look();
+    assert!(follower.shared.is_ready());
+}
