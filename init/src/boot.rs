@@ -1,6 +1,6 @@
 //! The boot, from the first instruction to the poll loop, on one screen.
 //!
-//! Each stage takes the value that the one before it made, so none can run too early. `?` is fatal:
+//! Each stage takes what those that it needs have made, so none can run too early. `?` is fatal:
 //! the chain of causes goes to the console, and the machine reboots after ten seconds. What may
 //! fail without harm is a warning in the stage's own code.
 
@@ -45,10 +45,13 @@ fn boot(mut stages: Stages) -> Result<Infallible> {
     let devices = Devices::listen()?;
     let search = data::search(&tree, &groups, beside)?;
     let parameters = read_parameters();
-    stages.run("etc", || config::prepare(&tree).and_then(|()| search.wait_for_modules()))?;
+    let etc = stages.run("etc", || {
+        let etc = config::prepare(&tree)?;
+        search.wait_for_modules().map(|()| etc)
+    })?;
     let var = stages.run("data", || search.attach(&parameters.var_size))?;
     reason::settle(var, parameters.nvram);
-    let node = stages.run("config", || config::settle(var, &parameters))?;
+    let node = stages.run("config", || config::settle(etc, var, &parameters))?;
     let runtime = stages.run("containerd", || Runtime::start(&Host::of_node(&node), devices))?;
     // Nothing on the way to containerd needs these. What is read ahead would keep its own first page
     // waiting.

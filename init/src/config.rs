@@ -52,10 +52,14 @@ pub struct Node {
     pub cure_reboots: u8,
 }
 
+/// Proof that `/etc` is filled.
+#[derive(Debug)]
+pub struct Etc(());
+
 /// What containerd expects and `/var` has no part in.
-pub fn prepare(_: &Tree) -> Result<()> {
+pub fn prepare(_: &Tree) -> Result<Etc> {
     let _ = kmsg::warn_on_error(network::loopback_up());
-    fill_etc()
+    fill_etc().map(Etc)
 }
 
 /// What kubelet and its pods expect and containerd does not: static pods, name servers, settings.
@@ -69,7 +73,7 @@ pub fn prepare_for_kubelet(below: First) -> Result<()> {
 }
 
 /// Fills `/var` and settles who the node is.
-pub fn settle(var: Var, parameters: &Parameters) -> Result<Node> {
+pub fn settle(_: Etc, var: Var, parameters: &Parameters) -> Result<Node> {
     credential::store_smbios();
     let hostname = name_node(parameters.hostname.as_deref())?;
     match var {
