@@ -14,7 +14,7 @@ use crate::access::AccessLog;
 use crate::folder::scan;
 use crate::follow::{Bell, Follower, Seen, first};
 use crate::listen::{self, Place};
-use crate::machine::{Descriptors, descriptors, processors};
+use crate::machine::{self, Descriptors, descriptors};
 use crate::options::Options;
 use crate::shared::{Shared, State};
 use crate::source::Loaded;
@@ -26,7 +26,7 @@ const STACK: usize = 512 << 10;
 /// Serves until SIGTERM or SIGINT. `reread` reads the options again for SIGHUP.
 pub fn run(options: &Options, reread: fn() -> anyhow::Result<Options>) -> anyhow::Result<()> {
     let signals = Requests::new().context("blocking signals")?;
-    let workers = options.workers.unwrap_or_else(processors);
+    let workers = options.workers.unwrap_or_else(machine::workers);
     let Descriptors { connections, files } = descriptors(workers, options.connections);
     let limits = scan::Limits { memory: options.memory_limit, open_files: files };
     let loaded = read(options, &limits)?;

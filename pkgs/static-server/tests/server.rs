@@ -223,5 +223,5 @@ fn what_cannot_work_ends_with_its_code_and_one_line() {
     };
     check(&["--nonsense"], 64, "unknown option --nonsense");
     check(&["-s", "/nowhere"], 78, "opening the folder /nowhere: No such file");
-    check(&["-s", "content", "-b", "127.0.0.1", "-p", port], 75, "listening on 127.0.0.1:");
+    check(&["-s", "content", "-b", "127.0.0.1", "-p", port], 75, "cannot listen on 127.0.0.1:");
 }

@@ -7,7 +7,6 @@ use static_server::index::Kind;
 use static_server::index::block::Change;
 use static_server::pack::layout::{CHECKED, HEADER, Header, MAGIC, VERSION};
 use static_server::pack::read::{checksum, parse as parse_pack};
-use static_server::request::body::{Framing, Skipper};
 use static_server::request::{Target as RequestTarget, parse as parse_request};
 use static_server::rules::{Redirect, Rules};
 
@@ -15,8 +14,7 @@ use static_server::rules::{Redirect, Rules};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 4] =
-    [("body", body), ("pack", pack), ("request", request), ("rules", rules)];
+pub const TARGETS: [Target; 3] = [("pack", pack), ("request", request), ("rules", rules)];
 
 /// Most bytes of a head.
 const LIMIT: usize = 8192;
@@ -26,18 +24,6 @@ const COUNTS: std::ops::Range<usize> = 40..76;
 
 /// Bytes of bodies behind a pack's index.
 const BODIES: u64 = 1 << 20;
-
-/// A chunked body, after a byte that says where it is cut: the cut changes nothing.
-pub fn body(input: &[u8]) {
-    let Some((cut, bytes)) = input.split_first() else { return };
-    let mut whole = Skipper::new(Framing::Chunked);
-    let expected = whole.skip(bytes);
-    let (first, second) = bytes.split_at(usize::from(*cut).min(bytes.len()));
-    let mut pieces = Skipper::new(Framing::Chunked);
-    let found = pieces.skip(first).and_then(|one| Ok(one + pieces.skip(second)?));
-    assert_eq!(found.is_err(), expected.is_err());
-    assert!(expected.is_err() || (found == expected && pieces == whole));
-}
 
 /// A pack's counts and index: what the reader accepts can be walked through. Lengths and checksum
 /// are made right first, or nothing would get past them.

@@ -10,10 +10,11 @@ mod tests;
 
 use std::time::{Duration, Instant};
 
+use kiln_server::http::body::{BadBody, Body};
+
 use crate::access;
 use crate::answer::{Answer, Serving, answer, plain};
 use crate::connection::sending::{Output, Progress, Sending};
-use crate::request::body::{Framing, Skipper};
 use crate::request::{Head, Method, Name, parse};
 use crate::status::Status;
 
@@ -98,7 +99,7 @@ enum Phase {
     /// Waits for a request, since this moment.
     Head { since: Instant },
     /// Throws a request's body away; the head is in `input`, this many bytes long.
-    Body { since: Instant, skipper: Skipper, head: usize, skipped: u64 },
+    Body { since: Instant, body: Body, head: usize, skipped: u64 },
     /// Writes an answer.
     Answer(Box<Sending>),
     /// Has written the last answer.
@@ -254,8 +255,8 @@ impl Connection {
         all: usize,
         context: &Context<'_>,
     ) -> usize {
-        match head.framing {
-            Framing::Length(0) => {
+        match head.body {
+            Body::Length(0) => {
                 let then = match (head.persistent, context.stopping) {
                     (true, false) => Then::KeepAlive,
                     (false, _) if used == all => Then::Close,
@@ -266,20 +267,19 @@ impl Connection {
             }
             // A client that waits for a 100 gets its answer at once, and may or may not send the
             // body then: nobody can tell where the next request would begin.
-            Framing::Length(length)
+            Body::Length(length)
                 if length > BODY_LIMIT || head.fields.first(Name::Expect).is_some() =>
             {
                 self.reply(head, Then::CloseSlowly, context);
                 all
             }
-            Framing::Chunked if head.fields.first(Name::Expect).is_some() => {
+            Body::Chunked(_) if head.fields.first(Name::Expect).is_some() => {
                 self.reply(head, Then::CloseSlowly, context);
                 all
             }
-            framing => {
-                let skipper = Skipper::new(framing);
+            body => {
                 let since = context.now;
-                self.phase = Phase::Body { since, skipper, head: used, skipped: 0 };
+                self.phase = Phase::Body { since, body, head: used, skipped: 0 };
                 self.deadline = context.now + context.limits.time;
                 0
             }
@@ -288,19 +288,19 @@ impl Connection {
 
     /// Throws away what has come of a body, and answers its request when that has ended.
     fn skip(&mut self, context: &Context<'_>) {
-        let Phase::Body { since, mut skipper, head, skipped } = self.phase else { return };
-        let used = match skipper.skip(&self.input[head..]) {
+        let Phase::Body { since, mut body, head, skipped } = self.phase else { return };
+        let used = match body.advance(&self.input[head..]) {
             Ok(used) => used,
-            Err(status) => {
+            Err(bad) => {
                 let method = method_of(&std::mem::take(&mut self.input));
-                return self.refuse(status, method, context);
+                return self.refuse(status_of(bad), method, context);
             }
         };
         self.input.drain(head..head + used);
         let skipped = skipped + used as u64;
-        self.phase = Phase::Body { since, skipper, head, skipped };
+        self.phase = Phase::Body { since, body, head, skipped };
         let is_long = skipped > BODY_LIMIT;
-        if skipper.is_done() || is_long {
+        if body.is_whole() || is_long {
             self.after_body(head, is_long, context);
         }
     }
@@ -408,6 +408,13 @@ impl Connection {
         } else {
             self.phase = Phase::Closed;
         }
+    }
+}
+
+const fn status_of(bad: BadBody) -> Status {
+    match bad {
+        BadBody::Malformed => Status::BadRequest,
+        BadBody::TooLong => Status::FieldsTooLarge,
     }
 }
 

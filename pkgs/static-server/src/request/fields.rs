@@ -4,7 +4,11 @@
 //! A head is looked at once: while the lines are checked, those that mean something to this server
 //! are remembered, so that asking for one later costs nothing.
 
-use crate::request::body::Framing;
+use kiln_server::http::body::Body;
+use kiln_server::http::framing::{BadFraming, Framing};
+use kiln_server::http::line::field;
+use kiln_server::http::syntax::members;
+
 use crate::status::Status;
 
 /// Fields that mean something to this server.
@@ -92,14 +96,13 @@ impl<'a> Fields<'a> {
     /// A folded line begins with a blank, which no name does; a blank before the colon is not part
     /// of a name either.
     pub(super) fn add(&mut self, line: &'a [u8]) -> Result<(), Status> {
-        let colon = line.iter().position(|byte| !IS_TOKEN[usize::from(*byte)]);
-        let colon = colon.filter(|at| *at > 0 && line[*at] == b':').ok_or(Status::BadRequest)?;
-        if let Some(name) = Name::of(&line[..colon]) {
+        let (name, value) = field(line).ok_or(Status::BadRequest)?;
+        if let Some(name) = Name::of(name) {
             let slot = &mut self.first[name as usize];
             if slot.is_some() {
                 self.repeated |= 1 << name as usize;
             } else {
-                *slot = Some(line[colon + 1..].trim_ascii());
+                *slot = Some(value.trim_ascii());
             }
         }
         Ok(())
@@ -133,56 +136,20 @@ impl<'a> Fields<'a> {
     ///
     /// Not for lists that may hold quoted strings.
     pub fn list(&self, name: Name) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        let members = self.values(name).flat_map(|value| value.split(|byte| *byte == b','));
-        members.map(<[u8]>::trim_ascii).filter(|member| !member.is_empty())
+        self.values(name).flat_map(members)
     }
 
-    /// How the end of the body is found. Two statements about its length are refused, even equal
-    /// ones: only a program that wants two readers to disagree sends them.
-    pub(super) fn framing(&self, chunked_allowed: bool) -> Result<Framing, Status> {
-        if self.is_repeated(Name::ContentLength) || self.is_repeated(Name::TransferEncoding) {
-            return Err(Status::BadRequest);
-        }
-        match (self.first(Name::ContentLength), self.first(Name::TransferEncoding)) {
-            (None, None) => Ok(Framing::Length(0)),
-            (Some(length), None) => content_length(length).map(Framing::Length),
-            (None, Some(coding)) if chunked_allowed => {
-                let chunked = coding.eq_ignore_ascii_case(b"chunked");
-                if chunked { Ok(Framing::Chunked) } else { Err(Status::NotImplemented) }
-            }
-            _ => Err(Status::BadRequest),
-        }
+    /// Returns the body that the fields announce.
+    pub(super) fn body(&self, is_http10: bool) -> Result<Body, Status> {
+        let framing = Framing {
+            length: self.first(Name::ContentLength),
+            coding: self.first(Name::TransferEncoding),
+            length_is_repeated: self.is_repeated(Name::ContentLength),
+            coding_is_repeated: self.is_repeated(Name::TransferEncoding),
+        };
+        framing.request_body(is_http10).map_err(|bad| match bad {
+            BadFraming::Coding => Status::NotImplemented,
+            _ => Status::BadRequest,
+        })
     }
 }
-
-/// Digits only: no sign, no blank, no list.
-fn content_length(text: &[u8]) -> Result<u64, Status> {
-    if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
-        return Err(Status::BadRequest);
-    }
-    let digits = str::from_utf8(text).map_err(|_| Status::BadRequest)?;
-    digits.parse().map_err(|_| Status::BadRequest)
-}
-
-/// `token` of RFC 9110 section 5.6.2.
-#[must_use]
-pub fn is_token(text: &[u8]) -> bool {
-    !text.is_empty() && text.iter().all(|byte| IS_TOKEN[usize::from(*byte)])
-}
-
-/// Which bytes a token may have.
-const IS_TOKEN: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut byte = 0_u8;
-    while byte < 128 {
-        table[byte as usize] = byte.is_ascii_alphanumeric();
-        byte += 1;
-    }
-    let others = b"!#$%&'*+-.^_`|~";
-    let mut index = 0;
-    while index < others.len() {
-        table[others[index] as usize] = true;
-        index += 1;
-    }
-    table
-};

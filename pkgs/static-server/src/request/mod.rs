@@ -7,22 +7,24 @@
 //! The result depends on the bytes alone, never on how they were cut into packets: a decision is
 //! made at a line's end or at the limit, and more bytes never change it.
 
-pub mod body;
 mod fields;
 mod host;
 mod target;
 #[cfg(test)]
 mod tests;
 
-pub use fields::{Fields, Name, is_token};
+pub use fields::{Fields, Name};
 pub use host::normalized as normalized_host;
 pub use target::Target;
 
-use crate::request::body::Framing;
+use kiln_server::http::body::Body;
+use kiln_server::http::line::{BadLine, Lines, RequestLine, Version};
+use kiln_server::http::syntax::is_token;
+
 use crate::status::Status;
 
 /// Most header fields of a request; more are a 431. Browsers send about 20.
-pub const MAX_FIELDS: usize = 100;
+pub const FIELDS_MAX: usize = 100;
 
 /// What a request wants. Method names are case-sensitive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +56,7 @@ pub struct Head<'a> {
     /// close.
     pub persistent: bool,
     /// The body that follows.
-    pub framing: Framing,
+    pub body: Body,
 }
 
 impl<'a> Head<'a> {
@@ -68,101 +70,45 @@ impl<'a> Head<'a> {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Version {
-    /// HTTP/1.0.
-    One,
-    /// HTTP/1.1, and what later minor versions promise to be compatible with.
-    OneOne,
-}
-
 /// Reads a request's head from the beginning of `input`; also returns its length.
 ///
 /// `None` means that more bytes are needed. A head is at most `limit` bytes long.
 /// One empty line before it is skipped (RFC 9112 section 2.2).
 pub fn parse(input: &[u8], limit: usize) -> Result<Option<(Head<'_>, usize)>, Status> {
-    let mut lines = Lines { input, limit, position: 0 };
-    let Some(mut line) = lines.next(Status::UriTooLong)? else { return Ok(None) };
+    let mut lines = Lines::new(input, limit);
+    let Some(mut line) = next(&mut lines, Status::UriTooLong)? else { return Ok(None) };
     if line.is_empty() {
-        let Some(second) = lines.next(Status::UriTooLong)? else { return Ok(None) };
+        let Some(second) = next(&mut lines, Status::UriTooLong)? else { return Ok(None) };
         line = second;
     }
     let (method, target, version) = request_line(line)?;
-    let Some(fields) = header(&mut lines)? else { return Ok(None) };
-    let recent = version == Version::OneOne;
-    host::check(&fields, recent)?;
-    let framing = fields.framing(recent)?;
-    let persistent = recent && !fields.list(Name::Connection).any(is_close);
-    Ok(Some((Head { line, method, target, fields, persistent, framing }, lines.position)))
+    let Some(fields) = header(input, &mut lines)? else { return Ok(None) };
+    let is_http10 = version == Version::Http10;
+    host::check(&fields, !is_http10)?;
+    let body = fields.body(is_http10)?;
+    let persistent = !is_http10 && !fields.list(Name::Connection).any(is_close);
+    Ok(Some((Head { line, method, target, fields, persistent, body }, lines.position())))
 }
 
 fn is_close(option: &[u8]) -> bool {
     option.eq_ignore_ascii_case(b"close")
 }
 
-/// Whole lines of a head, within its limit.
-struct Lines<'a> {
-    input: &'a [u8],
-    limit: usize,
-    position: usize,
+/// Returns the next line; `too_long` is the status for a head above its limit.
+fn next<'a>(lines: &mut Lines<'a>, too_long: Status) -> Result<Option<&'a [u8]>, Status> {
+    lines.read().map_err(|bad| match bad {
+        BadLine::Malformed => Status::BadRequest,
+        BadLine::TooLong => too_long,
+    })
 }
 
-impl<'a> Lines<'a> {
-    /// The next line without its CRLF; `None` when its end has not come yet.
-    ///
-    /// Also checks what holds for every line: its only control characters are tabs and the CRLF at
-    /// its end. What is 0x80 and above (`obs-text`) is let through.
-    fn next(&mut self, too_long: Status) -> Result<Option<&'a [u8]>, Status> {
-        let end = self.input.len().min(self.limit);
-        let start = self.position;
-        let mut at = start;
-        loop {
-            at += control(&self.input[at..end]);
-            match self.input[at..end] {
-                [b'\t', ..] => at += 1,
-                [b'\r', b'\n', ..] => {
-                    self.position = at + 2;
-                    return Ok(Some(&self.input[start..at]));
-                }
-                [] | [b'\r'] if end == self.limit => return Err(too_long),
-                [] | [b'\r'] => return Ok(None),
-                _ => return Err(Status::BadRequest),
-            }
-        }
-    }
-}
-
-/// Where the first control character is, eight bytes at a time; the length if there is none.
-fn control(bytes: &[u8]) -> usize {
-    const ONES: u64 = u64::from_le_bytes([1; 8]);
-    const HIGHS: u64 = ONES << 7;
-    let (words, rest) = bytes.as_chunks::<8>();
-    for (index, word) in words.iter().enumerate() {
-        let word = u64::from_le_bytes(*word);
-        // A borrow can only mark a byte above one that is marked rightly, and the lowest counts.
-        let below_blank = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
-        let delete = word ^ (ONES * 0x7f);
-        let is_delete = delete.wrapping_sub(ONES) & !delete & HIGHS;
-        let marks = below_blank | is_delete;
-        if marks != 0 {
-            return index * 8 + (marks.trailing_zeros() / 8) as usize;
-        }
-    }
-    let found = rest.iter().position(|byte| *byte < b' ' || *byte == 0x7f);
-    bytes.len() - rest.len() + found.unwrap_or(rest.len())
-}
-
-/// `METHOD SP TARGET SP HTTP/1.1`, with exactly these two blanks.
 fn request_line(line: &[u8]) -> Result<(Method, Target<'_>, Version), Status> {
-    let mut words = line.split(|byte| *byte == b' ');
-    let (Some(method), Some(target), Some(version), None) =
-        (words.next(), words.next(), words.next(), words.next())
-    else {
-        return Err(Status::BadRequest);
-    };
-    let name = method;
-    let method = self::method(method)?;
-    let version = self::version(version)?;
+    let RequestLine { method: name, target, version } =
+        RequestLine::parse(line).ok_or(Status::BadRequest)?;
+    let method = method(name)?;
+    if version == Version::Other {
+        return Err(Status::VersionNotSupported);
+    }
     Ok((method, Target::parse(target, name)?, version))
 }
 
@@ -177,26 +123,15 @@ fn method(name: &[u8]) -> Result<Method, Status> {
     }
 }
 
-fn version(text: &[u8]) -> Result<Version, Status> {
-    match text {
-        b"HTTP/1.0" => Ok(Version::One),
-        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'1'..=b'9'] => Ok(Version::OneOne),
-        [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => {
-            Err(Status::VersionNotSupported)
-        }
-        _ => Err(Status::BadRequest),
-    }
-}
-
-/// The field lines up to the empty one, each checked.
-fn header<'a>(lines: &mut Lines<'a>) -> Result<Option<Fields<'a>>, Status> {
-    let start = lines.position;
+/// Returns the field lines up to the empty one, each checked.
+fn header<'a>(input: &'a [u8], lines: &mut Lines<'a>) -> Result<Option<Fields<'a>>, Status> {
+    let start = lines.position();
     let mut fields = Fields::new();
-    for _ in 0..=MAX_FIELDS {
-        let end = lines.position;
-        match lines.next(Status::FieldsTooLarge)? {
+    for _ in 0..=FIELDS_MAX {
+        let end = lines.position();
+        match next(lines, Status::FieldsTooLarge)? {
             None => return Ok(None),
-            Some([]) => return Ok(Some(fields.with_lines(&lines.input[start..end]))),
+            Some([]) => return Ok(Some(fields.with_lines(&input[start..end]))),
             Some(line) => fields.add(line)?,
         }
     }

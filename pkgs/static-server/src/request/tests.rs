@@ -1,8 +1,8 @@
 //! Tables of what is taken and what is refused, and properties for all other bytes.
 
-use super::body::Framing;
 use super::{Head, Method, Name, Target, normalized_host, parse};
 use crate::status::Status;
+use kiln_server::http::body::Body;
 use proptest::prelude::*;
 
 const LIMIT: usize = 8192;
@@ -99,11 +99,11 @@ fn a_field_that_readers_could_disagree_about_is_refused() {
 #[test]
 fn a_body_has_one_length() {
     let get = "GET / HTTP/1.1";
-    let framing = |fields: &str| good(&format!("{get}\r\nHost: a\r\n{fields}\r\n")).framing;
-    assert_eq!(framing(""), Framing::Length(0));
-    assert_eq!(framing("Content-Length: 0\r\n"), Framing::Length(0));
-    assert_eq!(framing("Content-Length: 5\r\n"), Framing::Length(5));
-    assert_eq!(framing("Transfer-Encoding: Chunked\r\n"), Framing::Chunked);
+    let body = |fields: &str| good(&format!("{get}\r\nHost: a\r\n{fields}\r\n")).body;
+    assert_eq!(body(""), Body::NONE);
+    assert_eq!(body("Content-Length: 0\r\n"), Body::NONE);
+    assert_eq!(body("Content-Length: 5\r\n"), Body::Length(5));
+    assert_eq!(body("Transfer-Encoding: Chunked\r\n"), Body::chunked());
     for fields in [
         "Content-Length: 1\r\nContent-Length: 1\r\n",
         "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n",

@@ -190,7 +190,7 @@ fn field(line: &[u8], rule: &mut HeaderRule) -> Result<(), String> {
 
 fn checked_name(name: &[u8]) -> Result<Vec<u8>, String> {
     let text = String::from_utf8_lossy(name);
-    if !crate::request::is_token(name) {
+    if !kiln_server::http::syntax::is_token(name) {
         return Err(format!("`{text}` is not a field's name"));
     }
     if OURS.iter().any(|ours| name.eq_ignore_ascii_case(ours.as_bytes())) {

@@ -1,0 +1,5 @@
+//! `body` of `src/lib.rs` on any bytes: `cargo fuzz run -s none body` in `pkgs/server`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| kiln_server_fuzz::body(input));

@@ -1,0 +1,15 @@
+//! The parts that Kiln's network servers share.
+//!
+//! A server here is a program with worker threads that own non-blocking sockets.
+//! The gateway and the static server decide different things, so event loops and connections are
+//! their own; this crate has the parts that are the same in both.
+//!
+//! | module | content | touches |
+//! | --- | --- | --- |
+//! | [`listen`] | listening sockets: TCP, Unix, inherited | the network |
+//! | [`limits`] | processors and descriptors that the machine allows | limits of the process |
+//! | [`http`] | HTTP/1 lines, fields and bodies | nothing |
+
+pub mod http;
+pub mod limits;
+pub mod listen;

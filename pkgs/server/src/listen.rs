@@ -1,0 +1,172 @@
+//! Listening sockets: TCP in one or both families, a Unix socket, or an inherited descriptor.
+//!
+//! No socket has `SO_REUSEPORT`: a second server on the same port must fail instead of taking half
+//! of the clients.
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, FromRawFd as _, OwnedFd, RawFd};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use kiln_daemon::exit::Exit;
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, getsockname, listen,
+    socket_with, sockopt,
+};
+
+/// The most connections in the kernel's accept queue; `net.core.somaxconn` may lower it.
+const BACKLOG_MAX: i32 = 4096;
+
+/// The lowest descriptor that is not a standard stream.
+const FIRST_INHERITED: RawFd = 3;
+
+/// Listens on a TCP address; an unspecified IPv6 address accepts both families.
+///
+/// Accepted sockets inherit the options that are set here: no delay for small writes and, with
+/// `keepalive`, a probe of clients that have been silent for that long.
+pub fn tcp(address: SocketAddr, keepalive: Option<Duration>) -> rustix::io::Result<OwnedFd> {
+    let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
+    let socket = stream(family)?;
+    // Frees the port while connections of an earlier process are still closing. Two processes
+    // still cannot listen at the same time.
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    sockopt::set_tcp_nodelay(&socket, true)?;
+    if address.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, false)?;
+    }
+    if let Some(silence) = keepalive {
+        sockopt::set_socket_keepalive(&socket, true)?;
+        sockopt::set_tcp_keepidle(&socket, silence)?;
+    }
+    bind(&socket, &address)?;
+    listen(&socket, BACKLOG_MAX)?;
+    Ok(socket)
+}
+
+/// Listens on a Unix socket; replaces a socket file on which no process listens any more.
+pub fn unix(path: &Path) -> rustix::io::Result<OwnedFd> {
+    let address = SocketAddrUnix::new(path)?;
+    let socket = stream(AddressFamily::UNIX)?;
+    match bind(&socket, &address) {
+        Err(Errno::ADDRINUSE) => {
+            let flags = SocketFlags::CLOEXEC;
+            let probe = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+            if connect(&probe, &address) != Err(Errno::CONNREFUSED) {
+                return Err(Errno::ADDRINUSE);
+            }
+            rustix::fs::unlink(path)?;
+            bind(&socket, &address)?;
+        }
+        result => result?,
+    }
+    listen(&socket, BACKLOG_MAX)?;
+    Ok(socket)
+}
+
+fn stream(family: AddressFamily) -> rustix::io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    socket_with(family, SocketType::STREAM, flags, None)
+}
+
+/// Takes over a listening socket that the parent process left open at this number.
+///
+/// Must be called before this process opens descriptors of its own, because one of them could get
+/// the same number. Fails for a standard stream, and for a descriptor that does not listen.
+pub fn inherited(number: RawFd) -> anyhow::Result<OwnedFd> {
+    if number < FIRST_INHERITED {
+        bail!("descriptor {number} is a standard stream");
+    }
+    // SAFETY: the parent process names a descriptor that it opened for this process, and by the
+    // contract above this process has not opened one with that number.
+    let socket = unsafe { OwnedFd::from_raw_fd(number) };
+    match sockopt::socket_acceptconn(&socket) {
+        Ok(true) => {}
+        result => {
+            // Another part of the process may own it, so it stays open.
+            std::mem::forget(socket);
+            let why = result.err().map_or("does not listen".to_owned(), |error| error.to_string());
+            bail!("descriptor {number}: {why}");
+        }
+    }
+    let context = || format!("cannot prepare descriptor {number}");
+    rustix::io::ioctl_fionbio(&socket, true).with_context(context)?;
+    rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC).with_context(context)?;
+    Ok(socket)
+}
+
+/// Wraps the error of [`tcp`] or [`unix`] with the place and an exit code.
+///
+/// An address in use is a temporary failure, because the process before this one may be stopping.
+/// Any other error is a wrong configuration.
+#[must_use]
+pub fn failure(errno: Errno, place: &impl Display) -> anyhow::Error {
+    let exit = if errno == Errno::ADDRINUSE { Exit::TempFail } else { Exit::Config };
+    anyhow::Error::new(errno).context(exit).context(format!("cannot listen on {place}"))
+}
+
+/// Returns the address that a TCP socket is bound to, with the port that the kernel chose for 0.
+#[must_use]
+pub fn local_address(socket: &impl AsFd) -> Option<SocketAddr> {
+    SocketAddr::try_from(getsockname(socket).ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{failure, inherited, local_address, tcp, unix};
+    use kiln_daemon::exit::Exit;
+    use rustix::io::Errno;
+    use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+    use std::os::unix::net::UnixStream;
+    use std::time::Duration;
+
+    fn loopback() -> SocketAddr {
+        SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0)
+    }
+
+    #[test]
+    fn one_socket_accepts_both_families() {
+        let socket = match tcp(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0), None) {
+            // A kernel without IPv6 has nothing to show here.
+            Err(Errno::AFNOSUPPORT) => return,
+            result => result.unwrap(),
+        };
+        let port = local_address(&socket).unwrap().port();
+        TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+        TcpStream::connect((Ipv6Addr::LOCALHOST, port)).unwrap();
+    }
+
+    #[test]
+    fn a_port_has_one_owner() {
+        let socket = tcp(loopback(), Some(Duration::from_secs(75))).unwrap();
+        let taken = local_address(&socket).unwrap();
+        assert_eq!(tcp(taken, None).unwrap_err(), Errno::ADDRINUSE);
+    }
+
+    #[test]
+    fn an_address_in_use_may_work_later_and_other_errors_do_not() {
+        let error = failure(Errno::ADDRINUSE, &"0.0.0.0:80");
+        assert_eq!(Exit::of(&error), Exit::TempFail);
+        assert!(format!("{error:#}").starts_with("cannot listen on 0.0.0.0:80: "));
+        assert_eq!(Exit::of(&failure(Errno::ACCESS, &"0.0.0.0:80")), Exit::Config);
+    }
+
+    #[test]
+    fn a_stale_socket_file_is_replaced_and_a_live_one_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        drop(unix(&path).unwrap());
+        let live = unix(&path).unwrap();
+        UnixStream::connect(&path).unwrap();
+        assert_eq!(unix(&path).unwrap_err(), Errno::ADDRINUSE);
+        drop(live);
+    }
+
+    #[test]
+    fn an_inherited_descriptor_must_listen() {
+        assert!(inherited(0).is_err());
+        assert!(inherited(987).is_err());
+    }
+}
