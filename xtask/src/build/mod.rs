@@ -30,6 +30,9 @@ pub use report::Report;
 /// Steps that run at once. More would not be faster: Go and cargo use all cores themselves.
 const WORKERS: usize = 2;
 
+/// Files that only the root of Kiln's workspace has all of.
+const WORKSPACE_FILES: [&str; 3] = ["Cargo.toml", "build.toml", "xtask/Cargo.toml"];
+
 /// A configuration with its plan, and where to make it.
 pub struct Builder {
     /// What is built.
@@ -198,16 +201,28 @@ pub fn load(path: &Path, arch: Arch) -> Result<Config> {
     Config::load(&|path| std::fs::read_to_string(path), path, arch)
 }
 
-/// The repository that this builder belongs to.
+/// The workspace of this invocation: the one that `cargo xtask` was called in.
+///
+/// It cannot be compiled in, because cargo runs the old binary in a checkout that was moved or
+/// copied together with its `target`.
 pub fn workspace() -> Result<PathBuf> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let workspace = dir.parent().context("the builder's own folder has no parent")?;
-    anyhow::ensure!(
-        workspace.join("Cargo.lock").exists(),
-        "{} is gone: the repository was moved after this builder was compiled; run `cargo xtask` in it again",
-        workspace.display()
-    );
-    Ok(workspace.to_owned())
+    let here = std::env::current_dir().context("cannot find the current folder")?;
+    let manifest = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    find_workspace(manifest.as_deref(), &here)
+}
+
+/// Searches upward from the manifest that cargo runs, then from the current folder.
+///
+/// The second is for a binary that was started without cargo, or by the cargo of another project.
+fn find_workspace(manifest: Option<&Path>, here: &Path) -> Result<PathBuf> {
+    let is_workspace = |dir: &&Path| WORKSPACE_FILES.iter().all(|file| dir.join(file).is_file());
+    let found = manifest.into_iter().chain([here]).flat_map(Path::ancestors).find(is_workspace);
+    found.map(Path::to_owned).with_context(|| {
+        format!(
+            "cannot find Kiln's workspace in {} or above; run `cargo xtask` in a checkout of Kiln",
+            here.display()
+        )
+    })
 }
 
 /// Reads build.lock.
@@ -217,4 +232,55 @@ pub fn read_lock(workspace: &Path) -> Result<Lock> {
         format!("cannot read {}; `cargo xtask update` writes it", path.display())
     })?;
     Lock::parse(&path.display().to_string(), &text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Makes a checkout and returns the folder of the builder's manifest.
+    fn checkout(dir: &Path) -> PathBuf {
+        std::fs::create_dir_all(dir.join("xtask")).unwrap();
+        for file in WORKSPACE_FILES {
+            std::fs::write(dir.join(file), "").unwrap();
+        }
+        dir.join("xtask")
+    }
+
+    #[test]
+    fn a_checkout_that_was_renamed_is_found_at_its_new_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let (old, new) = (dir.path().join("old"), dir.path().join("new"));
+        checkout(&old);
+        std::fs::rename(&old, &new).unwrap();
+        let manifest = new.join("xtask");
+        assert_eq!(find_workspace(Some(&manifest), dir.path()).unwrap(), new);
+        assert_eq!(find_workspace(None, &new.join("xtask/src")).unwrap(), new);
+    }
+
+    #[test]
+    fn a_copy_builds_itself_and_not_the_original() {
+        let dir = tempfile::tempdir().unwrap();
+        let original = checkout(&dir.path().join("original"));
+        let copy = checkout(&dir.path().join("copy"));
+        // `cargo xtask` in the copy, called from a folder of the original or from elsewhere.
+        for here in [original.as_path(), dir.path()] {
+            assert_eq!(find_workspace(Some(&copy), here).unwrap(), copy.parent().unwrap());
+        }
+    }
+
+    #[test]
+    fn another_projects_cargo_does_not_choose_the_workspace() {
+        let dir = tempfile::tempdir().unwrap();
+        let kiln = checkout(&dir.path().join("kiln"));
+        let other = dir.path().join("other");
+        assert_eq!(find_workspace(Some(&other), &kiln).unwrap(), kiln.parent().unwrap());
+    }
+
+    #[test]
+    fn outside_of_a_checkout_the_error_says_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = find_workspace(None, dir.path()).unwrap_err().to_string();
+        assert!(error.contains("run `cargo xtask` in a checkout"), "{error}");
+    }
 }

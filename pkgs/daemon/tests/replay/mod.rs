@@ -10,7 +10,8 @@ use super::PLACES;
 use super::targets::TARGETS;
 
 fn folder(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz").join(name)
+    // Read at run time, because a copied checkout keeps what was compiled in the original.
+    PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").unwrap()).join("fuzz").join(name)
 }
 
 fn names(folder: &Path) -> BTreeSet<String> {

@@ -62,6 +62,6 @@ fn a_scenario_starts_with_a_machine() {
 
 #[test]
 fn all_shipped_scenarios_parse() {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/vm/scenarios");
+    let dir = crate::build::workspace().unwrap().join("tests/vm/scenarios");
     assert!(!load(&dir).unwrap().is_empty());
 }
