@@ -62,6 +62,7 @@ spec:
   containers:
     - name: page
       image: kiln.local/page:latest
+      imagePullPolicy: Never
       ports:
         - containerPort: 8080
 ";
@@ -311,7 +312,7 @@ fn an_unknown_name_says_where_it_was_looked_for() {
         "name =",
         "inherit = \"../none.toml\"\nname =",
         expect![
-            "/r/build.toml:1: `inherit`: cannot inherit: /none.toml: cannot read it: entity not found"
+            "/r/build.toml:1: `inherit`: cannot inherit: cannot read /none.toml: entity not found"
         ],
     );
 }
@@ -364,8 +365,49 @@ fn a_manifest_that_cannot_start_is_refused() {
         "/r/manifests/page.yaml",
         "containerPort: 8080",
         "containerPort: 80800",
-        expect!["/r/manifests/page.yaml:11: invalid u16 at line 11, column 26"],
+        expect!["/r/manifests/page.yaml:12: invalid u16 at line 12, column 26"],
     );
+}
+
+#[test]
+fn an_image_of_the_file_is_never_pulled() {
+    let policy = "      imagePullPolicy: Never\n";
+    check(
+        "/r/manifests/page.yaml",
+        policy,
+        "",
+        expect![
+            "/r/manifests/page.yaml:9: `imagePullPolicy`: is missing for `kiln.local/page:latest`, so kubelet may look for a registry although the image is in the file; write `imagePullPolicy: Never` or `IfNotPresent`"
+        ],
+    );
+    check(
+        "/r/manifests/page.yaml",
+        "Never",
+        "Always",
+        expect![
+            "/r/manifests/page.yaml:10: `imagePullPolicy`: is `Always`, so kubelet may look for a registry although the image is in the file; write `imagePullPolicy: Never` or `IfNotPresent`"
+        ],
+    );
+    check(
+        "/r/manifests/page.yaml",
+        "  containers:",
+        "  initContainers:\n    - image: kiln.local/page:latest\n  containers:",
+        expect![
+            "/r/manifests/page.yaml:8: `imagePullPolicy`: is missing for `kiln.local/page:latest`, so kubelet may look for a registry although the image is in the file; write `imagePullPolicy: Never` or `IfNotPresent`"
+        ],
+    );
+    check(
+        "/r/manifests/page.yaml",
+        "  containers:",
+        "  volumes:\n    - name: v\n      image:\n        reference: kiln.local/page:latest\n  containers:",
+        expect![
+            "/r/manifests/page.yaml:10: `pullPolicy`: is missing for `kiln.local/page:latest`, so kubelet may look for a registry although the image is in the file; write `pullPolicy: Never` or `IfNotPresent`"
+        ],
+    );
+    let mut files = files();
+    let text = POD.replace("Never", "IfNotPresent");
+    files.insert("/r/manifests/page.yaml", text);
+    assert!(load(&files, "/r/build.toml").is_ok());
 }
 
 #[test]

@@ -8,7 +8,7 @@ use anyhow::{Error, Result, anyhow};
 use serde::de::DeserializeOwned;
 use toml::Spanned;
 
-/// Reads a file's text. The only way in which `config` sees the disk; tests pass a table.
+/// Reads a file's text. `config` sees the disk through this function only, and tests pass a table.
 pub type Read<'a> = &'a dyn Fn(&Path) -> std::io::Result<String>;
 
 /// One file as it was read.
@@ -19,11 +19,11 @@ pub(super) struct Text {
 }
 
 impl Text {
-    /// Reads a file that must be there.
+    /// Reads a file that must exist.
     pub(super) fn read(read: Read<'_>, path: &Path) -> Result<Self> {
         match read(path) {
             Ok(body) => Ok(Self { path: path.to_owned(), body }),
-            Err(error) => Err(anyhow!("{}: cannot read it: {error}", path.display())),
+            Err(error) => Err(anyhow!("cannot read {}: {error}", path.display())),
         }
     }
 
@@ -65,6 +65,11 @@ impl Text {
         anyhow!("{}: {cause}", self.path.display())
     }
 
+    /// An error about one line, counted from 1.
+    pub(super) fn line(&self, line: u64, cause: impl Display) -> Error {
+        anyhow!("{}:{line}: {cause}", self.path.display())
+    }
+
     /// The folder that the file lies in.
     pub(super) fn folder(&self) -> &Path {
         self.path.parent().unwrap_or(Path::new("."))
@@ -81,7 +86,7 @@ impl Text {
         anyhow!("{}:{line}: {}: {cause}", self.path.display(), self.key_on(line))
     }
 
-    /// The key that a line sets or the list item that it holds, for the reader's eye.
+    /// The key that a line sets, or the list item that the line holds.
     fn key_on(&self, line: usize) -> String {
         let text = self.body.lines().nth(line - 1).unwrap_or("").trim();
         let key = text.split('=').next().unwrap_or("").trim();
