@@ -5,11 +5,13 @@
 //! handle is dropped and gets a parent-death signal for the case that the builder itself is killed.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, ErrorKind};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
@@ -18,6 +20,13 @@ static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// Lines of a failed program's output that an error message repeats.
 const ERROR_LINES: usize = 40;
+
+/// The longest time that a program's file may be busy. From fork to execve takes milliseconds, or
+/// seconds on a host without free memory; a file that stays busy is open in another program.
+const BUSY_MAX: Duration = Duration::from_secs(10);
+
+/// The time between two attempts to start a program whose file is busy.
+const BUSY_PAUSE: Duration = Duration::from_millis(5);
 
 /// A program, its arguments and its environment. Built up, then run once.
 #[derive(Debug)]
@@ -123,7 +132,7 @@ impl Command {
     pub fn spawn(mut self) -> Result<Running> {
         check_interrupt()?;
         end_with_parent(&mut self.inner);
-        let child = self.inner.spawn().with_context(|| explain_start(&self.inner, &self.line))?;
+        let child = self.start()?;
         Ok(Running { child, line: self.line, group: self.detached })
     }
 
@@ -137,7 +146,10 @@ impl Command {
     pub fn output(mut self) -> Result<Output> {
         check_interrupt()?;
         end_with_parent(&mut self.inner);
-        let output = self.inner.output().with_context(|| explain_start(&self.inner, &self.line))?;
+        self.inner.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let output = self.start()?.wait_with_output();
+        let output =
+            output.with_context(|| format!("cannot read the output of `{}`", self.line))?;
         check_interrupt()?;
         if !output.status.success() {
             bail!("{}\n{}", failed(&self.line, output.status), last_lines(&output));
@@ -147,6 +159,11 @@ impl Command {
 }
 
 impl Command {
+    fn start(&mut self) -> Result<Child> {
+        retry_while_busy(|| self.inner.spawn())
+            .with_context(|| explain_start(&self.inner, &self.line))
+    }
+
     /// Runs it to its end and hands each line of its standard error to `line` as it comes.
     pub fn watch(mut self, mut line: impl FnMut(&str)) -> Result<()> {
         self.inner.stdout(Stdio::null()).stderr(Stdio::piped());
@@ -232,6 +249,24 @@ pub fn check_interrupt() -> Result<()> {
     Ok(())
 }
 
+/// Calls `start` again while the program's file is open for writing (ETXTBSY of execve(2)).
+///
+/// The builder closes a program that it wrote before it starts the program. But a child that
+/// another thread forked in between has a copy of the descriptor, until its own execve closes it.
+fn retry_while_busy<T>(mut start: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let until = Instant::now() + BUSY_MAX;
+    loop {
+        match start() {
+            Err(error)
+                if error.kind() == ErrorKind::ExecutableFileBusy && Instant::now() < until =>
+            {
+                thread::sleep(BUSY_PAUSE);
+            }
+            result => return result,
+        }
+    }
+}
+
 /// Variables through which an outer cargo (or a user's shell) would change an inner build.
 fn is_cargo_leak(name: &OsString) -> bool {
     let Some(name) = name.to_str() else { return false };
@@ -284,6 +319,27 @@ mod tests {
     fn a_missing_program_is_named() {
         let error = Command::new("kiln-no-such-program").read().unwrap_err().to_string();
         assert!(error.contains("is `kiln-no-such-program` installed"), "{error}");
+    }
+
+    #[test]
+    fn a_busy_program_is_started_once_its_file_is_closed() {
+        let mut busy = 2;
+        let started = retry_while_busy(|| {
+            let was_busy = busy > 0;
+            busy -= i32::from(was_busy);
+            if was_busy { Err(ErrorKind::ExecutableFileBusy.into()) } else { Ok(busy) }
+        });
+        assert_eq!(started.unwrap(), 0);
+    }
+
+    #[test]
+    fn another_failure_to_start_is_not_retried() {
+        let mut calls = 0;
+        let started = retry_while_busy(|| {
+            calls += 1;
+            Err::<(), _>(io::Error::from(ErrorKind::NotFound))
+        });
+        assert_eq!((started.unwrap_err().kind(), calls), (ErrorKind::NotFound, 1));
     }
 
     #[test]
