@@ -18,7 +18,7 @@ mod revision {
     pub(super) const KERNEL: &str = "kernel 3";
     pub(super) const ROOT: &str = "root 1";
     pub(super) const PODS: &str = "pods 2";
-    pub(super) const ARCHIVE: &str = "archive 1";
+    pub(super) const ARCHIVE: &str = "archive 2";
     pub(super) const UKI: &str = "uki 3";
 }
 
