@@ -42,6 +42,13 @@ pub enum Event {
         /// That pause, in seconds.
         pause: u64,
     },
+    /// kubelet does not start a pod. It tries again, but each reason is reported once per boot.
+    NotStarted {
+        /// `NAMESPACE/NAME`, or the path of an invalid manifest.
+        pod: String,
+        /// kubelet's reason, one line of any text.
+        reason: String,
+    },
     /// Shutdown has come to its last step; the next thing is `reboot(2)`.
     Down {
         /// `power-off`, `reboot` or `halt`.
@@ -59,6 +66,7 @@ impl fmt::Display for Event {
             Self::Failing { service, pause } => {
                 write!(f, "{service} keeps failing, tried every {pause} s for ever")
             }
+            Self::NotStarted { pod, reason } => write!(f, "pod {pod} does not start: {reason}"),
             Self::Down { action } => write!(f, "all stopped and synced, now {action}"),
         }
     }
@@ -68,6 +76,11 @@ impl Event {
     /// Reads the text after [`TAG`]; `None` for a line that is meant for people.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
+        if let Some((pod, reason)) =
+            text.strip_prefix("pod ").and_then(|rest| rest.split_once(" does not start: "))
+        {
+            return Some(Self::NotStarted { pod: pod.into(), reason: reason.into() });
+        }
         let words: Vec<&str> = text.split_ascii_whitespace().collect();
         match words[..] {
             ["stage", name, "took", millis, "ms"] => {
@@ -101,6 +114,7 @@ mod tests {
             Event::Ready { service: "kubelet".into() },
             Event::Hung { service: "containerd".into() },
             Event::Failing { service: "kubelet".into(), pause: 30 },
+            Event::NotStarted { pod: "a/b".into(), reason: "no  image: x".into() },
             Event::Down { action: "power-off".into() },
         ] {
             assert_eq!(Event::parse(&event.to_string()), Some(event));

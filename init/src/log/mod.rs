@@ -25,6 +25,7 @@ pub mod line;
 pub mod reader;
 pub mod ring;
 pub mod time;
+pub mod unstarted;
 pub mod writer;
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use super::kernel::COPY;
 use super::line::Stamper;
 use super::ring::Piece;
 use super::time::Stamp;
+use super::unstarted::{KUBELET, Unstarted};
 use super::{PLACES, Shared};
 use crate::kmsg;
 
@@ -29,6 +30,8 @@ pub struct Unit {
     stamper: Option<Stamper>,
     sink: Box<dyn Sink>,
     to_console: bool,
+    /// Of kubelet's output.
+    unstarted: Option<Unstarted>,
     /// Bytes that could not be written.
     lost: u64,
     warned: Option<u64>,
@@ -39,13 +42,15 @@ impl Unit {
     #[must_use]
     pub fn service(name: &'static str, sink: Box<dyn Sink>, to_console: bool) -> Self {
         let stamper = Some(Stamper::new(name));
-        Self { name, stamper, sink, to_console, lost: 0, warned: None }
+        let unstarted = (name == KUBELET).then(Unstarted::default);
+        Self { name, stamper, sink, to_console, unstarted, lost: 0, warned: None }
     }
 
     /// For lines that come stamped.
     #[must_use]
     pub fn stamped(name: &'static str, sink: Box<dyn Sink>) -> Self {
-        Self { name, stamper: None, sink, to_console: false, lost: 0, warned: None }
+        let (stamper, unstarted) = (None, None);
+        Self { name, stamper, sink, to_console: false, unstarted, lost: 0, warned: None }
     }
 
     /// Appends what a ring gave to a batch of lines.
@@ -63,7 +68,19 @@ impl Unit {
             stamper.dropped(piece.dropped, piece.stamp, batch);
         }
         if !bytes.is_empty() {
+            let before = batch.len();
             stamper.feed(bytes, piece.stamp, piece.process, batch);
+            self.report_unstarted(&batch[before..]);
+        }
+    }
+
+    /// Reports the pods that kubelet does not start, from whole lines of its log.
+    fn report_unstarted(&mut self, lines: &[u8]) {
+        let Some(unstarted) = &mut self.unstarted else { return };
+        for line in lines.split(|&byte| byte == b'\n') {
+            if let Some(event) = unstarted.event(line) {
+                kmsg::event(&event);
+            }
         }
     }
 

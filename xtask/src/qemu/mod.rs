@@ -145,12 +145,7 @@ impl Session {
         let waiting =
             self.state == State::Stopping || self.state == State::Booting && !self.urls.is_empty();
         if waiting && self.alive.elapsed() > SILENCE {
-            bail!(
-                "the node {} and showed nothing new for {} s{}",
-                self.doing(),
-                SILENCE.as_secs(),
-                self.tail()
-            );
+            bail!("the node {}: {}{}", self.doing(), self.trouble(), self.tail());
         }
         Ok(None)
     }
@@ -240,6 +235,15 @@ impl Session {
         }
     }
 
+    /// The reason why nothing happens any more: kubelet's, if a pod does not start.
+    fn trouble(&self) -> String {
+        let reasons: Vec<String> = self.lines.iter().filter_map(unstarted).collect();
+        match reasons[..] {
+            [] => format!("it showed nothing new for {} s", SILENCE.as_secs()),
+            _ => reasons.join("\n"),
+        }
+    }
+
     fn doing(&self) -> &'static str {
         match self.state {
             State::Booting => "did not come up",
@@ -252,4 +256,10 @@ impl Session {
     fn tail(&self) -> String {
         format!("\nlast lines of its console:\n{}", self.vm.console.last(LAST_LINES))
     }
+}
+
+/// kubelet's reason why a pod does not start, if the line has one.
+fn unstarted(line: &Line) -> Option<String> {
+    let event = line.event()?;
+    matches!(event, Event::NotStarted { .. }).then(|| event.to_string())
 }

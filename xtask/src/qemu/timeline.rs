@@ -150,6 +150,7 @@ fn guest(lines: &[Line], kernel: Duration) -> Vec<Span> {
             Event::Started { .. }
             | Event::Hung { .. }
             | Event::Failing { .. }
+            | Event::NotStarted { .. }
             | Event::Down { .. } => {}
         }
     }
