@@ -19,7 +19,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use rustix::time::{ClockId, clock_gettime};
+use kiln_base::replace::{self, Durability};
+use kiln_base::time;
+use rustix::time::ClockId;
 
 use crate::exit::Exit;
 
@@ -74,13 +76,11 @@ impl Health {
         }
     }
 
-    /// Writes a new file and renames it, so that a probe never reads half of one.
+    /// Replaces the file, so that a probe never reads half of one.
     fn write(&self, state: State, until: Duration) -> anyhow::Result<()> {
-        let new = self.file.with_extension("new");
         let text = format!("{} {}\n", state.word(), until.as_millis());
-        std::fs::write(&new, text).with_context(|| format!("writing {}", new.display()))?;
-        std::fs::rename(&new, &self.file)
-            .with_context(|| format!("renaming {} to {}", new.display(), self.file.display()))
+        replace::write(&self.file, text.as_bytes(), 0o644, Durability::None)
+            .with_context(|| format!("cannot write {}", self.file.display()))
     }
 }
 
@@ -132,8 +132,7 @@ fn path() -> PathBuf {
 
 /// Time since the kernel started, suspension included.
 fn boot_time() -> Duration {
-    // The kernel's boot clock is never negative, and its nanoseconds are below 10^9.
-    clock_gettime(ClockId::Boottime).try_into().unwrap_or_default()
+    time::now(ClockId::Boottime)
 }
 
 #[cfg(test)]

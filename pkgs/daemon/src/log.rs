@@ -11,12 +11,11 @@
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
 
+use kiln_base::calendar::{Civil, Precision};
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
-
-use crate::rfc3339::Utc;
 
 /// Environment variable with the lowest level to show: `off`, `error`, `warn`, `info` (the
 /// default), `debug` or `trace`.
@@ -49,7 +48,7 @@ impl Subscriber for Stderr {
     }
 
     fn event(&self, event: &Event<'_>) {
-        let line = line(Utc::now(), event);
+        let line = line(Civil::now(), event);
         // Nowhere is left to report that stderr is gone.
         let _ = std::io::stderr().write_all(line.as_bytes());
     }
@@ -65,10 +64,10 @@ impl Subscriber for Stderr {
 }
 
 /// One event as one line, with its line feed.
-fn line(now: Utc, event: &Event<'_>) -> String {
+fn line(now: Civil, event: &Event<'_>) -> String {
     let mut parts = Parts::default();
     event.record(&mut parts);
-    let level = event.metadata().level();
+    let (now, level) = (now.rfc3339(Precision::Millis), event.metadata().level());
     format!("{now} {level:>5}{}{}\n", parts.message, parts.fields)
 }
 
@@ -118,9 +117,8 @@ impl fmt::Write for Escaped<'_> {
 #[cfg(test)]
 mod tests {
     use super::{LevelFilter, Stderr, line};
-    use crate::rfc3339::Utc;
+    use kiln_base::calendar::Civil;
     use std::sync::{Arc, Mutex};
-    use std::time::Duration;
     use tracing::span::{Attributes, Id, Record};
     use tracing::{Event, Metadata, Subscriber};
 
@@ -132,7 +130,7 @@ mod tests {
             self.0.enabled(metadata)
         }
         fn event(&self, event: &Event<'_>) {
-            self.1.lock().unwrap().push_str(&line(Utc::since_epoch(Duration::ZERO), event));
+            self.1.lock().unwrap().push_str(&line(Civil::from_seconds(0), event));
         }
         fn new_span(&self, attributes: &Attributes<'_>) -> Id {
             self.0.new_span(attributes)

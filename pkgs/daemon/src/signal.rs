@@ -9,9 +9,10 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
+use kiln_base::time::timespec;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
 /// Readable once SIGTERM or SIGINT has come.
@@ -40,11 +41,8 @@ impl Termination {
     ///
     /// The signal is left in the descriptor, so every later call returns true at once.
     pub fn wait(&self, time: Option<Duration>) -> io::Result<bool> {
-        let time = time.map(|time| {
-            Timespec::try_from(time).unwrap_or(Timespec { tv_sec: i64::MAX, tv_nsec: 0 })
-        });
         let mut fds = [PollFd::new(&self.fd, PollFlags::IN)];
-        match poll(&mut fds, time.as_ref()) {
+        match poll(&mut fds, time.map(timespec).as_ref()) {
             Ok(ready) => Ok(ready > 0),
             // Stopped and continued by a debugger or the freezer: the caller asks again.
             Err(Errno::INTR) => Ok(false),
