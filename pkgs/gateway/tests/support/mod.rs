@@ -5,7 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -86,8 +86,10 @@ pub fn start_by(mut command: Command, config: &str, options: &[&str]) -> Gateway
     });
     let (addresses, ready) = (Vec::new(), String::new());
     let mut gateway = Gateway { child, file, ready, addresses, log, _folder: folder };
+    let end = Instant::now() + DEADLINE;
     loop {
-        let line = gateway.log.recv_timeout(DEADLINE).expect("it ended before it served");
+        let left = end.saturating_duration_since(Instant::now());
+        let line = gateway.log.recv_timeout(left).expect("the gateway does not serve");
         let words: Vec<&str> = line.split_whitespace().collect();
         match words[2..] {
             ["serving", name, "on", address, ..] => {
@@ -142,11 +144,13 @@ impl Gateway {
         lines
     }
 
-    /// Waits for a line with this text.
+    /// Waits for a line with this text; other lines do not extend the deadline.
     pub fn wait_for(&self, text: &str) -> String {
+        let end = Instant::now() + DEADLINE;
         loop {
+            let left = end.saturating_duration_since(Instant::now());
             let line =
-                self.log.recv_timeout(DEADLINE).unwrap_or_else(|_| panic!("no line with {text}"));
+                self.log.recv_timeout(left).unwrap_or_else(|_| panic!("no line with {text}"));
             if line.contains(text) {
                 return line;
             }
@@ -163,7 +167,8 @@ impl Gateway {
     /// Asks again until a figure is as expected; each question is a round trip, so this waits for
     /// the gateway and not for a clock.
     pub fn until_metric(&self, name: &str, expected: u64) {
-        for _ in 0..100_000 {
+        let start = Instant::now();
+        while start.elapsed() < DEADLINE {
             if self.metric(name) == expected {
                 return;
             }
@@ -316,7 +321,10 @@ pub fn asked_before_sigterm(gateway: &Gateway) -> TcpStream {
     gateway.until_metric("kiln_gateway_route_connections_total{route=\"a.test\"}", 1);
     let address = gateway.address("http");
     gateway.signal(Signal::TERM);
-    while TcpStream::connect(address).is_ok() {}
+    let start = Instant::now();
+    while TcpStream::connect(address).is_ok() {
+        assert!(start.elapsed() < DEADLINE, "the gateway still accepts connections after SIGTERM");
+    }
     client
 }
 
