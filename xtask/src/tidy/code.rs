@@ -53,26 +53,54 @@ fn reasons_for_long_files_are_about_files_that_are_long() {
     none("excused without need", stale.map(|(name, _)| name));
 }
 
+/// Ways to skip a test or to wait for a clock. Each is written in two parts, so that this file
+/// does not find itself.
+const FORBIDDEN_IN_TESTS: [&str; 4] = [
+    concat!("#[ig", "nore"),
+    concat!("thread::sl", "eep"),
+    concat!("nanosl", "eep("),
+    concat!("park_time", "out"),
+];
+
+/// The number of lines before a file's tests; all of an integration test or of its support is tests.
+fn lines_before_tests(path: &Path, text: &str) -> usize {
+    let in_tests_folder = path.components().any(|part| part.as_os_str() == "tests");
+    if is_tests(path) || in_tests_folder {
+        return 0;
+    }
+    let tests = text.find("#[cfg(test)]\nmod tests {").unwrap_or(text.len());
+    text[..tests].lines().count()
+}
+
+/// The lines of a file's tests that are skipped or wait, with their numbers, counted from 0.
+fn skips_and_sleeps<'a>(path: &Path, text: &'a str) -> Vec<(usize, &'a str)> {
+    let tests = text.lines().enumerate().skip(lines_before_tests(path, text));
+    tests.filter(|(_, line)| FORBIDDEN_IN_TESTS.iter().any(|word| line.contains(word))).collect()
+}
+
 #[test]
 fn no_test_is_ignored_or_sleeps() {
-    // Written in two parts, so that this file does not find itself.
-    let forbidden = [concat!("#[ig", "nore"), concat!("thread::sl", "eep")];
     let mut found = Vec::new();
     for path in files_with(".rs") {
         let text = text(&path);
-        let tests = if is_tests(&path) {
-            0
-        } else {
-            text.find("#[cfg(test)]\nmod tests {").unwrap_or(text.len())
-        };
-        let before = text[..tests].lines().count();
-        for (index, line) in text[tests..].lines().enumerate() {
-            if forbidden.iter().any(|word| line.contains(word)) {
-                found.push(at(&path, before + index, line.trim()));
-            }
-        }
+        let lines = skips_and_sleeps(&path, &text);
+        found.extend(lines.into_iter().map(|(index, line)| at(&path, index, line.trim())));
     }
     none("tests are not skipped and do not wait for a clock", found);
+}
+
+#[test]
+fn a_sleep_is_found_in_every_kind_of_test_file() {
+    let sleep = format!("{}(x);\n", FORBIDDEN_IN_TESTS[1]);
+    let inline = format!("{sleep}#[cfg(test)]\nmod tests {{\n{sleep}}}\n");
+    let check = |path: &str, text: &str| -> Vec<usize> {
+        skips_and_sleeps(Path::new(path), text).into_iter().map(|(index, _)| index).collect()
+    };
+    assert_eq!(check("a/src/b.rs", &sleep), [0; 0]);
+    assert_eq!(check("a/src/b.rs", &inline), [3]);
+    for path in ["a/src/b/tests.rs", "a/tests/b.rs", "a/tests/support/mod.rs"] {
+        assert_eq!(check(path, &sleep), [0]);
+    }
 }
 
 #[test]
