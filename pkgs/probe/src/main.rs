@@ -8,10 +8,12 @@
 
 mod escape;
 mod fault;
+mod host;
 mod images;
 mod linger;
 mod memory;
 mod node;
+mod own;
 mod server;
 mod sockets;
 mod trap;
@@ -23,17 +25,14 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-/// Name under which the program is itself.
-const NAME: &str = "probe";
-
 fn main() -> ExitCode {
     if let Some(name) = trap::sprung() {
-        return match fault::impostor::role(&name) {
-            Some(role) => fault::impostor::play(role),
+        return match fault::role::of(&name) {
+            Some(role) => fault::role::play(role),
             None => trap::record(&name),
         };
     }
-    kiln_daemon::main(NAME, env!("CARGO_PKG_VERSION"), |args| run(&args))
+    kiln_daemon::main(own::NAME, env!("CARGO_PKG_VERSION"), |args| run(&args))
 }
 
 fn run(args: &[OsString]) -> Result<()> {
@@ -47,7 +46,7 @@ fn run(args: &[OsString]) -> Result<()> {
         ["hold"] => hold(),
         ["linger", name] => linger::stay(name),
         ["stop-slowly", name, seconds] => linger::stop_slowly(name, seconds.parse()?),
-        ["on-host", ..] => fault::impostor::run_on_host(&words[1..]),
+        ["on-host", ..] => host::run(&words[1..]),
         ["read-direct"] => fault::read_direct(),
         _ => bail!("unknown arguments {args:?}; this file has them"),
     }

@@ -5,14 +5,12 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{fault, images, memory, node, sockets};
+use crate::{fault, images, memory, node, own, sockets};
 
 /// Where it listens.
 const ADDRESS: &str = "0.0.0.0:9090";
@@ -102,11 +100,7 @@ fn page(target: &str) -> Result<String> {
 
 /// Runs the escape in a process of its own, which the namespaces that it enters die with.
 fn escape() -> Result<String> {
-    #[expect(clippy::disallowed_methods, reason = "the rule is the builder's")]
-    let mut child = Command::new("/proc/self/exe");
-    // Under any other name the program is a trap.
-    child.arg0(crate::NAME).arg("escape").stdin(Stdio::null());
-    let output = child.output().context("starting the escape")?;
+    let output = own::command(&["escape"]).output().context("starting the escape")?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     if output.status.success() {
         return Ok(text);

@@ -6,6 +6,8 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use crate::own;
+
 /// The file that a sprung trap leaves, followed by its name, in the root that it ran in.
 pub(crate) const MARK: &str = "/executed-";
 
@@ -13,7 +15,7 @@ pub(crate) const MARK: &str = "/executed-";
 pub(crate) fn sprung() -> Option<String> {
     let program = std::env::args_os().next()?;
     let name = Path::new(&program).file_name()?.to_str()?.to_owned();
-    (name != crate::NAME && name != "exe" && !name.starts_with("probe-")).then_some(name)
+    (name != own::NAME && name != "exe" && !name.starts_with("probe-")).then_some(name)
 }
 
 /// Leaves the mark.

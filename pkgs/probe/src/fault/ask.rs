@@ -2,12 +2,12 @@
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 use kiln_contract::path;
 
 use crate::node::ROOT;
+use crate::own;
 
 /// Where the kernel reads what to do with the core of a process that crashes (core(5)).
 const CORE_PATTERN: &str = "/proc/sys/kernel/core_pattern";
@@ -42,12 +42,7 @@ pub(super) fn by_signal(name: &str) -> Result<String> {
 pub(super) fn by_kernel() -> Result<String> {
     let old = fs::read_to_string(CORE_PATTERN).context(CORE_PATTERN)?;
     fs::write(CORE_PATTERN, format!("|{POWER_OFF}")).context(CORE_PATTERN)?;
-    #[expect(clippy::disallowed_methods, reason = "the rule is the builder's")]
-    let mut child = Command::new("/proc/self/exe");
-    child.arg("crash").stdin(Stdio::null());
-    // Under any other name the program is a trap.
-    std::os::unix::process::CommandExt::arg0(&mut child, crate::NAME);
-    let status = child.status().context("starting what crashes")?;
+    let status = own::command(&["crash"]).status().context("starting what crashes")?;
     fs::write(CORE_PATTERN, old).context(CORE_PATTERN)?;
     ensure!(status.signal() == Some(libc::SIGABRT), "it did not crash: {status}");
     ensure!(status.core_dumped(), "the kernel called nobody");

@@ -3,7 +3,6 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
-use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::node::ROOT;
+use crate::own;
 
 /// What fills `/var`.
 const FILL: &str = "/var/fill";
@@ -48,12 +48,7 @@ const LOOKS: u32 = 200;
 
 /// Starts a process that reads from a disk that does not answer, and sees that SIGKILL does not end it.
 pub(super) fn uninterruptible() -> Result<String> {
-    #[expect(clippy::disallowed_methods, reason = "the rule is the builder's")]
-    let mut child = Command::new("/proc/self/exe");
-    child.arg("read-direct").stdin(Stdio::null());
-    // Under any other name the program is a trap.
-    std::os::unix::process::CommandExt::arg0(&mut child, crate::NAME);
-    let child = child.spawn().context("starting a reader")?;
+    let child = own::command(&["read-direct"]).spawn().context("starting a reader")?;
     let id = child.id().cast_signed();
     // A disk that has rested lets a read pass before it stalls, and a reader waits for a moment
     // for other things too: it hangs when it is found waiting each time.

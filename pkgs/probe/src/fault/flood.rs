@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use super::impostor::{FOLDER, say};
+use super::service::{FOLDER, notify};
 use crate::node::ROOT;
 
 /// Where the flood writes how fast it was rid of its output lately.
@@ -24,7 +24,7 @@ static MARK: Mutex<Option<u64>> = Mutex::new(None);
 pub(super) fn write() -> Result<()> {
     let block = format!("{}\n", "flood ".repeat(20)).repeat(512);
     let mut out = std::io::stdout().lock();
-    say(b"READY=1")?;
+    notify(b"READY=1")?;
     let (mut start, mut bytes) = (Instant::now(), 0_u64);
     loop {
         out.write_all(block.as_bytes()).context("writing the log")?;
@@ -33,7 +33,7 @@ pub(super) fn write() -> Result<()> {
         if elapsed >= WINDOW {
             let rate = u128::from(bytes) * 1000 / elapsed.as_millis().max(1);
             fs::write(format!("{FOLDER}/{RATE}"), rate.to_string()).context("writing the rate")?;
-            say(b"WATCHDOG=1")?;
+            notify(b"WATCHDOG=1")?;
             (start, bytes) = (Instant::now(), 0);
         }
     }

@@ -3,11 +3,13 @@
 mod ask;
 mod disk;
 mod flood;
-pub(crate) mod impostor;
+mod impostor;
 mod module;
 mod pid1;
 mod pod;
 mod process;
+pub(crate) mod role;
+mod service;
 mod storm;
 mod talk;
 mod uevents;

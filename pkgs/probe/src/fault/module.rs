@@ -5,8 +5,7 @@ use std::fs;
 use anyhow::{Context, Result};
 use rustix::mount::{FsOpenFlags, fsopen};
 
-use super::impostor::ask_host;
-use crate::node;
+use crate::{host, node};
 
 /// Names of the modules that are loaded, sorted.
 pub(crate) fn list() -> Result<String> {
@@ -19,7 +18,7 @@ pub(crate) fn list() -> Result<String> {
 
 /// Has the host's `modprobe` load a module, and tells how it ended and what it said.
 pub(super) fn probe(name: &str) -> Result<String> {
-    let output = ask_host(&["run", "/sbin/modprobe", name])?;
+    let output = host::ask(&["run", "/sbin/modprobe", name])?;
     let said = String::from_utf8_lossy(&output.stderr);
     Ok(format!("{}\n{said}", output.status))
 }

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, WaitOptions, waitpid};
 
-use super::impostor::FOLDER;
 use super::process::wait_for_other;
+use super::service::FOLDER;
 use crate::node::{self, ROOT};
 
 /// Orphans in all.
