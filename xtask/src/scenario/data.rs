@@ -9,6 +9,8 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::select::Tier;
+
 /// One scenario.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -18,6 +20,9 @@ pub struct Scenario {
     pub name: String,
     /// One sentence: what holds if it passes.
     pub about: String,
+    /// How often it runs.
+    #[serde(default)]
+    pub tier: Tier,
     /// Memory of the machine in MiB.
     #[serde(default = "default_memory")]
     pub memory: u32,
@@ -380,7 +385,12 @@ impl Scenario {
         Ok(())
     }
 
-    /// The images that it boots.
+    /// True if it measures time, so that other work on the host could fail it.
+    pub fn measures_time(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step, Step::Elapsed(_) | Step::Figure(_)))
+    }
+
+    /// The images that it boots, one for each boot.
     pub fn images(&self) -> impl Iterator<Item = &str> {
         self.steps.iter().filter_map(|step| {
             if let Step::Boot(image) = step { Some(image.as_str()) } else { None }

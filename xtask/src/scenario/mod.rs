@@ -12,19 +12,19 @@ mod ntp;
 mod page;
 mod refused;
 mod runner;
+mod select;
 mod watch;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::path::PathBuf;
 
-use anyhow::{Context, Error, Result, bail, ensure};
+use anyhow::{Error, Result};
 
 pub use data::{Scenario, load};
+pub use select::{Selection, Shard, select};
 
 use crate::host::HostTool;
-use crate::process;
 use crate::progress::{Progress, Task};
 use crate::qemu::LAST_LINES;
 use booted::Crash;
@@ -59,75 +59,21 @@ impl Rig {
     }
 }
 
-/// The scenarios of these names, or all when none is named.
-pub fn choose(all: Vec<Scenario>, names: &[String]) -> Result<Vec<Scenario>> {
-    for name in names {
-        let known =
-            || all.iter().map(|scenario| scenario.name.as_str()).collect::<Vec<_>>().join(", ");
-        ensure!(
-            all.iter().any(|scenario| scenario.name == *name),
-            "there is no scenario `{name}`; there are {}",
-            known()
-        );
-    }
-    let wanted = |scenario: &Scenario| names.is_empty() || names.contains(&scenario.name);
-    Ok(all.into_iter().filter(wanted).collect())
-}
+/// The finished images that scenarios boot, by the names that their `boot` steps use.
+pub type Images = BTreeMap<String, PathBuf>;
 
-/// Builds the images that scenarios need, then runs them; an error if one failed.
+/// Runs one scenario and returns the figures that it measured.
 ///
-/// `build` makes the EFI file of a build file.
+/// QEMU's emulator sometimes dies by itself; this is reported, and the scenario is tried once more.
 pub fn run(
     rig: &Rig,
-    scenarios: &[Scenario],
-    progress: &Progress,
-    build: impl Fn(&Path) -> Result<PathBuf>,
-) -> Result<()> {
-    let mut images = BTreeMap::new();
-    for name in scenarios.iter().flat_map(Scenario::images) {
-        if !images.contains_key(name) {
-            let file = rig.dir.join(format!("{name}.toml"));
-            images.insert(
-                name.to_owned(),
-                build(&file).with_context(|| format!("cannot build {}", file.display()))?,
-            );
-        }
-    }
-    let mut failed = 0;
-    for scenario in scenarios {
-        let start = Instant::now();
-        let result = attempt_twice(rig, scenario, &images, progress);
-        process::check_interrupt()?;
-        let seconds = start.elapsed().as_secs();
-        match result {
-            Ok(figures) => {
-                let shown = figures.iter().map(|figure| format!(", {figure}"));
-                let shown: String = shown.collect();
-                progress.message(&format!("PASS {} ({seconds} s{shown})", scenario.name));
-            }
-            Err(error) => {
-                failed += 1;
-                progress.message(&format!("FAIL {} ({seconds} s): {error:#}", scenario.name));
-            }
-        }
-    }
-    progress.message(&format!("{} passed, {failed} failed", scenarios.len() - failed));
-    if failed > 0 {
-        bail!("{failed} of {} VM scenarios failed", scenarios.len())
-    }
-    Ok(())
-}
-
-/// QEMU's emulator dies by itself now and then; that is said, and forgiven once.
-fn attempt_twice(
-    rig: &Rig,
     scenario: &Scenario,
-    images: &BTreeMap<String, PathBuf>,
+    images: &Images,
     progress: &Progress,
 ) -> Result<Vec<String>> {
     match attempt(rig, scenario, images, progress) {
         Err(error) if is_crash(&error) => {
-            progress.message(&format!("{}: tried once more, since {error:#}", scenario.name));
+            progress.message(&format!("{}: tried once more because {error:#}", scenario.name));
             attempt(rig, scenario, images, progress)
         }
         result => result,
@@ -141,7 +87,7 @@ fn is_crash(error: &Error) -> bool {
 fn attempt(
     rig: &Rig,
     scenario: &Scenario,
-    images: &BTreeMap<String, PathBuf>,
+    images: &Images,
     progress: &Progress,
 ) -> Result<Vec<String>> {
     let task = progress.task(&format!("vm {}", scenario.name), Some(scenario.steps.len() as u64));
@@ -173,23 +119,6 @@ fn announce(task: &Task, scenario: &Scenario, at: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn scenario(name: &str) -> Scenario {
-        let text = "about = \"x\"\n[[step]]\nboot = \"b\"\n[[step]]\npower-cut = true\n";
-        Scenario::parse(text, &PathBuf::from(format!("{name}.toml"))).unwrap()
-    }
-
-    #[test]
-    fn scenarios_are_picked_by_name() {
-        let names = |wanted: &[&str]| {
-            let wanted: Vec<String> = wanted.iter().map(|name| (*name).to_owned()).collect();
-            let picked = choose(vec![scenario("a"), scenario("b")], &wanted)?;
-            Ok::<_, Error>(picked.into_iter().map(|scenario| scenario.name).collect::<Vec<_>>())
-        };
-        assert_eq!(names(&[]).unwrap(), ["a", "b"]);
-        assert_eq!(names(&["b"]).unwrap(), ["b"]);
-        assert!(names(&["c"]).unwrap_err().to_string().contains("no scenario `c`; there are a, b"));
-    }
 
     #[test]
     fn a_crash_of_qemu_is_told_from_a_failure() {

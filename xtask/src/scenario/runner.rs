@@ -1,6 +1,5 @@
 //! Runs one scenario: machines, steps, verdict.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -9,7 +8,7 @@ use anyhow::{Context, Result, anyhow};
 use super::booted::{Booted, Crash};
 use super::data::{Figure, Get, Lan, Look, Network, Plug, Scenario, Step};
 use super::watch::Watch;
-use super::{PROBE_PORT, Rig, disk, lan, ntp, page, refused};
+use super::{Images, PROBE_PORT, Rig, disk, lan, ntp, page, refused};
 use crate::qemu::{self, End, Forward, Machine, SILENCE, Scratch};
 
 /// How long one question may take while it is asked again and again.
@@ -50,7 +49,7 @@ const STAYS: Duration = Duration::from_secs(45);
 pub struct Run<'a> {
     rig: &'a Rig,
     scenario: &'a Scenario,
-    images: &'a BTreeMap<String, PathBuf>,
+    images: &'a Images,
     vm: Option<Booted<'a>>,
     lan: Option<lan::Network>,
     /// Figures that were within their bounds, for the report.
@@ -62,11 +61,7 @@ pub struct Run<'a> {
 
 impl<'a> Run<'a> {
     /// Prepares the scenario's surroundings.
-    pub fn new(
-        rig: &'a Rig,
-        scenario: &'a Scenario,
-        images: &'a BTreeMap<String, PathBuf>,
-    ) -> Result<Self> {
+    pub fn new(rig: &'a Rig, scenario: &'a Scenario, images: &'a Images) -> Result<Self> {
         let folder = Scratch::new(&rig.scratch, "scenario-")?;
         if let Some(data) = scenario.disk {
             disk::make(&folder.path().join(DISK_FILE), data.mib, &rig.mke2fs)?;

@@ -39,7 +39,7 @@ enum Verb {
     Plan(plan::Plan),
     /// Download all that building, running and testing need; afterwards no network is needed
     Fetch(fetch::Fetch),
-    /// Everything that must hold: cargo's tests, the finished file, the VM scenarios
+    /// Run the tests: the checks on the host, and scenarios on virtual machines
     Test(test::Test),
     /// List what is in the image, and fail when it exceeds its budget
     Size(size::Size),

@@ -1,0 +1,186 @@
+//! The checks of `cargo xtask test` that need no virtual machine.
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::super::size::over_budget;
+use crate::build::Builder;
+use crate::config::Source;
+use crate::host::HostTool;
+use crate::image::{hardening, judge};
+use crate::plan::staged;
+use crate::process::Command;
+
+/// One check on the host.
+pub(super) struct Check {
+    /// Its name, for people.
+    pub name: &'static str,
+    run: fn(&Host<'_>) -> Result<String>,
+}
+
+/// What checks work on.
+struct Host<'a> {
+    builder: &'a Builder,
+    /// The file for the output of the program that the check starts.
+    log: PathBuf,
+}
+
+/// All checks, the quick ones first.
+pub(super) const CHECKS: [Check; 9] = [
+    Check { name: "formatting", run: formatting },
+    Check { name: "cargo test", run: cargo_test },
+    Check { name: "clippy", run: clippy },
+    Check { name: "go test", run: go_test },
+    Check { name: "runc's features", run: features },
+    Check { name: "size budget", run: size_budget },
+    Check { name: "ukify and pe-inspect", run: judges },
+    Check { name: "kernel-hardening-checker", run: hardened },
+    Check { name: "answers compared with nginx and lighttpd", run: answers },
+];
+
+/// Lines of a program's output that a failed check repeats.
+const LOG_LINES: usize = 60;
+
+impl Check {
+    /// Runs the check; returns a remark for its line of the report, which may be empty.
+    pub(super) fn run(&self, builder: &Builder) -> Result<String> {
+        let folder = builder.inputs.workspace.join("target/kiln/test");
+        fs::create_dir_all(&folder)
+            .with_context(|| format!("cannot create {}", folder.display()))?;
+        let log = folder.join(format!("{}.log", self.name.replace(' ', "-")));
+        let task = builder.progress.task(self.name, None);
+        let remark = (self.run)(&Host { builder, log })?;
+        task.done();
+        Ok(remark)
+    }
+}
+
+fn formatting(host: &Host<'_>) -> Result<String> {
+    host.component("rustfmt", &["fmt", "--all", "--check"])
+}
+
+fn clippy(host: &Host<'_>) -> Result<String> {
+    let args = [
+        "clippy",
+        "--quiet",
+        "--workspace",
+        "--all-targets",
+        "--locked",
+        "--",
+        "--deny",
+        "warnings",
+    ];
+    host.component("clippy", &args)
+}
+
+fn cargo_test(host: &Host<'_>) -> Result<String> {
+    host.cargo(&["test", "--workspace", "--locked"])
+}
+
+impl Host<'_> {
+    /// Runs a part of the toolchain that rustup's minimal profile lacks.
+    fn component(&self, name: &str, args: &[&str]) -> Result<String> {
+        if self.command(&[args[0], "--version"]).output().is_err() {
+            bail!("the toolchain has no {name}; `rustup component add {name}` adds it");
+        }
+        self.cargo(args)
+    }
+
+    /// Runs cargo with its output in the log, so that it does not mix with that of a machine.
+    fn cargo(&self, args: &[&str]) -> Result<String> {
+        let place = self.log.display();
+        let log = File::create(&self.log).with_context(|| format!("cannot create {place}"))?;
+        let both = log.try_clone().context("cannot duplicate a descriptor")?;
+        let command = self.command(args).output_to(log.into(), both.into());
+        command.spawn()?.wait().map_err(|error| {
+            let text = fs::read_to_string(&self.log).unwrap_or_default();
+            let lines: Vec<&str> = text.lines().collect();
+            let tail = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n");
+            error.context(format!("last lines of {place}:\n{tail}\nreason"))
+        })?;
+        Ok(String::new())
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        Command::new("cargo").dir(&self.builder.inputs.workspace).args(args)
+    }
+}
+
+/// Runs the tests of Go programs of our own.
+fn go_test(host: &Host<'_>) -> Result<String> {
+    let builder = host.builder;
+    let mut tested = 0;
+    for name in &builder.config.listed {
+        let package = builder.config.package(name);
+        let Source::Go(go) = &package.source else { continue };
+        if go.programs.values().any(|path| path.starts_with("./")) {
+            builder.make(&[&format!("fetch {name}")])?;
+            crate::source::go::test(package, go, &builder.go_caches()?)?;
+            tested += 1;
+        }
+    }
+    ensure!(tested > 0, "no package has Go code of our own");
+    Ok(String::new())
+}
+
+/// containerd answers for runc (`pkgs/containerd/features`): what it says is what runc would say.
+///
+/// `supportedFlags` alone is the machine's, and CRI does not look at it.
+fn features(host: &Host<'_>) -> Result<String> {
+    let builder = host.builder;
+    let step = staged("runc");
+    let runc = builder.make(&[&step])?[&step].path().join("runc");
+    let says = Command::new(runc).args(["features"]).output()?.stdout;
+    let mut says: serde_json::Value = serde_json::from_slice(&says).context("`runc features`")?;
+    if let Some(seccomp) = says.pointer_mut("/linux/seccomp").and_then(|it| it.as_object_mut()) {
+        seccomp.remove("supportedFlags");
+    }
+    let file = builder.inputs.workspace.join("pkgs/containerd/features/runc.json");
+    let known = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+    ensure!(
+        serde_json::from_slice::<serde_json::Value>(&known)? == says,
+        "{} is not what this runc can do; it should be\n{says:#}",
+        file.display()
+    );
+    Ok(String::new())
+}
+
+fn size_budget(host: &Host<'_>) -> Result<String> {
+    let builder = host.builder;
+    let over = over_budget(&builder.image()?.report, &builder.config.budget);
+    ensure!(over.is_empty(), "over budget: {}", over.join("; "));
+    Ok(String::new())
+}
+
+fn answers(host: &Host<'_>) -> Result<String> {
+    let builder = host.builder;
+    crate::web::differ::check(builder, None)?;
+    Ok(String::new())
+}
+
+fn judges(host: &Host<'_>) -> Result<String> {
+    let builder = host.builder;
+    let efi = builder.image()?.efi;
+    let (parts, made) = builder.uki_parts()?;
+    let ukify = HostTool::python(made["package ukify"].path(), "ukify");
+    let pe_inspect = HostTool::python(made["package virt-firmware"].path(), "pe-inspect");
+    let scratch = tempfile::tempdir()?;
+    judge::compare_with_ukify(&ukify, &parts, &efi, scratch.path())?;
+    judge::inspect(&ukify, &pe_inspect, &efi)?;
+    Ok(String::new())
+}
+
+/// The kernel as the image starts it, against the list of accepted misses.
+fn hardened(host: &Host<'_>) -> Result<String> {
+    let builder = host.builder;
+    let (parts, made) = builder.uki_parts()?;
+    let checker = "kernel-hardening-checker";
+    let checker = HostTool::python(made[&format!("package {checker}")].path(), checker);
+    let config = made["kernel"].path().join("config");
+    let accepted = fs::read_to_string(builder.inputs.workspace.join(hardening::ACCEPTED))?;
+    let scratch = tempfile::tempdir()?;
+    let report = hardening::judge(&checker, &config, &parts.cmdline, scratch.path())?;
+    hardening::check(&report, &accepted)
+}

@@ -1,0 +1,94 @@
+//! `cargo xtask test`
+
+mod checks;
+mod lanes;
+mod list;
+mod report;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use super::Target;
+use crate::build::machine;
+use crate::config::Arch;
+use crate::scenario::{self, Scenario, Selection, Shard, select};
+use checks::{CHECKS, Check};
+use report::Report;
+
+#[derive(Debug, Args)]
+pub(super) struct Test {
+    /// Only these VM scenarios, without the checks on the host
+    #[arg(value_name = "SCENARIO")]
+    scenarios: Vec<String>,
+    /// Every VM scenario in place of those of the tier `core`
+    #[arg(long, conflicts_with = "scenarios")]
+    all: bool,
+    /// With --all: part I of N, for N machines that share the work
+    #[arg(long, value_name = "I/N", requires = "all")]
+    shard: Option<Shard>,
+    /// Only the checks on the host
+    #[arg(long, conflicts_with_all = ["scenarios", "all", "config"])]
+    no_vm: bool,
+    /// List what would run, with tier, image and the duration of the last run
+    #[arg(long)]
+    list: bool,
+    /// Only the VM scenarios in the folder `tests/vm` next to this build file
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// Everything that one run of the verb does.
+struct Suite {
+    checks: &'static [Check],
+    scenarios: Vec<Scenario>,
+    /// The folder of the scenarios' images and golden files.
+    dir: PathBuf,
+}
+
+impl Test {
+    pub(super) fn run(self) -> Result<()> {
+        let target = Target { config: self.config.clone(), arch: Arch::HOST };
+        let file = target.file()?;
+        // Read before anything is built: a misspelt name should not cost minutes.
+        let suite = self.suite(file.parent().unwrap_or(Path::new("/")))?;
+        if self.list {
+            return list::print(&suite);
+        }
+        let builder = target.open()?;
+        let report = Report::new(builder.progress.clone());
+        if suite.scenarios.is_empty() {
+            lanes::run_checks(suite.checks, &builder, &report)?;
+        } else {
+            let rig = machine::rig(&builder, &suite.dir)?;
+            lanes::run(&suite, &builder, &rig, &report)?;
+        }
+        report.finish()
+    }
+
+    fn suite(&self, layer: &Path) -> Result<Suite> {
+        let dir = layer.join("tests/vm");
+        let scenarios = if self.no_vm {
+            Vec::new()
+        } else {
+            let all = scenario::load(&dir.join("scenarios"))?;
+            select(all, &self.selection())
+                .with_context(|| format!("cannot choose from {}", dir.display()))?
+        };
+        let with_checks = self.scenarios.is_empty()
+            && self.config.is_none()
+            && self.shard.is_none_or(Shard::is_first);
+        Ok(Suite { checks: if with_checks { &CHECKS } else { &[] }, scenarios, dir })
+    }
+
+    fn selection(&self) -> Selection {
+        if !self.scenarios.is_empty() {
+            Selection::Named(self.scenarios.clone())
+        } else if self.all || self.config.is_some() {
+            Selection::All(self.shard)
+        } else {
+            Selection::Core
+        }
+    }
+}
