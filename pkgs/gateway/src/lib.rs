@@ -7,7 +7,7 @@
 //! | module | what | touches |
 //! | --- | --- | --- |
 //! | [`options`] | command line and environment | nothing |
-//! | [`config`], [`name`], [`network`] | text → [`config::Config`], with errors that name their line | nothing |
+//! | [`config`], [`name`] | text → [`config::Config`], with errors that name their line | nothing |
 //! | [`route`] | name, protocol → route | nothing |
 //! | [`tls`] | bytes → name and protocols of a `ClientHello`; alerts | nothing |
 //! | [`http`] | bytes → where requests and answers end, whom they are for | nothing |
@@ -27,7 +27,6 @@ pub mod http;
 pub mod limits;
 pub mod lint;
 pub mod name;
-pub mod network;
 pub mod options;
 pub mod proxy;
 pub mod route;

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Descriptors that are neither connections nor pipes: standard streams, epolls, signals,
@@ -43,6 +44,12 @@ fn share(limit: u64, workers: u64) -> Descriptors {
 pub fn workers() -> usize {
     // The standard library looks at sched_getaffinity(2) and at cpu.max of the groups above us.
     std::thread::available_parallelism().map_or(1, usize::from).min(64)
+}
+
+/// True if a system call failed because descriptors or memory have run out.
+#[must_use]
+pub const fn is_exhausted(errno: Errno) -> bool {
+    matches!(errno, Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)
 }
 
 /// Lets through one line per second of a kind, and counts the others.

@@ -4,6 +4,7 @@
 //! a reload cannot change what happens to it.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -13,7 +14,7 @@ use std::time::Instant;
 use rustix::io::Errno;
 
 use crate::access::Access;
-use crate::config::{self, Backend, Check, Config, Host, ProxyVersion};
+use crate::config::{self, Backend, Check, Config, Host, Listener, ProxyVersion};
 use crate::route::Table;
 
 /// What is known of a backend.
@@ -91,13 +92,52 @@ pub struct RouteCounters {
     pub unreachable: AtomicU64,
 }
 
-/// What is counted per listener.
+/// The connections that a listener has.
 #[derive(Debug, Default)]
 pub struct ListenerState {
-    /// Connections that are open.
-    pub open: AtomicU32,
-    /// Connections per address; empty where there is no cap.
-    pub per_address: Mutex<HashMap<IpAddr, u32>>,
+    /// Open connections.
+    open: AtomicU32,
+    /// Open connections per address; empty if there is no cap.
+    per_address: Mutex<HashMap<IpAddr, u32>>,
+}
+
+impl ListenerState {
+    /// Counts a connection of an address; false if one of the listener's caps forbids it.
+    pub fn enter(&self, address: IpAddr, config: &Listener) -> bool {
+        let open = self.open.fetch_add(1, Ordering::Relaxed);
+        let full = config.max_connections.is_some_and(|most| open >= most);
+        if full || !self.enter_from(address, config.max_per_address) {
+            self.open.fetch_sub(1, Ordering::Relaxed);
+            return false;
+        }
+        true
+    }
+
+    fn enter_from(&self, address: IpAddr, most: Option<u32>) -> bool {
+        let Some(most) = most else { return true };
+        let mut counts = self.per_address.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(address.to_canonical()).or_insert(0);
+        if *count >= most {
+            return false;
+        }
+        *count += 1;
+        true
+    }
+
+    /// Takes back what [`Self::enter`] counted for a connection.
+    pub fn leave(&self, address: IpAddr, config: &Listener) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+        if config.max_per_address.is_none() {
+            return;
+        }
+        let mut counts = self.per_address.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Occupied(mut count) = counts.entry(address.to_canonical()) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
 }
 
 /// A configuration in force.
@@ -204,10 +244,10 @@ pub struct Shared {
     pub draining: AtomicBool,
     /// Counters.
     pub counters: Counters,
-    /// Most connections at once.
-    pub most: usize,
-    /// Most pipes of one worker.
-    pub most_pipes: usize,
+    /// The most connections at once.
+    pub connections_max: usize,
+    /// The most pipes of one worker.
+    pub pipes_max: usize,
     /// Where the access log goes.
     pub access: Option<Access>,
     /// One per worker: makes it look at `snapshot`, `news` and `draining`.
@@ -220,8 +260,8 @@ impl Shared {
     pub fn new(
         first: Arc<Snapshot>,
         wakes: Vec<OwnedFd>,
-        most: usize,
-        most_pipes: usize,
+        connections_max: usize,
+        pipes_max: usize,
         access: Option<Access>,
     ) -> Self {
         Self {
@@ -230,8 +270,8 @@ impl Shared {
             news: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             counters: Counters::default(),
-            most,
-            most_pipes,
+            connections_max,
+            pipes_max,
             access,
             wakes,
         }

@@ -89,11 +89,7 @@ fn is_here(address: IpAddr) -> bool {
 /// Options that do nothing on any listener of a route.
 fn idle_options(config: &Config, route: &Route) -> Option<Problem> {
     let http = route.listeners.iter().any(|index| config.listeners[*index].kind == Kind::Http);
-    let option = match (route.forwarded, route.close) {
-        (true, _) => "forwarded",
-        (_, true) => "close",
-        _ => return None,
-    };
+    let option = route.headers.first_key()?;
     let text = format!("`{option}` means nothing here: no HTTP listener has this route");
     (!http).then_some(Problem { line: route.line, text })
 }

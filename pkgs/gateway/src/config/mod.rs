@@ -14,8 +14,10 @@ mod tests;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
+use ipnet::IpNet;
+
+use crate::http::headers::Rules;
 use crate::name::Pattern;
-use crate::network::Network;
 
 pub use read::parse;
 
@@ -71,15 +73,22 @@ pub struct Listener {
     /// What its clients speak.
     pub kind: Kind,
     /// Who must send a PROXY header. Nobody else may.
-    pub proxy_in: Vec<Network>,
+    pub proxy_in: Vec<IpNet>,
     /// Whose `X-Forwarded-*` and `Forwarded` fields are passed on.
-    pub trusted: Vec<Network>,
+    pub trusted: Vec<IpNet>,
     /// Most connections at once.
     pub max_connections: Option<u32>,
     /// Most connections at once from one address.
     pub max_per_address: Option<u32>,
     /// Its connections' deadlines.
     pub timeouts: Timeouts,
+}
+
+/// True if an address is in one of the networks; an IPv4 address in IPv6 form counts as IPv4.
+#[must_use]
+pub fn contains(networks: &[IpNet], address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    networks.iter().any(|network| network.contains(&address))
 }
 
 /// Deadlines, in milliseconds.
@@ -104,7 +113,6 @@ impl Default for Timeouts {
 }
 
 /// Where connections go.
-#[expect(clippy::struct_excessive_bools, reason = "options of the file")]
 #[derive(Debug, Clone, PartialEq)]
 pub struct Route {
     /// Whom it is for.
@@ -121,10 +129,8 @@ pub struct Route {
     pub proxy_out: Option<ProxyVersion>,
     /// Answers that the resource is at `https://` instead.
     pub redirect: bool,
-    /// Sets X-Forwarded-For, X-Forwarded-Proto and Forwarded.
-    pub forwarded: bool,
-    /// Asks for one request per connection.
-    pub close: bool,
+    /// Changes in the heads of requests.
+    pub headers: Rules,
     /// Only for clients that offer one of these protocols.
     pub alpn: Vec<String>,
     /// How its backends are checked.

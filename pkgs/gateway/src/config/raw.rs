@@ -51,8 +51,6 @@ pub(super) struct Route {
     pub(super) policy: Option<Text>,
     pub(super) proxy_out: Option<Text>,
     pub(super) redirect: Option<Text>,
-    pub(super) forwarded: Option<Spanned<bool>>,
-    pub(super) close: Option<Spanned<bool>>,
     #[serde(default)]
     pub(super) alpn: Vec<Text>,
     #[serde(default)]

@@ -1,15 +1,19 @@
 //! Text to [`Config`]: all problems of a file are found in one go, each with its line.
 
+use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::str::FromStr;
 
+use ipnet::IpNet;
+use serde::Deserialize as _;
 use toml::Spanned;
+use toml::de::{DeTable, DeValue};
 
 use super::raw::{self, Text};
 use super::{
     Backend, Check, Config, Get, Host, Kind, Listener, Policy, Ports, Problem, ProxyVersion, Route,
     Timeouts,
 };
+use crate::http::headers::Rules;
 use crate::name::{self, Pattern};
 
 /// Parses and checks a file's text.
@@ -18,17 +22,14 @@ use crate::name::{self, Pattern};
 /// All problems, in the order of the file.
 pub fn parse(text: &str, ports: Ports) -> Result<Config, Vec<Problem>> {
     let mut reader = Reader { text, problems: Vec::new() };
-    let file: raw::File = match toml::from_str(text) {
+    let (file, rules) = match reader.file() {
         Ok(file) => file,
-        Err(error) => {
-            let line = reader.line(error.span().map_or(0, |span| span.start));
-            return Err(vec![Problem { line, text: error.message().replace('\n', " ") }]);
-        }
+        Err(problem) => return Err(vec![problem]),
     };
     let listeners = reader.listeners(&file, ports);
     let mut routes = reader.legacy(&file, &listeners);
-    for route in &file.route {
-        routes.extend(reader.route(route, &listeners));
+    for (route, headers) in file.route.iter().zip(rules) {
+        routes.extend(reader.route(route, headers, &listeners));
     }
     let config = Config { listeners, routes };
     reader.problems.extend(super::check::problems(&config));
@@ -42,6 +43,41 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    /// Parses the text: the tables, and the header rules of each `[[route]]`.
+    fn file(&self) -> Result<(raw::File, Vec<Rules>), Problem> {
+        let mut document = DeTable::parse(self.text).map_err(|error| self.syntax(&error))?;
+        let mut rules = Vec::new();
+        if let Some(DeValue::Array(routes)) =
+            document.get_mut().get_mut("route").map(Spanned::get_mut)
+        {
+            for route in routes.iter_mut() {
+                rules.push(self.rules(route.get_mut())?);
+            }
+        }
+        let file = raw::File::deserialize(toml::Deserializer::from(document));
+        Ok((file.map_err(|error| self.syntax(&error))?, rules))
+    }
+
+    fn rules(&self, route: &mut DeValue<'_>) -> Result<Rules, Problem> {
+        let DeValue::Table(table) = route else { return Ok(Rules::default()) };
+        Rules::take(table).map_err(|(key, place)| {
+            let line = self.line(place.start);
+            Problem { line, text: format!("`{key}` is not true or false") }
+        })
+    }
+
+    fn syntax(&self, error: &toml::de::Error) -> Problem {
+        let line = self.line(error.span().map_or(0, |span| span.start));
+        let mut text = error.message().replace('\n', " ");
+        // The list of a route's keys lacks the header rules, which serde does not know.
+        if text.starts_with("unknown field") && text.contains("`proxy-out`") {
+            for key in Rules::keys() {
+                let _ = write!(text, ", `{key}`");
+            }
+        }
+        Problem { line, text }
+    }
+
     fn line(&self, offset: usize) -> usize {
         1 + self.text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count()
     }
@@ -113,9 +149,9 @@ impl Reader<'_> {
         }
     }
 
-    fn networks<T: FromStr>(&mut self, texts: &[Text]) -> Vec<T> {
+    fn networks(&mut self, texts: &[Text]) -> Vec<IpNet> {
         let wanted = "an address or a network, such as 10.0.0.0/8";
-        let mut parse = |text: &Text| self.value(text, wanted, text.get_ref().parse().ok());
+        let mut parse = |text: &Text| self.value(text, wanted, network(text.get_ref()));
         texts.iter().filter_map(&mut parse).collect()
     }
 
@@ -161,7 +197,12 @@ impl Reader<'_> {
         routes
     }
 
-    fn route(&mut self, raw: &Spanned<raw::Route>, listeners: &[Listener]) -> Option<Route> {
+    fn route(
+        &mut self,
+        raw: &Spanned<raw::Route>,
+        headers: Rules,
+        listeners: &[Listener],
+    ) -> Option<Route> {
         let line = self.line(raw.span().start);
         let table = raw.get_ref();
         let names: Vec<Pattern> =
@@ -174,8 +215,7 @@ impl Reader<'_> {
             policy: self.policy(table.policy.as_ref()),
             proxy_out: self.proxy_out(table.proxy_out.as_ref()),
             redirect: self.redirect(table.redirect.as_ref()),
-            forwarded: table.forwarded.as_ref().is_some_and(|value| *value.get_ref()),
-            close: table.close.as_ref().is_some_and(|value| *value.get_ref()),
+            headers,
             alpn: self.alpn(&table.alpn),
             check: table.check.as_ref().and_then(|check| self.check(check)),
             names,
@@ -331,12 +371,16 @@ fn empty(line: usize) -> Route {
         policy: Policy::Ordered,
         proxy_out: None,
         redirect: false,
-        forwarded: false,
-        close: false,
+        headers: Rules::default(),
         alpn: Vec::new(),
         check: None,
         line,
     }
+}
+
+/// An address alone stands for a network with one address.
+fn network(text: &str) -> Option<IpNet> {
+    text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
 }
 
 /// `:443` stands for all addresses.

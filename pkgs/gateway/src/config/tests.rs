@@ -86,7 +86,8 @@ redirect = "https"
     assert_eq!((tls.policy, tls.proxy_out), (Policy::RoundRobin, Some(ProxyVersion::V2)));
     assert_eq!(tls.backends[2].to_string(), "b.test.:443");
     assert_eq!(tls.check.as_ref().unwrap().timeout, 1000, "a check ends before the next begins");
-    assert!(http.default && http.forwarded && http.close);
+    assert!(http.default && http.headers.is_one_request());
+    assert_eq!(http.headers.first_key(), Some("forwarded"));
     assert_eq!(redirect.listeners, [1], "a redirect is for HTTP only");
 }
 

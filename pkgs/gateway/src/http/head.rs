@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::body::Body;
+use super::headers::{Marks, Request};
 use super::lines::{self, Field, Scan, is_token};
 use super::{MOST_FIELDS, MOST_OF_HEAD, Refusal};
 use crate::name::{self, Authority};
@@ -27,10 +28,17 @@ pub struct Head {
     pub upgrade: bool,
     /// Path and query of the target; of an absolute target without scheme and authority.
     pub path: Range<usize>,
-    /// Lines that say who the client is: X-Forwarded-* and Forwarded.
-    pub forwarded: Vec<Range<usize>>,
-    /// `Connection` lines that say nothing but `close` or `keep-alive`.
-    pub persistence: Vec<Range<usize>>,
+    /// Lines that a header rule may replace.
+    pub marks: Marks,
+}
+
+impl Head {
+    /// Returns the part of the head that header rules need; `bytes` begin with the head.
+    #[must_use]
+    pub fn request<'a>(&'a self, bytes: &'a [u8]) -> Request<'a> {
+        let Self { length, host, upgrade, marks, .. } = self;
+        Request { bytes: &bytes[..*length], host, upgrade: *upgrade, marks }
+    }
 }
 
 /// Looks at the bytes of a request so far; `None` while its head is not whole.
@@ -56,9 +64,7 @@ struct Said {
     close: bool,
     keep_alive: bool,
     upgrade: bool,
-    upgrade_option: bool,
-    forwarded: Vec<Range<usize>>,
-    persistence: Vec<Range<usize>>,
+    marks: Marks,
 }
 
 fn head(bytes: &[u8]) -> Result<Head, Refusal> {
@@ -85,8 +91,7 @@ fn head(bytes: &[u8]) -> Result<Head, Refusal> {
         close: said.close || (line.is_old && !said.keep_alive),
         upgrade: said.upgrade,
         path: line.path,
-        forwarded: said.forwarded,
-        persistence: said.persistence,
+        marks: said.marks,
     })
 }
 
@@ -146,8 +151,9 @@ fn target_parts(method: &[u8], target: &[u8]) -> Option<(Range<usize>, Option<Au
 
 impl Said {
     fn take(&mut self, field: &Field<'_>) -> Result<(), Refusal> {
-        let line = field.start..field.end;
-        match field.name.to_ascii_lowercase().as_slice() {
+        let name = field.name.to_ascii_lowercase();
+        self.marks.note(&name, field);
+        match name.as_slice() {
             b"host" => {
                 let host = name::authority(field.value);
                 let host = host.ok_or(Refusal::BadRequest("the Host field is invalid"))?;
@@ -178,26 +184,15 @@ impl Said {
             b"http2-settings" => {
                 return Err(Refusal::BadRequest("HTTP/2 without TLS is not served here"));
             }
-            name if is_forwarded(name) => self.forwarded.push(line),
             _ => {}
         }
         Ok(())
     }
 
     fn connection(&mut self, field: &Field<'_>) {
-        let mut only_persistence = true;
         for member in field.members() {
-            match member.to_ascii_lowercase().as_slice() {
-                b"close" => self.close = true,
-                b"keep-alive" => self.keep_alive = true,
-                other => {
-                    self.upgrade_option |= other == b"upgrade";
-                    only_persistence = false;
-                }
-            }
-        }
-        if only_persistence {
-            self.persistence.push(field.start..field.end);
+            self.close |= member.eq_ignore_ascii_case(b"close");
+            self.keep_alive |= member.eq_ignore_ascii_case(b"keep-alive");
         }
     }
 
@@ -219,13 +214,4 @@ impl Said {
 pub(super) fn content_length(value: &[u8]) -> Option<u64> {
     let digits = (1..=18).contains(&value.len()) && value.iter().all(u8::is_ascii_digit);
     if digits { std::str::from_utf8(value).ok()?.parse().ok() } else { None }
-}
-
-/// Whether a field says who the client is. CGI makes `_` and `-` the same, so here they are too.
-fn is_forwarded(name: &[u8]) -> bool {
-    let begins = |with: &[u8]| {
-        let same = |(one, other): (&u8, &u8)| one == other || (*one == b'_' && *other == b'-');
-        name.len() >= with.len() && name.iter().zip(with).all(same)
-    };
-    name == b"forwarded" || begins(b"x-forwarded-")
 }

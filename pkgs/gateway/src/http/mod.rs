@@ -8,9 +8,9 @@ pub mod answer;
 pub mod body;
 pub mod exchange;
 pub mod head;
+pub mod headers;
 pub mod lines;
 pub mod response;
-pub mod rewrite;
 #[cfg(test)]
 mod tests;
 

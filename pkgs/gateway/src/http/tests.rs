@@ -2,10 +2,11 @@ use super::answer;
 use super::body::Body;
 use super::exchange::{Exchange, FromBackend, FromClient};
 use super::head::{Head, parse};
+use super::headers::{Client, Rules};
 use super::lines::Scan;
-use super::rewrite::{Changes, forward};
 use super::{MOST_OF_HEAD, Refusal};
 use proptest::prelude::*;
+use toml::de::DeTable;
 
 fn good(text: &str) -> Head {
     parse(&mut Scan::default(), text.as_bytes()).unwrap().unwrap()
@@ -305,31 +306,49 @@ fn an_answer_that_comes_before_the_request_is_whole_does_not_end_it() {
     assert!(exchange.is_idle());
 }
 
-/// A head as the backend gets it.
-fn rewritten(text: &str, changes: Changes) -> String {
+/// Checks the head that a backend gets from a client; `keys` are those of the route.
+fn check_forward(text: &str, keys: &str, client: &str, trusted: bool, expected: &str) {
+    let rules = Rules::take(DeTable::parse(keys).unwrap().get_mut()).unwrap();
+    let client = Client { address: client.parse().unwrap(), trusted };
     let mut out = Vec::new();
-    forward(text.as_bytes(), &good(text), changes, &mut out);
-    String::from_utf8(out).unwrap()
+    let head = good(text);
+    rules.forward(&head.request(text.as_bytes()), client, rules.is_one_request(), &mut out);
+    assert_eq!(String::from_utf8(out).unwrap(), expected);
+}
+
+const FORGED: &str = "GET / HTTP/1.1\r\nX-Forwarded-For: evil\r\nHost: A.test\r\nforwarded: for=evil\r\nX_Forwarded_Proto: evil\r\nConnection: keep-alive\r\nVia: v\r\n\r\n";
+
+#[test]
+fn a_head_passes_unchanged_if_no_rule_asks_for_a_change() {
+    check_forward(FORGED, "", "10.0.0.9", true, FORGED);
+    let upgrade = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    check_forward(upgrade, "close = true", "10.0.0.9", false, upgrade);
 }
 
 #[test]
-fn a_head_is_changed_only_where_it_is_asked_for() {
-    let text = "GET / HTTP/1.1\r\nX-Forwarded-For: evil\r\nHost: A.test\r\nforwarded: for=evil\r\nX_Forwarded_Proto: evil\r\nConnection: keep-alive\r\nVia: v\r\n\r\n";
-    let none = Changes { drop_forwarded: false, set_forwarded: None, close: false };
-    assert_eq!(rewritten(text, none), text);
-    let dropped = Changes { drop_forwarded: true, ..none };
+fn forwarding_headers_of_a_client_that_is_not_trusted_are_dropped() {
     let without = "GET / HTTP/1.1\r\nHost: A.test\r\nConnection: keep-alive\r\nVia: v\r\n\r\n";
-    assert_eq!(rewritten(text, dropped), without);
-    let client = "::ffff:10.0.0.9".parse().unwrap();
-    assert_eq!(
-        rewritten(text, Changes { set_forwarded: Some(client), close: true, ..dropped }),
+    check_forward(FORGED, "", "10.0.0.9", false, without);
+}
+
+#[test]
+fn rules_add_their_lines_after_those_of_the_client() {
+    check_forward(
+        FORGED,
+        "forwarded = true\nclose = true",
+        "::ffff:10.0.0.9",
+        false,
         "GET / HTTP/1.1\r\nHost: A.test\r\nVia: v\r\nX-Forwarded-For: 10.0.0.9\r\nX-Forwarded-Proto: http\r\n\
-         Forwarded: for=10.0.0.9;host=\"a.test\";proto=http\r\nConnection: close\r\n\r\n"
+         Forwarded: for=10.0.0.9;host=\"a.test\";proto=http\r\nConnection: close\r\n\r\n",
     );
-    let six = Changes { set_forwarded: Some("fd00::1".parse().unwrap()), ..dropped };
-    assert!(rewritten(text, six).contains("Forwarded: for=\"[fd00::1]\";host="));
-    let upgrade = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
-    assert_eq!(rewritten(upgrade, Changes { close: true, ..none }), upgrade);
+    check_forward(
+        "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-Proto: https\r\n\r\n",
+        "forwarded = true",
+        "fd00::1",
+        true,
+        "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-Proto: https\r\nX-Forwarded-For: fd00::1\r\n\
+         Forwarded: for=\"[fd00::1]\";host=\"a\";proto=http\r\n\r\n",
+    );
 }
 
 #[test]

@@ -1,236 +1,455 @@
-//! What a worker keeps of a connection, and when its time is over.
+//! A connection from accept to end: its phases, and the deadline of each.
+//!
+//! The parts decide for themselves: [`Session`] where the connection goes, [`Dial`] which address is
+//! tried, [`Web`] how far a request or an answer goes, [`Link`] which bytes move. This file only puts
+//! them in order.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
-
+use rustix::event::epoll::EventFlags;
 use rustix::fd::OwnedFd;
 
-use super::dial::Dial;
-use super::flow::{Flow, Side};
-use super::web::Web;
-use crate::config::{self, Timeouts};
-use crate::state::{RouteState, Snapshot};
+use super::dial::{Dial, Order};
+use super::end::{End, Farewell};
+use super::flow::{Broken, Stop};
+use super::inbox::{Fill, Inbox};
+use super::link::{Key, Link, Side};
+use super::opening;
+use super::session::Session;
+use super::tools::Tools;
+use super::web::{Parts, Relayed, Web};
+use crate::config::{Kind, Timeouts};
+use crate::limits::{self, Seldom};
+use crate::state::Shared;
+use crate::tls::Alert;
 use crate::tls::hello;
 
 /// Milliseconds that a client gets to read an answer or an alert and to close.
-pub(super) const DRAIN_TIME: u64 = 2_000;
+const DRAIN_TIME: u64 = 2_000;
 
-/// Bytes of a client that are thrown away after an answer, so that it is not lost by a reset.
-pub(super) const DRAIN_BYTES: u32 = 256 << 10;
+/// The most bytes of a client that are discarded after an answer, so that no reset destroys it.
+const DRAIN_BYTES_MAX: u32 = 256 << 10;
 
-/// Where a connection is.
+static NO_BACKEND: Seldom = Seldom::new();
+
+/// The progress of a connection.
 #[derive(Debug)]
-pub(super) enum Phase {
-    /// Waits for the PROXY header that its peer must send.
+enum Phase {
+    /// Waits for the PROXY header that the peer must send.
     Proxy,
     /// Waits for the `ClientHello`.
     Hello(hello::Scan),
     /// Waits for the first request's head.
     Head,
-    /// Waits for an address of its backend.
+    /// Waits for an address of the backend.
     Resolve,
     /// Waits for the backend to accept.
     Connect,
-    /// Relays, until both sides have ended.
+    /// Relays until both sides have ended.
     Relay,
-    /// Has been answered by the gateway; waits for the client to close.
-    Drain { left: u32, until: u64 },
+    /// Has been answered by the gateway, and waits for the client to close.
+    Drain { left: u32, until: u64, end: End },
 }
 
-/// Why a connection ended; the access log has the words.
+/// The result of a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum End {
-    Done,
-    ClientReset,
-    BackendReset,
-    ClientGone,
-    HelloTimeout,
-    ConnectTimeout,
-    IdleTimeout,
-    HalfClosedTimeout,
-    Lifetime,
-    Garbage,
-    BadProxy,
-    UnknownName,
-    NoBackend,
-    BadAnswer,
-    Refused,
-    Redirected,
-}
-
-impl End {
-    pub(super) const fn word(self) -> &'static str {
-        match self {
-            Self::Done => "done",
-            Self::ClientReset => "client-reset",
-            Self::BackendReset => "backend-reset",
-            Self::ClientGone => "client-gone",
-            Self::HelloTimeout => "hello-timeout",
-            Self::ConnectTimeout => "connect-timeout",
-            Self::IdleTimeout => "idle-timeout",
-            Self::HalfClosedTimeout => "half-closed-timeout",
-            Self::Lifetime => "lifetime",
-            Self::Garbage => "garbage",
-            Self::BadProxy => "bad-proxy-header",
-            Self::UnknownName => "unknown-name",
-            Self::NoBackend => "no-backend",
-            Self::BadAnswer => "bad-answer",
-            Self::Refused => "refused",
-            Self::Redirected => "redirected",
-        }
-    }
-}
-
-/// Who talks to whom.
-#[derive(Debug)]
-pub(super) struct Addresses {
-    /// The client, by the PROXY header if one came.
-    pub(super) client: SocketAddr,
-    /// Who connected: the key of the cap per address.
-    pub(super) peer: SocketAddr,
-    /// What the client connected to, by the PROXY header.
-    pub(super) destination: Option<Box<SocketAddr>>,
+pub(super) enum Turn {
+    /// There may be more to do at once.
+    Next,
+    /// Nothing can be done before the next event.
+    Wait,
+    /// Nothing can be done before DNS answers.
+    Park,
+    /// More can be done, but other connections have their turn.
+    Yield,
+    /// The connection has ended.
+    Close(End),
 }
 
 /// A connection.
 #[derive(Debug)]
 pub(super) struct Connection {
-    pub(super) client: OwnedFd,
-    pub(super) backend: Option<OwnedFd>,
-    pub(super) client_side: Side,
-    pub(super) backend_side: Side,
-    /// From the client to the backend.
-    pub(super) up: Flow,
-    /// From the backend to the client.
-    pub(super) down: Flow,
-    pub(super) phase: Phase,
-    pub(super) snapshot: Arc<Snapshot>,
-    pub(super) listener: u16,
-    /// The client's socket is known to the epoll.
-    pub(super) registered: bool,
-    pub(super) generation: u32,
-    /// Index of the route in the snapshot.
-    pub(super) route: Option<u32>,
-    /// Index of the backend in the route.
-    pub(super) target: Option<u16>,
-    pub(super) addresses: Addresses,
-    pub(super) started: u64,
-    pub(super) active: u64,
-    /// Bytes of the client that have not gone to a backend, or may have to go to another one.
-    pub(super) buffer: Vec<u8>,
-    /// How many of them have been looked at.
-    pub(super) seen: usize,
-    pub(super) name: Option<Box<str>>,
-    pub(super) web: Option<Box<Web>>,
-    pub(super) dial: Option<Box<Dial>>,
-    pub(super) end: End,
+    phase: Phase,
+    session: Session,
+    link: Link,
+    /// Bytes of the client that have not gone to a backend.
+    inbox: Inbox,
+    web: Option<Box<Web>>,
+    /// Present until a request has been sent or, for TLS, until the backend has answered.
+    dial: Option<Box<Dial>>,
 }
 
 impl Connection {
-    pub(super) fn new(
-        client: OwnedFd,
-        peer: SocketAddr,
-        snapshot: Arc<Snapshot>,
-        listener: u16,
-        generation: u32,
-        now: u64,
-    ) -> Self {
-        // A byte may be there already, and there surely is room for one.
-        let client_side = Side { readable: true, writable: true, ..Side::default() };
-        let mut connection = Self {
-            client,
-            backend: None,
-            client_side,
-            backend_side: Side::default(),
-            up: Flow::default(),
-            down: Flow::default(),
-            phase: Phase::Proxy,
-            snapshot,
-            listener,
-            registered: false,
-            generation,
-            route: None,
-            target: None,
-            addresses: Addresses { client: peer, peer, destination: None },
-            started: now,
-            active: now,
-            buffer: Vec::new(),
-            seen: 0,
-            name: None,
-            web: None,
-            dial: None,
-            end: End::Done,
-        };
-        let config = connection.config();
-        if !config.proxy_in.iter().any(|network| network.contains(peer.ip())) {
-            connection.phase = connection.first_phase();
-        }
-        connection
+    pub(super) fn new(client: OwnedFd, session: Session, key: Key) -> Self {
+        let phase =
+            if session.needs_proxy_header() { Phase::Proxy } else { Self::first_phase(&session) };
+        let link = Link::new(client, key, session.started());
+        Self { phase, session, link, inbox: Inbox::default(), web: None, dial: None }
     }
 
-    /// Its listener's configuration.
-    pub(super) fn config(&self) -> &config::Listener {
-        &self.snapshot.config.listeners[usize::from(self.listener)]
-    }
-
-    /// Its route, with the route's configuration.
-    pub(super) fn route(&self) -> Option<(&RouteState, &config::Route)> {
-        let index = usize::try_from(self.route?).ok()?;
-        Some((self.snapshot.routes.get(index)?, self.snapshot.config.routes.get(index)?))
-    }
-
-    /// What comes when there is no PROXY header any more.
-    pub(super) fn first_phase(&self) -> Phase {
-        match self.config().kind {
-            config::Kind::Tls => Phase::Hello(hello::Scan::default()),
-            config::Kind::Http => Phase::Head,
+    /// The phase after the PROXY header, if there is one.
+    fn first_phase(session: &Session) -> Phase {
+        match session.listener().kind {
+            Kind::Tls => Phase::Hello(hello::Scan::default()),
+            Kind::Http => Phase::Head,
         }
     }
 
-    /// When its time is over, if nothing happens.
-    pub(super) fn deadline(&self) -> u64 {
-        let Timeouts { hello, idle, half_closed, lifetime, .. } = self.config().timeouts;
-        let phase = match &self.phase {
-            Phase::Proxy | Phase::Hello(_) | Phase::Head => self.started + hello,
-            Phase::Resolve | Phase::Connect => {
-                self.dial.as_ref().map_or(self.active, |dial| dial.deadline())
-            }
-            Phase::Drain { until, .. } => *until,
-            Phase::Relay if self.is_half_closed() => self.active + half_closed.min(idle),
-            Phase::Relay => {
-                let head = self.web.as_ref().and_then(|web| web.head_since);
-                (self.active + idle).min(head.map_or(u64::MAX, |since| since + hello))
-            }
-        };
-        phase.min(lifetime.map_or(u64::MAX, |lifetime| self.started + lifetime))
+    pub(super) const fn key(&self) -> Key {
+        self.link.key()
     }
 
-    /// Whether the client was reset in the middle of something.
+    /// Takes note of an event of one of the sockets.
+    pub(super) const fn event(&mut self, side: Side, flags: EventFlags) {
+        self.link.event(side, flags);
+    }
+
+    /// Makes epoll report the sockets.
+    pub(super) fn register(&mut self, tools: &Tools) -> rustix::io::Result<()> {
+        self.link.register(&tools.epoll)
+    }
+
+    /// Does one thing that can be done without waiting.
+    pub(super) fn turn(&mut self, tools: &mut Tools) -> Turn {
+        let result = match self.phase {
+            Phase::Proxy => self.read_proxy_header(tools),
+            Phase::Hello(_) => self.read_hello(tools),
+            Phase::Head => self.read_head(tools),
+            Phase::Resolve => Ok(Turn::Wait),
+            Phase::Connect => self.connect(tools),
+            Phase::Relay if self.web.is_some() => self.relay_web(tools),
+            Phase::Relay => self.relay(tools),
+            Phase::Drain { .. } => Ok(self.drain(tools)),
+        };
+        result.unwrap_or_else(|farewell| self.leave(farewell, tools))
+    }
+
+    /// Tries again to find an address, after news from DNS.
+    pub(super) fn unpark(&mut self, tools: &mut Tools) -> Turn {
+        // The connection that was parked may have ended, and another one may have its index.
+        if !matches!(self.phase, Phase::Resolve) {
+            return Turn::Wait;
+        }
+        self.resolve(tools).unwrap_or_else(|farewell| self.leave(farewell, tools))
+    }
+
+    /// Makes the answer that is under way the last one, or ends an idle HTTP connection.
+    ///
+    /// A connection that waits for its first request is not idle: that request was sent before the
+    /// shutdown began.
+    pub(super) fn finish(&mut self) {
+        let asked = matches!(self.phase, Phase::Resolve | Phase::Connect | Phase::Relay);
+        if let (true, Some(web)) = (asked, &mut self.web) {
+            web.finish();
+        }
+    }
+
+    /// True if the client has reset the connection in the middle of something. The gateway does not
+    /// read from a client that waits for its backend, so no read reports the reset.
     pub(super) const fn is_abandoned(&self) -> bool {
         let under_way = matches!(self.phase, Phase::Resolve | Phase::Connect | Phase::Relay);
-        under_way && self.client_side.broken
+        under_way && self.link.client_is_gone()
     }
 
-    /// Whether one side has ended its sending. Over HTTP the client's end is announced, but not
-    /// looked at before the answer is whole.
-    pub(super) fn is_half_closed(&self) -> bool {
-        let gone = self.web.is_some() && self.client_side.ending;
-        self.up.ended || self.down.ended || gone
+    /// Frees what the connection holds, then counts and logs it.
+    pub(super) fn close(mut self, end: End, shared: &Shared, tools: &mut Tools) {
+        self.link.close(end, &mut tools.pipes);
+        self.session.leave(shared, self.link.totals(), end, tools.now);
     }
 
-    /// Why it ends when its time is over.
-    pub(super) fn timeout(&self, now: u64) -> End {
-        let lifetime = self.config().timeouts.lifetime;
-        match &self.phase {
-            _ if lifetime.is_some_and(|lifetime| self.started + lifetime <= now) => End::Lifetime,
+    /// Carries out the last thing to do for the connection.
+    fn leave(&mut self, farewell: Farewell, tools: &mut Tools) -> Turn {
+        let end = match farewell {
+            Farewell::Close(end) => return Turn::Close(end),
+            Farewell::Part(end) => {
+                self.link.end_down();
+                end
+            }
+            Farewell::Answer(bytes, end) => {
+                self.dial = None;
+                self.web = None;
+                self.inbox.take();
+                self.link.answer(&bytes, &mut tools.pipes);
+                end
+            }
+        };
+        self.phase = Phase::Drain { left: DRAIN_BYTES_MAX, until: tools.now + DRAIN_TIME, end };
+        Turn::Next
+    }
+
+    fn drain(&mut self, tools: &mut Tools) -> Turn {
+        let Phase::Drain { left, end, .. } = &mut self.phase else { return Turn::Wait };
+        if self.link.drain(left, tools) { Turn::Close(*end) } else { Turn::Wait }
+    }
+}
+
+// From the first byte to a route.
+impl Connection {
+    /// Makes sure that the inbox has bytes that no parser has seen; false if there are none.
+    fn fill(&mut self, tools: &mut Tools) -> Result<bool, Farewell> {
+        match self.link.fill(&mut self.inbox, tools) {
+            Ok(Fill::New) => Ok(true),
+            Ok(Fill::Nothing) => Ok(false),
+            Ok(Fill::End) => Err(Farewell::Close(End::ClientGone)),
+            Err(_) => Err(Farewell::Close(End::ClientReset)),
+        }
+    }
+
+    fn read_proxy_header(&mut self, tools: &mut Tools) -> Result<Turn, Farewell> {
+        if !self.fill(tools)? {
+            return Ok(Turn::Wait);
+        }
+        if opening::proxy_header(&mut self.inbox, &mut self.session)? {
+            self.phase = Self::first_phase(&self.session);
+        }
+        Ok(Turn::Next)
+    }
+
+    fn read_hello(&mut self, tools: &mut Tools) -> Result<Turn, Farewell> {
+        if !self.fill(tools)? {
+            return Ok(Turn::Wait);
+        }
+        let Phase::Hello(scan) = &mut self.phase else { return Ok(Turn::Wait) };
+        if !opening::client_hello(scan, &self.inbox, &mut self.session)? {
+            return Ok(Turn::Next);
+        }
+        let first = self.inbox.take();
+        self.dial(first, tools)
+    }
+
+    fn read_head(&mut self, tools: &mut Tools) -> Result<Turn, Farewell> {
+        let Self { link, inbox, session, web, .. } = self;
+        let web = web.get_or_insert_default();
+        let more = web.read(&mut Parts { link, inbox, session }, tools)?;
+        if self.session.is_routed() {
+            let first = self.link.take_up();
+            return self.dial(first, tools);
+        }
+        Ok(if more { Turn::Next } else { Turn::Wait })
+    }
+}
+
+// From a route to a connected backend.
+impl Connection {
+    /// Begins to look for a backend. `first` is what the client has sent.
+    fn dial(&mut self, mut first: Vec<u8>, tools: &mut Tools) -> Result<Turn, Farewell> {
+        self.session.count_connection();
+        let mut header = self.session.proxy_header(|| self.link.local_address());
+        if !header.is_empty() {
+            header.append(&mut first);
+            first = header;
+        }
+        let until = tools.now + self.session.timeouts().connect;
+        self.dial = Some(Box::new(Dial::new(first, until)));
+        self.resolve(tools)
+    }
+
+    /// Looks up the backends' addresses; waits if DNS has not answered.
+    fn resolve(&mut self, tools: &mut Tools) -> Result<Turn, Farewell> {
+        match (self.session.order(tools.now), &mut self.dial) {
+            (Order::Try(candidates), Some(dial)) => {
+                dial.set_candidates(candidates);
+                self.try_next(tools)
+            }
+            (Order::Wait, _) => {
+                self.phase = Phase::Resolve;
+                Ok(Turn::Park)
+            }
+            _ => Err(self.no_backend(tools.now)),
+        }
+    }
+
+    /// Tries one address after another until a connection begins.
+    fn try_next(&mut self, tools: &mut Tools) -> Result<Turn, Farewell> {
+        self.phase = Phase::Connect;
+        while let Some((target, address)) = self.dial.as_mut().and_then(|dial| dial.next(tools.now))
+        {
+            self.session.take_target(target);
+            match self.link.connect(address, &tools.epoll) {
+                Ok(()) => return Ok(Turn::Next),
+                // Other addresses need a descriptor and memory too.
+                Err(errno) if limits::is_exhausted(errno) => break,
+                Err(_) => {}
+            }
+        }
+        Err(self.no_backend(tools.now))
+    }
+
+    /// Sends the first bytes; a socket that is not connected yet does not take them.
+    fn connect(&mut self, tools: &mut Tools) -> Result<Turn, Farewell> {
+        let (Some(dial), Some(backend)) = (&mut self.dial, self.link.backend()) else {
+            return Err(Farewell::Close(End::NoBackend));
+        };
+        match backend.send_first(dial.unsent()) {
+            Ok(Some(count)) => {
+                dial.sent(count);
+                self.connected(count, tools.now);
+                Ok(Turn::Next)
+            }
+            Ok(None) => Ok(Turn::Wait),
+            Err(_) => self.try_next(tools),
+        }
+    }
+
+    /// The backend has accepted, and `count` bytes have gone to it.
+    fn connected(&mut self, count: usize, now: u64) {
+        let Some(dial) = &self.dial else { return };
+        self.link.connected(count as u64, now);
+        self.link.push_up(dial.unsent());
+        self.phase = Phase::Relay;
+        // A request is sent only once. A hello may be sent again until the backend has answered.
+        if self.web.is_some() {
+            self.dial = None;
+        }
+    }
+
+    /// True if another backend may be tried after one that ended without a byte: the client has sent
+    /// nothing but its hello.
+    fn may_try_another(&self, now: u64) -> bool {
+        let (up, down) = self.link.totals();
+        let untouched = down == 0 && !self.link.client_has_ended();
+        untouched && self.dial.as_ref().is_some_and(|dial| dial.may_try_another(up, now))
+    }
+
+    fn no_backend(&self, now: u64) -> Farewell {
+        if let (Some(route), Some(more)) = (self.session.route_label(), NO_BACKEND.pass(now)) {
+            tracing::warn!(route, more, "no backend can be reached");
+        }
+        if let Some(web) = &self.web {
+            return web.unreachable(&self.session, End::NoBackend);
+        }
+        self.session.count_unreachable();
+        Farewell::alert(Alert::InternalError, End::NoBackend)
+    }
+}
+
+// From a connected backend to the end.
+impl Connection {
+    /// Moves requests and answers.
+    fn relay_web(&mut self, tools: &mut Tools) -> Result<Turn, Farewell> {
+        let Self { link, inbox, session, web: Some(web), .. } = self else {
+            return Ok(Turn::Next);
+        };
+        Ok(match web.relay(&mut Parts { link, inbox, session }, tools)? {
+            Relayed::Changed => Turn::Next,
+            Relayed::Blocked => Turn::Wait,
+            Relayed::Budget => Turn::Yield,
+            Relayed::Opaque => {
+                self.web = None;
+                Turn::Next
+            }
+        })
+    }
+
+    /// Moves bytes in both directions without reading them: TLS after its hello, and the protocol
+    /// that HTTP was upgraded to.
+    fn relay(&mut self, tools: &mut Tools) -> Result<Turn, Farewell> {
+        let (_, up) = self.link.pump_up(u64::MAX, tools);
+        let (_, down) = self.link.pump_down(u64::MAX, tools);
+        let (_, answered) = self.link.totals();
+        if answered > 0 {
+            self.dial = None;
+        }
+        let backend_gone = matches!(up, Err(Broken::Sink))
+            || matches!(down, Err(Broken::Source) | Ok(Stop::Ended));
+        if backend_gone && self.may_try_another(tools.now) {
+            self.link.restart(&mut tools.pipes);
+            return self.try_next(tools);
+        }
+        match (up, down) {
+            (Err(Broken::Source), _) | (_, Err(Broken::Sink)) => {
+                Err(Farewell::Close(End::ClientReset))
+            }
+            (Err(Broken::Sink), _) => Err(self.last_words(tools)),
+            (_, Err(Broken::Source)) => Err(Farewell::Close(End::BackendReset)),
+            // Closing ends both directions and costs one call less than two shutdowns.
+            (Ok(Stop::Ended), Ok(Stop::Ended)) => Err(Farewell::Close(End::Done)),
+            (Ok(up), Ok(down)) => {
+                self.link.shut();
+                let budget = up == Stop::Budget || down == Stop::Budget;
+                Ok(if budget { Turn::Yield } else { Turn::Wait })
+            }
+        }
+    }
+
+    /// Delivers what a backend sent before it stopped reading.
+    fn last_words(&mut self, tools: &mut Tools) -> Farewell {
+        self.link.expect_last_words();
+        match self.link.pump_down(u64::MAX, tools) {
+            (_, Ok(Stop::Ended)) => Farewell::Part(End::Done),
+            _ => Farewell::Close(End::BackendReset),
+        }
+    }
+}
+
+// Deadlines.
+impl Connection {
+    /// Returns the moment at which the connection ends if nothing happens.
+    pub(super) fn deadline(&self) -> u64 {
+        let Timeouts { hello, idle, half_closed, lifetime, .. } = self.session.timeouts();
+        let (started, active) = (self.session.started(), self.link.active());
+        let phase = match &self.phase {
+            Phase::Proxy | Phase::Hello(_) | Phase::Head => started + hello,
+            Phase::Resolve | Phase::Connect => {
+                self.dial.as_ref().map_or(active, |dial| dial.deadline())
+            }
+            Phase::Drain { until, .. } => *until,
+            Phase::Relay if self.is_half_closed() => active + half_closed.min(idle),
+            Phase::Relay => {
+                (active + idle).min(self.head_since().map_or(u64::MAX, |since| since + hello))
+            }
+        };
+        phase.min(lifetime.map_or(u64::MAX, |lifetime| started + lifetime))
+    }
+
+    /// Ends the connection, or tries another backend, because its deadline has passed.
+    pub(super) fn expire(&mut self, tools: &mut Tools) -> Turn {
+        let result = self.time_out(tools);
+        result.unwrap_or_else(|farewell| self.leave(farewell, tools))
+    }
+
+    fn time_out(&mut self, tools: &mut Tools) -> Result<Turn, Farewell> {
+        let end = self.timeout_end(tools.now);
+        match (&self.phase, end) {
+            (Phase::Connect, End::ConnectTimeout) => {
+                self.session.suspect_backend(tools.now);
+                if self.dial.as_ref().is_some_and(|dial| dial.has_time(tools.now)) {
+                    return self.try_next(tools);
+                }
+                Err(self.no_backend(tools.now))
+            }
+            (Phase::Resolve, End::ConnectTimeout) => Err(self.no_backend(tools.now)),
+            (Phase::Head, End::HelloTimeout) if self.inbox.is_empty() => Err(Farewell::Close(end)),
+            (Phase::Head, End::HelloTimeout) | (Phase::Relay, _) => Err(self
+                .web
+                .as_ref()
+                .map_or(Farewell::Close(end), |web| web.timeout(&self.link, end))),
+            _ => Err(Farewell::Close(end)),
+        }
+    }
+
+    /// Returns the reason why the connection ends when its deadline has passed.
+    fn timeout_end(&self, now: u64) -> End {
+        let lifetime = self.session.timeouts().lifetime;
+        match self.phase {
+            _ if lifetime.is_some_and(|lifetime| self.session.started() + lifetime <= now) => {
+                End::Lifetime
+            }
             Phase::Proxy | Phase::Hello(_) | Phase::Head => End::HelloTimeout,
             Phase::Resolve | Phase::Connect => End::ConnectTimeout,
-            Phase::Drain { .. } => self.end,
+            Phase::Drain { end, .. } => end,
             Phase::Relay if self.is_half_closed() => End::HalfClosedTimeout,
-            Phase::Relay if self.web.as_ref().is_some_and(|web| web.head_since.is_some()) => {
-                End::HelloTimeout
-            }
+            Phase::Relay if self.head_since().is_some() => End::HelloTimeout,
             Phase::Relay => End::IdleTimeout,
         }
+    }
+
+    fn head_since(&self) -> Option<u64> {
+        self.web.as_ref().and_then(|web| web.head_since())
+    }
+
+    /// True if one side has ended its sending. Over HTTP the client's end counts as soon as it is
+    /// announced, because it is not read before the answer is whole.
+    fn is_half_closed(&self) -> bool {
+        let announced = self.web.is_some() && self.link.client_is_ending();
+        self.link.is_half_closed() || announced
     }
 }

@@ -1,4 +1,4 @@
-//! The way to a backend: which ones are tried, in which order, for how long.
+//! The way to a backend: the addresses that are tried, their order, and the time for each.
 
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
@@ -6,57 +6,94 @@ use std::sync::atomic::Ordering;
 use crate::config::Policy;
 use crate::state::{BackendState, RouteState};
 
-/// Most addresses that are tried for one connection.
-const MOST_TRIES: usize = 8;
+/// The most addresses that are tried for one connection.
+const TRIES_MAX: usize = 8;
 
 /// Milliseconds for one address while there are others.
 const TRY_TIME: u64 = 1_000;
 
-/// Milliseconds for which a backend that did not answer comes last.
-pub(super) const SUSPECT_TIME: u64 = 5_000;
-
 /// A connection's way to a backend.
 #[derive(Debug)]
 pub(super) struct Dial {
-    /// Backends of the route by their index, and their addresses.
-    pub(super) candidates: Vec<(u16, SocketAddr)>,
-    pub(super) next: usize,
+    /// Indices of backends in the route, and their addresses.
+    candidates: Vec<(u16, SocketAddr)>,
+    next: usize,
     /// The end of all tries together.
-    pub(super) until: u64,
-    /// The end of this one.
-    pub(super) this_until: u64,
-    /// What the backend gets first: a PROXY header, and all that the client sent.
-    pub(super) first: Vec<u8>,
-    /// How much of that is sent.
-    pub(super) sent: usize,
+    until: u64,
+    /// The end of the current try.
+    this_until: u64,
+    /// The bytes that a backend gets first: a PROXY header, and everything that the client sent.
+    first: Vec<u8>,
+    /// The number of those bytes that the current backend has taken.
+    sent: usize,
 }
 
 impl Dial {
+    /// Begins without candidates.
+    pub(super) const fn new(first: Vec<u8>, until: u64) -> Self {
+        Self { candidates: Vec::new(), next: 0, until, this_until: until, first, sent: 0 }
+    }
+
+    /// Takes the candidates, once DNS has answered.
+    pub(super) fn set_candidates(&mut self, candidates: Vec<(u16, SocketAddr)>) {
+        self.candidates = candidates;
+    }
+
+    /// Begins the next try; `None` if no candidate is left.
+    pub(super) fn next(&mut self, now: u64) -> Option<(u16, SocketAddr)> {
+        let candidate = *self.candidates.get(self.next)?;
+        self.next += 1;
+        self.sent = 0;
+        // The last try has all the time that is left.
+        let is_last = self.next >= self.candidates.len();
+        self.this_until = if is_last { self.until } else { self.until.min(now + TRY_TIME) };
+        Some(candidate)
+    }
+
+    /// Returns the bytes that the backend has not taken yet.
+    pub(super) fn unsent(&self) -> &[u8] {
+        &self.first[self.sent..]
+    }
+
+    /// Counts bytes that the backend has taken.
+    pub(super) const fn sent(&mut self, count: usize) {
+        self.sent += count;
+    }
+
+    /// True if another candidate could get the same bytes, provided that the backends so far have
+    /// received no more than `delivered` bytes of this connection.
+    pub(super) const fn may_try_another(&self, delivered: u64, now: u64) -> bool {
+        delivered <= self.first.len() as u64
+            && self.next < self.candidates.len()
+            && now < self.until
+    }
+
+    /// Returns the end of the current try.
     pub(super) fn deadline(&self) -> u64 {
         self.until.min(self.this_until)
     }
 
-    /// Time for the next try: some is left for the ones after it.
-    pub(super) fn try_until(&self, now: u64) -> u64 {
-        let is_last = self.next >= self.candidates.len();
-        if is_last { self.until } else { self.until.min(now + TRY_TIME) }
+    /// True if there is time for another try.
+    pub(super) const fn has_time(&self, now: u64) -> bool {
+        self.until > now
     }
 }
 
-/// What can be tried.
+/// The addresses that can be tried.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Order {
     /// These, in this order.
     Try(Vec<(u16, SocketAddr)>),
-    /// Nothing yet: DNS has not answered.
+    /// None yet, because DNS has not answered.
     Wait,
-    /// There is no address at all.
+    /// None at all.
     Nothing,
 }
 
-/// The backends of a route in the order in which they are tried: by policy, those that are up
-/// before those that did not answer lately before those that are down. If all are down, all are
-/// tried anyway.
+/// Returns the addresses of a route's backends in the order in which they are tried.
+///
+/// The policy orders the backends; those that are up come before those that did not answer lately,
+/// and those that are down come last. If all are down, all are tried anyway.
 pub(super) fn order(route: &RouteState, policy: Policy, now: u64) -> Order {
     let count = route.backends.len();
     let first = match policy {
@@ -76,7 +113,7 @@ pub(super) fn order(route: &RouteState, policy: Policy, now: u64) -> Order {
             }
         }
     }
-    found.truncate(MOST_TRIES);
+    found.truncate(TRIES_MAX);
     match (found.is_empty(), waits) {
         (false, _) => Order::Try(found),
         (true, true) => Order::Wait,
@@ -101,7 +138,7 @@ mod tests {
         Registry::default().snapshot(parse(&text, Ports::default()).unwrap(), Vec::new())
     }
 
-    /// The ports that are tried.
+    /// The ports that are tried, in their order.
     fn ports(snapshot: &Snapshot, policy: Policy) -> Vec<u16> {
         match order(&snapshot.routes[0], policy, 0) {
             Order::Try(found) => found.iter().map(|(_, address)| address.port()).collect(),
@@ -112,7 +149,7 @@ mod tests {
     const THREE: &str = "\"10.0.0.1:1\", \"10.0.0.1:2\", \"10.0.0.1:3\"";
 
     #[test]
-    fn policy_says_who_is_first() {
+    fn the_policy_chooses_the_first_backend() {
         let three = snapshot(THREE);
         assert_eq!(ports(&three, Policy::Ordered), [1, 2, 3]);
         assert_eq!(ports(&three, Policy::Ordered), [1, 2, 3]);
@@ -121,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn those_that_are_down_come_last_and_are_tried_anyway() {
+    fn backends_that_are_down_are_tried_last() {
         let three = snapshot(THREE);
         let backends = &three.routes[0].backends;
         backends[0].up.store(false, Ordering::Relaxed);
@@ -134,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_without_an_answer_is_waited_for_only_if_nothing_else_is_there() {
+    fn an_unresolved_name_is_waited_for_only_if_there_is_no_other_address() {
         let both = snapshot("\"a.test:1\", \"10.0.0.1:2\"");
         assert_eq!(ports(&both, Policy::Ordered), [2]);
         let one = snapshot("\"a.test:1\"");

@@ -2,79 +2,55 @@
 //!
 //! A short exchange is copied through the worker's buffer. A direction that keeps moving takes a
 //! pipe and is spliced: its bytes never enter the gateway. Nothing is read before everything that
-//! was read is delivered, so a slow receiver slows its sender down, and nobody else.
+//! was read is delivered, so a slow receiver slows down its own sender and no other connection.
 
-use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
-use rustix::net::{SendFlags, Shutdown, send, shutdown};
-use rustix::pipe::{SpliceFlags, splice};
 
 use super::pipes::{Pipe, Pipes};
+use super::socket::{Read, Socket};
+use super::tools::Tools;
 
-/// Bytes in a row after which a direction is spliced.
-const STREAK: u32 = 192 << 10;
+/// Consecutive bytes after which a direction is spliced.
+const STREAK_BYTES: u32 = 192 << 10;
 
-/// A read of less ends a streak: the direction does not keep moving.
-const SMALL: usize = 4 << 10;
+/// A shorter read ends a streak: the direction does not keep moving.
+const SMALL_BYTES: usize = 4 << 10;
 
-/// Bytes that are spliced at once.
-const SPLICED: usize = 1 << 20;
-
-/// What is known of a socket since its last event; events come once per change.
-#[expect(clippy::struct_excessive_bools, reason = "facts that are independent of each other")]
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Side {
-    pub(super) readable: bool,
-    pub(super) writable: bool,
-    /// Its end has been announced: reading must go on until the end.
-    pub(super) ending: bool,
-    /// It was reset: nothing can be sent to it any more.
-    pub(super) broken: bool,
-    /// Epoll reports when it takes bytes again.
-    pub(super) armed: bool,
-}
+/// The most bytes that one system call splices.
+const SPLICE_BYTES_MAX: usize = 1 << 20;
 
 /// One direction.
 #[derive(Debug, Default)]
 pub(super) struct Flow {
-    /// Bytes that were read and not taken.
+    /// Bytes that were read and that the sink has not taken.
     pending: Vec<u8>,
-    /// How many of them have been taken since.
+    /// The number of pending bytes that the sink has taken since.
     sent: usize,
     pipe: Option<Pipe>,
     in_pipe: usize,
     streak: u32,
     /// Bytes that were delivered.
-    pub(super) total: u64,
+    total: u64,
     /// The source has ended.
-    pub(super) ended: bool,
-    /// The sink has been told so.
-    pub(super) shut: bool,
+    ended: bool,
+    /// The sink has been told that the source has ended.
+    shut: bool,
 }
 
-/// What a worker lends to a flow.
-#[derive(Debug)]
-pub(super) struct Tools {
-    pub(super) scratch: Box<[u8]>,
-    pub(super) pipes: Pipes,
-    /// Steps until others have their turn.
-    pub(super) budget: u32,
-}
-
-/// Why a flow stopped.
+/// The reason why a flow stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stop {
-    /// Until the next event.
+    /// Nothing can be moved before the next event.
     Blocked,
-    /// Others have their turn.
+    /// Other connections have their turn.
     Budget,
-    /// As many bytes as were asked for have been taken.
+    /// The requested number of bytes has been taken.
     Limit,
     /// The source has ended, and everything is delivered.
     Ended,
 }
 
-/// Which socket broke.
+/// The socket that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Broken {
     Source,
@@ -82,69 +58,73 @@ pub(super) enum Broken {
 }
 
 impl Flow {
-    /// Adds bytes that are to be delivered before all that is read later.
+    /// Adds bytes to be delivered before everything that is read later.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         self.pending.extend_from_slice(bytes);
     }
 
-    /// Whether bytes wait for the sink.
+    /// Removes the bytes that wait and have not been sent.
+    pub(super) fn take_pending(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.pending)
+    }
+
+    /// True if no bytes wait for the sink.
     pub(super) const fn is_empty(&self) -> bool {
         self.pending.is_empty() && self.in_pipe == 0
     }
 
-    /// Delivers what waits; false if the sink takes no more.
-    pub(super) fn flush(
-        &mut self,
-        sink: BorrowedFd<'_>,
-        to: &mut Side,
-        pipes: &mut Pipes,
-    ) -> Result<bool, Broken> {
-        let done = self.deliver(sink, to);
+    /// Returns the number of bytes that were delivered.
+    pub(super) const fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// Counts bytes that were delivered without the flow.
+    pub(super) const fn add_total(&mut self, count: u64) {
+        self.total += count;
+    }
+
+    /// True once the source has ended.
+    pub(super) const fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Lets the direction end after the bytes that wait.
+    pub(super) const fn end(&mut self) {
+        self.ended = true;
+    }
+
+    /// Starts over for another peer: nothing is delivered and nothing waits.
+    pub(super) fn restart(&mut self, pipes: &mut Pipes) {
+        self.clear(pipes);
+        self.total = 0;
+        self.ended = false;
+    }
+
+    /// Delivers the bytes that wait; false if the sink is full.
+    pub(super) fn flush(&mut self, sink: &mut Socket, pipes: &mut Pipes) -> Result<bool, Broken> {
+        let done = self.deliver(sink);
         self.release(pipes);
         done
     }
 
-    /// An empty pipe goes back to the others.
+    /// Returns an empty pipe to the pool.
     fn release(&mut self, pipes: &mut Pipes) {
         if self.in_pipe == 0 {
             self.pipe.take().into_iter().for_each(|pipe| pipes.put(pipe));
         }
     }
 
-    fn send_pending(&mut self, sink: BorrowedFd<'_>, to: &mut Side) -> Result<bool, Broken> {
-        while self.sent < self.pending.len() {
-            if !to.writable {
-                return Ok(false);
-            }
-            match send(sink, &self.pending[self.sent..], SendFlags::NOSIGNAL) {
-                Ok(count) => {
-                    self.sent += count;
-                    self.total += count as u64;
-                }
-                Err(Errno::AGAIN) => to.writable = false,
-                Err(Errno::INTR) => {}
-                Err(_) => return Err(Broken::Sink),
-            }
-        }
-        if self.sent > 0 {
-            self.sent = 0;
-            // An idle connection holds no memory for bytes.
-            self.pending = Vec::new();
-        }
-        Ok(true)
-    }
-
-    /// Moves up to `limit` bytes; returns how many were taken from the source, and why it stopped.
+    /// Moves up to `limit` bytes; returns the number taken from the source, and the reason to stop.
     pub(super) fn pump(
         &mut self,
-        (source, from): (BorrowedFd<'_>, &mut Side),
-        (sink, to): (BorrowedFd<'_>, &mut Side),
+        source: &mut Socket,
+        sink: &mut Socket,
         limit: u64,
         tools: &mut Tools,
     ) -> (u64, Result<Stop, Broken>) {
         let mut moved = 0;
         let stop = loop {
-            match self.deliver(sink, to) {
+            match self.deliver(sink) {
                 Ok(true) => {}
                 Ok(false) => break Ok(Stop::Blocked),
                 Err(broken) => break Err(broken),
@@ -155,14 +135,14 @@ impl Flow {
             if moved >= limit {
                 break Ok(Stop::Limit);
             }
-            if !from.readable {
+            if !source.is_readable() {
                 break Ok(Stop::Blocked);
             }
             if tools.budget == 0 {
                 break Ok(Stop::Budget);
             }
             tools.budget -= 1;
-            match self.take((source, from), (sink, to), limit - moved, tools) {
+            match self.take(source, sink, limit - moved, tools) {
                 Ok(count) => moved += count as u64,
                 Err(broken) => break Err(broken),
             }
@@ -171,116 +151,116 @@ impl Flow {
         (moved, stop)
     }
 
-    fn deliver(&mut self, sink: BorrowedFd<'_>, to: &mut Side) -> Result<bool, Broken> {
-        if !self.send_pending(sink, to)? {
+    /// Delivers the pending bytes, then the bytes in the pipe; false if the sink is full.
+    fn deliver(&mut self, sink: &mut Socket) -> Result<bool, Broken> {
+        if !self.send_pending(sink)? {
             return Ok(false);
         }
         while let (true, Some(pipe)) = (self.in_pipe > 0, &self.pipe) {
-            if !to.writable {
+            if !sink.is_writable() {
                 return Ok(false);
             }
-            let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
-            match splice(&pipe.read, None, sink, None, self.in_pipe, flags) {
-                Ok(count) => {
-                    self.in_pipe -= count.min(self.in_pipe);
-                    self.total += count as u64;
-                }
-                Err(Errno::AGAIN) => to.writable = false,
-                Err(Errno::INTR) => {}
-                Err(_) => return Err(Broken::Sink),
-            }
+            let count = sink.splice_from(pipe.output(), self.in_pipe).map_err(sink_broke)?;
+            self.in_pipe -= count.min(self.in_pipe);
+            self.total += count as u64;
         }
         Ok(true)
     }
 
-    /// Takes bytes from the source; with a copy they are offered to the sink at once.
+    fn send_pending(&mut self, sink: &mut Socket) -> Result<bool, Broken> {
+        while self.sent < self.pending.len() {
+            if !sink.is_writable() {
+                return Ok(false);
+            }
+            let count = sink.send(&self.pending[self.sent..]).map_err(sink_broke)?;
+            self.sent += count;
+            self.total += count as u64;
+        }
+        if self.sent > 0 {
+            self.sent = 0;
+            // An idle connection holds no buffer.
+            self.pending = Vec::new();
+        }
+        Ok(true)
+    }
+
+    /// Takes bytes from the source. Copied bytes are offered to the sink at once.
     fn take(
         &mut self,
-        (source, from): (BorrowedFd<'_>, &mut Side),
-        (sink, to): (BorrowedFd<'_>, &mut Side),
+        source: &mut Socket,
+        sink: &mut Socket,
         limit: u64,
         tools: &mut Tools,
     ) -> Result<usize, Broken> {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        if self.streak >= STREAK && limit >= SMALL {
+        if self.streak >= STREAK_BYTES && limit >= SMALL_BYTES {
             if self.pipe.is_none() {
                 self.pipe = tools.pipes.take();
             }
             if self.pipe.is_some() {
-                return self.splice_in(source, from, limit);
+                return self.splice_in(source, limit);
             }
         }
         let room = limit.min(tools.scratch.len());
-        match rustix::io::read(source, &mut tools.scratch[..room]) {
-            Ok(0) => {
+        match source.read(&mut tools.scratch[..room]).map_err(source_broke)? {
+            Read::Bytes(count) => {
+                self.note_read(count);
+                self.send(&tools.scratch[..count], sink)?;
+                Ok(count)
+            }
+            Read::End => {
                 self.ended = true;
                 Ok(0)
             }
-            Ok(count) => {
-                // Less than there was room for: there is no more, until an event says so.
-                from.readable = count == room || from.ending;
-                self.streak = if count < SMALL {
-                    0
-                } else {
-                    self.streak.saturating_add(u32::try_from(count).unwrap_or(0))
-                };
-                self.send(&tools.scratch[..count], sink, to)?;
-                Ok(count)
-            }
-            Err(errno) => not_now(errno, from),
+            Read::Nothing => Ok(0),
         }
     }
 
-    fn splice_in(
-        &mut self,
-        source: BorrowedFd<'_>,
-        from: &mut Side,
-        limit: usize,
-    ) -> Result<usize, Broken> {
+    /// Lengthens the streak, or ends it after a small read.
+    fn note_read(&mut self, count: usize) {
+        self.streak = if count < SMALL_BYTES {
+            0
+        } else {
+            self.streak.saturating_add(u32::try_from(count).unwrap_or(0))
+        };
+    }
+
+    fn splice_in(&mut self, source: &mut Socket, limit: usize) -> Result<usize, Broken> {
         let Some(pipe) = &self.pipe else { return Ok(0) };
-        let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
-        match splice(source, None, &pipe.write, None, limit.min(SPLICED), flags) {
-            Ok(0) => {
-                self.ended = true;
-                Ok(0)
-            }
-            Ok(count) => {
-                if count < SMALL {
+        let most = limit.min(SPLICE_BYTES_MAX);
+        match source.splice_to(pipe.input(), most).map_err(source_broke)? {
+            Read::Bytes(count) => {
+                if count < SMALL_BYTES {
                     self.streak = 0;
                 }
                 self.in_pipe += count;
                 Ok(count)
             }
-            Err(errno) => not_now(errno, from),
+            Read::End => {
+                self.ended = true;
+                Ok(0)
+            }
+            Read::Nothing => Ok(0),
         }
     }
 
-    /// Sends, and keeps what is not taken.
-    fn send(&mut self, bytes: &[u8], sink: BorrowedFd<'_>, to: &mut Side) -> Result<(), Broken> {
-        let mut count = 0;
-        if to.writable {
-            match send(sink, bytes, SendFlags::NOSIGNAL) {
-                Ok(sent) => count = sent,
-                Err(Errno::AGAIN) => to.writable = false,
-                Err(Errno::INTR) => {}
-                Err(_) => return Err(Broken::Sink),
-            }
-        }
+    /// Sends, and keeps the bytes that the sink does not take.
+    fn send(&mut self, bytes: &[u8], sink: &mut Socket) -> Result<(), Broken> {
+        let count = sink.send(bytes).map_err(sink_broke)?;
         self.total += count as u64;
         self.pending.extend_from_slice(&bytes[count..]);
         Ok(())
     }
 
-    /// Tells the sink that no more comes, once everything is delivered.
-    pub(super) fn shut(&mut self, sink: BorrowedFd<'_>) {
+    /// Passes the source's end on to the sink, once everything is delivered.
+    pub(super) fn shut(&mut self, sink: &Socket) {
         if self.ended && self.is_empty() && !self.shut {
-            // Fails only where the other side is gone already.
-            let _ = shutdown(sink, Shutdown::Write);
+            sink.end_sending();
             self.shut = true;
         }
     }
 
-    /// Drops what was not delivered.
+    /// Drops the bytes that were not delivered.
     pub(super) fn clear(&mut self, pipes: &mut Pipes) {
         self.pending = Vec::new();
         self.sent = 0;
@@ -296,13 +276,10 @@ impl Flow {
     }
 }
 
-fn not_now(errno: Errno, from: &mut Side) -> Result<usize, Broken> {
-    match errno {
-        Errno::AGAIN => {
-            from.readable = false;
-            Ok(0)
-        }
-        Errno::INTR => Ok(0),
-        _ => Err(Broken::Source),
-    }
+const fn source_broke(_: Errno) -> Broken {
+    Broken::Source
+}
+
+const fn sink_broke(_: Errno) -> Broken {
+    Broken::Sink
 }

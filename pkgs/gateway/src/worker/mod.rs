@@ -1,21 +1,40 @@
-//! A worker: one thread, one epoll, its connections from accept to end.
+//! A worker: one thread, one epoll, and its connections from accept to end.
 //!
 //! Sockets are reported once per change (edge-triggered), so a connection needs no system call to
-//! say what it waits for. All listeners are shared by all workers; the kernel wakes one of them.
-//! A port is never opened twice, so a second gateway on it is an error and not a silent share.
+//! wait. All workers share all listeners, and the kernel wakes one worker per client. A port is never
+//! opened twice, so a second gateway on it is an error and not a silent share.
+//!
+//! | file | owns |
+//! | --- | --- |
+//! | `accept` | the listening sockets, and the pause while there is no room |
+//! | `slots`, `timer` | connections by index, and their deadlines |
+//! | `connection` | the order of a connection's phases |
+//! | `session` | the client, its route and its backend |
+//! | `opening` | PROXY header and `ClientHello` |
+//! | `dial` | the addresses that are tried |
+//! | `web` | requests and answers |
+//! | `inbox` | bytes of the client that no backend has |
+//! | `link`, `flow`, `pipes`, `socket` | both sockets, and the bytes between them |
+//! | `end` | the ways in which a connection ends |
 
 mod accept;
-mod connect;
 mod connection;
 mod dial;
+mod end;
 mod flow;
-mod open;
+mod inbox;
+mod link;
+mod opening;
 mod pipes;
-mod relay;
+mod session;
+mod slots;
+mod socket;
 mod timer;
+mod tools;
 mod web;
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -23,44 +42,34 @@ use rustix::event::{Timespec, epoll};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 
-use crate::access::Record;
 use crate::state::{Shared, Snapshot};
-use connection::{Connection, End, Phase};
-use flow::Tools;
+use accept::{Accepted, Door};
+use connection::{Connection, Turn};
+use end::End;
+use link::Key;
 use pipes::Pipes;
+use session::Session;
+use slots::Slots;
 use timer::Wheel;
+use tools::Tools;
 
-/// The buffer that all connections of a worker share.
-const SCRATCH: usize = 64 << 10;
+/// Bytes of the buffer that all connections of a worker share.
+const SCRATCH_BYTES: usize = 64 << 10;
 
-/// Steps of one connection (reads or splices) before others have their turn.
-const BUDGET: u32 = 16;
+/// The most reads or splices of one connection before other connections have their turn.
+const BUDGET_MAX: u32 = 16;
 
-/// Events that are fetched at once.
-const EVENTS: usize = 256;
+/// The most events that are fetched at once.
+const EVENTS_MAX: usize = 256;
 
-/// What epoll reports for these two; below `CONNECTIONS` it is a listener's index.
+/// The most clients that are accepted at once before open connections have their turn.
+const ACCEPTS_MAX: usize = 64;
+
+/// The number by which epoll reports the worker's wake descriptor.
 const WAKE: u64 = u64::MAX;
-const CONNECTIONS: u64 = 1 << 32;
-
-/// Closed connections after which memory is given back to the system.
-const TRIM_AFTER: usize = 2_000;
 
 const NO_EVENT: epoll::Event =
     epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) };
-
-/// What a step of a connection leads to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Step {
-    /// There may be more to do at once.
-    Next,
-    /// Nothing can be done before the next event.
-    Wait,
-    /// More can be done, but others have their turn.
-    Again,
-    /// It is over.
-    Close(End),
-}
 
 /// A worker.
 #[derive(Debug)]
@@ -68,85 +77,81 @@ pub struct Worker {
     shared: Arc<Shared>,
     snapshot: Arc<Snapshot>,
     number: usize,
-    epoll: OwnedFd,
-    /// Connections by index; those that are being driven are taken out.
-    connections: Vec<Option<Box<Connection>>>,
-    free: Vec<u32>,
-    open: usize,
-    generation: u32,
+    door: Door,
+    slots: Slots,
     timers: Wheel,
     tools: Tools,
     /// Connections that had their turn and have more to do.
     ready: VecDeque<u32>,
     /// Connections that wait for DNS.
     parked: Vec<u32>,
-    now: u64,
+    /// The value of [`Shared::news`] up to which this worker knows everything.
     news: u64,
-    /// Sockets that are waited for.
-    listening: Vec<Arc<OwnedFd>>,
-    /// No new connections until then.
-    paused: Option<u64>,
-    draining: bool,
-    closed: usize,
 }
 
 impl Worker {
     /// Makes worker `number`, which is woken by `shared.wakes[number]`.
+    ///
+    /// # Errors
+    /// Fails if the kernel refuses an epoll.
     pub fn new(shared: Arc<Shared>, number: usize) -> rustix::io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let data = epoll::EventData::new_u64(WAKE);
         epoll::add(&epoll, &shared.wakes[number], data, epoll::EventFlags::IN)?;
-        let snapshot = shared.snapshot();
         let now = shared.now();
-        let pipes = Pipes::new(shared.most_pipes);
-        let mut worker = Self {
-            snapshot,
-            number,
+        let tools = Tools {
             epoll,
-            connections: Vec::new(),
-            free: Vec::new(),
-            open: 0,
-            generation: 0,
+            scratch: vec![0; SCRATCH_BYTES].into(),
+            pipes: Pipes::new(shared.pipes_max),
+            budget: 0,
+            now,
+            draining: false,
+        };
+        let mut worker = Self {
+            snapshot: shared.snapshot(),
+            number,
+            door: Door::default(),
+            slots: Slots::default(),
             timers: Wheel::new(now),
-            tools: Tools { scratch: vec![0; SCRATCH].into(), pipes, budget: 0 },
+            tools,
             ready: VecDeque::new(),
             parked: Vec::new(),
-            now,
             news: shared.news.load(Ordering::Acquire),
-            listening: Vec::new(),
-            paused: None,
-            draining: false,
-            closed: 0,
             shared,
         };
         worker.listen();
         Ok(worker)
     }
 
-    /// Works for ever; the process ends around it.
+    /// Serves forever; the process ends around the worker.
+    ///
+    /// # Errors
+    /// Fails if epoll does.
     pub fn run(&mut self) -> rustix::io::Result<()> {
-        let mut events = [NO_EVENT; EVENTS];
+        let mut events = [NO_EVENT; EVENTS_MAX];
         loop {
             let count = self.wait(&mut events)?;
-            self.now = self.shared.now();
+            self.tools.now = self.shared.now();
             for event in &events[..count] {
                 self.event(event);
             }
             for _ in 0..self.ready.len() {
                 if let Some(index) = self.ready.pop_front() {
-                    self.drive(index);
+                    self.drive(index, Connection::turn);
                 }
             }
-            while let Some(index) = self.timers.pop(self.now) {
+            while let Some(index) = self.timers.pop(self.tools.now) {
                 self.expire(index);
             }
-            self.resume();
+            if self.door.resumes(self.tools.now) {
+                self.listen();
+            }
             self.trim();
         }
     }
 
     fn wait(&self, events: &mut [epoll::Event]) -> rustix::io::Result<usize> {
-        let until = [self.timers.next(), self.paused].into_iter().flatten().min();
+        let until = [self.timers.next(), self.door.paused_until()].into_iter().flatten().min();
         let millis = match until {
             _ if !self.ready.is_empty() => Some(0),
             Some(until) => Some(until.saturating_sub(self.shared.now())),
@@ -156,7 +161,7 @@ impl Worker {
             tv_sec: i64::try_from(millis / 1000).unwrap_or(i64::MAX),
             tv_nsec: i64::try_from(millis % 1000 * 1_000_000).unwrap_or(0),
         });
-        match epoll::wait(&self.epoll, events, time.as_ref()) {
+        match epoll::wait(&self.tools.epoll, events, time.as_ref()) {
             Ok(count) => Ok(count),
             Err(Errno::INTR) => Ok(0),
             Err(errno) => Err(errno),
@@ -166,185 +171,102 @@ impl Worker {
     fn event(&mut self, event: &epoll::Event) {
         let data = event.data.u64();
         if data == WAKE {
-            self.look();
-        } else if data < CONNECTIONS {
+            self.read_news();
+        } else if data < Key::FIRST {
             self.accept(usize::try_from(data).unwrap_or(usize::MAX));
         } else {
-            self.socket(data, event.flags);
+            let (key, side) = Key::parse(data);
+            let connection = self.slots.get_mut(key.index);
+            if let Some(connection) = connection.filter(|connection| connection.key() == key) {
+                connection.event(side, event.flags);
+                self.drive(key.index, Connection::turn);
+            }
         }
     }
 
-    /// An event of a connection's socket: generation, index, and which of the two.
-    fn socket(&mut self, data: u64, flags: epoll::EventFlags) {
-        use epoll::EventFlags as Flag;
-        let index = u32::try_from(data >> 1 & 0x7fff_ffff).unwrap_or(u32::MAX);
-        let generation = u32::try_from(data >> 32).unwrap_or(0);
-        let Some(Some(connection)) = self.connections.get_mut(index as usize) else { return };
-        // An event of a connection that ended in this turn, whose index is in use again.
-        if connection.generation != generation {
-            return;
+    /// Waits for clients, unless the gateway is shutting down.
+    fn listen(&mut self) {
+        if self.tools.draining {
+            self.door.close(&self.tools.epoll);
+        } else {
+            self.door.open(&self.tools.epoll, &self.snapshot);
         }
-        let is_client = data & 1 == 0;
-        let side =
-            if is_client { &mut connection.client_side } else { &mut connection.backend_side };
-        let broken = flags.intersects(Flag::ERR | Flag::HUP);
-        side.broken |= flags.contains(Flag::ERR);
-        side.ending |= broken || flags.contains(Flag::RDHUP);
-        side.readable |= side.ending || flags.contains(Flag::IN);
-        side.writable |= broken || flags.contains(Flag::OUT);
-        self.drive(index);
     }
 
-    /// The number by which epoll reports a connection's socket.
-    const fn data(index: u32, generation: u32, backend: bool) -> epoll::EventData {
-        epoll::EventData::new_u64((generation as u64) << 32 | (index as u64) << 1 | backend as u64)
+    /// Accepts clients that wait on a listener.
+    fn accept(&mut self, listener: usize) {
+        for _ in 0..ACCEPTS_MAX {
+            match self.door.accept(listener, &self.shared, self.tools.now) {
+                Accepted::Client(client, peer) => self.admit(client, peer, listener),
+                Accepted::Failed => {}
+                Accepted::Nothing if self.door.is_paused() => return self.listen(),
+                Accepted::Nothing => return,
+            }
+        }
     }
 
-    /// Does for a connection what can be done without waiting.
-    fn drive(&mut self, index: u32) {
-        let Some(mut connection) = self.connections.get_mut(index as usize).and_then(Option::take)
+    fn admit(&mut self, client: OwnedFd, peer: SocketAddr, listener: usize) {
+        let now = self.tools.now;
+        let Some(session) = Session::admit(&self.shared, &self.snapshot, listener, peer, now)
         else {
             return;
         };
-        self.tools.budget = BUDGET;
+        let key = self.slots.reserve();
+        self.slots.put(Box::new(Connection::new(client, session, key)));
+        self.drive(key.index, Connection::turn);
+    }
+
+    /// Does for a connection everything that can be done without waiting, beginning with `first`.
+    fn drive(&mut self, index: u32, first: fn(&mut Connection, &mut Tools) -> Turn) {
+        let Some(mut connection) = self.slots.take(index) else { return };
+        self.tools.budget = BUDGET_MAX;
+        let mut turn = first(&mut connection, &mut self.tools);
         loop {
-            match self.step(&mut connection, index) {
-                Step::Next => {}
-                // Nobody reads from a client whose turn it is not, so only this says that it is gone.
-                Step::Wait if connection.is_abandoned() => {
-                    return self.close(connection, index, End::ClientReset);
+            match turn {
+                Turn::Next => {}
+                Turn::Wait | Turn::Park if connection.is_abandoned() => {
+                    return self.close(connection, End::ClientReset);
                 }
-                Step::Wait => break,
-                Step::Again => {
+                Turn::Wait => break,
+                Turn::Park => {
+                    self.parked.push(index);
+                    break;
+                }
+                Turn::Yield => {
                     self.ready.push_back(index);
                     break;
                 }
-                Step::Close(end) => return self.close(connection, index, end),
+                Turn::Close(end) => return self.close(connection, end),
             }
+            turn = connection.turn(&mut self.tools);
         }
-        if self.follow(&mut connection, index).is_err() {
-            return self.close(connection, index, End::Refused);
+        if connection.register(&self.tools).is_err() {
+            return self.close(connection, End::Refused);
         }
         self.timers.set(index, connection.deadline());
-        self.connections[index as usize] = Some(connection);
+        self.slots.put(connection);
     }
 
-    fn step(&mut self, connection: &mut Connection, index: u32) -> Step {
-        match connection.phase {
-            Phase::Proxy => self.read_proxy(connection),
-            Phase::Hello(_) => self.read_hello(connection, index),
-            Phase::Head => self.read_head(connection, index),
-            Phase::Resolve => Step::Wait,
-            Phase::Connect => self.connecting(connection, index),
-            Phase::Relay if connection.web.is_some() => self.relay_web(connection),
-            Phase::Relay => self.relay(connection, index),
-            Phase::Drain { .. } => self.drain(connection),
-        }
-    }
-
-    /// Makes epoll report the client's socket, and the moment when a full one takes bytes again.
-    fn follow(&self, connection: &mut Connection, index: u32) -> rustix::io::Result<()> {
-        use epoll::EventFlags as Flag;
-        let usual = Flag::IN | Flag::RDHUP | Flag::ET;
-        let Connection { client, backend, client_side, backend_side, generation, .. } = connection;
-        let data = |backend| Self::data(index, *generation, backend);
-        if !connection.registered {
-            epoll::add(&self.epoll, &*client, data(false), usual)?;
-            connection.registered = true;
-        }
-        if !client_side.writable && !client_side.armed {
-            epoll::modify(&self.epoll, &*client, data(false), usual | Flag::OUT)?;
-            client_side.armed = true;
-        }
-        if let Some(backend) = backend
-            && !backend_side.writable
-            && !backend_side.armed
-        {
-            epoll::modify(&self.epoll, backend, data(true), usual | Flag::OUT)?;
-            backend_side.armed = true;
-        }
-        Ok(())
-    }
-
-    /// A connection's time may be over.
+    /// Ends a connection whose deadline has passed; a deadline may have moved since it was set.
     fn expire(&mut self, index: u32) {
-        let Some(Some(connection)) = self.connections.get_mut(index as usize) else { return };
+        let Some(connection) = self.slots.get_mut(index) else { return };
         let deadline = connection.deadline();
-        if deadline > self.now {
+        if deadline > self.tools.now {
             return self.timers.set(index, deadline);
         }
-        let Some(mut connection) = self.connections[index as usize].take() else { return };
-        if let Step::Close(end) = self.timeout(&mut connection, index) {
-            return self.close(connection, index, end);
-        }
-        self.timers.set(index, connection.deadline().max(self.now + 1));
-        self.connections[index as usize] = Some(connection);
-        self.ready.push_back(index);
+        self.drive(index, Connection::expire);
     }
 
-    fn close(&mut self, mut connection: Box<Connection>, index: u32, end: End) {
-        connection.up.clear(&mut self.tools.pipes);
-        connection.down.clear(&mut self.tools.pipes);
-        let survivor = match end {
-            End::ClientReset => connection.backend.as_ref(),
-            End::BackendReset => Some(&connection.client),
-            _ => None,
-        };
-        if let Some(survivor) = survivor {
-            // The other side must not take this for an orderly end: it gets a reset too.
-            let at_once = Some(std::time::Duration::ZERO);
-            let _ = rustix::net::sockopt::set_socket_linger(survivor, at_once);
-        }
+    fn close(&mut self, connection: Box<Connection>, end: End) {
+        let index = connection.key().index;
         self.timers.remove(index);
-        self.account(&connection, end);
-        drop(connection);
-        self.free.push(index);
-        self.open -= 1;
-        self.closed += 1;
-        if self.paused.is_some() {
-            self.paused = Some(self.now);
-        }
+        connection.close(end, &self.shared, &mut self.tools);
+        self.slots.release(index);
+        self.door.make_room(self.tools.now);
     }
 
-    /// Counts and logs a connection that has ended.
-    fn account(&self, connection: &Connection, end: End) {
-        let counters = &self.shared.counters;
-        counters.open.fetch_sub(1, Ordering::Relaxed);
-        accept::leave(connection);
-        let (up, down) = (connection.up.total, connection.down.total);
-        match connection.route() {
-            Some((route, _)) => {
-                route.counters.up.fetch_add(up, Ordering::Relaxed);
-                route.counters.down.fetch_add(down, Ordering::Relaxed);
-            }
-            None if end == End::UnknownName => {
-                counters.unknown.fetch_add(1, Ordering::Relaxed);
-            }
-            None => {
-                counters.unrouted.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-        let Some(access) = &self.shared.access else { return };
-        let route = connection.route().map(|(route, _)| route);
-        let backend = route.and_then(|route| route.backends.get(usize::from(connection.target?)));
-        let record = Record {
-            listener: &connection.config().name,
-            client: crate::proxy::canonical(connection.addresses.client),
-            name: connection.name.as_deref(),
-            route: route.map(|route| route.label.as_str()),
-            backend: backend.map(|backend| backend.text.as_str()),
-            up,
-            down,
-            millis: self.now.saturating_sub(connection.started),
-            end: end.word(),
-        };
-        if !access.line(record.line()) {
-            counters.dropped_lines.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    /// Takes over what the control thread has to say.
-    fn look(&mut self) {
+    /// Reads what the control thread has published.
+    fn read_news(&mut self) {
         let mut count = [0; 8];
         let _: Result<usize, Errno> = rustix::io::read(&self.shared.wakes[self.number], &mut count);
         let news = self.shared.news.load(Ordering::Acquire);
@@ -354,63 +276,52 @@ impl Worker {
         self.news = news;
         let snapshot = self.shared.snapshot();
         let draining = self.shared.draining.load(Ordering::Acquire);
-        if !Arc::ptr_eq(&snapshot, &self.snapshot) || draining != self.draining {
+        if !Arc::ptr_eq(&snapshot, &self.snapshot) || draining != self.tools.draining {
             if draining {
-                // Those who wait in the queue came before the end.
-                (0..self.listening.len()).for_each(|listener| self.accept(listener));
+                // Clients in the kernel's queue came before the shutdown.
+                (0..self.door.len()).for_each(|listener| self.accept(listener));
             }
             self.snapshot = snapshot;
-            self.draining = draining;
+            self.tools.draining = draining;
             self.listen();
         }
         for index in std::mem::take(&mut self.parked) {
-            self.unpark(index);
+            self.drive(index, Connection::unpark);
         }
-        if self.draining {
-            self.end_idle();
+        if self.tools.draining {
+            self.finish();
         }
     }
 
-    /// Ends what is idle, and lets what is under way be the last on its connection.
-    fn end_idle(&mut self) {
-        for index in 0..self.connections.len() {
-            let Some(Some(connection)) = self.connections.get_mut(index) else { continue };
-            // One that waits for its first request is not idle: that request came before the end.
-            let asked = matches!(connection.phase, Phase::Resolve | Phase::Connect | Phase::Relay);
-            if let (true, Some(web)) = (asked, &mut connection.web) {
-                web.exchange.finish();
+    /// Ends idle connections, and makes the answers that are under way the last ones.
+    fn finish(&mut self) {
+        for index in 0..self.slots.indices() {
+            if let Some(connection) = self.slots.get_mut(index) {
+                connection.finish();
+                self.drive(index, Connection::turn);
             }
-            self.drive(u32::try_from(index).unwrap_or(u32::MAX));
         }
     }
 
-    /// Gives memory back after many connections have gone.
+    /// Frees memory after many connections have ended.
     fn trim(&mut self) {
         if self.ready.is_empty() {
             self.tools.pipes.trim();
         }
-        if self.closed < TRIM_AFTER || self.open * 2 > self.closed {
-            return;
+        if self.slots.trim() {
+            self.timers.shrink(self.slots.indices() as usize);
+            return_memory();
         }
-        self.closed = 0;
-        while matches!(self.connections.last(), Some(None)) {
-            self.connections.pop();
-        }
-        let len = self.connections.len();
-        self.connections.shrink_to_fit();
-        self.free.retain(|index| (*index as usize) < len);
-        self.free.shrink_to_fit();
-        self.timers.shrink(len);
-        give_memory_back();
     }
 }
 
-/// The C library keeps what is freed for itself, unless it is told not to (`malloc_trim(3)`).
+/// Returns freed memory to the system. The C library keeps it unless it is told otherwise
+/// (`malloc_trim(3)`).
 #[cfg(target_env = "gnu")]
-fn give_memory_back() {
+fn return_memory() {
     // SAFETY: malloc_trim has no preconditions and takes the allocator's own locks.
     unsafe { libc::malloc_trim(0) };
 }
 
 #[cfg(not(target_env = "gnu"))]
-const fn give_memory_back() {}
+const fn return_memory() {}

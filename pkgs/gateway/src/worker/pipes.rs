@@ -1,28 +1,41 @@
-//! A bounded pool of empty pipes, for directions that are being spliced.
+//! A bounded pool of empty pipes for directions that are being spliced.
 //!
-//! A pipe belongs to a direction only while bytes are in it. An idle pool gives its pipes back.
+//! A pipe belongs to a direction only while it holds bytes. An idle pool closes most of its pipes.
 
 use rustix::fd::OwnedFd;
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
-/// Bytes of a pipe. The kernel may refuse so much to a user who has many; the pipe then is smaller.
-const SIZE: usize = 256 << 10;
+/// The wanted size of a pipe in bytes. The kernel may refuse it to a user that has many pipes; the
+/// pipe is smaller then.
+const PIPE_BYTES: usize = 256 << 10;
 
-/// Bytes of a pipe that is still better than a copy.
-const LEAST: usize = 64 << 10;
+/// The size in bytes below which a pipe is worse than a copy.
+const PIPE_BYTES_MIN: usize = 64 << 10;
 
-/// Pipes that are kept when none is in use.
-const KEPT: usize = 4;
+/// Pipes that are kept while none is in use.
+const KEPT_MAX: usize = 4;
 
-/// Requests that are answered with nothing after the kernel made no pipe: asking it each time would
-/// double the price of a copy.
+/// Requests that are refused without a system call after the kernel has refused a pipe. Asking the
+/// kernel each time would double the price of a copy.
 const REFUSALS: u32 = 64;
 
 /// A pipe.
 #[derive(Debug)]
 pub(super) struct Pipe {
-    pub(super) read: OwnedFd,
-    pub(super) write: OwnedFd,
+    read: OwnedFd,
+    write: OwnedFd,
+}
+
+impl Pipe {
+    /// The end that bytes go into.
+    pub(super) const fn input(&self) -> &OwnedFd {
+        &self.write
+    }
+
+    /// The end that bytes come out of.
+    pub(super) const fn output(&self) -> &OwnedFd {
+        &self.read
+    }
 }
 
 /// Empty pipes.
@@ -31,16 +44,17 @@ pub(super) struct Pipes {
     free: Vec<Pipe>,
     made: usize,
     most: usize,
-    /// So many requests more get nothing.
+    /// The number of requests that are still refused without a system call.
     refused: u32,
 }
 
 impl Pipes {
+    /// A pool of at most `most` pipes.
     pub(super) const fn new(most: usize) -> Self {
         Self { free: Vec::new(), made: 0, most, refused: 0 }
     }
 
-    /// An empty pipe; `None` if there are too many, or the kernel makes none.
+    /// Returns an empty pipe; `None` if there are too many, or if the kernel refuses one.
     pub(super) fn take(&mut self) -> Option<Pipe> {
         if let Some(pipe) = self.free.pop() {
             return Some(pipe);
@@ -62,25 +76,26 @@ impl Pipes {
         self.free.push(pipe);
     }
 
-    /// A pipe was closed with bytes in it.
+    /// Counts a pipe that was closed because it still held bytes.
     pub(super) const fn lost(&mut self) {
         self.made -= 1;
     }
 
-    /// Closes those that have not been needed.
+    /// Closes pipes that have not been needed.
     pub(super) fn trim(&mut self) {
-        if self.free.len() > KEPT {
-            self.made -= self.free.len() - KEPT;
-            self.free.truncate(KEPT);
+        if self.free.len() > KEPT_MAX {
+            self.made -= self.free.len() - KEPT_MAX;
+            self.free.truncate(KEPT_MAX);
         }
     }
 }
 
-/// A new pipe, if the kernel gives one that is worth it (pipe(7), `pipe-user-pages-soft`).
+/// Makes a pipe, if the kernel grants a size that is worth it (pipe(7), `pipe-user-pages-soft`).
 fn make() -> Option<Pipe> {
     let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).ok()?;
     // Above the user's limit a new pipe has one or two pages, which is worse than a copy.
-    let size = fcntl_setpipe_size(&write, SIZE).or_else(|_| fcntl_setpipe_size(&write, LEAST));
-    size.ok().filter(|size| *size >= LEAST)?;
+    let size = fcntl_setpipe_size(&write, PIPE_BYTES)
+        .or_else(|_| fcntl_setpipe_size(&write, PIPE_BYTES_MIN));
+    size.ok().filter(|size| *size >= PIPE_BYTES_MIN)?;
     Some(Pipe { read, write })
 }

@@ -1,408 +1,351 @@
-//! A connection whose every request is looked at: HTTP, until a backend answers 101.
+//! A connection on which every request is read: HTTP, until a backend answers 101.
 
-use rustix::fd::AsFd as _;
-use rustix::io::Errno;
-
-use super::connection::{Connection, End};
+use super::end::{End, Farewell};
 use super::flow::{Broken, Stop};
-use super::{Step, Worker};
+use super::inbox::{Fill, Inbox};
+use super::link::Link;
+use super::session::Session;
+use super::socket::Read;
+use super::tools::Tools;
 use crate::http::exchange::{Exchange, FromBackend, FromClient};
 use crate::http::head::Head;
-use crate::http::rewrite::{self, Changes};
 use crate::http::{Refusal, answer};
 
-/// What HTTP needs of a connection.
+/// The parts of the connection that HTTP works on.
+pub(super) struct Parts<'a> {
+    pub(super) link: &'a mut Link,
+    pub(super) inbox: &'a mut Inbox,
+    pub(super) session: &'a mut Session,
+}
+
+/// The state of HTTP on a connection.
 #[derive(Debug, Default)]
 pub(super) struct Web {
-    pub(super) exchange: Exchange,
-    /// Since when a later request's head is under way.
-    pub(super) head_since: Option<u64>,
-    /// Bytes of the backend that make no whole head yet.
+    exchange: Exchange,
+    /// The moment at which an incomplete head was first seen.
+    head_since: Option<u64>,
+    /// Bytes of the backend that are not a whole head yet.
     kept: Vec<u8>,
 }
 
-impl Web {
-    /// Appends a head to `out` as its route wants it, and takes it out of the buffer.
-    pub(super) fn forward(
-        connection: &mut Connection,
-        route: usize,
-        head: &Head,
-        last: bool,
-        out: &mut Vec<u8>,
-    ) {
-        let config = &connection.snapshot.config.routes[route];
-        let peer = connection.addresses.client.ip();
-        let trusted = connection
-            .config()
-            .trusted
-            .iter()
-            .any(|network| network.contains(connection.addresses.peer.ip()));
-        let changes = Changes {
-            drop_forwarded: !trusted,
-            set_forwarded: config.forwarded.then_some(peer),
-            close: config.close || last,
-        };
-        let close = config.close || last;
-        rewrite::forward(&connection.buffer, head, changes, out);
-        connection.buffer.drain(..head.length);
-        connection.seen = 0;
-        if let Some(web) = &mut connection.web {
-            web.exchange.begin(head, close);
-            web.head_since = None;
-        }
-    }
+/// The result of moving bytes in both directions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Relayed {
+    /// The state has changed, so there may be more to do at once.
+    Changed,
+    /// Nothing can be moved before the next event.
+    Blocked,
+    /// Other connections have their turn.
+    Budget,
+    /// A backend has answered 101: the connection is not HTTP any more.
+    Opaque,
 }
 
-impl Worker {
+impl Web {
     /// Moves bytes in both directions, as far as requests and answers go.
-    pub(super) fn relay_web(&mut self, connection: &mut Connection) -> Step {
-        let up = self.web_up(connection);
-        if let Some(step) = up.err().or_else(|| connection.web.is_none().then_some(Step::Next)) {
-            return step;
+    pub(super) fn relay(
+        &mut self,
+        parts: &mut Parts<'_>,
+        tools: &mut Tools,
+    ) -> Result<Relayed, Farewell> {
+        let up = self.relay_up(parts, tools)?;
+        let down = self.relay_down(parts, tools)?;
+        if self.exchange.is_opaque() {
+            parts.link.push_down(&std::mem::take(&mut self.kept));
+            parts.link.push_up(&parts.inbox.take());
+            return Ok(Relayed::Opaque);
         }
-        let down = self.web_down(connection);
-        let Some(web) = &mut connection.web else { return Step::Next };
-        match (up, down) {
-            (_, Err(step)) | (Err(step), _) => step,
-            _ if web.exchange.is_opaque() => {
-                let kept = std::mem::take(&mut web.kept);
-                connection.down.push(&kept);
-                connection.web = None;
-                let buffer = std::mem::take(&mut connection.buffer);
-                connection.up.push(&buffer);
-                Step::Next
-            }
-            _ if web.exchange.is_over() && connection.down.is_empty() => {
-                self.part(connection, End::Done)
-            }
-            // The answer is whole, and the next request may be here already.
-            (Ok(Stop::Limit), _) | (_, Ok(Stop::Limit)) => Step::Next,
-            (Ok(Stop::Budget), _) | (_, Ok(Stop::Budget)) => Step::Again,
-            _ => Step::Wait,
+        if self.exchange.is_over() && parts.link.client_has_all() {
+            return Err(Farewell::Part(End::Done));
         }
+        Ok(match (up, down) {
+            // The answer is whole, and the next request may already be here.
+            (Stop::Limit, _) | (_, Stop::Limit) => Relayed::Changed,
+            (Stop::Budget, _) | (_, Stop::Budget) => Relayed::Budget,
+            _ => Relayed::Blocked,
+        })
     }
 
-    /// From client to backend. `Limit` means that the state has changed.
-    fn web_up(&mut self, connection: &mut Connection) -> Result<Stop, Step> {
+    /// Moves bytes from client to backend. `Limit` means that the state has changed.
+    fn relay_up(&mut self, parts: &mut Parts<'_>, tools: &mut Tools) -> Result<Stop, Farewell> {
         loop {
-            if !self.flush_up(connection)? {
-                return Ok(Stop::Blocked);
+            match parts.link.flush_up(&mut tools.pipes) {
+                Ok(true) => {}
+                Ok(false) => return Ok(Stop::Blocked),
+                Err(_) => parts.link.give_up_sending(&mut tools.pipes),
             }
-            if self.tools.budget == 0 {
+            if tools.budget == 0 {
                 return Ok(Stop::Budget);
             }
-            let Some(web) = &connection.web else { return Ok(Stop::Limit) };
-            // A later request is looked at when the answer before it is delivered: it may get one of
-            // the gateway's own.
-            let early = web.exchange.is_idle() && !connection.down.is_empty();
-            if early || !web.exchange.wants_client() {
+            // A later request is read when the answer before it is delivered, because the gateway
+            // may have to answer it itself.
+            let early = self.exchange.is_idle() && !parts.link.client_has_all();
+            if early || !self.exchange.wants_client() {
                 return Ok(Stop::Blocked);
             }
-            let opaque = web.exchange.opaque_up();
-            if connection.buffer.is_empty() && opaque > 0 {
-                match self.pump_up(connection, opaque)? {
+            let opaque = self.exchange.opaque_up();
+            if parts.inbox.is_empty() && opaque > 0 {
+                match self.pump_up(parts.link, opaque, tools)? {
                     Stop::Limit => continue,
                     stop => return Ok(stop),
                 }
             }
-            if connection.buffer.len() <= connection.seen && !self.read_more(connection)? {
+            if !self.read(parts, tools)? {
                 return Ok(Stop::Blocked);
             }
-            self.look_up(connection)?;
         }
     }
 
-    fn flush_up(&mut self, connection: &mut Connection) -> Result<bool, Step> {
-        let Some(backend) = &connection.backend else { return Err(Step::Close(End::Done)) };
-        let side = &mut connection.backend_side;
-        if let Ok(done) = connection.up.flush(backend.as_fd(), side, &mut self.tools.pipes) {
-            return Ok(done);
-        }
-        // It may have answered before it stopped to listen.
-        connection.up.clear(&mut self.tools.pipes);
-        connection.backend_side.readable = true;
-        Ok(true)
-    }
-
-    fn pump_up(&mut self, connection: &mut Connection, limit: u64) -> Result<Stop, Step> {
-        let Some(backend) = &connection.backend else { return Err(Step::Close(End::Done)) };
-        let (client, backend) = (connection.client.as_fd(), backend.as_fd());
-        let Connection { client_side, backend_side, up, .. } = connection;
-        let (moved, stop) =
-            up.pump((client, client_side), (backend, backend_side), limit, &mut self.tools);
-        if moved > 0 {
-            connection.active = self.now;
-        }
-        if let Some(web) = &mut connection.web {
-            web.exchange.passed_up(moved);
-        }
+    fn pump_up(
+        &mut self,
+        link: &mut Link,
+        limit: u64,
+        tools: &mut Tools,
+    ) -> Result<Stop, Farewell> {
+        let (moved, stop) = link.pump_up(limit, tools);
+        self.exchange.passed_up(moved);
         match stop {
-            Ok(Stop::Ended) => Err(Step::Close(End::ClientGone)),
+            Ok(Stop::Ended) => Err(Farewell::Close(End::ClientGone)),
             Ok(stop) => Ok(stop),
-            Err(Broken::Source) => Err(Step::Close(End::ClientReset)),
+            Err(Broken::Source) => Err(Farewell::Close(End::ClientReset)),
             Err(Broken::Sink) => {
-                connection.backend_side.readable = true;
+                link.expect_last_words();
                 Ok(Stop::Blocked)
             }
         }
     }
 
-    /// Reads into the buffer; false if nothing is there.
-    fn read_more(&mut self, connection: &mut Connection) -> Result<bool, Step> {
-        if !connection.client_side.readable {
-            return Ok(false);
-        }
-        self.tools.budget -= 1;
-        match rustix::io::read(&connection.client, &mut self.tools.scratch[..]) {
-            Ok(0) => Err(Step::Close(if connection.buffer.is_empty() {
-                End::Done
-            } else {
-                End::ClientGone
-            })),
-            Ok(count) => {
-                let full = count == self.tools.scratch.len();
-                connection.client_side.readable = full || connection.client_side.ending;
-                connection.buffer.extend_from_slice(&self.tools.scratch[..count]);
-                connection.active = self.now;
-                Ok(true)
+    /// Reads the client's bytes and hands over those that may go to the backend; false if there are
+    /// none before the next event.
+    pub(super) fn read(
+        &mut self,
+        parts: &mut Parts<'_>,
+        tools: &mut Tools,
+    ) -> Result<bool, Farewell> {
+        match parts.link.fill(parts.inbox, tools) {
+            Ok(Fill::New) => self.parse(parts, tools).map(|()| true),
+            Ok(Fill::Nothing) => Ok(false),
+            // Between requests this is the usual end.
+            Ok(Fill::End) if parts.session.is_routed() && parts.inbox.is_empty() => {
+                Err(Farewell::Close(End::Done))
             }
-            Err(Errno::AGAIN) => {
-                connection.client_side.readable = false;
-                Ok(false)
-            }
-            Err(Errno::INTR) => Ok(true),
-            Err(_) => Err(Step::Close(End::ClientReset)),
+            Ok(Fill::End) => Err(Farewell::Close(End::ClientGone)),
+            Err(_) => Err(Farewell::Close(End::ClientReset)),
         }
     }
 
-    /// Looks at the buffer.
-    fn look_up(&mut self, connection: &mut Connection) -> Result<(), Step> {
-        let now = self.now;
-        connection.seen = connection.buffer.len();
-        let Some(web) = &mut connection.web else { return Ok(()) };
-        match web.exchange.client(&connection.buffer) {
+    fn parse(&mut self, parts: &mut Parts<'_>, tools: &Tools) -> Result<(), Farewell> {
+        match self.exchange.client(parts.inbox.bytes()) {
             Ok(FromClient::More) => {
-                web.head_since.get_or_insert(now);
-                Ok(())
+                self.head_since.get_or_insert(tools.now);
             }
-            Ok(FromClient::Wait) => Ok(()),
-            Ok(FromClient::Skip(count)) => {
-                connection.buffer.drain(..count);
-                connection.seen = 0;
-                Ok(())
-            }
+            Ok(FromClient::Wait) => {}
+            Ok(FromClient::Skip(count)) => parts.inbox.consume(count),
             Ok(FromClient::Forward(count)) => {
-                connection.up.push(&connection.buffer[..count]);
-                connection.buffer.drain(..count);
-                connection.seen = 0;
-                if connection.buffer.is_empty() {
-                    connection.buffer = Vec::new();
-                }
-                Ok(())
+                parts.link.push_up(&parts.inbox.bytes()[..count]);
+                parts.inbox.consume(count);
+                parts.inbox.trim();
             }
-            Ok(FromClient::Head(head)) => self.later_request(connection, &head),
-            Err(refusal) => Err(self.refuse_later(connection, refusal)),
+            Ok(FromClient::Head(head)) => self.request(parts, &head, tools.draining)?,
+            Err(refusal) => return Err(self.refuse_malformed(parts.link, refusal)),
         }
+        Ok(())
     }
 
-    /// A request after the first one goes to the same backend, or nowhere.
-    fn later_request(&mut self, connection: &mut Connection, head: &Head) -> Result<(), Step> {
-        let listener = usize::from(connection.listener);
-        let found = connection.snapshot.table.find(listener, Some(&head.host.host), b"");
-        let refusal = match found {
-            None => Refusal::NotFound,
-            Some(route) if connection.snapshot.config.routes[route].redirect => {
-                let path = &connection.buffer[head.path.clone()];
-                let bytes = answer::redirect(&head.host.host, path, head.is_head);
-                return Err(self.answer(connection, &bytes, End::Redirected));
-            }
-            Some(route) => match same_backend(connection, route) {
-                Some(target) => {
-                    (connection.route, connection.target) =
-                        (u32::try_from(route).ok(), Some(target));
-                    let mut out = Vec::new();
-                    Web::forward(connection, route, head, self.draining, &mut out);
-                    connection.up.push(&out);
-                    return Ok(());
-                }
-                None => Refusal::Misdirected,
-            },
+    /// Routes a request and hands its head over. A request after the first one goes to the same
+    /// backend or is refused.
+    fn request(
+        &mut self,
+        parts: &mut Parts<'_>,
+        head: &Head,
+        draining: bool,
+    ) -> Result<(), Farewell> {
+        let Parts { link, inbox, session } = parts;
+        let (host, is_first) = (head.host.host.as_str(), !session.is_routed());
+        session.asks_for(host);
+        let Some(route) = session.find(Some(host), b"") else {
+            let end = if is_first { End::UnknownName } else { End::Refused };
+            return Err(Farewell::refuse(Refusal::NotFound, head.is_head, end));
         };
-        Err(self.answer(connection, &answer::refusal(refusal, head.is_head), End::Refused))
-    }
-
-    fn refuse_later(&mut self, connection: &mut Connection, refusal: Refusal) -> Step {
-        let can = connection.web.as_ref().is_some_and(|web| web.exchange.can_answer());
-        if can && connection.down.is_empty() {
-            return self.refuse(connection, refusal, End::Refused);
+        if is_first {
+            session.take_route(route);
         }
-        Step::Close(End::BackendReset)
+        let config = session.route_config(route);
+        if config.redirect {
+            let path = &inbox.bytes()[head.path.clone()];
+            let answer = answer::redirect(host, path, head.is_head);
+            return Err(Farewell::Answer(answer, End::Redirected));
+        }
+        let rules = config.headers;
+        if !is_first && !session.change_route(route) {
+            return Err(Farewell::refuse(Refusal::Misdirected, head.is_head, End::Refused));
+        }
+        let close = draining || rules.is_one_request();
+        let mut out = Vec::new();
+        rules.forward(&head.request(inbox.bytes()), session.client(), close, &mut out);
+        link.push_up(&out);
+        inbox.consume(head.length);
+        self.exchange.begin(head, close);
+        self.head_since = None;
+        Ok(())
     }
 
-    /// From backend to client. `Limit` means that the state has changed.
-    fn web_down(&mut self, connection: &mut Connection) -> Result<Stop, Step> {
-        let was_idle = is_idle(connection) && connection.down.is_empty();
+    fn refuse_malformed(&self, link: &Link, refusal: Refusal) -> Farewell {
+        if self.exchange.can_answer() && link.client_has_all() {
+            return self.refuse(refusal, End::Refused);
+        }
+        Farewell::Close(End::BackendReset)
+    }
+
+    /// Moves bytes from backend to client. `Limit` means that the state has changed.
+    fn relay_down(&mut self, parts: &mut Parts<'_>, tools: &mut Tools) -> Result<Stop, Farewell> {
+        let link = &mut *parts.link;
+        let was_idle = self.exchange.is_idle() && link.client_has_all();
         loop {
-            let client = connection.client.as_fd();
-            let side = &mut connection.client_side;
-            match connection.down.flush(client, side, &mut self.tools.pipes) {
+            match link.flush_down(&mut tools.pipes) {
                 Ok(true) => {}
                 Ok(false) => return Ok(Stop::Blocked),
-                Err(_) => return Err(Step::Close(End::ClientReset)),
+                Err(_) => return Err(Farewell::Close(End::ClientReset)),
             }
-            let Some(web) = &connection.web else { return Ok(Stop::Limit) };
-            let over = web.exchange.is_over() || web.exchange.is_opaque();
-            if over || (is_idle(connection) && !was_idle) {
+            let over = self.exchange.is_over() || self.exchange.is_opaque();
+            if over || (self.exchange.is_idle() && !was_idle) {
                 return Ok(Stop::Limit);
             }
-            if self.tools.budget == 0 {
+            if tools.budget == 0 {
                 return Ok(Stop::Budget);
             }
-            let opaque = web.exchange.opaque_down();
+            let opaque = self.exchange.opaque_down();
             if opaque > 0 {
-                match self.pump_down(connection, opaque)? {
+                match self.pump_down(link, parts.session, opaque, tools)? {
                     Stop::Limit => {}
                     stop => return Ok(stop),
                 }
-            } else if !self.read_answer(connection)? {
+            } else if !self.read_answer(link, parts.session, tools)? {
                 return Ok(Stop::Blocked);
             }
         }
     }
 
-    fn pump_down(&mut self, connection: &mut Connection, limit: u64) -> Result<Stop, Step> {
-        let Some(backend) = &connection.backend else { return Err(Step::Close(End::Done)) };
-        let (backend, client) = (backend.as_fd(), connection.client.as_fd());
-        let Connection { client_side, backend_side, down, .. } = connection;
-        let (moved, stop) =
-            down.pump((backend, backend_side), (client, client_side), limit, &mut self.tools);
-        if moved > 0 {
-            connection.active = self.now;
-        }
-        if let Some(web) = &mut connection.web {
-            web.exchange.passed_down(moved);
-        }
+    fn pump_down(
+        &mut self,
+        link: &mut Link,
+        session: &Session,
+        limit: u64,
+        tools: &mut Tools,
+    ) -> Result<Stop, Farewell> {
+        let (moved, stop) = link.pump_down(limit, tools);
+        self.exchange.passed_down(moved);
         match stop {
-            Ok(Stop::Ended) => Err(self.backend_ended(connection)),
+            Ok(Stop::Ended) => Err(self.backend_ended(link, session)),
             Ok(stop) => Ok(stop),
-            Err(Broken::Source) => Err(Step::Close(End::BackendReset)),
-            Err(Broken::Sink) => Err(Step::Close(End::ClientReset)),
+            Err(Broken::Source) => Err(Farewell::Close(End::BackendReset)),
+            Err(Broken::Sink) => Err(Farewell::Close(End::ClientReset)),
         }
     }
 
-    /// Reads of the backend what has to be looked at; false if nothing is there.
-    fn read_answer(&mut self, connection: &mut Connection) -> Result<bool, Step> {
-        let Some(backend) = &connection.backend else { return Err(Step::Close(End::Done)) };
-        if !connection.backend_side.readable {
-            return Ok(false);
-        }
-        self.tools.budget -= 1;
-        match rustix::io::read(backend, &mut self.tools.scratch[..]) {
-            Ok(0) => Err(self.backend_ended(connection)),
-            Ok(count) => {
-                let full = count == self.tools.scratch.len();
-                connection.backend_side.readable = full || connection.backend_side.ending;
-                connection.active = self.now;
-                self.look_down(connection, count)?;
+    /// Reads those bytes of the backend that have to be parsed; false if there are none.
+    fn read_answer(
+        &mut self,
+        link: &mut Link,
+        session: &Session,
+        tools: &mut Tools,
+    ) -> Result<bool, Farewell> {
+        match link.read_backend(tools) {
+            Ok(Read::Bytes(count)) => {
+                self.parse_answer(link, &tools.scratch[..count])?;
                 Ok(true)
             }
-            Err(Errno::AGAIN) => {
-                connection.backend_side.readable = false;
-                Ok(false)
-            }
-            Err(Errno::INTR) => Ok(true),
-            Err(_) => Err(self.backend_broke(connection)),
+            Ok(Read::Nothing) => Ok(false),
+            Ok(Read::End) => Err(self.backend_ended(link, session)),
+            Err(_) => Err(self.backend_broke(link, session)),
         }
     }
 
-    /// Looks at what the backend said: `count` bytes of the shared buffer.
-    fn look_down(&mut self, connection: &mut Connection, count: usize) -> Result<(), Step> {
-        let Connection { web: Some(web), down, .. } = connection else { return Ok(()) };
+    fn parse_answer(&mut self, link: &mut Link, bytes: &[u8]) -> Result<(), Farewell> {
         let whole;
-        let mut rest = &self.tools.scratch[..count];
-        if !web.kept.is_empty() {
-            let mut kept = std::mem::take(&mut web.kept);
+        let mut rest = bytes;
+        if !self.kept.is_empty() {
+            let mut kept = std::mem::take(&mut self.kept);
             kept.extend_from_slice(rest);
             whole = kept;
             rest = &whole;
         }
         while !rest.is_empty() {
-            match web.exchange.backend(rest) {
+            match self.exchange.backend(rest) {
                 Ok(FromBackend::Forward(count)) => {
-                    down.push(&rest[..count]);
+                    link.push_down(&rest[..count]);
                     rest = &rest[count..];
-                    // Behind the last answer there is nothing that anybody asked for.
-                    if web.exchange.is_over() {
+                    // The client has not asked for anything after the last answer.
+                    if self.exchange.is_over() {
                         return Ok(());
                     }
                 }
                 Ok(FromBackend::More) => {
-                    web.kept = rest.to_vec();
+                    self.kept = rest.to_vec();
                     return Ok(());
                 }
-                Err(_) => return Err(self.bad_answer(connection)),
+                Err(_) => return Err(self.bad_answer(link)),
             }
         }
         Ok(())
     }
 
-    /// The backend sent what is no answer, or what nobody asked for.
-    fn bad_answer(&mut self, connection: &mut Connection) -> Step {
-        let Some(web) = &connection.web else { return Step::Close(End::BadAnswer) };
-        if web.exchange.is_idle() || !connection.down.is_empty() || !web.exchange.can_answer() {
-            return Step::Close(End::BadAnswer);
+    /// The backend sent an invalid answer, or bytes without a request.
+    fn bad_answer(&self, link: &Link) -> Farewell {
+        let unasked = self.exchange.is_idle();
+        if unasked || !link.client_has_all() || !self.exchange.can_answer() {
+            return Farewell::Close(End::BadAnswer);
         }
-        self.refuse(connection, Refusal::BadGateway, End::BadAnswer)
+        self.refuse(Refusal::BadGateway, End::BadAnswer)
     }
 
     /// The backend's connection ended in order.
-    fn backend_ended(&mut self, connection: &mut Connection) -> Step {
-        let Some(web) = &connection.web else { return Step::Close(End::Done) };
-        if web.exchange.may_end() {
-            return self.part(connection, End::Done);
+    fn backend_ended(&self, link: &Link, session: &Session) -> Farewell {
+        if self.exchange.may_end() {
+            return Farewell::Part(End::Done);
         }
-        self.backend_broke(connection)
+        self.backend_broke(link, session)
     }
 
-    /// The backend ended in the middle of something.
-    fn backend_broke(&mut self, connection: &mut Connection) -> Step {
-        let Some(web) = &connection.web else { return Step::Close(End::BackendReset) };
-        if web.exchange.is_idle() {
-            return Step::Close(End::BackendReset);
+    /// The backend ended in the middle of an answer or between requests.
+    fn backend_broke(&self, link: &Link, session: &Session) -> Farewell {
+        if !self.exchange.is_idle() && self.exchange.can_answer() && link.client_has_all() {
+            return self.unreachable(session, End::BackendReset);
         }
-        if web.exchange.can_answer() && connection.down.is_empty() {
-            return self.unreachable(connection, End::BackendReset);
-        }
-        Step::Close(End::BackendReset)
+        Farewell::Close(End::BackendReset)
     }
 
-    /// An HTTP connection's time is over.
-    pub(super) fn web_timeout(&mut self, connection: &mut Connection, end: End) -> Step {
-        let Some(web) = &connection.web else { return Step::Close(end) };
+    /// Answers that no backend could be reached.
+    pub(super) fn unreachable(&self, session: &Session, end: End) -> Farewell {
+        session.count_unreachable();
+        self.refuse(Refusal::BadGateway, end)
+    }
+
+    /// Refuses the request that is being read or answered.
+    pub(super) fn refuse(&self, refusal: Refusal, end: End) -> Farewell {
+        Farewell::refuse(refusal, self.exchange.is_to_head(), end)
+    }
+
+    /// Ends a connection whose deadline has passed, with an answer if one is still possible.
+    pub(super) fn timeout(&self, link: &Link, end: End) -> Farewell {
         let refusal = match end {
             End::HelloTimeout => Refusal::Timeout,
-            End::IdleTimeout if !web.exchange.is_idle() => Refusal::GatewayTimeout,
-            _ => return Step::Close(end),
+            End::IdleTimeout if !self.exchange.is_idle() => Refusal::GatewayTimeout,
+            _ => return Farewell::Close(end),
         };
-        if !web.exchange.can_answer() || !connection.down.is_empty() {
-            return Step::Close(end);
+        if !self.exchange.can_answer() || !link.client_has_all() {
+            return Farewell::Close(end);
         }
-        self.refuse(connection, refusal, end)
+        self.refuse(refusal, end)
     }
-}
 
-/// Between requests.
-fn is_idle(connection: &Connection) -> bool {
-    connection.web.as_ref().is_some_and(|web| web.exchange.is_idle())
-}
+    /// Makes the answer that is under way the last one; ends an idle connection.
+    pub(super) fn finish(&mut self) {
+        self.exchange.finish();
+    }
 
-/// The index that a connection's backend has in a route, if the route may use its connection: it
-/// has the backend too, and the backend was told of the client in the same way.
-fn same_backend(connection: &Connection, route: usize) -> Option<u16> {
-    let (now, config) = connection.route()?;
-    let backend = &now.backends.get(usize::from(connection.target?))?.backend;
-    let (snapshot, next) = (&connection.snapshot, connection.snapshot.routes.get(route)?);
-    let same_proxy = snapshot.config.routes[route].proxy_out == config.proxy_out;
-    let found = next.backends.iter().position(|state| state.backend == *backend)?;
-    u16::try_from(found).ok().filter(|_| same_proxy)
+    /// Returns the moment at which an incomplete head was first seen.
+    pub(super) const fn head_since(&self) -> Option<u64> {
+        self.head_since
+    }
 }

@@ -1,0 +1,75 @@
+//! The ways in which a connection ends.
+
+use crate::http::Refusal;
+use crate::http::answer;
+use crate::tls::{self, Alert};
+
+/// The reason why a connection ended. The access log has it as a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    Done,
+    ClientReset,
+    BackendReset,
+    ClientGone,
+    HelloTimeout,
+    ConnectTimeout,
+    IdleTimeout,
+    HalfClosedTimeout,
+    Lifetime,
+    Garbage,
+    BadProxy,
+    UnknownName,
+    NoBackend,
+    BadAnswer,
+    Refused,
+    Redirected,
+}
+
+impl End {
+    /// Returns the word for the access log, as `docs/gateway.md` lists them.
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::ClientReset => "client-reset",
+            Self::BackendReset => "backend-reset",
+            Self::ClientGone => "client-gone",
+            Self::HelloTimeout => "hello-timeout",
+            Self::ConnectTimeout => "connect-timeout",
+            Self::IdleTimeout => "idle-timeout",
+            Self::HalfClosedTimeout => "half-closed-timeout",
+            Self::Lifetime => "lifetime",
+            Self::Garbage => "garbage",
+            Self::BadProxy => "bad-proxy-header",
+            Self::UnknownName => "unknown-name",
+            Self::NoBackend => "no-backend",
+            Self::BadAnswer => "bad-answer",
+            Self::Refused => "refused",
+            Self::Redirected => "redirected",
+        }
+    }
+}
+
+/// The last thing that the gateway does for a connection.
+///
+/// A component that cannot continue returns this as its error; the connection carries it out.
+#[derive(Debug)]
+pub(super) enum Farewell {
+    /// Closes both sockets at once.
+    Close(End),
+    /// Delivers the bytes that are on their way to the client, then closes.
+    Part(End),
+    /// Sends the gateway's own answer instead of anything else, then closes.
+    Answer(Vec<u8>, End),
+}
+
+impl Farewell {
+    /// Refuses an HTTP request; the answer to HEAD has no body.
+    pub(super) fn refuse(refusal: Refusal, to_head: bool, end: End) -> Self {
+        Self::Answer(answer::refusal(refusal, to_head), end)
+    }
+
+    /// Sends a TLS alert.
+    pub(super) fn alert(alert: Alert, end: End) -> Self {
+        Self::Answer(tls::fatal(alert).to_vec(), end)
+    }
+}

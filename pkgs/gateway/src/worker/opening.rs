@@ -1,0 +1,69 @@
+//! The first bytes of a client: its PROXY header and its `ClientHello`.
+
+use super::end::{End, Farewell};
+use super::inbox::Inbox;
+use super::session::Session;
+use crate::http::answer;
+use crate::proxy;
+use crate::tls::Alert;
+use crate::tls::hello::{Garbage, Name, Scan};
+
+/// Reads the PROXY header; false while it is incomplete.
+pub(super) fn proxy_header(inbox: &mut Inbox, session: &mut Session) -> Result<bool, Farewell> {
+    let header = proxy::parse(inbox.bytes()).map_err(|_| Farewell::Close(End::BadProxy))?;
+    let Some(header) = header else { return Ok(false) };
+    inbox.consume(header.length);
+    if let Some((client, destination)) = header.addresses {
+        session.introduce(client, destination);
+    }
+    Ok(true)
+}
+
+/// Reads the `ClientHello` and takes its route; false while it is incomplete.
+pub(super) fn client_hello(
+    scan: &mut Scan,
+    inbox: &Inbox,
+    session: &mut Session,
+) -> Result<bool, Farewell> {
+    let hello = match scan.look(inbox.bytes()) {
+        Ok(Some(hello)) => hello,
+        Ok(None) => return Ok(false),
+        Err(Garbage) if is_request(inbox.bytes()) => {
+            return Err(Farewell::Answer(answer::plain_on_tls(), End::Garbage));
+        }
+        Err(Garbage) => return Err(Farewell::Close(End::Garbage)),
+    };
+    let route = match &hello.name {
+        Name::Known(name) => {
+            session.asks_for(name);
+            session.find(Some(name), &hello.alpn)
+        }
+        Name::Absent => session.find(None, &hello.alpn),
+        Name::Invalid => None,
+    };
+    let unknown = || Farewell::alert(Alert::UnrecognizedName, End::UnknownName);
+    session.take_route(route.ok_or_else(unknown)?);
+    Ok(true)
+}
+
+/// True if these bytes may begin an HTTP request: a method and a space, as far as they go.
+fn is_request(bytes: &[u8]) -> bool {
+    let method = bytes.iter().take(8).take_while(|byte| byte.is_ascii_uppercase()).count();
+    let next = bytes.get(method);
+    method > 0 && next.is_none_or(|byte| *byte == b' ') && method < 8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_request;
+
+    #[test]
+    fn an_http_request_is_distinguished_from_other_garbage() {
+        for good in ["G", "GET", "GET / HTTP/1.1\r\n", "OPTIONS * "] {
+            assert!(is_request(good.as_bytes()), "{good}");
+        }
+        for bad in ["", "SSH-2.0", "get / ", "\0", " GET", "ABCDEFGHIJ"] {
+            assert!(!is_request(bad.as_bytes()), "{bad}");
+        }
+    }
+}
