@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use kiln_init::log::Log;
 use kiln_init::log::file::{LogFile, Sink};
 use kiln_init::log::writer::Unit;
-use kiln_init::spawn::{self, Child};
+use kiln_init::process::spawn::{self, Child};
 
 /// Bytes that the child writes in one go.
 const BLOCK: usize = 4000;

@@ -6,15 +6,19 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use kiln_init::kernel::{mountinfo, uevent};
 use kiln_init::log::kernel::{self, Origin};
 use kiln_init::log::line::{self, Line, Stamper};
 use kiln_init::log::time::Stamp;
 use kiln_init::login1::connection::{Connection, Effect};
 use kiln_init::login1::wire;
+use kiln_init::machine::{parameters, smbios};
 use kiln_init::modules::settings::Settings;
 use kiln_init::modules::{Found, Index, matches};
-use kiln_init::probe::Answer;
-use kiln_init::{gpt, loader, mountinfo, notify, parameters, smbios, uevent};
+use kiln_init::storage::gpt;
+use kiln_init::supervise::notify;
+use kiln_init::supervise::probe::Answer;
+use kiln_init::timeline::loader;
 
 /// A target's name and its function.
 pub type Target = (&'static str, fn(&[u8]));

@@ -13,13 +13,13 @@ use kiln_contract::path::APPLETS;
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use crate::spawn::{self, Child, Program};
-use crate::{cgroup, loader, reason, signals};
+use crate::kernel::cgroup;
+use crate::process::spawn::{self, Child, Program};
+use crate::shutdown::{reason, signals};
+use crate::timeline::loader;
 
 pub mod args;
-pub mod coldplug;
 pub mod journalctl;
-pub mod late_pods;
 pub mod modprobe;
 pub mod mount;
 pub mod umount;
@@ -63,12 +63,12 @@ pub fn run(name: &str, args: &[OsString]) -> i32 {
             println!("kiln-init {}", env!("CARGO_PKG_VERSION"));
             0
         }
-        "kiln-coldplug" => coldplug::run(),
-        "kiln-hotplug" => coldplug::hotplug(&args),
-        "kiln-crash" => crate::crash::run(),
-        "kiln-late-pods" => late_pods::run(),
+        "kiln-coldplug" => crate::devices::coldplug::run(),
+        "kiln-hotplug" => crate::devices::coldplug::hotplug(&args),
+        "kiln-crash" => crate::shutdown::crash::run(),
+        "kiln-late-pods" => crate::boot::late_pods::run(),
         "kiln-loader-times" => loader::run(),
-        "kiln-disks" => crate::data::run(),
+        "kiln-disks" => crate::storage::data::run(),
         "kiln-readahead" => read_ahead(&args),
         "kiln-last-boot" => reason::run(&args),
         "kiln-keep-reason" => reason::run_keeper(&args),
@@ -123,5 +123,5 @@ fn ask(signal: i32) -> i32 {
 }
 
 fn read_ahead(args: &[String]) -> i32 {
-    i32::from(args.iter().any(|file| crate::root::read_ahead(Path::new(file)).is_err()))
+    i32::from(args.iter().any(|file| crate::boot::root::read_ahead(Path::new(file)).is_err()))
 }

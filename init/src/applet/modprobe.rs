@@ -10,10 +10,10 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::io::Errno;
 
 use super::args::{Arg, Args};
-use super::{coldplug, describe};
+use super::describe;
+use crate::console::{kmsg, once};
 use crate::modules::settings::Settings;
 use crate::modules::{Found, Index, Step, canonical, kernel};
-use crate::{kmsg, once};
 
 /// Options that kmod takes from the environment, in front of all others.
 const ENVIRONMENT: &str = "MODPROBE_OPTIONS";
@@ -167,7 +167,7 @@ fn insert(settings: &Settings, step: &Step, options: &str) -> Result<()> {
     kernel::insert(&step.file, options).map_err(|error| {
         if error == Errno::PERM && kernel::is_locked() {
             kmsg::open();
-            once::say(&coldplug::locked(&step.name));
+            once::say(&crate::devices::coldplug::locked(&step.name));
         }
         anyhow::anyhow!("ERROR: could not insert '{}': {}", step.name, insert_error(error))
     })

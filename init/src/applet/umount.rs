@@ -10,7 +10,7 @@ use rustix::mount::{MountFlags, UnmountFlags};
 use super::args::{Arg, Args};
 use super::describe;
 use super::mount::{FAILED, USAGE};
-use crate::mountinfo;
+use crate::kernel::mountinfo;
 
 /// What to do.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use super::Device;
-use crate::once;
+use crate::console::once;
 
 /// Beginnings of the modaliases that count.
 const BUSES: [&str; 7] = ["pci:", "scsi:", "sdio:", "usb:", "virtio:", "vmbus:", "xen:"];

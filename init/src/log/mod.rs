@@ -22,6 +22,7 @@ use anyhow::{Context, Result};
 pub mod file;
 pub mod kernel;
 pub mod line;
+pub mod pod_logs;
 pub mod reader;
 pub mod ring;
 pub mod time;
@@ -31,7 +32,7 @@ pub mod writer;
 #[cfg(test)]
 mod tests;
 
-use crate::data::Var;
+use crate::storage::data::Var;
 use file::LogFile;
 use reader::Reader;
 use ring::Ring;
@@ -168,7 +169,7 @@ impl Log {
         let before = move || {
             // Without the list, journalctl counts only this boot.
             let recorded = file::record_boot(Path::new(FOLDER), &boot);
-            let _ = crate::kmsg::warn_on_error(recorded.context("record the boot"));
+            let _ = crate::console::kmsg::warn_on_error(recorded.context("record the boot"));
         };
         Self::writing_to(services, units, reader::open_kernel_log(), before)
     }

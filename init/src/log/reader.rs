@@ -19,7 +19,7 @@ use super::kernel::{self, Origin, RECORD_MAX};
 use super::line::prefix;
 use super::time::Stamp;
 use super::{INIT, KERNEL, Shared};
-use crate::spawn::timespec;
+use crate::process::spawn::timespec;
 
 /// What a pipe holds: the largest that the kernel gives without asking (`pipe-max-size`).
 const PIPE: usize = 1024 * 1024;

@@ -11,7 +11,7 @@ use super::ring::Piece;
 use super::time::Stamp;
 use super::unstarted::{KUBELET, Unstarted};
 use super::{PLACES, Shared};
-use crate::kmsg;
+use crate::console::kmsg;
 
 /// Bytes taken from a ring at once. If all of them are ends of lines, their stamps are 50 times as
 /// long, and still far below the size of a file.

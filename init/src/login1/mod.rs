@@ -27,8 +27,8 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Pid;
 
 use self::connection::{Connection, Effect};
-use crate::data::random_seed;
-use crate::kmsg;
+use crate::console::kmsg;
+use crate::storage::data::random_seed;
 
 pub mod auth;
 pub mod connection;

@@ -225,7 +225,7 @@ fn turn(server: &mut Server, kubelet: Pid) -> Vec<News> {
                 .iter()
                 .map(|(_, fd, flags)| PollFd::from_borrowed_fd(*fd, *flags))
                 .collect();
-            poll(&mut fds, Some(&crate::spawn::timespec(Duration::ZERO))).unwrap();
+            poll(&mut fds, Some(&crate::process::spawn::timespec(Duration::ZERO))).unwrap();
             let pairs = sources.iter().zip(&fds).filter(|(_, fd)| !fd.revents().is_empty());
             pairs.map(|((source, ..), _)| *source).collect()
         };

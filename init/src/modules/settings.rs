@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{canonical, pattern};
-use crate::parameters;
+use crate::machine::parameters;
 
 /// Folders of `*.conf` files. Of two files with one name the first folder's counts.
 const FOLDERS: [&str; 3] = ["/etc/modprobe.d", "/run/modprobe.d", "/usr/lib/modprobe.d"];

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::step::Facts;
 use super::{Action, Chore, Event, SERVICES, Service, Target, Timer};
-use crate::power::Power;
+use crate::shutdown::power::Power;
 
 /// From SIGKILL to the next step; only a process stuck in the kernel takes longer.
 pub const KILL_GRACE: Duration = Duration::from_secs(1);

@@ -6,8 +6,10 @@ use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 
 use super::runtime::Runtime;
 use super::{Chore, Event, SERVICES, Service, Target};
-use crate::reason::{self, End};
-use crate::{cgroup, kmsg, shutdown};
+use crate::console::kmsg;
+use crate::kernel::cgroup;
+use crate::shutdown::reason::{self, End};
+use crate::shutdown::unmount;
 
 /// Children reaped in one turn of the loop: about a millisecond, so that a storm of orphans delays
 /// neither a restart nor a request.
@@ -92,8 +94,8 @@ impl Runtime {
         self.stopping = Some(target);
         match target {
             Target::Service(service) => self.signal_service(service, Signal::TERM),
-            Target::Pods => shutdown::signal_all(&cgroup::processes(groups::PODS), Signal::TERM),
-            Target::Rest => shutdown::signal_everything(Signal::TERM),
+            Target::Pods => unmount::signal_all(&cgroup::processes(groups::PODS), Signal::TERM),
+            Target::Rest => unmount::signal_everything(Signal::TERM),
         }
     }
 
@@ -102,7 +104,7 @@ impl Runtime {
         match target {
             Target::Service(service) => self.signal_service(service, Signal::KILL),
             Target::Pods => cgroup::kill(groups::PODS),
-            Target::Rest => shutdown::signal_everything(Signal::KILL),
+            Target::Rest => unmount::signal_everything(Signal::KILL),
         }
     }
 
@@ -125,9 +127,9 @@ impl Runtime {
             Chore::Record => reason::keep(End::Ordered),
             Chore::Unmount => {
                 self.timeline.lose_file();
-                shutdown::unmount()
+                unmount::unmount()
             }
-            Chore::Sync => shutdown::sync(),
+            Chore::Sync => unmount::sync(),
         };
         self.chore = kmsg::warn_on_error(child).map(|child| (chore, child));
         self.chore.is_none().then_some(Event::Finished(chore))

@@ -8,8 +8,8 @@ use std::time::Duration;
 use kiln_contract::{cgroup, path};
 
 use super::step::{Facts, WATCHDOG};
-use crate::config::Node;
-use crate::data::Var;
+use crate::boot::config::Node;
+use crate::storage::data::Var;
 
 /// How to start a service.
 #[derive(Debug, Clone)]

@@ -10,8 +10,13 @@ use rustix::io::Errno;
 
 use super::runtime::Runtime;
 use super::{Event, SERVICES, Service};
-use crate::power::Power;
-use crate::{evdev, hooks, kmsg, loader, login1, notify, power, reason, signals, sysctl};
+use crate::console::kmsg;
+use crate::kernel::{evdev, sysctl};
+use crate::login1;
+use crate::shutdown::power::Power;
+use crate::shutdown::{power, reason, signals};
+use crate::supervise::{hooks, notify};
+use crate::timeline::loader;
 
 /// Messages taken from one socket in one turn of the loop, so that a flood starves nobody else.
 const TURN: usize = 64;

@@ -7,12 +7,16 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::power::Power;
+use crate::shutdown::power::Power;
 
+pub mod cure;
 pub mod down;
 mod hands;
+pub mod hooks;
 pub mod host;
 mod inputs;
+pub mod notify;
+pub mod probe;
 mod requests;
 pub mod runtime;
 pub mod step;

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use kiln_contract::path;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 
-use crate::kmsg;
+use crate::console::kmsg;
 
 /// Longest line in bytes, its newline not counted; what is longer is ignored up to its end.
 const LINE_MAX: usize = 512;

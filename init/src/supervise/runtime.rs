@@ -22,14 +22,21 @@ use super::requests::Requests;
 use super::step::{PAUSES, State, step};
 use super::units::Unit;
 use super::{Action, Chore, Event, Report, SERVICES, Service, Target, Timer};
-use crate::data::Var;
+use crate::console::kmsg;
 use crate::devices::Devices;
+use crate::kernel::evdev;
+use crate::log::pod_logs;
 use crate::log::{self, Log};
-use crate::power::{self, Deadline};
-use crate::probe::Probe;
-use crate::spawn::{self, Child};
+use crate::login1;
+use crate::machine::watchdog;
+use crate::process::spawn::{self, Child};
+use crate::shutdown::power::{self, Deadline};
+use crate::shutdown::{reason, signals};
+use crate::storage::data::Var;
+use crate::supervise::probe::Probe;
+use crate::supervise::{cure, notify};
+use crate::timeline::loader;
 use crate::timeline::{self, Stages};
-use crate::{cure, evdev, kmsg, loader, login1, notify, pod_logs, reason, signals, watchdog};
 
 /// Between two looks whether a group is empty; only while a shutdown waits for one.
 const LOOK: Duration = Duration::from_millis(20);

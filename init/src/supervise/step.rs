@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use super::down::Down;
 use super::{Action, Event, Report, SERVICES, Service, Timer};
-use crate::hooks;
-use crate::power::Power;
+use crate::shutdown::power::Power;
+use crate::supervise::hooks;
 
 /// Pauses before a restart: the first soon, because a killed containerd stops no container, the
 /// last for ever, because a node that gives up needs a visit.

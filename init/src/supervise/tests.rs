@@ -12,7 +12,7 @@ use super::step::{
     WATCHDOG, step,
 };
 use super::{Action, Event, Report, SERVICES, Service, Target, Timer};
-use crate::power::Power;
+use crate::shutdown::power::Power;
 use world::{World, booted};
 
 mod world;

@@ -6,8 +6,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use anyhow::{Context, Result};
 
 use super::host::Command;
-use crate::cgroup;
-use crate::spawn::{self, Child, Program};
+use crate::kernel::cgroup;
+use crate::process::spawn::{self, Child, Program};
 
 /// A service with what it needs to be started again and again.
 pub(super) struct Unit {

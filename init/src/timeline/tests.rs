@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::{EVENTS, Mark, Span, Timeline};
-use crate::loader::Times;
+use crate::timeline::loader::Times;
 
 fn read(timeline: &Timeline) -> Value {
     let text = timeline.json();

@@ -11,9 +11,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use kiln_init::data::Var;
 use kiln_init::devices::Devices;
-use kiln_init::spawn::{self, Program};
+use kiln_init::process::spawn::{self, Program};
+use kiln_init::storage::data::Var;
 use kiln_init::supervise::host::{Command, Host};
 use kiln_init::supervise::runtime::Runtime;
 use kiln_init::supervise::step::Facts;
@@ -213,7 +213,7 @@ fn run(roles: [&str; 2], ids: (u32, u32), console: &OwnedFd) -> anyhow::Error {
     let stages = Stages::begin();
     let runtime = prepare(ids).and_then(|()| {
         rustix::stdio::dup2_stderr(console)?;
-        kiln_init::signals::block();
+        kiln_init::shutdown::signals::block();
         let host = Host {
             services: roles.map(command),
             facts: Facts::default(),

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::power::Power;
+use crate::shutdown::power::Power;
 use crate::supervise::down::SHUTDOWN;
 use crate::supervise::step::{Facts, PAUSES, PROBES_MISSED, State, TRIAL_FAILURES, step};
 use crate::supervise::{Action, Chore, Event, Report, SERVICES, Service, Target, Timer};

@@ -6,6 +6,7 @@
 //! When the queue or the kernel's buffer overflows, the helper looks at all devices instead, which
 //! finds what was lost.
 
+pub mod coldplug;
 pub mod unknown;
 
 use std::collections::HashSet;
@@ -17,9 +18,10 @@ use anyhow::Result;
 use kiln_contract::path::DEVICES_LOCK;
 use rustix::process::Pid;
 
-use crate::spawn::Child;
-use crate::uevent::{self, Received, Uevent};
-use crate::{applet, kmsg};
+use crate::applet;
+use crate::console::kmsg;
+use crate::kernel::uevent::{self, Received, Uevent};
+use crate::process::spawn::Child;
 
 /// Devices that wait for the helper; more are a walk over all.
 const WAITING_MAX: usize = 64;
@@ -28,7 +30,7 @@ const WAITING_MAX: usize = 64;
 const SEEN_MAX: usize = 1024;
 
 /// How long the helper may take: drivers that look for a device on a slow bus take up to half a
-/// minute, and it may wait for another process first ([`crate::applet::coldplug::WAIT`]).
+/// minute, and it may wait for another process first ([`crate::devices::coldplug::WAIT`]).
 const HELPER: Duration = Duration::from_mins(1);
 
 /// Messages that are read before the loop looks at anything else.

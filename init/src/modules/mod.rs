@@ -22,8 +22,9 @@ use kiln_contract::{archive, path};
 pub use kernel::load_file;
 pub use pattern::matches;
 
-use crate::mounts::Early;
-use crate::{kmsg, watchdog};
+use crate::boot::mounts::Early;
+use crate::console::kmsg;
+use crate::machine::watchdog;
 use aliases::Aliases;
 use settings::Settings;
 

@@ -11,8 +11,8 @@ use anyhow::{Context, Result};
 use kiln_contract::cgroup::{CONTAINERD, HOST, INIT, KUBELET, MOUNT};
 use rustix::fs::{Mode, OFlags};
 
-use crate::kmsg;
-use crate::mounts::Early;
+use crate::boot::mounts::Early;
+use crate::console::kmsg;
 
 /// Memory that is never taken from containerd and kubelet, in bytes.
 ///

@@ -17,9 +17,11 @@ use kiln_contract::console::Event;
 use rustix::process::Signal;
 use rustix::system::RebootCommand;
 
-use crate::reason::{self, End};
-use crate::spawn::{self, Child};
-use crate::{kmsg, shutdown, signals, watchdog};
+use crate::console::kmsg;
+use crate::machine::watchdog;
+use crate::process::spawn::{self, Child};
+use crate::shutdown::reason::{self, End};
+use crate::shutdown::{signals, unmount};
 
 /// How a machine goes down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -123,12 +125,12 @@ fn emergency(end: End, text: &str) {
     }
     reason::ask(Power::Reboot, text);
     wait_for(reason::keep(end));
-    shutdown::signal_everything(Signal::TERM);
+    unmount::signal_everything(Signal::TERM);
     reap_within(LAST_WORDS);
-    shutdown::signal_everything(Signal::KILL);
+    unmount::signal_everything(Signal::KILL);
     reap_within(LAST_WORDS);
-    wait_for(shutdown::unmount());
-    wait_for(shutdown::sync());
+    wait_for(unmount::unmount());
+    wait_for(unmount::sync());
 }
 
 fn wait_for(helper: Result<Child>) {

@@ -5,6 +5,9 @@
 //! it, after containerd's start and then after each change. The file lies in `/run`, which is
 //! memory, and is renamed into place, so whoever reads it reads a whole one.
 
+pub mod counter;
+pub mod loader;
+
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::fs;
@@ -14,9 +17,10 @@ use kiln_contract::console::Event;
 use kiln_contract::path;
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::counter::{self, Sample};
-use crate::loader::Times;
-use crate::{kmsg, watchdog};
+use crate::console::kmsg;
+use crate::machine::watchdog;
+use crate::timeline::counter::Sample;
+use crate::timeline::loader::Times;
 
 /// Events that are kept of the beginning, and as many of the end.
 pub const EVENTS: usize = 32;

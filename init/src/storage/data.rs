@@ -14,11 +14,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use rustix::mount::{MountFlags, UnmountFlags};
 
-use crate::cgroup::Groups;
-use crate::gpt::GptError;
+use crate::applet;
+use crate::boot::mounts::{self, Tree};
+use crate::console::kmsg;
+use crate::kernel::cgroup::Groups;
 use crate::modules::{self, Beside, Found, Index};
-use crate::mounts::{self, Tree};
-use crate::{applet, deadline, gpt, kmsg};
+use crate::process::deadline;
+use crate::storage::gpt;
+use crate::storage::gpt::GptError;
 
 /// Where the thread mounts the partition; moved to `/var` only when the thread ended in time, so
 /// that a disk which answers too late cannot cover a `/var` that is in use.

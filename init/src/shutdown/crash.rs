@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use crate::boot::mounts;
+use crate::console::kmsg;
 use crate::log::time::{Civil, Stamp};
 use crate::modules::{self, Found, Index};
-use crate::{kmsg, mounts};
 
 /// Where the records are copied to.
 const FOLDER: &str = "/var/log/crash";

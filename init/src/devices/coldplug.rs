@@ -17,10 +17,13 @@ use anyhow::Result;
 use kiln_contract::path::{DEVICES_LOCK, MODULE_LIST};
 use rustix::fs::{FlockOperation, flock};
 
+use crate::boot::mounts;
+use crate::console::{kmsg, once};
 use crate::devices::{Device, unknown};
+use crate::kernel::sysctl;
+use crate::machine::parameters;
 use crate::modules::settings::Settings;
 use crate::modules::{Found, Index, Step, kernel};
-use crate::{kmsg, mounts, once, parameters, sysctl};
 
 /// sysfs.
 const SYSFS: &str = "/sys";

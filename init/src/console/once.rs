@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use kiln_contract::path::REPORTED;
 use rustix::fs::{FlockOperation, flock};
 
-use crate::kmsg;
+use crate::console::kmsg;
 
 /// Lines of a boot. One more says that there are others.
 const LINES_MAX: usize = 64;

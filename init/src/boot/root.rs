@@ -19,8 +19,9 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::MountFlags;
 
+use crate::boot::mounts;
+use crate::console::kmsg;
 use crate::modules::Beside;
-use crate::{kmsg, mounts};
 
 /// Where the erofs is mounted until it is moved over `/`.
 const NEW: &str = "/sysroot";
@@ -130,7 +131,7 @@ fn copy_credentials(target: &str) -> Result<()> {
             let Some(name) = file.file_name().and_then(|name| name.to_str()) else { continue };
             let name = name.strip_suffix(".cred").unwrap_or(name);
             let Ok(bytes) = fs::read(&file) else { continue };
-            let _ = kmsg::warn_on_error(crate::credential::store(target, name, &bytes));
+            let _ = kmsg::warn_on_error(crate::machine::credential::store(target, name, &bytes));
         }
     }
     fs::set_permissions(target, fs::Permissions::from_mode(0o700)).context("chmod credentials")

@@ -9,7 +9,7 @@ use std::path::Path;
 use kiln_contract::sysctl::TABLE;
 pub use kiln_contract::sysctl::When;
 
-use crate::kmsg;
+use crate::console::kmsg;
 
 /// First of all: without it the death of PID 1 halts the machine for ever instead of rebooting it.
 pub fn set_panic_delay() {

@@ -13,7 +13,8 @@ use anyhow::{Context, Result, ensure};
 use kiln_contract::credential::SIZE_MAX;
 use kiln_contract::path::CREDENTIALS;
 
-use crate::{kmsg, smbios};
+use crate::console::kmsg;
+use crate::machine::smbios;
 
 /// Credentials in one boot; more is a mistake or an attack.
 const COUNT_MAX: usize = 64;

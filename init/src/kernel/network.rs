@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, socket_with};
 
-use crate::spawn;
+use crate::process::spawn;
 
 /// `RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE` (linux/rtnetlink.h): messages about new and old routes.
 const ROUTE_GROUPS: u32 = 0x40 | 0x400;

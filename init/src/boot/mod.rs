@@ -4,20 +4,28 @@
 //! the chain of causes goes to the console, and the machine reboots after ten seconds. What may
 //! fail without harm is a warning in the stage's own code.
 
+pub mod config;
+pub mod late_pods;
+pub mod mounts;
+pub mod root;
+
 use std::convert::Infallible;
 use std::ffi::CStr;
 
 use anyhow::Result;
 use kiln_contract::path;
 
+use crate::console::kmsg;
 use crate::devices::Devices;
+use crate::kernel::{cgroup, evdev};
+use crate::machine::parameters;
+use crate::process::spawn;
+use crate::shutdown::{power, reason, signals};
+use crate::storage::data;
 use crate::supervise::host::Host;
 use crate::supervise::runtime::Runtime;
 use crate::timeline::Stages;
-use crate::{
-    applet, cgroup, config, data, evdev, kmsg, modules, mounts, parameters, power, reason, root,
-    signals, spawn,
-};
+use crate::{applet, modules};
 
 /// PID 1's whole life.
 pub fn run() -> ! {

@@ -8,8 +8,8 @@ use anyhow::{Context, Result};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal};
 
-use crate::mountinfo;
-use crate::spawn::{self, Child};
+use crate::kernel::mountinfo;
+use crate::process::spawn::{self, Child};
 
 /// Attempts to unmount `/var`: the log thread may still hold a file.
 const ATTEMPTS: u32 = 50;

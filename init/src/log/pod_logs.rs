@@ -17,7 +17,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use rustix::fs::{OFlags, statvfs};
 
-use crate::kmsg;
+use crate::console::kmsg;
 use crate::log::time::{Civil, Stamp};
 
 /// Where kubelet has containerd write what pods write.

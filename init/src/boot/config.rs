@@ -8,11 +8,17 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use kiln_contract::{credential as names, path};
 
-use crate::data::{SEED_COPY, Var, random_seed};
-use crate::mounts::Tree;
-use crate::parameters::Parameters;
-use crate::root::First;
-use crate::{credential, deadline, identity, kmsg, login1, mounts, network, pod_logs, sysctl};
+use crate::boot::mounts;
+use crate::boot::mounts::Tree;
+use crate::boot::root::First;
+use crate::console::kmsg;
+use crate::kernel::{network, sysctl};
+use crate::log::pod_logs;
+use crate::login1;
+use crate::machine::parameters::Parameters;
+use crate::machine::{credential, identity};
+use crate::process::deadline;
+use crate::storage::data::{SEED_COPY, Var, random_seed};
 
 /// Where the kernel shows the machine's UUID from SMBIOS.
 const PRODUCT_UUID: &str = "/sys/class/dmi/id/product_uuid";

@@ -8,7 +8,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
-use crate::power::Power;
+use crate::shutdown::power::Power;
 
 /// The kernel's first real-time signal that the C library does not keep for itself.
 const RTMIN: i32 = 34;

@@ -11,8 +11,9 @@ use anyhow::{Context, Result};
 use rustix::fs::Mode;
 use rustix::mount::{MountFlags, MountPropagationFlags};
 
-use crate::root::Root;
-use crate::{kmsg, sysctl};
+use crate::boot::root::Root;
+use crate::console::kmsg;
+use crate::kernel::sysctl;
 
 /// What a failed mount means for the boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 
-use crate::kmsg;
+use crate::console::kmsg;
 use crate::supervise::Service;
 
 /// One line per reboot: seconds since 1970, a blank, the service.

@@ -14,7 +14,7 @@ use std::time::Duration;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::kmsg;
+use crate::console::kmsg;
 
 /// The kernel's watchdog core (`drivers/watchdog/watchdog_core.c`), as the archive has it.
 const CORE: &str = "watchdog.ko";
@@ -175,7 +175,9 @@ mod tests {
     use super::{
         FEED, GETBOOTSTATUS, GETSUPPORT, Info, SETOPTIONS, SETTIMEOUT, TIMEOUT, module_options,
     };
-    use crate::{config, data, modules};
+    use crate::boot::config;
+    use crate::modules;
+    use crate::storage::data;
 
     /// `_IOC` of include/uapi/asm-generic/ioctl.h, for x86 and arm64.
     fn request(direction: u64, number: u64, size: usize) -> u64 {

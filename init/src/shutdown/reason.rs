@@ -14,10 +14,12 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use anyhow::{Context, Result};
 use kiln_contract::path;
 
-use crate::data::Var;
-use crate::power::Power;
-use crate::spawn::Child;
-use crate::{applet, efivar, kmsg, rtc};
+use crate::applet;
+use crate::console::kmsg;
+use crate::machine::{efivar, rtc};
+use crate::process::spawn::Child;
+use crate::shutdown::power::Power;
+use crate::storage::data::Var;
 
 /// The file on the data partition; renamed into place, so that a power cut leaves a whole one.
 const FILE: &str = "/var/lib/kiln/last-shutdown";

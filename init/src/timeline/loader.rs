@@ -13,7 +13,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use anyhow::Result;
 
-use crate::{applet, efivar, kmsg};
+use crate::applet;
+use crate::console::kmsg;
+use crate::machine::efivar;
 
 /// The interface's vendor GUID.
 const VENDOR: &str = "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";

@@ -11,7 +11,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use kiln_contract::path;
 
-use crate::{kmsg, network};
+use crate::console::kmsg;
+use crate::kernel::network;
 
 /// A node that never gets a network runs its pods all the same: some have work without one.
 const PATIENCE: Duration = Duration::from_mins(1);

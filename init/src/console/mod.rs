@@ -1,0 +1,4 @@
+//! Messages to the console, through the kernel's log.
+
+pub mod kmsg;
+pub mod once;

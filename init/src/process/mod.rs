@@ -1,0 +1,4 @@
+//! Child processes and threads, each with a deadline.
+
+pub mod deadline;
+pub mod spawn;

@@ -1,0 +1,7 @@
+//! Taking the machine down, and recording the reason for the next boot.
+
+pub mod crash;
+pub mod power;
+pub mod reason;
+pub mod signals;
+pub mod unmount;

@@ -1,0 +1,4 @@
+//! Disks: finding the data partition and mounting it.
+
+pub mod data;
+pub mod gpt;
