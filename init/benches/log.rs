@@ -10,9 +10,9 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use kiln_init::log::Log;
 use kiln_init::log::file::{LogFile, Sink};
-use kiln_init::log::writer::Unit;
+use kiln_init::log::handle::Log;
+use kiln_init::log::writer::StreamWriter;
 use kiln_init::process::spawn::{self, Child};
 
 /// Bytes that the child writes in one go.
@@ -97,8 +97,8 @@ fn baseline(pace: Option<usize>) -> Result<f64> {
 }
 
 fn logged(sink: Box<dyn Sink>, pace: Option<usize>) -> Result<f64> {
-    let units = vec![Unit::service("x", sink, false)];
-    let (log, threads, [pipe]) = Log::writing_to(["x"], units, None, || ())?;
+    let streams = vec![StreamWriter::service("x", sink, false)];
+    let (log, threads, [pipe]) = Log::writing_to(["x"], streams, None, || ())?;
     threads.start()?;
     let rate = time_child(&pipe, pace)?;
     log.close();

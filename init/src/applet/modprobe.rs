@@ -10,10 +10,12 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::io::Errno;
 
 use super::args::{Arg, Args};
-use super::describe;
+use super::errno::describe;
 use crate::console::{kmsg, once};
+use crate::modules::index::{Found, Index, ModuleFile};
+use crate::modules::load;
+use crate::modules::name::canonical;
 use crate::modules::settings::Settings;
-use crate::modules::{Found, Index, Step, canonical, kernel};
 
 /// Options that kmod takes from the environment, in front of all others.
 const ENVIRONMENT: &str = "MODPROBE_OPTIONS";
@@ -120,13 +122,13 @@ fn perform(request: &Request) -> Result<()> {
 fn perform_one(request: &Request, index: &Index, settings: &Settings, name: &str) -> Result<()> {
     match index.find(name) {
         Found::Load(_) if request.blacklist && settings.hides(&canonical(name)) => Ok(()),
-        Found::Load(steps) => match request.verb {
-            Verb::Remove => remove(request, name, &steps),
+        Found::Load(files) => match request.verb {
+            Verb::Remove => remove(request, name, &files),
             Verb::Resolve => {
-                steps.last().into_iter().for_each(|step| println!("{}", step.name));
+                files.last().into_iter().for_each(|module| println!("{}", module.name));
                 Ok(())
             }
-            _ => steps.iter().try_for_each(|step| load(request, settings, name, step)),
+            _ => files.iter().try_for_each(|module| load(request, settings, name, module)),
         },
         Found::Builtin if request.verb == Verb::Remove => bail!("FATAL: Module {name} is builtin."),
         Found::Builtin if request.verb == Verb::Show => {
@@ -140,36 +142,36 @@ fn perform_one(request: &Request, index: &Index, settings: &Settings, name: &str
     }
 }
 
-fn load(request: &Request, settings: &Settings, name: &str, step: &Step) -> Result<()> {
-    let own = step.name == canonical(name);
-    let mut options = settings.options(&step.name);
+fn load(request: &Request, settings: &Settings, name: &str, module: &ModuleFile) -> Result<()> {
+    let own = module.name == canonical(name);
+    let mut options = settings.options(&module.name);
     if own {
         options = format!("{options} {}", request.options);
     }
-    let (options, file) = (options.trim(), step.file.display());
+    let (options, file) = (options.trim(), module.file.display());
     if request.verb == Verb::Show || request.verbose {
         println!("insmod {file} {options}");
     }
     if request.verb != Verb::Load {
         return Ok(());
     }
-    if own && request.first_time && kernel::is_loaded(&step.name) {
-        bail!("ERROR: could not insert '{}': Module already in kernel", step.name);
+    if own && request.first_time && load::is_loaded(&module.name) {
+        bail!("ERROR: could not insert '{}': Module already in kernel", module.name);
     }
-    insert(settings, step, options)
+    insert(settings, module, options)
 }
 
 /// Into the kernel; a refusal because modules are locked is told to the operator too.
-fn insert(settings: &Settings, step: &Step, options: &str) -> Result<()> {
-    if kernel::is_loaded(&step.name) || settings.forbids(&step.name) {
+fn insert(settings: &Settings, module: &ModuleFile, options: &str) -> Result<()> {
+    if load::is_loaded(&module.name) || settings.forbids(&module.name) {
         return Ok(());
     }
-    kernel::insert(&step.file, options).map_err(|error| {
-        if error == Errno::PERM && kernel::is_locked() {
+    load::insert(&module.file, options).map_err(|error| {
+        if error == Errno::PERM && load::is_locked() {
             kmsg::open();
-            once::say(&crate::devices::coldplug::locked(&step.name));
+            once::say(&load::locked_message(&module.name));
         }
-        anyhow::anyhow!("ERROR: could not insert '{}': {}", step.name, insert_error(error))
+        anyhow::anyhow!("ERROR: could not insert '{}': {}", module.name, insert_error(error))
     })
 }
 
@@ -182,22 +184,22 @@ fn insert_error(error: Errno) -> String {
 }
 
 /// Removes the module, and of what it needed all that nobody uses any more.
-fn remove(request: &Request, name: &str, steps: &[Step]) -> Result<()> {
+fn remove(request: &Request, name: &str, files: &[ModuleFile]) -> Result<()> {
     let (own, others): (Vec<_>, Vec<_>) =
-        steps.iter().rev().partition(|step| step.name == canonical(name));
+        files.iter().rev().partition(|module| module.name == canonical(name));
     let (own, others) = if own.is_empty() { (others, own) } else { (own, others) };
-    for step in own {
-        if !Path::new("/sys/module").join(&step.name).exists() {
-            ensure!(!request.first_time, "FATAL: Module {} is not in kernel.", step.name);
+    for module in own {
+        if !Path::new("/sys/module").join(&module.name).exists() {
+            ensure!(!request.first_time, "FATAL: Module {} is not in kernel.", module.name);
             continue;
         }
-        ensure!(kernel::is_unused(&step.name), "FATAL: Module {} is in use.", step.name);
-        kernel::remove(&step.name).map_err(|error| {
-            anyhow::anyhow!("ERROR: could not remove '{}': {}", step.name, describe(error))
+        ensure!(load::is_unused(&module.name), "FATAL: Module {} is in use.", module.name);
+        load::remove(&module.name).map_err(|error| {
+            anyhow::anyhow!("ERROR: could not remove '{}': {}", module.name, describe(error))
         })?;
     }
-    for step in others.into_iter().filter(|step| kernel::is_unused(&step.name)) {
-        let _ = kernel::remove(&step.name);
+    for module in others.into_iter().filter(|module| load::is_unused(&module.name)) {
+        let _ = load::remove(&module.name);
     }
     Ok(())
 }

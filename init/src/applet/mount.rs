@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags};
 
 use super::args::{Arg, Args};
-use super::describe;
+use super::errno::describe;
 
 /// Exit status of mount(8) for a failed mount, and of umount(8) for a failed unmount.
 pub(super) const FAILED: i32 = 32;

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 
 use super::args::{Arg, Args};
-use super::describe;
+use super::errno::describe;
 use super::mount::{FAILED, USAGE};
 use crate::kernel::mountinfo;
 

@@ -4,74 +4,77 @@
 //! the chain of causes goes to the console, and the machine reboots after ten seconds. What may
 //! fail without harm is a warning in the stage's own code.
 
-pub mod config;
+pub mod archive;
+pub mod etc;
+mod groups;
 pub mod late_pods;
-pub mod mounts;
-pub mod root;
+mod mounts;
+pub mod node;
+pub mod proof;
+mod root;
+pub mod var;
 
 use std::convert::Infallible;
-use std::ffi::CStr;
 
 use anyhow::Result;
 use kiln_contract::path;
 
 use crate::console::kmsg;
-use crate::devices::Devices;
-use crate::kernel::{cgroup, evdev};
+use crate::devices::hotplug::Devices;
+use crate::kernel::evdev;
 use crate::machine::parameters;
+use crate::process::helper::Helper;
 use crate::process::spawn;
-use crate::shutdown::{power, reason, signals};
-use crate::storage::data;
+use crate::shutdown::{end, reason, signals};
 use crate::supervise::host::Host;
 use crate::supervise::runtime::Runtime;
 use crate::timeline::Stages;
-use crate::{applet, modules};
 
 /// PID 1's whole life.
 pub fn run() -> ! {
     std::panic::set_hook(Box::new(|panic| {
         kmsg::error(format_args!("bug: {panic}"));
-        power::after_bug(&panic.to_string())
+        end::after_bug(&panic.to_string())
     }));
     let stages = Stages::begin();
     spawn::shed();
     // Before anything else: what asks for a shutdown from here on waits for the poll loop.
     signals::block();
     match boot(stages) {
-        Err(error) => power::fatal(&error),
+        Err(error) => end::fatal(&error),
     }
 }
 
 fn boot(mut stages: Stages) -> Result<Infallible> {
     let early = stages.run("mounts", mounts::early)?;
     evdev::remember_presses();
-    let beside = stages.run("modules", || modules::load_archive(&early))?;
-    let groups = stages.run("cgroups", || cgroup::make_tree(&early))?;
-    let (root, first) = stages.run("root", || root::switch(&beside))?;
+    let modules = stages.run("modules", || archive::load(&early))?;
+    let groups = stages.run("cgroups", || groups::make_tree(&early))?;
+    let (root, first) = stages.run("root", || root::switch(&modules))?;
     let tree = stages.run("tree", || mounts::tree(root))?;
     // Before the first look at the devices, so that none can appear between the two.
     let devices = Devices::listen()?;
-    let search = data::search(&tree, &groups, beside)?;
+    let search = var::search(&tree, &groups, modules)?;
     let parameters = read_parameters();
     let etc = stages.run("etc", || {
-        let etc = config::prepare(&tree)?;
+        let etc = etc::prepare(&tree)?;
         search.wait_for_modules().map(|()| etc)
     })?;
     let var = stages.run("data", || search.attach(&parameters.var_size))?;
     reason::settle(var, parameters.nvram);
-    let node = stages.run("config", || config::settle(etc, var, &parameters))?;
+    let node = stages.run("config", || node::settle(etc, var, &parameters))?;
     let runtime = stages.run("containerd", || Runtime::start(&Host::of_node(&node), devices))?;
     // Nothing on the way to containerd needs these. What is read ahead would keep its own first page
     // waiting.
-    start_helper(applet::READAHEAD, &[path::CONTAINERD, path::SHIM, path::RUNC]);
+    start_helper(Helper::ReadAhead, &[path::CONTAINERD, path::SHIM, path::RUNC]);
     // kubelet starts in the loop, so not before this. And network interfaces take over the settings
     // of the moment that they appear at.
-    stages.run("pods", || config::prepare_for_kubelet(first))?;
-    start_helper(applet::COLDPLUG, &[]);
-    start_helper(applet::READAHEAD, &[path::KUBELET]);
-    start_helper(applet::CRASH, &[]);
-    start_helper(reason::APPLET, &[reason::store()]);
-    start_helper(applet::LATE_PODS, &[]);
+    stages.run("pods", || etc::prepare_for_kubelet(first))?;
+    start_helper(Helper::Coldplug, &[]);
+    start_helper(Helper::ReadAhead, &[path::KUBELET]);
+    start_helper(Helper::Crash, &[]);
+    start_helper(Helper::LastBoot, &[reason::store()]);
+    start_helper(Helper::LatePods, &[]);
     runtime.run(stages)
 }
 
@@ -82,6 +85,28 @@ fn read_parameters() -> parameters::Parameters {
 }
 
 /// Nobody waits for it, not even for its `execve`.
-fn start_helper(name: &CStr, args: &[&str]) {
-    let _ = kmsg::warn_on_error(applet::start(name, args));
+fn start_helper(helper: Helper, args: &[&str]) {
+    let _ = kmsg::warn_on_error(helper.start(args));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{archive, node, var};
+    use crate::machine::watchdog::{FEED, TIMEOUT};
+    use crate::storage::data::SETTLE;
+    use crate::storage::drivers;
+
+    #[test]
+    fn a_driver_that_hangs_leaves_time_to_look_for_the_partition() {
+        assert!(drivers::DEADLINE + 2 * SETTLE < var::DEADLINE);
+    }
+
+    #[test]
+    fn no_stage_of_the_boot_may_take_as_long_as_the_watchdog_waits() {
+        let longest = var::DEADLINE.max(node::VAR_DEADLINE).max(archive::ROOT_DEADLINE);
+        assert!(longest + Duration::from_secs(15) < TIMEOUT, "{longest:?}");
+        assert!(FEED <= TIMEOUT / 2);
+    }
 }

@@ -8,7 +8,7 @@
 //! PID 1 keeps executing from that unlinked file. Its pages belong to ramfs and cannot be evicted,
 //! so a machine out of memory can never wait for PID 1's text.
 
-use std::fs::{self, File};
+use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -19,9 +19,10 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::MountFlags;
 
-use crate::boot::mounts;
+use super::archive::Loading;
+use super::proof::Root;
 use crate::console::kmsg;
-use crate::modules::Beside;
+use crate::kernel::mount;
 
 /// Where the erofs is mounted until it is moved over `/`.
 const NEW: &str = "/sysroot";
@@ -32,16 +33,12 @@ const COPY: &str = "/ramfs";
 /// `TMPFS_MAGIC` of the kernel's include/uapi/linux/magic.h.
 const TMPFS_MAGIC: i64 = 0x0102_1994;
 
-/// Proof that `/` is the read-only root.
-#[derive(Debug)]
-pub struct Root(());
-
 /// The first root, which lies below.
 #[derive(Debug)]
 pub struct First(OwnedFd);
 
 /// Mounts the root, copies the credentials, and moves the root over `/`.
-pub fn switch(modules: &Beside) -> Result<(Root, First)> {
+pub fn switch(modules: &Loading) -> Result<(Root, First)> {
     modules.wait_for_root()?;
     let archive = if is_tmpfs()? { copy_to_ramfs()? } else { "" };
     mount_images(archive)?;
@@ -110,11 +107,11 @@ fn mount_erofs(file: &str, target: &str) -> Result<()> {
 
 /// Mounts `/run` in the new root and copies the boot's credentials there.
 fn fill_run() -> Result<()> {
-    mounts::tmpfs("/run", "").attach(&format!("{NEW}/run"), "mode=0755,size=20%")?;
+    mount::tmpfs("/run", "").attach(&format!("{NEW}/run"), "mode=0755,size=20%")?;
     fs::create_dir(format!("{NEW}/run/kiln")).context("make /run/kiln")?;
     let folder = format!("{NEW}{}", path::CREDENTIALS);
     fs::create_dir(&folder).with_context(|| format!("make {folder}"))?;
-    mounts::tmpfs("", "").attach(&folder, "mode=0700,size=8m")?;
+    mount::tmpfs("", "").attach(&folder, "mode=0700,size=8m")?;
     // A credential that cannot be read must not keep the node from coming up.
     let _ = kmsg::warn_on_error(copy_credentials(&folder));
     Ok(())
@@ -197,12 +194,6 @@ fn unlink_kind(
 
 fn is_dot(entry: &rustix::fs::DirEntry) -> bool {
     matches!(entry.file_name().to_bytes(), b"." | b"..")
-}
-
-/// Opens a file and asks the kernel to read all of it into the page cache.
-pub fn read_ahead(file: &Path) -> Result<()> {
-    let file = File::open(file).with_context(|| format!("open {}", file.display()))?;
-    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::WillNeed).context("fadvise")
 }
 
 #[cfg(test)]

@@ -17,13 +17,15 @@ use anyhow::Result;
 use kiln_contract::path::{DEVICES_LOCK, MODULE_LIST};
 use rustix::fs::{FlockOperation, flock};
 
-use crate::boot::mounts;
+use super::unknown;
 use crate::console::{kmsg, once};
-use crate::devices::{Device, unknown};
+use crate::devices::device::Device;
+use crate::kernel::mount;
 use crate::kernel::sysctl;
 use crate::machine::parameters;
+use crate::modules::index::{Found, Index, ModuleFile};
+use crate::modules::load;
 use crate::modules::settings::Settings;
-use crate::modules::{Found, Index, Step, kernel};
 
 /// sysfs.
 const SYSFS: &str = "/sys";
@@ -48,13 +50,13 @@ pub fn run() -> i32 {
     let _alone = alone();
     let begin = Instant::now();
     let loaded = kmsg::warn_on_error(load_at_boot());
-    let _ = kmsg::warn_on_error(mounts::apply_all(&mounts::LATE));
+    let _ = kmsg::warn_on_error(mount::apply_all(&mount::LATE));
     sysctl::apply(sysctl::When::Offered);
     if let Some(count) = loaded {
         let millis = begin.elapsed().as_millis();
         kmsg::notice(format_args!("{count} modules loaded beside the boot in {millis} ms"));
     }
-    if parameters::of_kernel().lock_modules && kmsg::warn_on_error(kernel::lock()).is_some() {
+    if parameters::of_kernel().lock_modules && kmsg::warn_on_error(load::lock()).is_some() {
         kmsg::notice("modules are locked until the next boot");
     }
     0
@@ -68,9 +70,9 @@ pub fn hotplug(args: &[String]) -> i32 {
     // Of all devices one may be the one whose driver hangs; for chosen ones the helper waits, so that
     // PID 1 can tell which it is.
     let (devices, skip): (_, Skip) = if args.is_empty() {
-        (devices(Path::new(SYSFS)), kernel::is_begun)
+        (devices(Path::new(SYSFS)), load::is_begun)
     } else {
-        (pairs(args), kernel::is_loaded)
+        (pairs(args), load::is_loaded)
     };
     match Loader::new(skip) {
         Ok(mut loader) => {
@@ -109,7 +111,7 @@ fn pairs(args: &[String]) -> Vec<Device> {
 }
 
 fn load_at_boot() -> Result<usize> {
-    let mut loader = Loader::new(kernel::is_begun)?;
+    let mut loader = Loader::new(load::is_begun)?;
     loader.load_all(&devices(Path::new(SYSFS)));
     loader.load_list();
     let devices = devices(Path::new(SYSFS));
@@ -134,14 +136,14 @@ impl Loader {
     fn new(skip: Skip) -> Result<Self> {
         let settings = Settings::of_system();
         let index = Index::of_running_kernel()?.configured(&settings);
-        Ok(Self { skip, index, settings, done: BTreeSet::new(), locked: kernel::is_locked() })
+        Ok(Self { skip, index, settings, done: BTreeSet::new(), locked: load::is_locked() })
     }
 
     /// Modules for these devices.
     fn load_all(&mut self, devices: &[Device]) {
         for device in devices {
-            if let Found::Load(steps) = self.index.find(&device.modalias) {
-                self.load_steps(&steps);
+            if let Found::Load(files) = self.index.find(&device.modalias) {
+                self.load_files(&files);
             }
         }
     }
@@ -152,31 +154,31 @@ impl Loader {
         let list = fs::read_to_string(list).unwrap_or_default();
         for name in list.lines().map(str::trim).filter(|name| !name.is_empty()) {
             match self.index.find(name) {
-                Found::Load(steps) => self.load_steps(&steps),
+                Found::Load(files) => self.load_files(&files),
                 Found::Unknown => kmsg::warn(format_args!("module {name}: not in the image")),
                 Found::Builtin => {}
             }
         }
     }
 
-    fn load_steps(&mut self, steps: &[Step]) {
-        for step in steps {
-            self.load_once(step);
+    fn load_files(&mut self, files: &[ModuleFile]) {
+        for module in files {
+            self.load_once(module);
         }
     }
 
-    fn load_once(&mut self, step: &Step) {
-        if !self.done.insert(step.file.clone())
-            || self.settings.forbids(&step.name)
-            || (self.skip)(&step.name)
+    fn load_once(&mut self, module: &ModuleFile) {
+        if !self.done.insert(module.file.clone())
+            || self.settings.forbids(&module.name)
+            || (self.skip)(&module.name)
         {
             return;
         }
         if self.locked {
-            return once::say(&locked(&step.name));
+            return once::say(&load::locked_message(&module.name));
         }
-        let options = self.settings.options(&step.name);
-        let _ = kmsg::warn_on_error(kernel::load_file(&step.file, &options));
+        let options = self.settings.options(&module.name);
+        let _ = kmsg::warn_on_error(load::load_file(&module.file, &options));
     }
 
     /// Says once what nothing in this image drives.
@@ -187,12 +189,6 @@ impl Loader {
             }
         }
     }
-}
-
-/// The line for a module that was asked for too late.
-#[must_use]
-pub fn locked(module: &str) -> String {
-    format!("module {module} was asked for and not loaded: modules are locked (kiln.lock-modules)")
 }
 
 /// All devices that have a modalias, one of each kind, the network's first.
@@ -219,7 +215,7 @@ fn devices(sysfs: &Path) -> Vec<Device> {
 
 #[cfg(test)]
 mod tests {
-    use crate::devices::Device;
+    use crate::devices::device::Device;
 
     use super::{devices, pairs};
 

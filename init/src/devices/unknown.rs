@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use super::Device;
+use super::device::Device;
 use crate::console::once;
 
 /// Beginnings of the modaliases that count.

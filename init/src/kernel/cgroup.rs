@@ -8,41 +8,15 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use kiln_contract::cgroup::{CONTAINERD, HOST, INIT, KUBELET, MOUNT};
+use kiln_contract::cgroup::MOUNT;
 use rustix::fs::{Mode, OFlags};
 
-use crate::boot::mounts::Early;
 use crate::console::kmsg;
-
-/// Memory that is never taken from containerd and kubelet, in bytes.
-///
-/// About what both have resident on a small node; shims count too, pods do not.
-const HOST_MEMORY_MIN: &str = "134217728";
 
 /// The file system's path of a group.
 #[must_use]
 pub fn path(group: &str) -> PathBuf {
     PathBuf::from(format!("{MOUNT}{group}"))
-}
-
-/// Proof that the tree is there.
-#[derive(Debug)]
-pub struct Groups(());
-
-/// Makes the tree, moves PID 1 into its group, and switches all controllers on.
-pub fn make_tree(_: &Early) -> Result<Groups> {
-    for group in [INIT, HOST] {
-        fs::create_dir(path(group)).with_context(|| format!("make group {group}"))?;
-    }
-    write(INIT, "cgroup.procs", "1")?;
-    enable_controllers("")?;
-    enable_controllers(HOST)?;
-    for group in [CONTAINERD, KUBELET] {
-        fs::create_dir(path(group)).with_context(|| format!("make group {group}"))?;
-    }
-    // memory_recursiveprot hands the protection down to both services.
-    let _ = kmsg::warn_on_error(write(HOST, "memory.min", HOST_MEMORY_MIN));
-    Ok(Groups(()))
 }
 
 /// Opens a group's folder, to start children in it.
@@ -81,37 +55,8 @@ pub fn processes(group: &str) -> Vec<i32> {
     pids
 }
 
-/// One by one, since the kernel takes all or nothing, and one controller can be in use elsewhere.
-fn enable_controllers(group: &str) -> Result<()> {
-    let offered = fs::read_to_string(path(group).join("cgroup.controllers"))
-        .with_context(|| format!("read the controllers of {group:?}"))?;
-    let all = enabling(&offered);
-    if write(group, "cgroup.subtree_control", &all).is_ok() {
-        return Ok(());
-    }
-    for controller in all.split(' ') {
-        let _ = kmsg::warn_on_error(write(group, "cgroup.subtree_control", controller));
-    }
-    Ok(())
-}
-
-fn enabling(offered: &str) -> String {
-    let words: Vec<String> =
-        offered.split_ascii_whitespace().map(|name| format!("+{name}")).collect();
-    words.join(" ")
-}
-
-fn write(group: &str, file: &str, value: &str) -> Result<()> {
+/// Writes a value to one of a group's files.
+pub fn write(group: &str, file: &str, value: &str) -> Result<()> {
     let file = path(group).join(file);
     fs::write(&file, value).with_context(|| format!("write {value} to {}", file.display()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::enabling;
-
-    #[test]
-    fn every_offered_controller_is_enabled() {
-        assert_eq!(enabling("cpuset cpu io\n"), "+cpuset +cpu +io");
-    }
 }

@@ -2,7 +2,10 @@
 
 pub mod cgroup;
 pub mod evdev;
+pub mod mount;
 pub mod mountinfo;
 pub mod network;
+pub mod page_cache;
 pub mod sysctl;
+pub mod time;
 pub mod uevent;

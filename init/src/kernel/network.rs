@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, socket_with};
 
-use crate::process::spawn;
+use super::time::timespec;
 
 /// `RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE` (linux/rtnetlink.h): messages about new and old routes.
 const ROUTE_GROUPS: u32 = 0x40 | 0x400;
@@ -61,7 +61,7 @@ pub fn wait_for_default_route(time: Duration) -> Result<bool> {
         if left.is_zero() {
             return Ok(false);
         }
-        let _ = poll(&mut [PollFd::new(&socket, PollFlags::IN)], Some(&spawn::timespec(left)));
+        let _ = poll(&mut [PollFd::new(&socket, PollFlags::IN)], Some(&timespec(left)));
         let mut buffer = [0_u8; 4096];
         while rustix::net::recv(&socket, &mut buffer, RecvFlags::DONTWAIT).is_ok() {}
     }

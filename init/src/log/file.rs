@@ -14,19 +14,19 @@ pub trait Sink: Send {
     fn write(&mut self, lines: &[u8]) -> Result<()>;
 }
 
-/// The file of a unit that is being written.
+/// The file of a stream that is being written.
 #[must_use]
-pub fn current(folder: &Path, unit: &str) -> PathBuf {
-    folder.join(format!("{unit}.log"))
+pub fn current(folder: &Path, stream: &str) -> PathBuf {
+    folder.join(format!("{stream}.log"))
 }
 
-/// The file of a unit with what came before [`current`].
+/// The file of a stream with what came before [`current`].
 #[must_use]
-pub fn previous(folder: &Path, unit: &str) -> PathBuf {
-    folder.join(format!("{unit}.log.1"))
+pub fn previous(folder: &Path, stream: &str) -> PathBuf {
+    folder.join(format!("{stream}.log.1"))
 }
 
-/// A unit's two files; the newer one is opened when there is something to write.
+/// A stream's two files; the newer one is opened when there is something to write.
 #[derive(Debug)]
 pub struct LogFile {
     current: PathBuf,
@@ -39,12 +39,12 @@ pub struct LogFile {
 }
 
 impl LogFile {
-    /// For a unit's lines in the boot with this id.
+    /// For a stream's lines in the boot with this id.
     #[must_use]
-    pub fn new(folder: &Path, unit: &str, most: u64, boot: &str) -> Self {
+    pub fn new(folder: &Path, stream: &str, most: u64, boot: &str) -> Self {
         Self {
-            current: current(folder, unit),
-            previous: previous(folder, unit),
+            current: current(folder, stream),
+            previous: previous(folder, stream),
             most,
             boot: format!("{BOOT}{boot}\n"),
             open: None,

@@ -34,7 +34,7 @@ pub enum Line<'a> {
 pub struct Entry<'a> {
     /// When it was read from its writer.
     pub stamp: Stamp,
-    /// Who wrote it: a unit's name, with a process id in brackets where there is one.
+    /// Who wrote it: a stream's name, with a process id in brackets where there is one.
     pub source: &'a [u8],
     /// What was written, without the end of the line.
     pub text: &'a [u8],
@@ -88,7 +88,7 @@ fn cut<'a>(bytes: &'a [u8], separator: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
 /// Turns a service's output, in pieces of any size, into lines.
 #[derive(Debug)]
 pub struct Stamper {
-    unit: &'static str,
+    stream: &'static str,
     process: u32,
     /// The start of a line whose end has not come yet, and when it began.
     open: Vec<u8>,
@@ -96,10 +96,10 @@ pub struct Stamper {
 }
 
 impl Stamper {
-    /// For the output of a unit.
+    /// For the output of a stream.
     #[must_use]
-    pub const fn new(unit: &'static str) -> Self {
-        Self { unit, process: 0, open: Vec::new(), since: Stamp { real: 0, monotonic: 0 } }
+    pub const fn new(stream: &'static str) -> Self {
+        Self { stream, process: 0, open: Vec::new(), since: Stamp { real: 0, monotonic: 0 } }
     }
 
     /// Appends the lines that are whole to `out`; what has no end yet is kept, up to [`TEXT_MAX`].
@@ -162,8 +162,8 @@ impl Stamper {
 
     fn source(&self) -> String {
         match self.process {
-            0 => self.unit.to_owned(),
-            process => format!("{}[{process}]", self.unit),
+            0 => self.stream.to_owned(),
+            process => format!("{}[{process}]", self.stream),
         }
     }
 }

@@ -17,9 +17,10 @@ use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice
 
 use super::kernel::{self, Origin, RECORD_MAX};
 use super::line::prefix;
+use super::shared::Shared;
+use super::stream::{INIT, KERNEL};
 use super::time::Stamp;
-use super::{INIT, KERNEL, Shared};
-use crate::process::spawn::timespec;
+use crate::kernel::time::timespec;
 
 /// What a pipe holds: the largest that the kernel gives without asking (`pipe-max-size`).
 const PIPE: usize = 1024 * 1024;
@@ -217,9 +218,9 @@ impl Reader {
         }
     }
 
-    /// Puts lines into the ring of a unit whose lines come stamped.
-    fn push(&self, unit: &'static str, text: &[u8], stamp: Stamp) {
-        let prefix = prefix(stamp, unit);
+    /// Puts lines into the ring of a stream whose lines come stamped.
+    fn push(&self, stream: &'static str, text: &[u8], stamp: Stamp) {
+        let prefix = prefix(stamp, stream);
         let mut lines = Vec::with_capacity(prefix.len() + text.len() + 1);
         for line in text.split(|&byte| byte == b'\n') {
             lines.extend_from_slice(prefix.as_bytes());
@@ -227,7 +228,7 @@ impl Reader {
             lines.push(b'\n');
         }
         let mut state = self.shared.lock();
-        let ring = self.services.len() + usize::from(unit == INIT);
+        let ring = self.services.len() + usize::from(stream == INIT);
         if let Some(ring) = state.rings.get_mut(ring) {
             ring.push(&lines, stamp);
         }

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use super::Log;
 use super::file::Sink;
+use super::handle::Log;
 use super::line::{Line, parse};
-use super::writer::Unit;
+use super::writer::StreamWriter;
 
 /// How long a test waits for what happens at once unless something is broken.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -81,8 +81,8 @@ fn a_service_does_not_wait_for_a_disk_that_stalls_and_every_byte_is_written_or_c
     let (go, disk) = channel();
     let (sender, written) = channel();
     let sink = Disk { go: disk, running: false, written: sender };
-    let units = vec![Unit::service("x", Box::new(sink), false)];
-    let (log, threads, [pipe]) = Log::writing_to(["x"], units, None, || ()).unwrap();
+    let streams = vec![StreamWriter::service("x", Box::new(sink), false)];
+    let (log, threads, [pipe]) = Log::writing_to(["x"], streams, None, || ()).unwrap();
     threads.start().unwrap();
     log.started(0, 7);
     // Much more than ring and pipe hold together.
@@ -124,8 +124,8 @@ fn wait_until_empty(pipe: &std::fs::File) {
 fn log_to_disk(failures: u32) -> (Log, std::fs::File, Receiver<Vec<u8>>) {
     let (sender, written) = channel();
     let sink = Full { failures, written: sender };
-    let units = vec![Unit::service("x", Box::new(sink), false)];
-    let (log, threads, [pipe]) = Log::writing_to(["x"], units, None, || ()).unwrap();
+    let streams = vec![StreamWriter::service("x", Box::new(sink), false)];
+    let (log, threads, [pipe]) = Log::writing_to(["x"], streams, None, || ()).unwrap();
     threads.start().unwrap();
     (log, pipe.into(), written)
 }

@@ -7,7 +7,7 @@
 
 use kiln_contract::console::Event;
 
-/// The unit whose output has the reasons.
+/// The stream that has the reasons.
 pub const KUBELET: &str = "kubelet";
 
 /// Messages of kubelet 1.36, each with the keys of the pod and of the reason.

@@ -8,9 +8,9 @@ use super::file::Sink;
 use super::kernel::COPY;
 use super::line::Stamper;
 use super::ring::Piece;
+use super::shared::{PLACES, Shared, Work};
 use super::time::Stamp;
 use super::unstarted::{KUBELET, Unstarted};
-use super::{PLACES, Shared};
 use crate::console::kmsg;
 
 /// Bytes taken from a ring at once. If all of them are ends of lines, their stamps are 50 times as
@@ -23,8 +23,8 @@ const BATCH: usize = 64 * 1024;
 /// Between two warnings about one file, in microseconds: a full disk fails for hours.
 const QUIET: u64 = 60_000_000;
 
-/// One unit's way from its ring to its file.
-pub struct Unit {
+/// One stream's way from its ring to its file.
+pub struct StreamWriter {
     name: &'static str,
     /// Of a service's output; lines of the kernel's log come stamped.
     stamper: Option<Stamper>,
@@ -37,7 +37,7 @@ pub struct Unit {
     warned: Option<u64>,
 }
 
-impl Unit {
+impl StreamWriter {
     /// For a service's output.
     #[must_use]
     pub fn service(name: &'static str, sink: Box<dyn Sink>, to_console: bool) -> Self {
@@ -128,24 +128,24 @@ impl Unit {
 }
 
 /// Writes until [`Shared`] is closing and its rings are empty; then the files are closed.
-pub(super) fn run(shared: &Arc<Shared>, mut units: Vec<Unit>) {
+pub(super) fn run(shared: &Arc<Shared>, mut streams: Vec<StreamWriter>) {
     let (mut chunk, mut batch) = (Vec::with_capacity(CHUNK), Vec::with_capacity(BATCH + CHUNK));
     loop {
-        for (index, unit) in units.iter_mut().enumerate() {
-            write_ring(shared, index, unit, &mut chunk, &mut batch);
+        for (index, stream) in streams.iter_mut().enumerate() {
+            write_ring(shared, index, stream, &mut chunk, &mut batch);
         }
-        if shared.wait_for_work() == super::Work::Closed {
-            units.iter_mut().for_each(Unit::finish);
+        if shared.wait_for_work() == Work::Closed {
+            streams.iter_mut().for_each(StreamWriter::finish);
             return;
         }
     }
 }
 
-/// At most as much as a ring holds, so that every unit has its turn.
+/// At most as much as a ring holds, so that every stream has its turn.
 fn write_ring(
     shared: &Shared,
     index: usize,
-    unit: &mut Unit,
+    stream: &mut StreamWriter,
     chunk: &mut Vec<u8>,
     batch: &mut Vec<u8>,
 ) {
@@ -155,11 +155,11 @@ fn write_ring(
         let piece = shared.lock().rings.get_mut(index).and_then(|ring| ring.take(CHUNK, chunk));
         let Some(piece) = piece else { break };
         left = left.saturating_sub(chunk.len().max(1));
-        unit.format(piece, chunk, batch);
+        stream.format(piece, chunk, batch);
         if batch.len() >= BATCH {
-            unit.write(batch);
+            stream.write(batch);
             batch.clear();
         }
     }
-    unit.write(batch);
+    stream.write(batch);
 }

@@ -28,7 +28,7 @@ use rustix::process::Pid;
 
 use self::connection::{Connection, Effect};
 use crate::console::kmsg;
-use crate::storage::data::random_seed;
+use crate::machine::identity::random_uuid;
 
 pub mod auth;
 pub mod connection;
@@ -74,7 +74,7 @@ pub enum News {
 
 /// A descriptor to poll.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
+pub enum Socket {
     /// Somebody connects.
     Listener,
     /// A client sent something, or can take more.
@@ -127,7 +127,7 @@ impl Server {
     /// Listens at the contract's path. `expected` tells whether kubelet's configuration makes it
     /// take an inhibitor.
     pub fn start(expected: bool) -> Result<Self> {
-        let guid = random_seed()?.trim().replace('-', "");
+        let guid = random_uuid()?.trim().replace('-', "");
         let mut server = Self::listen(LOGIN1_SOCKET, guid, Path::new(grace::DROP_IN))?;
         server.expected = expected;
         Ok(server)
@@ -161,14 +161,14 @@ impl Server {
     }
 
     /// What to poll, and for what.
-    pub fn sources(&self) -> impl Iterator<Item = (Source, BorrowedFd<'_>, PollFlags)> {
-        let listener = (Source::Listener, self.listener.as_fd(), PollFlags::IN);
+    pub fn sockets(&self) -> impl Iterator<Item = (Socket, BorrowedFd<'_>, PollFlags)> {
+        let listener = (Socket::Listener, self.listener.as_fd(), PollFlags::IN);
         let clients = self.clients.iter().map(|client| {
             let out = if client.queue.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
-            (Source::Client(client.number), client.socket.as_fd(), PollFlags::IN | out)
+            (Socket::Client(client.number), client.socket.as_fd(), PollFlags::IN | out)
         });
         let inhibitors = self.inhibitors.iter().map(|inhibitor| {
-            (Source::Inhibitor(inhibitor.number), inhibitor.reader.as_fd(), PollFlags::IN)
+            (Socket::Inhibitor(inhibitor.number), inhibitor.reader.as_fd(), PollFlags::IN)
         });
         std::iter::once(listener).chain(clients).chain(inhibitors)
     }
@@ -211,14 +211,14 @@ impl Server {
     }
 
     /// Handles what happened at one descriptor. `kubelet` is the pid of its process, if it runs.
-    pub fn handle(&mut self, source: Source, kubelet: Option<Pid>, now: Instant) -> Option<News> {
-        match source {
-            Source::Listener => {
+    pub fn handle(&mut self, socket: Socket, kubelet: Option<Pid>, now: Instant) -> Option<News> {
+        match socket {
+            Socket::Listener => {
                 self.accept(kubelet, now);
                 None
             }
-            Source::Client(number) => self.talk(number, now),
-            Source::Inhibitor(number) => self.release(number),
+            Socket::Client(number) => self.talk(number, now),
+            Socket::Inhibitor(number) => self.release(number),
         }
     }
 

@@ -11,7 +11,7 @@ use rustix::process::Pid;
 use super::auth::{Auth, LINE_MAX, Progress};
 use super::connection::{Broken, Connection, Effect, rule_matches};
 use super::wire::{self, Body, MESSAGE_MAX, Message, Out, Value, WireError};
-use super::{INHIBITOR_EXPECTED, News, PATIENCE, Server, Source};
+use super::{INHIBITOR_EXPECTED, News, PATIENCE, Server, Socket};
 
 const GUID: &str = "0123456789abcdef0123456789abcdef";
 
@@ -219,21 +219,21 @@ fn a_rule_lets_the_announcement_through_only_if_all_of_it_does() {
 fn turn(server: &mut Server, kubelet: Pid) -> Vec<News> {
     let mut news = Vec::new();
     loop {
-        let ready: Vec<Source> = {
-            let sources: Vec<_> = server.sources().collect();
-            let mut fds: Vec<_> = sources
+        let ready: Vec<Socket> = {
+            let sockets: Vec<_> = server.sockets().collect();
+            let mut fds: Vec<_> = sockets
                 .iter()
                 .map(|(_, fd, flags)| PollFd::from_borrowed_fd(*fd, *flags))
                 .collect();
-            poll(&mut fds, Some(&crate::process::spawn::timespec(Duration::ZERO))).unwrap();
-            let pairs = sources.iter().zip(&fds).filter(|(_, fd)| !fd.revents().is_empty());
-            pairs.map(|((source, ..), _)| *source).collect()
+            poll(&mut fds, Some(&crate::kernel::time::timespec(Duration::ZERO))).unwrap();
+            let pairs = sockets.iter().zip(&fds).filter(|(_, fd)| !fd.revents().is_empty());
+            pairs.map(|((socket, ..), _)| *socket).collect()
         };
         if ready.is_empty() {
             return news;
         }
-        for source in ready {
-            news.extend(server.handle(source, Some(kubelet), Instant::now()));
+        for socket in ready {
+            news.extend(server.handle(socket, Some(kubelet), Instant::now()));
         }
     }
 }
@@ -356,7 +356,7 @@ fn whoever_is_not_kubelet_is_disconnected_and_kubelet_still_gets_through() {
     for mut stranger in strangers {
         assert_eq!(stranger.read(&mut [0; 1]).unwrap(), 0);
     }
-    assert_eq!(bus.server.sources().count(), 1);
+    assert_eq!(bus.server.sockets().count(), 1);
     let (_stream, _inhibitor, news) = play(&mut bus);
     assert_eq!(news.len(), 1);
 }
@@ -369,15 +369,15 @@ fn silence_in_the_middle_of_something_ends_a_client() {
     turn(&mut bus.server, me());
     let due = bus.server.due().expect("a deadline");
     bus.server.expire(due.checked_sub(Duration::from_millis(1)).unwrap());
-    assert_eq!(bus.server.sources().count(), 2);
+    assert_eq!(bus.server.sockets().count(), 2);
     bus.server.expire(due);
-    assert_eq!(bus.server.sources().count(), 1);
+    assert_eq!(bus.server.sockets().count(), 1);
 
     let (mut stream, _inhibitor, _) = play(&mut bus);
     stream.write_all(b"l\x01\x00").unwrap();
     turn(&mut bus.server, me());
     bus.server.expire(Instant::now() + PATIENCE);
-    assert!(!bus.server.sources().any(|(source, ..)| matches!(source, Source::Client(_))));
+    assert!(!bus.server.sockets().any(|(socket, ..)| matches!(socket, Socket::Client(_))));
     assert!(bus.server.inhibited(), "the inhibitor is the descriptor, not the connection");
 }
 

@@ -4,6 +4,9 @@
 //! without a disk and does not give the UUID away. A UUID that vendors ship in many machines is
 //! refused: two nodes with one name would fight over one Node object.
 
+use std::fs;
+
+use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
 /// Key of the hash: 128 random bits that mean "Kiln machine-id" and never change.
@@ -79,6 +82,12 @@ fn hmac_sha256(key: &[u8; 16], message: &[u8]) -> [u8; 32] {
     }
     let inner = Sha256::new().chain_update(inner).chain_update(message).finalize();
     Sha256::new().chain_update(outer).chain_update(inner).finalize().into()
+}
+
+/// A new random UUID, from the kernel.
+pub fn random_uuid() -> Result<String> {
+    let file = "/proc/sys/kernel/random/uuid";
+    fs::read_to_string(file).with_context(|| format!("read {file}"))
 }
 
 #[cfg(test)]

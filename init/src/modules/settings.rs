@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{canonical, pattern};
+use super::name::canonical;
+use super::pattern;
 use crate::machine::parameters;
 
 /// Folders of `*.conf` files. Of two files with one name the first folder's counts.

@@ -13,10 +13,12 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Resource, Rlimit, Signal, WaitOptions};
+
+use crate::kernel::time::timespec;
 
 /// `CLONE_CLEAR_SIGHAND`, `CLONE_INTO_CGROUP` and `CLONE_PIDFD` of include/uapi/linux/sched.h.
 const CLEAR_SIGHAND: u64 = 0x1_0000_0000;
@@ -69,15 +71,6 @@ impl Child {
         poll(&mut fds, Some(&timespec(within))).ok().filter(|&ready| ready > 0)?;
         let (_, status) = rustix::process::waitpid(Some(self.pid), WaitOptions::NOHANG).ok()??;
         status.exit_status()
-    }
-}
-
-/// A duration as poll takes it; never negative.
-#[must_use]
-pub fn timespec(duration: Duration) -> Timespec {
-    Timespec {
-        tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: i64::from(duration.subsec_nanos()),
     }
 }
 

@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::boot::mounts;
 use crate::console::kmsg;
+use crate::kernel::mount;
 use crate::log::time::{Civil, Stamp};
-use crate::modules::{self, Found, Index};
+use crate::modules::index::{Found, Index};
+use crate::modules::load;
 
 /// Where the records are copied to.
 const FOLDER: &str = "/var/log/crash";
@@ -36,8 +37,8 @@ pub fn run() -> i32 {
     if Path::new("/sys/firmware/efi").is_dir() && !loaded {
         let _ = kmsg::warn_on_error(load_module());
     }
-    let _ = kmsg::warn_on_error(mounts::apply_all(&[mounts::PSTORE]));
-    let collected = collect(Path::new(mounts::PSTORE.target), Path::new(FOLDER));
+    let _ = kmsg::warn_on_error(mount::apply_all(&[mount::PSTORE]));
+    let collected = collect(Path::new(mount::PSTORE.target), Path::new(FOLDER));
     if let Some(Some(crash)) = kmsg::warn_on_error(collected) {
         let (reason, file) = (crash.reason, crash.file.display());
         kmsg::error(format_args!("the kernel crashed before this boot ({reason}); see {file}"));
@@ -47,8 +48,8 @@ pub fn run() -> i32 {
 
 fn load_module() -> Result<()> {
     let index = Index::of_running_kernel()?;
-    let Found::Load(steps) = index.find("efi_pstore") else { return Ok(()) };
-    steps.iter().try_for_each(|step| modules::load_file(&step.file, ""))
+    let Found::Load(files) = index.find("efi_pstore") else { return Ok(()) };
+    files.iter().try_for_each(|module| load::load_file(&module.file, ""))
 }
 
 /// A crash that was found.

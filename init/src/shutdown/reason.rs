@@ -5,7 +5,6 @@
 //! own vendor: one write at the end of a shutdown and one deletion at the next boot, so two changes
 //! of NVRAM per reboot, and none by a crash. All of it happens in helpers: disks and firmware hang.
 
-use std::ffi::CStr;
 use std::fmt;
 use std::fs;
 use std::path::Path;
@@ -14,12 +13,12 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use anyhow::{Context, Result};
 use kiln_contract::path;
 
-use crate::applet;
 use crate::console::kmsg;
 use crate::machine::{efivar, rtc};
+use crate::process::helper::Helper;
 use crate::process::spawn::Child;
 use crate::shutdown::power::Power;
-use crate::storage::data::Var;
+use crate::storage::var::Var;
 
 /// The file on the data partition; renamed into place, so that a power cut leaves a whole one.
 const FILE: &str = "/var/lib/kiln/last-shutdown";
@@ -106,12 +105,6 @@ pub fn decode(text: &str) -> Option<Reason> {
     Some(Reason { end, power: value("POWER")?, text: value("TEXT")? })
 }
 
-/// The helper that tells how the last boot ended.
-pub const APPLET: &CStr = c"kiln-last-boot";
-
-/// The helper that keeps how this one ends.
-const KEEPER: &CStr = c"kiln-keep-reason";
-
 /// Where reasons are kept, as the helpers' first argument.
 const PARTITION: &str = "partition";
 const EFI: &str = "efi";
@@ -154,7 +147,7 @@ fn reason(end: End) -> Reason {
 /// Starts a helper that keeps the reason, and at a shutdown's end sets the machine's clock.
 pub fn keep(end: End) -> Result<Child> {
     let text = encode(&reason(end));
-    applet::start(KEEPER, &[store(), &text]).map(|(child, _)| child)
+    Helper::KeepReason.start(&[store(), &text]).map(|(child, _)| child)
 }
 
 /// The same at a shutdown's begin, where it costs no NVRAM. Nobody waits for it.

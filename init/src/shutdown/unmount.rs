@@ -6,7 +6,6 @@ use std::fs;
 
 use anyhow::{Context, Result};
 use rustix::fs::{Mode, OFlags};
-use rustix::process::{Pid, Signal};
 
 use crate::kernel::mountinfo;
 use crate::process::spawn::{self, Child};
@@ -173,19 +172,6 @@ pub fn sync() -> Result<Child> {
     };
     // SAFETY: the closure makes one system call.
     unsafe { spawn::helper(work) }.context("clone3")
-}
-
-/// Sends a signal to some processes; those that have ended meanwhile are no error.
-pub fn signal_all(pids: &[i32], signal: Signal) {
-    for pid in pids.iter().copied().filter(|&pid| pid > 1).filter_map(Pid::from_raw) {
-        let _ = rustix::process::kill_process(pid, signal);
-    }
-}
-
-/// Sends a signal to every process but PID 1.
-pub fn signal_everything(signal: Signal) {
-    // SAFETY: kill has no memory effects; -1 leaves out the caller when it is PID 1 (kill(2)).
-    unsafe { libc::kill(-1, signal.as_raw()) };
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 
 use crate::console::kmsg;
-use crate::supervise::Service;
+use crate::supervise::service::Service;
 
 /// One line per reboot: seconds since 1970, a blank, the service.
 const FILE: &str = "/var/lib/kiln/cure-reboots";
@@ -94,7 +94,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{DAY, LINES_MAX, recent, record_in, with};
-    use crate::supervise::Service;
+    use crate::supervise::service::Service;
 
     const NOW: u64 = 1_800_000_000;
 

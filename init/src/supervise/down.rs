@@ -1,27 +1,28 @@
-//! The way down: the steps of a shutdown, in order, each with its time. Pure, as [`super::step`].
+//! The way down: the stages of a shutdown, in order, each with its time. Pure, as [`super::up`].
 //!
-//! Nothing is started here, and every step ends by its own timer although nothing ever answers.
+//! Nothing is started here, and every stage ends by its own timer although nothing ever answers.
 
 use std::time::Duration;
 
-use super::step::Facts;
-use super::{Action, Chore, Event, SERVICES, Service, Target, Timer};
+use super::event::{Action, Chore, Event, Target, Timer};
+use super::facts::Facts;
+use super::service::{SERVICES, Service};
 use crate::shutdown::power::Power;
 
-/// From SIGKILL to the next step; only a process stuck in the kernel takes longer.
+/// From SIGKILL to the next stage; only a process stuck in the kernel takes longer.
 pub const KILL_GRACE: Duration = Duration::from_secs(1);
 
 /// What kubelet gets above the grace that it asked for: it may use all of it for its last pods, and
 /// has to answer after that.
 pub const ANSWER: Duration = Duration::from_secs(2);
 
-/// From the end of kubelet's grace to the end of all. The sum of all steps' times is below it (a
+/// From the end of kubelet's grace to the end of all. The sum of all stages' times is below it (a
 /// test adds them up).
 pub const SHUTDOWN: Duration = Duration::from_secs(30);
 
-/// The steps of a shutdown, in order.
+/// The stages of a shutdown, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Step {
+pub enum Stage {
     /// Let kubelet stop its pods, for the grace that it announced.
     Announce,
     /// End these processes within this time.
@@ -32,17 +33,17 @@ pub enum Step {
     Over,
 }
 
-/// Order and time of the steps. kubelet first, so that it does not start again what is stopped.
-pub const STEPS: [Step; 9] = [
-    Step::Announce,
-    Step::Stop(Target::Service(Service::Kubelet), Duration::from_secs(2)),
-    Step::Stop(Target::Pods, Duration::from_secs(5)),
-    Step::Stop(Target::Service(Service::Containerd), Duration::from_secs(3)),
-    Step::Stop(Target::Rest, Duration::from_secs(1)),
-    Step::Run(Chore::Record, Duration::from_secs(2)),
-    Step::Run(Chore::Unmount, Duration::from_secs(5)),
-    Step::Run(Chore::Sync, Duration::from_secs(5)),
-    Step::Over,
+/// Order and time of the stages. kubelet first, so that it does not start again what is stopped.
+pub const STAGES: [Stage; 9] = [
+    Stage::Announce,
+    Stage::Stop(Target::Service(Service::Kubelet), Duration::from_secs(2)),
+    Stage::Stop(Target::Pods, Duration::from_secs(5)),
+    Stage::Stop(Target::Service(Service::Containerd), Duration::from_secs(3)),
+    Stage::Stop(Target::Rest, Duration::from_secs(1)),
+    Stage::Run(Chore::Record, Duration::from_secs(2)),
+    Stage::Run(Chore::Unmount, Duration::from_secs(5)),
+    Stage::Run(Chore::Sync, Duration::from_secs(5)),
+    Stage::Over,
 ];
 
 /// A node that goes down.
@@ -50,9 +51,9 @@ pub const STEPS: [Step; 9] = [
 pub struct Down {
     /// How it ends.
     pub power: Power,
-    /// Index into [`STEPS`].
-    step: u8,
-    /// SIGKILL was sent in this step.
+    /// Index into [`STAGES`].
+    stage: u8,
+    /// SIGKILL was sent in this stage.
     killed: bool,
     /// Which services still have a process, by [`Service::index`].
     pub running: [bool; 2],
@@ -63,14 +64,14 @@ impl Down {
     #[must_use]
     pub fn begin(power: Power, running: [bool; 2], facts: Facts) -> (Self, Vec<Action>) {
         let grace = if facts.inhibited { facts.grace } else { Duration::ZERO };
-        let mut down = Self { power, step: 0, killed: false, running };
+        let mut down = Self { power, stage: 0, killed: false, running };
         let timers = SERVICES.into_iter().flat_map(Timer::of);
         let mut actions: Vec<_> = timers.map(Action::Disarm).collect();
         actions.push(Action::Deadline(power, grace + SHUTDOWN));
         if grace.is_zero() {
             actions.extend(down.next());
         } else {
-            actions.extend([Action::Announce, Action::Arm(Timer::Step, grace + ANSWER)]);
+            actions.extend([Action::Announce, Action::Arm(Timer::Stage, grace + ANSWER)]);
         }
         (down, actions)
     }
@@ -81,46 +82,46 @@ impl Down {
             self.running[service.index()] = false;
         }
         match (self.now(), event) {
-            (Step::Stop(target, _), Event::Due(Timer::Step)) if !self.killed => {
+            (Stage::Stop(target, _), Event::Due(Timer::Stage)) if !self.killed => {
                 self.killed = true;
-                vec![Action::Kill(target), Action::Arm(Timer::Step, KILL_GRACE)]
+                vec![Action::Kill(target), Action::Arm(Timer::Stage, KILL_GRACE)]
             }
             (now, event) if ends(now, event) => self.next(),
             _ => Vec::new(),
         }
     }
 
-    fn now(self) -> Step {
-        STEPS[usize::from(self.step).min(STEPS.len() - 1)]
+    fn now(self) -> Stage {
+        STAGES[usize::from(self.stage).min(STAGES.len() - 1)]
     }
 
-    /// Enters the next step that has something to do.
+    /// Enters the next stage that has something to do.
     fn next(&mut self) -> Vec<Action> {
-        self.step += 1;
+        self.stage += 1;
         self.killed = false;
         match self.now() {
-            Step::Stop(Target::Service(service), _) if !self.running[service.index()] => {
+            Stage::Stop(Target::Service(service), _) if !self.running[service.index()] => {
                 self.next()
             }
-            Step::Stop(target, time) => {
-                vec![Action::Terminate(target), Action::Arm(Timer::Step, time)]
+            Stage::Stop(target, time) => {
+                vec![Action::Terminate(target), Action::Arm(Timer::Stage, time)]
             }
-            Step::Run(chore, time) => vec![Action::Run(chore), Action::Arm(Timer::Step, time)],
-            Step::Announce => Vec::new(),
-            Step::Over => vec![Action::Disarm(Timer::Step), Action::Finish(self.power)],
+            Stage::Run(chore, time) => vec![Action::Run(chore), Action::Arm(Timer::Stage, time)],
+            Stage::Announce => Vec::new(),
+            Stage::Over => vec![Action::Disarm(Timer::Stage), Action::Finish(self.power)],
         }
     }
 }
 
-/// True when an event is what a step waits for, or its time is over.
-fn ends(step: Step, event: Event) -> bool {
-    match (step, event) {
-        (Step::Over, _) => false,
-        (_, Event::Due(Timer::Step))
-        | (Step::Announce, Event::Released | Event::Exited(Service::Kubelet)) => true,
-        (Step::Stop(Target::Service(target), _), Event::Exited(service)) => target == service,
-        (Step::Stop(target, _), Event::Gone(gone)) => target == gone,
-        (Step::Run(chore, _), Event::Finished(finished)) => chore == finished,
+/// True when an event is what a stage waits for, or its time is over.
+fn ends(stage: Stage, event: Event) -> bool {
+    match (stage, event) {
+        (Stage::Over, _) => false,
+        (_, Event::Due(Timer::Stage))
+        | (Stage::Announce, Event::Released | Event::Exited(Service::Kubelet)) => true,
+        (Stage::Stop(Target::Service(target), _), Event::Exited(service)) => target == service,
+        (Stage::Stop(target, _), Event::Gone(gone)) => target == gone,
+        (Stage::Run(chore, _), Event::Finished(finished)) => chore == finished,
         _ => false,
     }
 }

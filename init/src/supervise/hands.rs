@@ -4,10 +4,12 @@ use kiln_contract::{cgroup as groups, console};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 
+use super::event::{Chore, Event, Target};
 use super::runtime::Runtime;
-use super::{Chore, Event, SERVICES, Service, Target};
+use super::service::{SERVICES, Service};
 use crate::console::kmsg;
 use crate::kernel::cgroup;
+use crate::process::kill;
 use crate::shutdown::reason::{self, End};
 use crate::shutdown::unmount;
 
@@ -27,9 +29,9 @@ impl Runtime {
     pub(super) fn start_service(&mut self, service: Service) -> Option<Event> {
         // An answer of the process before it would be the wrong one's.
         self.probe = self.probe.take().filter(|(asked, _)| *asked != service);
-        match self.units[service.index()].start() {
+        match self.services[service.index()].start() {
             Ok(attempt) => {
-                if let Some(child) = &self.units[service.index()].child {
+                if let Some(child) = &self.services[service.index()].child {
                     self.log
                         .started(service.index(), child.pid.as_raw_nonzero().get().unsigned_abs());
                 }
@@ -68,10 +70,10 @@ impl Runtime {
             return self.feed(Event::Finished(chore));
         }
         let is = |service: &Service| {
-            self.units[service.index()].child.as_ref().is_some_and(|child| child.pid == pid)
+            self.services[service.index()].child.as_ref().is_some_and(|child| child.pid == pid)
         };
         if let Some(service) = SERVICES.into_iter().find(is) {
-            self.units[service.index()].child = None;
+            self.services[service.index()].child = None;
             kmsg::warn(format_args!("{service} ended: {}", describe(status)));
             self.timeline.mark(format!("{service} ended"));
             self.feed(Event::Exited(service));
@@ -94,8 +96,8 @@ impl Runtime {
         self.stopping = Some(target);
         match target {
             Target::Service(service) => self.signal_service(service, Signal::TERM),
-            Target::Pods => unmount::signal_all(&cgroup::processes(groups::PODS), Signal::TERM),
-            Target::Rest => unmount::signal_everything(Signal::TERM),
+            Target::Pods => kill::all(&cgroup::processes(groups::PODS), Signal::TERM),
+            Target::Rest => kill::everything(Signal::TERM),
         }
     }
 
@@ -104,12 +106,12 @@ impl Runtime {
         match target {
             Target::Service(service) => self.signal_service(service, Signal::KILL),
             Target::Pods => cgroup::kill(groups::PODS),
-            Target::Rest => unmount::signal_everything(Signal::KILL),
+            Target::Rest => kill::everything(Signal::KILL),
         }
     }
 
     fn signal_service(&self, service: Service, signal: Signal) {
-        if let Some(child) = &self.units[service.index()].child {
+        if let Some(child) = &self.services[service.index()].child {
             child.signal(signal);
         }
     }

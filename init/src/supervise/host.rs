@@ -7,9 +7,28 @@ use std::time::Duration;
 
 use kiln_contract::{cgroup, path};
 
-use super::step::{Facts, WATCHDOG};
-use crate::boot::config::Node;
-use crate::storage::data::Var;
+use super::facts::Facts;
+use super::up::WATCHDOG;
+use crate::storage::var::Var;
+
+/// A node that knows who it is.
+#[derive(Debug)]
+pub struct Node {
+    /// Final name.
+    pub hostname: String,
+    /// Services' output goes to the console too.
+    pub log_to_console: bool,
+    /// Longest time that a shutdown waits for kubelet.
+    pub shutdown_max: Duration,
+    /// kubelet's configuration asks for a graceful shutdown.
+    pub graceful: bool,
+    /// Where `/var` is.
+    pub var: Var,
+    /// This boot is on trial.
+    pub trial: bool,
+    /// Reboots as a cure that are allowed in 24 hours.
+    pub cure_reboots: u8,
+}
 
 /// How to start a service.
 #[derive(Debug, Clone)]
@@ -29,7 +48,7 @@ pub struct Command {
 /// Everything that differs between a node and a test.
 #[derive(Debug, Clone)]
 pub struct Host {
-    /// By [`super::Service::index`].
+    /// By [`super::service::Service::index`].
     pub services: [Command; 2],
     /// What the supervisor knows at the start.
     pub facts: Facts,

@@ -8,8 +8,9 @@ use kiln_contract::parameter::SHUTDOWN_MAX;
 use kiln_contract::{console, path};
 use rustix::io::Errno;
 
+use super::event::Event;
 use super::runtime::Runtime;
-use super::{Event, SERVICES, Service};
+use super::service::{SERVICES, Service};
 use crate::console::kmsg;
 use crate::kernel::{evdev, sysctl};
 use crate::login1;
@@ -47,7 +48,7 @@ impl Runtime {
         for _ in 0..TURN {
             let Some((sender, messages)) = notify::receive(&self.notify) else { return };
             let is = |service: &Service| {
-                let child = self.units[service.index()].child.as_ref();
+                let child = self.services[service.index()].child.as_ref();
                 child.is_some_and(|child| Some(child.pid) == sender)
             };
             let Some(service) = SERVICES.into_iter().find(is) else { continue };
@@ -125,9 +126,9 @@ impl Runtime {
         }
     }
 
-    pub(super) fn take_login1(&mut self, source: login1::Source) {
-        let kubelet = self.units[Service::Kubelet.index()].child.as_ref().map(|child| child.pid);
-        match self.login1.handle(source, kubelet, Instant::now()) {
+    pub(super) fn take_login1(&mut self, socket: login1::Socket) {
+        let kubelet = self.services[Service::Kubelet.index()].child.as_ref().map(|child| child.pid);
+        match self.login1.handle(socket, kubelet, Instant::now()) {
             Some(login1::News::Inhibited(grace)) => {
                 kmsg::notice(format_args!("kubelet wants {} s at a shutdown", grace.as_secs()));
                 self.feed(Event::Grace(self.cap(grace)));

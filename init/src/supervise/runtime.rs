@@ -1,11 +1,11 @@
-//! The supervisor's poll loop: turns what happens into events for [`step`](super::step::step), and
+//! The supervisor's poll loop: turns what happens into events for [`State`], and
 //! does what it answers.
 //!
 //! Nothing here opens, writes or unmounts anything on `/var`; what may hang runs in a thread or a
 //! child of its own.
 //!
-//! To add something that the loop waits for: a variant of [`Source`], a line in
-//! [`Runtime::sources`] and one in [`Runtime::handle`].
+//! To add something that the loop waits for: a variant of [`Input`], a line in
+//! [`Runtime::inputs`] and one in [`Runtime::handle`].
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,22 +17,28 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 
+use super::event::{Action, Chore, Event, Report, Target, Timer};
 use super::host::Host;
+use super::process::ServiceProcess;
 use super::requests::Requests;
-use super::step::{PAUSES, State, step};
-use super::units::Unit;
-use super::{Action, Chore, Event, Report, SERVICES, Service, Target, Timer};
+use super::service::{SERVICES, Service};
+use super::state::State;
+use super::up::PAUSES;
 use crate::console::kmsg;
-use crate::devices::Devices;
+use crate::devices::hotplug::Devices;
 use crate::kernel::evdev;
+use crate::kernel::time::timespec;
+use crate::log::handle::Log;
 use crate::log::pod_logs;
-use crate::log::{self, Log};
+use crate::log::stream;
 use crate::login1;
 use crate::machine::watchdog;
-use crate::process::spawn::{self, Child};
-use crate::shutdown::power::{self, Deadline};
+use crate::process::spawn::Child;
+use crate::shutdown::end;
+use crate::shutdown::force::Deadline;
+use crate::shutdown::power::Power;
 use crate::shutdown::{reason, signals};
-use crate::storage::data::Var;
+use crate::storage::var::Var;
 use crate::supervise::probe::Probe;
 use crate::supervise::{cure, notify};
 use crate::timeline::loader;
@@ -44,7 +50,7 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Everything that the poll loop waits for.
 pub struct Runtime {
     state: State,
-    pub(super) units: [Unit; 2],
+    pub(super) services: [ServiceProcess; 2],
     timers: BTreeMap<Timer, Instant>,
     pub(super) stopping: Option<Target>,
     pub(super) chore: Option<(Chore, Child)>,
@@ -72,32 +78,35 @@ pub struct Runtime {
 
 /// What a descriptor of the poll loop is.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Source {
+pub(super) enum Input {
     Signals,
     Notify,
     Requests,
     Devices,
     Button(usize),
-    Login1(login1::Source),
+    Login1(login1::Socket),
     Probe,
     Cure,
     Loader,
 }
 
 /// A descriptor of the poll loop, and what to wait for on it.
-type Waiting<'a> = (Source, BorrowedFd<'a>, PollFlags);
+type Waiting<'a> = (Input, BorrowedFd<'a>, PollFlags);
 
 impl Runtime {
     /// Prepares everything and starts containerd.
     pub fn start(host: &Host, devices: Devices) -> Result<Self> {
         // Signals before threads, since threads inherit what is blocked.
         let signals = signals::take().context("take signals")?;
-        let file_max = log::file_max(host.var);
+        let file_max = stream::file_max(host.var);
         let (log, logging, [first, second]) =
             Log::new(SERVICES.map(Service::name), host.log_to_console, file_max)?;
         let mut runtime = Self {
             state: State::new(host.facts),
-            units: [Unit::new(&host.services[0], first)?, Unit::new(&host.services[1], second)?],
+            services: [
+                ServiceProcess::new(&host.services[0], first)?,
+                ServiceProcess::new(&host.services[1], second)?,
+            ],
             timers: BTreeMap::new(),
             stopping: None,
             chore: None,
@@ -135,8 +144,8 @@ impl Runtime {
     pub fn run(mut self, stages: Stages) -> ! {
         self.timeline.keep(stages);
         loop {
-            for source in self.wait() {
-                self.handle(source);
+            for input in self.wait() {
+                self.handle(input);
             }
             if self.reaping {
                 let _ = self.reap();
@@ -148,38 +157,37 @@ impl Runtime {
     }
 
     /// Waits for a descriptor or the next timer.
-    fn wait(&self) -> Vec<Source> {
-        let (sources, mut fds): (Vec<_>, Vec<_>) = self
-            .sources()
+    fn wait(&self) -> Vec<Input> {
+        let (inputs, mut fds): (Vec<_>, Vec<_>) = self
+            .inputs()
             .into_iter()
-            .map(|(source, fd, flags)| (source, PollFd::from_borrowed_fd(fd, flags)))
+            .map(|(input, fd, flags)| (input, PollFd::from_borrowed_fd(fd, flags)))
             .unzip();
-        if let Err(error) = poll(&mut fds, self.patience().map(spawn::timespec).as_ref())
+        if let Err(error) = poll(&mut fds, self.patience().map(timespec).as_ref())
             && error != Errno::INTR
         {
             kmsg::error(format_args!("poll: {error}"));
             std::thread::sleep(Duration::from_secs(1));
         }
-        let ready = sources.into_iter().zip(&fds).filter(|(_, fd)| !fd.revents().is_empty());
-        ready.map(|(source, _)| source).collect()
+        let ready = inputs.into_iter().zip(&fds).filter(|(_, fd)| !fd.revents().is_empty());
+        ready.map(|(input, _)| input).collect()
     }
 
-    fn sources(&self) -> Vec<Waiting<'_>> {
-        let readable = |source, fd| (source, fd, PollFlags::IN);
-        let mut sources = vec![
-            readable(Source::Signals, self.signals.as_fd()),
-            readable(Source::Notify, self.notify.as_fd()),
-            readable(Source::Requests, self.requests.as_fd()),
-            readable(Source::Devices, self.devices.socket().as_fd()),
+    fn inputs(&self) -> Vec<Waiting<'_>> {
+        let readable = |input, fd| (input, fd, PollFlags::IN);
+        let mut inputs = vec![
+            readable(Input::Signals, self.signals.as_fd()),
+            readable(Input::Notify, self.notify.as_fd()),
+            readable(Input::Requests, self.requests.as_fd()),
+            readable(Input::Devices, self.devices.socket().as_fd()),
         ];
         let buttons = self.buttons.iter().enumerate();
-        sources.extend(buttons.map(|(i, button)| readable(Source::Button(i), button.fd.as_fd())));
-        sources.extend(self.probe.iter().map(|(_, probe)| readable(Source::Probe, probe.as_fd())));
-        sources.push(readable(Source::Cure, self.cure.0.as_fd()));
-        sources.extend(self.loader.iter().map(|asked| readable(Source::Loader, asked.as_fd())));
-        sources
-            .extend(self.login1.sources().map(|(at, fd, flags)| (Source::Login1(at), fd, flags)));
-        sources
+        inputs.extend(buttons.map(|(i, button)| readable(Input::Button(i), button.fd.as_fd())));
+        inputs.extend(self.probe.iter().map(|(_, probe)| readable(Input::Probe, probe.as_fd())));
+        inputs.push(readable(Input::Cure, self.cure.0.as_fd()));
+        inputs.extend(self.loader.iter().map(|asked| readable(Input::Loader, asked.as_fd())));
+        inputs.extend(self.login1.sockets().map(|(at, fd, flags)| (Input::Login1(at), fd, flags)));
+        inputs
     }
 
     /// The watchdog is fed here only: while the loop turns, and not more often than it needs.
@@ -201,17 +209,17 @@ impl Runtime {
         [timer, look, more, food, login1, helper].into_iter().flatten().min()
     }
 
-    fn handle(&mut self, source: Source) {
-        match source {
-            Source::Signals => self.take_signals(),
-            Source::Notify => self.take_messages(),
-            Source::Requests => self.take_requests(),
-            Source::Devices => self.take_devices(),
-            Source::Button(index) => self.take_button(index),
-            Source::Login1(source) => self.take_login1(source),
-            Source::Probe => self.take_answer(),
-            Source::Cure => self.take_cure(),
-            Source::Loader => self.take_loader(),
+    fn handle(&mut self, input: Input) {
+        match input {
+            Input::Signals => self.take_signals(),
+            Input::Notify => self.take_messages(),
+            Input::Requests => self.take_requests(),
+            Input::Devices => self.take_devices(),
+            Input::Button(index) => self.take_button(index),
+            Input::Login1(input) => self.take_login1(input),
+            Input::Probe => self.take_answer(),
+            Input::Cure => self.take_cure(),
+            Input::Loader => self.take_loader(),
         }
     }
 
@@ -235,7 +243,7 @@ impl Runtime {
     pub(super) fn feed(&mut self, event: Event) {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
-            for action in step(&mut self.state, event) {
+            for action in self.state.take(event) {
                 events.extend(self.act(action));
             }
         }
@@ -274,7 +282,7 @@ impl Runtime {
             }
             Action::Finish(power) => {
                 self.timeline.end();
-                power::down(power)
+                end::down(power)
             }
         }
         None
@@ -348,12 +356,12 @@ fn say(report: Report) {
         Report::Trial(service) => {
             let why = format!("{service} keeps failing in a trial boot");
             kmsg::error(&why);
-            reason::ask(power::Power::Reboot, &why);
+            reason::ask(Power::Reboot, &why);
         }
         Report::Cure(service) => {
             let why = format!("{service} keeps failing, a reboot as a cure");
             kmsg::error(&why);
-            reason::ask(power::Power::Reboot, &why);
+            reason::ask(Power::Reboot, &why);
         }
     }
 }

@@ -6,12 +6,15 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::down::{ANSWER, KILL_GRACE, SHUTDOWN, STEPS, Step};
-use super::step::{
-    ABORT_GRACE, Facts, PAUSES, PROBE, PROBES_MISSED, STABLE, START, State, TRIAL_FAILURES, Unit,
-    WATCHDOG, step,
+use super::down::{ANSWER, KILL_GRACE, SHUTDOWN, STAGES, Stage};
+use super::event::{Action, Event, Report, Target, Timer};
+use super::facts::Facts;
+use super::service::{SERVICES, Service};
+use super::state::State;
+use super::up::{
+    ABORT_GRACE, PAUSES, PROBE, PROBES_MISSED, STABLE, START, ServiceState, TRIAL_FAILURES,
+    WATCHDOG,
 };
-use super::{Action, Event, Report, SERVICES, Service, Target, Timer};
 use crate::shutdown::power::Power;
 use world::{World, booted};
 
@@ -46,31 +49,34 @@ fn check(state: &State, world: &World) {
     match state {
         State::Up(up) => {
             for service in SERVICES {
-                let unit = up.units[service.index()];
-                assert_eq!(unit.runs(), world.running[service.index()], "{unit:?}");
-                check_timers(service, unit, world);
+                let now = up.services[service.index()];
+                assert_eq!(now.runs(), world.running[service.index()], "{now:?}");
+                check_timers(service, now, world);
             }
             let waits = world.running[0] || world.timers.has(Timer::Restart(Service::Containerd));
             assert!(waits, "never-given-up: nothing would start containerd");
         }
         State::Down(down) => {
             assert_eq!(down.running, world.running);
-            assert!(world.finished || world.timers.has(Timer::Step), "stuck in {state:?}");
+            assert!(world.finished || world.timers.has(Timer::Stage), "stuck in {state:?}");
         }
     }
 }
 
 /// Every state has the timer that ends it, and no timer runs that belongs to another state.
-fn check_timers(service: Service, unit: Unit, world: &World) {
+fn check_timers(service: Service, now: ServiceState, world: &World) {
     let kubelet = service == Service::Kubelet;
     let has = |timer: fn(Service) -> Timer| world.timers.has(timer(service));
-    let ready = matches!(unit, Unit::Ready(..));
-    assert_eq!(has(Timer::Restart), matches!(unit, Unit::Pausing(_)), "{unit:?}");
-    assert_eq!(has(Timer::Start), !kubelet && matches!(unit, Unit::Starting(_)), "{unit:?}");
-    assert_eq!(has(Timer::Probe), !kubelet && ready, "{unit:?}");
-    assert_eq!(has(Timer::Watchdog), kubelet && ready, "{unit:?}");
-    assert!(!has(Timer::Kill) || matches!(unit, Unit::Ending(_)), "{unit:?}");
-    assert!(!has(Timer::Stable) || matches!(unit, Unit::Starting(_) | Unit::Ready(..)), "{unit:?}");
+    let ready = matches!(now, ServiceState::Ready(..));
+    assert_eq!(has(Timer::Restart), matches!(now, ServiceState::Pausing(_)), "{now:?}");
+    assert_eq!(has(Timer::Start), !kubelet && matches!(now, ServiceState::Starting(_)), "{now:?}");
+    assert_eq!(has(Timer::Probe), !kubelet && ready, "{now:?}");
+    assert_eq!(has(Timer::Watchdog), kubelet && ready, "{now:?}");
+    assert!(!has(Timer::Kill) || matches!(now, ServiceState::Ending(_)), "{now:?}");
+    assert!(
+        !has(Timer::Stable) || matches!(now, ServiceState::Starting(_) | ServiceState::Ready(..)),
+        "{now:?}"
+    );
 }
 
 /// Takes a node down although nothing answers, and checks that it is down in its time.
@@ -78,18 +84,18 @@ fn check_the_way_down(state: &State, world: &World) {
     let (mut state, mut world) = (*state, *world);
     let (mut limit, mut time) = (None, Duration::ZERO);
     let mut event = Event::Shutdown(Power::Off);
-    for _ in 0..3 * STEPS.len() {
+    for _ in 0..3 * STAGES.len() {
         for action in world.take(&mut state, event) {
             match action {
                 Action::Deadline(_, deadline) => limit = Some(deadline),
-                Action::Arm(Timer::Step, step) => time += step,
+                Action::Arm(Timer::Stage, wait) => time += wait,
                 _ => {}
             }
         }
         if world.finished {
             break;
         }
-        event = Event::Due(Timer::Step);
+        event = Event::Due(Timer::Stage);
     }
     assert!(world.finished, "always-down: {state:?}");
     // A shutdown that was under way already has used some of its time.
@@ -117,12 +123,12 @@ fn no_order_of_events_breaks_an_invariant() {
 }
 
 #[test]
-fn all_steps_fit_into_the_deadline() {
-    let times = STEPS.iter().map(|step| match step {
-        Step::Stop(_, time) => *time + KILL_GRACE,
-        Step::Run(_, time) => *time,
-        Step::Announce => ANSWER,
-        Step::Over => Duration::ZERO,
+fn all_stages_fit_into_the_deadline() {
+    let times = STAGES.iter().map(|stage| match stage {
+        Stage::Stop(_, time) => *time + KILL_GRACE,
+        Stage::Run(_, time) => *time,
+        Stage::Announce => ANSWER,
+        Stage::Over => Duration::ZERO,
     });
     assert!(times.sum::<Duration>() < SHUTDOWN);
 }
@@ -141,12 +147,12 @@ fn pauses(state: &mut State, count: usize) -> Vec<Duration> {
     let service = Service::Containerd;
     let mut pauses = Vec::new();
     for _ in 0..count {
-        for action in step(state, Event::Exited(service)) {
+        for action in state.take(Event::Exited(service)) {
             if let Action::Arm(Timer::Restart(_), pause) = action {
                 pauses.push(pause);
             }
         }
-        step(state, Event::Due(Timer::Restart(service)));
+        state.take(Event::Due(Timer::Restart(service)));
     }
     pauses
 }
@@ -158,9 +164,9 @@ fn pauses_grow_to_a_cap_and_fall_back_after_a_stable_time() {
     expected.extend([PAUSES[6]; 3]);
     assert_eq!(pauses(&mut state, 10), expected);
 
-    let armed = step(&mut state, Event::Ready(Service::Containerd));
+    let armed = state.take(Event::Ready(Service::Containerd));
     assert!(armed.contains(&Action::Arm(Timer::Stable(Service::Containerd), STABLE)));
-    step(&mut state, Event::Due(Timer::Stable(Service::Containerd)));
+    state.take(Event::Due(Timer::Stable(Service::Containerd)));
     assert_eq!(pauses(&mut state, 1), [PAUSES[0]]);
 }
 
@@ -168,23 +174,23 @@ fn pauses_grow_to_a_cap_and_fall_back_after_a_stable_time() {
 fn being_ready_for_a_moment_does_not_shorten_the_pause() {
     let (mut state, _) = booted(Facts::default());
     assert_eq!(pauses(&mut state, 3), PAUSES[..3]);
-    step(&mut state, Event::Ready(Service::Containerd));
+    state.take(Event::Ready(Service::Containerd));
     assert_eq!(pauses(&mut state, 1), [PAUSES[3]]);
 }
 
 #[test]
 fn kubelet_keeps_running_while_containerd_restarts() {
     let (mut state, _) = booted(Facts::default());
-    let actions = step(&mut state, Event::Ready(Service::Containerd));
+    let actions = state.take(Event::Ready(Service::Containerd));
     assert_eq!(actions.last(), Some(&Action::Start(Service::Kubelet)));
-    let actions = step(&mut state, Event::Exited(Service::Containerd));
+    let actions = state.take(Event::Exited(Service::Containerd));
     assert!(actions.iter().all(|action| !matches!(action, Action::Terminate(_) | Action::Kill(_))));
     let State::Up(up) = state else { panic!("not up") };
-    assert!(matches!(up.units[1], Unit::Starting(_)));
+    assert!(matches!(up.services[1], ServiceState::Starting(_)));
 }
 
 #[test]
-fn a_shutdown_goes_through_its_steps_in_order() {
+fn a_shutdown_goes_through_its_stages_in_order() {
     let (mut state, mut world) = booted(Facts::default());
     world.take(&mut state, Event::Ready(Service::Containerd));
     let mut order = Vec::new();
@@ -307,25 +313,25 @@ fn the_cap_is_said_once_and_a_cure_is_asked_for_once() {
     let (mut state, _) = booted(Facts { cures: true, ..Facts::default() });
     let (mut said, mut asked) = (0, 0);
     for _ in 0..30 {
-        let actions = step(&mut state, Event::Exited(service));
+        let actions = state.take(Event::Exited(service));
         said += actions.iter().filter(|a| **a == Action::Say(Report::AtCap(service))).count();
         asked += actions.iter().filter(|a| **a == Action::Record(service)).count();
-        step(&mut state, Event::Due(Timer::Restart(service)));
+        state.take(Event::Due(Timer::Restart(service)));
     }
     assert_eq!((said, asked), (1, 1));
-    let actions = step(&mut state, Event::Cure(service, true));
+    let actions = state.take(Event::Cure(service, true));
     assert!(actions.contains(&Action::Deadline(Power::Reboot, SHUTDOWN)));
 }
 
 #[test]
 fn kubelet_is_asked_first_if_it_wants_to_and_not_longer_than_its_grace() {
-    for end in [Event::Released, Event::Due(Timer::Step), Event::Exited(Service::Kubelet)] {
+    for end in [Event::Released, Event::Due(Timer::Stage), Event::Exited(Service::Kubelet)] {
         let (mut state, mut world) = ready_node();
         world.take(&mut state, Event::Grace(world::GRACE));
         world.take(&mut state, Event::Inhibited);
         let actions = world.take(&mut state, Event::Shutdown(Power::Off));
         let deadline = Action::Deadline(Power::Off, world::GRACE + SHUTDOWN);
-        let wait = Action::Arm(Timer::Step, world::GRACE + ANSWER);
+        let wait = Action::Arm(Timer::Stage, world::GRACE + ANSWER);
         assert_eq!(actions[actions.len() - 3..], [deadline, Action::Announce, wait]);
         assert_eq!(world.take(&mut state, Event::Shutdown(Power::Reboot)), [], "pressed twice");
         let actions = world.take(&mut state, end);

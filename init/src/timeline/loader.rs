@@ -13,9 +13,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use anyhow::Result;
 
-use crate::applet;
 use crate::console::kmsg;
 use crate::machine::efivar;
+use crate::process::helper::Helper;
 
 /// The interface's vendor GUID.
 const VENDOR: &str = "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
@@ -91,7 +91,7 @@ impl Question {
         if !efivar::offered() {
             return None;
         }
-        kmsg::warn_on_error(applet::question(applet::LOADER)).map(Self)
+        kmsg::warn_on_error(Helper::LoaderTimes.start_with_answer()).map(Self)
     }
 
     /// The answer, once the pipe can be read.

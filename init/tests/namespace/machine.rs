@@ -11,12 +11,13 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use kiln_init::devices::Devices;
+use kiln_init::devices::hotplug::Devices;
+use kiln_init::kernel::time::timespec;
 use kiln_init::process::spawn::{self, Program};
-use kiln_init::storage::data::Var;
+use kiln_init::storage::var::Var;
+use kiln_init::supervise::facts::Facts;
 use kiln_init::supervise::host::{Command, Host};
 use kiln_init::supervise::runtime::Runtime;
-use kiln_init::supervise::step::Facts;
 use kiln_init::timeline::Stages;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::mount::MountFlags;
@@ -29,7 +30,7 @@ use crate::service;
 const PROGRAM: &str = "/run/service";
 
 /// Where PID 1 writes logs.
-const LOGS: &str = kiln_init::log::FOLDER;
+const LOGS: &str = kiln_init::log::stream::FOLDER;
 
 /// Far above what any of this takes; it only ends a test that would hang.
 const DEADLINE: Duration = Duration::from_mins(2);
@@ -112,7 +113,7 @@ impl Machine {
         if self.console.buffer().is_empty() {
             let mut fds = [PollFd::new(self.console.get_ref(), PollFlags::IN)];
             let patience = end.saturating_duration_since(Instant::now());
-            let ready = poll(&mut fds, Some(&spawn::timespec(patience)))?;
+            let ready = poll(&mut fds, Some(&timespec(patience)))?;
             ensure!(ready > 0, "nothing of that within {} s", DEADLINE.as_secs());
         }
         let mut line = String::new();

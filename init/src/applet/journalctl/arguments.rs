@@ -162,7 +162,7 @@ fn apply(query: &mut Query, name: &str, value: Option<&str>) -> Result<Option<Re
     match name {
         "boot" => query.boot = Some(boot(text)?),
         "dmesg" => {
-            query.units.push(crate::log::KERNEL.into());
+            query.units.push(crate::log::stream::KERNEL.into());
             query.boot.get_or_insert(Boot::Offset(0));
         }
         "field" if text == "_SYSTEMD_UNIT" => return Ok(Some(Request::Units)),

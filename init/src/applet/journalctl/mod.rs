@@ -14,8 +14,9 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::log::file;
+use crate::log::stream::{FOLDER, STREAMS, boot_id};
 use crate::log::time::Civil;
-use crate::log::{self, UNITS};
 use arguments::{Boot, Output, Query, Request};
 use entries::{Entries, Entry};
 use pattern::Pattern;
@@ -49,9 +50,9 @@ pub fn run(args: &[String]) -> i32 {
     let begin = Instant::now();
     let name = rustix::system::uname();
     let world = World {
-        folder: Path::new(log::FOLDER),
+        folder: Path::new(FOLDER),
         hostname: &name.nodename().to_string_lossy(),
-        boot: &log::boot_id(),
+        boot: &boot_id(),
         is_late: &|| begin.elapsed() >= DEADLINE,
     };
     let mut out = BufWriter::new(io::stdout().lock());
@@ -72,7 +73,7 @@ fn execute(args: &[String], world: &World<'_>, out: &mut impl Write) -> Result<(
     let failed = |error: io::Error| format!("{}: {error}", world.folder.display());
     match arguments::parse(args)? {
         Request::Units => {
-            UNITS.iter().try_for_each(|unit| writeln!(out, "{unit}.service")).map_err(failed)
+            STREAMS.iter().try_for_each(|unit| writeln!(out, "{unit}.service")).map_err(failed)
         }
         Request::Boots => list_boots(world, out).map_err(failed),
         Request::Show(query) => {
@@ -88,7 +89,7 @@ fn execute(args: &[String], world: &World<'_>, out: &mut impl Write) -> Result<(
 
 /// All boots that are known, the oldest first and this one last.
 fn boots(world: &World<'_>) -> Vec<String> {
-    let mut boots = log::file::boots(world.folder);
+    let mut boots = file::boots(world.folder);
     if boots.last().is_none_or(|last| last != world.boot) {
         boots.push(world.boot.to_owned());
     }
@@ -150,7 +151,7 @@ fn find_boot(boot: &Boot, boots: &[String]) -> Result<u32, String> {
 fn open(query: &Query, world: &World<'_>) -> io::Result<Entries> {
     let wanted =
         |unit: &&str| query.units.is_empty() || query.units.iter().any(|name| name == unit);
-    Entries::open(world.folder, UNITS.into_iter().filter(wanted))
+    Entries::open(world.folder, STREAMS.into_iter().filter(wanted))
 }
 
 /// False when time was out before the end. For the last lines all are read once and the places of

@@ -218,7 +218,7 @@ proptest! {
         number in 0_usize..70,
     ) {
         let folder = tempfile::tempdir().unwrap();
-        let mut files = super::UNITS.map(|unit| LogFile::new(folder.path(), unit, 700, SECOND));
+        let mut files = super::STREAMS.map(|unit| LogFile::new(folder.path(), unit, 700, SECOND));
         let mut clock = 0;
         for (at, (pause, unit)) in times.into_iter().enumerate() {
             clock += pause;

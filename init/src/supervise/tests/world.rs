@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use crate::shutdown::power::Power;
 use crate::supervise::down::SHUTDOWN;
-use crate::supervise::step::{Facts, PAUSES, PROBES_MISSED, State, TRIAL_FAILURES, step};
-use crate::supervise::{Action, Chore, Event, Report, SERVICES, Service, Target, Timer};
+use crate::supervise::event::{Action, Chore, Event, Report, Target, Timer};
+use crate::supervise::facts::Facts;
+use crate::supervise::service::{SERVICES, Service};
+use crate::supervise::state::State;
+use crate::supervise::up::{PAUSES, PROBES_MISSED, TRIAL_FAILURES};
 
 /// The grace of the walk; its length changes no decision.
 pub const GRACE: Duration = Duration::from_mins(1);
@@ -23,7 +26,7 @@ pub struct Timers(u16);
 
 impl Timers {
     fn all() -> impl Iterator<Item = Timer> {
-        SERVICES.into_iter().flat_map(Timer::of).chain([Timer::Step])
+        SERVICES.into_iter().flat_map(Timer::of).chain([Timer::Stage])
     }
 
     const fn bit(timer: Timer) -> u16 {
@@ -34,7 +37,7 @@ impl Timers {
             Timer::Watchdog(service) => 64 << service.index(),
             Timer::Probe(service) => 256 << service.index(),
             Timer::Kill(service) => 1024 << service.index(),
-            Timer::Step => 4096,
+            Timer::Stage => 4096,
         }
     }
 
@@ -264,7 +267,7 @@ impl World {
     /// Lets an event happen and checks all that the machine does about it.
     pub fn take(&mut self, state: &mut State, event: Event) -> Vec<Action> {
         self.happen(event);
-        let actions = step(state, event);
+        let actions = state.take(event);
         for action in &actions {
             self.act(*action);
         }

@@ -76,6 +76,12 @@ pub fn is_locked() -> bool {
     fs::read_to_string(LOCK).is_ok_and(|value| value.trim() == "1")
 }
 
+/// The line for a module that was asked for too late.
+#[must_use]
+pub fn locked_message(module: &str) -> String {
+    format!("module {module} was asked for and not loaded: modules are locked (kiln.lock-modules)")
+}
+
 #[cfg(test)]
 mod tests {
     use super::is_live;

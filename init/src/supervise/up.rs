@@ -1,16 +1,11 @@
 //! The supervisor's decisions while the node is up: no clock, no I/O, every state valid by its type.
-//!
-//! Invariants, each checked for all reachable states in `tests.rs` and named in `docs/boot.md`:
-//! at most one process per service; kubelet is started only while containerd is ready; the pause
-//! before a restart grows to a cap and falls back after a stable time; in shutdown nothing is
-//! started; every shutdown comes to its end although nothing ever answers.
 
 use std::time::Duration;
 
-use super::down::Down;
-use super::{Action, Event, Report, SERVICES, Service, Timer};
-use crate::shutdown::power::Power;
-use crate::supervise::hooks;
+use super::event::{Action, Event, Report, Target, Timer};
+use super::facts::Facts;
+use super::hooks;
+use super::service::{SERVICES, Service};
 
 /// Pauses before a restart: the first soon, because a killed containerd stops no container, the
 /// last for ever, because a node that gives up needs a visit.
@@ -58,7 +53,7 @@ pub const ABORT_GRACE: Duration = Duration::from_secs(10);
 
 /// How often a service failed in a row; an index into [`PAUSES`] until it reaches their number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-pub struct Failures(u8);
+pub struct Failures(pub(super) u8);
 
 impl Failures {
     fn pause(self) -> Duration {
@@ -87,7 +82,7 @@ pub struct Probes {
 
 /// One service while the node is up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Unit {
+pub enum ServiceState {
     /// No process: waits until what it needs is ready.
     Waiting(Failures),
     /// Its process runs and has not said that it is ready. No limit: kubelet may bootstrap.
@@ -100,7 +95,7 @@ pub enum Unit {
     Pausing(Failures),
 }
 
-impl Unit {
+impl ServiceState {
     /// True while there is a process.
     #[must_use]
     pub const fn runs(self) -> bool {
@@ -120,69 +115,17 @@ impl Unit {
     }
 }
 
-/// What the supervisor has been told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-pub struct Facts {
-    /// How long kubelet's pods may take to stop, in whole seconds; capped by who reports it.
-    pub grace: Duration,
-    /// kubelet wants to be asked before the node goes down.
-    pub inhibited: bool,
-    /// This boot is on trial and has not proven itself yet.
-    pub trial: bool,
-    /// A reboot may be asked for as a cure, and no question is open. How often is not decided here.
-    pub cures: bool,
-}
-
 /// A node that is up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Up {
     /// By [`Service::index`].
-    pub units: [Unit; 2],
+    pub services: [ServiceState; 2],
     /// What it knows.
     pub facts: Facts,
 }
 
-/// The whole supervisor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum State {
-    /// Services are kept running.
-    Up(Up),
-    /// The node goes down.
-    Down(Down),
-}
-
-impl State {
-    /// Before [`Event::Boot`].
-    #[must_use]
-    pub fn new(facts: Facts) -> Self {
-        Self::Up(Up { units: [Unit::Waiting(Failures(0)); 2], facts })
-    }
-}
-
-/// Takes one event and returns what to do, in order. Events that mean nothing now do nothing.
-pub fn step(state: &mut State, event: Event) -> Vec<Action> {
-    let up = match state {
-        State::Up(up) => up,
-        State::Down(down) => return down.take(event),
-    };
-    let (report, power) = match event {
-        Event::Shutdown(power) => (None, power),
-        Event::Exited(service) if up.trial_fails(service) => {
-            up.gone(service);
-            (Some(Report::Trial(service)), Power::Reboot)
-        }
-        Event::Cure(service, true) if up.units[service.index()].failures().at_cap() => {
-            (Some(Report::Cure(service)), Power::Reboot)
-        }
-        event => return up.take(event),
-    };
-    let (down, actions) = Down::begin(power, up.units.map(Unit::runs), up.facts);
-    *state = State::Down(down);
-    report.map(Action::Say).into_iter().chain(actions).collect()
-}
-
 impl Up {
-    fn take(&mut self, event: Event) -> Vec<Action> {
+    pub(super) fn take(&mut self, event: Event) -> Vec<Action> {
         match event {
             Event::Boot => return self.start_what_can(),
             Event::Ready(service) => return self.ready(service),
@@ -200,19 +143,19 @@ impl Up {
         Vec::new()
     }
 
-    fn unit(&mut self, service: Service) -> &mut Unit {
-        &mut self.units[service.index()]
+    fn service(&mut self, service: Service) -> &mut ServiceState {
+        &mut self.services[service.index()]
     }
 
     /// True when a service that ends now has failed too often for a boot on trial.
-    fn trial_fails(&self, service: Service) -> bool {
-        let unit = self.units[service.index()];
-        self.facts.trial && unit.runs() && unit.failures().next().0 >= TRIAL_FAILURES
+    pub(super) fn trial_fails(&self, service: Service) -> bool {
+        let state = self.services[service.index()];
+        self.facts.trial && state.runs() && state.failures().next().0 >= TRIAL_FAILURES
     }
 
     fn ready(&mut self, service: Service) -> Vec<Action> {
-        let Unit::Starting(failures) = *self.unit(service) else { return Vec::new() };
-        *self.unit(service) = Unit::Ready(failures, Probes::default());
+        let ServiceState::Starting(failures) = *self.service(service) else { return Vec::new() };
+        *self.service(service) = ServiceState::Ready(failures, Probes::default());
         let mut actions = vec![Action::Disarm(Timer::Start(service))];
         if service == Service::Containerd {
             actions.push(Action::Arm(Timer::Stable(service), STABLE));
@@ -226,7 +169,7 @@ impl Up {
     /// Gives kubelet its watchdog's whole time again, if its watchdog counts.
     fn wind_up(&self) -> Option<Action> {
         let kubelet = Service::Kubelet;
-        matches!(self.units[kubelet.index()], Unit::Ready(..))
+        matches!(self.services[kubelet.index()], ServiceState::Ready(..))
             .then_some(Action::Arm(Timer::Watchdog(kubelet), WATCHDOG))
     }
 
@@ -235,11 +178,13 @@ impl Up {
     }
 
     fn probed(&mut self, service: Service, answered: bool) -> Vec<Action> {
-        let Unit::Ready(failures, probes @ Probes { open: true, .. }) = *self.unit(service) else {
+        let ServiceState::Ready(failures, probes @ Probes { open: true, .. }) =
+            *self.service(service)
+        else {
             return Vec::new();
         };
         if answered {
-            *self.unit(service) = Unit::Ready(failures, Probes::default());
+            *self.service(service) = ServiceState::Ready(failures, Probes::default());
             return Vec::new();
         }
         self.missed(service, failures, probes)
@@ -250,34 +195,36 @@ impl Up {
         if missed >= PROBES_MISSED {
             return self.hung(service);
         }
-        *self.unit(service) = Unit::Ready(failures, Probes { missed, open: false });
+        *self.service(service) = ServiceState::Ready(failures, Probes { missed, open: false });
         Vec::new()
     }
 
     fn due(&mut self, timer: Timer) -> Vec<Action> {
-        match (timer, timer.service().map(|service| *self.unit(service))) {
-            (Timer::Restart(service), Some(Unit::Pausing(failures))) => {
-                *self.unit(service) = Unit::Waiting(failures);
+        match (timer, timer.service().map(|service| *self.service(service))) {
+            (Timer::Restart(service), Some(ServiceState::Pausing(failures))) => {
+                *self.service(service) = ServiceState::Waiting(failures);
                 self.start_what_can()
             }
-            (Timer::Stable(service), Some(unit)) => self.stable(service, unit),
-            (Timer::Start(service), Some(Unit::Starting(_))) => self.hung(service),
-            (Timer::Watchdog(service), Some(Unit::Ready(..))) => self.starved(service),
-            (Timer::Probe(service), Some(Unit::Ready(failures, probes))) => {
+            (Timer::Stable(service), Some(state)) => self.stable(service, state),
+            (Timer::Start(service), Some(ServiceState::Starting(_))) => self.hung(service),
+            (Timer::Watchdog(service), Some(ServiceState::Ready(..))) => self.starved(service),
+            (Timer::Probe(service), Some(ServiceState::Ready(failures, probes))) => {
                 self.probe(service, failures, probes)
             }
-            (Timer::Kill(service), Some(Unit::Ending(_))) => {
-                vec![Action::Kill(super::Target::Service(service))]
+            (Timer::Kill(service), Some(ServiceState::Ending(_))) => {
+                vec![Action::Kill(Target::Service(service))]
             }
             _ => Vec::new(),
         }
     }
 
-    fn stable(&mut self, service: Service, unit: Unit) -> Vec<Action> {
-        match unit {
-            Unit::Starting(_) => *self.unit(service) = Unit::Starting(Failures(0)),
-            Unit::Ready(_, probes) => {
-                *self.unit(service) = Unit::Ready(Failures(0), probes);
+    fn stable(&mut self, service: Service, state: ServiceState) -> Vec<Action> {
+        match state {
+            ServiceState::Starting(_) => {
+                *self.service(service) = ServiceState::Starting(Failures(0));
+            }
+            ServiceState::Ready(_, probes) => {
+                *self.service(service) = ServiceState::Ready(Failures(0), probes);
                 self.facts.trial &= service != Service::Kubelet;
             }
             _ => {}
@@ -291,8 +238,8 @@ impl Up {
         if probes.open {
             actions = self.missed(service, failures, probes);
         }
-        if let Unit::Ready(failures, probes) = *self.unit(service) {
-            *self.unit(service) = Unit::Ready(failures, Probes { open: true, ..probes });
+        if let ServiceState::Ready(failures, probes) = *self.service(service) {
+            *self.service(service) = ServiceState::Ready(failures, Probes { open: true, ..probes });
             actions.extend([Action::Probe(service), Action::Arm(Timer::Probe(service), PROBE)]);
         }
         actions
@@ -301,8 +248,8 @@ impl Up {
     /// A service has not fed its watchdog. kubelet stops feeding when containerd does not answer,
     /// so while containerd is under suspicion kubelet is not.
     fn starved(&mut self, service: Service) -> Vec<Action> {
-        let containerd = self.units[Service::Containerd.index()];
-        if matches!(containerd, Unit::Ready(_, Probes { missed: 0, .. })) {
+        let containerd = self.services[Service::Containerd.index()];
+        if matches!(containerd, ServiceState::Ready(_, Probes { missed: 0, .. })) {
             return self.hung(service);
         }
         vec![Action::Arm(Timer::Watchdog(service), WATCHDOG)]
@@ -315,15 +262,15 @@ impl Up {
     }
 
     fn stopping(&mut self, service: Service) -> Vec<Action> {
-        match *self.unit(service) {
-            Unit::Starting(_) | Unit::Ready(..) => self.end(service),
+        match *self.service(service) {
+            ServiceState::Starting(_) | ServiceState::Ready(..) => self.end(service),
             _ => Vec::new(),
         }
     }
 
     /// A running service is about to end, if need be by SIGKILL.
     fn end(&mut self, service: Service) -> Vec<Action> {
-        *self.unit(service) = Unit::Ending(self.unit(service).failures());
+        *self.service(service) = ServiceState::Ending(self.service(service).failures());
         let mut actions: Vec<_> = Timer::of(service).map(Action::Disarm).into();
         actions.push(Action::Arm(Timer::Kill(service), ABORT_GRACE));
         actions.extend(self.wind_up());
@@ -331,11 +278,11 @@ impl Up {
     }
 
     fn exited(&mut self, service: Service) -> Vec<Action> {
-        let unit = *self.unit(service);
-        if !unit.runs() {
+        let state = *self.service(service);
+        if !state.runs() {
             return Vec::new();
         }
-        let (before, after) = (unit.failures(), unit.failures().next());
+        let (before, after) = (state.failures(), state.failures().next());
         self.gone(service);
         let mut actions: Vec<_> = Timer::of(service).map(Action::Disarm).into();
         actions.push(Action::Arm(Timer::Restart(service), before.pause()));
@@ -347,8 +294,8 @@ impl Up {
     }
 
     /// A service has no process any more, and what it wanted is void.
-    fn gone(&mut self, service: Service) {
-        *self.unit(service) = Unit::Pausing(self.unit(service).failures().next());
+    pub(super) fn gone(&mut self, service: Service) {
+        *self.service(service) = ServiceState::Pausing(self.service(service).failures().next());
         self.facts.inhibited &= service != Service::Kubelet;
     }
 
@@ -369,11 +316,11 @@ impl Up {
             let met = match service {
                 Service::Containerd => true,
                 Service::Kubelet => {
-                    matches!(self.units[Service::Containerd.index()], Unit::Ready(..))
+                    matches!(self.services[Service::Containerd.index()], ServiceState::Ready(..))
                 }
             };
-            if let (true, Unit::Waiting(failures)) = (met, *self.unit(service)) {
-                *self.unit(service) = Unit::Starting(failures);
+            if let (true, ServiceState::Waiting(failures)) = (met, *self.service(service)) {
+                *self.service(service) = ServiceState::Starting(failures);
                 let (timer, time) = match service {
                     Service::Containerd => (Timer::Start(service), START),
                     Service::Kubelet => (Timer::Stable(service), STABLE),

@@ -2,8 +2,8 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
-use super::settings::Settings;
-use super::{Found, Index, Order};
+use super::{Found, Index};
+use crate::modules::settings::Settings;
 
 fn index() -> Index {
     Index::parse(
@@ -20,7 +20,7 @@ fn index() -> Index {
 
 fn check(name: &str, expected: &[&str]) {
     let names: Vec<String> = match index().find(name) {
-        Found::Load(steps) => steps.into_iter().map(|step| step.name).collect(),
+        Found::Load(files) => files.into_iter().map(|module| module.name).collect(),
         other => vec![format!("{other:?}")],
     };
     assert_eq!(names, expected, "{name}");
@@ -62,8 +62,8 @@ fn circles_of_soft_dependencies_end() {
         "",
         "",
     );
-    let Found::Load(steps) = index.find("a") else { panic!("a is there") };
-    assert_eq!(steps.iter().map(|step| step.name.as_str()).collect::<Vec<_>>(), ["b", "a"]);
+    let Found::Load(files) = index.find("a") else { panic!("a is there") };
+    assert_eq!(files.iter().map(|module| module.name.as_str()).collect::<Vec<_>>(), ["b", "a"]);
 }
 
 #[test]
@@ -71,10 +71,10 @@ fn settings_add_aliases_and_hide_modules() {
     let mut settings = Settings::default();
     settings.take_config("alias my-net virtio-net\nblacklist erofs\nsoftdep crc32c post: erofs\n");
     let index = index().configured(&settings);
-    assert!(matches!(index.find("my_net"), Found::Load(steps) if steps.len() == 3));
+    assert!(matches!(index.find("my_net"), Found::Load(files) if files.len() == 3));
     assert_eq!(index.find("fs-erofs"), Found::Unknown);
     assert!(matches!(index.find("erofs"), Found::Load(_)));
-    assert!(matches!(index.find("crc32c"), Found::Load(steps) if steps.len() == 3));
+    assert!(matches!(index.find("crc32c"), Found::Load(files) if files.len() == 3));
 }
 
 proptest! {
@@ -83,24 +83,6 @@ proptest! {
         let index = Index::parse(Path::new("/"), &dep, &alias, &soft, &dep, &alias);
         let _ = index.find("x");
     }
-}
-
-#[test]
-fn the_first_group_is_the_main_threads_and_the_others_keep_their_order() {
-    let check = |text: &str, first: &[&str], others: &[&str], stand_in: Option<&str>| {
-        let expected = Order { first: first.into(), others: others.into(), stand_in };
-        assert_eq!(Order::parse(text), expected);
-    };
-    check(
-        "watchdog.ko\ni6300esb.ko\nsoftdog.ko\n\nlibcrc32c.ko\nerofs.ko\n\noverlay.ko\n",
-        &["watchdog.ko", "i6300esb.ko"],
-        &["libcrc32c.ko", "erofs.ko", "overlay.ko"],
-        Some("softdog.ko"),
-    );
-    check("a.ko\nb.ko\n", &["a.ko", "b.ko"], &[], None);
-    check("\n\nsoftdog.ko\n", &[], &[], Some("softdog.ko"));
-    check("softdog.ko\n\nerofs.ko\n", &["erofs.ko"], &[], Some("softdog.ko"));
-    check("", &[], &[], None);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::kernel::cgroup;
 use crate::process::spawn::{self, Child, Program};
 
 /// A service with what it needs to be started again and again.
-pub(super) struct Unit {
+pub(super) struct ServiceProcess {
     program: Program,
     group: Option<OwnedFd>,
     /// The log's pipe. It stays open over restarts, so that no output is lost and nothing leaks.
@@ -19,7 +19,7 @@ pub(super) struct Unit {
     attempt: u32,
 }
 
-impl Unit {
+impl ServiceProcess {
     /// Prepares everything, so that a start allocates nothing. It writes to `output`.
     pub(super) fn new(command: &Command, output: OwnedFd) -> Result<Self> {
         let program = Program {

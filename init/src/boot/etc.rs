@@ -1,0 +1,102 @@
+//! `/etc`, static pods and name servers: what containerd, kubelet and pods expect on the root.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use kiln_contract::{credential as names, path};
+
+use super::proof::{Etc, Tree};
+use super::root::First;
+use crate::console::kmsg;
+use crate::kernel::{network, sysctl};
+use crate::machine::credential;
+
+/// What containerd expects and `/var` has no part in.
+pub fn prepare(_: &Tree) -> Result<Etc> {
+    let _ = kmsg::warn_on_error(network::loopback_up());
+    fill_etc().map(Etc)
+}
+
+/// What kubelet and its pods expect and containerd does not: static pods, name servers, settings.
+///
+/// And nothing is left below the root by then, which a privileged pod could climb down to.
+pub fn prepare_for_kubelet(below: First) -> Result<()> {
+    below.empty();
+    copy_manifests();
+    sysctl::apply(sysctl::When::Boot);
+    make_resolver()
+}
+
+/// kubelet reads `/etc/resolv.conf` for every pod, also for the one that will obtain a lease.
+fn make_resolver() -> Result<()> {
+    fs::create_dir_all(path::RESOLVER).context("make the resolver's folder")?;
+    let file = format!("{}/resolv.conf", path::RESOLVER);
+    fs::write(file, "").context("make an empty resolv.conf")
+}
+
+fn fill_etc() -> Result<()> {
+    copy_folder(Path::new(path::ETC_SOURCE), Path::new("/etc"))?;
+    fs::create_dir_all(path::MANIFESTS).context("make the folder of manifests")?;
+    let resolv = format!("{}/resolv.conf", path::RESOLVER);
+    if !Path::new("/etc/resolv.conf").exists() {
+        let _ = symlink(resolv, "/etc/resolv.conf");
+    }
+    Ok(())
+}
+
+/// Copies files, folders and links. A source that is not there has no files.
+fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+    for entry in fs::read_dir(from).into_iter().flatten() {
+        let entry = entry.with_context(|| format!("list {}", from.display()))?;
+        let (source, target) = (entry.path(), to.join(entry.file_name()));
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            fs::create_dir_all(&target).with_context(|| format!("make {}", target.display()))?;
+            copy_folder(&source, &target)?;
+        } else if kind.is_symlink() {
+            let link = fs::read_link(&source)?;
+            symlink(link, &target).with_context(|| format!("link {}", target.display()))?;
+        } else {
+            fs::copy(&source, &target).with_context(|| format!("copy {}", source.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Copies static pods: the image's, then credentials `kiln.pod.NAME`, which win over equal names.
+///
+/// One that cannot be copied does not stop the others; a broken one is kubelet's to report.
+fn copy_manifests() {
+    let target = Path::new(path::MANIFESTS);
+    let _ = kmsg::warn_on_error(copy_folder(Path::new(path::BAKED_MANIFESTS), target));
+    for name in credential::names(names::POD_PREFIX) {
+        let pod = name.trim_start_matches(names::POD_PREFIX);
+        let file = target.join(format!("{pod}.yaml"));
+        let copied = fs::copy(Path::new(path::CREDENTIALS).join(&name), &file);
+        let _ = kmsg::warn_on_error(copied.with_context(|| format!("copy credential {name}")));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::copy_folder;
+
+    #[test]
+    fn folders_are_copied_with_their_links() {
+        let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        std::fs::create_dir(from.path().join("a")).unwrap();
+        std::fs::write(from.path().join("a/file"), "text").unwrap();
+        std::os::unix::fs::symlink("file", from.path().join("a/link")).unwrap();
+        copy_folder(from.path(), to.path()).unwrap();
+        assert_eq!(std::fs::read_to_string(to.path().join("a/link")).unwrap(), "text");
+        assert_eq!(std::fs::read_link(to.path().join("a/link")).unwrap().to_str(), Some("file"));
+    }
+
+    #[test]
+    fn a_missing_source_is_an_empty_one() {
+        let to = tempfile::tempdir().unwrap();
+        copy_folder(&to.path().join("nothing"), to.path()).unwrap();
+    }
+}

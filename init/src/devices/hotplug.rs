@@ -1,0 +1,142 @@
+//! Hardware that appears while the node runs: the kernel's messages about it, and the modules that
+//! it asks for.
+//!
+//! Modules are loaded by a helper process, one
+//! at a time, because a driver's start can take seconds or hang; PID 1 itself only reads messages.
+//! When the queue or the kernel's buffer overflows, the helper looks at all devices instead, which
+//! finds what was lost.
+
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use kiln_contract::path::DEVICES_LOCK;
+use rustix::process::Pid;
+
+use super::device::Device;
+use super::queue::{Queue, Work};
+use crate::console::kmsg;
+use crate::kernel::uevent::{self, Received, Uevent};
+use crate::process::helper::Helper;
+use crate::process::spawn::Child;
+
+/// How long the helper may take: drivers that look for a device on a slow bus take up to half a
+/// minute, and it may wait for another process first ([`crate::devices::coldplug::WAIT`]).
+const HELPER_MAX: Duration = Duration::from_mins(1);
+
+/// Messages that are read before the loop looks at anything else.
+const BATCH: usize = 256;
+
+/// The kernel's messages, the queue and the helper.
+pub struct Devices {
+    socket: OwnedFd,
+    queue: Queue,
+    /// The helper, and when it must have ended.
+    helper: Option<(Child, Instant)>,
+    /// The machine goes down: nothing is started any more.
+    stopped: bool,
+}
+
+impl Devices {
+    /// Listens from now on. To be called before the first walk over all devices.
+    pub fn listen() -> Result<Self> {
+        Ok(Self {
+            socket: uevent::listen()?,
+            queue: Queue::default(),
+            helper: None,
+            stopped: false,
+        })
+    }
+
+    /// What to poll; readable when [`Devices::take`] has something to do.
+    #[must_use]
+    pub fn socket(&self) -> &OwnedFd {
+        &self.socket
+    }
+
+    /// Reads waiting messages and sees to the modules. Returns new input devices, below `/dev`.
+    #[must_use]
+    pub fn take(&mut self) -> Vec<String> {
+        let mut inputs = Vec::new();
+        for _ in 0..BATCH {
+            match uevent::receive(&self.socket) {
+                Received::Message(uevent) => inputs.extend(self.take_one(uevent)),
+                Received::Overrun => self.queue.overrun(),
+                Received::Nothing => break,
+            }
+        }
+        self.help();
+        inputs
+    }
+
+    fn take_one(&mut self, uevent: Uevent) -> Option<String> {
+        let Uevent { action, subsystem, device, path, modalias } = uevent;
+        if action == "remove" {
+            return None;
+        }
+        if !modalias.is_empty() {
+            self.queue.note(Device { modalias, path });
+        }
+        (action == "add" && subsystem == "input" && !device.is_empty()).then_some(device)
+    }
+
+    /// A child has ended; true if it was the helper.
+    pub fn ended(&mut self, pid: Pid) -> bool {
+        let was = self.helper.take_if(|(helper, _)| helper.pid == pid).is_some();
+        if was {
+            self.queue.done();
+            self.help();
+        }
+        was
+    }
+
+    /// Starts no helper from now on.
+    pub fn stop(&mut self) {
+        self.stopped = true;
+    }
+
+    fn help(&mut self) {
+        if self.stopped {
+            return;
+        }
+        let Some(work) = self.queue.work() else { return };
+        let helper = kmsg::warn_on_error(Self::start_helper(work));
+        self.helper = helper.map(|helper| (helper, Instant::now() + HELPER_MAX));
+        if self.helper.is_none() {
+            self.queue.done();
+        }
+    }
+
+    /// When [`Devices::expire`] has something to do.
+    #[must_use]
+    pub fn due(&self) -> Option<Instant> {
+        self.helper.as_ref().map(|(_, due)| *due)
+    }
+
+    /// Leaves a helper whose time is over to itself, and goes on with the next. It is not killed: a
+    /// driver that is only slow would fail, and its module stay. It is reaped when it ends.
+    pub fn expire(&mut self, now: Instant) {
+        if self.helper.take_if(|(_, due)| *due <= now).is_none() {
+            return;
+        }
+        // It may hold the lock for as long as it hangs; the next ones make another.
+        let _ = std::fs::remove_file(DEVICES_LOCK);
+        let seconds = HELPER_MAX.as_secs();
+        match self.queue.hung() {
+            Some(Device { modalias, path }) => kmsg::warn(format_args!(
+                "the driver of /sys{path} ({modalias}) did not start in {seconds} s, given up"
+            )),
+            None => kmsg::warn(format_args!("loading modules for devices took over {seconds} s")),
+        }
+        self.help();
+    }
+
+    fn start_helper(work: Work) -> Result<Child> {
+        let devices = if let Work::Load(devices) = work { devices } else { Vec::new() };
+        let args: Vec<&str> = devices
+            .iter()
+            .flat_map(|device| [device.modalias.as_str(), device.path.as_str()])
+            .collect();
+        Ok(Helper::Hotplug.start(&args)?.0)
+    }
+}

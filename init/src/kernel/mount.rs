@@ -1,0 +1,159 @@
+//! The mount table: what is mounted where, with which flags, and what a failure means.
+//!
+//! The order follows what kubelet, containerd and runc expect to find (`docs/boot.md` has the
+//! table for people). [`EARLY`] before there is a root, [`TREE`] once it is there, [`LATE`] by
+//! the second process, since nothing on the way to containerd needs those.
+
+use std::ffi::CString;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use rustix::mount::MountFlags;
+
+use crate::console::kmsg;
+
+/// What a failed mount means for the boot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// No node without it.
+    Must,
+    /// A warning; what needs it will say so itself.
+    Want,
+    /// Not even that where the kernel does not offer the folder.
+    WhereOffered,
+}
+
+/// One line of the mount table.
+#[derive(Debug, Clone, Copy)]
+pub struct Mount {
+    /// File system type, also given as the source.
+    pub kind: &'static str,
+    /// Mount point; made when missing, except for [`Need::WhereOffered`].
+    pub target: &'static str,
+    /// Mount flags.
+    pub flags: MountFlags,
+    /// The file system's own options.
+    pub data: &'static str,
+    /// What a failure means.
+    pub need: Need,
+}
+
+const SUID_DEV: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
+const SAFE: MountFlags = SUID_DEV.union(MountFlags::NOEXEC);
+
+const fn mount(
+    kind: &'static str,
+    target: &'static str,
+    flags: MountFlags,
+    data: &'static str,
+    need: Need,
+) -> Mount {
+    Mount { kind, target, flags, data, need }
+}
+
+/// Before the root is there; moved into it later.
+pub const EARLY: [Mount; 4] = [
+    mount("devtmpfs", "/dev", MountFlags::NOSUID, "mode=0755", Need::Must),
+    mount("proc", "/proc", SAFE, "", Need::Must),
+    mount("sysfs", "/sys", SAFE, "", Need::Must),
+    mount("cgroup2", "/sys/fs/cgroup", SAFE, "nsdelegate,memory_recursiveprot", Need::Must),
+];
+
+/// In the final root. `/run` is mounted with the root itself, `/var` by the data stage.
+pub const TREE: [Mount; 5] = [
+    mount(
+        "devpts",
+        "/dev/pts",
+        MountFlags::NOSUID.union(MountFlags::NOEXEC),
+        "newinstance,gid=5,mode=620,ptmxmode=666",
+        Need::Must,
+    ),
+    mount("tmpfs", "/dev/shm", SAFE, "mode=1777,size=25%", Need::Must),
+    mount("tmpfs", "/tmp", SAFE, "mode=1777,size=25%", Need::Must),
+    mount("tmpfs", "/etc", SAFE, "mode=0755,size=16m", Need::Must),
+    // CNI pods install their plugins here, some of them 70 MB, and the host executes them.
+    mount("tmpfs", "/opt", SUID_DEV, "mode=0755,size=25%", Need::Must),
+];
+
+/// What pods may want but containerd's start does not: mounted by the second process.
+///
+/// The last two live in modules: their folders are there when those are loaded.
+pub const LATE: [Mount; 7] = [
+    mount("bpf", "/sys/fs/bpf", SAFE, "mode=0700", Need::WhereOffered),
+    mount("mqueue", "/dev/mqueue", SAFE, "", Need::Want),
+    mount("hugetlbfs", "/dev/hugepages", SUID_DEV, "mode=0755", Need::Want),
+    mount("securityfs", "/sys/kernel/security", SAFE, "", Need::WhereOffered),
+    mount("tracefs", "/sys/kernel/tracing", SAFE, "mode=0700", Need::WhereOffered),
+    mount("configfs", "/sys/kernel/config", SAFE, "", Need::WhereOffered),
+    mount(
+        "efivarfs",
+        "/sys/firmware/efi/efivars",
+        SAFE.union(MountFlags::RDONLY),
+        "",
+        Need::WhereOffered,
+    ),
+];
+
+/// What a crash left, mounted by a process of its own: the kernel reads all EFI variables for it.
+pub const PSTORE: Mount = mount("pstore", "/sys/fs/pstore", SAFE, "", Need::WhereOffered);
+
+/// Mounts a table in order. Only [`Need::Must`] fails; the others are warnings.
+pub fn apply_all(table: &[Mount]) -> Result<()> {
+    for line in table {
+        match (line.apply(), line.need) {
+            (Err(error), Need::Must) => return Err(error),
+            (result, _) => drop(kmsg::warn_on_error(result)),
+        }
+    }
+    Ok(())
+}
+
+impl Mount {
+    fn apply(&self) -> Result<()> {
+        if self.need == Need::WhereOffered && !Path::new(self.target).is_dir() {
+            return Ok(());
+        }
+        // A missing mount point that cannot be made shows as the mount's own error.
+        let _ = std::fs::create_dir(self.target);
+        self.attach(self.target, self.data)
+    }
+
+    /// Mounts at another place or with other options than the table's.
+    pub fn attach(&self, target: &str, data: &str) -> Result<()> {
+        let data = CString::new(data)?;
+        rustix::mount::mount(self.kind, target, self.kind, self.flags, &*data)
+            .with_context(|| format!("mount {} on {target} ({data:?})", self.kind))
+    }
+}
+
+/// A tmpfs that is not in the tables, because its place or size is known only at boot.
+#[must_use]
+pub const fn tmpfs(target: &'static str, data: &'static str) -> Mount {
+    mount("tmpfs", target, SUID_DEV, data, Need::Must)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{EARLY, LATE, Mount, PSTORE, TREE};
+    use kiln_contract::root::FOLDERS;
+
+    fn all() -> impl Iterator<Item = Mount> {
+        EARLY.into_iter().chain(TREE).chain(LATE).chain([PSTORE])
+    }
+
+    #[test]
+    fn every_mount_point_outside_of_kernel_file_systems_is_a_folder_of_the_root() {
+        for mount in all() {
+            let kernel = ["/dev/", "/sys/"].iter().any(|prefix| mount.target.starts_with(prefix));
+            assert!(kernel || FOLDERS.contains(&mount.target), "{}", mount.target);
+        }
+    }
+
+    #[test]
+    fn no_mount_point_comes_twice() {
+        let mut targets: Vec<_> = all().map(|mount| mount.target).collect();
+        targets.sort_unstable();
+        targets.dedup();
+        assert_eq!(targets.len(), all().count());
+    }
+}

@@ -1,0 +1,69 @@
+//! State shared by the main loop and the log's threads.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use super::kernel::RECORD_MAX;
+use super::ring::Ring;
+
+/// Bytes kept of each service while the disk does not keep up.
+pub(super) const PLACES: usize = 256 * 1024;
+
+/// Bytes kept of the kernel's lines and of PID 1's: few, since the kernel keeps them too.
+const KERNEL_PLACES: usize = 64 * 1024;
+
+/// What the threads and the main loop share.
+#[derive(Debug)]
+pub(super) struct State {
+    /// One per service, then the kernel's, then PID 1's.
+    pub(super) rings: Vec<Ring>,
+}
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    state: Mutex<State>,
+    pub(super) changed: Condvar,
+    pub(super) closing: AtomicBool,
+}
+
+/// What the writer does next.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Work {
+    Write,
+    Closed,
+}
+
+impl Shared {
+    pub(super) fn new(services: usize) -> Arc<Self> {
+        let rings = (0..services).map(|_| Ring::new(PLACES));
+        let rings = rings.chain((0..2).map(|_| Ring::new(KERNEL_PLACES))).collect();
+        let (state, changed) = (Mutex::new(State { rings }), Condvar::new());
+        Arc::new(Self { state, changed, closing: AtomicBool::new(false) })
+    }
+
+    /// A poisoned lock is taken anyway: bytes of a log have no invariant to lose.
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Relaxed)
+    }
+
+    /// Whether one more record of the kernel's log fits, whoever wrote it. Without room it stays
+    /// where it is: in the kernel's memory.
+    pub(super) fn has_room_for_records(&self) -> bool {
+        let state = self.lock();
+        !self.is_closing()
+            && state.rings.iter().rev().take(2).all(|ring| ring.room() >= 4 * RECORD_MAX)
+    }
+
+    /// Waits until a ring has something, or until there will be no more.
+    pub(super) fn wait_for_work(&self) -> Work {
+        let is_idle =
+            |state: &mut State| !self.is_closing() && state.rings.iter().all(Ring::is_empty);
+        let state = self.changed.wait_while(self.lock(), is_idle);
+        let state = state.unwrap_or_else(PoisonError::into_inner);
+        if state.rings.iter().all(Ring::is_empty) { Work::Closed } else { Work::Write }
+    }
+}

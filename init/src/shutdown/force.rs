@@ -1,0 +1,103 @@
+//! The thread that brings the machine down at a deadline, whatever the main loop does.
+
+use std::sync::OnceLock;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use kiln_contract::console::Event;
+
+use super::power::{Power, command, sysrq, sysrq_letter};
+use super::reason::{self, End};
+use crate::console::kmsg;
+use crate::machine::watchdog;
+use crate::process::spawn;
+
+/// What the kernel's emergency sync and remount get before the forced end.
+const EMERGENCY_SYNC: Duration = Duration::from_secs(2);
+
+/// How long `reboot(2)` may take to stop the devices before sysrq is tried.
+const GOING_DOWN: Duration = Duration::from_secs(5);
+
+/// Enough for a sleep, a log line, a fork and a system call.
+const STACK: usize = 64 * 1024;
+
+/// The deadline's thread listens here, also to a main loop that has failed.
+static DEADLINE: OnceLock<Sender<(Power, Duration)>> = OnceLock::new();
+
+/// A thread that brings the machine down at a time, whatever the main loop does.
+#[derive(Debug)]
+pub struct Deadline(Sender<(Power, Duration)>);
+
+impl Deadline {
+    /// Starts the thread at boot, since starting one may fail later when memory is out.
+    pub fn start() -> Result<Self> {
+        let (sender, receiver) = channel();
+        thread::Builder::new()
+            .name("deadline".into())
+            .stack_size(STACK)
+            .spawn(move || keep(&receiver))
+            .context("start the deadline's thread")?;
+        let _ = DEADLINE.set(sender.clone());
+        Ok(Self(sender))
+    }
+
+    /// From now on the machine is down after `within`, at the latest. A later call can only
+    /// shorten it.
+    pub fn set(&self, power: Power, within: Duration) {
+        let _ = self.0.send((power, within));
+    }
+}
+
+/// Shortens the deadline of a main loop that has failed. Does nothing before [`Deadline::start`].
+pub fn shorten(power: Power, within: Duration) {
+    if let Some(deadline) = DEADLINE.get() {
+        let _ = deadline.send((power, within));
+    }
+}
+
+fn keep(receiver: &Receiver<(Power, Duration)>) {
+    let Ok((power, within)) = receiver.recv() else { return };
+    let mut due = Instant::now() + within;
+    loop {
+        match receiver.recv_timeout(due.saturating_duration_since(Instant::now())) {
+            Ok((_, within)) => due = due.min(Instant::now() + within),
+            Err(RecvTimeoutError::Timeout) => break,
+            Err(RecvTimeoutError::Disconnected) => {
+                thread::sleep(due.saturating_duration_since(Instant::now()));
+                break;
+            }
+        }
+    }
+    kmsg::error("shutdown took longer than its time, forced");
+    let _ = reason::keep(End::Forced);
+    force(power)
+}
+
+/// What the deadline does: nothing in it can wait for a disk or for a lock of PID 1's.
+///
+/// The kernel syncs and remounts in threads of its own. `reboot(2)` stops every device first and
+/// can hang in one, so a child calls it; sysrq follows, which asks nobody.
+fn force(power: Power) -> ! {
+    sysrq("s");
+    sysrq("u");
+    thread::sleep(EMERGENCY_SYNC);
+    kmsg::event(&Event::Down { action: power.to_string() });
+    let (halt, command) = (power == Power::Halt, command(power));
+    let work = || {
+        if halt {
+            let _ = watchdog::disarm();
+        }
+        i32::from(rustix::system::reboot(command).is_err())
+    };
+    // SAFETY: the child makes system calls only.
+    let child = unsafe { spawn::helper(work) };
+    let _ = child.map(|child| child.wait(GOING_DOWN));
+    loop {
+        sysrq(sysrq_letter(power));
+        thread::sleep(GOING_DOWN);
+        // Power-off by sysrq is the drivers' again: a reset is better than a machine that hangs.
+        sysrq("b");
+    }
+}

@@ -1,0 +1,51 @@
+//! Drivers of disks, loaded by a helper: an index of modules would stay in PID 1's heap.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use super::controllers::{controllers, has_scsi_host};
+use crate::console::kmsg;
+use crate::modules::index::{Found, Index};
+use crate::modules::load;
+use crate::process::helper::Helper;
+
+/// How long drivers may take of that: one that hangs does not cost a disk that answers.
+pub const DEADLINE: Duration = Duration::from_secs(15);
+
+/// In a process of its own, since the index would stay in PID 1's heap.
+pub fn load_in_helper() -> Result<()> {
+    let (child, _) = Helper::Disks.start(&[])?;
+    match child.wait(DEADLINE) {
+        Some(0) => Ok(()),
+        Some(status) => bail!("drivers of disks: exit status {status}"),
+        None => bail!("drivers of disks do not come up in {} s", DEADLINE.as_secs()),
+    }
+}
+
+/// The applet that does it.
+#[must_use]
+pub fn run() -> i32 {
+    kmsg::open();
+    i32::from(kmsg::warn_on_error(load_all()).is_none())
+}
+
+fn load_all() -> Result<()> {
+    let index = Index::of_running_kernel()?;
+    for alias in controllers() {
+        if let Found::Load(files) = index.find(&alias) {
+            for module in files {
+                let _ = kmsg::warn_on_error(load::load_file(&module.file, ""));
+            }
+        }
+    }
+    // Disks behind SCSI controllers (virtio-scsi, AHCI) need it, and no alias asks for it in time.
+    if let Found::Load(files) = index.find("sd_mod")
+        && has_scsi_host()
+    {
+        for module in files {
+            let _ = kmsg::warn_on_error(load::load_file(&module.file, ""));
+        }
+    }
+    Ok(())
+}
