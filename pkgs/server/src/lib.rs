@@ -8,8 +8,14 @@
 //! | --- | --- | --- |
 //! | [`listen`] | listening sockets: TCP, Unix, inherited | the network |
 //! | [`limits`] | processors and descriptors that the machine allows | limits of the process |
+//! | [`threads`] | worker threads, and waking them | threads |
 //! | [`http`] | HTTP/1 lines, fields and bodies | nothing |
+//! | [`ops`] | answers of the port for operations, metrics | nothing |
+//!
+//! Signals are in `kiln-daemon`, because every pod has them.
 
 pub mod http;
 pub mod limits;
 pub mod listen;
+pub mod ops;
+pub mod threads;

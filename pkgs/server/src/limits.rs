@@ -1,6 +1,14 @@
-//! The processors and descriptors that the machine, or the container, allows.
+//! The processors and descriptors that the machine or the container allows, and the time that
+//! kubelet allows.
+
+use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// The longest time for connections that are open when a server is told to stop.
+///
+/// kubelet kills a container 30 seconds after SIGTERM (`terminationGracePeriodSeconds`).
+pub const DRAIN_TIME_MAX: Duration = Duration::from_secs(25);
 
 /// Returns the number of processors that this process may use, at least 1.
 ///

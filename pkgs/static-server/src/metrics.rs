@@ -1,69 +1,65 @@
-//! What the program has done, as Prometheus reads it (text format 0.0.4).
+//! The counters of the server as metrics for Prometheus.
 
-use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
+
+use kiln_server::ops::{Kind, Metrics};
 
 use crate::shared::{Counters, Shared};
 
-/// A figure: name, type, meaning, value.
-type Figure = (&'static str, &'static str, &'static str, u64);
+/// The beginning of every metric's name.
+const PREFIX: &str = "kiln_web_";
+
+/// Reads one figure of a worker.
+type Figure = fn(&Counters) -> u64;
 
 impl Shared {
-    /// All metrics.
+    /// Returns all metrics in Prometheus' text format.
     #[must_use]
     pub fn metrics(&self) -> String {
-        let mut text = String::new();
-        // Writing to a String cannot fail.
-        for (name, kind, help, value) in self.about_content().into_iter().chain(self.about_work()) {
-            head(&mut text, name, kind, help);
-            let _ = writeln!(text, "kiln_web_{name} {value}");
-        }
-        head(&mut text, "answers_total", "counter", "Answers by status");
+        let mut metrics = Metrics::new(PREFIX);
+        self.about_content(&mut metrics);
+        self.about_work(&mut metrics);
+        metrics.begin("answers_total", Kind::Counter, "Answers by status");
         for class in 0..5 {
             let count = self.sum(|counters| counters.answers[class].get());
-            let _ = writeln!(text, "kiln_web_answers_total{{code=\"{}xx\"}} {count}", class + 1);
+            metrics.sample("answers_total", &[("code", &format!("{}xx", class + 1))], count);
         }
-        text
+        metrics.into_text()
     }
 
-    fn about_content(&self) -> [Figure; 5] {
+    fn about_content(&self, metrics: &mut Metrics) {
         let (_, state) = self.state();
         let bytes: u64 = state.content.sites().map(|site| site.content_bytes()).sum();
         let paths: usize = state.content.sites().map(|site| site.entries.len()).sum();
         let failed = self.failed_reloads.load(Ordering::Relaxed);
-        [
-            ("ready", "gauge", "1 while all content could be read", u64::from(self.is_ready())),
-            ("paths", "gauge", "Paths in the index", paths as u64),
-            ("content_bytes", "gauge", "Bytes of content in memory", bytes),
-            ("generation", "counter", "Indexes that were made", self.generation()),
-            (
-                "failed_reloads_total",
-                "counter",
-                "Indexes and settings that could not be made",
-                failed,
-            ),
-        ]
+        let ready = u64::from(self.is_ready());
+        metrics.add("ready", Kind::Gauge, "1 while all content could be read", ready);
+        metrics.add("paths", Kind::Gauge, "Paths in the index", paths as u64);
+        metrics.add("content_bytes", Kind::Gauge, "Bytes of content in memory", bytes);
+        metrics.add("generation", Kind::Counter, "Indexes that were made", self.generation());
+        let help = "Indexes and settings that could not be made";
+        metrics.add("failed_reloads_total", Kind::Counter, help, failed);
     }
 
-    fn about_work(&self) -> [Figure; 6] {
+    fn about_work(&self, metrics: &mut Metrics) {
         let dropped = self.log.as_ref().map_or(0, |log| log.dropped());
-        let sum = |of: fn(&Counters) -> u64| self.sum(of);
-        [
-            ("connections", "gauge", "Open connections", sum(|c| c.open.get())),
-            ("accepted_total", "counter", "Accepted connections", sum(|c| c.accepted.get())),
-            ("evicted_total", "counter", "Connections closed for others", sum(|c| c.evicted.get())),
-            ("cut_total", "counter", "Answers that were cut", sum(|c| c.cut.get())),
-            ("sent_bytes_total", "counter", "Bytes of answers", sum(|c| c.bytes.get())),
-            ("log_dropped_total", "counter", "Lines of the access log lost", dropped),
-        ]
+        let counters: [(&str, &str, Figure); 4] = [
+            ("accepted_total", "Accepted connections", |c| c.accepted.get()),
+            ("evicted_total", "Connections closed for others", |c| c.evicted.get()),
+            ("cut_total", "Answers that were cut", |c| c.cut.get()),
+            ("sent_bytes_total", "Bytes of answers", |c| c.bytes.get()),
+        ];
+        let open = self.sum(|counters| counters.open.get());
+        metrics.add("connections", Kind::Gauge, "Open connections", open);
+        for (name, help, of) in counters {
+            metrics.add(name, Kind::Counter, help, self.sum(of));
+        }
+        let help = "Lines of the access log lost";
+        metrics.add("log_dropped_total", Kind::Counter, help, dropped);
     }
 
-    /// The sum of all workers' counters.
+    /// Returns the sum of a counter over all workers.
     fn sum(&self, of: impl Fn(&Counters) -> u64) -> u64 {
         self.counters.iter().map(of).sum()
     }
-}
-
-fn head(text: &mut String, name: &str, kind: &str, help: &str) {
-    let _ = write!(text, "# HELP kiln_web_{name} {help}\n# TYPE kiln_web_{name} {kind}\n");
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use kiln_daemon::exit::Exit;
 use kiln_daemon::signal::{Request, Requests};
-use rustix::event::{EventfdFlags, eventfd};
+use kiln_server::threads::{Wakers, spawn};
 use rustix::fd::{AsFd as _, OwnedFd};
 
 use crate::access::AccessLog;
@@ -38,9 +38,9 @@ pub fn run(options: &Options, reread: fn() -> anyhow::Result<Options>) -> anyhow
     let bell = Arc::new(Bell::default());
     let (ours, told) = (Arc::clone(&shared), Arc::clone(&bell));
     let follower = Follower::new(ours, told, options.clone(), &limits, reread, &seen);
-    spawn("follower", move || follower.run())?;
+    spawn("follower", STACK, move || follower.run())?;
     if let Some(log) = log {
-        spawn("access-log", move || log.write())?;
+        spawn("access-log", STACK, move || log.write())?;
     }
     let most = (connections / workers).max(1);
     let setup = |number, operators| {
@@ -74,7 +74,7 @@ fn operators(options: &Options, place: &Place) -> anyhow::Result<Option<OwnedFd>
 /// Starts a worker on a thread of its own.
 fn beside(setup: Setup) -> anyhow::Result<JoinHandle<anyhow::Result<()>>> {
     let worker = Worker::new(setup)?;
-    spawn("worker", move || worker.run())
+    spawn("worker", STACK, move || worker.run())
 }
 
 /// Reads the content; with `--strict` all of it must be right.
@@ -103,22 +103,8 @@ fn share(
 ) -> anyhow::Result<(Arc<Shared>, Option<Arc<AccessLog>>)> {
     let is_whole = loaded.is_whole();
     let state = State { content: loaded.content, limits: options.limits.clone(), is_whole };
-    let waker = |_| eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
-    let wakers: Result<Vec<OwnedFd>, _> = (0..workers).map(waker).collect();
     let log = options.access_log.then(|| Arc::new(AccessLog::default()));
-    let wakers = wakers.context("creating an eventfd")?;
-    Ok((Arc::new(Shared::new(state, wakers, log.clone())), log))
-}
-
-fn spawn<T: Send + 'static>(
-    name: &str,
-    run: impl FnOnce() -> T + Send + 'static,
-) -> anyhow::Result<JoinHandle<T>> {
-    std::thread::Builder::new()
-        .name(name.to_owned())
-        .stack_size(STACK)
-        .spawn(run)
-        .with_context(|| format!("starting the thread {name}"))
+    Ok((Arc::new(Shared::new(state, Wakers::new(workers)?, log.clone())), log))
 }
 
 /// Serves on this thread until the signal to end, then until everything has ended.

@@ -1,9 +1,11 @@
 //! What all threads share: the content of now, how the program is, and what it has done.
 
 use std::collections::HashSet;
-use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use kiln_server::ops;
+use kiln_server::threads::Wakers;
 
 use crate::access::AccessLog;
 use crate::answer::{Answer, Serving, plain};
@@ -37,7 +39,8 @@ pub struct Shared {
     ready: AtomicBool,
     leaving: AtomicBool,
     stopping: AtomicBool,
-    wakers: Vec<OwnedFd>,
+    /// Wakes the workers.
+    pub wakers: Wakers,
     /// One for each worker.
     pub counters: Vec<Counters>,
     /// States that could not be made.
@@ -86,10 +89,10 @@ impl Counter {
 }
 
 impl Shared {
-    /// Begins with a state; each waker is an eventfd(2) of a worker.
+    /// Starts with a state, for as many workers as there are wakers.
     #[must_use]
-    pub fn new(state: State, wakers: Vec<OwnedFd>, log: Option<Arc<AccessLog>>) -> Self {
-        let counters = wakers.iter().map(|_| Counters::default()).collect();
+    pub fn new(state: State, wakers: Wakers, log: Option<Arc<AccessLog>>) -> Self {
+        let counters = (0..wakers.workers()).map(|_| Counters::default()).collect();
         Self {
             ready: AtomicBool::new(state.is_whole),
             state: Mutex::new(Arc::new(state)),
@@ -139,7 +142,7 @@ impl Shared {
         let gone = old.content.sites().filter(|site| !kept.contains(&Arc::as_ptr(site)));
         retired.extend(gone.map(Arc::downgrade));
         drop(retired);
-        self.wake();
+        self.wakers.wake();
     }
 
     /// Has answers cut that hold content of states before the one of now; to be called before more
@@ -154,7 +157,7 @@ impl Shared {
         // Only one thread publishes, the one that calls this.
         let now = self.generation();
         if self.oldest.swap(now, Ordering::AcqRel) != now {
-            self.wake();
+            self.wakers.wake();
         }
         true
     }
@@ -179,26 +182,13 @@ impl Shared {
     pub fn stop(&self) {
         self.leave();
         self.stopping.store(true, Ordering::Release);
-        self.wake();
+        self.wakers.wake();
     }
 
     /// Whether workers are to end.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
-    }
-
-    /// The eventfd(2) of a worker.
-    #[must_use]
-    pub fn waker(&self, worker: usize) -> &OwnedFd {
-        &self.wakers[worker]
-    }
-
-    fn wake(&self) {
-        for waker in &self.wakers {
-            // It fails only if it has been written 2^64 times without being read.
-            let _ = rustix::io::write(waker, &1_u64.to_ne_bytes());
-        }
     }
 }
 
@@ -218,14 +208,12 @@ impl About for Shared {
         if !matches!(head.method, Method::Get | Method::Head) {
             return plain(Status::MethodNotAllowed, head.method);
         }
-        let fields = "Cache-Control: no-store\r\n";
-        let text = |status, text: String| Answer::text(status, fields, text.into(), head.method);
-        match path.as_ref() {
-            b"/live" | b"/health" => text("200 OK", "ok\n".into()),
-            b"/ready" if self.is_ready() => text("200 OK", "ok\n".into()),
-            b"/ready" => text("503 Service Unavailable", "not ready\n".into()),
-            b"/metrics" => text("200 OK", self.metrics()),
-            _ => plain(Status::NotFound, head.method),
+        match ops::page(path, self.is_ready(), || self.metrics()) {
+            Some(page) => {
+                let fields = "Cache-Control: no-store\r\n";
+                Answer::text(page.status, fields, page.text, head.method)
+            }
+            None => plain(Status::NotFound, head.method),
         }
     }
 }

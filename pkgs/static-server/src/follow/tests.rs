@@ -5,6 +5,7 @@ use crate::folder::scan::Limits;
 use crate::options::Options;
 use crate::shared::{Shared, State};
 use crate::source::{Look, Source};
+use kiln_server::threads::Wakers;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -24,7 +25,7 @@ fn follower(options: &Options, reread: fn() -> anyhow::Result<Options>) -> Follo
     let seen = Seen::of(&loaded);
     let limits = options.limits.clone();
     let state = State { content: loaded.content, limits, is_whole: true };
-    let shared = Arc::new(Shared::new(state, Vec::new(), None));
+    let shared = Arc::new(Shared::new(state, Wakers::new(0).unwrap(), None));
     Follower::new(shared, Arc::default(), options.clone(), &LIMITS, reread, &seen)
 }
 

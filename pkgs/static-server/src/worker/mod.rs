@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use kiln_server::limits::DRAIN_TIME_MAX;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventFlags};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -26,9 +27,6 @@ use crate::connection::sending::Sending;
 use crate::shared::{Shared, State};
 use crate::worker::clock::Clock;
 use crate::worker::room::Pause;
-
-/// Time for what is in flight after the signal to end.
-pub const STOP_TIME: Duration = Duration::from_secs(25);
 
 /// Connections that are taken at once before those that are open get their turn.
 const ACCEPTS: usize = 64;
@@ -115,8 +113,8 @@ impl Worker {
             stopping: false,
             buffer: vec![0; READ_SIZE],
         };
-        let waker = worker.setup.shared.waker(worker.setup.number);
-        worker.watch(waker.as_fd(), WAKER, EventFlags::IN)?;
+        let waker = worker.setup.shared.wakers.descriptor(worker.setup.number);
+        worker.watch(waker, WAKER, EventFlags::IN)?;
         if let Some(operators) = &worker.setup.operators {
             worker.watch(operators.as_fd(), OPERATORS, EventFlags::IN)?;
         }
@@ -177,9 +175,7 @@ impl Worker {
     }
 
     fn woken(&self) {
-        let waker = self.setup.shared.waker(self.setup.number);
-        // It is non-blocking, and only says that something has changed.
-        let _ = rustix::io::read(waker, &mut [0; 8]);
+        self.setup.shared.wakers.clear(self.setup.number);
     }
 
     /// Takes a new state, and lets go of what only slow readers of old ones still hold.
@@ -333,7 +329,7 @@ impl Worker {
 
     /// Answers what has been asked and what waits in the queue, closes the rest.
     fn stop(&mut self) -> anyhow::Result<()> {
-        let end = self.clock.now + STOP_TIME;
+        let end = self.clock.now + DRAIN_TIME_MAX;
         self.stopping = true;
         self.accept(self.setup.most);
         self.leave_listener();
