@@ -86,7 +86,7 @@ impl Inputs {
                 self.need_compilers()?;
                 self.crate_closure(config, name)?
             }
-            Source::Deb { .. } | Source::Url { .. } => match package.output {
+            Source::Deb(_) | Source::Url { .. } => match package.output {
                 Output::Image { .. } => folder(&package.folder, &NOT_BUILT)?,
                 _ => return Ok(()),
             },

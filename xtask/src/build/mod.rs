@@ -15,10 +15,10 @@ use std::thread;
 use anyhow::{Context, Result, bail};
 
 use crate::cache::{Cache, Entry};
-use crate::config::{Arch, Config};
+use crate::config::{Arch, Config, Layer};
 use crate::fetch;
 use crate::inputs::Inputs;
-use crate::lock::{self, Lock};
+use crate::lock::{self, Lock, Locks};
 use crate::plan::{Plan, Step, UKI};
 use crate::progress::Progress;
 
@@ -41,6 +41,8 @@ pub struct Builder {
     pub plan: Plan,
     /// What the plan was made from.
     pub inputs: Inputs,
+    /// The pinned Debian packages of all layers.
+    pub locks: Locks,
     /// Where results are kept.
     pub cache: Cache,
     /// Where progress is shown.
@@ -70,10 +72,10 @@ impl Builder {
         let workspace = workspace()?;
         let config = load(path, arch)?;
         let inputs = Inputs::read(&config, &workspace)?;
-        let lock = read_lock(&workspace)?;
-        let plan = Plan::new(&config, &lock, &inputs)?;
+        let locks = read_locks(&config, update_command(path, &workspace, arch))?;
+        let plan = Plan::new(&config, &locks, &inputs)?;
         let cache = Cache::open(&progress)?;
-        Ok(Self { config, plan, inputs, cache, progress })
+        Ok(Self { config, plan, inputs, locks, cache, progress })
     }
 
     /// Makes the image and puts it into `target/kiln/`.
@@ -225,62 +227,30 @@ fn find_workspace(manifest: Option<&Path>, here: &Path) -> Result<PathBuf> {
     })
 }
 
-/// Reads build.lock.
-pub fn read_lock(workspace: &Path) -> Result<Lock> {
-    let path = workspace.join(lock::FILE);
-    let text = std::fs::read_to_string(&path).with_context(|| {
-        format!("cannot read {}; `cargo xtask update` writes it", path.display())
-    })?;
-    Lock::parse(&path.display().to_string(), &text)
+/// Reads the lock of a layer; a layer without one has no pins.
+pub fn read_lock(layer: &Path) -> Result<Lock> {
+    let path = layer.join(lock::FILE);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Lock::parse(&path.display().to_string(), &text),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Lock::default()),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+fn read_locks(config: &Config, update: String) -> Result<Locks> {
+    let read = |layer: &Layer| Ok((layer.folder.clone(), read_lock(&layer.folder)?));
+    let layers = config.layers.iter().map(read).collect::<Result<_>>()?;
+    Ok(Locks { layers, update })
+}
 
-    /// Makes a checkout and returns the folder of the builder's manifest.
-    fn checkout(dir: &Path) -> PathBuf {
-        std::fs::create_dir_all(dir.join("xtask")).unwrap();
-        for file in WORKSPACE_FILES {
-            std::fs::write(dir.join(file), "").unwrap();
-        }
-        dir.join("xtask")
+/// The command that resolves the Debian packages of a build file, as a user types it.
+fn update_command(file: &Path, workspace: &Path, arch: Arch) -> String {
+    let mut words = vec!["cargo xtask update".to_owned()];
+    if file != workspace.join("build.toml") {
+        words.push(format!("--config {}", file.display()));
     }
-
-    #[test]
-    fn a_checkout_that_was_renamed_is_found_at_its_new_place() {
-        let dir = tempfile::tempdir().unwrap();
-        let (old, new) = (dir.path().join("old"), dir.path().join("new"));
-        checkout(&old);
-        std::fs::rename(&old, &new).unwrap();
-        let manifest = new.join("xtask");
-        assert_eq!(find_workspace(Some(&manifest), dir.path()).unwrap(), new);
-        assert_eq!(find_workspace(None, &new.join("xtask/src")).unwrap(), new);
+    if arch != Arch::HOST {
+        words.push(format!("--arch {arch}"));
     }
-
-    #[test]
-    fn a_copy_builds_itself_and_not_the_original() {
-        let dir = tempfile::tempdir().unwrap();
-        let original = checkout(&dir.path().join("original"));
-        let copy = checkout(&dir.path().join("copy"));
-        // `cargo xtask` in the copy, called from a folder of the original or from elsewhere.
-        for here in [original.as_path(), dir.path()] {
-            assert_eq!(find_workspace(Some(&copy), here).unwrap(), copy.parent().unwrap());
-        }
-    }
-
-    #[test]
-    fn another_projects_cargo_does_not_choose_the_workspace() {
-        let dir = tempfile::tempdir().unwrap();
-        let kiln = checkout(&dir.path().join("kiln"));
-        let other = dir.path().join("other");
-        assert_eq!(find_workspace(Some(&other), &kiln).unwrap(), kiln.parent().unwrap());
-    }
-
-    #[test]
-    fn outside_of_a_checkout_the_error_says_what_to_do() {
-        let dir = tempfile::tempdir().unwrap();
-        let error = find_workspace(None, dir.path()).unwrap_err().to_string();
-        assert!(error.contains("run `cargo xtask` in a checkout"), "{error}");
-    }
+    words.join(" ")
 }

@@ -12,7 +12,6 @@ use super::{Builder, Built};
 use crate::cache::Entry;
 use crate::config::{Config, Source};
 use crate::digest::Digest;
-use crate::lock::Lock;
 use crate::plan::{ARCHIVE, KERNEL, PODS, ROOT, staged};
 use crate::process::Command;
 use crate::progress::Bytes;
@@ -162,14 +161,13 @@ pub(super) fn write(builder: &Builder, needs: &BTreeMap<String, Entry>, out: &Pa
 
 fn packages(builder: &Builder, items: &[Item]) -> Result<Vec<PackageReport>> {
     let config = &builder.config;
-    let lock = super::read_lock(&builder.inputs.workspace)?;
     let names = config.listed.iter().map(String::as_str).chain([config.kernel.package()]);
     names
         .map(|name| {
             let package = config.package(name);
             Ok(PackageReport {
                 name: name.to_owned(),
-                version: version(builder, &lock, name)?,
+                version: version(builder, name)?,
                 about: package.about.clone(),
                 license: package.license.clone(),
                 digest: builder.plan.step(&staged(name))?.digest,
@@ -179,15 +177,14 @@ fn packages(builder: &Builder, items: &[Item]) -> Result<Vec<PackageReport>> {
         .collect()
 }
 
-fn version(builder: &Builder, lock: &Lock, name: &str) -> Result<Option<String>> {
-    Ok(match &builder.config.package(name).source {
+fn version(builder: &Builder, name: &str) -> Result<Option<String>> {
+    let package = builder.config.package(name);
+    Ok(match &package.source {
         Source::Go(go) => {
             let go_mod = builder.inputs.go_mod.get(name).map_or("", String::as_str);
             go::version(go, go_mod)
         }
-        Source::Deb { package, .. } => {
-            Some(lock.package(package, builder.config.arch.debian())?.version.clone())
-        }
+        Source::Deb(request) => Some(builder.locks.version(package.layer(), name, request)?),
         // All crates of the workspace have one version, this builder's too.
         Source::Crate { .. } => Some(env!("CARGO_PKG_VERSION").to_owned()),
         Source::Url { .. } => None,

@@ -15,6 +15,15 @@ use crate::image::erofs::Compression;
 
 const SECONDS_PER_DAY: i64 = 86_400;
 
+/// A folder with `pkgs/`, `manifests/`, `kernel/`, `rootfs/` and a `build.lock`; each may be missing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layer {
+    /// The folder.
+    pub folder: PathBuf,
+    /// True if the layer belongs to an inherited build file.
+    pub inherited: bool,
+}
+
 /// A name, and the file that says it; none where the builder itself wants it.
 #[derive(Debug, Clone)]
 pub(super) struct Item {
@@ -35,7 +44,7 @@ pub(super) struct Merged {
     /// The file that was asked for.
     root: Text,
     /// Folders to look in, nearest first.
-    pub(super) layers: Vec<PathBuf>,
+    pub(super) layers: Vec<Layer>,
     pub(super) packages: List,
     pub(super) pods: List,
     pub(super) parameters: List,
@@ -107,14 +116,14 @@ impl Merged {
             merged.take(&text, raw);
         }
         merged.budget = merged.check_budget(&budget)?;
-        merged.layers.dedup();
         Ok(merged)
     }
 
     fn take(&mut self, text: &Text, raw: raw::Build) {
-        self.layers.push(text.folder().to_owned());
-        let folders = raw.folders.unwrap_or_default();
-        self.layers.extend(folders.iter().map(|folder| text.folder().join(folder.get_ref())));
+        self.add_layer(text, text.folder());
+        for folder in raw.folders.unwrap_or_default() {
+            self.add_layer(text, &text.folder().join(folder.get_ref()));
+        }
         self.packages.take(text, raw.packages);
         self.pods.take(text, raw.pods);
         self.parameters.take(text, raw.parameters);
@@ -125,10 +134,18 @@ impl Merged {
         first(&mut self.cluster_kib, text, raw.cluster_kib);
     }
 
+    /// Several build files may lie in one folder: the nearest one counts.
+    fn add_layer(&mut self, text: &Text, folder: &Path) {
+        if self.layers.iter().all(|layer| layer.folder != folder) {
+            let inherited = text.path != self.root.path;
+            self.layers.push(Layer { folder: folder.to_owned(), inherited });
+        }
+    }
+
     /// A file below the nearest layer that has it.
     pub(super) fn find(&self, read: Read<'_>, file: &Path) -> Result<Option<Text>> {
         for layer in &self.layers {
-            if let Some(text) = Text::find(read, &layer.join(file))? {
+            if let Some(text) = Text::find(read, &layer.folder.join(file))? {
                 return Ok(Some(text));
             }
         }
@@ -138,7 +155,7 @@ impl Merged {
     /// The layers, for an error message.
     pub(super) fn places(&self) -> String {
         let places: Vec<String> =
-            self.layers.iter().map(|layer| layer.display().to_string()).collect();
+            self.layers.iter().map(|layer| layer.folder.display().to_string()).collect();
         places.join(", ")
     }
 

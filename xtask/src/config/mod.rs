@@ -22,8 +22,9 @@ use toml::Spanned;
 
 pub use arch::Arch;
 pub use kernel::Kernel;
+pub use layers::Layer;
 pub use manifest::Manifest;
-pub use package::{Go, Output, Package, Source};
+pub use package::{Go, Output, Package, Source, debian_requests};
 pub use text::Read;
 
 use crate::image::erofs::Settings;
@@ -73,6 +74,8 @@ pub struct Config {
     pub listed: Vec<String>,
     /// Its static pods, in the order of build.toml.
     pub pods: Vec<Manifest>,
+    /// The folders in which names are looked up, nearest first.
+    pub layers: Vec<Layer>,
     /// Folders with `rootfs/`, the one that wins last.
     pub rootfs: Vec<PathBuf>,
     /// How the two erofs files are compressed.
@@ -107,7 +110,8 @@ impl Config {
             packages: BTreeMap::new(),
             listed: merged.packages.items.iter().map(|item| item.get_ref().clone()).collect(),
             pods: Vec::new(),
-            rootfs: merged.layers.iter().rev().map(|layer| layer.join("rootfs")).collect(),
+            rootfs: merged.layers.iter().rev().map(|layer| layer.folder.join("rootfs")).collect(),
+            layers: merged.layers.clone(),
             erofs: Settings {
                 compression: merged.compression()?,
                 cluster: merged.cluster_kib()? * 1024,

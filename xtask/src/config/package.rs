@@ -1,14 +1,15 @@
 //! A package: where its files come from, and where they go.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
 use super::arch::Arch;
 use super::raw;
-use super::text::Text;
+use super::text::{Read, Text};
 use crate::digest::Digest;
+use crate::lock::Request;
 
 /// One `pkgs/NAME/pkg.toml`, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,12 +36,7 @@ pub enum Source {
     /// Go programs out of the module proxy.
     Go(Go),
     /// Files out of a Debian package.
-    Deb {
-        /// Debian's name, `${debian-arch}` replaced.
-        package: String,
-        /// Whether all its dependencies come along, as a folder that its programs run from.
-        closure: bool,
-    },
+    Deb(Request),
     /// A crate of this workspace.
     Crate {
         /// The crate's name, and its binary's.
@@ -117,7 +113,7 @@ impl Source {
         match self {
             Self::Go(go) => &go.libraries,
             Self::Crate { libc, .. } => libc.as_slice(),
-            Self::Deb { .. } | Self::Url { .. } => &[],
+            Self::Deb(_) | Self::Url { .. } => &[],
         }
     }
 }
@@ -127,6 +123,12 @@ impl Package {
     pub fn packs(&self) -> impl Iterator<Item = (&String, &String)> {
         let packs = if let Output::Image { packs, .. } = &self.output { Some(packs) } else { None };
         packs.into_iter().flatten()
+    }
+
+    /// The layer that the package was found in.
+    pub fn layer(&self) -> &Path {
+        // LAYER/pkgs/NAME
+        self.folder.ancestors().nth(2).unwrap_or(Path::new(""))
     }
 
     /// Checks one pkg.toml.
@@ -151,6 +153,23 @@ impl Package {
     }
 }
 
+/// The `[source.deb]` table of a pkg.toml, for every architecture.
+///
+/// Only `update` needs it: a lock also pins the packages that the current build does not list.
+pub fn debian_requests(read: Read<'_>, path: &Path) -> Result<Vec<Request>> {
+    let raw: raw::Package = Text::read(read, path)?.toml()?;
+    let Some(deb) = &raw.source.get_ref().deb else { return Ok(Vec::new()) };
+    Ok(Arch::ALL.map(|arch| request(deb, arch)).into())
+}
+
+fn request(deb: &raw::Deb, arch: Arch) -> Request {
+    Request {
+        package: deb.package.replace("${debian-arch}", arch.debian()),
+        arch: arch.debian().to_owned(),
+        closure: deb.closure,
+    }
+}
+
 fn source(text: &Text, raw: &raw::Package, arch: Arch) -> Result<Source> {
     let table = raw.source.get_ref();
     let count = usize::from(table.go.is_some())
@@ -163,10 +182,7 @@ fn source(text: &Text, raw: &raw::Package, arch: Arch) -> Result<Source> {
     }
     match table.clone() {
         raw::SourceTable { go: Some(go), .. } => Ok(Source::Go(check_go(text, go)?)),
-        raw::SourceTable { deb: Some(deb), .. } => Ok(Source::Deb {
-            package: deb.package.replace("${debian-arch}", arch.debian()),
-            closure: deb.closure,
-        }),
+        raw::SourceTable { deb: Some(deb), .. } => Ok(Source::Deb(request(&deb, arch))),
         raw::SourceTable { crate_: Some(table), .. } => {
             let libc = table.libc.map(toml::Spanned::into_inner);
             Ok(Source::Crate { package: table.package, features: table.features, libc })

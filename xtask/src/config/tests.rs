@@ -141,8 +141,8 @@ fn a_whole_configuration_is_read() {
     assert_eq!(config.ports(), [8080]);
     assert_eq!(config.erofs.compression, Compression::Lz4hc(12));
     assert_eq!(config.kernel.wanted(), ["erofs", "veth"]);
-    let Source::Deb { package, .. } = &config.package("linux").source else { panic!("no deb") };
-    assert_eq!(package, "x-amd64");
+    let Source::Deb(request) = &config.package("linux").source else { panic!("no deb") };
+    assert_eq!(request.package, "x-amd64");
 }
 
 #[test]

@@ -6,17 +6,17 @@
 //! `debian-archive-keyring`; all sha256 digests in the lock come from indexes below those signatures.
 //! `apt.conf(5)` explains the settings.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
 use super::index::{self, Stanza, Uri};
 use crate::fetch::mirror::Mirrors;
-use crate::lock::{Archive, Closure, Debian, Lock, Package};
+use crate::lock::{Archive, Lock, Package, Request, Snapshot};
 use crate::process::Command;
 use crate::progress::{Progress, Task};
 
@@ -37,17 +37,6 @@ const KEYRINGS: [&str; 2] = [
     "/usr/share/keyrings/debian-archive-keyring.pgp",
 ];
 
-/// A name to resolve.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Request {
-    /// Debian's name.
-    pub package: String,
-    /// Debian's architecture name.
-    pub arch: String,
-    /// Whether all its dependencies come along.
-    pub closure: bool,
-}
-
 /// A private apt for one architecture.
 #[derive(Debug)]
 struct Apt<'a> {
@@ -56,34 +45,28 @@ struct Apt<'a> {
     mirrors: &'a Mirrors,
 }
 
-/// What the requests come to, as far as they have been resolved.
-#[derive(Debug, Default)]
-struct Resolved {
-    packages: BTreeMap<(String, String), Package>,
-    closures: Vec<Closure>,
-    releases: Vec<String>,
-}
-
-/// Resolves all names against today's archive.
-pub fn resolve(requests: &[Request], progress: &Progress) -> Result<Lock> {
+/// Resolves all requests against today's archive.
+pub fn resolve(requests: &BTreeSet<Request>, progress: &Progress) -> Result<Lock> {
     let keyring = keyring(Path::exists)?;
     let mirrors = Mirrors::of_host()?;
-    let mut resolved = Resolved::default();
-    let requests: BTreeSet<&Request> = requests.iter().collect();
     let arches: BTreeSet<&str> = requests.iter().map(|request| request.arch.as_str()).collect();
+    let mut pins = Vec::new();
     for arch in arches {
         let of_arch: Vec<&Request> =
-            requests.iter().copied().filter(|request| request.arch == arch).collect();
-        let task = progress
-            .task(&format!("resolve Debian packages for {arch}"), Some(of_arch.len() as u64));
+            requests.iter().filter(|request| request.arch == arch).collect();
+        let label = format!("resolve Debian packages for {arch}");
+        let task = progress.task(&label, Some(of_arch.len() as u64));
         let apt = Apt::new(arch, &mirrors, &keyring)?;
         apt.update(&task)?;
-        resolved.add(&apt, &of_arch, &task)?;
+        let snapshot = index::snapshot(&apt.releases()?)?;
+        for request in of_arch {
+            task.note(&request.package);
+            pins.push((request.clone(), apt.resolve(request, &snapshot)?));
+            task.advance(1);
+        }
         task.done();
     }
-    let snapshot = index::snapshot(&resolved.releases)?;
-    let debian = Debian { suite: SUITE.to_owned(), snapshot };
-    Lock::new(debian, resolved.packages.into_values().collect(), resolved.closures)
+    Lock::new(pins).context("the archive changed while it was read; run `cargo xtask update` again")
 }
 
 /// The keys that release files must be signed with.
@@ -132,7 +115,31 @@ impl<'a> Apt<'a> {
         })
     }
 
-    /// Addresses of a package and of all that it depends on.
+    /// The files that a request stands for.
+    fn resolve(&self, request: &Request, snapshot: &Snapshot) -> Result<Vec<Package>> {
+        let found = if request.closure {
+            self.packages(&self.closure(&request.package)?)?
+        } else {
+            self.real(&request.package)?
+        };
+        let package = |(stanza, archive): (Stanza, Archive)| {
+            let Stanza { name, arch, version, path, size, sha256, .. } = stanza;
+            Package { name, arch, version, archive, path, size, sha256, snapshot: snapshot.clone() }
+        };
+        Ok(found.into_iter().map(package).collect())
+    }
+
+    /// One package, or the package with the files if `name` only stands for it.
+    fn real(&self, name: &str) -> Result<Vec<(Stanza, Archive)>> {
+        let found = self.packages(&self.single(name)?)?;
+        let real = found.iter().find_map(|(stanza, _)| stanza.stands_for().map(str::to_owned));
+        match real {
+            Some(real) => self.packages(&self.single(&real)?),
+            None => Ok(found),
+        }
+    }
+
+    /// The addresses of a package and of everything that it depends on.
     fn closure(&self, name: &str) -> Result<Vec<Uri>> {
         let args = ["install", "-qq", "-y", "--print-uris", "--no-install-recommends", name];
         let text = self.run("apt-get", &args).with_context(|| self.unresolved(name))?;
@@ -188,66 +195,6 @@ impl<'a> Apt<'a> {
             }
         }
         Ok(releases)
-    }
-}
-
-impl Resolved {
-    fn add(&mut self, apt: &Apt<'_>, requests: &[&Request], task: &Task) -> Result<()> {
-        for request in requests {
-            task.note(&request.package);
-            if request.closure {
-                self.add_closure(apt, &request.package)?;
-            } else {
-                self.add_single(apt, &request.package)?;
-            }
-            task.advance(1);
-        }
-        self.releases.extend(apt.releases()?);
-        Ok(())
-    }
-
-    fn add_closure(&mut self, apt: &Apt<'_>, name: &str) -> Result<()> {
-        let found = apt.packages(&apt.closure(name)?)?;
-        let packages = found.iter().map(|(stanza, _)| stanza.name.clone()).collect();
-        self.closures.push(Closure { name: name.to_owned(), arch: apt.arch.to_owned(), packages });
-        found.into_iter().try_for_each(|(stanza, archive)| self.add_package(stanza, archive, None))
-    }
-
-    fn add_single(&mut self, apt: &Apt<'_>, name: &str) -> Result<()> {
-        for (stanza, archive) in apt.packages(&apt.single(name)?)? {
-            let real = stanza.stands_for().map(str::to_owned);
-            if let Some(real) = &real {
-                let found = apt.packages(&apt.single(real)?)?;
-                found
-                    .into_iter()
-                    .try_for_each(|(stanza, archive)| self.add_package(stanza, archive, None))?;
-            }
-            self.add_package(stanza, archive, real)?;
-        }
-        Ok(())
-    }
-
-    fn add_package(
-        &mut self,
-        stanza: Stanza,
-        archive: Archive,
-        stands_for: Option<String>,
-    ) -> Result<()> {
-        let Stanza { name, arch, version, path, size, sha256, .. } = stanza;
-        let key = (name.clone(), arch.clone());
-        let package = Package { name, arch, version, archive, path, size, sha256, stands_for };
-        let old = self.packages.entry(key).or_insert_with(|| package.clone());
-        ensure!(
-            old.sha256 == package.sha256,
-            "the archive changed while it was read: `{}` is {} and {}; run `cargo xtask update` again",
-            package.name,
-            old.version,
-            package.version
-        );
-        if package.stands_for.is_some() {
-            old.stands_for = package.stands_for;
-        }
-        Ok(())
     }
 }
 

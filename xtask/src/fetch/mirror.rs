@@ -113,7 +113,7 @@ impl Mirrors {
     pub(super) fn candidates(&self, origin: &Origin) -> Result<Vec<String>> {
         let (archive, path, snapshot) = match origin {
             Origin::Url(url) => return Ok(vec![url.clone()]),
-            Origin::Pool { archive, path, snapshot } => (*archive, path, snapshot),
+            Origin::Pool { archive, path, snapshot, .. } => (*archive, path, snapshot),
         };
         let path = escaped(path);
         let mut candidates = vec![format!("{}/{path}", self.of(archive)?)];

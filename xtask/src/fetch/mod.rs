@@ -78,29 +78,29 @@ pub fn all(files: &[Locked], cache: &Cache, progress: &Progress) -> Result<Vec<P
     files.iter().map(|file| path(file, cache)).collect()
 }
 
-/// Names of those files that the first place to ask for them does not have any more.
+/// Returns the files that the first mirror no longer has.
 ///
-/// An error when somebody could not be asked.
-pub fn gone(files: &[Locked], progress: &Progress) -> Result<Vec<String>> {
-    let task = progress.task("ask whether all pinned files are there", Some(files.len() as u64));
+/// Fails if a mirror does not answer.
+pub fn gone<'a>(files: &[&'a Locked], progress: &Progress) -> Result<Vec<&'a Locked>> {
+    let task = progress.task("look for all pinned files", Some(files.len() as u64));
     let gone = gone_from(files, &Mirrors::of_host()?, &Client::new(), &task)?;
     task.done();
     Ok(gone)
 }
 
-fn gone_from(
-    files: &[Locked],
+fn gone_from<'a>(
+    files: &[&'a Locked],
     mirrors: &Mirrors,
     client: &Client,
     task: &Task,
-) -> Result<Vec<String>> {
+) -> Result<Vec<&'a Locked>> {
     let mut gone = Vec::new();
-    for file in files {
+    for &file in files {
         process::check_interrupt()?;
         let first = mirrors.candidates(&file.origin)?.into_iter().next();
-        let first = first.with_context(|| format!("nobody has {}", file.name))?;
+        let first = first.with_context(|| format!("{} has no address", file.name))?;
         if !client.has(&first)? {
-            gone.push(file.name.clone());
+            gone.push(file);
         }
         task.advance(1);
     }
@@ -304,8 +304,8 @@ impl Work {
 fn advice(file: &Locked, all_gone: bool) -> String {
     let name = &file.name;
     match (&file.origin, all_gone) {
-        (Origin::Pool { .. }, true) => format!(
-            "{name}, which build.lock pins, has left the mirror; run `cargo xtask update` to pin what the mirror has now, or set {} to a mirror of snapshots",
+        (Origin::Pool { renew, .. }, true) => format!(
+            "{name}, which build.lock pins, has left the mirror; run `{renew}` to pin the mirror's version, or set {} to a mirror of snapshots",
             mirror::SNAPSHOT
         ),
         (Origin::Url(_), true) => {

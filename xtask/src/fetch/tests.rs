@@ -72,6 +72,7 @@ fn deb(text: &str) -> Locked {
             archive: Archive::Debian,
             path: format!("pool/main/x/{text}.deb"),
             snapshot: "20261121T000000Z".parse().unwrap(),
+            renew: "cargo xtask update x".to_owned(),
         },
         size: text.len() as u64,
         sha256: Digest::of_bytes(text.as_bytes()),
@@ -198,7 +199,7 @@ fn a_version_that_left_all_mirrors_says_how_to_go_on() {
     let error = setting(&mirror, Some(&snapshots)).error(&deb("old"));
     assert!(
         error.contains(
-            "old.deb, which build.lock pins, has left the mirror; run `cargo xtask update`"
+            "old.deb, which build.lock pins, has left the mirror; run `cargo xtask update x`"
         ),
         "{error}"
     );
@@ -254,7 +255,9 @@ fn a_pin_that_has_gone_is_named_and_a_mirror_in_trouble_is_an_error() {
     let ask = |names: &[&str]| {
         let files: Vec<Locked> = names.iter().map(|name| deb(name)).collect();
         let task = Progress::hidden().task("ask", None);
-        gone_from(&files, &setting.mirrors, &Client::direct(), &task)
+        let files: Vec<&Locked> = files.iter().collect();
+        let gone = gone_from(&files, &setting.mirrors, &Client::direct(), &task)?;
+        anyhow::Ok(gone.into_iter().map(|file| file.name.clone()).collect::<Vec<_>>())
     };
     assert_eq!(ask(&["new", "old"]).unwrap(), ["old.deb"]);
     assert!(ask(&["new", "broken"]).unwrap_err().to_string().contains("503"));

@@ -1,4 +1,4 @@
-//! `Config` + lock + inputs → [`Plan`]: every step that makes the image, with the digest of all
+//! `Config` + locks + inputs → [`Plan`]: every step that makes the image, with the digest of all
 //! that goes into it. A pure function; a plan can be printed, compared and tested.
 //!
 //! A step's digest names its place in the cache. Whatever could change a step's result must be in
@@ -16,7 +16,7 @@ use anyhow::{Result, anyhow};
 use crate::config::{Config, Output, Source};
 use crate::digest::Digest;
 use crate::inputs::Inputs;
-use crate::lock::{Lock, Locked};
+use crate::lock::{Locked, Locks};
 
 /// The step that makes the file.
 pub const UKI: &str = "uki";
@@ -93,8 +93,8 @@ impl Action {
 
 impl Plan {
     /// Makes the whole plan, host tools for `run` and `test` included.
-    pub fn new(config: &Config, lock: &Lock, inputs: &Inputs) -> Result<Self> {
-        let mut planner = Planner { config, lock, inputs, plan: Self::default() };
+    pub fn new(config: &Config, locks: &Locks, inputs: &Inputs) -> Result<Self> {
+        let mut planner = Planner { config, locks, inputs, plan: Self::default() };
         for name in config.packages.keys() {
             planner.package(name)?;
         }
@@ -120,7 +120,7 @@ pub fn staged(package: &str) -> String {
 
 struct Planner<'a> {
     config: &'a Config,
-    lock: &'a Lock,
+    locks: &'a Locks,
     inputs: &'a Inputs,
     plan: Plan,
 }
@@ -136,7 +136,7 @@ impl Planner<'_> {
             self.package(library)?;
         }
         match source {
-            Source::Deb { .. } => self.debian(name),
+            Source::Deb(_) => self.debian(name),
             Source::Url { .. } => self.url(name),
             Source::Crate { features, libc, .. } => self.crate_(name, features, libc.as_deref()),
             Source::Go(_) => self.go(name),

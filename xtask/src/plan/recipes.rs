@@ -24,10 +24,11 @@ mod revision {
 
 impl Planner<'_> {
     pub(super) fn debian(&mut self, name: &str) -> Result<()> {
-        let Source::Deb { package, closure } = &self.config.package(name).source else {
+        let package = self.config.package(name);
+        let Source::Deb(request) = &package.source else {
             return Err(anyhow!("package `{name}` has no [source.deb]"));
         };
-        let debs = self.lock.debs(package, self.config.arch.debian(), *closure)?;
+        let debs = self.locks.debs(package.layer(), name, request)?;
         let mut recipe = Recipe::new(revision::UNPACK);
         for deb in &debs {
             recipe = recipe.digest(&deb.name, deb.sha256);

@@ -9,9 +9,9 @@ use crate::config::Config;
 use crate::config::tests::sample;
 use crate::digest::Digest;
 use crate::inputs::Inputs;
-use crate::lock::{Archive, Debian, Lock, Package};
+use crate::lock::{Archive, Lock, Locks, Package, Request};
 
-fn lock(version: &str) -> Lock {
+fn locks(version: &str) -> Locks {
     let package = Package {
         name: "x-amd64".into(),
         arch: "amd64".into(),
@@ -20,10 +20,12 @@ fn lock(version: &str) -> Lock {
         path: format!("pool/main/x/x_{version}.deb"),
         size: 1,
         sha256: Digest::of_bytes(version.as_bytes()),
-        stands_for: None,
+        snapshot: "20261121T000000Z".parse().unwrap(),
     };
-    let debian = Debian { suite: "trixie".into(), snapshot: "20261121T000000Z".parse().unwrap() };
-    Lock::new(debian, vec![package], Vec::new()).unwrap()
+    let request = Request { package: "x-amd64".into(), arch: "amd64".into(), closure: false };
+    let lock = Lock::new([(request, vec![package])]).unwrap();
+    let layers = BTreeMap::from([("/r".into(), lock)]);
+    Locks { layers, update: "cargo xtask update".into() }
 }
 
 fn inputs() -> Inputs {
@@ -46,7 +48,7 @@ fn config() -> Config {
 }
 
 fn plan(config: &Config, inputs: &Inputs) -> Plan {
-    Plan::new(config, &lock("1"), inputs).unwrap()
+    Plan::new(config, &locks("1"), inputs).unwrap()
 }
 
 /// Steps whose digest differs between two plans.
@@ -136,7 +138,8 @@ fn another_compiler_builds_again_but_downloads_nothing() {
 
 #[test]
 fn another_locked_version_makes_everything_after_it_again() {
-    let (a, b) = (plan(&config(), &inputs()), Plan::new(&config(), &lock("2"), &inputs()).unwrap());
+    let (a, b) =
+        (plan(&config(), &inputs()), Plan::new(&config(), &locks("2"), &inputs()).unwrap());
     let changed = changed(&a, &b);
     for name in [&staged("kmod"), KERNEL, ROOT, UKI] {
         assert!(changed.contains(name), "{name}");
@@ -163,6 +166,6 @@ fn a_crate_is_built_again_with_another_c_library() {
     let before = plan(&config, &inputs());
     assert_eq!(before.steps[&staged("page")].needs, [CRATES.to_owned(), staged("kmod")]);
     assert!(changed(&plan(&self::config(), &inputs()), &before).contains(&staged("page")));
-    let after = Plan::new(&config, &lock("2"), &inputs()).unwrap();
+    let after = Plan::new(&config, &locks("2"), &inputs()).unwrap();
     assert!(changed(&before, &after).contains(&staged("page")));
 }

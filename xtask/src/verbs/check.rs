@@ -7,10 +7,11 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
 use super::Target;
-use crate::build::{Builder, read_lock};
+use crate::build::Builder;
 use crate::digest::Digest;
 use crate::fetch;
 use crate::fetch::mirror::SNAPSHOT;
+use crate::lock::{Locked, Origin};
 use crate::process::Command;
 
 /// What two builds may share: it is checked by digest when it is used.
@@ -39,23 +40,25 @@ impl Check {
     }
 }
 
-/// A pinned version leaves the mirror one day; whoever has a full cache would not notice.
+/// Warns of pinned versions that have left the mirror: a build with a full cache does not notice.
 fn warn_of_pins(builder: &Builder) {
-    let gone = read_lock(&builder.inputs.workspace)
-        .and_then(|lock| fetch::gone(&lock.files(), &builder.progress));
-    match gone {
-        Ok(gone) => {
-            for name in gone {
-                println!(
-                    "warning: the mirror has no {name} any more; `cargo xtask update` pins what it \
-                     has, {SNAPSHOT} names a mirror of snapshots that still has it"
-                );
-            }
-        }
+    let pinned = |file: &&Locked| matches!(file.origin, Origin::Pool { .. });
+    let steps = builder.plan.steps.values();
+    let files: Vec<&Locked> = steps.flat_map(|step| &step.downloads).filter(pinned).collect();
+    match fetch::gone(&files, &builder.progress) {
+        Ok(gone) => gone.into_iter().for_each(warn_of_pin),
         Err(error) => {
-            println!("not known whether the mirror still has all that is pinned: {error:#}");
+            println!("warning: cannot check that the mirror has all pinned files: {error:#}");
         }
     }
+}
+
+fn warn_of_pin(Locked { name, origin, .. }: &Locked) {
+    let Origin::Pool { renew, .. } = origin else { return };
+    println!(
+        "warning: the mirror no longer has {name}; run `{renew}` to pin its current version, \
+         or set {SNAPSHOT} to a mirror of snapshots"
+    );
 }
 
 fn reproduce(builder: &Builder, target: &Target) -> Result<()> {

@@ -12,9 +12,9 @@ mod size;
 mod test;
 mod update;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 
 use crate::build::{Builder, workspace};
@@ -45,7 +45,10 @@ enum Verb {
     Size(size::Size),
     /// Check the configuration, the lock and the packages, without building
     Check(check::Check),
-    /// Resolve Debian packages to their newest versions and rewrite build.lock
+    /// Pin the Debian packages of each layer in its build.lock
+    ///
+    /// Missing pins are added, and pins that no package needs are removed. All others keep their
+    /// versions, unless NAME or --all moves them.
     Update(update::Update),
     /// Compare with a named peer, in one run
     Bench(bench::Bench),
@@ -86,10 +89,10 @@ impl Cli {
 }
 
 impl Target {
-    /// The build file that was asked for, or the repository's own.
+    /// The requested build file, or the repository's own.
     fn file(&self) -> Result<PathBuf> {
         match &self.config {
-            Some(path) => Ok(std::path::absolute(path)?),
+            Some(path) => whole(path),
             None => Ok(workspace()?.join("build.toml")),
         }
     }
@@ -97,4 +100,13 @@ impl Target {
     fn open(&self) -> Result<Builder> {
         Builder::open(&self.file()?, self.arch, Progress::new())
     }
+}
+
+/// An absolute path without `..`, so that messages and locks name each folder in one way.
+fn whole(path: &Path) -> Result<PathBuf> {
+    let path = std::path::absolute(path)?;
+    let parts = path.parent().zip(path.file_name());
+    let (folder, name) = parts.with_context(|| format!("{} is not a file", path.display()))?;
+    let folder = folder.canonicalize();
+    Ok(folder.with_context(|| format!("cannot read {}", path.display()))?.join(name))
 }

@@ -117,6 +117,7 @@ fn the_mirror_comes_before_the_snapshots() {
         archive: Archive::Debian,
         path: "pool/main/x/x_1+2~3_amd64.deb".to_owned(),
         snapshot: "20261121T000000Z".parse().unwrap(),
+        renew: String::new(),
     };
     assert_eq!(
         mirrors.candidates(&origin).unwrap(),
