@@ -11,15 +11,11 @@ mod date;
 mod debian;
 mod digest;
 mod fetch;
-mod host;
 mod image;
 mod inputs;
 mod lock;
 mod made;
 mod plan;
-mod process;
-mod progress;
-mod qemu;
 mod scenario;
 mod source;
 #[cfg(test)]
@@ -31,6 +27,7 @@ mod web;
 use std::process::ExitCode;
 
 use clap::Parser;
+use kiln_host::{process, progress, qemu, tool as host};
 
 /// Exit status after ctrl-C, as shells have it: 128 + SIGINT.
 const INTERRUPTED: u8 = 130;

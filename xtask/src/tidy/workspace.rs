@@ -22,12 +22,16 @@ const DAEMON: &str = "pkgs/daemon";
 /// The parts that network servers share.
 const SERVER: &str = "pkgs/server";
 
+/// The build host's processes and machines: what the builder and the program that measures share.
+const HOST: &str = "xtask/host";
+
 /// Whether one folder's crate may depend on another's. Everything that is not here is forbidden.
 fn allowed(from: &str, to: &str) -> bool {
     match to {
         CONTRACT | BASE => ![CONTRACT, BASE].contains(&from),
         DAEMON => from.starts_with("pkgs/") && from != DAEMON,
         SERVER => from.starts_with("pkgs/") && ![SERVER, DAEMON].contains(&from),
+        HOST => ["benches/peers", "xtask"].contains(&from),
         // A fuzz target is part of the crate that it lies in.
         _ => from.strip_suffix("/fuzz") == Some(to),
     }
@@ -168,6 +172,7 @@ fn the_direction_of_dependencies_is_enforced() {
     );
     assert!(allowed("init", BASE) && allowed("xtask", BASE) && allowed(DAEMON, BASE));
     assert!(allowed("init/fuzz", "init"));
+    assert!(allowed("xtask", HOST) && allowed("benches/peers", HOST));
     for (from, to) in [
         ("init", "xtask"),
         ("xtask", "init"),
@@ -177,6 +182,10 @@ fn the_direction_of_dependencies_is_enforced() {
         ("init", SERVER),
         (DAEMON, SERVER),
         ("xtask", DAEMON),
+        ("xtask", "benches/peers"),
+        ("benches/peers", "xtask"),
+        ("init", HOST),
+        (HOST, "xtask"),
         (CONTRACT, DAEMON),
         (BASE, CONTRACT),
         (CONTRACT, BASE),

@@ -35,6 +35,7 @@ impl Scratch {
     }
 
     /// Where it is.
+    #[must_use]
     pub fn path(&self) -> &Path {
         self.folder.path()
     }

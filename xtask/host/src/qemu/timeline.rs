@@ -53,6 +53,7 @@ pub struct Timeline {
 
 impl Timeline {
     /// Reads a boot's console.
+    #[must_use]
     pub fn new(lines: &[Line], answers: &[Answer]) -> Self {
         let kernel = kernel_start(lines);
         let mut spans = firmware(lines, kernel);
@@ -70,6 +71,7 @@ impl Timeline {
     }
 
     /// A table with bars.
+    #[must_use]
     pub fn render(&self) -> String {
         let end = self.spans.iter().map(|span| span.to).max().unwrap_or_default();
         let width =
@@ -102,6 +104,7 @@ fn columns(at: Duration, end: Duration) -> usize {
 ///
 /// The kernel keeps its first lines until it has a console, so the first line to arrive is late;
 /// the least late of the next ones counts.
+#[must_use]
 pub fn kernel_start(lines: &[Line]) -> Option<Duration> {
     let first = lines.iter().find(|line| line.stamp.is_some())?.at;
     let early = lines.iter().take_while(|line| line.at <= first + EARLY);

@@ -44,11 +44,13 @@ enum Kind {
 
 impl HostTool {
     /// A compiled program, `usr/bin/PROGRAM` or `usr/sbin/PROGRAM` below `root`.
+    #[must_use]
     pub fn new(root: &Path, program: &str) -> Self {
         Self { root: root.to_owned(), program: program.to_owned(), kind: Kind::Elf }
     }
 
     /// A Python script, `usr/bin/PROGRAM` below `root`, run by the closure's own Python.
+    #[must_use]
     pub fn python(root: &Path, program: &str) -> Self {
         Self { root: root.to_owned(), program: program.to_owned(), kind: Kind::Python }
     }

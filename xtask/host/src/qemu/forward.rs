@@ -37,6 +37,7 @@ impl FromStr for PortChoice {
 
 impl Forward {
     /// The page a browser opens.
+    #[must_use]
     pub fn url(self) -> String {
         format!("http://127.0.0.1:{}/", self.host)
     }

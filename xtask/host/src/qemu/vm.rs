@@ -18,8 +18,8 @@ use super::esp;
 use super::forward::Forward;
 use super::qmp::Qmp;
 use super::scratch::Scratch;
-use crate::host::HostTool;
 use crate::process::{self, Running};
+use crate::tool::HostTool;
 
 /// QEMU's socket, below the machine's folder.
 const QMP: &str = "qmp";

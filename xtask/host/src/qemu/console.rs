@@ -64,6 +64,7 @@ pub struct News {
 
 impl Line {
     /// Takes one line as it came from the wire.
+    #[must_use]
     pub fn parse(at: Duration, raw: &[u8]) -> Self {
         let text = printable(&String::from_utf8_lossy(&raw[..raw.len().min(LINE)]));
         match stamp(&text) {
@@ -73,21 +74,25 @@ impl Line {
     }
 
     /// PID 1's event, if it is one.
+    #[must_use]
     pub fn event(&self) -> Option<Event> {
         Event::parse(self.text.strip_prefix(TAG)?)
     }
 
     /// Whether PID 1 wrote it.
+    #[must_use]
     pub fn is_init(&self) -> bool {
         self.text.starts_with(TAG)
     }
 
     /// Whether it says that the kernel is lost.
+    #[must_use]
     pub fn is_fatal(&self) -> bool {
         FATAL.iter().any(|text| self.text.contains(text))
     }
 
     /// As the kernel would have written it.
+    #[must_use]
     pub fn shown(&self) -> String {
         match self.stamp {
             Some(stamp) => format!("[{:>12.6}] {}", stamp.as_secs_f64(), self.text),

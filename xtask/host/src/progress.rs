@@ -72,6 +72,7 @@ struct Line {
 
 impl Progress {
     /// Bars when standard error is a terminal, lines otherwise.
+    #[must_use]
     pub fn new() -> Self {
         if io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
         {
@@ -82,8 +83,8 @@ impl Progress {
         Self::lines(Box::new(io::stderr()))
     }
 
-    /// Shows nothing.
-    #[cfg(test)]
+    /// Shows nothing; for tests.
+    #[must_use]
     pub fn hidden() -> Self {
         Self::lines(Box::new(io::sink()))
     }
@@ -95,11 +96,13 @@ impl Progress {
     }
 
     /// A task that counts steps, or nothing at all.
+    #[must_use]
     pub fn task(&self, label: &str, total: Option<u64>) -> Task {
         self.start(label, total, Unit::Steps)
     }
 
     /// A task that counts bytes.
+    #[must_use]
     pub fn bytes(&self, label: &str, total: Option<u64>) -> Task {
         self.start(label, total, Unit::Bytes)
     }

@@ -65,6 +65,7 @@ fn ask_once(url: &str, proxy: Option<Proxy>, patience: Duration) -> Result<Page>
 
 impl Poll {
     /// Starts asking; `start` is when QEMU was started.
+    #[must_use]
     pub fn new(forwards: &[Forward], start: Instant) -> Self {
         let (sender, answers) = mpsc::channel();
         let stop = Arc::new(AtomicBool::new(false));
@@ -76,6 +77,7 @@ impl Poll {
     }
 
     /// An answer that has come since the last call.
+    #[must_use]
     pub fn next(&self) -> Option<Answer> {
         self.answers.try_recv().ok()
     }

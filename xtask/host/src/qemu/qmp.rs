@@ -119,6 +119,7 @@ impl Qmp {
 }
 
 /// QEMU's arguments for a slot that [`Qmp::plug`] can use.
+#[must_use]
 pub fn slot(number: u8) -> [String; 2] {
     let port = format!("pcie-root-port,id=slot{number},chassis={number},slot={number}");
     ["-device".to_owned(), port]
