@@ -14,7 +14,6 @@ mod fetch;
 mod image;
 mod inputs;
 mod lock;
-mod made;
 mod plan;
 mod scenario;
 mod source;
@@ -22,7 +21,6 @@ mod source;
 mod tidy;
 mod tree;
 mod verbs;
-mod web;
 
 use std::process::ExitCode;
 

@@ -13,6 +13,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
 
 use crate::process::Command;
 
@@ -29,14 +30,14 @@ const PRIVATE_LIBRARIES: [&str; 2] = ["systemd", "pulseaudio"];
 const QEMU_BUNDLE: &str = "qemu-bundle";
 
 /// A program of an unpacked closure.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostTool {
     root: PathBuf,
     program: String,
     kind: Kind,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Kind {
     Elf,
     Python,

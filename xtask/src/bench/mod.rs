@@ -1,45 +1,37 @@
-//! Two images side by side: Kiln's and a floor's, or two of Kiln's, booted in turn on the same
-//! machine; and, in [`web`] and [`gateway`], programs of ours beside others.
+//! `bench` and `compare`: makes programs and images through the plan, and starts the program in
+//! `benches/peers` with a job that names them.
 //!
-//! Seconds under emulation mean little by themselves; the ratio of two boots a minute apart does.
-//! `docs/benchmarks.md` says what the floor is and how to read the table.
+//! That program is a crate of its own, so that no other verb has to compile it.
 
-mod boot;
 mod floor;
-pub mod gateway;
-mod table;
-pub mod web;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
+use kiln_host::job::{self, Answers, Gateway, Job, Programs, Runs, StaticServer};
+use kiln_host::process::Command;
 
-use crate::build::{Builder, machine};
-use crate::process;
-use crate::qemu::{Machine, free_forwards};
-use boot::{After, Outcome};
-use table::{FLOOR, OTHER, OURS, Times};
+use crate::build::{Builder, machine, packer};
+use crate::config::{PEERS, RELAYS, SLOW};
+use crate::plan::{PACKER, staged};
 
-/// How often one boot is tried again when the machine, not the image, was at fault.
-const TRIES: usize = 3;
+/// The package of the static server, and its program.
+const STATIC_SERVER: &str = "static-server";
 
-/// The device through which the host reads the guest's memory, by the name that QMP knows it by.
-const BALLOON: &str = "balloon";
+/// The package of the gateway, and its program.
+const GATEWAY: &str = "gateway";
 
-/// How the images are compared.
-#[derive(Debug, Clone, Copy)]
-pub struct Options {
-    /// Boots of each image, in turn.
-    pub rounds: usize,
-    /// Whether each boot goes on until the memory in use can be read, and one that has a shutdown is
-    /// shut down. Adds a device to both.
-    pub memory: bool,
-}
+/// The document that explains each difference between web servers.
+const DIFFERENCES: &str = "docs/static-server-differences.md";
 
-/// What Kiln's image is compared with.
+/// The folder for compiled load generators and the job, below the workspace.
+const FOLDER: &str = "target/kiln/bench";
+
+/// The image that ours is compared with.
 pub enum Peer {
-    /// The floor's image, which is built for it.
+    /// The floor's image, which is built for the comparison.
     Floor,
     /// A finished image.
     File(PathBuf),
@@ -47,52 +39,125 @@ pub enum Peer {
     Image(Box<Builder>),
 }
 
-/// Builds both images, boots them in turn and prints the times of each boot, their medians and the ratios.
-pub fn boot(builder: &Builder, peer: &Peer, options: Options) -> Result<()> {
-    let machines = machines(builder, peer, options)?;
-    let other = match peer {
-        Peer::Floor => FLOOR,
-        Peer::File(_) | Peer::Image(_) => OTHER,
-    };
-    println!("{}", table::heading());
-    let mut rows: Vec<[Times; 2]> = Vec::new();
-    for round in 1..=options.rounds {
-        let mut row = Vec::new();
-        for (name, machine) in [other, OURS].into_iter().zip(&machines) {
-            let after = match (options.memory, name) {
-                (false, _) => After::End,
-                (true, FLOOR) => After::Memory,
-                (true, _) => After::Shutdown,
-            };
-            let times = one(machine, after).with_context(|| format!("round {round}: {name}"))?;
-            println!("{}", table::row(&round.to_string(), name, &times));
-            row.push(times);
-        }
-        rows.push(<[Times; 2]>::try_from(row.as_slice())?);
-    }
-    print!("{}", table::summary(other, &rows));
-    Ok(())
-}
-
-/// The peer's machine and Kiln's: the same but for the file.
-fn machines(builder: &Builder, peer: &Peer, options: Options) -> Result<[Machine; 2]> {
-    let folder = builder.inputs.workspace.join("target/kiln/bench");
-    // The peer first: two images of one name are published under one name.
+/// Builds both images and boots them in turn. With `settle` each boot continues until its memory is
+/// read and the node is shut down.
+pub fn boot(builder: &Builder, peer: &Peer, rounds: usize, settle: bool) -> Result<()> {
+    let folder = builder.inputs.workspace.join(FOLDER);
+    // The peer comes first: two images of one name are published under one name.
     let other = match peer {
         Peer::Floor => None,
         Peer::File(file) => Some(keep(&folder, file)?),
         Peer::Image(other) => Some(keep(&folder, &other.image()?.efi)?),
     };
+    let kind = if other.is_some() { job::Peer::Other } else { job::Peer::Floor };
     let built = builder.image()?;
-    let other = other.map_or_else(|| floor::build(builder), Ok)?;
-    let port = floor::port(builder)?;
-    let mut ours = machine::of(builder, &built, free_forwards(&[port])?, machine::MEMORY)?;
-    if options.memory {
-        ours.extra.extend(["-device".into(), format!("virtio-balloon-pci,id={BALLOON}")]);
+    let peer = other.map_or_else(|| floor::build(builder), Ok)?;
+    let machine = machine::of(builder, &built, Vec::new(), machine::MEMORY)?;
+    start(
+        builder,
+        &Job::Boot(job::Boot {
+            qemu: machine.qemu,
+            firmware: machine.firmware,
+            variables: machine.variables,
+            scratch: machine.scratch,
+            memory: machine.memory,
+            ours: machine.efi,
+            peer,
+            kind,
+            port: floor::port(builder)?,
+            rounds,
+            settle,
+        }),
+    )
+}
+
+/// Measures the static server, or `program` in its place, next to other web servers.
+pub fn static_server(
+    builder: &Builder,
+    program: Option<PathBuf>,
+    runs: Runs,
+    cases: Vec<String>,
+    svg: Option<PathBuf>,
+) -> Result<()> {
+    let mut programs = programs(builder, &PEERS, STATIC_SERVER, program)?;
+    programs.load = Some(load(builder, "web-bench")?);
+    let packer = packer(&builder.make(&[PACKER])?)?;
+    let scratch = builder.inputs.workspace.join("target/kiln/web");
+    start(builder, &Job::StaticServer(StaticServer { programs, packer, scratch, runs, cases, svg }))
+}
+
+/// Measures the gateway, or `program` in its place, next to other relays.
+pub fn gateway(builder: &Builder, program: Option<PathBuf>, runs: Runs, idle: usize) -> Result<()> {
+    let mut programs = programs(builder, &RELAYS, GATEWAY, program)?;
+    programs.load = Some(load(builder, "relay-bench")?);
+    let scratch = builder.inputs.workspace.join("target/kiln/gateway");
+    start(builder, &Job::Gateway(Gateway { programs, scratch, runs, idle }))
+}
+
+/// Compares the answers of the static server, or of `program` in its place, with those of its peers.
+///
+/// Returns the command, because `test` and `compare` show its output in different places.
+pub fn answers(builder: &Builder, program: Option<PathBuf>) -> Result<Command> {
+    let programs = programs(builder, &["lighttpd", "nginx"], STATIC_SERVER, program)?;
+    let table = builder.inputs.workspace.join(DIFFERENCES);
+    command(builder, &Job::Answers(Answers { programs, table }))
+}
+
+/// Has slowhttptest attack the static server, or `program` in its place.
+pub fn slow(builder: &Builder, program: Option<PathBuf>) -> Result<()> {
+    start(builder, &Job::Slow(programs(builder, &[SLOW], STATIC_SERVER, program)?))
+}
+
+/// Makes the packages `peers` and, unless `program` takes its place, our package `ours`.
+fn programs(
+    builder: &Builder,
+    peers: &[&str],
+    ours: &str,
+    program: Option<PathBuf>,
+) -> Result<Programs> {
+    let mut goals: Vec<&str> = peers.to_vec();
+    if program.is_none() {
+        goals.push(ours);
     }
-    let mut theirs = ours.clone();
-    theirs.efi = other;
-    Ok([theirs, ours])
+    let goals: Vec<String> = goals.into_iter().map(staged).collect();
+    let goals: Vec<&str> = goals.iter().map(String::as_str).collect();
+    let made = builder.make(&goals)?;
+    let folder = |package: &str| -> Result<PathBuf> {
+        let entry = made.get(&staged(package));
+        Ok(entry.with_context(|| format!("`{package}` was not made"))?.path().to_owned())
+    };
+    let ours = match program {
+        Some(program) => std::path::absolute(program)?,
+        None => folder(ours)?.join(ours),
+    };
+    let peers = peers.iter().map(|peer| Ok(((*peer).to_owned(), folder(peer)?)));
+    Ok(Programs { ours, peers: peers.collect::<Result<BTreeMap<_, _>>>()?, load: None })
+}
+
+/// Compiles the load generators of a crate in `benches/` and returns their folder.
+fn load(builder: &Builder, package: &str) -> Result<PathBuf> {
+    let workspace = &builder.inputs.workspace;
+    let target = workspace.join(FOLDER);
+    let _task = builder.progress.task(&format!("{package}: cargo build"), None);
+    Command::new("cargo")
+        .dir(workspace)
+        .args(["build", "--quiet", "--release", "--locked", "--package", package])
+        .env("CARGO_TARGET_DIR", &target)
+        .output()?;
+    Ok(target.join("release"))
+}
+
+/// Compiles and runs the program in `benches/peers`.
+fn start(builder: &Builder, job: &Job) -> Result<()> {
+    command(builder, job)?.spawn()?.wait()
+}
+
+fn command(builder: &Builder, job: &Job) -> Result<Command> {
+    let workspace = &builder.inputs.workspace;
+    let file = workspace.join(FOLDER).join("job.json");
+    job.write(&file)?;
+    let command = Command::new("cargo").dir(workspace);
+    Ok(command.args(["run", "--locked", "--package", "peers-bench", "--"]).arg(file))
 }
 
 /// Copies an image to where no build replaces it. It may be the one that was kept the last time.
@@ -103,22 +168,6 @@ fn keep(folder: &Path, efi: &Path) -> Result<PathBuf> {
     fs::copy(efi, &new).with_context(|| format!("cannot copy {}", efi.display()))?;
     fs::rename(&new, &kept).with_context(|| format!("cannot replace {}", kept.display()))?;
     Ok(kept)
-}
-
-/// One boot that counts; one that was spoilt by the machine is repeated and said so.
-fn one(machine: &Machine, after: After) -> Result<Times> {
-    let mut spoilt = String::new();
-    for _ in 0..TRIES {
-        process::check_interrupt()?;
-        match boot::measure(machine, after)? {
-            Outcome::Booted(times) => return Ok(times),
-            Outcome::Spoilt(reason) => {
-                println!("does not count, once more: {reason}");
-                spoilt = reason;
-            }
-        }
-    }
-    bail!("no boot of {TRIES} counts; the last: {spoilt}")
 }
 
 #[cfg(test)]

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
+use kiln_host::job::Runs;
 
 use super::Target;
-use crate::bench::{self, Options, Peer, gateway, web};
+use crate::bench::{self, Peer};
 use crate::build::Builder;
 use crate::config::Arch;
 use crate::progress::Progress;
@@ -82,8 +83,8 @@ impl Gateway {
     fn run(self) -> Result<()> {
         let Self { rounds, seconds, program, idle } = self;
         let time = Duration::try_from_secs_f64(seconds).context("--seconds")?;
-        let options = gateway::Options { rounds: rounds.into(), time, program, idle };
-        gateway::gateways(&Target { config: None, arch: Arch::HOST }.open()?, &options)
+        let builder = Target { config: None, arch: Arch::HOST }.open()?;
+        bench::gateway(&builder, program, Runs { rounds: rounds.into(), time }, idle)
     }
 }
 
@@ -108,7 +109,7 @@ impl Boot {
                 Peer::Image(Box::new(Builder::open(&file, target.arch, Progress::new())?))
             }
         };
-        bench::boot(&target.open()?, &peer, Options { rounds: rounds.into(), memory })
+        bench::boot(&target.open()?, &peer, rounds.into(), memory)
     }
 }
 
@@ -116,7 +117,8 @@ impl StaticServer {
     fn run(self) -> Result<()> {
         let Self { rounds, seconds, program, cases, svg } = self;
         let time = Duration::try_from_secs_f64(seconds).context("--seconds")?;
-        let options = web::Options { rounds: rounds.into(), time, program, cases, svg };
-        web::servers(&Target { config: None, arch: Arch::HOST }.open()?, &options)
+        let svg = svg.map(std::path::absolute).transpose()?;
+        let builder = Target { config: None, arch: Arch::HOST }.open()?;
+        bench::static_server(&builder, program, Runs { rounds: rounds.into(), time }, cases, svg)
     }
 }

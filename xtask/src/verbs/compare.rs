@@ -6,8 +6,8 @@ use anyhow::Result;
 use clap::Args;
 
 use super::Target;
+use crate::bench;
 use crate::config::Arch;
-use crate::web::{differ, slow};
 
 #[derive(Debug, Args)]
 pub(super) struct Compare {
@@ -23,13 +23,9 @@ impl Compare {
     pub(super) fn run(self) -> Result<()> {
         let builder = Target { config: None, arch: Arch::HOST }.open()?;
         if self.slow {
-            for line in slow::check(&builder, self.program)? {
-                println!("{line}");
-            }
-            return Ok(());
+            bench::slow(&builder, self.program)
+        } else {
+            bench::answers(&builder, self.program)?.spawn()?.wait()
         }
-        let (all, differing) = differ::check(&builder, self.program)?;
-        println!("{all} requests, {differing} with answers that differ, each for a known reason");
-        Ok(())
     }
 }

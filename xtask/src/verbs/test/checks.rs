@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::super::size::over_budget;
+use crate::bench;
 use crate::build::Builder;
 use crate::config::Source;
 use crate::host::HostTool;
@@ -88,12 +89,16 @@ impl Host<'_> {
         self.cargo(args)
     }
 
-    /// Runs cargo with its output in the log, so that it does not mix with that of a machine.
     fn cargo(&self, args: &[&str]) -> Result<String> {
+        self.run(self.command(args))
+    }
+
+    /// Runs a program with its output in the log, so that it does not mix with that of a machine.
+    fn run(&self, command: Command) -> Result<String> {
         let place = self.log.display();
         let log = File::create(&self.log).with_context(|| format!("cannot create {place}"))?;
         let both = log.try_clone().context("cannot duplicate a descriptor")?;
-        let command = self.command(args).output_to(log.into(), both.into());
+        let command = command.output_to(log.into(), both.into());
         command.spawn()?.wait().map_err(|error| {
             let text = fs::read_to_string(&self.log).unwrap_or_default();
             let lines: Vec<&str> = text.lines().collect();
@@ -155,9 +160,7 @@ fn size_budget(host: &Host<'_>) -> Result<String> {
 }
 
 fn answers(host: &Host<'_>) -> Result<String> {
-    let builder = host.builder;
-    crate::web::differ::check(builder, None)?;
-    Ok(String::new())
+    host.run(bench::answers(host.builder, None)?)
 }
 
 fn judges(host: &Host<'_>) -> Result<String> {

@@ -11,15 +11,15 @@ mod table;
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use kiln_host::job::{self, Programs};
+use kiln_host::process;
 
-use super::{Kind, Place, Programs, Server};
-use crate::build::Builder;
-use crate::process;
+use crate::servers::{self, Kind, Place, Server};
 use answer::Known;
 use cases::Case;
 use table::Row;
@@ -30,39 +30,35 @@ const SERVERS: [Kind; 3] = [Kind::Ours, Kind::Nginx, Kind::Lighttpd];
 /// How long a server may be silent; then what has come counts.
 const SILENCE: Duration = Duration::from_secs(2);
 
-/// Where the rows are, below the workspace.
-const TABLE: &str = "docs/static-server-differences.md";
-
 /// What the three made of one case.
 type Three = [String; 3];
 
-/// Asks all, and compares what differs with the rows. Returns the numbers of cases and of those
-/// that differ.
-pub fn check(builder: &Builder, program: Option<PathBuf>) -> Result<(usize, usize)> {
-    let path = builder.inputs.workspace.join(TABLE);
-    let text =
-        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let rows = table::parse(&text).with_context(|| format!("{TABLE} has a bad row"))?;
-    let answers = ask_all(builder, program)?;
+/// Asks all, compares what differs with the rows, and prints how many requests differ.
+pub fn check(job: &job::Answers) -> Result<()> {
+    let page = job.table.display();
+    let text = fs::read_to_string(&job.table).with_context(|| format!("cannot read {page}"))?;
+    let rows = table::parse(&text).with_context(|| format!("{page} has a bad row"))?;
+    let answers = ask_all(&job.programs)?;
     let differing: Vec<_> = answers.iter().filter(|(_, three)| differs(three)).collect();
     let found = differing.iter().map(|(case, three)| (case.group, case.name.as_str(), three));
     let (unexplained, unused) = table::compare(&rows, found);
     if !unexplained.is_empty() || !unused.is_empty() {
         bail!(
-            "{TABLE} does not say what is so; without a row:\n{}\nwithout a difference:\n{}",
+            "{page} does not say what is so; without a row:\n{}\nwithout a difference:\n{}",
             unexplained.iter().map(Row::render).collect::<String>(),
             unused.iter().map(Row::render).collect::<String>()
         );
     }
-    Ok((answers.len(), differing.len()))
+    let (all, differing) = (answers.len(), differing.len());
+    println!("{all} requests, {differing} with answers that differ, each for a known reason");
+    Ok(())
 }
 
 fn differs(three: &Three) -> bool {
     three.iter().any(|answer| *answer != three[0])
 }
 
-fn ask_all(builder: &Builder, program: Option<PathBuf>) -> Result<Vec<(Case, Three)>> {
-    let programs = Programs::make(builder, program)?;
+fn ask_all(programs: &Programs) -> Result<Vec<(Case, Three)>> {
     let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
     let site = scratch.path().join("site");
     let known = content(&site)?;
@@ -71,7 +67,7 @@ fn ask_all(builder: &Builder, program: Option<PathBuf>) -> Result<Vec<(Case, Thr
     for kind in SERVERS {
         let own = scratch.path().join(format!("{kind:?}"));
         let place = Place { content: &site, scratch: &own, core: None, probe: "/a.txt" };
-        columns.push(programs.start(kind, place)?);
+        columns.push(servers::start(programs, kind, place)?);
     }
     let ask = |server: &Server| ask_one(server.address, &cases, &known);
     let ask = &ask;
@@ -169,6 +165,9 @@ fn groups(cases: &[Case]) -> std::collections::BTreeMap<&'static str, usize> {
 mod tests {
     use super::*;
 
+    const TABLE: &str =
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/static-server-differences.md");
+
     #[test]
     fn there_are_several_hundred_requests_and_no_two_have_one_name() {
         let cases = cases::all();
@@ -183,7 +182,7 @@ mod tests {
 
     #[test]
     fn every_row_of_the_table_is_one_and_gives_a_reason() {
-        let text = fs::read_to_string(crate::build::workspace().unwrap().join(TABLE)).unwrap();
+        let text = fs::read_to_string(TABLE).unwrap();
         let rows = table::parse(&text).unwrap();
         let groups = groups(&cases::all());
         for row in &rows {

@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use crate::median::median;
+
 /// Names of the images: what Kiln's is compared with, and Kiln's.
 pub const FLOOR: &str = "floor";
 pub const OTHER: &str = "other";
@@ -63,7 +65,7 @@ pub fn summary(peer: &str, rows: &[[Times; 2]]) -> String {
     let (theirs, ours) = (boots(0), boots(1));
     let ratios: Vec<Values> =
         ours.iter().zip(&theirs).map(|(ours, theirs)| divide(*ours, *theirs)).collect();
-    let medians = [&theirs, &ours].map(|boots| each(boots, middle));
+    let medians = [&theirs, &ours].map(|boots| each(boots, median));
     let ratio = divide(medians[1], medians[0]);
     let mut out = String::new();
     for (label, image, boots, middle) in [
@@ -117,14 +119,6 @@ fn most(values: Vec<f64>) -> Option<f64> {
     values.into_iter().max_by(f64::total_cmp)
 }
 
-/// Of an even number of values the mean of the two in the middle.
-pub fn middle(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    let half = values.len() / 2;
-    let upper = *values.get(half)?;
-    Some(if values.len() % 2 == 1 { upper } else { f64::midpoint(values[half - 1], upper) })
-}
-
 #[cfg(test)]
 mod tests {
     use expect_test::expect;
@@ -176,12 +170,5 @@ mod tests {
     #[test]
     fn heading_and_rows_have_the_same_columns() {
         assert_eq!(heading().len(), row("1", FLOOR, &times(1.0)).len());
-    }
-
-    #[test]
-    fn the_middle_of_nothing_is_nothing() {
-        assert_eq!(middle(Vec::new()), None);
-        assert_eq!(middle(vec![4.0, 2.0]), Some(3.0));
-        assert_eq!(middle(vec![9.0, 1.0, 2.0]), Some(2.0));
     }
 }

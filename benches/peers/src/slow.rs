@@ -1,14 +1,15 @@
 //! slowhttptest against ours: clients that send or read as slowly as they can, which nobody here
 //! wrote, while one more client must be answered within three seconds all the time.
 
-use std::path::PathBuf;
-
 use anyhow::{Context, Result, ensure};
+use kiln_host::job::Programs;
+use kiln_host::progress::Progress;
+use kiln_host::tool::HostTool;
 
-use super::{Kind, Place, Programs};
-use crate::build::{Builder, tool};
-use crate::config::SLOW;
-use crate::plan::staged;
+use crate::servers::{self, Kind, Place};
+
+/// The package and its program.
+const SLOW: &str = "slowhttptest";
 
 /// One of slowhttptest's four tests.
 #[derive(Debug)]
@@ -50,30 +51,26 @@ const NONE_LEFT: &str = "No open connections left";
 /// A large page, so that slow readers leave something behind.
 const PAGE: usize = 4 << 20;
 
-/// Runs all four, and returns a line for each.
-pub fn check(builder: &Builder, program: Option<PathBuf>) -> Result<Vec<String>> {
-    let made = builder.make(&[&staged(SLOW)])?;
-    let programs = Programs::make(builder, program)?;
+/// Runs all four, and prints a line for each.
+pub fn check(programs: &Programs) -> Result<()> {
+    let progress = Progress::new();
     let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
     let site = scratch.path().join("site");
     std::fs::create_dir(&site).context("cannot make the site")?;
     std::fs::write(site.join("page.txt"), vec![b'x'; PAGE]).context("cannot write the page")?;
     let own = scratch.path().join("own");
     let place = Place { content: &site, scratch: &own, core: None, probe: "/page.txt" };
-    let server = programs.start(Kind::Ours, place)?;
-    let mut lines = Vec::new();
+    let server = servers::start(programs, Kind::Ours, place)?;
     for Attack { name, options, ends } in &ATTACKS {
-        let _task = builder.progress.task(&format!("slowhttptest: {name}"), None);
-        let command = tool(&made, SLOW, SLOW)?.command()?.args(options.split(' '));
+        let _task = progress.task(&format!("slowhttptest: {name}"), None);
+        let command = HostTool::new(programs.peer(SLOW)?, SLOW).command()?.args(options.split(' '));
         let url = format!("http://{}/page.txt", server.address);
         let text = command.arg("-u").arg(url).dir(scratch.path()).read()?;
         let (held, ended) = verdict(&text).with_context(|| name.to_string())?;
         ensure!(!ends || ended > 0, "{name}: none of the connections was ended");
-        lines.push(format!(
-            "{name}: available all the time; {held} connections held, {ended} ended"
-        ));
+        println!("{name}: available all the time; {held} connections held, {ended} ended");
     }
-    Ok(lines)
+    Ok(())
 }
 
 /// How many connections it had at last, and how many were ended; an error if the client that wanted an answer did not get one at any time.

@@ -8,31 +8,18 @@ mod peers;
 mod table;
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use kiln_host::job;
+use kiln_host::process::{self, Command};
 use serde::Deserialize;
 
-use crate::build::Builder;
-use crate::process::{self, Command};
-use crate::web::usage;
+use crate::cores::Cores;
+use crate::usage;
 use peers::{Gateway, KINDS, Programs};
 use table::Sample;
-
-/// How gateways are compared.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// Times that each gateway runs each case, in turn with the others.
-    pub rounds: usize,
-    /// How long one run is.
-    pub time: Duration,
-    /// Another program in place of the image's gateway.
-    pub program: Option<PathBuf>,
-    /// Connections that are held for the figure of memory.
-    pub idle: usize,
-}
 
 /// Connections at once of the case `new`.
 const NEW: usize = 64;
@@ -42,13 +29,6 @@ const BULK: usize = 4;
 
 /// How long one connection after the other is opened before anything is measured.
 const WARM_UP: Duration = Duration::from_millis(50);
-
-/// The processors of gateway and load.
-#[derive(Debug, Clone, Copy)]
-struct Cores {
-    gateway: usize,
-    load: usize,
-}
 
 /// The load's line.
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -60,20 +40,19 @@ struct Told {
 }
 
 /// Runs everything and prints the table, which is Markdown.
-pub fn gateways(builder: &Builder, options: &Options) -> Result<()> {
-    let cores = cores()?;
-    let programs = Programs::make(builder, options.program.clone())?;
-    let scratch = builder.inputs.workspace.join("target/kiln/gateway");
-    let _ = std::fs::remove_dir_all(&scratch);
+pub fn gateways(job: &job::Gateway) -> Result<()> {
+    let cores = Cores::choose()?;
+    let programs = Programs::new(&job.programs)?;
+    let _ = std::fs::remove_dir_all(&job.scratch);
     let mut rows: Vec<Vec<Sample>> = KINDS.iter().map(|_| Vec::new()).collect();
-    for round in 0..options.rounds {
+    for round in 0..job.runs.rounds {
         for at in 0..KINDS.len() {
             process::check_interrupt()?;
             // Another one begins each round, so that none always follows the same.
             let at = (at + round) % KINDS.len();
-            let folder = scratch.join(format!("{round}-{at}"));
-            let mut gateway = programs.start(KINDS[at], &folder, cores.gateway)?;
-            let sample = one(&programs, &mut gateway, cores, options)
+            let folder = job.scratch.join(format!("{round}-{at}"));
+            let mut gateway = programs.start(KINDS[at], &folder, cores.measured)?;
+            let sample = one(&programs, &mut gateway, cores, job)
                 .with_context(|| format!("round {}: {}", round + 1, KINDS[at].name()))?;
             rows[at].push(sample);
         }
@@ -82,22 +61,13 @@ pub fn gateways(builder: &Builder, options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// The first two processors that this process may use.
-fn cores() -> Result<Cores> {
-    let set = rustix::thread::sched_getaffinity(None).context("cannot ask for processors")?;
-    let mut cores = (0..rustix::thread::CpuSet::MAX_CPU).filter(|core| set.is_set(*core));
-    let pair = cores.next().zip(cores.next());
-    let (load, gateway) = pair.context("two processors are needed: one is the gateway's alone")?;
-    Ok(Cores { gateway, load })
-}
-
 /// All cases of one gateway, which was just started.
 #[expect(clippy::cast_precision_loss, reason = "for people")]
 fn one(
-    programs: &Programs,
+    programs: &Programs<'_>,
     gateway: &mut Gateway,
     cores: Cores,
-    options: &Options,
+    job: &job::Gateway,
 ) -> Result<Sample> {
     // It listens before its workers are there; an answer shows that they are.
     command(programs, gateway, "new", 1, WARM_UP).on_core(cores.load).read()?;
@@ -106,12 +76,12 @@ fn one(
     let load = |mode: &str, count: usize| -> Result<(Told, u64)> {
         let before = usage::processor(&processes)?;
         let told =
-            command(programs, gateway, mode, count, options.time).on_core(cores.load).read()?;
+            command(programs, gateway, mode, count, job.runs.time).on_core(cores.load).read()?;
         let spent = usage::processor(&processes)? - before;
         Ok((serde_json::from_str(&told)?, spent))
     };
     // Memory first: what earlier runs left behind would hide it.
-    let idle = idle(programs, gateway, &processes, cores, options)?;
+    let idle = idle(programs, gateway, &processes, cores, job)?;
     let (new, new_spent) = load("new", NEW)?;
     let (bulk, bulk_spent) = load("bulk", BULK)?;
     Ok(Sample {
@@ -125,13 +95,13 @@ fn one(
 }
 
 fn command(
-    programs: &Programs,
+    programs: &Programs<'_>,
     gateway: &Gateway,
     mode: &str,
     count: usize,
     time: Duration,
 ) -> Command {
-    Command::new(programs.bench.join("relay-load"))
+    Command::new(programs.load.join("relay-load"))
         .args([gateway.address.to_string(), gateway.backend.to_string(), mode.to_owned()])
         .args([count.to_string(), time.as_millis().to_string()])
 }
@@ -139,14 +109,14 @@ fn command(
 /// KiB of memory of its own that a gateway needs for a connection on which nothing happens.
 #[expect(clippy::cast_precision_loss, reason = "for people")]
 fn idle(
-    programs: &Programs,
+    programs: &Programs<'_>,
     gateway: &Gateway,
     processes: &[u32],
     cores: Cores,
-    options: &Options,
+    job: &job::Gateway,
 ) -> Result<f64> {
     let before = usage::memory(processes)?.held;
-    let load = command(programs, gateway, "idle", options.idle, options.time).on_core(cores.load);
+    let load = command(programs, gateway, "idle", job.idle, job.runs.time).on_core(cores.load);
     let mut running = load.piped().output_to(Stdio::piped(), Stdio::inherit()).spawn()?;
     let stdout = running.child().stdout.take().context("no output")?;
     let mut line = String::new();
@@ -157,5 +127,5 @@ fn idle(
     stdin.flush()?;
     drop(stdin);
     running.wait()?;
-    Ok(after.saturating_sub(before) as f64 / options.idle as f64)
+    Ok(after.saturating_sub(before) as f64 / job.idle as f64)
 }

@@ -7,22 +7,17 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use kiln_host::job;
+use kiln_host::process::{self, Command, Running};
+use kiln_host::tool::HostTool;
 
-use crate::build::{Builder, tool};
-use crate::config::RELAYS;
-use crate::made::{Made, Wanted};
-use crate::plan::staged;
-use crate::process::{self, Command, Running};
-use crate::web::usage;
+use crate::usage;
 
 /// How long a gateway may take until it listens.
 const START: Duration = Duration::from_secs(20);
 
 /// How often a gateway that does not listen yet is asked.
 const LOOK: Duration = Duration::from_millis(5);
-
-/// Our package.
-const OURS: &str = "gateway";
 
 /// What can be started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,20 +65,17 @@ impl Gateway {
 }
 
 /// Everything that gateways are started from.
-#[derive(Debug)]
-pub struct Programs {
-    entries: std::collections::BTreeMap<String, crate::cache::Entry>,
-    ours: PathBuf,
+#[derive(Debug, Clone, Copy)]
+pub struct Programs<'a> {
+    job: &'a job::Programs,
     /// Folder with the programs of `benches/relay`.
-    pub bench: PathBuf,
+    pub load: &'a Path,
 }
 
-impl Programs {
-    /// Makes what is missing. `ours` replaces the gateway of the image.
-    pub fn make(builder: &Builder, ours: Option<PathBuf>) -> Result<Self> {
-        let wanted = Wanted { peers: &RELAYS, ours: OURS, bench: "relay-bench" };
-        let Made { entries, ours, bench } = wanted.make(builder, ours)?;
-        Ok(Self { entries, ours, bench })
+impl<'a> Programs<'a> {
+    /// Takes the programs of a job.
+    pub fn new(job: &'a job::Programs) -> Result<Self> {
+        Ok(Self { job, load: job.load()? })
     }
 
     /// Starts a gateway and waits until it listens.
@@ -116,10 +108,10 @@ impl Programs {
             Ok(file)
         };
         let peer = |package: &str, program: &str| -> Result<Command> {
-            tool(&self.entries, package, program)?.command()
+            HostTool::new(self.job.peer(package)?, program).command()
         };
         Ok(match kind {
-            Kind::Ours => Command::new(&self.ours)
+            Kind::Ours => Command::new(&self.job.ours)
                 .arg(write(ours(address, backend))?)
                 .args(["--workers", "1"])
                 .env("KILN_LOG", "error"),
@@ -127,13 +119,13 @@ impl Programs {
                 .args(["-db", "-f"])
                 .arg(write(haproxy(address, backend))?),
             Kind::Nginx => {
-                let root = self.entries.get(&staged("nginx-stream")).context("it was not made")?;
-                let module = root.path().join("usr/lib/nginx/modules/ngx_stream_module.so");
+                let root = self.job.peer("nginx-stream")?;
+                let module = root.join("usr/lib/nginx/modules/ngx_stream_module.so");
                 let file = write(nginx(address, backend, &module, scratch))?;
                 let command = peer("nginx-stream", "nginx")?.arg("-p").arg(scratch);
                 command.arg("-c").arg(file).args(["-e", "stderr"])
             }
-            Kind::Floor => Command::new(self.bench.join("relay-floor"))
+            Kind::Floor => Command::new(self.load.join("relay-floor"))
                 .args([address.to_string(), backend.to_string()]),
         })
     }

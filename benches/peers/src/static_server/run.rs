@@ -1,13 +1,13 @@
 //! One run: the client asks one server for one thing for a while, and the kernel says what it cost.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, ensure};
+use kiln_host::job::StaticServer;
+use kiln_host::process::Command;
 use serde::Deserialize;
 
-use super::Cores;
-use crate::process::Command;
-use crate::web::{Programs, Server, usage};
+use crate::cores::Cores;
+use crate::servers::Server;
+use crate::usage;
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,19 +64,22 @@ struct Told {
 
 /// Runs a case.
 pub fn one(
-    programs: &Programs,
+    job: &StaticServer,
     case: &Case,
     server: &Server,
     processes: &[u32],
     cores: Cores,
-    time: Duration,
 ) -> Result<Sample> {
     let context = || format!("{} of {}", case.name, server.kind.name());
     let before = usage::processor(processes).with_context(context)?;
-    let told = Command::new(programs.bench.join("web-load"))
+    let told = Command::new(job.programs.load()?.join("web-load"))
         .args([server.address.to_string(), case.path.to_owned(), case.length.to_string()])
-        .args([case.connections.to_string(), time.as_millis().to_string(), case.mode.to_owned()])
-        .on_core(cores.client)
+        .args([
+            case.connections.to_string(),
+            job.runs.time.as_millis().to_string(),
+            case.mode.to_owned(),
+        ])
+        .on_core(cores.load)
         .read()
         .with_context(context)?;
     let spent = usage::processor(processes).with_context(context)? - before;

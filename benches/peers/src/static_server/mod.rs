@@ -10,31 +10,17 @@ mod svg;
 mod table;
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use kiln_host::job::StaticServer;
+use kiln_host::process;
 
-use crate::build::Builder;
-use crate::process;
-use crate::web::{Kind, Place, Programs, Server, usage};
+use crate::cores::Cores;
+use crate::servers::{self, Kind, Place, Server};
+use crate::usage;
 use run::{CASES, Sample};
 use table::Results;
-
-/// How servers are compared.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// Times that each server runs each case, in turn with the others.
-    pub rounds: usize,
-    /// How long one run is.
-    pub time: Duration,
-    /// Another program in place of the image's static server.
-    pub program: Option<PathBuf>,
-    /// Only cases whose name contains one of these; all when there is none.
-    pub cases: Vec<String>,
-    /// Where to draw the processor time.
-    pub svg: Option<PathBuf>,
-}
 
 /// Everything that listens during the runs.
 const SERVERS: [Kind; 8] = [
@@ -48,46 +34,25 @@ const SERVERS: [Kind; 8] = [
     Kind::FloorSendfile,
 ];
 
-/// The processors of server and client.
-#[derive(Debug, Clone, Copy)]
-struct Cores {
-    server: usize,
-    client: usize,
-}
-
 /// Runs everything and prints the tables, which are Markdown.
-pub fn servers(builder: &Builder, options: &Options) -> Result<()> {
+pub fn servers(job: &StaticServer) -> Result<()> {
     let cores = Cores::choose()?;
-    let programs = Programs::make(builder, options.program.clone())?;
-    let scratch = builder.inputs.workspace.join("target/kiln/web");
-    let _ = fs::remove_dir_all(&scratch);
-    let site = scratch.join("site");
+    let _ = fs::remove_dir_all(&job.scratch);
+    let site = job.scratch.join("site");
     content(&site)?;
-    let mut servers = start(&programs, &scratch, &site, cores)?;
-    let results = rounds(&programs, &mut servers, cores, options)?;
+    let mut servers = start(job, &site, cores)?;
+    let results = rounds(job, &mut servers, cores)?;
     print!("{}", results.render());
     println!("\n{}", memory(&mut servers)?);
     drop(servers);
-    if options.cases.is_empty() {
-        print!("{}", startup::measure(&programs, &scratch, cores.server, options.rounds)?);
+    if job.cases.is_empty() {
+        print!("{}", startup::measure(job, cores.measured)?);
     }
-    if let Some(path) = &options.svg {
+    if let Some(path) = &job.svg {
         fs::write(path, svg::render(&results))
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
-}
-
-impl Cores {
-    /// The first two processors that this process may use.
-    fn choose() -> Result<Self> {
-        let set = rustix::thread::sched_getaffinity(None).context("cannot ask for processors")?;
-        let mut cores = (0..rustix::thread::CpuSet::MAX_CPU).filter(|core| set.is_set(*core));
-        let pair = cores.next().zip(cores.next());
-        let (client, server) =
-            pair.context("two processors are needed: one for the server, one for the client")?;
-        Ok(Self { server, client })
-    }
 }
 
 /// One file for each length, of bytes that do not repeat.
@@ -106,29 +71,24 @@ fn content(site: &Path) -> Result<()> {
     Ok(())
 }
 
-fn start(programs: &Programs, scratch: &Path, site: &Path, cores: Cores) -> Result<Vec<Server>> {
+fn start(job: &StaticServer, site: &Path, cores: Cores) -> Result<Vec<Server>> {
     let mut servers = Vec::new();
     for kind in SERVERS {
-        let content = startup::content_of(programs, kind, site)?;
+        let content = startup::content_of(&job.packer, kind, site)?;
         let place = Place {
             content: &content,
-            scratch: &scratch.join(format!("{kind:?}")),
-            core: Some(cores.server),
+            scratch: &job.scratch.join(format!("{kind:?}")),
+            core: Some(cores.measured),
             probe: CASES[0].path,
         };
-        servers.push(programs.start(kind, place)?);
+        servers.push(servers::start(&job.programs, kind, place)?);
     }
     Ok(servers)
 }
 
-fn rounds(
-    programs: &Programs,
-    servers: &mut [Server],
-    cores: Cores,
-    options: &Options,
-) -> Result<Results> {
+fn rounds(job: &StaticServer, servers: &mut [Server], cores: Cores) -> Result<Results> {
     let wanted = |name: &str| {
-        options.cases.is_empty() || options.cases.iter().any(|case| name.contains(case.as_str()))
+        job.cases.is_empty() || job.cases.iter().any(|case| name.contains(case.as_str()))
     };
     let cases: Vec<_> = CASES.iter().filter(|case| wanted(case.name)).collect();
     ensure!(
@@ -138,14 +98,13 @@ fn rounds(
     );
     let families = servers.iter_mut().map(Server::processes).collect::<Result<Vec<_>>>()?;
     let mut results = Results::default();
-    for round in 0..options.rounds {
+    for round in 0..job.runs.rounds {
         for case in &cases {
             for at in 0..servers.len() {
                 process::check_interrupt()?;
                 // Another one begins each round, so that none always follows the same.
                 let at = (at + round) % servers.len();
-                let sample: Sample =
-                    run::one(programs, case, &servers[at], &families[at], cores, options.time)?;
+                let sample: Sample = run::one(job, case, &servers[at], &families[at], cores)?;
                 results.add(case, servers[at].kind, sample);
             }
         }

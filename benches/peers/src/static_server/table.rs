@@ -3,7 +3,8 @@
 use std::fmt::Write;
 
 use super::run::{Case, Sample};
-use crate::web::Kind;
+use crate::median::median;
+use crate::servers::Kind;
 
 /// Samples of all rounds, by case and server in the order in which they first ran.
 #[derive(Debug, Default)]
@@ -74,9 +75,9 @@ impl OfCase {
         let Some((_, ours)) = servers.first() else { return Vec::new() };
         let row = |(kind, samples): &&(Kind, Vec<Sample>)| {
             let middle_of =
-                |figure: fn(&Sample) -> f64| middle(samples.iter().map(figure).collect());
+                |figure: fn(&Sample) -> f64| median(samples.iter().map(figure).collect());
             let ratio = |figure: fn(&Sample) -> f64| {
-                middle(ours.iter().zip(samples).map(|(a, b)| figure(a) / figure(b)).collect())
+                median(ours.iter().zip(samples).map(|(a, b)| figure(a) / figure(b)).collect())
             };
             Some(Row {
                 kind: *kind,
@@ -146,11 +147,6 @@ pub fn markdown<const N: usize>(title: &str, heading: [&str; N], rows: &[[String
         let _ = writeln!(out, "| {} |", row.join(" | "));
     }
     out
-}
-
-/// Of an even number of values the mean of the two in the middle.
-pub fn middle(values: Vec<f64>) -> Option<f64> {
-    crate::bench::table::middle(values)
 }
 
 #[cfg(test)]

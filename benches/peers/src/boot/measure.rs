@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use kiln_contract::console::Event;
+use kiln_host::process;
+use kiln_host::qemu::{End, LAST_LINES, LOOK, Line, Machine, Poll, SILENCE, Vm, kernel_start};
 use serde_json::{Value, json};
 
 use super::BALLOON;
 use super::table::Times;
-use crate::process;
-use crate::qemu::{End, LAST_LINES, LOOK, Line, Machine, Poll, SILENCE, Vm, kernel_start};
 
 /// How much the guest's clock may run fast or slow. Under emulation the kernel measures its clock
 /// at boot, and a busy host makes it wrong by up to several times; then the kernel's start cannot

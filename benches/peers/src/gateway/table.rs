@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::peers::KINDS;
-use crate::bench::table::middle;
+use crate::median::median;
 
 /// What one gateway came to in one round.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -55,7 +55,7 @@ fn row(out: &mut String, name: &str, samples: impl Iterator<Item = [f64; 6]>) {
     let samples: Vec<[f64; 6]> = samples.collect();
     let _ = write!(out, "| {name} |");
     for column in 0..6 {
-        let value = middle(samples.iter().map(|sample| sample[column]).collect());
+        let value = median(samples.iter().map(|sample| sample[column]).collect());
         // Writing to a string cannot fail.
         let _ = match value.filter(|value| value.is_finite()) {
             Some(value) => write!(out, " {value:.2} |"),

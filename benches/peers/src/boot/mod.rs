@@ -1,0 +1,85 @@
+//! Two images booted in turn on the same virtual machine: Kiln's and the floor's, or two of Kiln's.
+//!
+//! Seconds under emulation mean little by themselves; the ratio of two boots a minute apart does.
+//! `docs/benchmarks.md` says what the floor is and how to read the table.
+
+mod measure;
+mod table;
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use kiln_host::job::{Boot, Peer};
+use kiln_host::process;
+use kiln_host::qemu::{Machine, Network, WATCHDOG, free_forwards};
+use measure::{After, Outcome};
+use table::{FLOOR, OTHER, OURS, Times};
+
+/// How often one boot is tried again when the machine, not the image, was at fault.
+const TRIES: usize = 3;
+
+/// The device through which the host reads the guest's memory, by the name that QMP knows it by.
+const BALLOON: &str = "balloon";
+
+/// Boots both images in turn and prints the times of each boot, their medians and the ratios.
+pub fn images(job: &Boot) -> Result<()> {
+    let other = match job.kind {
+        Peer::Floor => FLOOR,
+        Peer::Other => OTHER,
+    };
+    let machines = [machine(job, &job.peer)?, machine(job, &job.ours)?];
+    println!("{}", table::heading());
+    let mut rows: Vec<[Times; 2]> = Vec::new();
+    for round in 1..=job.rounds {
+        let mut row = Vec::new();
+        for (name, machine) in [other, OURS].into_iter().zip(&machines) {
+            let after = match (job.settle, name) {
+                (false, _) => After::End,
+                (true, FLOOR) => After::Memory,
+                (true, _) => After::Shutdown,
+            };
+            let times = one(machine, after).with_context(|| format!("round {round}: {name}"))?;
+            println!("{}", table::row(&round.to_string(), name, &times));
+            row.push(times);
+        }
+        rows.push(<[Times; 2]>::try_from(row.as_slice())?);
+    }
+    print!("{}", table::summary(other, &rows));
+    Ok(())
+}
+
+/// Both images get the same machine, but each machine has forwarded ports of its own.
+fn machine(job: &Boot, efi: &Path) -> Result<Machine> {
+    let mut extra = Vec::new();
+    if job.settle {
+        extra.extend(["-device".into(), format!("virtio-balloon-pci,id={BALLOON}")]);
+    }
+    Ok(Machine {
+        qemu: job.qemu.clone(),
+        firmware: job.firmware.clone(),
+        variables: job.variables.clone(),
+        efi: efi.to_owned(),
+        memory: job.memory,
+        forwards: free_forwards(&[job.port])?,
+        network: Network::User,
+        watchdog: WATCHDOG,
+        extra,
+        scratch: job.scratch.clone(),
+    })
+}
+
+/// One boot that counts; one that was spoilt by the machine is repeated and said so.
+fn one(machine: &Machine, after: After) -> Result<Times> {
+    let mut spoilt = String::new();
+    for _ in 0..TRIES {
+        process::check_interrupt()?;
+        match measure::measure(machine, after)? {
+            Outcome::Booted(times) => return Ok(times),
+            Outcome::Spoilt(reason) => {
+                println!("does not count, once more: {reason}");
+                spoilt = reason;
+            }
+        }
+    }
+    bail!("no boot of {TRIES} counts; the last: {spoilt}")
+}
