@@ -7,7 +7,6 @@ mod bench;
 mod build;
 mod cache;
 mod config;
-mod date;
 mod debian;
 mod digest;
 mod fetch;

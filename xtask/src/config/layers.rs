@@ -5,15 +5,13 @@ use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Error, Result, anyhow};
+use kiln_base::calendar::Civil;
 use toml::Spanned;
 use toml::value::Datetime;
 
 use super::text::{Read, Text};
 use super::{Budget, raw};
-use crate::date::days_since_1970;
 use crate::image::erofs::Compression;
-
-const SECONDS_PER_DAY: i64 = 86_400;
 
 /// A folder with `pkgs/`, `manifests/`, `kernel/`, `rootfs/` and a `build.lock`; each may be missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -173,9 +171,8 @@ impl Merged {
         let (text, date) = self.date.as_ref().ok_or_else(|| self.missing("date = 2026-11-21"))?;
         let seconds = match (date.get_ref().date, date.get_ref().time) {
             (Some(day), None) => {
-                let days =
-                    days_since_1970(i64::from(day.year), i64::from(day.month), i64::from(day.day));
-                u32::try_from(days * SECONDS_PER_DAY).ok()
+                let (year, month, day) = (day.year.into(), day.month.into(), day.day.into());
+                Civil::midnight(year, month, day).seconds().and_then(|it| u32::try_from(it).ok())
             }
             _ => None,
         };

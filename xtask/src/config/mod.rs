@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use kiln_base::calendar::{Civil, Precision};
 use toml::Spanned;
 
 pub use arch::Arch;
@@ -135,9 +136,10 @@ impl Config {
         let names = |names: &[String]| toml::Value::from(names.to_vec());
         let pods: Vec<String> = self.pods.iter().map(|pod| pod.name.clone()).collect();
         let parameters: Vec<String> = self.cmdline.split(' ').map(str::to_owned).collect();
+        let date = Civil::from_seconds(self.date.into()).rfc3339(Precision::Seconds);
         let table = toml::Table::from_iter([
             ("name".to_owned(), self.name.clone().into()),
-            ("date".to_owned(), crate::date::rfc3339(i64::from(self.date)).into()),
+            ("date".to_owned(), date.to_string().into()),
             ("kernel".to_owned(), self.kernel.package().into()),
             ("early-modules".to_owned(), names(&self.kernel.early)),
             ("load".to_owned(), names(&self.kernel.load)),

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
+use kiln_base::calendar::{Civil, Precision};
 
-use crate::date;
 use crate::digest::Digest;
 use crate::lock::Snapshot;
 
@@ -114,7 +114,7 @@ pub(super) fn snapshot(releases: &[String]) -> Result<Snapshot> {
         .map(|text| release_date(text).context("a release file has no date that can be read"));
     let latest =
         dates.collect::<Result<Vec<_>>>()?.into_iter().max().context("apt kept no release file")?;
-    let text = date::rfc3339(latest + SNAPSHOT_DELAY);
+    let text = Civil::from_seconds(latest + SNAPSHOT_DELAY).rfc3339(Precision::Seconds).to_string();
     text.replace(['-', ':'], "").parse()
 }
 
@@ -129,10 +129,10 @@ fn release_date(text: &str) -> Option<i64> {
         text.parse().ok().filter(|n| (least..=most).contains(n))
     };
     let month = i64::try_from(MONTHS.iter().position(|name| *name == month)?).ok()? + 1;
-    let days = date::days_since_1970(number(year, 1970, 9999)?, month, number(day, 1, 31)?);
+    let day = Civil::midnight(number(year, 1970, 9999)?, month, number(day, 1, 31)?);
     let mut clock = time.splitn(3, ':');
     let (hour, minute) = (number(clock.next()?, 0, 23)?, number(clock.next()?, 0, 59)?);
-    Some(days * 86_400 + hour * 3600 + minute * 60 + number(clock.next()?, 0, 60)?)
+    Some(day.seconds()? + hour * 3600 + minute * 60 + number(clock.next()?, 0, 60)?)
 }
 
 /// The settings of the host's apt that say how to reach servers: proxies, certificates, timeouts.

@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
+use kiln_base::calendar::{Civil, Precision};
 use serde::Serialize;
 
 use super::tar;
-use crate::date::rfc3339;
 use crate::digest::Digest;
 use crate::tree::{Content, Node, Tree};
 
@@ -241,7 +241,9 @@ impl<'a> ImageConfig<'a> {
         Self {
             architecture: platform.architecture,
             config,
-            created: rfc3339(platform.created.into()),
+            created: Civil::from_seconds(platform.created.into())
+                .rfc3339(Precision::Seconds)
+                .to_string(),
             os: "linux",
             rootfs: RootFs { diff_ids: [diff_id], kind: "layers" },
         }

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
+use kiln_base::calendar::{Civil, Precision};
 
 use crate::config::{Arch, Go, Package};
 use crate::process::Command;
@@ -129,7 +130,10 @@ fn expand(value: &str, version: &str, date: u32) -> String {
         .replace("${version}", version)
         .replace("${major}", numbers.next().unwrap_or(""))
         .replace("${minor}", numbers.next().unwrap_or(""))
-        .replace("${date}", &crate::date::rfc3339(i64::from(date)))
+        .replace(
+            "${date}",
+            &Civil::from_seconds(date.into()).rfc3339(Precision::Seconds).to_string(),
+        )
 }
 
 /// The version that a go.mod requires of a module.
