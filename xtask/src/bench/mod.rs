@@ -10,6 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use kiln_base::replace::{self, Durability};
 use kiln_host::job::{self, Answers, Gateway, Job, Programs, Runs, StaticServer};
 use kiln_host::process::Command;
 
@@ -164,9 +165,8 @@ fn command(builder: &Builder, job: &Job) -> Result<Command> {
 fn keep(folder: &Path, efi: &Path) -> Result<PathBuf> {
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let kept = folder.join("other.efi");
-    let new = folder.join("other.efi.new");
-    fs::copy(efi, &new).with_context(|| format!("cannot copy {}", efi.display()))?;
-    fs::rename(&new, &kept).with_context(|| format!("cannot replace {}", kept.display()))?;
+    replace::copy(efi, &kept, Durability::None)
+        .with_context(|| format!("cannot copy {} to {}", efi.display(), kept.display()))?;
     Ok(kept)
 }
 

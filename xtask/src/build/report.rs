@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use kiln_base::replace::{self, Durability};
 use serde::{Deserialize, Serialize};
 
 use super::make::dir;
@@ -205,29 +206,27 @@ pub(super) fn publish(builder: &Builder, entry: &Entry) -> Result<Built> {
     fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
     let stem = format!("{}-{}", builder.config.name, builder.config.arch);
     let efi = dir.join(format!("{stem}.efi"));
-    replace(&entry.path().join(EFI), &efi)?;
+    replace_unless_equal(&entry.path().join(EFI), &efi)?;
     let mut report: Report = read_json(&entry.path().join(REPORT))?;
     report.revision = revision(&builder.inputs.workspace);
     write_json(&dir.join(format!("{stem}.json")), &report)?;
     Ok(Built { efi, report })
 }
 
-/// Copies by way of a new name, so that nobody sees half a file; leaves an equal file alone.
-fn replace(from: &Path, to: &Path) -> Result<()> {
+/// Replaces a file by a copy of another; leaves an equal file alone. A power cut may damage the
+/// copy, but then the next build finds it unequal and copies again.
+fn replace_unless_equal(from: &Path, to: &Path) -> Result<()> {
     if to.exists() && Digest::of_file(from)? == Digest::of_file(to)? {
         return Ok(());
     }
-    let half = to.with_extension("part");
-    let copied = fs::copy(from, &half).and_then(|_| fs::rename(&half, to));
-    copied.with_context(|| {
-        let _ = fs::remove_file(&half);
-        format!("cannot write {}", to.display())
-    })
+    replace::copy(from, to, Durability::None)
+        .with_context(|| format!("cannot write {}", to.display()))
 }
 
 fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
-    let text = serde_json::to_string_pretty(value).context("cannot write JSON")?;
-    fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))
+    let text = serde_json::to_string_pretty(value).context("cannot write JSON")? + "\n";
+    replace::write(path, text.as_bytes(), 0o644, Durability::None)
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {

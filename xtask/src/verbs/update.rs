@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
+use kiln_base::replace::{self, Durability};
 
 use super::Target;
 use crate::build::{load, read_lock};
@@ -130,9 +131,7 @@ fn replace(path: &Path, old: &Lock, new: &Lock) -> Result<bool> {
     if new.is_empty() {
         fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))?;
     } else {
-        let half = path.with_extension("part");
-        fs::write(&half, new.render()?)
-            .and_then(|()| fs::rename(&half, path))
+        replace::write(path, new.render()?.as_bytes(), 0o644, Durability::File)
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
     println!("{}:", path.display());
