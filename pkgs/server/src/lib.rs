@@ -9,11 +9,13 @@
 //! | [`listen`] | listening sockets: TCP, Unix, inherited | the network |
 //! | [`limits`] | processors and descriptors that the machine allows | limits of the process |
 //! | [`threads`] | worker threads, and waking them | threads |
+//! | [`access`] | the access log | standard output |
 //! | [`http`] | HTTP/1 lines, fields and bodies | nothing |
 //! | [`ops`] | answers of the port for operations, metrics | nothing |
 //!
 //! Signals are in `kiln-daemon`, because every pod has them.
 
+pub mod access;
 pub mod http;
 pub mod limits;
 pub mod listen;

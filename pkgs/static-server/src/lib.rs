@@ -22,7 +22,6 @@
 //! What it follows: RFC 9110 (semantics), RFC 9111 (caching), RFC 9112 (HTTP/1.1), RFC 3986 (URI).
 //! What it leaves to others: TLS, HTTP/2 and later, uploads, compression while serving.
 
-pub mod access;
 pub mod answer;
 mod client;
 pub mod connection;

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use kiln_daemon::exit::Exit;
 use kiln_daemon::signal::{Request, Requests};
+use kiln_server::access::AccessLog;
 use kiln_server::threads::{Wakers, spawn};
 use rustix::fd::{AsFd as _, OwnedFd};
 
-use crate::access::AccessLog;
 use crate::folder::scan;
 use crate::follow::{Bell, Follower, Seen, first};
 use crate::listen::{self, Place};
@@ -34,14 +34,11 @@ pub fn run(options: &Options, reread: fn() -> anyhow::Result<Options>) -> anyhow
     let place = options.place();
     let listener = Arc::new(listen::open(&place)?);
     let operators = operators(options, &place)?;
-    let (shared, log) = share(options, loaded, workers)?;
+    let shared = share(options, loaded, workers)?;
     let bell = Arc::new(Bell::default());
     let (ours, told) = (Arc::clone(&shared), Arc::clone(&bell));
     let follower = Follower::new(ours, told, options.clone(), &limits, reread, &seen);
     spawn("follower", STACK, move || follower.run())?;
-    if let Some(log) = log {
-        spawn("access-log", STACK, move || log.write())?;
-    }
     let most = (connections / workers).max(1);
     let setup = |number, operators| {
         let (shared, listener) = (Arc::clone(&shared), Arc::clone(&listener));
@@ -96,15 +93,11 @@ fn read(options: &Options, limits: &scan::Limits) -> anyhow::Result<Loaded> {
     Ok(loaded)
 }
 
-fn share(
-    options: &Options,
-    loaded: Loaded,
-    workers: usize,
-) -> anyhow::Result<(Arc<Shared>, Option<Arc<AccessLog>>)> {
+fn share(options: &Options, loaded: Loaded, workers: usize) -> anyhow::Result<Arc<Shared>> {
     let is_whole = loaded.is_whole();
     let state = State { content: loaded.content, limits: options.limits.clone(), is_whole };
-    let log = options.access_log.then(|| Arc::new(AccessLog::default()));
-    Ok((Arc::new(Shared::new(state, Wakers::new(workers)?, log.clone())), log))
+    let log = options.access_log.then(AccessLog::start).transpose()?;
+    Ok(Arc::new(Shared::new(state, Wakers::new(workers)?, log)))
 }
 
 /// Serves on this thread until the signal to end, then until everything has ended.

@@ -4,10 +4,10 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use kiln_server::access::AccessLog;
 use kiln_server::ops;
 use kiln_server::threads::Wakers;
 
-use crate::access::AccessLog;
 use crate::answer::{Answer, Serving, plain};
 use crate::connection::{About, Limits};
 use crate::content::Content;

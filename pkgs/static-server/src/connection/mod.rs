@@ -10,9 +10,9 @@ mod tests;
 
 use std::time::{Duration, Instant};
 
+use kiln_server::access::Members;
 use kiln_server::http::body::{BadBody, Body};
 
-use crate::access;
 use crate::answer::{Answer, Serving, answer, plain};
 use crate::connection::sending::{Output, Progress, Sending};
 use crate::request::{Head, Method, Name, parse};
@@ -323,17 +323,17 @@ impl Connection {
             Some(serving) => answer(serving, head),
             None => context.about.answer(head),
         };
-        let log = context.log.then(|| access::request(head));
+        let log = context.log.then(|| logged(head));
         self.start(answer, then, log, context);
     }
 
     /// Answers what is no request; nothing after it is looked at.
     fn refuse(&mut self, status: Status, method: Method, context: &Context<'_>) {
-        let log = context.log.then(access::no_request);
+        let log = context.log.then(logged_without_head);
         self.start(plain(status, method), Then::CloseSlowly, log, context);
     }
 
-    fn start(&mut self, answer: Answer, then: Then, log: Option<String>, context: &Context<'_>) {
+    fn start(&mut self, answer: Answer, then: Then, log: Option<Members>, context: &Context<'_>) {
         let sending = Sending::new(answer, then, context.date, log);
         self.phase = Phase::Answer(Box::new(sending));
         self.generation = context.generation;
@@ -409,6 +409,22 @@ impl Connection {
             self.phase = Phase::Closed;
         }
     }
+}
+
+/// Returns the members of the access log that are about a request.
+fn logged(head: &Head<'_>) -> Members {
+    let mut members = Members::default();
+    members.bytes("request", head.line);
+    members.bytes("host", head.host());
+    members
+}
+
+/// Returns the same members for bytes that are not a request.
+fn logged_without_head() -> Members {
+    let mut members = Members::default();
+    members.null("request");
+    members.null("host");
+    members
 }
 
 const fn status_of(bad: BadBody) -> Status {

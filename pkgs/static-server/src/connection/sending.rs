@@ -4,6 +4,8 @@ use std::io::IoSlice;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
+use kiln_server::access::Members;
+
 use crate::answer::{Answer, Block, Payload, Piece};
 use crate::connection::Then;
 use crate::index::Index;
@@ -32,7 +34,7 @@ pub struct Sending {
     sent_piece: u64,
     /// Bytes written in all.
     total: u64,
-    log: Option<String>,
+    log: Option<Members>,
 }
 
 /// Whether anything is left.
@@ -73,7 +75,7 @@ pub struct FilePart<'a> {
 impl Sending {
     /// Begins with an answer; `date` is the value of its `Date` field.
     #[must_use]
-    pub fn new(answer: Answer, then: Then, date: &str, log: Option<String>) -> Self {
+    pub fn new(answer: Answer, then: Then, date: &str, log: Option<Members>) -> Self {
         let (text, piece, mut parts) = match answer.body {
             Payload::Nothing => ("".into(), Piece::default(), Vec::new()),
             Payload::Text(text) => (text, Piece::default(), Vec::new()),
@@ -118,7 +120,7 @@ impl Sending {
     }
 
     /// What the access log is to say about the request.
-    pub const fn take_log(&mut self) -> Option<String> {
+    pub const fn take_log(&mut self) -> Option<Members> {
         self.log.take()
     }
 

@@ -13,6 +13,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use kiln_base::calendar::Civil;
+use kiln_server::access::Members;
 use kiln_server::limits::DRAIN_TIME_MAX;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventFlags};
@@ -20,7 +22,6 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
 
-use crate::access;
 use crate::client::{Client, READ_SIZE, Tools};
 use crate::connection::Context;
 use crate::connection::sending::Sending;
@@ -263,9 +264,11 @@ impl Worker {
             counters.answers[class].add(1);
             counters.bytes.add(sending.total());
             if let Some((log, request)) = shared.log.as_ref().zip(sending.take_log()) {
-                let client = clock::peer(socket);
-                let now = kiln_daemon::rfc3339::Utc::now();
-                log.push(&access::line(now, &client, &request, sending.status(), sending.total()));
+                let mut members = Members::of(Civil::now(), &clock::peer(socket));
+                members.append(&request);
+                members.number("status", sending.status().into());
+                members.number("bytes", sending.total());
+                log.push(&members.line());
             }
         };
         let held = client.connection.held();
