@@ -7,10 +7,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use xshell::cmd;
 
 use crate::config::{Config, Output, Source};
 use crate::digest::{Digest, Recipe};
-use crate::process::Command;
+use crate::process::{Command, shell};
+use crate::source::cargo;
 
 /// Files of the workspace that change every crate's build.
 const WORKSPACE_FILES: [&str; 2] = ["Cargo.toml", "Cargo.lock"];
@@ -45,6 +47,10 @@ pub struct Inputs {
     pub packer: Option<Digest>,
     /// Digest of Cargo.lock.
     pub cargo_lock: Option<Digest>,
+    /// The user's settings on the source of crates.
+    pub crate_sources: String,
+    /// The linker for crates that the user chose, and its version; empty for the C compiler.
+    pub linker: String,
 }
 
 impl Inputs {
@@ -65,6 +71,11 @@ impl Inputs {
             inputs.packer = Some(recipe.finish());
         }
         inputs.cargo_lock = Some(Digest::of_file(&workspace.join("Cargo.lock"))?);
+        inputs.crate_sources = cargo::sources(workspace)?;
+        if let Some((_, linker)) = cargo::linker(config.arch) {
+            let sh = shell()?;
+            inputs.linker = Command::from(cmd!(sh, "{linker} --version")).read()?;
+        }
         Ok(inputs)
     }
 
@@ -102,7 +113,11 @@ impl Inputs {
         args: &[&str],
     ) -> Result<()> {
         if slot(self).is_empty() {
-            Command::new(program).args(args).read()?.trim().clone_into(slot(self));
+            let sh = shell()?;
+            // As in a step: rustup may choose a toolchain by the folder, Go by its settings.
+            let command = Command::from(cmd!(sh, "{program} {args...}")).dir(Path::new("/"));
+            let command = command.env("GOENV", "off").env("GOTOOLCHAIN", "local");
+            command.read()?.trim().clone_into(slot(self));
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 //! The builder (`xtask`) and the measuring program (`benches/peers`) both stand on this crate.
 //! It knows no package, no plan and no configuration.
 
+pub mod environment;
 pub mod job;
 pub mod process;
 pub mod progress;

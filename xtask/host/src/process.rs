@@ -1,8 +1,11 @@
 //! The one module that starts processes.
 //!
-//! It clears what a running cargo would leak into a nested one, keeps a child's output for the
-//! error message, and sees to it that no child outlives the builder: a child is killed when its
-//! handle is dropped and gets a parent-death signal for the case that the builder itself is killed.
+//! A program gets the variables of [`crate::environment`] and no others, and its output is kept for
+//! the error message. No child outlives the builder: a child is killed when its handle is dropped,
+//! and has a parent-death signal in case the builder itself is killed.
+//!
+//! Commands are written with xshell's `cmd!` and become a [`Command`] by `into()`. xshell's own
+//! ways to run a command are forbidden in `clippy.toml`, because they know neither of the two rules.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, BufRead, BufReader, ErrorKind};
@@ -14,8 +17,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use xshell::{Cmd, Shell};
 
-/// Set by the first ctrl-C; long loops look at it through [`check_interrupt`].
+use crate::environment::{self, BASE, Group};
+
+/// Set by the first ctrl-C; long loops check it with [`check_interrupt`].
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// Lines of a failed program's output that an error message repeats.
@@ -28,7 +34,7 @@ const BUSY_MAX: Duration = Duration::from_secs(10);
 /// The time between two attempts to start a program whose file is busy.
 const BUSY_PAUSE: Duration = Duration::from_millis(5);
 
-/// A program, its arguments and its environment. Built up, then run once.
+/// A program with its arguments and its environment, which is run once.
 #[derive(Debug)]
 pub struct Command {
     inner: std::process::Command,
@@ -36,7 +42,7 @@ pub struct Command {
     detached: bool,
 }
 
-/// A child that is killed, with its process group where it has one of its own, when this is dropped.
+/// A child that is killed when this is dropped, together with its process group if it has one.
 #[derive(Debug)]
 pub struct Running {
     child: Child,
@@ -45,18 +51,46 @@ pub struct Running {
 }
 
 impl Command {
-    /// Takes a program by path, or by name from `PATH`.
+    /// Takes a program by its path, or by a name in `PATH`.
     pub fn new(program: impl AsRef<OsStr>) -> Self {
-        let program = program.as_ref();
         #[expect(clippy::disallowed_methods, reason = "this is the one process module")]
-        let mut inner = std::process::Command::new(program);
-        for (name, _) in std::env::vars_os() {
-            if is_cargo_leak(&name) {
-                inner.env_remove(name);
-            }
-        }
+        let inner = std::process::Command::new(program);
+        Self::wrap(inner)
+    }
+
+    /// Puts an environment of [`BASE`] below the variables that the command sets itself.
+    fn wrap(mut inner: std::process::Command) -> Self {
+        let own: Vec<(OsString, Option<OsString>)> =
+            inner.get_envs().map(|(name, value)| (name.into(), value.map(Into::into))).collect();
+        inner.env_clear().envs(BASE.present());
         inner.env("LC_ALL", "C.UTF-8").env("TZ", "UTC").stdin(Stdio::null());
-        Self { inner, line: program.to_string_lossy().into_owned(), detached: false }
+        for (name, value) in own {
+            match value {
+                Some(value) => inner.env(name, value),
+                None => inner.env_remove(name),
+            };
+        }
+        let mut line = inner.get_program().to_string_lossy().into_owned();
+        for arg in inner.get_args() {
+            line.push(' ');
+            line.push_str(&arg.to_string_lossy());
+        }
+        Self { inner, line, detached: false }
+    }
+
+    /// Passes a group of the user's variables on.
+    #[must_use]
+    pub fn with(mut self, group: Group) -> Self {
+        self.inner.envs(group.present());
+        self
+    }
+
+    /// Passes the user's whole environment on, for a program that is the user's own: the cargo that
+    /// tests this workspace. A step of a build never does.
+    #[must_use]
+    pub fn with_whole_environment(mut self) -> Self {
+        self.inner.envs(environment::whole());
+        self
     }
 
     /// Adds one argument.
@@ -81,10 +115,15 @@ impl Command {
         self
     }
 
-    /// Takes one environment variable away.
+    /// Sets the umask (umask(2)).
     #[must_use]
-    pub fn env_remove(mut self, name: impl AsRef<OsStr>) -> Self {
-        self.inner.env_remove(name);
+    pub fn umask(mut self, mask: u32) -> Self {
+        let set = move || {
+            rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask));
+            Ok(())
+        };
+        // SAFETY: umask(2) is async-signal-safe and the closure does not allocate.
+        unsafe { self.inner.pre_exec(set) };
         self
     }
 
@@ -95,7 +134,7 @@ impl Command {
         self
     }
 
-    /// Gives it a process group of its own, so that ctrl-C on the terminal does not reach it.
+    /// Gives the program a process group of its own, so that ctrl-C on the terminal does not reach it.
     #[must_use]
     pub fn own_group(mut self) -> Self {
         self.inner.process_group(0);
@@ -103,7 +142,7 @@ impl Command {
         self
     }
 
-    /// Lets it run on one processor only, by the kernel's number.
+    /// Restricts the program to one processor, by the kernel's number.
     #[must_use]
     pub fn on_core(mut self, core: usize) -> Self {
         let mut set = rustix::thread::CpuSet::new();
@@ -114,21 +153,21 @@ impl Command {
         self
     }
 
-    /// Gives it a pipe as its standard input; it has none otherwise.
+    /// Connects the standard input to a pipe; without this it is `/dev/null`.
     #[must_use]
     pub fn piped(mut self) -> Self {
         self.inner.stdin(Stdio::piped());
         self
     }
 
-    /// Where its output goes; both streams are inherited otherwise.
+    /// Redirects the output; without this both streams are inherited.
     #[must_use]
     pub fn output_to(mut self, stdout: Stdio, stderr: Stdio) -> Self {
         self.inner.stdout(stdout).stderr(stderr);
         self
     }
 
-    /// Starts it.
+    /// Starts the program.
     pub fn spawn(mut self) -> Result<Running> {
         check_interrupt()?;
         end_with_parent(&mut self.inner);
@@ -136,13 +175,14 @@ impl Command {
         Ok(Running { child, line: self.line, group: self.detached })
     }
 
-    /// Runs it to its end, output shown only if it fails, and returns its standard output.
+    /// Runs the program to its end and returns its standard output, like [`Command::output`].
     pub fn read(self) -> Result<String> {
         let output = self.output()?;
         String::from_utf8(output.stdout).context("its output is not UTF-8")
     }
 
-    /// Runs it to its end and returns its output; a status other than 0 is an error with its last lines.
+    /// Runs the program to its end and returns its output. A status other than 0 is an error with
+    /// the last lines of the output.
     pub fn output(mut self) -> Result<Output> {
         check_interrupt()?;
         end_with_parent(&mut self.inner);
@@ -164,7 +204,7 @@ impl Command {
             .with_context(|| explain_start(&self.inner, &self.line))
     }
 
-    /// Runs it to its end and hands each line of its standard error to `line` as it comes.
+    /// Runs the program to its end and passes each line of its standard error to `line` as it comes.
     pub fn watch(mut self, mut line: impl FnMut(&str)) -> Result<()> {
         self.inner.stdout(Stdio::null()).stderr(Stdio::piped());
         let mut running = self.spawn()?;
@@ -172,7 +212,7 @@ impl Command {
         if let Some(stderr) = running.child.stderr.take() {
             for text in BufReader::new(stderr).split(b'\n') {
                 let text =
-                    text.with_context(|| format!("cannot read what `{}` says", running.line))?;
+                    text.with_context(|| format!("cannot read the output of `{}`", running.line))?;
                 let text = String::from_utf8_lossy(&text).into_owned();
                 line(&text);
                 if last.len() == ERROR_LINES {
@@ -188,13 +228,25 @@ impl Command {
     }
 }
 
+impl From<Cmd<'_>> for Command {
+    /// Takes a command of `cmd!`, with the variables that it sets and none of the shell's.
+    fn from(command: Cmd<'_>) -> Self {
+        Self::wrap(command.into())
+    }
+}
+
+/// Returns the shell that `cmd!` needs: it has the folder of the builder, and no variables.
+pub fn shell() -> Result<Shell> {
+    Shell::new().context("cannot find the current folder")
+}
+
 impl Running {
-    /// The child's pipes, where [`Command::output_to`] asked for them.
+    /// The child, with the pipes that [`Command::output_to`] made.
     pub fn child(&mut self) -> &mut Child {
         &mut self.child
     }
 
-    /// Waits for its end; a status other than 0 is an error.
+    /// Waits for the child's end. A status other than 0 is an error.
     pub fn wait(mut self) -> Result<()> {
         let status =
             self.child.wait().with_context(|| format!("cannot wait for `{}`", self.line))?;
@@ -202,7 +254,7 @@ impl Running {
         if status.success() { Ok(()) } else { bail!("{}", failed(&self.line, status)) }
     }
 
-    /// The status, if it has ended.
+    /// Returns the child's status if it has ended.
     pub fn try_wait(&mut self) -> Result<Option<ExitStatus>> {
         self.child.try_wait().with_context(|| format!("cannot wait for `{}`", self.line))
     }
@@ -214,7 +266,7 @@ impl Drop for Running {
             if self.group
                 && let Some(group) = rustix::process::Pid::from_raw(self.child.id().cast_signed())
             {
-                // Fails only when the group is gone already, which is what is wanted.
+                // Fails only if the group is gone already, which is the aim.
                 let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
             }
             let _ = self.child.kill();
@@ -223,7 +275,8 @@ impl Drop for Running {
     }
 }
 
-/// Makes ctrl-C and SIGTERM set a flag in place of ending the builder at once, so that nothing half-made stays.
+/// Makes ctrl-C and SIGTERM set a flag instead of ending the builder at once, so that it can remove
+/// what is half made.
 pub fn watch_interrupt() -> Result<()> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     for signal in [SIGINT, SIGTERM, SIGHUP] {
@@ -236,15 +289,15 @@ pub fn watch_interrupt() -> Result<()> {
     Ok(())
 }
 
-/// Whether ctrl-C was pressed.
+/// True once ctrl-C was pressed.
 pub fn interrupted() -> bool {
     INTERRUPTED.load(Ordering::Relaxed)
 }
 
-/// An error once ctrl-C was pressed; long loops call it.
+/// Fails once ctrl-C was pressed; long loops call it.
 pub fn check_interrupt() -> Result<()> {
     if interrupted() {
-        bail!("interrupted; what was finished is kept, run the same command to go on")
+        bail!("interrupted; finished steps are kept, and the same command continues from there")
     }
     Ok(())
 }
@@ -265,16 +318,6 @@ fn retry_while_busy<T>(mut start: impl FnMut() -> io::Result<T>) -> io::Result<T
             result => return result,
         }
     }
-}
-
-/// Variables through which an outer cargo (or a user's shell) would change an inner build.
-fn is_cargo_leak(name: &OsString) -> bool {
-    let Some(name) = name.to_str() else { return false };
-    let kept = ["CARGO_HOME", "CARGO_HTTP_", "CARGO_NET_", "CARGO_REGISTR", "CARGO_SOURCE_"];
-    (name.starts_with("CARGO") && !kept.iter().any(|prefix| name.starts_with(prefix)))
-        || (name.starts_with("RUST") && name != "RUSTUP_HOME" && name != "RUSTUP_TOOLCHAIN")
-        || name == "LD_LIBRARY_PATH"
-        || name == "MAKEFLAGS"
 }
 
 fn end_with_parent(command: &mut std::process::Command) {
@@ -306,10 +349,12 @@ fn last_lines(output: &Output) -> String {
 
 #[cfg(test)]
 mod tests {
+    use xshell::cmd;
+
     use super::*;
 
     #[test]
-    fn a_failure_repeats_the_programs_last_words() {
+    fn a_failure_repeats_the_last_lines_of_the_program() {
         let error =
             Command::new("sh").args(["-c", "echo told; exit 3"]).read().unwrap_err().to_string();
         assert!(error.contains("told") && error.contains("exit status: 3"), "{error}");
@@ -343,9 +388,22 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_an_outer_cargo_reaches_an_inner_one() {
-        let leaks = |name: &str| is_cargo_leak(&OsString::from(name));
-        assert!(leaks("CARGO_MANIFEST_DIR") && leaks("RUSTFLAGS") && leaks("CARGO_TARGET_DIR"));
-        assert!(!leaks("CARGO_HOME") && !leaks("PATH") && !leaks("CARGO_HTTP_PROXY"));
+    fn only_listed_variables_reach_a_program() {
+        let sh = shell().unwrap();
+        let variables = Command::from(cmd!(sh, "env").env("OWN", "1")).read().unwrap();
+        let mut names: Vec<&str> =
+            variables.lines().filter_map(|line| Some(line.split_once('=')?.0)).collect();
+        // The shell that starts `env` on some hosts adds these.
+        names.retain(|name| !["_", "PWD", "SHLVL"].contains(name));
+        let listed = |name: &&str| BASE.has(name) || ["LC_ALL", "TZ", "OWN"].contains(name);
+        assert!(names.contains(&"OWN") && names.iter().all(listed), "{names:?}");
+    }
+
+    #[test]
+    fn a_command_is_shown_with_its_arguments() {
+        let sh = shell().unwrap();
+        let two = ["b c", "d"];
+        let error = Command::from(cmd!(sh, "false a {two...}")).read().unwrap_err().to_string();
+        assert!(error.contains("`false a b c d` failed"), "{error}");
     }
 }

@@ -84,7 +84,7 @@ impl HostTool {
     /// `-B` keeps compiled files out of the cache entry, `-s` and `-P` keep the user's modules out.
     fn interpreter(&self) -> Result<Command> {
         let python = self.loader()?.arg(self.root.join("usr/bin/python3")).args(["-B", "-s", "-P"]);
-        Ok(python.env("PYTHONHOME", self.root.join("usr")).env_remove("PYTHONPATH"))
+        Ok(python.env("PYTHONHOME", self.root.join("usr")))
     }
 }
 

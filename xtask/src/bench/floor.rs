@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use kiln_contract::{archive, path, root};
+use xshell::cmd;
 
 use crate::build::Builder;
 use crate::build::{image_files, tool};
@@ -20,7 +21,7 @@ use crate::config::{Arch, Go, Manifest, Output, Package, Source};
 use crate::image::erofs::{Compression, Settings};
 use crate::image::{cpio, erofs, oci, uki};
 use crate::plan::{KERNEL, PACKER, staged};
-use crate::process::Command;
+use crate::process::{Command, shell};
 use crate::source::go;
 use crate::tree::staged::{Staged, cached};
 use crate::tree::{self, Content, Node, Tree};
@@ -184,9 +185,9 @@ impl<'a> Parts<'a> {
     }
 
     fn compile_init(&self, out: &Path) -> Result<()> {
-        let command =
-            Command::new("cc").args(["-static", "-Os", "-s", "-Wall", "-Wno-unused-result", "-o"]);
-        let compiled = command.arg(out).arg(self.folder.join("init.c")).output();
+        let (sh, source) = (shell()?, self.folder.join("init.c"));
+        let compile = cmd!(sh, "cc -static -Os -s -Wall -Wno-unused-result -o {out} {source}");
+        let compiled = Command::from(compile).output();
         compiled.map(drop).context(
             "cannot compile the floor's init; it needs a C compiler with a static C library",
         )

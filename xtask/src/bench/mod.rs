@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use kiln_base::replace::{self, Durability};
 use kiln_host::job::{self, Answers, Gateway, Job, Programs, Runs, StaticServer};
-use kiln_host::process::Command;
+use kiln_host::process::{Command, shell};
+use xshell::cmd;
 
 use crate::build::{Builder, machine, packer};
 use crate::config::{PEERS, RELAYS, SLOW};
@@ -140,9 +141,11 @@ fn load(builder: &Builder, package: &str) -> Result<PathBuf> {
     let workspace = &builder.inputs.workspace;
     let target = workspace.join(FOLDER);
     let _task = builder.progress.task(&format!("{package}: cargo build"), None);
-    Command::new("cargo")
+    let sh = shell()?;
+    let build = cmd!(sh, "cargo build --quiet --release --locked --package {package}");
+    Command::from(build)
         .dir(workspace)
-        .args(["build", "--quiet", "--release", "--locked", "--package", package])
+        .with_whole_environment()
         .env("CARGO_TARGET_DIR", &target)
         .output()?;
     Ok(target.join("release"))
@@ -157,8 +160,9 @@ fn command(builder: &Builder, job: &Job) -> Result<Command> {
     let workspace = &builder.inputs.workspace;
     let file = workspace.join(FOLDER).join("job.json");
     job.write(&file)?;
-    let command = Command::new("cargo").dir(workspace);
-    Ok(command.args(["run", "--locked", "--package", "peers-bench", "--"]).arg(file))
+    let sh = shell()?;
+    let run = cmd!(sh, "cargo run --locked --package peers-bench -- {file}");
+    Ok(Command::from(run).dir(workspace).with_whole_environment())
 }
 
 /// Copies an image to where no build replaces it. It may be the one that was kept the last time.

@@ -6,6 +6,7 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
+use xshell::cmd;
 
 use super::Builder;
 use super::report::{self, Contents};
@@ -16,7 +17,8 @@ use crate::host::{self, HostTool};
 use crate::image::{cpio, erofs, uki};
 use crate::lock::Locked;
 use crate::plan::{ARCHIVE, Action, KERNEL, PACKER, PODS, ROOT, Step, staged};
-use crate::process::Command;
+use crate::process::{Command, shell};
+use crate::source::cargo::Cargo;
 use crate::source::{self, crates, go, kernel};
 use crate::tree::staged::{Staged, cached};
 use crate::tree::{self, Node, Tree};
@@ -34,7 +36,9 @@ pub(super) fn run(builder: &Builder, step: &Step, needs: &Needs, out: &Path) -> 
             go::fetch(builder.config.package(name), &builder.go_caches()?, &builder.progress)
         }
         Action::FetchCrates => {
-            crates::fetch(&builder.inputs.workspace, builder.config.arch, &builder.progress)
+            let home = builder.cargo_home()?;
+            let cargo = Cargo::new(&builder.inputs.workspace, &home)?;
+            crates::fetch(&cargo, builder.config.arch, &builder.progress)
         }
         Action::Unpack(name) => unpack(builder, name, step, out),
         Action::Take(_) => take(builder, step, out),
@@ -104,18 +108,21 @@ fn build_crate(builder: &Builder, name: &str, needs: &Needs, out: &Path) -> Resu
     let Source::Crate { package: crate_, features, libc } = &package.source else {
         bail!("package `{name}` has no [source.crate]")
     };
-    let (workspace, arch) = (&builder.inputs.workspace, builder.config.arch);
+    let (home, arch) = (builder.cargo_home()?, builder.config.arch);
+    let cargo = Cargo::new(&builder.inputs.workspace, &home)?;
     let libc = libc.as_ref().map(|libc| dir(needs, &staged(libc))).transpose()?;
     let program =
         crates::Program { package: crate_, name: crate_, features, libc: libc.as_deref() };
-    crates::build(program, workspace, arch, out, &builder.progress)?;
+    crates::build(program, &cargo, arch, out, &builder.progress)?;
     source::smoke(package, arch, out)
 }
 
 fn build_packer(builder: &Builder, out: &Path) -> Result<()> {
     let program =
         crates::Program { package: PACKER_CRATE, name: PACKER_PROGRAM, features: &[], libc: None };
-    crates::build(program, &builder.inputs.workspace, Arch::HOST, out, &builder.progress)
+    let home = builder.cargo_home()?;
+    let cargo = Cargo::new(&builder.inputs.workspace, &home)?;
+    crates::build(program, &cargo, Arch::HOST, out, &builder.progress)
 }
 
 fn root(builder: &Builder, needs: &Needs, out: &Path) -> Result<()> {
@@ -166,10 +173,10 @@ pub fn image_files(
     let mut packs = Staged { owner: name.to_owned(), ..Staged::default() };
     for (number, (folder, _)) in package.packs().enumerate() {
         let pack = scratch.join(format!("{name}-{number}.pack"));
-        let command = Command::new(packer(needs)?).arg("--in").arg(package.folder.join(folder));
-        command.arg("--out").arg(&pack).output().with_context(|| {
-            format!("cannot make a pack of `{folder}`, which pkgs/{name}/pkg.toml names")
-        })?;
+        let (sh, packer, content) = (shell()?, packer(needs)?, package.folder.join(folder));
+        Command::from(cmd!(sh, "{packer} --in {content} --out {pack}")).output().with_context(
+            || format!("cannot make a pack of `{folder}`, which pkgs/{name}/pkg.toml names"),
+        )?;
         packs.files.insert(folder.clone(), Node::File(0o644, cached(pack)?));
     }
     Ok(tree::pods::Files {
@@ -228,9 +235,18 @@ fn parts(builder: &Builder, needs: &Needs) -> Result<uki::Parts> {
 }
 
 impl Builder {
-    /// Where Go keeps modules and compiled packages.
+    /// The folders in which Go keeps modules and compiled packages.
     pub fn go_caches(&self) -> Result<go::Caches> {
-        Ok(go::Caches { modules: self.cache.dir("go-mod")?, builds: self.cache.dir("go-build")? })
+        Ok(go::Caches {
+            modules: self.cache.dir("go-mod")?,
+            builds: self.cache.dir("go-build")?,
+            path: self.cache.dir("go-path")?,
+        })
+    }
+
+    /// The home of the cargo that builds crates for the image.
+    fn cargo_home(&self) -> Result<PathBuf> {
+        self.cache.dir("cargo")
     }
 
     /// What the finished file is made of, and the programs that judge it.

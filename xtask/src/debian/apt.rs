@@ -12,12 +12,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use kiln_host::environment::NETWORK;
 use tempfile::TempDir;
+use xshell::cmd;
 
 use super::index::{self, Stanza, Uri};
 use crate::fetch::mirror::Mirrors;
 use crate::lock::{Archive, Lock, Package, Request, Snapshot};
-use crate::process::Command;
+use crate::process::{Command, shell};
 use crate::progress::{Progress, Task};
 
 /// The release that packages come from.
@@ -87,7 +89,9 @@ impl<'a> Apt<'a> {
             fs::create_dir_all(dir.path().join(folder))
                 .context("cannot make a temporary folder")?;
         }
-        let carried = index::carried(&Command::new("apt-config").arg("dump").read()?)?;
+        let sh = shell()?;
+        let host = Command::from(cmd!(sh, "apt-config dump")).with(NETWORK).read()?;
+        let carried = index::carried(&host)?;
         let files = [
             ("status", String::new()),
             ("sources.list", sources(mirrors, keyring)?),
@@ -102,7 +106,9 @@ impl<'a> Apt<'a> {
     }
 
     fn run(&self, program: &str, args: &[&str]) -> Result<String> {
-        Command::new(program).env("APT_CONFIG", self.dir.path().join("apt.conf")).args(args).read()
+        let sh = shell()?;
+        let command = Command::from(cmd!(sh, "{program} {args...}")).with(NETWORK);
+        command.env("APT_CONFIG", self.dir.path().join("apt.conf")).read()
     }
 
     fn update(&self, task: &Task) -> Result<()> {

@@ -13,8 +13,8 @@ use crate::source::musl;
 /// Revisions of the steps' own code.
 mod revision {
     pub(super) const UNPACK: &str = "unpack 1";
-    pub(super) const GO: &str = "go 1";
-    pub(super) const CRATE: &str = "crate 1";
+    pub(super) const GO: &str = "go 2";
+    pub(super) const CRATE: &str = "crate 2";
     pub(super) const KERNEL: &str = "kernel 3";
     pub(super) const ROOT: &str = "root 1";
     pub(super) const PODS: &str = "pods 2";
@@ -90,11 +90,15 @@ impl Planner<'_> {
     ) -> Result<()> {
         let package = self.config.package(name);
         let lock = self.inputs.cargo_lock.ok_or_else(|| anyhow!("Cargo.lock was not read"))?;
-        let fetched = Recipe::new("crates 1").digest("Cargo.lock", lock).finish();
+        let fetched = Recipe::new("crates 2")
+            .digest("Cargo.lock", lock)
+            .field("sources", &self.inputs.crate_sources)
+            .finish();
         self.add(CRATES, Action::FetchCrates, &[], Vec::new(), fetched);
         let mut recipe = Recipe::new(revision::CRATE)
             .field("rust", &self.inputs.rust)
             .field("cc", &self.inputs.cc)
+            .field("linker", &self.inputs.linker)
             .field("target", self.config.arch.triple())
             .digest("sources", self.folder(name)?)
             .field("features", features.join(","))

@@ -40,6 +40,8 @@ fn inputs() -> Inputs {
         packages: ["tool", "page", "init"].map(|name| (name.to_owned(), digest(name))).into(),
         rootfs: vec![Some(digest("rootfs"))],
         cargo_lock: Some(digest("lock")),
+        crate_sources: String::new(),
+        linker: String::new(),
     }
 }
 

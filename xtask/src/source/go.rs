@@ -6,8 +6,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow};
 use kiln_base::calendar::{Civil, Precision};
 
+use kiln_host::environment::{GO, NETWORK};
+use xshell::{Cmd, cmd};
+
 use crate::config::{Arch, Go, Package};
-use crate::process::Command;
+use crate::process::{Command, shell};
 use crate::progress::Progress;
 
 /// Debian's library folder in a sysroot of this machine.
@@ -17,21 +20,23 @@ const LIBRARIES: &str = if cfg!(target_arch = "aarch64") {
     "usr/lib/x86_64-linux-gnu"
 };
 
-/// Where Go keeps modules and compiled packages: in our cache, never in the user's.
+/// The folders for modules and compiled packages: in the builder's cache, never in the user's.
 #[derive(Debug, Clone)]
 pub struct Caches {
     /// `GOMODCACHE`.
     pub modules: PathBuf,
     /// `GOCACHE`.
     pub builds: PathBuf,
+    /// `GOPATH`, where go keeps its copy of the checksum database.
+    pub path: PathBuf,
 }
 
-/// What a build needs besides the package.
+/// The inputs of a build besides the package.
 #[derive(Debug)]
 pub struct Build<'a> {
     /// Go's own caches.
     pub caches: &'a Caches,
-    /// What it is built for.
+    /// The architecture of the image.
     pub arch: Arch,
     /// The source date, seconds since 1970.
     pub date: u32,
@@ -39,14 +44,16 @@ pub struct Build<'a> {
     pub go_mod: &'a str,
     /// Unpacked libraries for cgo.
     pub libraries: &'a [PathBuf],
-    /// A folder for what comes and goes.
+    /// A folder for temporary files.
     pub scratch: &'a Path,
 }
 
 /// Downloads all modules of a package and checks them against its go.sum. Uses the network.
 pub fn fetch(package: &Package, caches: &Caches, progress: &Progress) -> Result<()> {
     let task = progress.task(&format!("{}: Go modules", package.name), None);
-    let command = go(caches, &package.folder).args(["mod", "download", "-x"]);
+    let sh = shell()?;
+    let download = go(caches, &package.folder, cmd!(sh, "go mod download -x"));
+    let command = download.with(NETWORK).with(GO);
     command
         .watch(|line| {
             if let Some((_, module)) = line.split_once("# get ") {
@@ -72,15 +79,14 @@ pub fn build(
     let flags = ldflags(go, build)?;
     let total = count(package, go, build)?;
     let task = progress.task(&format!("{}: go build", package.name), Some(total));
+    let (sh, tags) = (shell()?, go.tags.join(","));
     for (name, path) in &go.programs {
-        let command = offline(go, build, &package.folder)?
-            .args(["build", "-v", "-trimpath", "-buildvcs=false"])
-            .arg(format!("-tags={}", go.tags.join(",")))
-            .arg(format!("-ldflags={flags}"))
-            .arg("-o")
-            .arg(out.join(name))
-            .arg(path);
-        command.watch(|line| {
+        let program = out.join(name);
+        let command = cmd!(
+            sh,
+            "go build -v -trimpath -buildvcs=false -tags={tags} -ldflags={flags} -o {program} {path}"
+        );
+        compile(go, build, &package.folder, command)?.watch(|line| {
             if is_package(line) {
                 task.advance(1);
                 task.note(line);
@@ -90,20 +96,18 @@ pub fn build(
     Ok(())
 }
 
-/// Runs the tests of a package's own Go code. `-vet=off`: vet would look at every dependency.
+/// Runs the tests of a package's own Go code. `-vet=off`, because vet would check every dependency.
 pub fn test(package: &Package, go: &Go, caches: &Caches) -> Result<()> {
-    let tags = format!("-tags={}", go.tags.join(","));
-    let command = self::go(caches, &package.folder).env("GOPROXY", "off").env("CGO_ENABLED", "0");
-    command.args(["test", "-vet=off"]).arg(tags).arg("./...").spawn()?.wait()
+    let (sh, tags) = (shell()?, go.tags.join(","));
+    let command = cmd!(sh, "go test -vet=off -tags={tags} ./...");
+    offline(caches, &package.folder, command).env("CGO_ENABLED", "0").spawn()?.wait()
 }
 
-/// How many packages a build from nothing compiles.
+/// Counts the packages that a build without a cache compiles.
 fn count(package: &Package, go: &Go, build: &Build<'_>) -> Result<u64> {
-    let command = offline(go, build, &package.folder)?
-        .args(["list", "-deps"])
-        .arg(format!("-tags={}", go.tags.join(",")))
-        .args(go.programs.values());
-    Ok(command.read()?.lines().count() as u64)
+    let (sh, tags, programs) = (shell()?, go.tags.join(","), go.programs.values());
+    let command = cmd!(sh, "go list -deps -tags={tags} {programs...}");
+    Ok(compile(go, build, &package.folder, command)?.read()?.lines().count() as u64)
 }
 
 /// `go build -v` prints one import path per line; a compiler's complaint has spaces or a `#`.
@@ -136,8 +140,7 @@ fn expand(value: &str, version: &str, date: u32) -> String {
         )
 }
 
-/// The version that a go.mod requires of a module.
-/// The version of the module that the programs are from, if go.mod says it.
+/// Returns the version of the module that the programs are from, if go.mod requires one.
 pub fn version(go: &Go, go_mod: &str) -> Option<String> {
     let program =
         go.version_of.as_deref().or_else(|| go.programs.values().map(String::as_str).next())?;
@@ -159,15 +162,15 @@ fn version_of(go_mod: &str, module: &str) -> Result<String> {
     version.ok_or_else(|| anyhow!("go.mod requires no `{module}`, which `version-of` names"))
 }
 
-fn offline(go: &Go, build: &Build<'_>, dir: &Path) -> Result<Command> {
-    let command = self::go(build.caches, dir)
-        .env("GOPROXY", "off")
+/// A command that compiles for the image, or lists what would be compiled.
+fn compile(go: &Go, build: &Build<'_>, dir: &Path, command: Cmd<'_>) -> Result<Command> {
+    let command = offline(build.caches, dir, command)
         .env("GOARCH", build.arch.go())
         .env("CGO_ENABLED", if go.cgo { "1" } else { "0" });
     if go.cgo { with_libraries(command, build.libraries, build.scratch) } else { Ok(command) }
 }
 
-/// A stand-in for pkg-config, which a host need not have: every library of the sysroots is just there.
+/// A stand-in for pkg-config, which a host need not have: every library is in the sysroots.
 ///
 /// cgo calls it as `PROGRAM --cflags -- NAME…` and `PROGRAM --libs -- NAME…`.
 const PKG_CONFIG: &str = r#"#!/bin/sh
@@ -177,36 +180,78 @@ case "$1" in
 esac
 "#;
 
-/// Lets cgo find headers and static libraries below the unpacked packages, and nothing of the host's.
+/// Lets cgo find headers and static libraries in the unpacked packages, and none of the host's.
 fn with_libraries(command: Command, libraries: &[PathBuf], scratch: &Path) -> Result<Command> {
     use std::os::unix::fs::PermissionsExt;
     let script = scratch.join("pkg-config");
     fs::write(&script, PKG_CONFIG).with_context(|| format!("cannot write {}", script.display()))?;
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
-    // A backslash keeps a blank inside a flag (`pkg-config(1)`).
-    let flag = |flag: &str, dir: PathBuf| {
-        format!("{flag}{}", dir.display().to_string().replace(' ', "\\ "))
-    };
+    let flag = |flag: &str, dir: PathBuf| format!("{flag}{}", escape(&dir));
     let cflags: Vec<String> =
         libraries.iter().map(|dir| flag("-I", dir.join("usr/include"))).collect();
     let libs: Vec<String> = libraries.iter().map(|dir| flag("-L", dir.join(LIBRARIES))).collect();
     Ok(command
-        .env("PKG_CONFIG", script)
+        .env("PKG_CONFIG", quote(&script)?)
         .env("KILN_CFLAGS", cflags.join(" "))
         .env("KILN_LIBS", libs.join(" ")))
 }
 
-fn go(caches: &Caches, dir: &Path) -> Command {
-    Command::new("go")
+/// Keeps a path one word for `splitPkgConfigOutput` of Go's `cmd/go/internal/work/exec.go`, which
+/// splits as a shell does.
+fn escape(path: &Path) -> String {
+    let mut escaped = String::new();
+    for c in path.display().to_string().chars() {
+        if !c.is_alphanumeric() && !"/._-+,:=@%~".contains(c) {
+            escaped.push('\\');
+        }
+        escaped.push(c);
+    }
+    escaped
+}
+
+/// Keeps a path one word for Go's `internal/quoted`, which knows quotes and no escapes.
+fn quote(path: &Path) -> Result<String> {
+    let path = path.display().to_string();
+    let quote = ['"', '\''].into_iter().find(|quote| !path.contains(*quote));
+    let quote = quote.with_context(|| {
+        format!(
+            "cannot name {path} to Go: it has both kinds of quotes; set TMPDIR to another folder"
+        )
+    })?;
+    Ok(format!("{quote}{path}{quote}"))
+}
+
+/// A command of go that reads nothing of the user's but what the group [`GO`] passes on.
+fn go(caches: &Caches, dir: &Path, command: Cmd<'_>) -> Command {
+    Command::from(command)
         .dir(dir)
         .env("GOTOOLCHAIN", "local")
         .env("GOFLAGS", "-mod=readonly -modcacherw")
         .env("GOWORK", "off")
         .env("GOOS", "linux")
+        .env("GOPATH", &caches.path)
         .env("GOMODCACHE", &caches.modules)
         .env("GOCACHE", &caches.builds)
-        .env_remove("GOEXPERIMENT")
-        .env_remove("GOAMD64")
+}
+
+/// The settings of a build, all of them: what is missing here would come from the file of `go env -w`
+/// or from Go's own `go.env`, which a distribution may change.
+fn offline(caches: &Caches, dir: &Path, command: Cmd<'_>) -> Command {
+    let settings = [
+        ("GOENV", "off"),
+        ("GOPROXY", "off"),
+        ("GOAMD64", "v1"),
+        ("GOARM64", "v8.0"),
+        ("GOFIPS140", "off"),
+        ("CC", "cc"),
+        ("CXX", "c++"),
+        ("CGO_CFLAGS", "-O2 -g"),
+        ("CGO_CXXFLAGS", "-O2 -g"),
+        ("CGO_LDFLAGS", "-O2 -g"),
+    ];
+    settings
+        .into_iter()
+        .fold(go(caches, dir, command), |command, (name, value)| command.env(name, value))
 }
 
 #[cfg(test)]
@@ -244,6 +289,14 @@ mod tests {
             expand("${version} ${major}.${minor} ${date}", "v1.36.3", 0),
             "v1.36.3 1.36 1970-01-01T00:00:00Z"
         );
+    }
+
+    #[test]
+    fn a_path_stays_one_word_for_cgo() {
+        assert_eq!(escape(Path::new("/a b/c,'d\\$")), "/a\\ b/c,\\'d\\\\\\$");
+        assert_eq!(quote(Path::new("/a b")).unwrap(), "\"/a b\"");
+        assert_eq!(quote(Path::new("/a \"b")).unwrap(), "'/a \"b'");
+        assert!(quote(Path::new("/'\"")).is_err());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! One step and the cache → a folder of staged files. One file per kind of source.
 
+pub mod cargo;
 pub mod crates;
 pub mod go;
 pub mod kernel;
@@ -9,9 +10,10 @@ pub mod musl;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use xshell::cmd;
 
 use crate::config::{Arch, Package};
-use crate::process::Command;
+use crate::process::{Command, shell};
 
 /// Runs a package's smoke command on what was built for this machine.
 pub fn smoke(package: &Package, arch: Arch, out: &Path) -> Result<()> {
@@ -21,16 +23,17 @@ pub fn smoke(package: &Package, arch: Arch, out: &Path) -> Result<()> {
     }
     let context = || format!("package `{}`: its smoke command", package.name);
     let (program, args) = smoke.command.split_first().with_context(context)?;
-    let output = Command::new(out.join(program)).args(args).output().with_context(context)?;
-    let said = [&output.stdout[..], &output.stderr[..]].concat();
-    let said = String::from_utf8_lossy(&said);
+    let (sh, program) = (shell()?, out.join(program));
+    let output = Command::from(cmd!(sh, "{program} {args...}")).output().with_context(context)?;
+    let printed = [&output.stdout[..], &output.stderr[..]].concat();
+    let printed = String::from_utf8_lossy(&printed);
     ensure!(
-        said.contains(&smoke.expect),
-        "package `{}`: `{}` should say `{}`, but says:\n{}",
+        printed.contains(&smoke.expect),
+        "package `{}`: `{}` should print `{}`, but prints:\n{}",
         package.name,
         smoke.command.join(" "),
         smoke.expect,
-        said.trim()
+        printed.trim()
     );
     Ok(())
 }

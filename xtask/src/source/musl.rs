@@ -1,60 +1,72 @@
 //! Links a crate with musl in place of glibc, which makes a program half as large.
 //!
-//! The target stays Rust's `gnu` one, since a toolchain has its standard library. Only the last
-//! link differs: start files and `libc.a` are those of Debian's musl-dev, and one object of ours
-//! stands in for what musl does not have. docs/decisions/0010 says why that is sound, and for what.
+//! The target stays Rust's `gnu` one, because a toolchain has its standard library. Only the last
+//! link differs: start files and `libc.a` are those of Debian's musl-dev, and an object of our own
+//! has the names that musl lacks. docs/decisions/0010 says why that is sound, and for which programs.
 
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use xshell::cmd;
 
 use crate::config::Arch;
 use crate::digest::{Digest, Recipe};
-use crate::process::Command;
+use crate::process::{Command, shell};
+use crate::source::cargo::linker;
 
-/// What stands in for names that only glibc and libgcc have.
+/// Replacements for names that only glibc and libgcc have.
 const STAND_INS: &str = include_str!("musl.c");
 
 /// Tables for unwinding, in a program that never unwinds.
 ///
-/// A section that a script with `INSERT` names is taken before the linker's own script sees it.
+/// The linker reads a script with `INSERT` before its own script.
 const DISCARDED: &str = "SECTIONS { /DISCARD/ : { *(.eh_frame .eh_frame.* .gcc_except_table \
                          .gcc_except_table.*) } } INSERT BEFORE .text;\n";
 
-/// How the stand-ins are compiled.
+/// Options with which the replacements are compiled.
 const COMPILE: [&str; 7] = [
     "-O2",
     "-fPIC",
     "-ffreestanding",
     "-ffunction-sections",
-    // Or the compiler would see that memmove copies, and have it call itself.
+    // Without it the compiler turns the loop in memmove into a call of memmove.
     "-fno-tree-loop-distribute-patterns",
     "-fno-asynchronous-unwind-tables",
     "-fno-stack-protector",
 ];
 
-/// Everything of ours that goes into the link; "musl 1" is raised when [`arguments`] names others.
+/// The digest of all that this file adds to the link. Raise "musl 2" if [`arguments`] returns other
+/// arguments.
 pub fn digest() -> Digest {
-    Recipe::new("musl 1")
+    Recipe::new("musl 2")
         .field("stand-ins", STAND_INS)
         .field("compile", COMPILE.join(" "))
         .field("discarded", DISCARDED)
         .finish()
 }
 
-/// Arguments of `rustc` for the last link; files for it are made in a folder of `work`.
+/// Returns the arguments of `rustc` for the last link, and writes the files that they name.
 ///
-/// `sysroot` is the unpacked package musl-dev. Cargo looks at the arguments and not at the files
-/// that they name, so these are in a folder with their digest's name: other files make it link
-/// again.
+/// `sysroot` is the unpacked package musl-dev. Cargo compares arguments and not the files that they
+/// name, so the files are written to a folder of `work` that their digest names: other files make
+/// cargo link again.
 pub fn arguments(sysroot: &Path, arch: Arch, work: &Path) -> Result<Vec<String>> {
-    // The linker looks here first, so nothing of another time may be left.
+    // The linker looks here first, so no file of an earlier build may be left.
     if work.exists() {
         fs::remove_dir_all(work).with_context(|| format!("cannot clear {}", work.display()))?;
     }
     let work = &work.join(digest().to_string());
     fs::create_dir_all(work).with_context(|| format!("cannot make {}", work.display()))?;
+    let files = sysroot.join("usr/lib").join(format!("{arch}-linux-musl"));
+    for path in [work, &files] {
+        ensure!(
+            !path.as_os_str().as_encoded_bytes().contains(&b'"'),
+            "cannot link from {}: the linker's scripts take no `\"` in a path; move the checkout or \
+             set KILN_CACHE to another folder",
+            path.display()
+        );
+    }
     let write = |name: &str, text: &str| {
         let path = work.join(name);
         fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
@@ -62,40 +74,48 @@ pub fn arguments(sysroot: &Path, arch: Arch, work: &Path) -> Result<Vec<String>>
     };
     let source = write("stand-ins.c", STAND_INS)?;
     let object = work.join("stand-ins.o");
-    Command::new(compiler(arch))
-        .args(COMPILE)
-        .args(["-c", "-o"])
-        .arg(&object)
-        .arg(source)
-        .output()?;
-    let files = sysroot.join("usr/lib").join(format!("{arch}-linux-musl"));
-    // Start files come before all libraries, so what the object has is not looked for there. A text
-    // in place of an object is a script of the linker.
+    let (sh, compiler) = (shell()?, linker(arch).map_or_else(|| "cc".into(), |(_, linker)| linker));
+    Command::from(cmd!(sh, "{compiler} {COMPILE...} -c -o {object} {source}")).output()?;
+    // Start files come before all libraries, so the names of the object are not looked up there. The
+    // linker reads a text file in place of an object as a script.
     let start = format!("INPUT(\"{}\" \"{}\")\n", files.join("crti.o").display(), object.display());
     write("crti.o", &start)?;
     let script = write("discard.ld", DISCARDED)?;
     Ok([
-        // Folders where the compiler looks for start files and libraries first.
+        // Folders in which the compiler looks for start files and libraries first.
         format!("-B{}", work.display()),
         format!("-B{}", files.display()),
         "-Wl,--no-eh-frame-hdr".to_owned(),
-        format!("-Wl,-T,{}", script.display()),
         "-Wl,-z,pack-relative-relocs".to_owned(),
+        // `-Wl,` would split the path at its commas.
+        "-Xlinker".to_owned(),
+        "-T".to_owned(),
+        "-Xlinker".to_owned(),
+        script.display().to_string(),
     ]
     .map(|argument| format!("-Clink-arg={argument}"))
     .into())
-}
-
-/// The C compiler that links for this architecture: cargo's variable, else `cc`.
-fn compiler(arch: Arch) -> std::ffi::OsString {
-    let triple = arch.triple().to_uppercase().replace('-', "_");
-    std::env::var_os(format!("CARGO_TARGET_{triple}_LINKER")).unwrap_or_else(|| "cc".into())
 }
 
 #[cfg(test)]
 mod tests {
     use super::{arguments, digest};
     use crate::config::Arch;
+
+    #[test]
+    fn a_comma_in_a_path_does_not_split_an_argument() {
+        let work = tempfile::tempdir().unwrap();
+        let arguments = arguments("/musl".as_ref(), Arch::HOST, &work.path().join("a,b")).unwrap();
+        let split = |argument: &&String| argument.contains("-Wl,") && argument.contains("a,b");
+        assert_eq!(arguments.iter().find(split), None);
+    }
+
+    #[test]
+    fn a_path_that_would_end_a_linker_script_is_refused() {
+        let work = tempfile::tempdir().unwrap();
+        let error = arguments("/mu\"sl".as_ref(), Arch::HOST, &work.path().join("page"));
+        assert!(error.unwrap_err().to_string().contains("take no `\"`"));
+    }
 
     #[test]
     fn files_of_another_content_make_other_arguments() {
@@ -106,7 +126,7 @@ mod tests {
         std::fs::write(&old, "old").unwrap();
         let arguments = arguments("/musl".as_ref(), Arch::HOST, &work).unwrap();
         let folder = work.join(digest().to_string());
-        for (option, path) in [("-B", folder.clone()), ("-Wl,-T,", folder.join("discard.ld"))] {
+        for (option, path) in [("-B", folder.clone()), ("", folder.join("discard.ld"))] {
             let expected = format!("-Clink-arg={option}{}", path.display());
             assert!(arguments.contains(&expected), "{expected} is not in {arguments:?}");
         }

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use kiln_host::environment::{BASE, CARGO, GO, NETWORK, SESSION};
+
 use super::{at, files_with, none, root, text};
 
 /// Words that end with a stop and end no sentence.
@@ -219,6 +221,14 @@ fn every_environment_variable_is_documented() {
         .iter()
         .filter(|name| !INTERNAL.contains(name) && !page.contains(&format!("`{name}`")));
     none("in no document", missing);
+}
+
+#[test]
+fn every_variable_that_reaches_a_program_is_documented_with_its_reason() {
+    let page = text("docs/build.md");
+    let groups = [BASE, NETWORK, GO, CARGO, SESSION].into_iter().flat_map(|group| group.0);
+    let rows = groups.map(|(name, reason)| format!("| `{name}` | {reason} |"));
+    none("not in docs/build.md", rows.filter(|row| !page.contains(row)));
 }
 
 #[test]

@@ -18,6 +18,7 @@ use super::esp;
 use super::forward::Forward;
 use super::qmp::Qmp;
 use super::scratch::Scratch;
+use crate::environment::SESSION;
 use crate::process::{self, Running};
 use crate::tool::HostTool;
 
@@ -132,7 +133,11 @@ impl Machine {
         let folder = self.folder()?;
         let log = File::create(folder.path().join(LOG)).context("cannot make QEMU's log")?;
         let command = self.qemu.command()?.args(self.arguments(accel)).args(&self.extra);
-        let command = command.dir(folder.path()).own_group().output_to(Stdio::piped(), log.into());
+        let command = command
+            .with(SESSION)
+            .dir(folder.path())
+            .own_group()
+            .output_to(Stdio::piped(), log.into());
         let start = Instant::now();
         let mut running = command.spawn()?;
         let stdout = running.child().stdout.take().context("QEMU has no console")?;

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
+use xshell::{Cmd, cmd};
 
 use super::super::size::over_budget;
 use crate::bench;
@@ -12,7 +13,7 @@ use crate::config::Source;
 use crate::host::HostTool;
 use crate::image::{hardening, judge};
 use crate::plan::staged;
-use crate::process::Command;
+use crate::process::{Command, shell};
 
 /// One check on the host.
 pub(super) struct Check {
@@ -59,38 +60,35 @@ impl Check {
 }
 
 fn formatting(host: &Host<'_>) -> Result<String> {
-    host.component("rustfmt", &["fmt", "--all", "--check"])
+    let sh = shell()?;
+    let format = cmd!(sh, "cargo fmt --all --check");
+    host.component("rustfmt", cmd!(sh, "cargo fmt --version"), format)
 }
 
 fn clippy(host: &Host<'_>) -> Result<String> {
-    let args = [
-        "clippy",
-        "--quiet",
-        "--workspace",
-        "--all-targets",
-        "--locked",
-        "--",
-        "--deny",
-        "warnings",
-    ];
-    host.component("clippy", &args)
+    let sh = shell()?;
+    let check =
+        cmd!(sh, "cargo clippy --quiet --workspace --all-targets --locked -- --deny warnings");
+    host.component("clippy", cmd!(sh, "cargo clippy --version"), check)
 }
 
 fn cargo_test(host: &Host<'_>) -> Result<String> {
-    host.cargo(&["test", "--workspace", "--locked"])
+    let sh = shell()?;
+    host.run(host.cargo(cmd!(sh, "cargo test --workspace --locked")))
 }
 
 impl Host<'_> {
-    /// Runs a part of the toolchain that rustup's minimal profile lacks.
-    fn component(&self, name: &str, args: &[&str]) -> Result<String> {
-        if self.command(&[args[0], "--version"]).output().is_err() {
+    /// Runs a part of the toolchain that rustup's minimal profile lacks; `probe` shows its version.
+    fn component(&self, name: &str, probe: Cmd<'_>, command: Cmd<'_>) -> Result<String> {
+        if self.cargo(probe).output().is_err() {
             bail!("the toolchain has no {name}; `rustup component add {name}` adds it");
         }
-        self.cargo(args)
+        self.run(self.cargo(command))
     }
 
-    fn cargo(&self, args: &[&str]) -> Result<String> {
-        self.run(self.command(args))
+    /// The developer's own cargo, with all of the developer's settings.
+    fn cargo(&self, command: Cmd<'_>) -> Command {
+        Command::from(command).dir(&self.builder.inputs.workspace).with_whole_environment()
     }
 
     /// Runs a program with its output in the log, so that it does not mix with that of a machine.
@@ -106,10 +104,6 @@ impl Host<'_> {
             error.context(format!("last lines of {place}:\n{tail}\nreason"))
         })?;
         Ok(String::new())
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        Command::new("cargo").dir(&self.builder.inputs.workspace).args(args)
     }
 }
 
@@ -137,7 +131,8 @@ fn features(host: &Host<'_>) -> Result<String> {
     let builder = host.builder;
     let step = staged("runc");
     let runc = builder.make(&[&step])?[&step].path().join("runc");
-    let says = Command::new(runc).args(["features"]).output()?.stdout;
+    let sh = shell()?;
+    let says = Command::from(cmd!(sh, "{runc} features")).output()?.stdout;
     let mut says: serde_json::Value = serde_json::from_slice(&says).context("`runc features`")?;
     if let Some(seccomp) = says.pointer_mut("/linux/seccomp").and_then(|it| it.as_object_mut()) {
         seccomp.remove("supportedFlags");
