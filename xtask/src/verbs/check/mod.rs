@@ -1,10 +1,13 @@
 //! `cargo xtask check`
 
+mod hostile;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
+use xshell::cmd;
 
 use super::Target;
 use crate::build::Builder;
@@ -12,16 +15,18 @@ use crate::digest::Digest;
 use crate::fetch;
 use crate::fetch::mirror::SNAPSHOT;
 use crate::lock::{Locked, Origin};
-use crate::process::Command;
+use crate::process::{Command, shell};
 
-/// What two builds may share: it is checked by digest when it is used.
-const SHARED: [&str; 2] = ["downloads", "tools/go-mod"];
+/// Folders of the cache that both builds share, because their files are checked when they are used.
+const SHARED: [&str; 4] =
+    ["downloads", "tools/go-mod", "tools/cargo/registry/cache", "tools/cargo/registry/index"];
 
 #[derive(Debug, Args)]
 pub(super) struct Check {
     #[command(flatten)]
     target: Target,
-    /// Build a second time, in another folder with another cache, and compare the files byte by byte
+    /// Build a second time, in another folder with another cache and with settings of a hostile host,
+    /// and compare the files byte by byte
     #[arg(long)]
     reproducible: bool,
 }
@@ -67,32 +72,25 @@ fn reproduce(builder: &Builder, target: &Target) -> Result<()> {
         format!("{} is outside the repository, of which a copy is built", file.display())
     })?;
     let first = builder.image()?.efi;
-    let scratch = tempfile::Builder::new().prefix("kiln reproducible ").tempdir()?;
-    let copy = scratch.path().join("a copy of the tree");
+    let scratch = tempfile::Builder::new().prefix("kiln reproducible, ").tempdir()?;
+    let copy = scratch.path().join("a copy, of the tree");
     copy_repository(&builder.inputs.workspace, &copy)?;
     let cache = scratch.path().join("cache");
     share(builder.cache.root(), &cache)?;
     println!("building again in {}", copy.display());
-    let command = Command::new("cargo")
-        .dir(&copy)
-        .args(["xtask", "build", "--config"])
-        .arg(file)
-        .args(["--arch", &target.arch.to_string()])
-        .env("KILN_CACHE", &cache);
+    let (sh, arch) = (shell()?, target.arch.to_string());
+    let command = cmd!(sh, "cargo xtask build --config {file} --arch {arch}");
+    let command = hostile::run(command.into(), &copy)?.env("KILN_CACHE", &cache);
     command.spawn()?.wait()?;
     let second = copy.join("target/kiln").join(first.file_name().context("the image has no name")?);
     compare(&first, &second)
 }
 
-/// Copies what git knows, and what it would add.
+/// Copies the files that git knows, and those that it would add.
 fn copy_repository(from: &Path, to: &Path) -> Result<()> {
-    let list = Command::new("git").dir(from).args([
-        "ls-files",
-        "-z",
-        "--cached",
-        "--others",
-        "--exclude-standard",
-    ]);
+    let sh = shell()?;
+    let list = cmd!(sh, "git ls-files -z --cached --others --exclude-standard");
+    let list = Command::from(list).dir(from);
     for name in list.read()?.split_terminator('\0') {
         let (source, target) = (from.join(name), to.join(name));
         if let Some(parent) = target.parent() {
