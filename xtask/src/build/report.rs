@@ -2,19 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use kiln_base::replace::{self, Durability};
 use serde::{Deserialize, Serialize};
+use xshell::{Cmd, cmd};
 
 use super::make::dir;
 use super::{Builder, Built};
 use crate::cache::Entry;
-use crate::config::{Config, Source};
+use crate::config::{Config, Layer, Source};
 use crate::digest::Digest;
 use crate::plan::{ARCHIVE, KERNEL, PODS, ROOT, staged};
-use crate::process::Command;
+use crate::process::{Command, shell};
 use crate::progress::Bytes;
 use crate::source::go;
 use crate::tree::{Node, Tree};
@@ -49,7 +50,19 @@ pub struct Report {
     pub items: Vec<Item>,
     /// The expanded configuration.
     pub configuration: String,
-    /// The repository's commit, with `+` behind it where files were changed since; none without git.
+    /// The commit of Kiln's repository, with `+` after it if files have changed since.
+    pub revision: Option<String>,
+    /// The layers of the configuration, nearest first.
+    #[serde(default)]
+    pub layers: Vec<LayerReport>,
+}
+
+/// A layer of the configuration.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LayerReport {
+    /// Its folder, relative to Kiln's repository if the folder lies there.
+    pub folder: PathBuf,
+    /// The commit of its repository, with `+` after it if files of the layer have changed since.
     pub revision: Option<String>,
 }
 
@@ -156,6 +169,7 @@ pub(super) fn write(builder: &Builder, needs: &BTreeMap<String, Entry>, out: &Pa
         configuration: config.expanded(),
         // The step is the same for all commits that make the same file.
         revision: None,
+        layers: Vec::new(),
     };
     write_json(&out.join(REPORT), &report)
 }
@@ -192,12 +206,22 @@ fn version(builder: &Builder, name: &str) -> Result<Option<String>> {
     })
 }
 
-/// What the work tree is a copy of.
-fn revision(workspace: &Path) -> Option<String> {
-    let git = |args: &[&str]| Command::new("git").dir(workspace).args(args).read().ok();
-    let commit = git(&["rev-parse", "HEAD"])?;
-    let changed = !git(&["status", "--porcelain"])?.trim().is_empty();
+/// Returns the commit that a folder was checked out from, or nothing outside of a repository.
+fn revision(folder: &Path) -> Option<String> {
+    let sh = shell().ok()?;
+    let git = |command: Cmd<'_>| Command::from(command).dir(folder).read().ok();
+    let commit = git(cmd!(sh, "git rev-parse HEAD"))?;
+    let changed = !git(cmd!(sh, "git status --porcelain -- ."))?.trim().is_empty();
     Some(format!("{}{}", commit.trim(), if changed { "+" } else { "" }))
+}
+
+fn layers(builder: &Builder) -> Vec<LayerReport> {
+    let workspace = &builder.inputs.workspace;
+    let layer = |layer: &Layer| LayerReport {
+        folder: layer.folder.strip_prefix(workspace).unwrap_or(&layer.folder).to_owned(),
+        revision: revision(&layer.folder),
+    };
+    builder.config.layers.iter().map(layer).collect()
 }
 
 /// Puts a finished image where people look for it: `target/kiln/NAME-ARCH.efi` and `.json`.
@@ -209,6 +233,7 @@ pub(super) fn publish(builder: &Builder, entry: &Entry) -> Result<Built> {
     replace_unless_equal(&entry.path().join(EFI), &efi)?;
     let mut report: Report = read_json(&entry.path().join(REPORT))?;
     report.revision = revision(&builder.inputs.workspace);
+    report.layers = layers(builder);
     write_json(&dir.join(format!("{stem}.json")), &report)?;
     Ok(Built { efi, report })
 }

@@ -98,6 +98,7 @@ mod tests {
             items,
             configuration: String::new(),
             revision: None,
+            layers: Vec::new(),
         }
     }
 
