@@ -3,8 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "all of this is test code")]
 #![allow(dead_code, reason = "the tests share their support")]
 
-#[path = "../../daemon/tests/pid1/mod.rs"]
-mod pid1;
 mod support;
 
 use std::io::{Read as _, Write as _};
@@ -12,6 +10,7 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
+use kiln_test_support::pid1;
 use rustix::net::sockopt::set_socket_linger;
 use rustix::process::{Signal, kill_process};
 use support::{

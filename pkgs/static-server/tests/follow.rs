@@ -160,7 +160,7 @@ fn who_holds_the_content_before_the_last_is_cut_before_more_is_read() {
     let folder = common::folder();
     let config = folder.path().join(".settings.toml");
     fs::write(&config, "poll-secs = 0\n").unwrap();
-    let mut server = start_in(folder, "", &["--config", config.to_str().unwrap()]);
+    let server = start_in(folder, "", &["--config", config.to_str().unwrap()]);
     let ask = |server: &Server| {
         let mut slow = server.connect();
         slow.write_all(LAST.replace("/ HTTP", "/large HTTP").as_bytes()).unwrap();
@@ -201,7 +201,7 @@ fn a_hangup_reads_settings_again_and_a_wrong_file_changes_nothing() {
     let folder = common::folder();
     let config = folder.path().join(".settings.toml");
     fs::write(&config, "cache-html = \"max-age=1\"\npoll-secs = 0\n").unwrap();
-    let mut server = start_in(folder, "", &["--config", config.to_str().unwrap()]);
+    let server = start_in(folder, "", &["--config", config.to_str().unwrap()]);
     assert!(server.get("/").contains("\r\nCache-Control: max-age=1\r\n"));
     fs::write(&config, "cache-html = \"max-age=2\"\nnonsense = 1\n").unwrap();
     server.signal(Signal::HUP);

@@ -20,14 +20,6 @@ const MEMORY: u64 = 2048;
 /// Bytes of the longest line that a client sends here.
 const LONG: usize = 400 << 20;
 
-/// A figure of `/proc/PID/status`, in KiB.
-fn status(server: &Server, name: &str) -> u64 {
-    let path = format!("/proc/{}/status", server.child.id());
-    let text = fs::read_to_string(path).unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
-}
-
 /// As many connections as the limit of descriptors allows both sides, up to this many; with fewer a
 /// test says so, since it then shows less.
 fn connections(most: u64) -> u64 {
@@ -50,7 +42,7 @@ fn ten_thousand_idle_connections_are_held_in_little_memory() {
         page(stream);
     }
     assert!(server.get("/").ends_with("page"));
-    let kib = status(&server, "RssAnon:");
+    let kib = server.memory("RssAnon:");
     assert!(kib < MEMORY, "{kib} KiB for {} connections", held.len());
     for stream in held.iter_mut().step_by(99) {
         stream.write_all(GET.as_bytes()).unwrap();
@@ -62,7 +54,7 @@ fn ten_thousand_idle_connections_are_held_in_little_memory() {
 fn a_header_line_of_400_mib_costs_one_head() {
     let server = start(&["--workers", "1"]);
     assert!(server.get("/").ends_with("page"));
-    let before = status(&server, "VmHWM:");
+    let before = server.memory("VmHWM:");
     let mut stream = server.connect();
     let answer = stream.try_clone().unwrap();
     let reader = std::thread::spawn(move || {
@@ -76,7 +68,7 @@ fn a_header_line_of_400_mib_costs_one_head() {
     assert!(sent < 100, "{sent} MiB were taken");
     assert_eq!(&reader.join().unwrap(), b"HTTP/1.1 431 ");
     assert!(server.get("/").ends_with("page"));
-    let after = status(&server, "VmHWM:");
+    let after = server.memory("VmHWM:");
     assert!(after < before + 512, "{before} KiB before, {after} KiB after");
 }
 
@@ -93,7 +85,7 @@ fn heads_that_never_end_are_held_in_little_memory_however_many() {
         })
         .collect();
     assert!(server.get("/").ends_with("page"));
-    let kib = status(&server, "RssAnon:");
+    let kib = server.memory("RssAnon:");
     assert!(kib < MEMORY, "{kib} KiB for {} heads", held.len());
 }
 
@@ -249,6 +241,6 @@ fn an_endless_pipeline_costs_one_head() {
         while stream.write_all(many.as_bytes()).is_ok() {}
     }
     assert!(server.talk(LAST).ends_with("page"));
-    let kib = status(&server, "RssAnon:");
+    let kib = server.memory("RssAnon:");
     assert!(kib < MEMORY, "{kib} KiB");
 }

@@ -3,12 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "all of this is test code")]
 
 mod common;
-#[path = "../../daemon/tests/pid1/mod.rs"]
-mod pid1;
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStrExt as _;
@@ -19,6 +17,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use common::{DEADLINE, LAST, Server, folder, rest, start, start_command, start_in};
+use kiln_test_support::{client, pid1};
 use rustix::process::{Resource, Rlimit, Signal, kill_process, setrlimit};
 
 /// The port for operators, which is logged before the one for clients; so it is asked for by
@@ -31,8 +30,7 @@ fn with_operators(options: &[&str]) -> (Server, String) {
 }
 
 fn ask(address: &str, path: &str) -> String {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    let mut stream = client::connect(address.parse().unwrap());
     stream.write_all(LAST.replace("/ HTTP", &format!("{path} HTTP")).as_bytes()).unwrap();
     rest(stream)
 }
@@ -113,7 +111,7 @@ fn settings_that_are_wrong_are_counted() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let operators = free.to_string();
     let options = ["--config", config.to_str().unwrap(), "--ops-addr", &operators];
-    let mut server = start_in(place, "", &options);
+    let server = start_in(place, "", &options);
     let failed = |count| {
         let line = format!("\nkiln_web_failed_reloads_total {count}\n");
         assert!(ask(&operators, "/metrics").contains(&line), "{line}");
@@ -136,7 +134,7 @@ fn settings_whose_content_cannot_be_read_leave_the_old_content_followed_and_read
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let operators = free.to_string();
     let options = ["--config", config.to_str().unwrap(), "--ops-addr", &operators];
-    let mut server = start_in(place, "", &options);
+    let server = start_in(place, "", &options);
     fs::write(&config, "hosts = \"/nowhere\"\npoll-secs = 0\n").unwrap();
     server.signal(Signal::HUP);
     server.until_log("opening the folder /nowhere");
@@ -228,14 +226,14 @@ fn each_answer_is_a_line_of_json() {
     let mut server = start(&["--access-log", "json"]);
     server.get("/a\"b?x");
     server.talk("nonsense\r\n\r\n");
-    let mut lines = BufReader::new(server.child.stdout.take().unwrap()).lines();
-    let first = lines.next().unwrap().unwrap();
+    let lines = server.output();
+    let first = lines.recv_timeout(DEADLINE).unwrap();
     assert!(
         first.contains("\"request\":\"GET /a\\\"b?x HTTP/1.1\",\"host\":\"a\",\"status\":404,"),
         "{first}"
     );
     assert!(first.contains("\"client\":\"127.0.0.1:"), "{first}");
-    let second = lines.next().unwrap().unwrap();
+    let second = lines.recv_timeout(DEADLINE).unwrap();
     assert!(second.contains("\"request\":null,\"host\":null,\"status\":400,"), "{second}");
 }
 

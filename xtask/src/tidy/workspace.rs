@@ -22,6 +22,9 @@ const DAEMON: &str = "pkgs/daemon";
 /// The parts that network servers share.
 const SERVER: &str = "pkgs/server";
 
+/// The harness of the tests that start a server.
+const TEST_SUPPORT: &str = "pkgs/test-support";
+
 /// The build host's processes and machines: what the builder and the program that measures share.
 const HOST: &str = "xtask/host";
 
@@ -29,8 +32,9 @@ const HOST: &str = "xtask/host";
 fn allowed(from: &str, to: &str) -> bool {
     match to {
         CONTRACT | BASE => ![CONTRACT, BASE].contains(&from),
-        DAEMON => from.starts_with("pkgs/") && from != DAEMON,
-        SERVER => from.starts_with("pkgs/") && ![SERVER, DAEMON].contains(&from),
+        DAEMON => from.starts_with("pkgs/") && ![DAEMON, TEST_SUPPORT].contains(&from),
+        SERVER => from.starts_with("pkgs/") && ![SERVER, DAEMON, TEST_SUPPORT].contains(&from),
+        TEST_SUPPORT => from.starts_with("pkgs/") && from != TEST_SUPPORT,
         HOST => ["benches/peers", "xtask"].contains(&from),
         // A fuzz target is part of the crate that it lies in.
         _ => from.strip_suffix("/fuzz") == Some(to),

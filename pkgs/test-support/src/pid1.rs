@@ -1,5 +1,5 @@
-//! A program as the first process of a PID namespace, as in a container, where a signal without a
-//! handler is ignored (`pid_namespaces(7)`); shared by the tests of the daemons.
+//! A program as the first process of a PID namespace, as in a container, where the kernel ignores
+//! signals without a handler (`pid_namespaces(7)`).
 
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command};
@@ -7,15 +7,15 @@ use std::process::{Child, Command};
 use rustix::process::{Pid, Signal, WaitOptions, set_parent_process_death_signal};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
-/// The same command in a namespace of its own; what is started is the parent of the program, ends
-/// with it, and as it does.
+/// Puts a command into a namespace of its own. The child that starts is the parent of the program,
+/// and ends together with it and with its exit code.
 pub fn inside(mut command: Command) -> Command {
-    // SAFETY: between fork and exec it makes system calls only, which is all that may be done there.
+    // SAFETY: between fork and exec it makes system calls only, as it must.
     unsafe { command.pre_exec(become_pid_1) };
     command
 }
 
-/// The program, after it has been started; it is checked to be the first process.
+/// Returns the program below a child, and checks that it is the first process of its namespace.
 pub fn of(outer: &Child) -> Pid {
     let outer = outer.id();
     let children = std::fs::read_to_string(format!("/proc/{outer}/task/{outer}/children")).unwrap();
@@ -27,14 +27,14 @@ pub fn of(outer: &Child) -> Pid {
 }
 
 fn become_pid_1() -> std::io::Result<()> {
-    // SAFETY: nobody else has this process's files, since it was forked just now.
+    // SAFETY: no other thread shares the files of this process, which was forked just now.
     unsafe { unshare_unsafe(UnshareFlags::NEWUSER | UnshareFlags::NEWPID) }?;
     // SAFETY: it has one thread.
     match unsafe { libc::fork() } {
         0 => Ok(set_parent_process_death_signal(Some(Signal::KILL))?),
         1.. => {
-            // SAFETY: nothing here uses a descriptor any more; who waits for exec, and who reads the
-            // log, must not wait for this process.
+            // SAFETY: nothing here uses a descriptor any more. An open copy would make the test wait
+            // for this process instead of the program.
             unsafe { libc::close_range(0, libc::c_uint::MAX, 0) };
             let status = rustix::process::wait(WaitOptions::empty());
             let code = status.ok().flatten().and_then(|(_, status)| status.exit_status());
