@@ -200,7 +200,7 @@ fn a_pack_that_is_cut_while_it_is_served_ends_its_answers_only() {
 
 #[test]
 fn a_new_pack_takes_the_place_of_the_old_one_and_a_damaged_one_does_not() {
-    let (mut server, pack_path) = start_pack();
+    let (server, pack_path) = start_pack();
     let whole = fs::read(&pack_path).unwrap();
     let put = |bytes: &[u8]| {
         let new = pack_path.with_extension("new");

@@ -4,11 +4,10 @@
 //! checked-in inputs of `seeds/` with a plain `cargo test`.
 
 use static_server::index::Kind;
-use static_server::index::block::Change;
 use static_server::pack::layout::{CHECKED, HEADER, Header, MAGIC, VERSION};
 use static_server::pack::read::{checksum, parse as parse_pack};
 use static_server::request::{Target as RequestTarget, parse as parse_request};
-use static_server::rules::{Redirect, Rules};
+use static_server::rules::{Change, Redirect, Rules};
 
 /// A target's name and its function.
 pub type Target = (&'static str, fn(&[u8]));

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::{Answer, Block, Payload, Piece, Request, plain};
-use crate::index::block::{self, Change, fields, render};
+use crate::index::block::{self, fields, render};
 use crate::index::{Resource, Variant};
 use crate::request::{Method, Name};
+use crate::rules::Change;
 use crate::semantics::coding::Accepted;
 use crate::semantics::condition::{Validators, Verdict, evaluate, if_range};
 use crate::semantics::range::{self, Part};

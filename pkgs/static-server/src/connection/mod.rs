@@ -14,7 +14,7 @@ use kiln_server::access::Members;
 use kiln_server::http::body::{BadBody, Body};
 
 use crate::answer::{Answer, Serving, answer, plain};
-use crate::connection::sending::{Output, Progress, Sending};
+use crate::connection::sending::{Output, Progress, Sending, Then};
 use crate::request::{Head, Method, Name, parse};
 use crate::status::Status;
 
@@ -81,17 +81,6 @@ pub enum Want {
     Discard,
     /// Nothing any more.
     Close,
-}
-
-/// What is done with the connection after an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Then {
-    /// Wait for the next request.
-    KeepAlive,
-    /// Close it. The client has said that it sends no more, so nothing can be lost.
-    Close,
-    /// Close it, but slowly: something may still come.
-    CloseSlowly,
 }
 
 #[derive(Debug)]

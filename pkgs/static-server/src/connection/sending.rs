@@ -7,7 +7,6 @@ use std::sync::Arc;
 use kiln_server::access::Members;
 
 use crate::answer::{Answer, Block, Payload, Piece};
-use crate::connection::Then;
 use crate::index::Index;
 use crate::index::store::SENDFILE_FROM;
 
@@ -35,6 +34,17 @@ pub struct Sending {
     /// Bytes written in all.
     total: u64,
     log: Option<Members>,
+}
+
+/// The next step of the connection after an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Then {
+    /// Wait for the next request.
+    KeepAlive,
+    /// Close it. The client has announced that it sends no more, so nothing can be lost.
+    Close,
+    /// Close it slowly, because more may still come.
+    CloseSlowly,
 }
 
 /// Whether anything is left.

@@ -5,12 +5,12 @@
 use std::collections::BTreeMap;
 
 use crate::date::http_date;
-use crate::index::block::{Block, Change, Facts, make};
+use crate::index::block::{Block, Facts, make};
 use crate::index::policy::Policy;
 use crate::index::store::Store;
 use crate::index::{Body, Coding, Entry, ErrorPage, Index, Kind, Resource, Span, Variant};
 use crate::media::media_type;
-use crate::rules::Rules;
+use crate::rules::{Change, Rules};
 
 /// A file.
 #[derive(Debug, Clone, PartialEq, Eq)]

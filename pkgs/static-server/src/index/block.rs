@@ -5,6 +5,7 @@
 use std::io::Write as _;
 
 use crate::index::Coding;
+use crate::rules::Change;
 
 /// A block with where its parts begin.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -36,37 +37,6 @@ pub struct Facts<'a> {
     pub cache_control: &'a str,
     /// Whether the resource has other variants.
     pub varies: bool,
-}
-
-/// A change to the fields of a block, from a rule of `_headers`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
-    /// The field has this value and no other.
-    Set {
-        /// Name as it was written.
-        name: Vec<u8>,
-        /// Value.
-        value: Vec<u8>,
-    },
-    /// There is no such field.
-    Remove {
-        /// Name as it was written.
-        name: Vec<u8>,
-    },
-}
-
-impl Change {
-    fn name(&self) -> &[u8] {
-        match self {
-            Self::Set { name, .. } | Self::Remove { name } => name,
-        }
-    }
-
-    /// Whether it changes the field of this name.
-    #[must_use]
-    pub fn is_about(&self, name: &[u8]) -> bool {
-        self.name().eq_ignore_ascii_case(name)
-    }
 }
 
 /// Fields that a 304 repeats (RFC 9110 section 15.4.5), in lower case.
@@ -172,8 +142,9 @@ fn changed(fields: &[(&[u8], &[u8])], changes: &[Change]) -> Vec<(Vec<u8>, Vec<u
 
 #[cfg(test)]
 mod tests {
-    use super::{Change, Facts, make};
+    use super::{Facts, make};
     use crate::index::Coding;
+    use crate::rules::Change;
 
     const FACTS: Facts<'_> = Facts {
         status: 200,

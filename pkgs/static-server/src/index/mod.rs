@@ -183,7 +183,7 @@ pub struct Index {
 }
 
 /// Most bytes of [`Index::cache`].
-const CACHE_LIMIT: u64 = 64 << 20;
+const CACHE_BYTES_MAX: u64 = 64 << 20;
 
 impl Index {
     /// The bytes of a span.
@@ -217,6 +217,16 @@ impl Index {
         self.stores.get(body.store as usize)?.memory(body.start, body.len)
     }
 
+    /// Returns the bytes of a variant's body, if they are in memory or small enough to be kept there.
+    #[must_use]
+    pub fn variant_bytes(&self, number: u32) -> Option<&[u8]> {
+        let body = self.variants.get(number as usize)?.body;
+        match self.stores.get(body.store as usize)? {
+            Store::Memory(_) => self.memory(body),
+            Store::File(file) => self.cache.get(number as usize, file, body.start, body.len),
+        }
+    }
+
     /// The error page for a path: that of the nearest folder above it.
     #[must_use]
     pub fn error_page(&self, path: &[u8]) -> Option<u32> {
@@ -240,7 +250,7 @@ impl Index {
         }
         self.table = table;
         let files = self.stores.iter().any(|store| matches!(store, Store::File(_)));
-        self.cache = Cache::new(if files { self.variants.len() } else { 0 }, CACHE_LIMIT);
+        self.cache = Cache::new(if files { self.variants.len() } else { 0 }, CACHE_BYTES_MAX);
     }
 
     /// Bytes of content in memory.

@@ -8,22 +8,17 @@ mod file;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod values;
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::fd::RawFd;
-use std::path::PathBuf;
-use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, bail};
 use kiln_daemon::exit::Exit;
+use lexopt::Arg;
 
-use crate::connection::Limits;
-use crate::index::policy::Policy;
-use crate::listen::Place;
 use crate::options::settings::{Kind, SETTINGS, Setting};
-use crate::source::Source;
+pub use crate::options::values::Options;
 
 /// What the command line asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,95 +27,6 @@ pub enum Command {
     Help,
     /// Everything else.
     Serve(Box<Options>),
-}
-
-/// How to serve.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Options {
-    /// Address to listen on; `::` takes both families.
-    pub address: IpAddr,
-    /// Port to listen on; 0 takes a free one.
-    pub port: u16,
-    /// Unix socket to listen on in place of the port.
-    pub unix: Option<PathBuf>,
-    /// Descriptor that listens already, in place of the port.
-    pub descriptor: Option<RawFd>,
-    /// Folder with the content.
-    pub folder: PathBuf,
-    /// Pack with the content, in place of the folder.
-    pub pack: Option<PathBuf>,
-    /// Folder with the content of each host, in place of the folder.
-    pub hosts: Option<PathBuf>,
-    /// Sizes and times of connections.
-    pub limits: Limits,
-    /// How the content is presented.
-    pub policy: Policy,
-    /// Most bytes of content in memory.
-    pub memory_limit: u64,
-    /// Time between two looks at the content; none for never.
-    pub poll: Option<Duration>,
-    /// What would be left out or is wrong ends the program at the start.
-    pub strict: bool,
-    /// Address for live, ready and metrics; none for none.
-    pub operators: Option<SocketAddr>,
-    /// Whether answers are logged.
-    pub access_log: bool,
-    /// Time between SIGTERM and the end of accepting, with readiness false.
-    pub drain_delay: Duration,
-    /// Number of threads that serve; none for as many as there are processors.
-    pub workers: Option<usize>,
-    /// Most connections at once; none for as many as descriptors allow.
-    pub connections: Option<usize>,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            address: Ipv4Addr::UNSPECIFIED.into(),
-            port: 8080,
-            unix: None,
-            descriptor: None,
-            folder: "./content".into(),
-            pack: None,
-            hosts: None,
-            limits: Limits {
-                head: 8192,
-                time: Duration::from_secs(30),
-                idle: Duration::from_secs(5),
-            },
-            policy: Policy::default(),
-            memory_limit: 256 << 20,
-            poll: Some(Duration::from_secs(1)),
-            strict: false,
-            operators: None,
-            access_log: false,
-            drain_delay: Duration::ZERO,
-            workers: None,
-            connections: None,
-        }
-    }
-}
-
-impl Options {
-    /// Where the content comes from.
-    #[must_use]
-    pub fn source(&self) -> Source {
-        match (&self.hosts, &self.pack) {
-            (Some(hosts), _) => Source::Hosts(hosts.clone()),
-            (None, Some(pack)) => Source::Pack(pack.clone()),
-            (None, None) => Source::Folder(self.folder.clone()),
-        }
-    }
-
-    /// Where to listen.
-    #[must_use]
-    pub fn place(&self) -> Place {
-        match (self.descriptor, &self.unix) {
-            (Some(number), _) => Place::Passed(number),
-            (None, Some(path)) => Place::Unix(path.clone()),
-            (None, None) => Place::Tcp(SocketAddr::new(self.address, self.port)),
-        }
-    }
 }
 
 /// What the outside says: arguments without the program's name, variables, files.
@@ -201,39 +107,45 @@ fn variables(environment: impl Fn(&str) -> Option<OsString>) -> Vec<Given> {
     given
 }
 
-/// Takes `--name value`, `--name=value`, `-n value`, `-nvalue`, and `--name` for a switch; none
-/// for a call for help.
+/// Reads the flags; `None` for `--help`.
 fn flags(args: &[OsString]) -> anyhow::Result<Option<Vec<Given>>> {
     let mut given = Vec::new();
-    let mut args = args.iter();
-    while let Some(arg) = args.next() {
-        if arg == "--help" || arg == "-h" {
+    let mut parser = lexopt::Parser::from_args(args);
+    while let Some(arg) = parser.next()? {
+        if matches!(arg, Arg::Long("help") | Arg::Short('h')) {
             return Ok(None);
         }
-        let text = arg.to_str().unwrap_or_default();
-        let unknown = || format!("unknown option {}; --help lists them", arg.display());
-        let found = SETTINGS.iter().find_map(|setting| setting.cut(text));
-        let (setting, attached) = found.with_context(unknown)?;
-        let value: OsString = match (attached, setting.kind) {
-            ("", Kind::Switch) => "true".into(),
-            ("", Kind::Value) => {
-                let next = args.next().cloned();
-                next.with_context(|| format!("{} needs a value", setting.long))?
-            }
-            _ => attached.strip_prefix('=').unwrap_or(attached).into(),
+        let Some(setting) = SETTINGS.iter().find(|setting| setting.is(&arg)) else {
+            bail!("unknown option {}; --help lists them", written(arg));
+        };
+        let value = match setting.kind {
+            Kind::Switch => parser.optional_value().unwrap_or_else(|| "true".into()),
+            Kind::Value => parser.value().map_err(|_| anyhow!("{} needs a value", setting.long))?,
         };
         given.push(Given { setting, value, place: setting.long.to_owned() });
     }
     Ok(Some(given))
 }
 
+/// Returns an argument as the user wrote it.
+fn written(arg: Arg<'_>) -> String {
+    match arg {
+        Arg::Long(name) => format!("--{name}"),
+        Arg::Short(letter) => format!("-{letter}"),
+        Arg::Value(value) => value.display().to_string(),
+    }
+}
+
 impl Setting {
-    /// If `text` is this setting's flag: the setting, and what is attached to the flag.
-    fn cut<'a>(&'static self, text: &'a str) -> Option<(&'static Self, &'a str)> {
-        let long = text.strip_prefix(self.long);
-        let long = long.filter(|attached| attached.is_empty() || attached.starts_with('='));
-        let short = || text.strip_prefix(self.short).filter(|_| !self.short.is_empty());
-        Some((self, long.or_else(short)?))
+    /// True if this is the setting's flag, long or short.
+    fn is(&self, arg: &Arg<'_>) -> bool {
+        match arg {
+            Arg::Long(name) => self.long.strip_prefix("--") == Some(name),
+            Arg::Short(letter) => {
+                self.short.strip_prefix('-').is_some_and(|short| short.chars().eq([*letter]))
+            }
+            Arg::Value(_) => false,
+        }
     }
 }
 

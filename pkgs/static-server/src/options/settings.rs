@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
-use super::Options;
+use crate::options::values::Options;
 
 /// The flag that names a file of settings.
 pub(super) const CONFIG: &str = "--config";

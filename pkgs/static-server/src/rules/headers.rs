@@ -9,9 +9,9 @@
 //!   X-Robots-Tag: noindex
 //! ```
 
-use crate::index::block::Change;
+use crate::rules::change::Change;
+use crate::rules::line::{Complaint, lines};
 use crate::rules::pattern::{Captures, Pattern, expand};
-use crate::rules::{Complaint, lines};
 
 /// Most rules and most bytes of a line, as Cloudflare has them.
 const MAX_RULES: usize = 100;
@@ -202,7 +202,7 @@ fn checked_name(name: &[u8]) -> Result<Vec<u8>, String> {
 #[cfg(test)]
 mod tests {
     use super::parse;
-    use crate::index::block::Change;
+    use crate::rules::change::Change;
     use proptest::prelude::*;
 
     fn check(text: &str, host: Option<&str>, path: &str, expected: &[&str]) {

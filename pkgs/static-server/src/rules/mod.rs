@@ -4,15 +4,18 @@
 //! (<https://developers.cloudflare.com/pages/configuration/headers/> and `…/redirects/`). Rules are
 //! compared with the decoded path. A line that is no rule is left out and reported; the others hold.
 
+mod change;
 pub mod headers;
+mod line;
 pub mod pattern;
 pub mod redirects;
 
 use std::collections::HashMap;
-use std::fmt;
 
-use crate::index::block::Change;
+pub use crate::rules::change::Change;
 use crate::rules::headers::HeaderRule;
+pub use crate::rules::line::Complaint;
+pub use crate::rules::redirects::Redirect;
 use crate::rules::redirects::RedirectRule;
 
 /// Rules of one site.
@@ -28,37 +31,6 @@ pub struct Rules {
     fixed: HashMap<Vec<u8>, usize>,
     /// Numbers of the others.
     dynamic: Vec<usize>,
-}
-
-/// A line that is not a rule.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Complaint {
-    /// `_headers` or `_redirects`.
-    pub file: &'static str,
-    /// Number of the line, from 1.
-    pub line: usize,
-    /// What is wrong with it.
-    pub what: String,
-}
-
-impl fmt::Display for Complaint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: {}", self.file, self.line, self.what)
-    }
-}
-
-/// What a rule of `_redirects` says about a path.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Redirect {
-    /// Send the client elsewhere.
-    To {
-        /// 301, 302, 303, 307 or 308.
-        status: u16,
-        /// `Location`; the request's query is added if it has none of its own.
-        location: Vec<u8>,
-    },
-    /// Answer with another path's content: decoded.
-    Serve(Vec<u8>),
 }
 
 impl Rules {
@@ -122,10 +94,4 @@ impl Rules {
         let mut candidates = before.copied().chain(fixed);
         candidates.find_map(|number| self.redirects[number].apply(path))
     }
-}
-
-/// Lines of a file of rules, numbered, without blanks around them, comments and empty ones.
-fn lines(text: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
-    let lines = text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
-    (1..).zip(lines).filter(|(_, line)| !line.is_empty() && !line.starts_with(b"#"))
 }

@@ -3,13 +3,27 @@
 
 use std::collections::HashSet;
 
+use crate::rules::line::{Complaint, lines};
 use crate::rules::pattern::{Pattern, decode, escape, expand};
-use crate::rules::{Complaint, Redirect, lines};
 
 /// Most rules of each kind and most bytes of a line, as Cloudflare has them.
 const MAX_STATIC: usize = 2000;
 const MAX_DYNAMIC: usize = 100;
 const MAX_LINE: usize = 1000;
+
+/// The outcome of a redirect rule for a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Redirect {
+    /// Send the client elsewhere.
+    To {
+        /// 301, 302, 303, 307 or 308.
+        status: u16,
+        /// `Location`; the request's query is added if it has none of its own.
+        location: Vec<u8>,
+    },
+    /// Answer with the content of another, decoded path.
+    Serve(Vec<u8>),
+}
 
 /// A pattern with where it leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -147,8 +161,7 @@ fn visible(to: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::parse;
-    use crate::rules::Redirect;
+    use super::{Redirect, parse};
     use proptest::prelude::*;
 
     const TEXT: &str = "# comment\n/home301 / 301\n/home302 /\n/q /z/?a=1#top 307\n\

@@ -1,10 +1,11 @@
 //! Command line of the packer.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
+use lexopt::Arg;
 use static_server::index::policy::Policy;
 
 /// What is asked for.
@@ -65,19 +66,24 @@ does not. A bad line in _headers or _redirects is an error.
 
 /// Reads the arguments.
 pub fn parse(args: Vec<OsString>) -> anyhow::Result<Command> {
-    let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let mut options = Options {
         folder: PathBuf::new(),
         out: PathBuf::new(),
         policy: Policy::default(),
         strict: false,
-        threads,
+        threads: std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
     };
-    let mut args = args.into_iter();
-    while let Some(arg) = args.next() {
-        let name = arg.to_str().with_context(|| format!("unknown option {}", arg.display()))?;
-        let mut value = || args.next().with_context(|| format!("{name} needs a value"));
-        match name {
+    let mut parser = lexopt::Parser::from_args(args);
+    while let Some(arg) = parser.next()? {
+        let name = match arg {
+            Arg::Long(name) => format!("--{name}"),
+            Arg::Short(letter) => format!("-{letter}"),
+            Arg::Value(value) => {
+                bail!("unknown argument {}; --help lists options", value.display())
+            }
+        };
+        let mut value = || parser.value().map_err(|_| anyhow!("{name} needs a value"));
+        match name.as_str() {
             "--help" | "-h" => return Ok(Command::Help),
             "--verify" => return Ok(Command::Verify(value()?.into())),
             "--list" => return Ok(Command::List(value()?.into())),
@@ -90,11 +96,7 @@ pub fn parse(args: Vec<OsString>) -> anyhow::Result<Command> {
             "--cache-html" => options.policy.cache_html = field(&value()?)?,
             "--cache-fingerprinted" => options.policy.cache_fingerprinted = field(&value()?)?,
             "--cache-other" => options.policy.cache_other = field(&value()?)?,
-            "--threads" => {
-                let text = value()?;
-                let number = text.to_str().and_then(|text| text.parse::<NonZeroUsize>().ok());
-                options.threads = number.context("--threads needs a number above 0")?.get();
-            }
+            "--threads" => options.threads = threads(&value()?)?,
             _ => bail!("unknown option {name}; --help lists them"),
         }
     }
@@ -104,8 +106,13 @@ pub fn parse(args: Vec<OsString>) -> anyhow::Result<Command> {
     Ok(Command::Pack(options))
 }
 
+fn threads(text: &OsStr) -> anyhow::Result<usize> {
+    let number = text.to_str().and_then(|text| text.parse::<NonZeroUsize>().ok());
+    Ok(number.context("--threads needs a number above 0")?.get())
+}
+
 /// A value that can stand in a header field.
-fn field(text: &OsString) -> anyhow::Result<String> {
+fn field(text: &OsStr) -> anyhow::Result<String> {
     let text = text.to_str().filter(|text| text.bytes().all(|byte| (b' '..=b'~').contains(&byte)));
     text.map(str::to_owned).context("a value of Cache-Control is one line of ASCII")
 }
