@@ -6,6 +6,7 @@
 //! queue, which the last worker empties at the end; `SO_REUSEPORT` would have one for each, and
 //! would let another program share the port without a word.
 
+mod clients;
 mod clock;
 mod room;
 
@@ -26,6 +27,7 @@ use crate::client::{Client, READ_SIZE, Tools};
 use crate::connection::Context;
 use crate::connection::sending::Sending;
 use crate::shared::{Shared, State};
+use crate::worker::clients::Clients;
 use crate::worker::clock::Clock;
 use crate::worker::room::Pause;
 
@@ -80,14 +82,9 @@ pub struct Worker {
     /// Answers of states before this one have been cut.
     oldest: u64,
     epoll: OwnedFd,
-    /// Clients by index. A freed index is used again; an event that was meant for the client
-    /// before finds a socket with nothing to do, because all of them are non-blocking.
-    clients: Vec<Option<Client>>,
-    free: Vec<usize>,
+    clients: Clients,
     /// Set while the listener is not waited for, because there is no room.
     pause: Option<Pause>,
-    /// Bytes of unfinished requests.
-    held: usize,
     /// No deadline is before this moment.
     next_deadline: Option<Instant>,
     clock: Clock,
@@ -105,10 +102,8 @@ impl Worker {
             state,
             oldest: 0,
             epoll,
-            clients: Vec::new(),
-            free: Vec::new(),
+            clients: Clients::default(),
             pause: None,
-            held: 0,
             next_deadline: None,
             clock: Clock::new(),
             stopping: false,
@@ -189,8 +184,8 @@ impl Worker {
             return;
         }
         self.oldest = oldest;
-        for index in 0..self.clients.len() {
-            let client = self.clients[index].as_ref();
+        for index in 0..self.clients.indexes() {
+            let client = self.clients.get(index);
             let generation = client.and_then(|client| client.connection.answers_from());
             if generation.is_some_and(|generation| generation < oldest) {
                 self.counters().cut.add(1);
@@ -235,13 +230,9 @@ impl Worker {
     }
 
     fn admit(&mut self, socket: OwnedFd, is_operator: bool) {
-        let index = self.free.pop().unwrap_or_else(|| {
-            self.clients.push(None);
-            self.clients.len() - 1
-        });
         let context =
             context(&self.state, &self.setup.shared, &self.clock, self.stopping, is_operator);
-        self.clients[index] = Some(Client::new(socket, is_operator, &context));
+        let index = self.clients.add(Client::new(socket, is_operator, &context));
         self.counters().accepted.add(1);
         self.counters().open.set(self.open() as u64);
         // Its request has often come already.
@@ -250,48 +241,71 @@ impl Worker {
 
     /// Connections that are open.
     const fn open(&self) -> usize {
-        self.clients.len() - self.free.len()
+        self.clients.open()
     }
 
-    /// Does for one client what can be done without waiting.
+    /// Serves one client as far as it goes without waiting.
     fn serve(&mut self, index: usize) {
-        let Some(Some(client)) = self.clients.get_mut(index) else { return };
-        let shared = &self.setup.shared;
-        let context = context(&self.state, shared, &self.clock, self.stopping, client.is_operator);
-        let counters = &shared.counters[self.setup.number];
-        let mut finished = |socket: &OwnedFd, mut sending: Box<Sending>| {
-            let class = usize::from(sending.status() / 100).clamp(1, 5) - 1;
-            counters.answers[class].add(1);
-            counters.bytes.add(sending.total());
-            if let Some((log, request)) = shared.log.as_ref().zip(sending.take_log()) {
-                let mut members = Members::of(Civil::now(), &clock::peer(socket));
-                members.append(&request);
-                members.number("status", sending.status().into());
-                members.number("bytes", sending.total());
-                log.push(&members.line());
+        let (shared, number) = (&self.setup.shared, self.setup.number);
+        let (state, clock, stopping) = (&self.state, &self.clock, self.stopping);
+        let (epoll, buffer) = (&self.epoll, &mut self.buffer);
+        let served = self.clients.with(index, |client| {
+            let context = context(state, shared, clock, stopping, client.is_operator);
+            let finished = &mut |socket: &OwnedFd, sending| finish(shared, number, socket, sending);
+            let mut tools = Tools { context: &context, buffer, finished };
+            let open = client.step(&mut tools) && client.follow(epoll, index, &context);
+            (open, client.deadline())
+        });
+        match served {
+            None => {}
+            Some((true, deadline)) => {
+                self.note(deadline);
+                while let Some(index) = room::for_memory(&self.clients) {
+                    self.evict(index);
+                }
             }
-        };
-        let held = client.connection.held();
-        let mut tools =
-            Tools { context: &context, buffer: &mut self.buffer, finished: &mut finished };
-        let open = client.step(&mut tools) && client.follow(&self.epoll, index, &context);
-        let deadline = client.deadline();
-        self.held = self.held.saturating_add(client.connection.held()).saturating_sub(held);
-        if open {
-            self.note(deadline);
-            self.limit_held();
-        } else {
-            self.close(index);
+            Some((false, _)) => self.close(index),
         }
     }
 
     fn close(&mut self, index: usize) {
-        // Closing the descriptor takes it out of the epoll too: nobody else holds a copy.
-        if let Some(client) = self.clients[index].take() {
-            self.held = self.held.saturating_sub(client.connection.held());
-            self.free.push(index);
+        if self.clients.remove(index) {
             self.counters().open.set(self.open() as u64);
         }
+    }
+
+    /// Closes a client's connection for the sake of others.
+    fn evict(&mut self, index: usize) {
+        self.counters().evicted.add(1);
+        self.close(index);
+    }
+
+    /// Makes room for a new client; false if no other has to go yet.
+    fn make_room(&mut self) -> bool {
+        let client = room::for_a_new_client(&self.clients, self.clock.now);
+        client.map(|index| self.evict(index)).is_some()
+    }
+
+    /// Leaves new connections in the kernel's queue until there may be room.
+    fn pause(&mut self) {
+        if self.pause.is_none() && self.leave_listener() {
+            self.pause = Some(Pause::new(self.clock.now, self.open()));
+        }
+    }
+
+    fn leave_listener(&self) -> bool {
+        epoll::delete(&self.epoll, &*self.setup.listener).is_ok()
+    }
+
+    /// Ends a pause when there may be room.
+    fn resume(&mut self) -> anyhow::Result<()> {
+        let Some(pause) = self.pause.filter(|_| !self.stopping) else { return Ok(()) };
+        if let Some(until) = pause.lasts(self.clock.now, self.open()) {
+            self.note(until);
+            return Ok(());
+        }
+        self.pause = None;
+        self.listen()
     }
 
     fn listen(&self) -> anyhow::Result<()> {
@@ -310,22 +324,20 @@ impl Worker {
             return;
         }
         self.next_deadline = None;
-        for index in 0..self.clients.len() {
-            let Some(client) = &mut self.clients[index] else { continue };
-            let deadline = client.deadline();
+        for index in 0..self.clients.indexes() {
+            let Some(deadline) = self.clients.get(index).map(Client::deadline) else { continue };
             if deadline > now {
                 self.note(deadline.max(now + LOOK));
                 continue;
             }
-            let was_answering = client.connection.is_answering();
-            let operator = client.is_operator;
-            let context =
-                context(&self.state, &self.setup.shared, &self.clock, self.stopping, operator);
-            let held = client.connection.held();
-            client.expired(&context);
-            self.held = self.held.saturating_add(client.connection.held()).saturating_sub(held);
-            let is_cut = was_answering && !client.connection.is_answering();
-            self.counters().cut.add(u64::from(is_cut));
+            let (state, shared) = (&self.state, &self.setup.shared);
+            let (clock, stopping) = (&self.clock, self.stopping);
+            let is_cut = self.clients.with(index, |client| {
+                let was_answering = client.connection.is_answering();
+                client.expired(&context(state, shared, clock, stopping, client.is_operator));
+                was_answering && !client.connection.is_answering()
+            });
+            self.counters().cut.add(u64::from(is_cut == Some(true)));
             self.serve(index);
         }
     }
@@ -336,14 +348,16 @@ impl Worker {
         self.stopping = true;
         self.accept(self.setup.most);
         self.leave_listener();
-        for index in 0..self.clients.len() {
-            if let Some(client) = &mut self.clients[index] {
-                let operator = client.is_operator;
-                let context = context(&self.state, &self.setup.shared, &self.clock, true, operator);
-                client.connection.stop(&context);
-                self.note_client(index);
+        for index in 0..self.clients.indexes() {
+            let (state, shared, clock) = (&self.state, &self.setup.shared, &self.clock);
+            let deadline = self.clients.with(index, |client| {
+                client.connection.stop(&context(state, shared, clock, true, client.is_operator));
+                client.deadline()
+            });
+            if let Some(deadline) = deadline {
+                self.note(deadline);
+                self.serve(index);
             }
-            self.serve(index);
         }
         while self.open() > 0 && self.clock.now < end {
             self.turn(Some(end))?;
@@ -353,12 +367,20 @@ impl Worker {
         }
         Ok(())
     }
+}
 
-    fn note_client(&mut self, index: usize) {
-        if let Some(client) = &self.clients[index] {
-            let deadline = client.deadline();
-            self.note(deadline);
-        }
+/// Counts and logs an answer that has been written.
+fn finish(shared: &Shared, worker: usize, socket: &OwnedFd, mut sending: Box<Sending>) {
+    let counters = &shared.counters[worker];
+    let class = usize::from(sending.status() / 100).clamp(1, 5) - 1;
+    counters.answers[class].add(1);
+    counters.bytes.add(sending.total());
+    if let Some((log, request)) = shared.log.as_ref().zip(sending.take_log()) {
+        let mut members = Members::of(Civil::now(), &clock::peer(socket));
+        members.append(&request);
+        members.number("status", sending.status().into());
+        members.number("bytes", sending.total());
+        log.push(&members.line());
     }
 }
 
