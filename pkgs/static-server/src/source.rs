@@ -210,7 +210,7 @@ mod tests {
     use crate::index::policy::Policy;
     use std::fs;
 
-    const LIMITS: Limits = Limits { memory: 1 << 20, open_files: 9 };
+    const SMALL: Limits = Limits { memory: 1 << 20, open_files: 9 };
 
     #[test]
     fn each_host_has_its_folder() {
@@ -221,7 +221,7 @@ mod tests {
         }
         fs::write(root.path().join("file"), "").unwrap();
         let source = Source::Hosts(root.path().into());
-        let loaded = source.load(&LIMITS, &Policy::default(), None).unwrap();
+        let loaded = source.load(&SMALL, &Policy::default(), None).unwrap();
         assert_eq!(source.look().unwrap(), loaded.look);
         assert_eq!(loaded.content.sites().count(), 2);
         let text = |host: &[u8]| {
@@ -237,7 +237,7 @@ mod tests {
     #[test]
     fn what_cannot_be_opened_is_named() {
         let error =
-            Source::Hosts("/nowhere".into()).load(&LIMITS, &Policy::default(), None).unwrap_err();
+            Source::Hosts("/nowhere".into()).load(&SMALL, &Policy::default(), None).unwrap_err();
         assert!(format!("{error:#}").starts_with("opening the folder /nowhere: "));
     }
 
@@ -249,14 +249,14 @@ mod tests {
             fs::write(root.path().join(name).join("x"), "old").unwrap();
         }
         let source = Source::Hosts(root.path().into());
-        let old = source.load(&LIMITS, &Policy::default(), None).unwrap().content;
+        let old = source.load(&SMALL, &Policy::default(), None).unwrap().content;
         for name in ["default", "one", "three"] {
             let _ = fs::remove_dir_all(root.path().join(name));
             fs::write(root.path().join(name).with_extension("pack"), "no pack").unwrap();
         }
         fs::write(root.path().join("two/x"), "new").unwrap();
-        assert!(source.load(&LIMITS, &Policy::default(), None).is_err());
-        let loaded = source.load(&LIMITS, &Policy::default(), Some(&old)).unwrap();
+        assert!(source.load(&SMALL, &Policy::default(), None).is_err());
+        let loaded = source.load(&SMALL, &Policy::default(), Some(&old)).unwrap();
         assert_eq!((loaded.unread, loaded.notes.len()), (3, 3));
         assert!(!loaded.is_whole());
         assert_eq!(source.look().unwrap(), loaded.look);

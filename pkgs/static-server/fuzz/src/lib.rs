@@ -16,7 +16,7 @@ pub type Target = (&'static str, fn(&[u8]));
 pub const TARGETS: [Target; 3] = [("pack", pack), ("request", request), ("rules", rules)];
 
 /// Most bytes of a head.
-const LIMIT: usize = 8192;
+const HEAD_BYTES_MAX: usize = 8192;
 
 /// Bytes of a pack's header that the input sets: the counts.
 const COUNTS: std::ops::Range<usize> = 40..76;
@@ -55,9 +55,9 @@ pub fn pack(input: &[u8]) {
 
 /// A request: no decision changes with more bytes, and no path leads outside.
 pub fn request(input: &[u8]) {
-    let whole = parse_request(input, LIMIT);
+    let whole = parse_request(input, HEAD_BYTES_MAX);
     for cut in 0..input.len() {
-        let part = parse_request(&input[..cut], LIMIT);
+        let part = parse_request(&input[..cut], HEAD_BYTES_MAX);
         assert!(part == Ok(None) || part == whole, "cut at {cut}");
     }
     if let Ok(Some((head, length))) = whole {

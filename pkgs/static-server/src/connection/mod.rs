@@ -22,10 +22,10 @@ use crate::status::Status;
 /// bytes unread makes the kernel send a reset, which can destroy the answer on its way (RFC 9112
 /// section 9.6).
 const DRAIN_TIME: Duration = Duration::from_secs(2);
-const DRAIN_BYTES: usize = 1 << 20;
+const DRAIN_BYTES_MAX: usize = 1 << 20;
 
 /// Most bytes of a request's body that are read for the sake of the next request.
-const BODY_LIMIT: u64 = 64 << 10;
+const BODY_BYTES_MAX: u64 = 64 << 10;
 
 /// How long a connection that was accepted while the server ends may take for its first bytes.
 const LAST_CHANCE: Duration = Duration::from_secs(1);
@@ -257,7 +257,7 @@ impl Connection {
             // A client that waits for a 100 gets its answer at once, and may or may not send the
             // body then: nobody can tell where the next request would begin.
             Body::Length(length)
-                if length > BODY_LIMIT || head.fields.first(Name::Expect).is_some() =>
+                if length > BODY_BYTES_MAX || head.fields.first(Name::Expect).is_some() =>
             {
                 self.reply(head, Then::CloseSlowly, context);
                 all
@@ -288,7 +288,7 @@ impl Connection {
         self.input.drain(head..head + used);
         let skipped = skipped + used as u64;
         self.phase = Phase::Body { since, body, head, skipped };
-        let is_long = skipped > BODY_LIMIT;
+        let is_long = skipped > BODY_BYTES_MAX;
         if body.is_whole() || is_long {
             self.after_body(head, is_long, context);
         }
@@ -375,7 +375,7 @@ impl Connection {
 
     /// The client knows now that nothing follows.
     pub fn half_closed(&mut self, context: &Context<'_>) {
-        self.phase = Phase::Drain { left: DRAIN_BYTES };
+        self.phase = Phase::Drain { left: DRAIN_BYTES_MAX };
         self.deadline = context.now + DRAIN_TIME;
     }
 

@@ -1,6 +1,6 @@
 //! Conversations, byte by byte, with a clock of their own.
 
-use super::{About, Connection, Context, DRAIN_BYTES, DRAIN_TIME, LAST_CHANCE, Limits, Want};
+use super::{About, Connection, Context, DRAIN_BYTES_MAX, DRAIN_TIME, LAST_CHANCE, Limits, Want};
 use crate::answer::{Answer, Serving, plain};
 use crate::content::Content;
 use crate::index::policy::Policy;
@@ -12,9 +12,9 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 const GET: &str = "GET /x HTTP/1.1\r\nHost: a\r\n\r\n";
-const LIMIT: usize = 300;
-const LIMITS: Limits =
-    Limits { head: LIMIT, time: Duration::from_secs(30), idle: Duration::from_secs(5) };
+const HEAD_BYTES_MAX: usize = 300;
+const SMALL: Limits =
+    Limits { head: HEAD_BYTES_MAX, time: Duration::from_secs(30), idle: Duration::from_secs(5) };
 
 static CONTENT: LazyLock<Content> = LazyLock::new(|| {
     let files = [("/x", "text"), ("/y", "other text")];
@@ -37,7 +37,7 @@ fn with(run: impl FnOnce(&mut Connection, &mut Context<'_>)) {
         about: &Nothing,
         now: Instant::now(),
         date: "now",
-        limits: &LIMITS,
+        limits: &SMALL,
         stopping: false,
         log: false,
     };
@@ -82,7 +82,7 @@ fn pipelined_requests_are_answered_in_order() {
     let (answers, want) = talk(&[GET, &GET.replace("/x", "/y")].concat().into_bytes(), 999, 7);
     assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 2);
     assert!(answers.find("\r\n\r\ntext").unwrap() < answers.find("\r\n\r\nother text").unwrap());
-    assert_eq!(want, Want::Read(LIMIT));
+    assert_eq!(want, Want::Read(HEAD_BYTES_MAX));
 }
 
 #[test]
@@ -113,7 +113,11 @@ fn a_body_is_skipped_and_never_taken_for_a_request() {
         for size in [1, 7, 999] {
             let input = [&first, GET].concat().into_bytes();
             let (answers, want) = talk(&input, size, 999);
-            assert_eq!((count(&answers), want), (2, Want::Read(LIMIT)), "{first} by {size}");
+            assert_eq!(
+                (count(&answers), want),
+                (2, Want::Read(HEAD_BYTES_MAX)),
+                "{first} by {size}"
+            );
         }
     }
     let post = "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc";
@@ -139,7 +143,7 @@ fn a_client_that_said_it_closes_is_closed_at_once() {
 #[test]
 fn the_time_for_a_head_is_absolute_and_told_to_the_client() {
     with(|connection, context| {
-        let end = context.now + LIMITS.time;
+        let end = context.now + SMALL.time;
         context.now += Duration::from_secs(1);
         connection.received(b"GET", context);
         context.now += Duration::from_secs(1);
@@ -170,7 +174,7 @@ fn an_idle_connection_is_closed_without_a_word() {
     with(|connection, context| {
         connection.received(GET.as_bytes(), context);
         written(connection, context, 999);
-        assert_eq!(connection.deadline(), context.now + LIMITS.idle);
+        assert_eq!(connection.deadline(), context.now + SMALL.idle);
         assert_eq!(connection.waiting_since(), Some(context.now));
         assert_eq!(connection.held(), 0);
         connection.expired(context);
@@ -184,7 +188,7 @@ fn a_reader_that_makes_progress_is_not_cut() {
         connection.received(GET.as_bytes(), context);
         context.now += Duration::from_secs(29);
         connection.sent(1, context);
-        assert_eq!(connection.deadline(), context.now + LIMITS.time);
+        assert_eq!(connection.deadline(), context.now + SMALL.time);
     });
 }
 
@@ -195,7 +199,7 @@ fn draining_is_bounded_in_time_and_size() {
         written(connection, context, 999);
         connection.half_closed(context);
         assert_eq!(connection.deadline(), context.now + DRAIN_TIME);
-        connection.discarded(DRAIN_BYTES - 1);
+        connection.discarded(DRAIN_BYTES_MAX - 1);
         assert_eq!(connection.want(context), Want::Discard);
         connection.discarded(1);
         assert_eq!(connection.want(context), Want::Close);
@@ -217,7 +221,7 @@ fn at_the_end_idle_clients_are_closed_and_new_ones_get_a_chance() {
     with(|connection, context| {
         connection.stop(context);
         context.stopping = true;
-        assert_eq!(connection.want(context), Want::Read(LIMIT));
+        assert_eq!(connection.want(context), Want::Read(HEAD_BYTES_MAX));
         assert_eq!(connection.deadline(), context.now + LAST_CHANCE);
         context.stopping = false;
         connection.received(GET.as_bytes(), context);

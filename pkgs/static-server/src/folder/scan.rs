@@ -23,10 +23,10 @@ use crate::rules::{Complaint, Rules};
 
 /// Most bytes of `_headers` and of `_redirects`. With Cloudflare's limits of lines and of bytes in
 /// a line no useful file is larger.
-const RULES_LIMIT: u64 = 1 << 20;
+const RULES_BYTES_MAX: u64 = 1 << 20;
 
 /// Up to this limit of memory, addresses are taken without asking how large the folder is.
-const EASY_LIMIT: u64 = 256 << 20;
+const EASY_BYTES_MAX: u64 = 256 << 20;
 
 /// How much content is held, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,7 +90,7 @@ impl Scan {
 /// Reads a folder whole.
 pub fn scan(root: &Path, limits: &Limits) -> anyhow::Result<Scan> {
     let opening = || format!("opening the folder {}", root.display());
-    if limits.memory <= EASY_LIMIT {
+    if limits.memory <= EASY_BYTES_MAX {
         let mut reader = Reader::new(limits.memory, u64::MAX)?;
         let signature = walk(root, &mut reader).with_context(opening)?;
         if !reader.is_full {
@@ -154,7 +154,7 @@ struct Reader {
 impl Reader {
     fn new(memory: u64, open_from: u64) -> anyhow::Result<Self> {
         // Large bodies begin at a page, which takes up to an eighth more.
-        let room = memory.saturating_add(memory / 8).saturating_add(EASY_LIMIT / 256);
+        let room = memory.saturating_add(memory / 8).saturating_add(EASY_BYTES_MAX / 256);
         Ok(Self {
             filling: Filling::with_room(room).context("getting memory for the content")?,
             room: memory,
@@ -172,7 +172,7 @@ impl Reader {
     fn read(&mut self, path: &[u8], mut file: File, stat: &Stat) -> io::Result<()> {
         let len = u64::try_from(stat.st_size).unwrap_or(0);
         if let Some(number) = RULES.iter().position(|name| *name == path) {
-            file.take(RULES_LIMIT).read_to_end(&mut self.rules[number])?;
+            file.take(RULES_BYTES_MAX).read_to_end(&mut self.rules[number])?;
             return Ok(());
         }
         let (tag, body) = if len >= self.open_from {

@@ -16,7 +16,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 /// Most folders in one another; a tree of links could otherwise be without end.
-const MAX_DEPTH: usize = 32;
+const DEPTH_MAX: usize = 32;
 
 /// What a folder looks like: equal numbers mean that no file was added, taken away or written.
 ///
@@ -136,7 +136,7 @@ impl Walk<'_> {
     fn folder(&mut self, folder: OwnedFd, path: &mut Vec<u8>) -> Result<(), Trouble> {
         let stat = fstat(&folder)?;
         let identity = (stat.st_dev, stat.st_ino);
-        if self.above.contains(&identity) || self.above.len() == MAX_DEPTH {
+        if self.above.contains(&identity) || self.above.len() == DEPTH_MAX {
             return Err(Trouble::Nowhere);
         }
         self.above.push(identity);

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-const LIMITS: Limits = Limits { memory: 1 << 20, open_files: 9 };
+const SMALL: Limits = Limits { memory: 1 << 20, open_files: 9 };
 
 /// The folder of the options that are read again, which a plain function does.
 static BUSY: OnceLock<PathBuf> = OnceLock::new();
@@ -21,12 +21,12 @@ fn options(folder: PathBuf) -> Options {
 }
 
 fn follower(options: &Options, reread: fn() -> anyhow::Result<Options>) -> Follower {
-    let loaded = first(options, &LIMITS).unwrap();
+    let loaded = first(options, &SMALL).unwrap();
     let seen = Seen::of(&loaded);
     let limits = options.limits.clone();
     let state = State { content: loaded.content, limits, is_whole: true };
     let shared = Arc::new(Shared::new(state, Wakers::new(0).unwrap(), None));
-    Follower::new(shared, Arc::default(), options.clone(), &LIMITS, reread, &seen)
+    Follower::new(shared, Arc::default(), options.clone(), &SMALL, reread, &seen)
 }
 
 fn looks() -> [Look; 3] {

@@ -157,8 +157,20 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_makes_it_panic(text in "([a-z\"'= \\\\u#_0-9\u{e4}]{0,12}\n){0,3}") {
-            let _ = parse(&text);
+        fn a_file_that_is_read_is_toml_with_the_same_values(
+            text in "([a-z\"'= \\\\u#_0-9\u{e4}]{0,12}\n){0,3}|([a-c]+ ?= ?('[a-z# ]*'|\"([a-z]|\\\\[nt\"])*\"|[1-9][0-9]{0,9}|true)( #[ -~]?)?\n){0,3}",
+        ) {
+            if let Ok(lines) = parse(&text) {
+                let table: toml::Table = toml::from_str(&text).unwrap();
+                prop_assert_eq!(lines.len(), table.len());
+                for line in lines {
+                    let expected = match &table[&line.key] {
+                        toml::Value::String(value) => value.clone(),
+                        other => other.to_string(),
+                    };
+                    prop_assert_eq!(line.value, expected);
+                }
+            }
         }
     }
 }

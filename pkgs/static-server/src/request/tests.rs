@@ -5,10 +5,10 @@ use crate::status::Status;
 use kiln_server::http::body::Body;
 use proptest::prelude::*;
 
-const LIMIT: usize = 8192;
+const HEAD_BYTES_MAX: usize = 8192;
 
 fn code(input: &[u8]) -> u16 {
-    match parse(input, LIMIT) {
+    match parse(input, HEAD_BYTES_MAX) {
         Ok(Some(_)) => 200,
         Ok(None) => 100,
         Err(status) => status.code(),
@@ -22,7 +22,7 @@ fn check(line: &str, fields: &str, expected: u16) {
 }
 
 fn good(input: &str) -> Head<'_> {
-    let (head, length) = parse(input.as_bytes(), LIMIT).unwrap().unwrap();
+    let (head, length) = parse(input.as_bytes(), HEAD_BYTES_MAX).unwrap().unwrap();
     assert_eq!(length, input.len());
     head
 }
@@ -131,10 +131,11 @@ fn a_connection_stays_open_only_for_http_1_1_that_does_not_close() {
 
 fn check_path(target: &str, expected: Option<&str>) {
     let head = format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n");
-    let path = parse(head.as_bytes(), LIMIT).ok().map(|parsed| match parsed.unwrap().0.target {
-        Target::Path { path, .. } => String::from_utf8_lossy(&path).into_owned(),
-        other => format!("{other:?}"),
-    });
+    let path =
+        parse(head.as_bytes(), HEAD_BYTES_MAX).ok().map(|parsed| match parsed.unwrap().0.target {
+            Target::Path { path, .. } => String::from_utf8_lossy(&path).into_owned(),
+            other => format!("{other:?}"),
+        });
     assert_eq!(path.as_deref(), expected, "{target}");
 }
 
@@ -184,7 +185,7 @@ fn the_server_as_a_whole_is_for_options_only() {
 
 #[test]
 fn limits_are_those_of_the_line_then_of_the_whole_head() {
-    let long = "x".repeat(LIMIT);
+    let long = "x".repeat(HEAD_BYTES_MAX);
     assert_eq!(code(format!("GET /{long}").as_bytes()), 414);
     assert_eq!(code(format!("GET / HTTP/1.1\r\nX: {long}").as_bytes()), 431);
     let many = |count| format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(count));
@@ -205,7 +206,7 @@ fn one_empty_line_before_a_request_is_skipped_and_no_more() {
 #[test]
 fn the_length_ends_at_the_next_request() {
     let two = b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /b HTTP/1.1\r\n";
-    assert_eq!(parse(two, LIMIT).unwrap().unwrap().1, 27);
+    assert_eq!(parse(two, HEAD_BYTES_MAX).unwrap().unwrap().1, 27);
 }
 
 #[test]
@@ -263,8 +264,17 @@ fn input() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn no_bytes_make_it_panic(input: Vec<u8>, limit in 0_usize..64) {
-        let _ = parse(&input, limit);
+    fn a_head_lies_within_the_input_and_its_limit(
+        input in prop_oneof![input(), proptest::collection::vec(any::<u8>(), 0..80)],
+        limit in 0_usize..200,
+    ) {
+        match parse(&input, limit) {
+            Ok(Some((_, length))) => {
+                prop_assert!(length <= limit && input[..length].ends_with(b"\r\n\r\n"));
+            }
+            Ok(None) => prop_assert!(input.len() < limit),
+            Err(status) => prop_assert!((400..600).contains(&status.code())),
+        }
     }
 
     #[test]
@@ -278,7 +288,7 @@ proptest! {
 
     #[test]
     fn a_path_that_is_taken_stays_inside(input in input()) {
-        if let Ok(Some((Head { target: Target::Path { path, .. }, .. }, length))) = parse(&input, LIMIT) {
+        if let Ok(Some((Head { target: Target::Path { path, .. }, .. }, length))) = parse(&input, HEAD_BYTES_MAX) {
             prop_assert!(path.starts_with(b"/") && !path.contains(&0) && length <= input.len());
             prop_assert!(path.split(|byte| *byte == b'/').all(|part| part != b".." && part != b"."));
         }

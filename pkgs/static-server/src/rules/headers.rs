@@ -14,8 +14,8 @@ use crate::rules::line::{Complaint, lines};
 use crate::rules::pattern::{Captures, Pattern, expand};
 
 /// Most rules and most bytes of a line, as Cloudflare has them.
-const MAX_RULES: usize = 100;
-const MAX_LINE: usize = 2000;
+const RULES_MAX: usize = 100;
+const LINE_BYTES_MAX: usize = 2000;
 
 /// Fields that frame a message, name the bytes or belong to the connection: they are ours.
 const OURS: [&str; 19] = [
@@ -137,11 +137,11 @@ fn is_pattern(line: &[u8]) -> bool {
 }
 
 fn pattern(line: &[u8], number: usize, count: usize) -> Result<HeaderRule, String> {
-    if count == MAX_RULES {
-        return Err(format!("more than {MAX_RULES} paths"));
+    if count == RULES_MAX {
+        return Err(format!("more than {RULES_MAX} paths"));
     }
-    if line.len() > MAX_LINE {
-        return Err(format!("more than {MAX_LINE} bytes"));
+    if line.len() > LINE_BYTES_MAX {
+        return Err(format!("more than {LINE_BYTES_MAX} bytes"));
     }
     if line.iter().any(u8::is_ascii_whitespace) {
         return Err("a path with a blank in it".to_owned());
@@ -167,8 +167,8 @@ fn has_port(host: &[u8]) -> bool {
 }
 
 fn field(line: &[u8], rule: &mut HeaderRule) -> Result<(), String> {
-    if line.len() > MAX_LINE {
-        return Err(format!("more than {MAX_LINE} bytes"));
+    if line.len() > LINE_BYTES_MAX {
+        return Err(format!("more than {LINE_BYTES_MAX} bytes"));
     }
     if let Some(name) = line.strip_prefix(b"!") {
         let name = checked_name(name.trim_ascii())?;

@@ -20,7 +20,7 @@ enum Part {
 pub type Captures = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// The most steps of one match: parts of the pattern times bytes of the text.
-const MAX_WORK: usize = 1 << 20;
+const WORK_MAX: usize = 1 << 20;
 
 impl Pattern {
     /// A pattern of decoded paths; its escapes are decoded.
@@ -88,7 +88,7 @@ impl Pattern {
             return None;
         }
         let width = text.len() + 1;
-        if self.parts.len() * width > MAX_WORK {
+        if self.parts.len() * width > WORK_MAX {
             return None;
         }
         let mut can = vec![false; (self.parts.len() + 1) * width];
@@ -211,7 +211,7 @@ pub fn decode(text: &[u8]) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Pattern, escape, expand};
+    use super::{Part, Pattern, escape, expand};
     use proptest::prelude::*;
 
     fn check(pattern: &str, path: &str, expected: Option<&str>) {
@@ -258,6 +258,20 @@ mod tests {
         );
     }
 
+    /// Matches by trying every length of every part.
+    fn matches_by_trial(parts: &[Part], text: &[u8]) -> bool {
+        let Some((part, rest)) = parts.split_first() else { return text.is_empty() };
+        let mut lengths = match part {
+            Part::Literal(literal) if text.starts_with(literal) => literal.len()..=literal.len(),
+            Part::Literal(_) => return false,
+            Part::Splat => 0..=text.len(),
+            Part::Placeholder(_) => {
+                1..=text.iter().position(|byte| *byte == b'/').unwrap_or(text.len())
+            }
+        };
+        lengths.any(|length| matches_by_trial(rest, &text[length..]))
+    }
+
     proptest! {
         #[test]
         fn captures_put_back_give_the_text(
@@ -266,19 +280,31 @@ mod tests {
             if let Ok(compiled) = Pattern::path(pattern.as_bytes())
                 && let Some(captures) = compiled.matches(text.as_bytes())
             {
-                let mut rest: &[u8] = text.as_bytes();
-                for (_, value) in &captures {
-                    let at = rest.windows(value.len().max(1)).position(|part| part.starts_with(value));
-                    rest = &rest[at.unwrap_or(0) + value.len()..];
-                }
-                prop_assert!(rest.len() <= text.len());
+                let mut values = captures.iter().map(|(_, value)| value);
+                let again = compiled.parts.iter().map(|part| match part {
+                    Part::Literal(literal) => literal,
+                    Part::Splat | Part::Placeholder(_) => values.next().unwrap(),
+                });
+                let again: Vec<u8> = again.flatten().copied().collect();
+                prop_assert_eq!(again, text.as_bytes());
+                prop_assert_eq!(values.next(), None);
             }
         }
 
         #[test]
-        fn no_text_makes_it_panic(pattern: Vec<u8>, text: Vec<u8>) {
-            if let Ok(pattern) = Pattern::path(&pattern) {
-                let _ = pattern.matches(&text);
+        fn a_match_agrees_with_trying_everything(
+            pattern in prop_oneof![
+                "/([a-b/-]|:[xy]|\\*){0,6}".prop_map(String::into_bytes),
+                proptest::collection::vec(any::<u8>(), 0..9),
+            ],
+            text in prop_oneof![
+                "/[a-b/-]{0,12}".prop_map(String::into_bytes),
+                proptest::collection::vec(any::<u8>(), 0..9),
+            ],
+        ) {
+            if let Ok(compiled) = Pattern::path(&pattern) {
+                let expected = matches_by_trial(&compiled.parts, &text);
+                prop_assert_eq!(compiled.matches(&text).is_some(), expected);
             }
         }
     }

@@ -7,9 +7,9 @@ use crate::rules::line::{Complaint, lines};
 use crate::rules::pattern::{Pattern, decode, escape, expand};
 
 /// Most rules of each kind and most bytes of a line, as Cloudflare has them.
-const MAX_STATIC: usize = 2000;
-const MAX_DYNAMIC: usize = 100;
-const MAX_LINE: usize = 1000;
+const STATIC_RULES_MAX: usize = 2000;
+const DYNAMIC_RULES_MAX: usize = 100;
+const LINE_BYTES_MAX: usize = 1000;
 
 /// The outcome of a redirect rule for a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,9 +74,9 @@ pub fn parse(text: &[u8]) -> (Vec<RedirectRule>, Vec<Complaint>) {
                 return Err("a second rule for the same source".to_owned());
             }
             let (count, most) = if rule.from.is_static() {
-                (&mut fixed, MAX_STATIC)
+                (&mut fixed, STATIC_RULES_MAX)
             } else {
-                (&mut dynamic, MAX_DYNAMIC)
+                (&mut dynamic, DYNAMIC_RULES_MAX)
             };
             *count += 1;
             if *count > most {
@@ -94,8 +94,8 @@ pub fn parse(text: &[u8]) -> (Vec<RedirectRule>, Vec<Complaint>) {
 }
 
 fn rule(line: &[u8]) -> Result<RedirectRule, String> {
-    if line.len() > MAX_LINE {
-        return Err(format!("more than {MAX_LINE} bytes"));
+    if line.len() > LINE_BYTES_MAX {
+        return Err(format!("more than {LINE_BYTES_MAX} bytes"));
     }
     let words: Vec<&[u8]> =
         line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).collect();

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 /// More ranges than this are answered with the whole: no client needs them, and some that ask for
 /// hundreds want to do harm.
-const MAX_RANGES: usize = 16;
+const RANGES_MAX: usize = 16;
 
 /// What a `Range` field asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub fn evaluate(value: &[u8], length: u64) -> Part {
             Ok(Some(range)) => ranges.push(range),
             Ok(None) => {}
         }
-        if asked > MAX_RANGES {
+        if asked > RANGES_MAX {
             return Part::Whole;
         }
     }

@@ -12,10 +12,10 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-const LIMITS: Limits = Limits { memory: 1 << 20, open_files: 10 };
+const SMALL: Limits = Limits { memory: 1 << 20, open_files: 10 };
 
 fn read(root: &Path) -> Scan {
-    scan(root, &LIMITS).unwrap()
+    scan(root, &SMALL).unwrap()
 }
 
 fn text(site: &Index, path: &str) -> Option<String> {
@@ -84,7 +84,7 @@ fn links_are_followed_inside_and_never_out() {
 
 #[test]
 fn a_folder_that_is_not_there_is_an_error_that_names_it() {
-    let error = scan("/nowhere/at/all".as_ref(), &LIMITS).unwrap_err();
+    let error = scan("/nowhere/at/all".as_ref(), &SMALL).unwrap_err();
     assert!(format!("{error:#}").starts_with("opening the folder /nowhere/at/all: "));
 }
 
