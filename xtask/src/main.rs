@@ -3,6 +3,12 @@
 //! The modules follow the data: config → plan → fetch → source → tree → image → qemu.
 //! `docs/architecture.md` has the picture.
 
+#![deny(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "they panic when the reader has gone; see `kiln_host::output`"
+)]
+
 mod bench;
 mod build;
 mod cache;
@@ -24,7 +30,8 @@ mod verbs;
 use std::process::ExitCode;
 
 use clap::Parser;
-use kiln_host::{process, progress, qemu, tool as host};
+use kiln_host::eprintln;
+use kiln_host::{output, process, progress, qemu, tool as host};
 
 /// Exit status after ctrl-C, as shells have it: 128 + SIGINT.
 const INTERRUPTED: u8 = 130;
@@ -33,6 +40,7 @@ fn main() -> ExitCode {
     let verb = verbs::Cli::parse();
     let result = process::watch_interrupt().and_then(|()| verb.run());
     match result {
+        _ if output::is_closed() => ExitCode::from(output::CLOSED),
         Ok(()) => ExitCode::SUCCESS,
         Err(_) if process::interrupted() => {
             eprintln!(

@@ -4,6 +4,12 @@
 //! images that the job names. Modules depend in one direction: a measurement (`boot`, `gateway`,
 //! `static_server`, `answers`, `slow`) uses `servers`, and all use `usage`, `cores` and `median`.
 
+#![deny(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "they panic when the reader has gone; see `kiln_host::output`"
+)]
+
 mod answers;
 mod boot;
 mod cores;
@@ -18,14 +24,16 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
+use kiln_host::eprintln;
 use kiln_host::job::Job;
-use kiln_host::process;
+use kiln_host::{output, process};
 
 /// Exit status after ctrl-C, as in shells: 128 + SIGINT.
 const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
     match process::watch_interrupt().and_then(|()| run()) {
+        _ if output::is_closed() => ExitCode::from(output::CLOSED),
         Ok(()) => ExitCode::SUCCESS,
         // The builder, which started this program, got the same signal and reports it.
         Err(_) if process::interrupted() => ExitCode::from(INTERRUPTED),

@@ -3,6 +3,7 @@
 
 use anyhow::{Context, Result, ensure};
 use kiln_host::job::Programs;
+use kiln_host::println;
 use kiln_host::progress::Progress;
 use kiln_host::tool::HostTool;
 

@@ -3,8 +3,15 @@
 //! The builder (`xtask`) and the measuring program (`benches/peers`) both stand on this crate.
 //! It knows no package, no plan and no configuration.
 
+#![deny(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "they panic when the reader has gone; see `output`"
+)]
+
 pub mod environment;
 pub mod job;
+pub mod output;
 pub mod process;
 pub mod progress;
 pub mod qemu;

@@ -294,6 +294,11 @@ pub fn interrupted() -> bool {
     INTERRUPTED.load(Ordering::Relaxed)
 }
 
+/// Stops everything at its next check, as ctrl-C does.
+pub fn interrupt() {
+    INTERRUPTED.store(true, Ordering::Relaxed);
+}
+
 /// Fails once ctrl-C was pressed; long loops call it.
 pub fn check_interrupt() -> Result<()> {
     if interrupted() {

@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::Target;
 use crate::progress::Bytes;
+use kiln_host::println;
 
 #[derive(Debug, Args)]
 pub(super) struct Build {

@@ -5,6 +5,7 @@ use clap::Args;
 
 use crate::cache::Cache;
 use crate::progress::Progress;
+use kiln_host::println;
 
 #[derive(Debug, Args)]
 pub(super) struct Clean {}

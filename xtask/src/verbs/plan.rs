@@ -4,6 +4,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::Target;
+use kiln_host::{print, println};
 
 #[derive(Debug, Args)]
 pub(super) struct Plan {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
 use clap::Args;
+use kiln_host::{print, println};
 
 use super::Target;
 use crate::build::Report;

@@ -15,6 +15,7 @@ use crate::config::{self, Config};
 use crate::debian::apt;
 use crate::lock::{self, Draft, Lock, Request};
 use crate::progress::Progress;
+use kiln_host::println;
 
 #[derive(Debug, Args)]
 pub(super) struct Update {

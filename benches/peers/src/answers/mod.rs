@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use kiln_host::job::{self, Programs};
+use kiln_host::println;
 use kiln_host::process;
 
 use crate::servers::{self, Kind, Place, Server};

@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 use kiln_host::job::{Boot, Peer};
 use kiln_host::process;
 use kiln_host::qemu::{Machine, Network, WATCHDOG, free_forwards};
+use kiln_host::{print, println};
 use measure::{After, Outcome};
 use table::{FLOOR, OTHER, OURS, Times};
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use kiln_host::job;
+use kiln_host::print;
 use kiln_host::process::{self, Command};
 use serde::Deserialize;
 

@@ -15,6 +15,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use kiln_host::job::StaticServer;
 use kiln_host::process;
+use kiln_host::{print, println};
 
 use crate::cores::Cores;
 use crate::servers::{self, Kind, Place, Server};

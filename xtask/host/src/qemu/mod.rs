@@ -10,13 +10,15 @@ mod scratch;
 mod timeline;
 mod vm;
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use kiln_contract::console::Event;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+
+use crate::{output, println};
 
 pub use answer::{Page, Poll, get, get_through};
 pub use console::{Line, News};
@@ -121,6 +123,9 @@ impl Session {
 
     /// Takes what is new; the result, once it is clear.
     fn turn(&mut self, presses: usize) -> Result<Option<Result<()>>> {
+        if output::is_closed() {
+            bail!("killed, because its output has no reader any more");
+        }
         if presses > 1 {
             bail!("killed; the node was not powered off cleanly");
         }
@@ -159,7 +164,7 @@ impl Session {
         self.cursor = cursor;
         for line in lines {
             self.alive = Instant::now();
-            self.show(&line)?;
+            self.show(&line);
             if line.is_fatal() {
                 // The reason stands in the lines that follow.
                 std::thread::sleep(Duration::from_secs(1));
@@ -175,10 +180,9 @@ impl Session {
         Ok(())
     }
 
-    fn show(&self, line: &Line) -> Result<()> {
+    fn show(&self, line: &Line) {
         let (on, off) = if self.dim { ("\x1b[2m", "\x1b[0m") } else { ("", "") };
-        let mut out = std::io::stdout().lock();
-        writeln!(out, "{on}{}{off}", line.shown()).context("cannot write to the terminal")
+        println!("{on}{}{off}", line.shown());
     }
 
     fn take_answers(&mut self) {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
+use kiln_host::println;
 use xshell::cmd;
 
 use super::Target;

@@ -9,6 +9,7 @@ use anyhow::Result;
 use super::Suite;
 use super::report::{Kind, last_durations};
 use crate::progress::Seconds;
+use kiln_host::print;
 
 /// One line of the list.
 struct Row {

@@ -14,6 +14,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::build::workspace;
 use crate::progress::{Progress, Seconds};
+use kiln_host::{print, println};
 
 /// The durations of the last runs, below the workspace.
 const DURATIONS: &str = "target/kiln/test/durations.json";
