@@ -64,7 +64,7 @@ impl Inputs {
             let digest = if rootfs.exists() { Some(folder(rootfs, &[])?) } else { None };
             inputs.rootfs.push(digest);
         }
-        if config.images().any(|package| package.packs().next().is_some()) {
+        if config.images().any(|(package, _)| package.packs().next().is_some()) {
             inputs.need_compilers()?;
             let mut recipe = Recipe::new("packer");
             recipe = inputs.crates_of(recipe, workspace.join(PACKER))?;
@@ -98,7 +98,7 @@ impl Inputs {
                 self.crate_closure(config, name)?
             }
             Source::Deb(_) | Source::Url { .. } => match package.output {
-                Output::Image { .. } => folder(&package.folder, &NOT_BUILT)?,
+                Output::Image(_) => folder(&package.folder, &NOT_BUILT)?,
                 _ => return Ok(()),
             },
         };

@@ -48,7 +48,7 @@ pub(super) fn run(builder: &Builder, step: &Step, needs: &Needs, out: &Path) -> 
         Action::BuildPacker => build_packer(builder, out),
         Action::Root => root(builder, needs, out),
         Action::Pods => pods(builder, needs, out),
-        Action::Archive => archive(needs, out),
+        Action::Archive => archive(builder, needs, out),
         Action::Uki => efi(builder, needs, out),
     }
 }
@@ -127,7 +127,7 @@ fn build_packer(builder: &Builder, out: &Path) -> Result<()> {
 
 fn root(builder: &Builder, needs: &Needs, out: &Path) -> Result<()> {
     let config = &builder.config;
-    let kernel = Staged::list(KERNEL, &dir(needs, KERNEL)?)?;
+    let kernel = Staged::list(builder.config.kernel.package(), &dir(needs, KERNEL)?)?;
     let listed = config
         .listed
         .iter()
@@ -154,7 +154,7 @@ fn pods(builder: &Builder, needs: &Needs, out: &Path) -> Result<()> {
     let config = &builder.config;
     let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
     let mut packages = Vec::new();
-    for package in config.images() {
+    for (package, _) in config.images() {
         packages.push(image_files(&package.name, builder, needs, scratch.path())?);
     }
     let tree = tree::pods::build(config, &packages)?;
@@ -179,7 +179,12 @@ pub fn image_files(
         )?;
         packs.files.insert(folder.clone(), Node::File(0o644, cached(pack)?));
     }
+    let base = match package.base() {
+        Some(base) => Staged::list(name, &dir(needs, &staged(base))?)?,
+        None => Staged::default(),
+    };
     Ok(tree::pods::Files {
+        base,
         staged: Staged::list(name, &dir(needs, &staged(name))?)?,
         folder: Staged::list(name, &package.folder)?,
         packs,
@@ -198,9 +203,9 @@ fn write_erofs(builder: &Builder, needs: &Needs, tree: &Tree, out: &Path) -> Res
     Ok(fs::remove_dir_all(&scratch)?)
 }
 
-fn archive(needs: &Needs, out: &Path) -> Result<()> {
+fn archive(builder: &Builder, needs: &Needs, out: &Path) -> Result<()> {
     let init = Staged::list(INIT, &dir(needs, &staged(INIT))?)?;
-    let kernel = Staged::list(KERNEL, &dir(needs, KERNEL)?)?;
+    let kernel = Staged::list(builder.config.kernel.package(), &dir(needs, KERNEL)?)?;
     let root = cached(dir(needs, ROOT)?.join(ROOT))?;
     let pods = cached(dir(needs, PODS)?.join(PODS))?;
     let tree = tree::archive::build(&init, &kernel, root, pods)?;

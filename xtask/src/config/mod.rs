@@ -5,6 +5,7 @@
 //! another build file with its layers. A name is looked for in the nearest layer first.
 
 mod arch;
+mod image;
 mod kernel;
 mod layers;
 mod manifest;
@@ -22,6 +23,7 @@ use kiln_base::calendar::{Civil, Precision};
 use toml::Spanned;
 
 pub use arch::Arch;
+pub use image::Image;
 pub use kernel::Kernel;
 pub use layers::Layer;
 pub use manifest::Manifest;
@@ -121,6 +123,7 @@ impl Config {
             kernel,
         };
         config.load_packages(read, &merged)?;
+        config.check_image_names()?;
         config.load_pods(read, &merged)?;
         Ok(config)
     }
@@ -192,10 +195,18 @@ impl Config {
         })?;
         let package = Package::parse(&text, name, self.arch)?;
         let libraries = package.source.libraries().to_vec();
+        let base = package.base().map(str::to_owned);
         self.packages.insert(name.clone(), package);
-        for library in libraries {
-            let item = Item { text: Some(text.clone()), name: Spanned::new(0..0, library) };
+        for needed in libraries.into_iter().chain(base.clone()) {
+            let item = Item { text: Some(text.clone()), name: Spanned::new(0..0, needed) };
             self.load_package(read, merged, &item)?;
+        }
+        if let Some(base) =
+            base.filter(|base| !matches!(self.packages[base].source, Source::Deb(_)))
+        {
+            return Err(text.whole(format!(
+                "`base`: `{base}` is not a Debian package; name one with a [source.deb] table and `closure = true`"
+            )));
         }
         Ok(())
     }
@@ -219,8 +230,8 @@ impl Config {
 
     /// An image that is not in the file would make the pod wait for a registry for ever.
     fn check_image(&self, text: &Text, image: &str) -> Result<()> {
-        let known: Vec<String> = self.images().map(|package| image_name(&package.name)).collect();
-        if known.iter().any(|name| name == image) {
+        let known: Vec<&str> = self.images().map(|(_, image)| image.name.as_str()).collect();
+        if known.contains(&image) {
             return Ok(());
         }
         let line = text.body().lines().position(|line| line.contains(image)).map_or(1, |at| at + 1);
@@ -232,16 +243,26 @@ impl Config {
         )
     }
 
-    /// The listed packages that are OCI images.
-    pub fn images(&self) -> impl Iterator<Item = &Package> {
+    /// The listed packages that make container images.
+    pub fn images(&self) -> impl Iterator<Item = (&Package, &Image)> {
         let listed = self.listed.iter().map(|name| self.package(name));
-        listed.filter(|package| matches!(package.output, Output::Image { .. }))
+        listed.filter_map(|package| Some((package, package.image()?)))
     }
-}
 
-/// The name under which a package's image is known to containerd.
-pub fn image_name(package: &str) -> String {
-    format!("{}/{package}:latest", kiln_contract::path::IMAGE_REGISTRY)
+    fn check_image_names(&self) -> Result<()> {
+        let mut seen = BTreeMap::new();
+        for (package, image) in self.images() {
+            if let Some(first) = seen.insert(&image.name, &package.name) {
+                anyhow::bail!(
+                    "{}: `{first}` and `{}` both make the image {}; give one another `name` in [output.image]",
+                    package.folder.join("pkg.toml").display(),
+                    package.name,
+                    image.name
+                );
+            }
+        }
+        Ok(())
+    }
 }
 
 fn load_kernel(read: Read<'_>, merged: &Merged) -> Result<Kernel> {

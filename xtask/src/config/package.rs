@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 
 use super::arch::Arch;
+use super::image::Image;
 use super::raw;
 use super::text::{Read, Text};
 use crate::digest::Digest;
@@ -83,17 +84,8 @@ pub enum Output {
     Input,
     /// Into the host's root: staged path → path in the root.
     Rootfs(BTreeMap<String, String>),
-    /// Into an OCI image.
-    Image {
-        /// What the container executes.
-        entrypoint: Vec<String>,
-        /// `UID:GID`.
-        user: String,
-        /// Staged name, or path in the package's folder → path in the image.
-        files: BTreeMap<String, String>,
-        /// Folder in the package's folder → path in the image of a pack of it.
-        packs: BTreeMap<String, String>,
-    },
+    /// Into a container image.
+    Image(Image),
     /// Programs that the builder runs: name → path in the unpacked package.
     Host(BTreeMap<String, String>),
 }
@@ -119,10 +111,19 @@ impl Source {
 }
 
 impl Package {
+    /// Its container image, if it makes one.
+    pub fn image(&self) -> Option<&Image> {
+        if let Output::Image(image) = &self.output { Some(image) } else { None }
+    }
+
+    /// The package whose files its container image starts with.
+    pub fn base(&self) -> Option<&str> {
+        self.image()?.base.as_deref()
+    }
+
     /// Folders that go into the image as packs of the static server, with their paths there.
     pub fn packs(&self) -> impl Iterator<Item = (&String, &String)> {
-        let packs = if let Output::Image { packs, .. } = &self.output { Some(packs) } else { None };
-        packs.into_iter().flatten()
+        self.image().into_iter().flat_map(|image| &image.packs)
     }
 
     /// The layer that the package was found in.
@@ -135,12 +136,7 @@ impl Package {
     pub(super) fn parse(text: &Text, name: &str, arch: Arch) -> Result<Self> {
         let raw: raw::Package = text.toml()?;
         let source = source(text, &raw, arch)?;
-        let output = output(text, &raw)?;
-        if let (Output::Image { user, .. }, Some(table)) = (&output, &raw.output)
-            && !is_user(user)
-        {
-            return Err(text.error(table, format!("user `{user}` must be `UID:GID` in numbers")));
-        }
+        let output = output(text, name, &raw)?;
         Ok(Self {
             name: name.to_owned(),
             folder: text.folder().to_owned(),
@@ -226,18 +222,15 @@ fn remote(text: &Text, raw: &raw::Package, url: raw::Url, arch: Arch) -> Result<
     Ok(Source::Url { url: remote.url, sha256, size: remote.size })
 }
 
-fn output(text: &Text, raw: &raw::Package) -> Result<Output> {
+fn output(text: &Text, name: &str, raw: &raw::Package) -> Result<Output> {
     let Some(table) = &raw.output else { return Ok(Output::Input) };
     match table.get_ref().clone() {
         raw::OutputTable { rootfs: Some(files), image: None, host: None } => {
             Ok(Output::Rootfs(files))
         }
-        raw::OutputTable { rootfs: None, image: Some(image), host: None } => Ok(Output::Image {
-            entrypoint: image.entrypoint,
-            user: image.user,
-            files: image.files,
-            packs: image.packs,
-        }),
+        raw::OutputTable { rootfs: None, image: Some(image), host: None } => {
+            Ok(Output::Image(Image::parse(text, name, image)?))
+        }
         raw::OutputTable { rootfs: None, image: None, host: Some(programs) } => {
             Ok(Output::Host(programs))
         }
@@ -246,9 +239,4 @@ fn output(text: &Text, raw: &raw::Package) -> Result<Output> {
             "a package has one of [output.rootfs], [output.image], [output.host], or none",
         )),
     }
-}
-
-fn is_user(user: &str) -> bool {
-    let Some((uid, gid)) = user.split_once(':') else { return false };
-    uid.parse::<u32>().is_ok() && gid.parse::<u32>().is_ok()
 }

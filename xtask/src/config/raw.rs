@@ -135,8 +135,13 @@ pub(super) struct OutputTable {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct Image {
     pub(super) entrypoint: Vec<String>,
-    pub(super) user: String,
+    pub(super) user: Spanned<String>,
+    pub(super) name: Option<Spanned<String>>,
+    pub(super) base: Option<Spanned<String>>,
+    #[serde(default)]
     pub(super) files: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(super) folders: BTreeMap<String, Spanned<String>>,
     #[serde(default)]
     pub(super) packs: BTreeMap<String, String>,
 }

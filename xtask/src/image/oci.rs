@@ -29,14 +29,16 @@ const ANNOTATION_REF: &str = "org.opencontainers.image.ref.name";
 /// What tells a folder to be an image layout.
 const LAYOUT_MARK: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 
-/// Most that a pod's image may have, and far above what one should.
-const MAX_IMAGE: u64 = 1 << 30;
+/// The largest image; far above what a node should carry in memory.
+const IMAGE_BYTES_MAX: u64 = 1 << 30;
 
 /// An image to be made.
 #[derive(Debug, Clone)]
 pub struct Image {
     /// Whole name with tag, `kiln.local/dhcp:latest`.
     pub name: String,
+    /// The package that it belongs to.
+    pub owner: String,
     /// The one layer.
     pub files: Tree,
     /// The program, absolute, and its first arguments.
@@ -72,7 +74,7 @@ pub struct Layout {
 pub struct File {
     /// Its bytes.
     pub bytes: Arc<[u8]>,
-    /// Name of the (first) image it belongs to; `images` for what belongs to all.
+    /// The package whose image has it, the first one if several have; `images` for the index.
     pub owner: String,
 }
 
@@ -136,15 +138,15 @@ fn add_image(layout: &mut Layout, image: &Image, platform: Platform<'_>) -> Resu
     check(image)?;
     let mut layer = Vec::new();
     tar::write(&image.files, platform.created.into(), &mut layer)?;
-    let layer = layout.add_blob(layer, MEDIA_LAYER, &image.name);
+    let layer = layout.add_blob(layer, MEDIA_LAYER, &image.owner);
     // The layer is not compressed, so its digest as a blob is its `diff_id` too.
     let config = serde_json::to_vec(&ImageConfig::new(image, platform, &layer.digest))?;
-    let config = layout.add_blob(config, MEDIA_CONFIG, &image.name);
+    let config = layout.add_blob(config, MEDIA_CONFIG, &image.owner);
     let manifest =
         Manifest { config, layers: [layer], media_type: MEDIA_MANIFEST, schema_version: 2 };
     let manifest = serde_json::to_vec(&manifest)?;
     layout.manifests.insert(image.name.clone(), Digest::of_bytes(&manifest));
-    let mut manifest = layout.add_blob(manifest, MEDIA_MANIFEST, &image.name);
+    let mut manifest = layout.add_blob(manifest, MEDIA_MANIFEST, &image.owner);
     manifest.annotations.insert(ANNOTATION_NAME, image.name.clone());
     manifest.annotations.insert(ANNOTATION_REF, image.name.clone());
     Ok(manifest)
@@ -167,7 +169,7 @@ fn check(image: &Image) -> Result<()> {
         _ => bail!("the entrypoint `{program}` is no executable file of the image"),
     }
     let size: u64 = image.files.iter().map(|(_, entry)| size(&entry.node)).sum();
-    ensure!(size <= MAX_IMAGE, "its files have {size} bytes and may have {MAX_IMAGE}");
+    ensure!(size <= IMAGE_BYTES_MAX, "its files have {size} bytes, at most {IMAGE_BYTES_MAX} fit");
     Ok(())
 }
 

@@ -145,7 +145,7 @@ impl Planner<'_> {
 
     fn image(&mut self) -> Result<()> {
         let roots = self.listed(|output| matches!(output, Output::Rootfs(_)));
-        let images = self.listed(|output| matches!(output, Output::Image { .. }));
+        let images = self.listed(|output| matches!(output, Output::Image(_)));
         self.kernel()?;
         self.root(&roots)?;
         self.packer();

@@ -16,8 +16,8 @@ mod revision {
     pub(super) const GO: &str = "go 2";
     pub(super) const CRATE: &str = "crate 2";
     pub(super) const KERNEL: &str = "kernel 3";
-    pub(super) const ROOT: &str = "root 1";
-    pub(super) const PODS: &str = "pods 2";
+    pub(super) const ROOT: &str = "root 2";
+    pub(super) const PODS: &str = "pods 3";
     pub(super) const ARCHIVE: &str = "archive 2";
     pub(super) const UKI: &str = "uki 3";
 }
@@ -178,6 +178,10 @@ impl Planner<'_> {
                 .digest("folder", self.folder(name)?);
             recipe = recipe.field("output", format!("{:?}", self.config.package(name).output));
             needs.push(staged(name));
+            if let Some(base) = self.config.package(name).base() {
+                recipe = recipe.digest("base", self.digest_of(&staged(base))?);
+                needs.push(staged(base));
+            }
         }
         if self.inputs.packer.is_some() {
             recipe = recipe.digest(PACKER, self.digest_of(PACKER)?);

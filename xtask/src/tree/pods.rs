@@ -1,14 +1,14 @@
 //! The pods' erofs: one OCI layout with every image, and the static pods' manifests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use kiln_contract::path;
 
 use super::staged::Staged;
 use super::{Content, Node, Tree};
-use crate::config::{Config, Output, image_name};
+use crate::config::Config;
 use crate::image::oci;
 
 /// What a package's image is made of.
@@ -18,6 +18,8 @@ pub struct Files {
     pub staged: Staged,
     /// What lies in its folder.
     pub folder: Staged,
+    /// The unpacked Debian packages that the image starts with, if it has a base.
+    pub base: Staged,
     /// Packs by the folder that each was made of.
     pub packs: Staged,
 }
@@ -49,29 +51,74 @@ fn below_pods(folder: &str) -> &str {
     folder.strip_prefix(path::PODS).unwrap_or(folder)
 }
 
-/// The image that a package says it is.
+/// A package's container image.
 pub fn image(config: &Config, from: &Files) -> Result<oci::Image> {
-    let Files { staged, folder, packs: made } = from;
-    let package = config.package(&staged.owner);
-    let Output::Image { entrypoint, user, files, packs } = &package.output else {
-        anyhow::bail!("package `{}` has no [output.image]", staged.owner);
-    };
-    let mut tree = Tree::default();
-    for (from, to) in files {
-        let found = staged.below(from).or_else(|_| folder.below(from))?;
-        for (below, node) in found {
-            tree.add(&format!("{to}{below}"), &staged.owner, node.clone())?;
+    let name = &from.staged.owner;
+    let image = config.package(name).image();
+    let image = image.with_context(|| format!("package `{name}` has no [output.image]"))?;
+    let mut own = Vec::new();
+    for (from_path, to) in &image.files {
+        let found = from.staged.below(from_path).or_else(|_| from.folder.below(from_path))?;
+        own.extend(found.into_iter().map(|(below, node)| (format!("{to}{below}"), node)));
+    }
+    for (folder, to) in &image.packs {
+        own.push((to.clone(), from.packs.get(folder)?));
+    }
+    let mut files = Tree::default();
+    for (path, mode) in &image.folders {
+        files.add(path, name, Node::Dir(*mode))?;
+    }
+    // A file of the package itself replaces the base's, such as a configuration file.
+    let replaced: BTreeSet<&str> = own.iter().map(|(path, _)| path.as_str()).collect();
+    for (path, node) in &from.base.files {
+        let path = format!("/{path}");
+        if !replaced.contains(path.as_str()) {
+            files.add(&path, name, node.clone())?;
         }
     }
-    for (from, to) in packs {
-        tree.add(to, &staged.owner, made.get(from)?.clone())?;
+    for (path, node) in &own {
+        files.add(path, name, (*node).clone())?;
     }
     Ok(oci::Image {
-        name: image_name(&staged.owner),
-        files: tree,
-        entrypoint: entrypoint.clone(),
-        user: user.clone(),
+        name: image.name.clone(),
+        owner: name.clone(),
+        files,
+        entrypoint: image.entrypoint.clone(),
+        user: image.user.clone(),
         env: Vec::new(),
         labels: BTreeMap::new(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::tests::sample;
+
+    fn staged(files: &[(&str, &str)]) -> Staged {
+        let node = |text: &str| Node::File(0o755, Content::Bytes(Arc::from(text.as_bytes())));
+        let files = files.iter().map(|(path, text)| ((*path).to_owned(), node(text))).collect();
+        Staged { owner: "page".to_owned(), files }
+    }
+
+    #[test]
+    fn folders_are_empty_and_own_files_replace_those_of_the_base() {
+        let config = sample(
+            "/r/pkgs/page/pkg.toml",
+            "user = \"1:1\"",
+            "user = \"1:1\"\nbase = \"kmod\"\nfolders = { \"/tmp\" = \"1777\" }",
+        );
+        let from = Files {
+            staged: staged(&[("page", "ours")]),
+            folder: Staged::default(),
+            base: staged(&[("page", "theirs"), ("usr/lib/libc.so.6", "libc")]),
+            packs: Staged::default(),
+        };
+        let image = image(&config, &from).unwrap();
+        let node = |path: &str| image.files.get(path).unwrap().node.clone();
+        assert_eq!(node("/tmp"), Node::Dir(0o1777));
+        assert_eq!(node("/page"), Node::File(0o755, Content::Bytes(Arc::from(&b"ours"[..]))));
+        assert!(matches!(node("/usr/lib/libc.so.6"), Node::File(0o755, _)));
+        assert_eq!((image.name.as_str(), image.owner.as_str()), ("kiln.local/page:latest", "page"));
+    }
 }
