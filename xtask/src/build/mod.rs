@@ -23,9 +23,7 @@ use crate::plan::{Plan, Step, UKI};
 use crate::progress::Progress;
 
 pub use make::{image_files, packer, tool};
-#[cfg(test)]
-pub use report::Item;
-pub use report::Report;
+pub use report::{Item, Report};
 
 /// Steps that run at once. More would not be faster: Go and cargo use all cores themselves.
 const WORKERS: usize = 2;

@@ -101,6 +101,18 @@ pub fn read_back(fsck: &HostTool, tree: &Tree, image: &Path, scratch: &Path) -> 
     Ok(())
 }
 
+/// The bytes that a file takes in an image, compressed, as `dump.erofs` reports them.
+pub fn stored(dump: &HostTool, image: &Path, path: &str) -> Result<u64> {
+    let text = dump.command()?.arg(format!("--path={path}")).arg(image).read()?;
+    on_disk(&text).with_context(|| format!("dump.erofs reports no on-disk size of {path}"))
+}
+
+/// `Size: 60133502  On-disk size: 23031808  regular file`
+fn on_disk(text: &str) -> Option<u64> {
+    let (_, rest) = text.split_once("On-disk size:")?;
+    rest.split_whitespace().next()?.parse().ok()
+}
+
 fn compare(node: &Node, path: &Path) -> Result<()> {
     let meta = fs::symlink_metadata(path)?;
     let mode = |wanted: u16| {

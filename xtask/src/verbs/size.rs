@@ -1,18 +1,26 @@
 //! `cargo xtask size`
 
+mod table;
+
 use std::collections::BTreeMap;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
-use kiln_host::{print, println};
 
 use super::Target;
-use crate::build::Report;
+use crate::build::{Builder, Item, Report, tool};
 use crate::config::Budget;
+use crate::image::erofs;
+use crate::plan::{PODS, ROOT, staged};
 use crate::progress::Bytes;
+use kiln_host::{print, println};
+use table::{Entry, render};
 
-/// Files smaller than this are added up per package.
-const SMALL: u64 = 256 * 1024;
+const MIB: u64 = 1024 * 1024;
+const KIB: u64 = 1024;
+
+/// Blobs of container images, whose names are digests.
+const BLOBS: &str = "/images/blobs/";
 
 #[derive(Debug, Args)]
 pub(super) struct Size {
@@ -20,63 +28,117 @@ pub(super) struct Size {
     target: Target,
 }
 
+/// One upper bound, and the image's figure.
+struct Bound {
+    name: &'static str,
+    is: u64,
+    max: u64,
+    /// Formats a figure for people.
+    show: fn(u64) -> String,
+}
+
 impl Size {
     pub(super) fn run(self) -> Result<()> {
         let builder = self.target.open()?;
         let report = builder.image()?.report;
-        print!("{}", table(&report));
+        print!("{}", render(&entries(&builder, &report)?, report.bytes));
+        println!("\nbudget");
+        for bound in bounds(&report, &builder.config.budget) {
+            println!("  {}", bound.line());
+        }
         let over = over_budget(&report, &builder.config.budget);
         ensure!(over.is_empty(), "over budget: {}", over.join("; "));
-        println!("within budget");
         Ok(())
     }
 }
 
-/// Every item, largest first, then what the file is made of.
-fn table(report: &Report) -> String {
-    let mut rows: BTreeMap<(String, String), u64> = BTreeMap::new();
-    for item in &report.items {
-        let name = if item.bytes < SMALL {
-            format!("{}: small files", item.owner)
-        } else {
-            item.path.clone()
-        };
-        *rows.entry((item.part.clone(), name)).or_default() += item.bytes;
+impl Bound {
+    fn line(&self) -> String {
+        format!("{}: {}, at most {}", self.name, (self.show)(self.is), (self.show)(self.max))
     }
-    let mut rows: Vec<_> = rows.into_iter().collect();
-    rows.sort_by(|(a, a_bytes), (b, b_bytes)| (&a.0, b_bytes, &a.1).cmp(&(&b.0, a_bytes, &b.1)));
-    let row = |part: &str, name: &str, bytes: u64| {
-        format!("{part:<10}{:>12}  {name}\n", Bytes(bytes).to_string())
-    };
-    let mut out = String::from("not compressed:\n");
-    out.extend(rows.iter().map(|((part, name), bytes)| row(part, name, *bytes)));
-    out.push_str("in the file:\n");
-    out.extend(report.parts.iter().map(|(part, bytes)| row("", part, *bytes)));
-    out.push_str(&row("", "the EFI file", report.bytes));
-    out
 }
 
-/// What exceeds its budget, in words.
+/// Lists the figures that exceed the budget.
 pub(super) fn over_budget(report: &Report, budget: &Budget) -> Vec<String> {
-    let mut over = Vec::new();
-    let mut check = |what: &str, is: u64, at_most: u64| {
-        if is > at_most {
-            over.push(format!("{what}: {is}, at most {at_most}"));
-        }
-    };
-    check("bytes of the EFI file", report.bytes, budget.uki_mib * 1024 * 1024);
+    let over = bounds(report, budget).into_iter().filter(|bound| bound.is > bound.max);
+    over.map(|bound| bound.line()).collect()
+}
+
+fn bounds(report: &Report, budget: &Budget) -> [Bound; 3] {
     let executables =
         report.items.iter().filter(|item| item.part == "root" && item.executable).count();
-    check("executables in the root", executables as u64, budget.executables as u64);
     let init = report.items.iter().find(|item| item.part == "archive" && item.path == "/init");
-    check("bytes of PID 1", init.map_or(u64::MAX, |item| item.bytes), budget.init_kib * 1024);
-    over
+    let bytes = |bytes| Bytes(bytes).to_string();
+    [
+        Bound { name: "the EFI file", is: report.bytes, max: budget.uki_mib * MIB, show: bytes },
+        Bound {
+            name: "executables in the root",
+            is: executables as u64,
+            max: budget.executables as u64,
+            show: |count| count.to_string(),
+        },
+        Bound {
+            name: "PID 1",
+            is: init.map_or(u64::MAX, |item| item.bytes),
+            max: budget.init_kib * KIB,
+            show: bytes,
+        },
+    ]
+}
+
+/// Everything in the image, with its size in the file.
+fn entries(builder: &Builder, report: &Report) -> Result<Vec<Entry>> {
+    let steps = [ROOT.to_owned(), PODS.to_owned(), staged("erofs-utils")];
+    let made = builder.make(&steps.each_ref().map(String::as_str))?;
+    let dump = tool(&made, "erofs-utils", "dump.erofs")?;
+    let task = builder.progress.task("measure", Some(report.items.len() as u64));
+    let mut entries = BTreeMap::new();
+    for item in &report.items {
+        task.advance(1);
+        let stored = match item.part.as_str() {
+            "root" => erofs::stored(&dump, &made[ROOT].path().join(ROOT), &item.path)?,
+            "pods" => erofs::stored(&dump, &made[PODS].path().join(PODS), &item.path)?,
+            // The two file systems lie in the archive; their files are counted instead.
+            _ if is_file_system(&item.path) => continue,
+            _ => item.bytes,
+        };
+        add(&mut entries, item.owner.clone(), shown(item), item.bytes, stored);
+    }
+    let kernel = *report.parts.get("kernel").context("the report has no size of the kernel")?;
+    let package = builder.config.kernel.package().to_owned();
+    add(&mut entries, package, "the kernel itself".to_owned(), kernel, kernel);
+    task.done();
+    Ok(entries.into_values().collect())
+}
+
+fn is_file_system(path: &str) -> bool {
+    [kiln_contract::archive::ROOT, kiln_contract::archive::PODS].contains(&path)
+}
+
+/// The path; of a blob, the package whose container image it belongs to.
+fn shown(item: &Item) -> String {
+    if item.path.starts_with(BLOBS) {
+        return format!("{}'s container image", item.owner);
+    }
+    item.path.clone()
+}
+
+fn add(
+    entries: &mut BTreeMap<(String, String), Entry>,
+    owner: String,
+    name: String,
+    raw: u64,
+    stored: u64,
+) {
+    let key = (owner.clone(), name.clone());
+    let entry = entries.entry(key).or_insert(Entry { owner, name, raw: 0, stored: 0 });
+    entry.raw += raw;
+    entry.stored += stored;
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::build::Item;
 
     fn report(bytes: u64, executables: usize, init: u64) -> Report {
         let item = |part: &str, path: String, bytes: u64| Item {
@@ -109,6 +171,7 @@ mod tests {
         assert!(over_budget(&report(1 << 20, 2, 1024), &budget).is_empty());
         let over = over_budget(&report((1 << 20) + 1, 3, 1025), &budget);
         assert_eq!(over.len(), 3, "{over:?}");
+        assert_eq!(over[1], "executables in the root: 3, at most 2");
     }
 
     #[test]

@@ -18,3 +18,10 @@ fn a_tool_that_is_missing_leaves_no_image() {
     assert!(error.contains("not among the host tools"), "{error}");
     assert!(!out.exists());
 }
+
+#[test]
+fn the_size_on_disk_is_read_from_the_dump() {
+    let text = "Path : /a\nSize: 60133502  On-disk size: 23031808  regular file\nNID: 1\n";
+    assert_eq!(on_disk(text), Some(23_031_808));
+    assert_eq!(on_disk("<E> erofs: read inode failed"), None);
+}
