@@ -1,4 +1,4 @@
-//! Answers of the gateway itself. All of them end the connection.
+//! The gateway's own answers. Each of them ends the connection.
 
 use std::fmt::Write as _;
 
@@ -7,14 +7,14 @@ use super::Refusal;
 /// Seconds after which a client may try a backend again.
 const RETRY_AFTER: u32 = 5;
 
-/// The answer to a request that is refused; without its body where the request was HEAD.
+/// Returns the answer to a request that is refused. The answer to HEAD has no body.
 #[must_use]
 pub fn refusal(refusal: Refusal, to_head: bool) -> Vec<u8> {
     let (status, text) = match refusal {
         Refusal::BadRequest(why) => ("400 Bad Request", why),
         Refusal::Connect => ("405 Method Not Allowed", "CONNECT is for forward proxies"),
         Refusal::NotFound => ("404 Not Found", "no site of this name is served here"),
-        Refusal::Timeout => ("408 Request Timeout", "the request did not come in time"),
+        Refusal::Timeout => ("408 Request Timeout", "the request did not arrive in time"),
         Refusal::Misdirected => {
             ("421 Misdirected Request", "this host is served on a connection of its own")
         }
@@ -22,7 +22,7 @@ pub fn refusal(refusal: Refusal, to_head: bool) -> Vec<u8> {
             ("431 Request Header Fields Too Large", "the request's head is too large")
         }
         Refusal::BadGateway => ("502 Bad Gateway", "the site's server cannot be reached"),
-        Refusal::GatewayTimeout => ("504 Gateway Timeout", "the site's server does not answer"),
+        Refusal::GatewayTimeout => ("504 Gateway Timeout", "the site's server does not respond"),
         Refusal::Version => ("505 HTTP Version Not Supported", "only HTTP/1 is served here"),
     };
     let extra = match refusal {
@@ -33,10 +33,11 @@ pub fn refusal(refusal: Refusal, to_head: bool) -> Vec<u8> {
     message(status, &extra, text, to_head)
 }
 
-/// The answer that the resource is at `https://` (RFC 9110 section 15.4.9: with the same method).
+/// Returns the answer that the resource is at `https://`, to be requested with the same method (RFC
+/// 9110 section 15.4.9).
 ///
-/// `host` is normalised, so it cannot break out of its field; neither can `path`, since a request
-/// line holds no control characters.
+/// Neither argument can break out of the Location field: `host` is normalised, and `path` comes from
+/// a request line, which has no control characters.
 #[must_use]
 pub fn redirect(host: &str, path: &[u8], to_head: bool) -> Vec<u8> {
     let mut location = format!("Location: https://{host}");
@@ -44,7 +45,7 @@ pub fn redirect(host: &str, path: &[u8], to_head: bool) -> Vec<u8> {
         location.push('/');
     }
     for byte in path {
-        // Bytes above ASCII are written as a URI has them.
+        // A URI has other bytes percent-encoded.
         let _ = if byte.is_ascii_graphic() {
             location.write_char(char::from(*byte))
         } else {
@@ -55,7 +56,7 @@ pub fn redirect(host: &str, path: &[u8], to_head: bool) -> Vec<u8> {
     message("308 Permanent Redirect", &location, "this site is served over https", to_head)
 }
 
-/// What a client gets that speaks HTTP on a TLS port.
+/// Returns the answer to a client that speaks HTTP on a TLS port.
 #[must_use]
 pub fn plain_on_tls() -> Vec<u8> {
     refusal(Refusal::BadRequest("this port speaks TLS: use https://"), false)

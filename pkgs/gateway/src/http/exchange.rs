@@ -1,37 +1,38 @@
-//! One client's connection as HTTP sees it: request, answer, request, answer.
+//! One client's connection as HTTP sees it: request, response, request, response.
 //!
-//! Requests are handed to the backend one at a time: the next head is looked at when the answer to
-//! the one before is whole. A client may send them all at once, they wait in its socket. So the
-//! gateway's own answers come in order, an answer always belongs to a known request, and after an
-//! upgrade that was refused the next request is checked like any other.
+//! The backend gets one request at a time: the next head is parsed when the response before it is
+//! complete. A client may send several requests at once; they wait in its socket. So the gateway's
+//! own answers come in order, a response always belongs to a known request, and after a refused
+//! upgrade the next request is checked like any other.
+
+use kiln_server::http::body::Body;
 
 use super::Refusal;
-use super::body::Body;
 use super::head::{self, Head};
 use super::lines::Scan;
-use super::response::{self, BadAnswer};
+use super::response::{self, BadResponse};
 
-/// What to do with bytes of the client.
+/// The use of the client's bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FromClient {
-    /// More bytes are needed; these are to be kept.
+    /// Keep them, because more bytes are needed.
     More,
-    /// An empty line before a request: to be dropped.
+    /// Drop this many: an empty line before a request.
     Skip(usize),
-    /// A request's head, which has to be routed; then [`Exchange::begin`] is to be called.
+    /// They begin with a request's head. Route it, then call [`Exchange::begin`].
     Head(Box<Head>),
-    /// So many bytes go to the backend.
+    /// Send this many to the backend.
     Forward(usize),
-    /// Nothing is taken until the answer is whole.
+    /// Keep them until the response is complete.
     Wait,
 }
 
-/// What to do with bytes of the backend.
+/// The use of the backend's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FromBackend {
-    /// More bytes are needed; these are to be kept.
+    /// Keep them, because more bytes are needed.
     More,
-    /// So many bytes go to the client.
+    /// Send this many to the client.
     Forward(usize),
 }
 
@@ -43,12 +44,12 @@ enum Request {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Answer {
-    /// Nothing has been asked.
-    None,
+enum Response {
+    /// There is no request to respond to.
+    Unasked,
     Head(Scan),
     Body(Body),
-    /// The answer is whole, but not the request.
+    /// The response is complete, but the request is not.
     Whole,
     Opaque,
 }
@@ -58,7 +59,7 @@ enum Answer {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exchange {
     request: Request,
-    answer: Answer,
+    response: Response,
     to_head: bool,
     upgrade: bool,
     last: bool,
@@ -69,7 +70,7 @@ impl Default for Exchange {
     fn default() -> Self {
         Self {
             request: Request::Head { scan: Scan::default(), skipped: false },
-            answer: Answer::None,
+            response: Response::Unasked,
             to_head: false,
             upgrade: false,
             last: false,
@@ -79,11 +80,11 @@ impl Default for Exchange {
 }
 
 impl Exchange {
-    /// Looks at what the client sent: everything that was kept and what came now.
+    /// Parses the client's bytes: those that were kept, and those that have arrived since.
     pub fn client(&mut self, bytes: &[u8]) -> Result<FromClient, Refusal> {
         match &mut self.request {
             _ if self.over => Ok(FromClient::Wait),
-            Request::Head { .. } if self.answer != Answer::None => Ok(FromClient::Wait),
+            Request::Head { .. } if self.response != Response::Unasked => Ok(FromClient::Wait),
             Request::Head { skipped, .. } if !*skipped && bytes.starts_with(b"\r\n") => {
                 // RFC 9112 section 2.2 asks to ignore one empty line before a request.
                 *skipped = true;
@@ -106,67 +107,68 @@ impl Exchange {
         }
     }
 
-    /// A head was routed and goes to the backend. `close`: no further request is to follow.
+    /// Records that a head was routed and goes to the backend. With `close` no other request may
+    /// follow.
     pub fn begin(&mut self, head: &Head, close: bool) {
-        self.request = Request::Body(head.body.clone());
-        self.answer = Answer::Head(Scan::default());
+        self.request = Request::Body(head.body);
+        self.response = Response::Head(Scan::default());
         self.to_head = head.is_head;
         self.upgrade = head.upgrade;
         self.last = head.close || close;
     }
 
-    /// Looks at what the backend sent: everything that was kept and what came now.
-    pub fn backend(&mut self, bytes: &[u8]) -> Result<FromBackend, BadAnswer> {
-        match &mut self.answer {
-            // Nobody asked. Some servers say so why they end an idle connection; it would be
-            // taken for the answer to the next request.
-            Answer::None | Answer::Whole => Err(BadAnswer),
-            Answer::Opaque => Ok(FromBackend::Forward(bytes.len())),
-            Answer::Body(body) => {
-                let count = body.advance(bytes).map_err(|_| BadAnswer)?;
+    /// Parses the backend's bytes: those that were kept, and those that have arrived since.
+    pub fn backend(&mut self, bytes: &[u8]) -> Result<FromBackend, BadResponse> {
+        match &mut self.response {
+            // Some servers send a reason before they end an idle connection. The client would take
+            // it for the response to its next request.
+            Response::Unasked | Response::Whole => Err(BadResponse),
+            Response::Opaque => Ok(FromBackend::Forward(bytes.len())),
+            Response::Body(body) => {
+                let count = body.advance(bytes).map_err(|_| BadResponse)?;
                 self.settle();
                 Ok(FromBackend::Forward(count))
             }
-            Answer::Head(scan) => match response::parse(scan, bytes, self.to_head)? {
+            Response::Head(scan) => match response::parse(scan, bytes, self.to_head)? {
                 None => Ok(FromBackend::More),
-                Some(head) => self.answered(head),
+                Some(head) => self.responded(&head),
             },
         }
     }
 
-    fn answered(&mut self, head: response::Head) -> Result<FromBackend, BadAnswer> {
+    fn responded(&mut self, head: &response::Head) -> Result<FromBackend, BadResponse> {
         match head.status {
-            // From here on bytes are somebody else's protocol (RFC 9110 section 7.8).
+            // From here on the bytes are another protocol's (RFC 9110 section 7.8).
             101 if self.upgrade && self.request == Request::Body(Body::NONE) => {
                 self.request = Request::Opaque;
-                self.answer = Answer::Opaque;
+                self.response = Response::Opaque;
             }
-            101 => return Err(BadAnswer),
-            100..200 => self.answer = Answer::Head(Scan::default()),
+            101 => return Err(BadResponse),
+            100..200 => self.response = Response::Head(Scan::default()),
             _ => {
                 self.last |= head.close || head.body == Body::UntilClose;
-                self.answer = Answer::Body(head.body);
+                self.response = Response::Body(head.body);
                 self.settle();
             }
         }
         Ok(FromBackend::Forward(head.length))
     }
 
-    /// Goes on to the next request once this one and its answer are whole.
+    /// Continues with the next request once this one and its response are complete.
     fn settle(&mut self) {
-        if matches!(&self.answer, Answer::Body(body) if body.is_whole()) {
-            self.answer = Answer::Whole;
+        if matches!(&self.response, Response::Body(body) if body.is_whole()) {
+            self.response = Response::Whole;
         }
         let asked = matches!(&self.request, Request::Body(body) if body.is_whole());
-        if self.answer == Answer::Whole && (asked || self.last) {
+        if self.response == Response::Whole && (asked || self.last) {
             let over = self.last;
             *self = Self { over, last: over, ..Self::default() };
         }
     }
 
-    /// Bytes of the client that may go to the backend without being looked at.
+    /// Returns how many bytes of the client may go to the backend without being parsed.
     #[must_use]
-    pub fn opaque_up(&self) -> u64 {
+    pub const fn opaque_up(&self) -> u64 {
         match &self.request {
             _ if self.over => 0,
             Request::Head { .. } => 0,
@@ -175,17 +177,17 @@ impl Exchange {
         }
     }
 
-    /// Bytes of the backend that may go to the client without being looked at.
+    /// Returns how many bytes of the backend may go to the client without being parsed.
     #[must_use]
     pub const fn opaque_down(&self) -> u64 {
-        match &self.answer {
-            Answer::None | Answer::Whole | Answer::Head(_) => 0,
-            Answer::Body(body) => body.opaque(),
-            Answer::Opaque => u64::MAX,
+        match &self.response {
+            Response::Unasked | Response::Whole | Response::Head(_) => 0,
+            Response::Body(body) => body.opaque(),
+            Response::Opaque => u64::MAX,
         }
     }
 
-    /// So many bytes of the client have gone without being looked at.
+    /// Records that this many bytes of the client have gone without being parsed.
     pub fn passed_up(&mut self, count: u64) {
         if let Request::Body(body) = &mut self.request {
             body.passed(count);
@@ -193,68 +195,71 @@ impl Exchange {
         }
     }
 
-    /// So many bytes of the backend have gone without being looked at.
+    /// Records that this many bytes of the backend have gone without being parsed.
     pub fn passed_down(&mut self, count: u64) {
-        if let Answer::Body(body) = &mut self.answer {
+        if let Response::Body(body) = &mut self.response {
             body.passed(count);
             self.settle();
         }
     }
 
-    /// Whether bytes of the client would be taken.
+    /// True if bytes of the client can be used.
     #[must_use]
     pub fn wants_client(&self) -> bool {
         match &self.request {
             _ if self.over => false,
-            Request::Head { .. } => self.answer == Answer::None,
+            Request::Head { .. } => self.response == Response::Unasked,
             Request::Body(body) => !body.is_whole(),
             Request::Opaque => true,
         }
     }
 
-    /// Between requests: nothing has been asked that is not answered.
+    /// True between requests: every request has had its response.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        matches!(self.request, Request::Head { .. }) && self.answer == Answer::None
+        matches!(self.request, Request::Head { .. }) && self.response == Response::Unasked
     }
 
-    /// The last answer is whole: the connection can end.
+    /// True once the last response is complete: the connection can end.
     #[must_use]
     pub const fn is_over(&self) -> bool {
         self.over
     }
 
-    /// Lets the connection end after the answer that is under way; at once where there is none.
+    /// Lets the connection end after the response that is under way, or at once between requests.
     pub fn finish(&mut self) {
         self.last = true;
         self.over |= self.is_idle();
     }
 
-    /// A request waits for its answer, of which nothing has come: the gateway may still answer.
+    /// True while no byte of a response has come, so that the gateway can still answer itself.
     #[must_use]
     pub const fn can_answer(&self) -> bool {
-        matches!(self.answer, Answer::None | Answer::Head(_))
+        matches!(self.response, Response::Unasked | Response::Head(_))
     }
 
-    /// Whether the request under way is HEAD.
+    /// True if the request under way is HEAD.
     #[must_use]
     pub const fn is_to_head(&self) -> bool {
         self.to_head
     }
 
-    /// Whether the end of the backend's connection is the end of the answer, or between answers;
-    /// the answer may be whole before the request is.
+    /// True if the backend may end its connection now: between responses, after a whole response, or
+    /// where the end of the connection is the end of the response.
     #[must_use]
     pub const fn may_end(&self) -> bool {
         matches!(
-            self.answer,
-            Answer::None | Answer::Whole | Answer::Body(Body::UntilClose) | Answer::Opaque
+            self.response,
+            Response::Unasked
+                | Response::Whole
+                | Response::Body(Body::UntilClose)
+                | Response::Opaque
         )
     }
 
-    /// Whether the bytes are another protocol's since the backend's 101.
+    /// True once a backend's 101 has made the bytes another protocol's.
     #[must_use]
     pub const fn is_opaque(&self) -> bool {
-        matches!(self.answer, Answer::Opaque)
+        matches!(self.response, Response::Opaque)
     }
 }

@@ -122,14 +122,14 @@ impl Rules {
 }
 
 impl Marks {
-    /// Notes a line if a rule may replace it. `name` is the field's name in lower case.
-    pub fn note(&mut self, name: &[u8], field: &Field<'_>) {
+    /// Notes a line if a rule may replace it.
+    pub fn note(&mut self, field: &Field<'_>) {
         let is_persistence = |member: &[u8]| {
             member.eq_ignore_ascii_case(b"close") || member.eq_ignore_ascii_case(b"keep-alive")
         };
-        if is_forwarded(name) {
+        if is_forwarded(field.name) {
             self.forwarded.push(field.start..field.end);
-        } else if name == b"connection" && field.members().all(is_persistence) {
+        } else if field.is("connection") && field.members().all(is_persistence) {
             self.persistence.push(field.start..field.end);
         }
     }
@@ -151,9 +151,12 @@ impl Marks {
 /// True if a field describes the client. CGI makes `_` and `-` the same, so they are the same here.
 fn is_forwarded(name: &[u8]) -> bool {
     const PREFIX: &[u8] = b"x-forwarded-";
-    let same = |(one, other): (&u8, &u8)| one == other || (*one == b'_' && *other == b'-');
-    let has_prefix = name.len() >= PREFIX.len() && name.iter().zip(PREFIX).all(same);
-    name == b"forwarded" || has_prefix
+    let same = |(ours, theirs): (&u8, &u8)| match theirs {
+        b'_' => *ours == b'-',
+        byte => *ours == byte.to_ascii_lowercase(),
+    };
+    let has_prefix = name.len() >= PREFIX.len() && PREFIX.iter().zip(name).all(same);
+    has_prefix || name.eq_ignore_ascii_case(b"forwarded")
 }
 
 /// Returns the lines that describe the client: RFC 7239 section 4, and the older fields.

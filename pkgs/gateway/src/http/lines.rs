@@ -1,22 +1,25 @@
-//! Lines that end with CR LF, and fields (RFC 9112 sections 2.2 and 5).
+//! The end of a head, and its fields (RFC 9112 sections 2.2 and 5).
+
+use kiln_server::http::line::{self, Lines};
+use kiln_server::http::syntax;
 
 /// A CR or LF that stands alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BareBreak;
 
-/// How far the bytes of a head have been looked at.
+/// The search for the end of a head. It looks at each byte once, however the bytes arrive.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Scan {
-    /// Offset of the first byte that has not been looked at.
+    /// Offset of the first byte that has not been searched.
     next: usize,
-    /// Offset where the current line starts.
+    /// Offset at which the current line starts.
     line: usize,
 }
 
 impl Scan {
-    /// The length of a head with the empty line that ends it, once that line has come.
+    /// Returns the length of the head with the empty line that ends it; `None` before that line.
     ///
-    /// Looks at each byte once, however the bytes come in.
+    /// `bytes` are all bytes of the head so far.
     pub fn end(&mut self, bytes: &[u8]) -> Result<Option<usize>, BareBreak> {
         while let Some(&byte) = bytes.get(self.next) {
             match byte {
@@ -40,63 +43,56 @@ impl Scan {
     }
 }
 
-/// Bytes before the next CR or LF.
+/// Returns the number of bytes before the next CR or LF.
 fn next_break(bytes: &[u8]) -> usize {
     bytes.iter().position(|byte| *byte == b'\r' || *byte == b'\n').unwrap_or(bytes.len())
 }
 
-/// A field and where its line lies in the head, with CR LF.
+/// A field and the place of its line in the head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Field<'a> {
-    /// Its name as it was sent.
+    /// The name as it was sent.
     pub name: &'a [u8],
-    /// Its value without blanks around it.
+    /// The value without blanks around it.
     pub value: &'a [u8],
-    /// Offset of its line.
+    /// Offset of the line.
     pub start: usize,
-    /// Offset behind its line.
+    /// Offset behind the line and its CR LF.
     pub end: usize,
 }
 
 impl Field<'_> {
-    /// Whether it has this name, which must be lower case.
+    /// True if the field has this name, in any case.
     #[must_use]
-    pub fn is(&self, name: &str) -> bool {
+    pub const fn is(&self, name: &str) -> bool {
         self.name.eq_ignore_ascii_case(name.as_bytes())
     }
 
-    /// The members of a list (RFC 9110 section 5.6.1), without blanks and without empty ones.
+    /// Returns the members of a list (RFC 9110 section 5.6.1), without blanks and empty members.
     pub fn members(&self) -> impl Iterator<Item = &[u8]> {
-        let members = self.value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
-        members.filter(|member| !member.is_empty())
+        syntax::members(self.value)
     }
 }
 
-/// The fields of a head, from the line at `start` to the empty line. `None` for a line that is no
-/// field: a name that is no token, blanks before the colon, a continued line, a control character.
-pub fn fields(head: &[u8], start: usize) -> impl Iterator<Item = Option<Field<'_>>> {
-    let mut next = start;
-    std::iter::from_fn(move || {
-        let rest = head.get(next..)?;
-        let length = rest.windows(2).position(|pair| pair == b"\r\n")?;
-        let (line, start) = (&rest[..length], next);
-        next += length + 2;
-        (!line.is_empty()).then(|| field(line, start, next))
-    })
+/// Splits a whole head into its first line and its fields.
+///
+/// A field is `None` if its line is malformed: a name that is not a token, a blank before the colon,
+/// a folded line, or a control character. The fields after it must not be read.
+pub fn split(head: &[u8]) -> Option<(&[u8], impl Iterator<Item = Option<Field<'_>>>)> {
+    let mut lines = Lines::new(head, head.len() + 1);
+    let first = lines.read().ok()??;
+    let fields = std::iter::from_fn(move || {
+        let start = lines.position();
+        match lines.read() {
+            Ok(None | Some([])) => None,
+            Ok(Some(line)) => Some(field(line, start)),
+            Err(_) => Some(None),
+        }
+    });
+    Some((first, fields))
 }
 
-fn field(line: &[u8], start: usize, end: usize) -> Option<Field<'_>> {
-    let colon = line.iter().position(|byte| *byte == b':')?;
-    let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
-    // Bytes above ASCII are text of an older day (Latin-1), and harmless.
-    let is_text = |byte: &u8| *byte == b'\t' || (*byte >= b' ' && *byte != 0x7f);
-    let good = is_token(name) && value.iter().all(is_text);
-    good.then_some(Field { name, value, start, end })
-}
-
-/// RFC 9110 section 5.6.2.
-#[must_use]
-pub fn is_token(text: &[u8]) -> bool {
-    let is_char = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
-    !text.is_empty() && text.iter().all(is_char)
+fn field(line: &[u8], start: usize) -> Option<Field<'_>> {
+    let (name, value) = line::field(line)?;
+    Some(Field { name, value: value.trim_ascii(), start, end: start + line.len() + 2 })
 }

@@ -1,11 +1,19 @@
-//! HTTP/1.1 as far as a gateway must understand it: where each request and each answer ends, and
-//! whom each request is for.
+//! HTTP/1.1 as far as a gateway must understand it: where each request and each response ends, and
+//! which host each request is for.
 //!
-//! RFC 9112 (messages), RFC 9110 (semantics). Everything that two readers could take for two
-//! different things is refused: that is what keeps a request from reaching another host's backend.
+//! RFC 9112 (messages), RFC 9110 (semantics). Anything that two readers could understand differently
+//! is refused, so that no request reaches the backend of another host. A *response* comes from a
+//! backend; an *answer* is the gateway's own.
+//!
+//! | module | content |
+//! | --- | --- |
+//! | [`lines`] | where a head ends, and its fields |
+//! | [`head`], [`response`] | the heads of requests and responses |
+//! | [`headers`] | header rules: changes in the heads of requests |
+//! | [`exchange`] | the order of requests and responses on a connection |
+//! | [`answer`] | the gateway's own answers |
 
 pub mod answer;
-pub mod body;
 pub mod exchange;
 pub mod head;
 pub mod headers;
@@ -14,31 +22,31 @@ pub mod response;
 #[cfg(test)]
 mod tests;
 
-/// Most bytes of a request's or an answer's head.
-pub const MOST_OF_HEAD: usize = 32 << 10;
+/// The most bytes of a request's or a response's head.
+pub const HEAD_BYTES_MAX: usize = 32 << 10;
 
-/// Most fields of a head.
-pub const MOST_FIELDS: usize = 256;
+/// The most fields of a request's head.
+pub const FIELDS_MAX: usize = 256;
 
-/// Why a request is refused.
+/// The reason why a request is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    /// It is not HTTP, or it may mean two things.
+    /// The bytes are not an HTTP request, or could be understood in two ways.
     BadRequest(&'static str),
-    /// CONNECT: a gateway is no forward proxy.
+    /// CONNECT: a gateway is not a forward proxy.
     Connect,
     /// No route has this name.
     NotFound,
-    /// The head did not come in time.
+    /// The head did not arrive in time.
     Timeout,
-    /// The connection's backend is another one than this host's.
+    /// The connection is to another backend than this host's.
     Misdirected,
     /// The head is above its limit.
     TooLarge,
-    /// No backend could be reached, or it ended the connection before it had answered.
+    /// No backend could be reached, or it ended the connection before it had responded.
     BadGateway,
     /// The backend was silent for too long.
     GatewayTimeout,
-    /// Not HTTP/1.
+    /// The version is not HTTP/1.0 or HTTP/1.1.
     Version,
 }

@@ -1,48 +1,50 @@
-//! An answer's head: its status, and where its body ends (RFC 9112 section 6.3).
+//! A response's head: its status, and the body that follows it (RFC 9112 section 6.3).
 
-use super::MOST_OF_HEAD;
-use super::body::Body;
-use super::head::content_length;
+use kiln_server::http::body::Body;
+use kiln_server::http::framing::content_length;
+
+use super::HEAD_BYTES_MAX;
 use super::lines::{self, Scan};
 
-/// What the gateway must know of an answer.
+/// The facts that the gateway must know about a response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
     /// Bytes of the head, the empty line included.
     pub length: usize,
     /// 100 to 999.
     pub status: u16,
-    /// What follows the head.
+    /// The body that follows the head.
     pub body: Body,
-    /// The backend ends the connection after it.
+    /// The backend ends the connection after the response.
     pub close: bool,
 }
 
-/// The backend does not speak HTTP/1, or its answer may mean two things.
+/// The backend does not speak HTTP/1, or its response could be understood in two ways.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BadAnswer;
+pub struct BadResponse;
 
-/// Looks at the bytes of an answer so far; `None` while its head is not whole.
-pub fn parse(scan: &mut Scan, bytes: &[u8], to_head: bool) -> Result<Option<Head>, BadAnswer> {
+/// Parses the bytes of a response that have arrived; `None` while the head is incomplete.
+pub fn parse(scan: &mut Scan, bytes: &[u8], to_head: bool) -> Result<Option<Head>, BadResponse> {
     let begins = bytes.iter().zip(b"HTTP/1.").all(|(one, other)| one == other);
-    let end = scan.end(bytes).map_err(|_| BadAnswer)?;
+    let end = scan.end(bytes).map_err(|_| BadResponse)?;
     match end {
-        _ if !begins => Err(BadAnswer),
-        Some(length) => head(&bytes[..length], to_head).map(Some).ok_or(BadAnswer),
-        None if bytes.len() <= MOST_OF_HEAD => Ok(None),
-        None => Err(BadAnswer),
+        _ if !begins => Err(BadResponse),
+        Some(length) => head(&bytes[..length], to_head).map(Some).ok_or(BadResponse),
+        None if bytes.len() <= HEAD_BYTES_MAX => Ok(None),
+        None => Err(BadResponse),
     }
 }
 
 fn head(bytes: &[u8], to_head: bool) -> Option<Head> {
-    let first = bytes.windows(2).position(|pair| pair == b"\r\n")?;
-    let (status, is_old) = status_line(&bytes[..first])?;
+    let (line, fields) = lines::split(bytes)?;
+    let (status, is_old) = status_line(line)?;
     let (mut length, mut chunked, mut coded) = (None, false, false);
     let (mut close, mut keep_alive) = (false, false);
-    for field in lines::fields(bytes, first + 2) {
+    for field in fields {
         let field = field?;
         if field.is("content-length") {
-            // Equal ones are taken: a request's are not, but here nobody can be smuggled past.
+            // Equal repetitions are accepted, unlike a request's: a response cannot smuggle a
+            // request.
             let value = content_length(field.value)?;
             if length.replace(value).is_some_and(|before| before != value) {
                 return None;
@@ -60,8 +62,8 @@ fn head(bytes: &[u8], to_head: bool) -> Option<Head> {
             keep_alive |= field.members().any(|member| member.eq_ignore_ascii_case(b"keep-alive"));
         }
     }
-    let none = to_head || status < 200 || status == 204 || status == 304;
-    let body = match (none, coded, length) {
+    let has_no_body = to_head || status < 200 || status == 204 || status == 304;
+    let body = match (has_no_body, coded, length) {
         (true, ..) => Body::NONE,
         (false, true, Some(_)) => return None,
         (false, true, None) if chunked => Body::chunked(),
@@ -71,6 +73,7 @@ fn head(bytes: &[u8], to_head: bool) -> Option<Head> {
     Some(Head { length: bytes.len(), status, body, close: close || (is_old && !keep_alive) })
 }
 
+/// Returns the status, and true for HTTP/1.0.
 fn status_line(line: &[u8]) -> Option<(u16, bool)> {
     let (version, rest) = line.split_at_checked(8)?;
     let is_old = match version {

@@ -1,10 +1,10 @@
 use super::answer;
-use super::body::Body;
 use super::exchange::{Exchange, FromBackend, FromClient};
 use super::head::{Head, parse};
 use super::headers::{Client, Rules};
 use super::lines::Scan;
-use super::{MOST_OF_HEAD, Refusal};
+use super::{HEAD_BYTES_MAX, Refusal};
+use kiln_server::http::body::Body;
 use proptest::prelude::*;
 use toml::de::DeTable;
 
@@ -12,7 +12,7 @@ fn good(text: &str) -> Head {
     parse(&mut Scan::default(), text.as_bytes()).unwrap().unwrap()
 }
 
-/// Whether a request with this line and these fields is refused, and how.
+/// Checks why a request with this line and these fields is refused.
 fn check(line: &str, fields: &str, expected: Option<Refusal>) {
     let text = format!("{line}\r\n{fields}\r\n");
     let got = parse(&mut Scan::default(), text.as_bytes()).err();
@@ -27,7 +27,7 @@ const BAD: Option<Refusal> = Some(Refusal::BadRequest(""));
 const GET: &str = "GET / HTTP/1.1";
 
 #[test]
-fn a_good_request_says_whom_it_is_for() {
+fn a_valid_request_names_its_host() {
     let head = good("GET /a?b HTTP/1.1\r\nHost: A.test:80\r\nX: \u{e4}\r\n\r\nrest");
     assert_eq!((head.host.host.as_str(), head.host.port), ("a.test", Some(80)));
     assert_eq!((head.body, head.close, head.upgrade), (Body::NONE, false, false));
@@ -41,7 +41,7 @@ fn a_good_request_says_whom_it_is_for() {
 }
 
 #[test]
-fn missing_double_and_invalid_hosts_are_refused() {
+fn a_missing_repeated_or_invalid_host_is_refused() {
     for fields in [
         "",
         "Host: a\r\nHost: a\r\n",
@@ -60,7 +60,7 @@ fn missing_double_and_invalid_hosts_are_refused() {
 }
 
 #[test]
-fn lines_that_two_readers_could_split_in_two_ways_are_refused() {
+fn lines_that_two_readers_could_split_differently_are_refused() {
     for text in [
         "GET / HTTP/1.1\nHost: a\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: a\n\r\n",
@@ -87,7 +87,7 @@ fn lines_that_two_readers_could_split_in_two_ways_are_refused() {
     }
 }
 
-/// What an exchange says of these bytes when it has skipped an empty line.
+/// Passes bytes to an exchange, without an empty line before the request.
 fn feed(mut exchange: Exchange, mut bytes: &[u8]) -> Result<FromClient, Refusal> {
     loop {
         match exchange.client(bytes)? {
@@ -98,7 +98,7 @@ fn feed(mut exchange: Exchange, mut bytes: &[u8]) -> Result<FromClient, Refusal>
 }
 
 #[test]
-fn doubtful_framing_is_refused() {
+fn framing_that_two_readers_could_understand_differently_is_refused() {
     for fields in [
         "Content-Length: 5\r\nContent-Length: 5\r\n",
         "Content-Length: 5\r\nContent-Length: 6\r\n",
@@ -123,19 +123,19 @@ fn doubtful_framing_is_refused() {
 }
 
 #[test]
-fn what_a_gateway_does_not_do_is_refused() {
+fn a_request_that_the_gateway_does_not_support_is_refused() {
     check("CONNECT a.test:443 HTTP/1.1", "Host: a.test:443\r\n", Some(Refusal::Connect));
     check(GET, "Host: a\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n", BAD);
     check(GET, "Host: a\r\nUpgrade: websocket, H2C\r\n", BAD);
     check(GET, "Host: a\r\nHTTP2-Settings: x\r\n", BAD);
     check("PRI * HTTP/2.0", "", Some(Refusal::Version));
-    let long = "x".repeat(MOST_OF_HEAD);
+    let long = "x".repeat(HEAD_BYTES_MAX);
     check(GET, &format!("Host: a\r\nX: {long}\r\n"), Some(Refusal::TooLarge));
     check(GET, &format!("Host: a\r\n{}", "X: y\r\n".repeat(300)), Some(Refusal::TooLarge));
 }
 
 #[test]
-fn heads_come_in_any_pieces() {
+fn a_head_may_arrive_byte_by_byte() {
     let text = "POST /x HTTP/1.1\r\nHost: a.test\r\nContent-Length: 3\r\n\r\n";
     let mut scan = Scan::default();
     for end in 1..text.len() {
@@ -144,59 +144,14 @@ fn heads_come_in_any_pieces() {
     assert_eq!(parse(&mut scan, text.as_bytes()).unwrap().unwrap(), good(text));
 }
 
-/// How many bytes belong to a chunked body, or nothing if it is malformed.
-fn chunked(text: &str) -> Option<usize> {
-    let mut body = Body::chunked();
-    let count = body.advance(text.as_bytes()).ok()?;
-    let mut slow = Body::chunked();
-    let by_bytes: usize = text.bytes().map(|byte| slow.advance(&[byte]).unwrap()).sum();
-    assert_eq!((by_bytes, &slow), (count, &body), "byte by byte");
-    body.is_whole().then_some(count)
-}
-
-#[test]
-fn chunks_end_where_they_say() {
-    assert_eq!(chunked("0\r\n\r\nGET"), Some(5));
-    assert_eq!(chunked("5\r\nhello\r\n0\r\n\r\n"), Some(15));
-    assert_eq!(chunked("A;x=\"y\"\r\n0123456789\r\n00\r\nT: v\r\n\r\n"), Some(33));
-    assert_eq!(chunked("5\r\nhel"), None);
-    for bad in [
-        "5\nhello",
-        "5\r\nhello0\r\n",
-        "5\r\nhello\n0",
-        "\r\n",
-        "x\r\n",
-        "0x5\r\n",
-        "-1\r\n",
-        " 5\r\n",
-        "5 \r\n",
-        "5\rx",
-        ";a\r\n",
-        "1;\u{1}\r\n",
-        "0\r\nT: v\n\r\n",
-        "0\r\nHost: b\r\n\r\n",
-        "0\r\n T: v\r\n\r\n",
-        "0\r\nContent-Length: 3\r\n\r\n",
-        "0\r\nA: b\rc\r\n\r\n",
-        "1000000000000000\r\n",
-    ] {
-        let mut body = Body::chunked();
-        assert!(body.advance(bad.as_bytes()).is_err(), "{bad:?}: {body:?}");
-    }
-    assert!(Body::chunked().advance(format!("1;{}", "x".repeat(2000)).as_bytes()).is_err());
-    assert!(
-        Body::chunked().advance(format!("0\r\n{}", "A: b\r\n".repeat(2000)).as_bytes()).is_err()
-    );
-}
-
-/// Sends a request through an exchange; what is left of it.
+/// Sends a request through an exchange; returns the bytes after its head.
 fn ask<'a>(exchange: &mut Exchange, bytes: &'a [u8]) -> &'a [u8] {
     let FromClient::Head(head) = exchange.client(bytes).unwrap() else { panic!("no head") };
     exchange.begin(&head, false);
     &bytes[head.length..]
 }
 
-fn answer_with(exchange: &mut Exchange, text: &str) -> usize {
+fn respond(exchange: &mut Exchange, text: &str) -> usize {
     match exchange.backend(text.as_bytes()) {
         Ok(FromBackend::Forward(count)) => count,
         other => panic!("{other:?}"),
@@ -204,17 +159,17 @@ fn answer_with(exchange: &mut Exchange, text: &str) -> usize {
 }
 
 #[test]
-fn the_next_request_waits_for_the_answer() {
+fn the_next_request_waits_for_the_response() {
     let mut exchange = Exchange::default();
     let two = [&b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"[..]; 2].concat();
     let rest = ask(&mut exchange, &two);
     assert_eq!(exchange.client(rest), Ok(FromClient::Wait));
     let head = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n";
-    assert_eq!(answer_with(&mut exchange, head), head.len());
+    assert_eq!(respond(&mut exchange, head), head.len());
     assert_eq!(exchange.client(rest), Ok(FromClient::Wait));
-    assert_eq!(answer_with(&mut exchange, "okX"), 2);
+    assert_eq!(respond(&mut exchange, "okX"), 2);
     assert!(exchange.is_idle() && exchange.wants_client());
-    assert!(exchange.backend(b"X").is_err(), "bytes that nobody asked for");
+    assert!(exchange.backend(b"X").is_err(), "bytes without a request");
     ask(&mut exchange, rest);
 }
 
@@ -224,22 +179,25 @@ fn only_a_101_makes_bytes_opaque() {
     let next = b"GET / HTTP/1.1\r\nHost: b\r\n\r\n";
     let mut exchange = Exchange::default();
     ask(&mut exchange, request);
-    assert_eq!(exchange.client(next), Ok(FromClient::Wait), "the answer decides");
+    assert_eq!(exchange.client(next), Ok(FromClient::Wait), "the response decides");
     let text = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
-    assert_eq!(answer_with(&mut exchange, text), text.len());
+    assert_eq!(respond(&mut exchange, text), text.len());
     assert!(matches!(exchange.client(next), Ok(FromClient::Head(head)) if head.host.host == "b"));
     let mut exchange = Exchange::default();
     ask(&mut exchange, request);
-    answer_with(&mut exchange, "HTTP/1.1 101 Switching Protocols\r\n\r\n\u{1}\u{2}");
+    respond(&mut exchange, "HTTP/1.1 101 Switching Protocols\r\n\r\n\u{1}\u{2}");
     assert!(exchange.is_opaque());
     assert_eq!(exchange.client(next), Ok(FromClient::Forward(next.len())));
     let mut exchange = Exchange::default();
     ask(&mut exchange, next);
-    assert!(exchange.backend(b"HTTP/1.1 101 Switching Protocols\r\n\r\n").is_err(), "nobody asked");
+    assert!(
+        exchange.backend(b"HTTP/1.1 101 Switching Protocols\r\n\r\n").is_err(),
+        "the request did not ask for another protocol"
+    );
 }
 
 #[test]
-fn answers_end_where_the_standard_says() {
+fn a_response_ends_where_the_standard_says() {
     let check = |method: &str, answer: &str, taken: usize, idle: bool, over: bool| {
         let mut exchange = Exchange::default();
         let request = format!("{method} / HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -265,7 +223,7 @@ fn answers_end_where_the_standard_says() {
 }
 
 #[test]
-fn answers_that_may_mean_two_things_are_refused() {
+fn responses_that_two_readers_could_understand_differently_are_refused() {
     for bad in [
         "HTTP/2 200 OK\r\n\r\n",
         "ICY 200 OK\r\n\r\n",
@@ -284,23 +242,23 @@ fn answers_that_may_mean_two_things_are_refused() {
 }
 
 #[test]
-fn a_body_may_pass_without_being_looked_at() {
+fn a_body_may_pass_without_being_parsed() {
     let mut exchange = Exchange::default();
     ask(&mut exchange, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n");
     assert_eq!(exchange.opaque_up(), 1000);
     exchange.passed_up(1000);
     assert!(!exchange.wants_client());
-    answer_with(&mut exchange, "HTTP/1.1 200 x\r\nContent-Length: 5\r\n\r\n");
+    respond(&mut exchange, "HTTP/1.1 200 x\r\nContent-Length: 5\r\n\r\n");
     assert_eq!(exchange.opaque_down(), 5);
     exchange.passed_down(5);
     assert!(exchange.is_idle());
 }
 
 #[test]
-fn an_answer_that_comes_before_the_request_is_whole_does_not_end_it() {
+fn a_response_before_the_end_of_the_request_does_not_end_the_request() {
     let mut exchange = Exchange::default();
     ask(&mut exchange, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n");
-    answer_with(&mut exchange, "HTTP/1.1 413 x\r\nContent-Length: 0\r\n\r\n");
+    respond(&mut exchange, "HTTP/1.1 413 x\r\nContent-Length: 0\r\n\r\n");
     assert!(!exchange.is_idle());
     assert_eq!(exchange.client(b"bodyGET"), Ok(FromClient::Forward(4)));
     assert!(exchange.is_idle());
@@ -352,7 +310,7 @@ fn rules_add_their_lines_after_those_of_the_client() {
 }
 
 #[test]
-fn answers_of_the_gateway_say_why_and_end_the_connection() {
+fn an_answer_has_a_reason_and_ends_the_connection() {
     let text = String::from_utf8(answer::refusal(Refusal::BadGateway, false)).unwrap();
     assert!(
         text.starts_with("HTTP/1.1 502 Bad Gateway\r\n") && text.contains("\r\nRetry-After: 5\r\n")
@@ -365,7 +323,7 @@ fn answers_of_the_gateway_say_why_and_end_the_connection() {
 
 proptest! {
     #[test]
-    fn no_bytes_make_the_parsers_panic_and_no_split_changes_a_decision(
+    fn the_split_of_a_request_into_packets_changes_nothing(
         text in "(GET|POST|X) (/|http://a/|\\*) HTTP/1\\.[01](\r\n|\n)((Host|Content-Length|Transfer-Encoding|X|Upgrade): (a|b|5|chunked| x)(\r\n|\n|\r)){0,4}\r\n.{0,9}",
         cut in any::<prop::sample::Index>(),
     ) {
@@ -381,25 +339,35 @@ proptest! {
     }
 
     #[test]
-    fn a_body_takes_the_same_bytes_in_any_pieces(bytes in "[0-9a-f\r\n;]{0,60}", step in 1_usize..9) {
-        let mut whole = Body::chunked();
-        let at_once = whole.advance(bytes.as_bytes());
-        let mut body = Body::chunked();
-        let mut taken = Ok(0);
-        for piece in bytes.as_bytes().chunks(step) {
-            match body.advance(piece) {
-                Ok(count) => taken = taken.map(|before: usize| before + count),
-                Err(bad) => { taken = Err(bad); break }
+    fn the_split_of_a_response_into_packets_changes_nothing(
+        text in "HTTP/1\\.[01] (100|200|204|304|999|99) x\r\n((Content-Length|Transfer-Encoding|Connection|X): (5|6|chunked|close)(\r\n|\n)){0,3}\r\n.{0,9}",
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let mut whole = asked();
+        let expected = whole.backend(text.as_bytes());
+        let mut exchange = asked();
+        match exchange.backend(&text.as_bytes()[..cut.index(text.len())]) {
+            Ok(FromBackend::More) => {
+                prop_assert_eq!(exchange.backend(text.as_bytes()), expected);
             }
+            other => prop_assert_eq!(other, expected),
         }
-        prop_assert_eq!(at_once, taken);
     }
 
     #[test]
-    fn no_answer_makes_the_exchange_panic(bytes: Vec<u8>) {
-        let mut exchange = Exchange::default();
-        ask(&mut exchange, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-        let _ = exchange.backend(&bytes);
-        let _ = exchange.backend(&[&b"HTTP/1.1 200 x\r\nA: "[..], &bytes, b"\r\n\r\n"].concat());
+    fn no_more_bytes_of_a_backend_are_forwarded_than_have_arrived(bytes: Vec<u8>) {
+        for bytes in [bytes.clone(), [&b"HTTP/1.1 200 x\r\nA: "[..], &bytes, b"\r\n\r\n"].concat()] {
+            if let Ok(FromBackend::Forward(count)) = asked().backend(&bytes) {
+                prop_assert!((1..=bytes.len()).contains(&count));
+                prop_assert!(bytes.starts_with(b"HTTP/1."));
+            }
+        }
     }
+}
+
+/// An exchange that waits for a response.
+fn asked() -> Exchange {
+    let mut exchange = Exchange::default();
+    ask(&mut exchange, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    exchange
 }
