@@ -1,18 +1,23 @@
 //! The access log: one line of JSON per connection on standard output.
 //!
-//! A thread of its own writes, since a pipe that nobody reads would stop a worker. It is behind a
-//! bounded queue: what does not fit is dropped and counted.
+//! A separate thread writes, because a pipe whose reader is slow would stop a worker. A bounded queue
+//! feeds the thread; lines that do not fit are dropped and counted.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use kiln_daemon::rfc3339::Utc;
+use kiln_base::calendar::{Civil, Precision};
+use kiln_base::json;
 
-/// Lines that may wait.
-const QUEUE: usize = 1024;
+/// The most lines that wait.
+const QUEUE_MAX: usize = 1024;
 
-/// Where lines go.
+/// Bytes of the thread's stack.
+const STACK: usize = 64 << 10;
+
+/// The queue of lines to be written.
 #[derive(Debug, Clone)]
 pub struct Access {
     queue: SyncSender<String>,
@@ -20,16 +25,13 @@ pub struct Access {
 
 impl Access {
     /// Starts the thread.
-    pub fn start() -> std::io::Result<Self> {
-        let (queue, lines) = sync_channel(QUEUE);
-        std::thread::Builder::new()
-            .name("access".into())
-            .stack_size(64 << 10)
-            .spawn(move || write(&lines))?;
+    pub fn start() -> anyhow::Result<Self> {
+        let (queue, lines) = sync_channel(QUEUE_MAX);
+        kiln_server::threads::spawn("access", STACK, move || write(&lines))?;
         Ok(Self { queue })
     }
 
-    /// Writes a line sometime; false if the queue is full.
+    /// Queues a line; false if the queue is full.
     #[must_use]
     pub fn line(&self, line: String) -> bool {
         self.queue.try_send(line).is_ok()
@@ -38,23 +40,23 @@ impl Access {
 
 fn write(lines: &Receiver<String>) {
     while let Ok(line) = lines.recv() {
-        // Nowhere is left to report that standard output is gone.
+        // If standard output is gone, there is no place to report it.
         let _ = std::io::stdout().write_all(line.as_bytes());
     }
 }
 
-/// What is said of a connection that has ended.
+/// The facts about a connection that has ended.
 #[derive(Debug, Clone)]
 pub struct Record<'a> {
     /// The listener's name.
     pub listener: &'a str,
-    /// The client, by PROXY header if one came.
-    pub client: std::net::SocketAddr,
-    /// The name that it asked for.
+    /// The client, as the PROXY header has it if one came.
+    pub client: SocketAddr,
+    /// The first name that the client asked for.
     pub name: Option<&'a str>,
     /// The route's label.
     pub route: Option<&'a str>,
-    /// The backend, if one was reached.
+    /// The last backend that was tried.
     pub backend: Option<&'a str>,
     /// Bytes from the client to the backend.
     pub up: u64,
@@ -62,17 +64,18 @@ pub struct Record<'a> {
     pub down: u64,
     /// Milliseconds from accept to end.
     pub millis: u64,
-    /// Why it ended.
+    /// The reason why the connection ended.
     pub end: &'a str,
 }
 
 impl Record<'_> {
-    /// As a line.
+    /// Formats the record as a line.
     #[must_use]
     pub fn line(&self) -> String {
         let mut out = String::with_capacity(256);
+        let time = Civil::now().rfc3339(Precision::Millis);
         // Writing to a String cannot fail.
-        let _ = write!(out, "{{\"time\":\"{}\",\"client\":\"{}\"", Utc::now(), self.client);
+        let _ = write!(out, "{{\"time\":\"{time}\",\"client\":\"{}\"", self.client);
         let fields = [
             ("listener", Some(self.listener)),
             ("name", self.name),
@@ -83,7 +86,7 @@ impl Record<'_> {
         for (key, value) in fields {
             if let Some(value) = value {
                 let _ = write!(out, ",\"{key}\":");
-                string(value, &mut out);
+                json::string(&mut out, value);
             }
         }
         let Self { up, down, millis, .. } = self;
@@ -92,42 +95,16 @@ impl Record<'_> {
     }
 }
 
-/// A string of JSON (RFC 8259 section 7). What is not ASCII is escaped too, so that no terminal
-/// does what a client wants.
-pub fn string(text: &str, out: &mut String) {
-    out.push('"');
-    for unit in text.encode_utf16() {
-        match u8::try_from(unit) {
-            Ok(byte @ (b'"' | b'\\')) => {
-                out.push('\\');
-                out.push(char::from(byte));
-            }
-            Ok(byte @ b' '..=b'~') => out.push(char::from(byte)),
-            _ => {
-                let _ = write!(out, "\\u{unit:04x}");
-            }
-        }
-    }
-    out.push('"');
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Record, string};
+    use super::Record;
 
     #[test]
-    fn text_of_clients_cannot_break_out() {
-        let mut out = String::new();
-        string("a\"\\\n\u{1b}[2J\u{e4}\u{1F600}", &mut out);
-        assert_eq!(out, "\"a\\\"\\\\\\u000a\\u001b[2J\\u00e4\\ud83d\\ude00\"");
-    }
-
-    #[test]
-    fn a_record_is_one_line() {
+    fn a_record_is_one_line_whatever_the_client_sent() {
         let record = Record {
             listener: "https",
             client: "10.0.0.1:5".parse().unwrap(),
-            name: Some("a.test"),
+            name: Some("a\n\"test"),
             route: None,
             backend: None,
             up: 1,
@@ -136,7 +113,7 @@ mod tests {
             end: "done",
         };
         let line = record.line();
-        assert!(line.ends_with(",\"client\":\"10.0.0.1:5\",\"listener\":\"https\",\"name\":\"a.test\",\"end\":\"done\",\"up\":1,\"down\":2,\"ms\":3}\n"), "{line}");
+        assert!(line.ends_with(",\"client\":\"10.0.0.1:5\",\"listener\":\"https\",\"name\":\"a\\u000a\\\"test\",\"end\":\"done\",\"up\":1,\"down\":2,\"ms\":3}\n"), "{line}");
         assert_eq!(line.lines().count(), 1);
     }
 }

@@ -3,7 +3,7 @@
 use crate::config::{Check, Get};
 
 /// Most bytes of an answer's status line that are looked at.
-pub const MOST_OF_STATUS: usize = 256;
+pub const STATUS_BYTES_MAX: usize = 256;
 
 /// A backend's health. It is up until checks say otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -27,6 +27,7 @@ pub mod http;
 pub mod limits;
 pub mod lint;
 pub mod name;
+pub mod net;
 pub mod options;
 pub mod proxy;
 pub mod route;

@@ -1,16 +1,18 @@
 //! Command line and environment.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use kiln_daemon::exit::Exit;
+use lexopt::Arg;
 
 use crate::config::Ports;
+use crate::limits::WORKERS_MAX;
 
-/// The file that is read if none is named.
+/// The file that is read if the command line names no file.
 const FILE: &str = "servers.toml";
 
 /// Environment variables with the ports of the implicit listeners.
@@ -21,63 +23,63 @@ const HTTP_PORT: &str = "KILN_GATEWAY_HTTP_PORT";
 pub const HELP: &str = "\
 Routes connections by TLS server name and HTTP Host.
 
-usage: gateway [FILE] [option]...     serves; FILE is servers.toml if none is named
-       gateway check FILE             says what is wrong with it; 1 if anything is
-       gateway routes FILE NAME       prints where a client goes that asks for NAME
+usage: gateway [FILE] [option]...     serve; FILE is servers.toml by default
+       gateway check FILE             print the problems of FILE; exit with 1 if there are any
+       gateway routes FILE NAME       print where a client goes that asks for NAME
 
-  --ops-addr ADDRESS:PORT   answers /health, /ready and /metrics there; closed unless given
-  --drain-delay SECONDS     goes on accepting so long after SIGTERM, while /ready says 503; at most 15 [0]
-  --workers N               threads [one per processor, within the control group's quota]
-  --access-log              one line of JSON per connection on standard output
-  --resolv-conf FILE        [/etc/resolv.conf]
-  --hosts FILE              [/etc/hosts]
-  -h, --help
-  -V, --version
+  --ops-addr ADDRESS:PORT   answer /live, /ready and /metrics on this address [closed]
+  --drain-delay SECONDS     after SIGTERM, accept clients for this long while /ready is 503; at most 15 [0]
+  --workers N               number of threads [one per processor, within the control group's quota]
+  --access-log              write one line of JSON per connection to standard output
+  --resolv-conf FILE        the resolver's configuration [/etc/resolv.conf]
+  --hosts FILE              the resolver's table of hosts [/etc/hosts]
+  -h, --help                print this help
+  -V, --version             print the version
 
-SIGHUP, or a change of FILE, makes it read FILE again; SIGTERM ends it within 25 seconds.
-KILN_GATEWAY_HTTPS_PORT and KILN_GATEWAY_HTTP_PORT are the ports of a FILE without [[listener]].
+The gateway reads FILE again when it changes and on SIGHUP. SIGTERM ends it within 25 seconds.
+KILN_GATEWAY_HTTPS_PORT and KILN_GATEWAY_HTTP_PORT set the ports for a FILE without [[listener]].
 KILN_LOG sets the lowest level to log (off, error, warn, info, debug, trace).
 ";
 
-/// Most seconds of `--drain-delay`: they are a part of the 25 from SIGTERM to the end, and 10 are
-/// left to the connections that are open then.
-const MOST_DELAY: u64 = 15;
+/// The most seconds of `--drain-delay`. The delay is part of the 25 seconds from SIGTERM to the end;
+/// at least 10 must be left to the connections that are open then.
+const DELAY_MAX: u64 = 15;
 
-/// What to do.
+/// The task that the command line asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// Print the help.
     Help,
-    /// Lint a file.
+    /// Print the problems of a file.
     Check(PathBuf, Ports),
-    /// Say where a name goes.
+    /// Print where a client goes that asks for a name.
     Routes(PathBuf, String, Ports),
     /// Serve.
     Serve(Options),
 }
 
-/// How to serve.
+/// The options for serving.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     /// The configuration.
     pub file: PathBuf,
     /// Ports of the implicit listeners.
     pub ports: Ports,
-    /// Where health and metrics are.
+    /// The address of the port for operations.
     pub ops: Option<SocketAddr>,
-    /// How long connections are still accepted after SIGTERM.
+    /// The time after SIGTERM during which connections are still accepted.
     pub drain_delay: Duration,
-    /// Threads, if not one per processor.
+    /// The number of threads; `None` is one per processor.
     pub workers: Option<usize>,
-    /// Whether there is an access log.
+    /// Writes an access log.
     pub access_log: bool,
-    /// Where name servers are named.
+    /// The resolver's configuration.
     pub resolv_conf: PathBuf,
-    /// Where hosts are named.
+    /// The resolver's table of hosts.
     pub hosts: PathBuf,
 }
 
-/// Reads the arguments (without the program's name) and the environment.
+/// Parses the arguments (without the program's name) and the environment.
 pub fn parse(
     args: &[OsString],
     environment: impl Fn(&str) -> Option<OsString>,
@@ -86,25 +88,10 @@ pub fn parse(
         https: port(HTTPS_PORT, Ports::default().https, &environment)?,
         http: port(HTTP_PORT, Ports::default().http, &environment)?,
     };
-    let word = |index: usize| args.get(index).and_then(|arg| arg.to_str());
-    match (word(0), args.len()) {
-        (Some("check"), 2) => Ok(Command::Check(PathBuf::from(&args[1]), ports)),
-        (Some("check"), _) => Err(usage("check takes one FILE")),
-        (Some("routes"), 3) => {
-            let name = word(2).ok_or_else(|| usage("NAME is not UTF-8"))?;
-            Ok(Command::Routes(PathBuf::from(&args[1]), name.to_owned(), ports))
-        }
-        (Some("routes"), _) => Err(usage("routes takes FILE and NAME")),
-        _ if args.iter().any(|arg| arg == "--help" || arg == "-h") => Ok(Command::Help),
-        _ => serve(args, ports).context(Exit::Usage),
-    }
+    command(args, ports).context(Exit::Usage)
 }
 
-fn usage(text: &str) -> anyhow::Error {
-    anyhow::anyhow!("{text}; --help has more").context(Exit::Usage)
-}
-
-fn serve(args: &[OsString], ports: Ports) -> anyhow::Result<Command> {
+fn command(args: &[OsString], ports: Ports) -> anyhow::Result<Command> {
     let mut options = Options {
         file: FILE.into(),
         ports,
@@ -115,73 +102,74 @@ fn serve(args: &[OsString], ports: Ports) -> anyhow::Result<Command> {
         resolv_conf: "/etc/resolv.conf".into(),
         hosts: "/etc/hosts".into(),
     };
-    let mut file = None;
-    let mut rest = args.iter();
-    while let Some(arg) = rest.next() {
-        let text = arg.to_str().unwrap_or_default();
-        let (name, attached) =
-            text.split_once('=').map_or((text, None), |(n, v)| (n, Some(v.into())));
-        if !text.starts_with('-') {
-            if file.replace(PathBuf::from(arg)).is_some() {
-                bail!("more than one FILE: {}", arg.display());
-            }
-            continue;
+    let defaults = options.clone();
+    let mut parser = lexopt::Parser::from_args(args);
+    let mut words = Vec::new();
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Arg::Short('h') | Arg::Long("help") => return Ok(Command::Help),
+            Arg::Long("ops-addr") => options.ops = Some(address(&parser.value()?)?),
+            Arg::Long("drain-delay") => options.drain_delay = delay(&parser.value()?)?,
+            Arg::Long("workers") => options.workers = Some(workers(&parser.value()?)?),
+            Arg::Long("access-log") => options.access_log = true,
+            Arg::Long("resolv-conf") => options.resolv_conf = parser.value()?.into(),
+            Arg::Long("hosts") => options.hosts = parser.value()?.into(),
+            Arg::Value(word) => words.push(word),
+            other => return Err(other.unexpected().into()),
         }
-        if name == "--access-log" && attached.is_none() {
-            options.access_log = true;
-            continue;
-        }
-        let value = || {
-            attached
-                .or_else(|| rest.next().cloned())
-                .with_context(|| format!("{name} needs a value"))
-        };
-        option(&mut options, name, value)?;
     }
-    options.file = file.unwrap_or(options.file);
+    let is_default = options == defaults;
+    match words.first().and_then(|word| word.to_str()) {
+        Some("check") if is_default => check(&words[1..], ports),
+        Some("routes") if is_default => routes(&words[1..], ports),
+        Some(verb @ ("check" | "routes")) => bail!("{verb} takes no options"),
+        _ => serve(words, options),
+    }
+}
+
+fn check(words: &[OsString], ports: Ports) -> anyhow::Result<Command> {
+    let [file] = words else { bail!("check takes one FILE; see --help") };
+    Ok(Command::Check(file.into(), ports))
+}
+
+fn routes(words: &[OsString], ports: Ports) -> anyhow::Result<Command> {
+    let [file, name] = words else { bail!("routes takes FILE and NAME; see --help") };
+    let name = name.to_str().context("NAME is not UTF-8")?;
+    Ok(Command::Routes(file.into(), name.to_owned(), ports))
+}
+
+fn serve(words: Vec<OsString>, mut options: Options) -> anyhow::Result<Command> {
+    for (count, file) in words.into_iter().enumerate() {
+        if count > 0 {
+            bail!("more than one FILE: {}", file.display());
+        }
+        options.file = file.into();
+    }
     Ok(Command::Serve(options))
 }
 
-fn option(
-    options: &mut Options,
-    name: &str,
-    value: impl FnOnce() -> anyhow::Result<OsString>,
-) -> anyhow::Result<()> {
-    let known = ["--ops-addr", "--drain-delay", "--workers", "--resolv-conf", "--hosts"];
-    if !known.contains(&name) {
-        bail!("unknown option {name}; --help lists them");
-    }
-    let value = value()?;
-    let text = value.to_str().unwrap_or_default();
-    match name {
-        "--ops-addr" => {
-            let address = text.parse().ok();
-            options.ops = Some(
-                address.with_context(|| format!("{name}: {text} is not an address with a port"))?,
-            );
-        }
-        "--drain-delay" => {
-            let seconds = text.parse().ok().filter(|seconds| *seconds <= MOST_DELAY);
-            let seconds = seconds.with_context(|| {
-                format!("{name}: {text} is not within 0 and {MOST_DELAY} seconds")
-            })?;
-            options.drain_delay = Duration::from_secs(seconds);
-        }
-        "--workers" => {
-            let count = text.parse().ok().filter(|count| (1..=64).contains(count));
-            options.workers =
-                Some(count.with_context(|| format!("{name}: {text} is not within 1 and 64"))?);
-        }
-        "--resolv-conf" => options.resolv_conf = value.into(),
-        _ => options.hosts = value.into(),
-    }
-    Ok(())
+fn address(value: &OsStr) -> anyhow::Result<SocketAddr> {
+    let address = value.to_str().and_then(|text| text.parse().ok());
+    address.with_context(|| format!("--ops-addr: {} is not ADDRESS:PORT", value.display()))
 }
 
-/// A port of the environment.
+fn delay(value: &OsStr) -> anyhow::Result<Duration> {
+    let seconds = value.to_str().and_then(|text| text.parse().ok());
+    let seconds = seconds.filter(|seconds| *seconds <= DELAY_MAX);
+    let text = || format!("--drain-delay: {} is not 0 to {DELAY_MAX} seconds", value.display());
+    seconds.map(Duration::from_secs).with_context(text)
+}
+
+fn workers(value: &OsStr) -> anyhow::Result<usize> {
+    let count = value.to_str().and_then(|text| text.parse().ok());
+    let count = count.filter(|count| (1..=WORKERS_MAX).contains(count));
+    count.with_context(|| format!("--workers: {} is not 1 to {WORKERS_MAX}", value.display()))
+}
+
+/// Returns a port from the environment.
 ///
-/// Kubernetes sets `NAME_PORT=tcp://…` in every pod for a Service called `name`: such a value was
-/// not meant for us.
+/// Kubernetes sets `NAME_PORT=tcp://…` in every pod for a Service called `name`. Such a value is not
+/// meant for the gateway and is ignored.
 fn port(
     name: &str,
     usual: u16,
@@ -189,7 +177,7 @@ fn port(
 ) -> anyhow::Result<u16> {
     let Some(value) = environment(name).filter(|value| !value.is_empty()) else { return Ok(usual) };
     if value.as_encoded_bytes().starts_with(b"tcp://") {
-        tracing::info!("{name}={} is a Service's address, ignored", value.display());
+        tracing::info!("ignored {name}={}: it is the address of a Service", value.display());
         return Ok(usual);
     }
     let port = value.to_str().and_then(|text| text.parse().ok());
@@ -220,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_is_the_first_argument_or_servers_toml() {
+    fn the_file_is_servers_toml_by_default() {
         assert_eq!(served(&[], &[]).file.to_str(), Some("servers.toml"));
         assert_eq!(served(&["x.toml"], &[]).file.to_str(), Some("x.toml"));
         let all = [
@@ -238,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_kubernetes_sets_for_a_service_is_not_a_port() {
+    fn the_address_of_a_service_is_not_taken_for_a_port() {
         let service = ("KILN_GATEWAY_HTTPS_PORT", "tcp://10.0.0.1:443");
         assert_eq!(served(&[], &[service]).ports, Ports::default());
         let ours = ("KILN_GATEWAY_HTTP_PORT", "8080");
@@ -246,26 +234,34 @@ mod tests {
     }
 
     #[test]
-    fn verbs_take_what_they_need() {
+    fn verbs_take_their_arguments_and_no_options() {
         let ports = Ports::default();
         assert_eq!(run(&["check", "f"], &[]).unwrap(), Command::Check("f".into(), ports));
         let routes = Command::Routes("f".into(), "n".into(), ports);
         assert_eq!(run(&["routes", "f", "n"], &[]).unwrap(), routes);
-        assert_eq!(run(&["--help"], &[]).unwrap(), Command::Help);
+        for help in [&["--help"][..], &["f", "-h"], &["check", "--help"]] {
+            assert_eq!(run(help, &[]).unwrap(), Command::Help);
+        }
+        assert!(run(&["check", "f", "--access-log"], &[]).is_err());
     }
 
     #[test]
-    fn an_error_names_the_place_and_the_value() {
+    fn an_error_names_the_option_and_the_value() {
         for (args, environment, exit, expected) in [
             (&["check"][..], &[][..], Exit::Usage, "wrong usage: check takes one FILE"),
             (&["a", "b"], &[], Exit::Usage, "wrong usage: more than one FILE: b"),
-            (&["--nonsense"], &[], Exit::Usage, "wrong usage: unknown option --nonsense"),
-            (&["--ops-addr"], &[], Exit::Usage, "wrong usage: --ops-addr needs a value"),
+            (&["--nonsense"], &[], Exit::Usage, "wrong usage: invalid option '--nonsense'"),
+            (
+                &["--ops-addr"],
+                &[],
+                Exit::Usage,
+                "wrong usage: missing argument for option '--ops-addr'",
+            ),
             (
                 &["--drain-delay=16"],
                 &[],
                 Exit::Usage,
-                "wrong usage: --drain-delay: 16 is not within",
+                "wrong usage: --drain-delay: 16 is not 0 to 15 seconds",
             ),
             (
                 &[],

@@ -1,7 +1,8 @@
-//! What all threads share: the configuration in force, what is known of backends, and counters.
+//! The state that all threads share: the configuration in force, the backends' addresses and health,
+//! and counters.
 //!
-//! The control thread writes, workers read. A connection keeps the snapshot that it began with, so
-//! a reload cannot change what happens to it.
+//! The control thread writes, workers read. A connection keeps the snapshot that was in force when it
+//! began, so a reload does not change it.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -11,30 +12,31 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
-use rustix::io::Errno;
+use kiln_server::threads::Wakers;
 
 use crate::access::Access;
 use crate::config::{self, Backend, Check, Config, Host, Listener, ProxyVersion};
+use crate::limits::Share;
 use crate::route::Table;
 
-/// What is known of a backend.
+/// A backend's addresses and health.
 #[derive(Debug)]
 pub struct BackendState {
     /// The backend.
     pub backend: Backend,
-    /// As it stands in logs.
+    /// The backend as it is written in logs and metrics.
     pub text: String,
-    /// Its addresses; `None` until the first answer of DNS.
+    /// `None` before the first response of DNS.
     addresses: RwLock<Option<Arc<[SocketAddr]>>>,
-    /// What its checks say; true where it has none.
+    /// The result of its checks; true for a backend without checks.
     pub up: AtomicBool,
-    /// Until this moment (milliseconds of [`Shared::now`]) it comes last, because a connection to
-    /// it got no answer.
+    /// Until this moment (milliseconds of [`Shared::now`]) the backend is tried last, because it let
+    /// a connection time out.
     pub suspect_until: AtomicU64,
 }
 
 impl BackendState {
-    /// Begins with what needs no resolver.
+    /// A backend that is up. It has addresses if no resolver is needed.
     #[must_use]
     pub fn new(backend: Backend) -> Self {
         let known = match &backend.host {
@@ -50,12 +52,12 @@ impl BackendState {
         }
     }
 
-    /// Its addresses; `None` until the first answer of DNS.
+    /// Returns the addresses; `None` before the first response of DNS.
     pub fn addresses(&self) -> Option<Arc<[SocketAddr]>> {
         self.addresses.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Takes over what DNS or the check for loops says; true if that is a change.
+    /// Sets the addresses; true if they have changed.
     pub fn set_addresses(&self, new: Vec<SocketAddr>) -> bool {
         let mut held = self.addresses.write().unwrap_or_else(PoisonError::into_inner);
         let changed = held.as_deref() != Some(&new);
@@ -69,17 +71,17 @@ impl BackendState {
 /// A route with its state.
 #[derive(Debug)]
 pub struct RouteState {
-    /// What logs and metrics call it.
+    /// The name in logs and metrics.
     pub label: String,
     /// Its backends, in the order of the file.
     pub backends: Vec<Arc<BackendState>>,
-    /// Whose turn it is.
+    /// Counts connections, so that each backend has its turn.
     pub turn: AtomicUsize,
-    /// Counters, kept over reloads.
+    /// Counters. They survive reloads.
     pub counters: Arc<RouteCounters>,
 }
 
-/// What is counted per route.
+/// The counters of a route.
 #[derive(Debug, Default)]
 pub struct RouteCounters {
     /// Connections that were routed.
@@ -143,19 +145,19 @@ impl ListenerState {
 /// A configuration in force.
 #[derive(Debug)]
 pub struct Snapshot {
-    /// As it was read.
+    /// The file's content.
     pub config: Config,
-    /// Who goes where.
+    /// Routes by name.
     pub table: Table,
-    /// By the same index as in `config`.
+    /// Routes, by the same index as in `config`.
     pub routes: Vec<RouteState>,
-    /// By the same index as in `config`.
+    /// Listeners, by the same index as in `config`.
     pub listeners: Vec<Arc<ListenerState>>,
-    /// Open sockets, by the same index.
+    /// Listening sockets, by the same index as `listeners`.
     pub sockets: Vec<Arc<OwnedFd>>,
 }
 
-/// What outlives a configuration.
+/// The state that survives a reload.
 #[derive(Debug, Default)]
 pub struct Registry {
     backends: HashMap<BackendKey, Arc<BackendState>>,
@@ -163,11 +165,12 @@ pub struct Registry {
     listeners: HashMap<SocketAddr, Arc<ListenerState>>,
 }
 
-/// Backends with different checks are different backends.
+/// The identity of a backend: backends with different checks are different backends. The number is
+/// the version of the PROXY header that checks send.
 pub type BackendKey = (Backend, Option<Check>, Option<u8>);
 
 impl Registry {
-    /// Makes a snapshot; what the one before had and this one has not is forgotten.
+    /// Makes a snapshot, and forgets the state that only earlier snapshots used.
     pub fn snapshot(&mut self, config: Config, sockets: Vec<Arc<OwnedFd>>) -> Snapshot {
         let old = std::mem::take(self);
         let routes = config.routes.iter().map(|route| self.route(&old, route)).collect();
@@ -196,7 +199,7 @@ impl Registry {
         RouteState { label, backends, turn: AtomicUsize::new(0), counters }
     }
 
-    /// All backends with what they are checked by.
+    /// Returns all backends with their keys.
     pub fn backends(&self) -> impl Iterator<Item = (&BackendKey, &Arc<BackendState>)> {
         self.backends.iter()
     }
@@ -210,48 +213,46 @@ fn key(backend: &Backend, route: &config::Route) -> BackendKey {
     (backend.clone(), route.check.clone(), proxy)
 }
 
-/// What is counted for the whole gateway.
+/// The counters of the whole gateway.
 #[derive(Debug, Default)]
 pub struct Counters {
     /// Connections that are open.
     pub open: AtomicUsize,
     /// Connections that were accepted.
     pub accepted: AtomicU64,
-    /// Connections that ended before they were routed, by garbage, a deadline or the client.
+    /// Connections that ended before they had a route: garbage, a deadline, or the client's end.
     pub unrouted: AtomicU64,
     /// Connections whose name has no route.
     pub unknown: AtomicU64,
-    /// Connections that were closed at once, because of a cap.
+    /// Connections that were closed at once because of a cap.
     pub capped: AtomicU64,
-    /// Times that accepting stopped for want of descriptors or room.
+    /// Times that accepting paused because descriptors or connections ran out.
     pub pauses: AtomicU64,
-    /// Configurations that were taken.
+    /// Reloads that took effect.
     pub reloads: AtomicU64,
-    /// Configurations that were refused.
+    /// Reloads that were refused.
     pub refused_reloads: AtomicU64,
     /// Lines of the access log that were dropped.
     pub dropped_lines: AtomicU64,
 }
 
-/// What the control thread and all workers share.
+/// The state that the control thread and all workers share.
 #[derive(Debug)]
 pub struct Shared {
     start: Instant,
     snapshot: Mutex<Arc<Snapshot>>,
-    /// Counts snapshots and news about backends.
+    /// Counts snapshots and changes of backends' addresses.
     pub news: AtomicU64,
-    /// No new connections; those that do nothing end.
+    /// True once the gateway is shutting down: it accepts no connections, and idle ones end.
     pub draining: AtomicBool,
     /// Counters.
     pub counters: Counters,
-    /// The most connections at once.
-    pub connections_max: usize,
-    /// The most pipes of one worker.
-    pub pipes_max: usize,
-    /// Where the access log goes.
+    /// The most connections and pipes.
+    pub limits: Share,
+    /// The access log.
     pub access: Option<Access>,
-    /// One per worker: makes it look at `snapshot`, `news` and `draining`.
-    pub wakes: Vec<OwnedFd>,
+    /// Make workers read `snapshot`, `news` and `draining`.
+    pub wakers: Wakers,
 }
 
 impl Shared {
@@ -259,9 +260,8 @@ impl Shared {
     #[must_use]
     pub fn new(
         first: Arc<Snapshot>,
-        wakes: Vec<OwnedFd>,
-        connections_max: usize,
-        pipes_max: usize,
+        wakers: Wakers,
+        limits: Share,
         access: Option<Access>,
     ) -> Self {
         Self {
@@ -270,20 +270,19 @@ impl Shared {
             news: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             counters: Counters::default(),
-            connections_max,
-            pipes_max,
+            limits,
             access,
-            wakes,
+            wakers,
         }
     }
 
-    /// Milliseconds since the start.
+    /// Returns the milliseconds since the start.
     #[must_use]
     pub fn now(&self) -> u64 {
         u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// The configuration in force.
+    /// Returns the configuration in force.
     #[must_use]
     pub fn snapshot(&self) -> Arc<Snapshot> {
         Arc::clone(&self.snapshot.lock().unwrap_or_else(PoisonError::into_inner))
@@ -292,15 +291,12 @@ impl Shared {
     /// Puts a configuration in force.
     pub fn publish(&self, snapshot: Arc<Snapshot>) {
         *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;
-        self.tell();
+        self.wake();
     }
 
-    /// Makes the workers look at what is new.
-    pub fn tell(&self) {
+    /// Makes the workers read the news.
+    pub fn wake(&self) {
         self.news.fetch_add(1, Ordering::Release);
-        for wake in &self.wakes {
-            // Full only after 2^64 - 2 calls that nobody looked at.
-            let _: Result<usize, Errno> = rustix::io::write(wake, &1_u64.to_ne_bytes());
-        }
+        self.wakers.wake();
     }
 }

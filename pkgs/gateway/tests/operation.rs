@@ -95,7 +95,7 @@ fn a_second_gateway_on_a_port_fails() {
     let output = command().arg(&file).output().unwrap();
     let log = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(75), "{log}");
-    assert!(log.contains(&format!("listening on {address}")), "{log}");
+    assert!(log.contains(&format!("cannot listen on {address}")), "{log}");
 }
 
 #[test]

@@ -1,17 +1,17 @@
-//! Checks of backends: a connection, or a GET, again and again.
+//! Periodic checks of backends: a connection, or a GET.
 
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use rustix::event::PollFlags;
 use rustix::net::{getpeername, sockopt};
 
-use super::{Waits, lookup};
+use super::waits::Waits;
 use crate::config::{Check, ProxyVersion};
-use crate::health::{self, Health, MOST_OF_STATUS};
+use crate::health::{self, Health, STATUS_BYTES_MAX};
+use crate::net;
 use crate::proxy;
 use crate::state::{BackendKey, BackendState, Registry};
 
@@ -31,7 +31,7 @@ struct Checked {
     key: BackendKey,
     state: Arc<BackendState>,
     health: Health,
-    /// Counts checks: of several addresses each has its turn.
+    /// The number of checks, so that each of several addresses has its turn.
     count: usize,
     next: u64,
     probe: Option<Probe>,
@@ -44,7 +44,7 @@ pub(super) struct Checks {
 }
 
 impl Checks {
-    /// These backends are in use; those that were before go on as they are.
+    /// Takes the backends that are in use. Those that were in use before keep their health.
     pub(super) fn want(&mut self, registry: &Registry, now: u64) {
         let mut old = std::mem::take(&mut self.all);
         for (key, state) in registry.backends().filter(|(key, _)| key.1.is_some()) {
@@ -73,8 +73,11 @@ impl Checks {
 
     pub(super) fn waits<'a>(&'a self, waits: &mut Waits<'a>) {
         for probe in self.all.iter().filter_map(|checked| checked.probe.as_ref()) {
-            let sends = !probe.connected || !probe.out.is_empty();
-            waits.push((probe.stream.as_fd(), if sends { PollFlags::OUT } else { PollFlags::IN }));
+            if !probe.connected || !probe.out.is_empty() {
+                waits.write(probe.stream.as_fd());
+            } else {
+                waits.read(probe.stream.as_fd());
+            }
         }
     }
 }
@@ -83,7 +86,7 @@ impl Checked {
     fn turn(&mut self, now: u64) {
         let Some(check) = self.key.1.clone() else { return };
         if let Some(probe) = &mut self.probe {
-            let good = if now >= probe.until { Some(false) } else { probe.go_on(&check) };
+            let good = if now >= probe.until { Some(false) } else { probe.advance(&check) };
             if let Some(good) = good {
                 self.probe = None;
                 self.record(good, &check);
@@ -95,7 +98,7 @@ impl Checked {
     }
 
     fn begin(&mut self, check: &Check, now: u64) {
-        // Before DNS has answered there is nothing to be checked.
+        // Before DNS has answered there is no address to check.
         let Some(addresses) = self.state.addresses() else { return };
         let address = addresses.get(self.count % addresses.len().max(1)).copied();
         self.count += 1;
@@ -105,7 +108,7 @@ impl Checked {
             None => Vec::new(),
         };
         out.extend(check.http.iter().flat_map(|get| health::request(get, &self.state.text)));
-        let stream = address.and_then(|address| lookup::begin(address).ok());
+        let stream = address.and_then(|address| connect(address).ok());
         self.probe = stream.map(|stream| Probe {
             stream,
             connected: false,
@@ -133,9 +136,9 @@ impl Checked {
 }
 
 impl Probe {
-    /// What the check says, once it says something.
-    fn go_on(&mut self, check: &Check) -> Option<bool> {
-        match self.try_on(check) {
+    /// Returns the result of the check, once there is one.
+    fn advance(&mut self, check: &Check) -> Option<bool> {
+        match self.try_advance(check) {
             Ok(verdict) => verdict,
             Err(error)
                 if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) =>
@@ -146,7 +149,7 @@ impl Probe {
         }
     }
 
-    fn try_on(&mut self, check: &Check) -> std::io::Result<Option<bool>> {
+    fn try_advance(&mut self, check: &Check) -> std::io::Result<Option<bool>> {
         if !self.connected {
             if getpeername(&self.stream).is_err() {
                 sockopt::socket_error(&self.stream)??;
@@ -159,11 +162,17 @@ impl Probe {
             self.out.drain(..count);
         }
         let Some(get) = &check.http else { return Ok(Some(true)) };
-        let mut buffer = [0; MOST_OF_STATUS];
+        let mut buffer = [0; STATUS_BYTES_MAX];
         let count = self.stream.read(&mut buffer)?;
         self.got.extend_from_slice(&buffer[..count]);
         let verdict = health::verdict(get, &self.got);
-        let over = count == 0 || self.got.len() > MOST_OF_STATUS;
+        let over = count == 0 || self.got.len() > STATUS_BYTES_MAX;
         Ok(if over { Some(verdict == Some(true)) } else { verdict })
     }
+}
+
+fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = net::socket(address)?;
+    net::begin_connect(&socket, address)?;
+    Ok(socket.into())
 }

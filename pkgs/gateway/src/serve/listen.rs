@@ -1,28 +1,21 @@
-//! Sockets that listen, and backends that are none of them.
+//! Listening sockets, and backends that would lead back to one of them.
 
-use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::Context as _;
-use kiln_daemon::exit::Exit;
+use kiln_server::listen::{failure, local_address, tcp};
 use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, Shutdown, SocketFlags, SocketType, bind, getsockname, listen, shutdown,
-    socket_with, sockopt,
-};
+use rustix::net::{Shutdown, shutdown};
 
-use crate::config::{Config, Kind, Listener};
+use crate::config::{Config, Host, Kind, Listener};
 use crate::state::{Registry, Snapshot};
 
-/// Connections that wait in the kernel's queue; net.core.somaxconn bounds it.
-const BACKLOG: i32 = 4096;
+/// The silence after which the kernel probes a client.
+const KEEPALIVE: Duration = Duration::from_secs(75);
 
-/// Seconds after which the kernel asks a silent client whether it is still there.
-const KEEPALIVE: std::time::Duration = std::time::Duration::from_secs(75);
-
-/// Opens the sockets of a configuration; those that `old` has open already stay as they are.
+/// Opens the sockets of a configuration. Sockets that are open in `old` are kept.
 pub(super) fn open(config: &Config, old: Option<&Snapshot>) -> anyhow::Result<Vec<Arc<OwnedFd>>> {
     let known = |listener: &Listener| {
         let old = old?;
@@ -36,63 +29,35 @@ pub(super) fn open(config: &Config, old: Option<&Snapshot>) -> anyhow::Result<Ve
     config.listeners.iter().map(open).collect()
 }
 
-/// Whether two listeners are one socket. With port 0 the kernel chose a port for a name.
+/// True if two listeners are one socket. With port 0 the kernel has chosen a port for each name.
 fn same(one: &Listener, other: &Listener) -> bool {
     one.address == other.address && (one.address.port() != 0 || one.name == other.name)
 }
 
 fn one(address: SocketAddr) -> anyhow::Result<OwnedFd> {
-    let socket = match try_one(address) {
+    let socket = match tcp(address, Some(KEEPALIVE)) {
         // A kernel without IPv6: all addresses are IPv4 ones.
         Err(Errno::AFNOSUPPORT) if address.ip().is_unspecified() => {
-            try_one(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port()))
+            let address = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port());
+            tcp(address, Some(KEEPALIVE))
         }
         other => other,
     };
-    socket
-        .map_err(|errno| {
-            let later = std::io::Error::from(errno).kind() == ErrorKind::AddrInUse;
-            anyhow::Error::new(errno).context(if later { Exit::TempFail } else { Exit::Config })
-        })
-        .with_context(|| format!("listening on {address}"))
+    socket.map_err(|errno| failure(errno, &address))
 }
 
-/// What is set here is inherited by accepted sockets, and costs them nothing.
-///
-/// There is no `SO_REUSEPORT`: a second gateway on the port must fail, not take half of the clients.
-fn try_one(address: SocketAddr) -> rustix::io::Result<OwnedFd> {
-    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let socket = socket_with(family, SocketType::STREAM, flags, None)?;
-    sockopt::set_socket_reuseaddr(&socket, true)?;
-    if address.is_ipv6() {
-        sockopt::set_ipv6_v6only(&socket, false)?;
-    }
-    sockopt::set_tcp_nodelay(&socket, true)?;
-    sockopt::set_socket_keepalive(&socket, true)?;
-    sockopt::set_tcp_keepidle(&socket, KEEPALIVE)?;
-    bind(&socket, &address)?;
-    listen(&socket, BACKLOG)?;
-    Ok(socket)
-}
-
-/// Where a listener really listens.
-fn local(socket: &OwnedFd) -> Option<SocketAddr> {
-    SocketAddr::try_from(getsockname(socket).ok()?).ok()
-}
-
-/// Says where clients can connect.
+/// Logs the addresses that clients can connect to.
 pub(super) fn announce(snapshot: &Snapshot, workers: usize, connections: usize) {
     for (listener, socket) in snapshot.config.listeners.iter().zip(&snapshot.sockets) {
         let kind = if listener.kind == Kind::Tls { "tls" } else { "http" };
-        let address = local(socket).unwrap_or(listener.address);
+        let address = local_address(socket).unwrap_or(listener.address);
         tracing::info!(kind, "serving {} on {address}", listener.name);
     }
     tracing::info!(routes = snapshot.routes.len(), workers, connections, "ready");
 }
 
-/// Closes what the new configuration does not listen on any more. Connections may still hold the
-/// old one, so closing the descriptor would come too late.
+/// Shuts the sockets that a new configuration does not have. Connections may still hold the old
+/// snapshot, so the sockets would be closed too late.
 pub(super) fn retire(old: &Snapshot, new: &Snapshot) {
     let kept = |socket: &Arc<OwnedFd>| new.sockets.iter().any(|other| Arc::ptr_eq(socket, other));
     for socket in old.sockets.iter().filter(|socket| !kept(socket)) {
@@ -100,28 +65,26 @@ pub(super) fn retire(old: &Snapshot, new: &Snapshot) {
     }
 }
 
-/// Leaves out addresses that are listeners of ours.
+/// Removes addresses that are listeners of this gateway, because a connection to one would come
+/// back forever.
 pub(super) fn without_own(
     snapshot: &Snapshot,
     backend: &str,
     addresses: Vec<SocketAddr>,
 ) -> Vec<SocketAddr> {
-    let ours: Vec<SocketAddr> =
-        snapshot.sockets.iter().filter_map(|socket| local(socket)).collect();
+    let ours: Vec<SocketAddr> = snapshot.sockets.iter().filter_map(local_address).collect();
     let is_ours = |address: &SocketAddr| ours.iter().any(|own| reaches(*own, *address));
     let (loops, good): (Vec<_>, Vec<_>) = addresses.into_iter().partition(is_ours);
     for address in loops {
-        tracing::error!(
-            "backend {backend} ({address}) is a listener of this gateway, and not used"
-        );
+        tracing::error!("backend {backend} ({address}) is a listener of this gateway; not used");
     }
     good
 }
 
-/// The same for backends that are addresses.
+/// Does the same for backends that are given as addresses.
 pub(super) fn forbid_loops(snapshot: &Snapshot, registry: &Registry) {
     for (_, state) in registry.backends() {
-        if let crate::config::Host::Address(address) = state.backend.host {
+        if let Host::Address(address) = state.backend.host {
             let address = SocketAddr::new(address, state.backend.port);
             state.set_addresses(without_own(snapshot, &state.text, vec![address]));
         }
@@ -133,7 +96,7 @@ fn reaches(own: SocketAddr, target: SocketAddr) -> bool {
     own.port() == target.port() && (own_ip == ip || (own_ip.is_unspecified() && is_local(ip)))
 }
 
-/// Whether an address is this machine's: only then can a socket be bound to it.
+/// True for an address of this machine: no socket can be bound to another one.
 fn is_local(address: IpAddr) -> bool {
     address.is_loopback() || address.is_unspecified() || UdpSocket::bind((address, 0)).is_ok()
 }
@@ -143,7 +106,7 @@ mod tests {
     use super::reaches;
 
     #[test]
-    fn addresses_of_this_machine_reach_a_listener_on_all_addresses() {
+    fn a_listener_on_all_addresses_is_reached_by_each_address_of_the_machine() {
         let check = |own: &str, target: &str, expected| {
             assert_eq!(
                 reaches(own.parse().unwrap(), target.parse().unwrap()),

@@ -1,4 +1,4 @@
-//! The resolver's sockets: one per question, so that each has a port of its own and hears only its
+//! The resolver's sockets: one per question, so that each has its own port and receives only from its
 //! own server.
 
 use std::collections::BTreeMap;
@@ -8,20 +8,17 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
-use rustix::event::PollFlags;
-use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
-
-use super::Waits;
+use super::waits::Waits;
 use crate::config::{Backend, Host};
 use crate::dns::conf::Conf;
 use crate::dns::resolver::{Action, QueryId, Resolver};
+use crate::net;
 
-/// Milliseconds between two looks at resolv.conf and hosts.
-const LOOK: u64 = 5_000;
+/// Milliseconds between two checks of resolv.conf and hosts.
+const CHECK_INTERVAL: u64 = 5_000;
 
-/// Most bytes of an answer.
-const MOST: usize = 65_535;
+/// The most bytes of a response.
+const RESPONSE_BYTES_MAX: usize = 65_535;
 
 /// A question's socket.
 #[derive(Debug)]
@@ -37,7 +34,7 @@ pub(super) struct Lookup {
     sockets: BTreeMap<QueryId, Socket>,
     files: [PathBuf; 2],
     texts: [String; 2],
-    look: u64,
+    next_check: u64,
     random: RandomState,
     count: u64,
 }
@@ -52,13 +49,13 @@ impl Lookup {
             sockets: BTreeMap::new(),
             files,
             texts,
-            look: 0,
+            next_check: 0,
             random: RandomState::new(),
             count: 0,
         }
     }
 
-    /// The names of these backends are to be known.
+    /// Resolves the names of these backends from now on.
     pub(super) fn want<'a>(&mut self, backends: impl Iterator<Item = &'a Backend>, now: u64) {
         let names = backends.filter_map(|backend| match &backend.host {
             Host::Name(name) => Some(name.as_str()),
@@ -68,25 +65,25 @@ impl Lookup {
         self.act(actions);
     }
 
-    /// What is known of a backend with a name.
+    /// Returns the addresses of a backend that is given by name, once they are known.
     pub(super) fn addresses(&self, backend: &Backend) -> Option<Vec<SocketAddr>> {
         let Host::Name(name) = &backend.host else { return None };
         let addresses = self.resolver.addresses(name)?;
         Some(addresses.iter().map(|ip| SocketAddr::new(*ip, backend.port)).collect())
     }
 
-    /// Reads answers and asks what is due; true if there may be news.
+    /// Reads responses and sends the questions that are due; true if addresses may have changed.
     pub(super) fn turn(&mut self, now: u64) -> bool {
-        self.look_at_files(now);
+        self.check_files(now);
         let mut news = self.resolver.next().is_some_and(|next| next <= now);
-        let mut buffer = vec![0; if self.sockets.is_empty() { 0 } else { MOST }];
+        let mut buffer = vec![0; if self.sockets.is_empty() { 0 } else { RESPONSE_BYTES_MAX }];
         let queries: Vec<QueryId> = self.sockets.keys().copied().collect();
         for query in queries {
             news |= self.receive(query, &mut buffer);
         }
         if news {
             let (random, count) = (&self.random, &mut self.count);
-            // A keyed hash of a counter: nobody outside can tell the next one from those before.
+            // A keyed hash of a counter, so that the next number cannot be guessed from earlier ones.
             let mut number = || {
                 *count += 1;
                 u16::try_from(random.hash_one(*count) & 0xffff).unwrap_or(0)
@@ -97,13 +94,13 @@ impl Lookup {
         news
     }
 
-    fn look_at_files(&mut self, now: u64) {
-        if now < self.look {
+    fn check_files(&mut self, now: u64) {
+        if now < self.next_check {
             return;
         }
-        self.look = now + LOOK;
+        self.next_check = now + CHECK_INTERVAL;
         let texts = self.files.each_ref().map(read);
-        // An empty file is one that is just being written.
+        // An empty file is just being written.
         if texts != self.texts && !texts[0].is_empty() {
             let actions = self.resolver.configure(Conf::parse(&texts[0], &texts[1]), now);
             self.act(actions);
@@ -113,19 +110,17 @@ impl Lookup {
 
     pub(super) fn next(&self) -> Option<u64> {
         let resolver = self.resolver.next();
-        // Without names there is nothing that the files could change.
-        resolver.map(|next| next.min(self.look))
+        // Without names to resolve the files do not matter.
+        resolver.map(|next| next.min(self.next_check))
     }
 
     pub(super) fn waits<'a>(&'a self, waits: &mut Waits<'a>) {
         for socket in self.sockets.values() {
-            waits.push(match socket {
-                Socket::Udp(socket) => (socket.as_fd(), PollFlags::IN),
-                Socket::Tcp { stream, out, .. } if out.is_empty() => {
-                    (stream.as_fd(), PollFlags::IN)
-                }
-                Socket::Tcp { stream, .. } => (stream.as_fd(), PollFlags::OUT),
-            });
+            match socket {
+                Socket::Udp(socket) => waits.read(socket.as_fd()),
+                Socket::Tcp { stream, out, .. } if out.is_empty() => waits.read(stream.as_fd()),
+                Socket::Tcp { stream, .. } => waits.write(stream.as_fd()),
+            }
         }
     }
 
@@ -145,7 +140,7 @@ impl Lookup {
         }
     }
 
-    /// Reads what came for a question; true if the resolver was told something.
+    /// Reads the response to a question; true if the resolver has learned something.
     fn receive(&mut self, query: QueryId, buffer: &mut [u8]) -> bool {
         let Some(socket) = self.sockets.get_mut(&query) else { return false };
         let packet = match socket {
@@ -185,32 +180,22 @@ fn over_udp(server: SocketAddr, packet: &[u8]) -> std::io::Result<Socket> {
         if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind((any, 0))?;
     socket.set_nonblocking(true)?;
-    // From now on the kernel drops what is not of this server.
+    // From now on the kernel drops packets of other servers.
     socket.connect(server)?;
     socket.send(packet)?;
     Ok(Socket::Udp(socket))
 }
 
 fn over_tcp(server: SocketAddr, packet: &[u8]) -> std::io::Result<Socket> {
-    let stream = begin(server)?;
+    let socket = net::socket(server)?;
+    net::begin_connect(&socket, server)?;
     let length = u16::try_from(packet.len()).unwrap_or(0);
     let out = [&length.to_be_bytes()[..], packet].concat();
-    Ok(Socket::Tcp { stream, out, got: Vec::new() })
+    Ok(Socket::Tcp { stream: socket.into(), out, got: Vec::new() })
 }
 
-/// Begins to connect, and does not wait.
-pub(super) fn begin(address: SocketAddr) -> std::io::Result<TcpStream> {
-    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let socket = socket_with(family, SocketType::STREAM, flags, None)?;
-    match connect(&socket, &address) {
-        Ok(()) | Err(Errno::INPROGRESS) => Ok(socket.into()),
-        Err(errno) => Err(errno.into()),
-    }
-}
-
-/// Sends the question and reads the answer, each with its length before it (RFC 1035 section
-/// 4.2.2); the answer once it is whole.
+/// Sends the question and reads the response, each with its length before it (RFC 1035 section
+/// 4.2.2). Returns the response once it is complete.
 fn exchange(
     mut stream: &TcpStream,
     out: &mut Vec<u8>,

@@ -1,24 +1,22 @@
-//! The control thread: signals, reload, DNS, checks, and the port for operation.
+//! The control thread: signals, reload, DNS, checks, and the port for operations.
 //!
-//! Workers never wait for anything that happens here; they are told when there is news.
+//! Workers never wait for anything that happens here; they are woken when there is news.
 
 mod checks;
 mod listen;
 mod lookup;
 mod ops;
 mod reload;
+mod waits;
 
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use anyhow::Context as _;
 use kiln_daemon::exit::Exit;
-use kiln_daemon::signal::Termination;
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
-use rustix::io::Errno;
+use kiln_daemon::signal::{Request, Requests};
+use kiln_server::threads::{Wakers, spawn};
 use rustix::net::{Shutdown, shutdown};
 
 use crate::access::Access;
@@ -31,20 +29,18 @@ use lookup::Lookup;
 use ops::Ops;
 use reload::Watched;
 pub(crate) use reload::read;
+use waits::Waits;
 
-/// Milliseconds from SIGTERM to the end, whatever is open.
+/// Milliseconds from SIGTERM to the end, even if connections are still open.
 const DRAIN_TIME: u64 = 25_000;
 
-/// Milliseconds between two looks at what is still open while draining.
-const DRAIN_LOOK: u64 = 50;
+/// Milliseconds between two checks for open connections while draining.
+const DRAIN_INTERVAL: u64 = 50;
 
-/// Bytes of a worker's stack: its largest frame holds the events of one turn.
+/// Bytes of a worker's stack: its largest frame holds the events of one round.
 const STACK: usize = 256 << 10;
 
-/// A socket, and what is waited for on it.
-type Waits<'a> = Vec<(BorrowedFd<'a>, PollFlags)>;
-
-/// What this thread owns.
+/// Everything that the control thread owns.
 struct Control {
     shared: Arc<Shared>,
     registry: Registry,
@@ -52,90 +48,77 @@ struct Control {
     lookup: Lookup,
     checks: Checks,
     ops: Option<Ops>,
-    /// Since SIGTERM.
+    /// The time of SIGTERM.
     ending: Option<u64>,
     drain_delay: u64,
-    /// Listeners have been closed.
+    /// The listeners have been shut.
     deaf: bool,
 }
 
 /// Serves until SIGTERM or SIGINT.
+///
+/// # Errors
+/// Fails if the configuration is wrong, if a socket cannot be opened, and if the kernel refuses
+/// descriptors or threads.
 pub fn run(options: &Options) -> anyhow::Result<()> {
-    let termination = Termination::new().context("blocking SIGTERM and SIGINT")?;
-    let hangup = hangup().context("blocking SIGHUP")?;
+    let signals = Requests::new().context("cannot block signals")?;
     let workers = options.workers.unwrap_or_else(limits::workers);
-    let limits::Descriptors { connections, pipes } = limits::descriptors(workers);
+    let limits = limits::descriptors(workers);
     let mut watched = Watched::new(options);
     let config = watched.load().context(Exit::Config)?;
     let sockets = listen::open(&config, None)?;
     let ops = options.ops.map(Ops::open).transpose()?;
     let mut registry = Registry::default();
     let snapshot = Arc::new(registry.snapshot(config, sockets));
-    let access =
-        options.access_log.then(Access::start).transpose().context("starting the access log")?;
-    let wakes = wakes(workers).context("creating event descriptors")?;
-    let shared = Arc::new(Shared::new(snapshot, wakes, connections, pipes, access));
-    start(&shared, workers)?;
-    let lookup = Lookup::new(&options.resolv_conf, &options.hosts);
-    let drain_delay = u64::try_from(options.drain_delay.as_millis())?;
+    let access = options.access_log.then(Access::start).transpose()?;
+    let shared = Arc::new(Shared::new(snapshot, Wakers::new(workers)?, limits, access));
+    for number in 0..workers {
+        start(Arc::clone(&shared), number)?;
+    }
     let mut control = Control {
         shared,
         registry,
         watched,
-        lookup,
+        lookup: Lookup::new(&options.resolv_conf, &options.hosts),
         checks: Checks::default(),
         ops,
         ending: None,
-        drain_delay,
+        drain_delay: u64::try_from(options.drain_delay.as_millis())?,
         deaf: false,
     };
     control.adopt();
-    listen::announce(&control.shared.snapshot(), workers, connections);
-    control.work(&termination, &hangup)
+    listen::announce(&control.shared.snapshot(), workers, limits.connections_max);
+    control.work(&signals)
 }
 
-fn hangup() -> nix::Result<SignalFd> {
-    let mut set = SigSet::empty();
-    set.add(Signal::SIGHUP);
-    set.thread_block()?;
-    SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
-}
-
-fn wakes(count: usize) -> rustix::io::Result<Vec<OwnedFd>> {
-    (0..count).map(|_| eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)).collect()
-}
-
-fn start(shared: &Arc<Shared>, workers: usize) -> anyhow::Result<()> {
-    for number in 0..workers {
-        let mut worker = Worker::new(Arc::clone(shared), number).context("creating an epoll")?;
-        let body = move || {
-            if let Err(errno) = worker.run() {
-                // Without this worker its connections would hang: the supervisor starts us anew.
-                tracing::error!("worker {number} cannot wait for events: {errno}");
-                std::process::exit(i32::from(Exit::Software.code()));
-            }
-        };
-        let thread = std::thread::Builder::new().name(format!("worker-{number}")).stack_size(STACK);
-        thread.spawn(body).context("starting a worker")?;
-    }
+fn start(shared: Arc<Shared>, number: usize) -> anyhow::Result<()> {
+    let mut worker = Worker::new(shared, number).context("cannot create an epoll")?;
+    let run = move || {
+        if let Err(errno) = worker.run() {
+            // Without this worker its connections would hang, so the process ends and its
+            // supervisor starts it again.
+            tracing::error!("worker {number} cannot wait for events: {errno}");
+            std::process::exit(i32::from(Exit::Software.code()));
+        }
+    };
+    spawn(&format!("worker-{number}"), STACK, run)?;
     Ok(())
 }
 
 impl Control {
-    fn work(&mut self, termination: &Termination, hangup: &SignalFd) -> anyhow::Result<()> {
+    fn work(&mut self, signals: &Requests) -> anyhow::Result<()> {
         loop {
             let now = self.shared.now();
             self.turn(now);
-            if self.ending.is_some() && self.is_over(now) {
-                tracing::info!(cut = self.shared.counters.open.load(Ordering::Relaxed), "ended");
+            if self.is_over(now) {
+                tracing::info!(cut = self.open_connections(), "ended");
                 return Ok(());
             }
-            self.wait(termination.as_fd(), hangup.as_fd())?;
-            if termination.take().context("reading signals")? {
-                self.terminated();
-            }
-            if hangup.read_signal().context("reading signals")?.is_some() {
-                self.reload(true);
+            self.wait(signals)?;
+            match signals.take().context("cannot read a signal")? {
+                Some(Request::End) => self.begin_end(),
+                Some(Request::Reload) => self.reload(true),
+                None => {}
             }
         }
     }
@@ -145,7 +128,7 @@ impl Control {
             self.reload(false);
         }
         if self.lookup.turn(now) {
-            self.resolved();
+            self.publish_addresses();
         }
         self.checks.turn(now);
         if let Some(ops) = &mut self.ops {
@@ -156,34 +139,21 @@ impl Control {
         }
     }
 
-    fn wait(&self, termination: BorrowedFd<'_>, hangup: BorrowedFd<'_>) -> anyhow::Result<()> {
-        let mut waits: Waits<'_> = vec![(termination, PollFlags::IN), (hangup, PollFlags::IN)];
-        if self.ending.is_some() {
-            // A second signal changes nothing.
-            waits.remove(0);
-        }
+    fn wait(&self, signals: &Requests) -> anyhow::Result<()> {
+        let mut waits = Waits::default();
+        waits.read(signals.as_fd());
         self.lookup.waits(&mut waits);
         self.checks.waits(&mut waits);
         self.ops.iter().for_each(|ops| ops.waits(&mut waits));
-        let mut fds: Vec<PollFd<'_>> =
-            waits.iter().map(|(fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)).collect();
         let now = self.shared.now();
-        let look = self.ending.map(|_| now + DRAIN_LOOK);
+        let drain = self.ending.map(|_| now + DRAIN_INTERVAL);
         let ops = self.ops.as_ref().and_then(Ops::next);
-        let next = [Some(self.watched.next()), self.lookup.next(), self.checks.next(), ops, look];
+        let next = [Some(self.watched.next()), self.lookup.next(), self.checks.next(), ops, drain];
         let next = next.into_iter().flatten().min();
-        let time = next.map(|next| next.saturating_sub(now).min(60_000));
-        let time = time.map(|millis| Timespec {
-            tv_sec: i64::try_from(millis / 1000).unwrap_or(60),
-            tv_nsec: i64::try_from(millis % 1000 * 1_000_000).unwrap_or(0),
-        });
-        match poll(&mut fds, time.as_ref()) {
-            Ok(_) | Err(Errno::INTR) => Ok(()),
-            Err(errno) => Err(errno).context("waiting for events"),
-        }
+        waits.wait(next.map(|next| next.saturating_sub(now)))
     }
 
-    /// Reads the file again. Live connections keep what they began with.
+    /// Reads the file again. Open connections keep the configuration that they began with.
     fn reload(&mut self, asked: bool) {
         let old = self.shared.snapshot();
         let counters = &self.shared.counters;
@@ -203,28 +173,28 @@ impl Control {
                 self.adopt();
                 tracing::info!(routes = snapshot.routes.len(), "reloaded");
             }
-            Ok(None) if asked => tracing::info!("nothing has changed"),
+            Ok(None) if asked => tracing::info!("the configuration has not changed"),
             Ok(None) => {}
             Err(error) => {
                 counters.refused_reloads.fetch_add(1, Ordering::Relaxed);
-                tracing::error!("the old configuration stays: {error:#}");
+                tracing::error!("the old configuration stays in force: {error:#}");
             }
         }
     }
 
-    /// Begins to resolve and to check what the configuration in force names.
+    /// Begins to resolve and to check the backends of the configuration in force.
     fn adopt(&mut self) {
         let now = self.shared.now();
         self.lookup.want(self.registry.backends().map(|(_, state)| &state.backend), now);
         self.checks.want(&self.registry, now);
         listen::forbid_loops(&self.shared.snapshot(), &self.registry);
         if self.lookup.turn(now) {
-            self.resolved();
+            self.publish_addresses();
         }
     }
 
-    /// DNS has news: backends get their addresses, but for those that are our own.
-    fn resolved(&self) {
+    /// Gives the backends the addresses that DNS has found.
+    fn publish_addresses(&self) {
         let snapshot = self.shared.snapshot();
         let mut changed = false;
         for (_, state) in self.registry.backends() {
@@ -234,27 +204,28 @@ impl Control {
             }
         }
         if changed {
-            self.shared.tell();
+            self.shared.wake();
         }
     }
 
-    fn terminated(&mut self) {
-        let now = self.shared.now();
+    /// Begins the shutdown. A second signal changes nothing.
+    fn begin_end(&mut self) {
         if self.ending.is_none() {
-            tracing::info!(open = self.shared.counters.open.load(Ordering::Relaxed), "ending");
-            self.ending = Some(now);
+            tracing::info!(open = self.open_connections(), "ending");
+            self.ending = Some(self.shared.now());
         }
     }
 
-    /// First `/ready` says no for a while, then nobody is let in, then the door is shut.
+    /// Continues the shutdown: first `/ready` is 503 for a while, then workers stop accepting, then
+    /// the listeners are shut.
     fn drain(&mut self, now: u64, since: u64) {
         if now < since + self.drain_delay {
             return;
         }
         if !self.shared.draining.swap(true, Ordering::Release) {
-            self.shared.tell();
+            self.shared.wake();
         } else if !self.deaf {
-            // By now workers have taken those who waited in the queue.
+            // By now the workers have accepted the clients that were in the kernel's queue.
             self.deaf = true;
             for socket in &self.shared.snapshot().sockets {
                 let _ = shutdown(socket, Shutdown::Both);
@@ -264,7 +235,10 @@ impl Control {
 
     fn is_over(&self, now: u64) -> bool {
         let Some(since) = self.ending else { return false };
-        let open = self.shared.counters.open.load(Ordering::Relaxed);
-        (self.deaf && open == 0) || now >= since + DRAIN_TIME
+        (self.deaf && self.open_connections() == 0) || now >= since + DRAIN_TIME
+    }
+
+    fn open_connections(&self) -> usize {
+        self.shared.counters.open.load(Ordering::Relaxed)
     }
 }

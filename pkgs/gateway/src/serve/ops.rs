@@ -1,24 +1,23 @@
-//! The port for operation: `/health`, `/ready` and `/metrics`.
+//! The port for operations: `/live`, `/ready` and `/metrics`.
 
-use std::fmt::Write as _;
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsFd as _;
-use std::sync::atomic::Ordering;
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Context as _;
-use kiln_daemon::exit::Exit;
-use rustix::event::PollFlags;
+use kiln_server::listen::{failure, local_address, tcp};
+use kiln_server::ops::{Kind, Metrics, Page, page};
+use rustix::net::{SocketFlags, accept_with};
 
-use super::Waits;
-use crate::access;
+use super::waits::Waits;
 use crate::state::{RouteCounters, Shared, Snapshot};
 
-/// Clients at once.
-const MOST_CLIENTS: usize = 16;
+/// The most clients at once.
+const CLIENTS_MAX: usize = 16;
 
-/// Most bytes of a request.
-const MOST_OF_REQUEST: usize = 8 << 10;
+/// The most bytes of a request.
+const REQUEST_BYTES_MAX: usize = 8 << 10;
 
 /// Milliseconds for a request and its answer.
 const TIME: u64 = 5_000;
@@ -35,171 +34,172 @@ struct Client {
 /// The open port.
 #[derive(Debug)]
 pub(super) struct Ops {
-    listener: TcpListener,
+    listener: OwnedFd,
     clients: Vec<Client>,
 }
 
 impl Ops {
     pub(super) fn open(address: SocketAddr) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind(address)
-            .map_err(|error| {
-                let later = error.kind() == ErrorKind::AddrInUse;
-                anyhow::Error::new(error).context(if later { Exit::TempFail } else { Exit::Config })
-            })
-            .with_context(|| format!("listening on {address} for operation"))?;
-        listener.set_nonblocking(true)?;
-        tracing::info!("operation on {}", listener.local_addr()?);
+        let listener = tcp(address, None).map_err(|errno| failure(errno, &address))?;
+        let address = local_address(&listener).context("cannot read the address of a socket")?;
+        tracing::info!("operations on {address}");
         Ok(Self { listener, clients: Vec::new() })
     }
 
-    pub(super) fn turn(&mut self, now: u64, shared: &Shared, ready: bool) {
-        while self.clients.len() < MOST_CLIENTS {
-            let Ok((stream, _)) = self.listener.accept() else { break };
-            if stream.set_nonblocking(true).is_ok() {
-                let until = now + TIME;
-                self.clients.push(Client {
-                    stream,
-                    request: Vec::new(),
-                    answer: Vec::new(),
-                    until,
-                });
-            }
+    /// Accepts clients, and reads and answers as far as possible.
+    pub(super) fn turn(&mut self, now: u64, shared: &Shared, is_ready: bool) {
+        while self.clients.len() < CLIENTS_MAX {
+            let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+            let Ok(socket) = accept_with(&self.listener, flags) else { break };
+            self.clients.push(Client {
+                stream: socket.into(),
+                request: Vec::new(),
+                answer: Vec::new(),
+                until: now + TIME,
+            });
         }
-        self.clients
-            .retain_mut(|client| client.until > now && client.go_on(shared, ready).is_some());
+        self.clients.retain_mut(|client| {
+            client.until > now && client.advance(shared, is_ready) == Progress::Waits
+        });
     }
 
+    /// Returns the earliest deadline of a client.
     pub(super) fn next(&self) -> Option<u64> {
         self.clients.iter().map(|client| client.until).min()
     }
 
     pub(super) fn waits<'a>(&'a self, waits: &mut Waits<'a>) {
-        if self.clients.len() < MOST_CLIENTS {
-            waits.push((self.listener.as_fd(), PollFlags::IN));
+        if self.clients.len() < CLIENTS_MAX {
+            waits.read(self.listener.as_fd());
         }
         for client in &self.clients {
-            let flags = if client.answer.is_empty() { PollFlags::IN } else { PollFlags::OUT };
-            waits.push((client.stream.as_fd(), flags));
+            if client.answer.is_empty() {
+                waits.read(client.stream.as_fd());
+            } else {
+                waits.write(client.stream.as_fd());
+            }
         }
     }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    /// Nothing can be done before the next event.
+    Waits,
+    /// The client has been answered, or has gone.
+    Ended,
 }
 
 impl Client {
-    /// Reads and answers as far as it goes; `None` when it is over.
-    fn go_on(&mut self, shared: &Shared, ready: bool) -> Option<()> {
+    fn advance(&mut self, shared: &Shared, is_ready: bool) -> Progress {
+        match self.try_advance(shared, is_ready) {
+            Ok(progress) => progress,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Progress::Waits,
+            Err(_) => Progress::Ended,
+        }
+    }
+
+    fn try_advance(&mut self, shared: &Shared, is_ready: bool) -> std::io::Result<Progress> {
         if self.answer.is_empty() {
             let mut buffer = [0; 2048];
-            match self.stream.read(&mut buffer) {
-                Ok(0) => return None,
-                Ok(count) => self.request.extend_from_slice(&buffer[..count]),
-                Err(error) => return (error.kind() == ErrorKind::WouldBlock).then_some(()),
+            let count = self.stream.read(&mut buffer)?;
+            self.request.extend_from_slice(&buffer[..count]);
+            let is_whole = self.request.windows(4).any(|four| four == b"\r\n\r\n");
+            if count == 0 || (!is_whole && self.request.len() > REQUEST_BYTES_MAX) {
+                return Ok(Progress::Ended);
             }
-            let whole = self.request.windows(4).any(|four| four == b"\r\n\r\n");
-            if !whole {
-                return (self.request.len() <= MOST_OF_REQUEST).then_some(());
+            if !is_whole {
+                return Ok(Progress::Waits);
             }
-            self.answer = answer(&self.request, shared, ready);
+            self.answer = answer(&self.request, shared, is_ready);
         }
-        match self.stream.write(&self.answer) {
-            Ok(count) => {
-                self.answer.drain(..count);
-                (!self.answer.is_empty()).then_some(())
-            }
-            Err(error) => (error.kind() == ErrorKind::WouldBlock).then_some(()),
-        }
+        let count = self.stream.write(&self.answer)?;
+        self.answer.drain(..count);
+        Ok(if self.answer.is_empty() { Progress::Ended } else { Progress::Waits })
     }
 }
 
-fn answer(request: &[u8], shared: &Shared, ready: bool) -> Vec<u8> {
+fn answer(request: &[u8], shared: &Shared, is_ready: bool) -> Vec<u8> {
     let line = request.split(|byte| *byte == b'\r').next().unwrap_or_default();
     let mut words = line.split(|byte| *byte == b' ');
     let (method, path) = (words.next(), words.next().unwrap_or_default());
-    let (status, body) = match path {
-        _ if method != Some(b"GET") => ("405 Method Not Allowed", "only GET\n".to_owned()),
-        b"/health" => ("200 OK", "ok\n".to_owned()),
-        b"/ready" if ready => ("200 OK", "ready\n".to_owned()),
-        b"/ready" => ("503 Service Unavailable", "ending\n".to_owned()),
-        b"/metrics" => ("200 OK", metrics(shared, &shared.snapshot())),
-        _ => ("404 Not Found", "/health, /ready, /metrics\n".to_owned()),
+    let found = page(path, is_ready, || metrics(shared, &shared.snapshot()));
+    let Page { status, text } = match found {
+        _ if method != Some(b"GET") => {
+            Page { status: "405 Method Not Allowed", text: "only GET is allowed\n".into() }
+        }
+        Some(page) => page,
+        None => Page { status: "404 Not Found", text: "try /live, /ready or /metrics\n".into() },
     };
-    let length = body.len();
+    let length = text.len();
     format!(
         "HTTP/1.1 {status}\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\n\
-         Content-Length: {length}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n{body}"
+         Content-Length: {length}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n{text}"
     )
     .into_bytes()
 }
 
-/// Prometheus' text format. Labels are texts of the configuration, never of clients.
+/// Returns the metrics. Labels are texts of the configuration, never of clients.
 fn metrics(shared: &Shared, snapshot: &Snapshot) -> String {
-    let mut out = String::new();
+    let mut out = Metrics::new("kiln_gateway_");
     let counters = &shared.counters;
-    let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-    let open = counters.open.load(Ordering::Relaxed);
-    // Writing to a String cannot fail.
-    let _ = writeln!(out, "# TYPE kiln_gateway_connections gauge\nkiln_gateway_connections {open}");
-    for (name, value) in [
-        ("accepted", load(&counters.accepted)),
-        ("unrouted", load(&counters.unrouted)),
-        ("unknown_name", load(&counters.unknown)),
-        ("capped", load(&counters.capped)),
-        ("accept_pauses", load(&counters.pauses)),
-        ("reloads", load(&counters.reloads)),
-        ("refused_reloads", load(&counters.refused_reloads)),
-        ("dropped_log_lines", load(&counters.dropped_lines)),
-    ] {
-        let _ = writeln!(
-            out,
-            "# TYPE kiln_gateway_{name}_total counter\nkiln_gateway_{name}_total {value}"
-        );
+    let open = counters.open.load(Ordering::Relaxed) as u64;
+    out.add("connections", Kind::Gauge, "Open connections", open);
+    let figures: [(&str, &str, &AtomicU64); 8] = [
+        ("accepted_total", "Accepted connections", &counters.accepted),
+        ("unrouted_total", "Connections that ended before they had a route", &counters.unrouted),
+        ("unknown_name_total", "Connections whose name has no route", &counters.unknown),
+        ("capped_total", "Connections closed by a cap of their listener", &counters.capped),
+        ("accept_pauses_total", "Times that there was no room for clients", &counters.pauses),
+        ("reloads_total", "New configurations in force", &counters.reloads),
+        ("refused_reloads_total", "Configurations that were refused", &counters.refused_reloads),
+        ("dropped_log_lines_total", "Dropped lines of the access log", &counters.dropped_lines),
+    ];
+    for (name, help, value) in figures {
+        out.add(name, Kind::Counter, help, value.load(Ordering::Relaxed));
     }
     routes(&mut out, snapshot);
     backends(&mut out, snapshot);
-    out
+    out.into_text()
 }
 
-/// What is read of a route's counters.
-type Figure = fn(&RouteCounters) -> u64;
+/// Reads one of a route's counters.
+type Figure = fn(&RouteCounters) -> &AtomicU64;
 
-fn routes(out: &mut String, snapshot: &Snapshot) {
-    let figures: [(&str, Figure); 4] = [
-        ("route_connections", |c| c.connections.load(Ordering::Relaxed)),
-        ("route_up_bytes", |c| c.up.load(Ordering::Relaxed)),
-        ("route_down_bytes", |c| c.down.load(Ordering::Relaxed)),
-        ("route_unreachable", |c| c.unreachable.load(Ordering::Relaxed)),
+fn routes(out: &mut Metrics, snapshot: &Snapshot) {
+    let figures: [(&str, &str, Figure); 4] = [
+        ("route_connections_total", "Routed connections", |c| &c.connections),
+        ("route_up_bytes_total", "Bytes from clients", |c| &c.up),
+        ("route_down_bytes_total", "Bytes to clients", |c| &c.down),
+        ("route_unreachable_total", "Connections without a reachable backend", |c| &c.unreachable),
     ];
-    for (name, figure) in figures {
-        let _ = writeln!(out, "# TYPE kiln_gateway_{name}_total counter");
-        let mut said: Vec<&str> = Vec::new();
+    for (name, help, figure) in figures {
+        out.begin(name, Kind::Counter, help);
+        let mut written: Vec<&str> = Vec::new();
         for route in &snapshot.routes {
             // Routes of one name on several listeners share their counters.
-            if said.contains(&route.label.as_str()) {
+            if written.contains(&route.label.as_str()) {
                 continue;
             }
-            said.push(&route.label);
-            let _ = write!(out, "kiln_gateway_{name}_total{{route=");
-            access::string(&route.label, out);
-            let _ = writeln!(out, "}} {}", figure(&route.counters));
+            written.push(&route.label);
+            let value = figure(&route.counters).load(Ordering::Relaxed);
+            out.sample(name, &[("route", &route.label)], value);
         }
     }
 }
 
-fn backends(out: &mut String, snapshot: &Snapshot) {
-    let _ = writeln!(out, "# TYPE kiln_gateway_backend_up gauge");
-    let mut said: Vec<(&str, &str)> = Vec::new();
+fn backends(out: &mut Metrics, snapshot: &Snapshot) {
+    out.begin("backend_up", Kind::Gauge, "1 if the checks of the backend succeed");
+    let mut written: Vec<(&str, &str)> = Vec::new();
     for route in &snapshot.routes {
         for backend in &route.backends {
             let key = (route.label.as_str(), backend.text.as_str());
-            if said.contains(&key) {
+            if written.contains(&key) {
                 continue;
             }
-            said.push(key);
-            let up = u8::from(backend.up.load(Ordering::Relaxed));
-            let _ = write!(out, "kiln_gateway_backend_up{{route=");
-            access::string(key.0, out);
-            out.push_str(",backend=");
-            access::string(key.1, out);
-            let _ = writeln!(out, "}} {up}");
+            written.push(key);
+            let up = u64::from(backend.up.load(Ordering::Relaxed));
+            out.sample("backend_up", &[("route", key.0), ("backend", key.1)], up);
         }
     }
 }

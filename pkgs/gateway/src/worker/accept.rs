@@ -69,7 +69,7 @@ impl Door {
     /// Accepts one client; begins a pause if there is no room.
     pub(super) fn accept(&mut self, listener: usize, shared: &Shared, now: u64) -> Accepted {
         let Some(socket) = self.listening.get(listener) else { return Accepted::Nothing };
-        if shared.counters.open.load(Ordering::Relaxed) >= shared.connections_max {
+        if shared.counters.open.load(Ordering::Relaxed) >= shared.limits.connections_max {
             self.pause(shared, now, "the maximum number of connections is open");
             return Accepted::Nothing;
         }

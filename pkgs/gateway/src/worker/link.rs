@@ -5,9 +5,7 @@ use std::net::SocketAddr;
 use rustix::event::epoll::{self, EventFlags};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, SocketFlags, SocketType, connect, getsockname, socket_with, sockopt,
-};
+use rustix::net::{getsockname, sockopt};
 
 use super::end::End;
 use super::flow::{Broken, Flow, Stop};
@@ -15,6 +13,7 @@ use super::inbox::{Fill, Inbox};
 use super::pipes::Pipes;
 use super::socket::{ALWAYS, Read, Socket};
 use super::tools::Tools;
+use crate::net;
 
 /// A connection as epoll knows it.
 ///
@@ -322,13 +321,9 @@ impl Link {
 }
 
 fn connecting(address: SocketAddr) -> Result<OwnedFd, Errno> {
-    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let socket = socket_with(family, SocketType::STREAM, flags, None)?;
+    let socket = net::socket(address)?;
     sockopt::set_tcp_nodelay(&socket, true)?;
     sockopt::set_socket_keepalive(&socket, true)?;
-    match connect(&socket, &address) {
-        Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
-        Err(errno) => Err(errno),
-    }
+    net::begin_connect(&socket, address)?;
+    Ok(socket)
 }

@@ -90,19 +90,19 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Makes worker `number`, which is woken by `shared.wakes[number]`.
+    /// Makes worker `number`, which is woken by its descriptor in `shared.wakers`.
     ///
     /// # Errors
     /// Fails if the kernel refuses an epoll.
     pub fn new(shared: Arc<Shared>, number: usize) -> rustix::io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let data = epoll::EventData::new_u64(WAKE);
-        epoll::add(&epoll, &shared.wakes[number], data, epoll::EventFlags::IN)?;
+        epoll::add(&epoll, shared.wakers.descriptor(number), data, epoll::EventFlags::IN)?;
         let now = shared.now();
         let tools = Tools {
             epoll,
             scratch: vec![0; SCRATCH_BYTES].into(),
-            pipes: Pipes::new(shared.pipes_max),
+            pipes: Pipes::new(shared.limits.pipes_max),
             budget: 0,
             now,
             draining: false,
@@ -267,8 +267,7 @@ impl Worker {
 
     /// Reads what the control thread has published.
     fn read_news(&mut self) {
-        let mut count = [0; 8];
-        let _: Result<usize, Errno> = rustix::io::read(&self.shared.wakes[self.number], &mut count);
+        self.shared.wakers.clear(self.number);
         let news = self.shared.news.load(Ordering::Acquire);
         if news == self.news {
             return;

@@ -95,7 +95,7 @@ pub fn start_by(mut command: Command, config: &str, options: &[&str]) -> Gateway
             ["serving", name, "on", address, ..] => {
                 gateway.addresses.push((name.to_owned(), address.parse().unwrap()));
             }
-            ["operation", "on", address, ..] => {
+            ["operations", "on", address, ..] => {
                 gateway.addresses.push(("ops".to_owned(), address.parse().unwrap()));
             }
             ["ready", ..] => {
