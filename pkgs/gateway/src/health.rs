@@ -1,15 +1,15 @@
-//! Whether a backend is up, by the results of its checks; and the check itself over HTTP.
+//! The health of a backend from the results of its checks, and the texts of a check over HTTP.
 
 use crate::config::{Check, Get};
 
-/// Most bytes of an answer's status line that are looked at.
+/// The most bytes of a response's status line that are read.
 pub const STATUS_BYTES_MAX: usize = 256;
 
-/// A backend's health. It is up until checks say otherwise.
+/// A backend's health. A backend is up until its checks fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Health {
     up: bool,
-    /// Results in a row that say the opposite.
+    /// Results in a row that contradict `up`.
     against: u32,
 }
 
@@ -20,13 +20,13 @@ impl Default for Health {
 }
 
 impl Health {
-    /// Whether it is up.
+    /// True if the backend is up.
     #[must_use]
     pub const fn is_up(&self) -> bool {
         self.up
     }
 
-    /// Takes a check's result; true if the backend has gone up or down by it.
+    /// Records a check's result; true if it makes the backend go up or down.
     pub fn record(&mut self, good: bool, check: &Check) -> bool {
         if good == self.up {
             self.against = 0;
@@ -42,7 +42,7 @@ impl Health {
     }
 }
 
-/// The request of a check.
+/// Returns the request of a check.
 #[must_use]
 pub fn request(get: &Get, backend: &str) -> Vec<u8> {
     let (path, host) = (&get.path, get.host.as_deref().unwrap_or(backend));
@@ -50,17 +50,18 @@ pub fn request(get: &Get, backend: &str) -> Vec<u8> {
         .into_bytes()
 }
 
-/// Whether the beginning of an answer is a good one; `None` while its status is missing.
+/// Returns true if the beginning of a response shows a healthy backend; `None` while its status is
+/// incomplete.
 #[must_use]
-pub fn verdict(get: &Get, answer: &[u8]) -> Option<bool> {
-    let begins = answer.iter().zip(b"HTTP/1.").all(|(one, other)| one == other);
+pub fn verdict(get: &Get, response: &[u8]) -> Option<bool> {
+    let begins = response.iter().zip(b"HTTP/1.").all(|(one, other)| one == other);
     if !begins {
         return Some(false);
     }
-    let digits = answer.get(9..12)?;
+    let digits = response.get(9..12)?;
     let status = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse::<u16>().ok());
     let good = |status| get.status.map_or((200..400).contains(&status), |wanted| wanted == status);
-    Some(answer[8] == b' ' && status.is_some_and(good))
+    Some(response[8] == b' ' && status.is_some_and(good))
 }
 
 #[cfg(test)]
@@ -74,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn it_takes_as_many_results_in_a_row_as_the_check_says() {
+    fn a_backend_changes_after_as_many_results_in_a_row_as_configured() {
         let mut health = Health::default();
         let changes: Vec<bool> =
             [false, false, true, false, false, false, false, true, false, true, true]
@@ -86,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_is_judged_as_soon_as_it_is_there() {
+    fn a_status_counts_as_soon_as_it_is_complete() {
         let any = Get { path: "/h".into(), host: None, status: None };
         let exact = Get { status: Some(204), ..any.clone() };
         assert_eq!(verdict(&any, b"HTTP/1.1 2"), None);
@@ -100,8 +101,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_answer_makes_it_panic(answer: Vec<u8>) {
-            let _ = verdict(&Get { path: "/".into(), host: None, status: None }, &answer);
+        fn only_a_status_from_200_to_399_is_healthy(status in 100_u16..1000, cut in 0_usize..12) {
+            let get = Get { path: "/".into(), host: None, status: None };
+            let text = format!("HTTP/1.1 {status} x");
+            prop_assert_eq!(verdict(&get, text.as_bytes()), Some((200..400).contains(&status)));
+            prop_assert_eq!(verdict(&get, &text.as_bytes()[..cut]), None);
+        }
+
+        #[test]
+        fn other_bytes_are_never_healthy(response: Vec<u8>) {
+            let get = Get { path: "/".into(), host: None, status: None };
+            prop_assume!(!response.starts_with(b"HTTP/1."));
+            prop_assert_ne!(verdict(&get, &response), Some(true));
         }
     }
 }

@@ -1,23 +1,24 @@
-//! A TCP gateway: it reads the name that a client wants, connects it to that name's backend, and
-//! gets out of the way.
+//! A TCP gateway: it reads the name that a client asks for, connects the client to that name's
+//! backend, and gets out of the way.
 //!
-//! TLS is routed by the `ClientHello`'s server name and never decrypted; HTTP/1.1 by the Host of
-//! every request. Bytes that need not be looked at are spliced from socket to socket.
+//! TLS is routed by the server name in the `ClientHello` and never decrypted; HTTP/1.1 is routed by
+//! the Host of every request. Bytes that need not be parsed are spliced from socket to socket.
 //!
-//! | module | what | touches |
+//! | module | content | touches |
 //! | --- | --- | --- |
 //! | [`options`] | command line and environment | nothing |
 //! | [`config`], [`name`] | text → [`config::Config`], with errors that name their line | nothing |
 //! | [`route`] | name, protocol → route | nothing |
 //! | [`tls`] | bytes → name and protocols of a `ClientHello`; alerts | nothing |
-//! | [`http`] | bytes → where requests and answers end, whom they are for | nothing |
-//! | [`proxy`] | the PROXY protocol, both ways | nothing |
-//! | [`dns`] | what to ask which server when; time is an argument | nothing |
+//! | [`http`] | bytes → where requests and responses end, which host they are for | nothing |
+//! | [`proxy`] | the PROXY protocol, in both directions | nothing |
+//! | [`dns`] | the questions to send to name servers; time is an argument | nothing |
 //! | [`health`] | results of checks → up or down | nothing |
-//! | [`lint`] | `check` and `routes` | the file |
-//! | [`state`], [`limits`], [`access`] | what threads share | atomics, limits, standard output |
+//! | [`lint`] | the verbs `check` and `routes` | the file |
+//! | [`state`], [`limits`], [`access`] | state that threads share, limits, log lines | atomics, limits |
+//! | [`net`] | sockets that connect without waiting | the network |
 //! | [`worker`] | connections: epoll, splice | the network |
-//! | [`serve`] | signals, reload, DNS, checks, operation | the network, files |
+//! | [`serve`] | signals, reload, DNS, checks, operations | the network, files |
 
 pub mod access;
 pub mod config;

@@ -1,16 +1,16 @@
-//! `gateway check FILE` and `gateway routes FILE NAME`: what a file means, without serving.
+//! `gateway check FILE` and `gateway routes FILE NAME`: the meaning of a file, without serving.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::Path;
 
 use crate::config::{Config, Kind, Ports};
 use crate::name;
 use crate::route::Table;
 use crate::serve;
 
-/// Says what is wrong with a file, one line each; returns the exit status, 0 or 1.
+/// Prints the problems of a file, one line each. Returns the exit status, 0 or 1.
 #[must_use]
-pub fn check(file: &PathBuf, ports: Ports) -> i32 {
+pub fn check(file: &Path, ports: Ports) -> i32 {
     match serve::read(file, ports) {
         Ok(config) => {
             let (listeners, routes) = (config.listeners.len(), config.routes.len());
@@ -24,10 +24,10 @@ pub fn check(file: &PathBuf, ports: Ports) -> i32 {
     }
 }
 
-/// Says where a client goes that asks for a name, on each listener; 1 if the file is wrong, the
-/// name is none, or nobody serves it.
+/// Prints where a client goes that asks for a name, for each listener. Returns the exit status: 1 if
+/// the file is wrong, the name is invalid, or no route has the name.
 #[must_use]
-pub fn routes(file: &PathBuf, name: &str, ports: Ports) -> i32 {
+pub fn routes(file: &Path, name: &str, ports: Ports) -> i32 {
     let config = match serve::read(file, ports) {
         Ok(config) => config,
         Err(error) => {
@@ -36,7 +36,7 @@ pub fn routes(file: &PathBuf, name: &str, ports: Ports) -> i32 {
         }
     };
     let Some(authority) = name::authority(name.as_bytes()) else {
-        eprintln!("{name}: this is no name");
+        eprintln!("`{name}` is not a name or an address");
         return 1;
     };
     let lines = table(&config, &authority.host, &file.display().to_string());
@@ -46,8 +46,8 @@ pub fn routes(file: &PathBuf, name: &str, ports: Ports) -> i32 {
     i32::from(!lines.iter().any(|(_, served)| *served))
 }
 
-/// One line per listener and kind of client, and whether anybody serves it. A protocol has a line
-/// where it goes elsewhere than the others.
+/// Returns one line per listener, with true if the listener has a route for the name. A protocol that
+/// goes to other backends has its own line.
 fn table(config: &Config, name: &str, file: &str) -> Vec<(String, bool)> {
     let table = Table::new(config);
     let mut lines = Vec::new();
@@ -67,16 +67,16 @@ fn table(config: &Config, name: &str, file: &str) -> Vec<(String, bool)> {
     lines
 }
 
-/// The protocols that any route of a kind of listener asks for.
+/// Returns the protocols that routes for a kind of listener ask for.
 fn protocols(config: &Config, kind: Kind) -> BTreeSet<&str> {
     let routes = config.routes.iter().filter(|_| kind == Kind::Tls);
     routes.flat_map(|route| &route.alpn).map(String::as_str).collect()
 }
 
-/// Where a route leads, and whether it leads anywhere.
+/// Returns the line for a route, with true if there is a route.
 fn line(config: &Config, place: &str, route: Option<usize>, file: &str) -> (String, bool) {
     let Some(route) = route.map(|route| &config.routes[route]) else {
-        return (format!("{place}: nobody"), false);
+        return (format!("{place}: no route"), false);
     };
     let backends: Vec<String> = route.backends.iter().map(ToString::to_string).collect();
     let target = if route.redirect { "redirect to https".to_owned() } else { backends.join(", ") };
@@ -89,7 +89,7 @@ mod tests {
     use crate::config::{Ports, parse};
 
     #[test]
-    fn each_listener_says_where_a_name_goes() {
+    fn each_listener_has_a_line_with_the_backends_of_a_name() {
         let text = "[https_backends]\n\"a.test\" = \"10.0.0.1:1\"\n[http_backends]\n\"b.test\" = \"10.0.0.2:2\"\n\
                     [[route]]\nnames = [\"a.test\"]\nalpn = [\"acme-tls/1\"]\nbackends = [\"10.0.0.3:3\"]\n\
                     [[route]]\nnames = [\"a.test\"]\nredirect = \"https\"\n";

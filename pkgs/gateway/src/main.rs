@@ -1,4 +1,5 @@
-//! Routes connections by TLS server name and HTTP Host: see [`gateway`] for how, `--help` for use.
+//! Routes connections by TLS server name and HTTP Host; see [`gateway`] for the code and `--help` for
+//! the use.
 
 use std::process::ExitCode;
 

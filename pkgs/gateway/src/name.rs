@@ -1,23 +1,27 @@
-//! Names of hosts as they are compared: lower case, no trailing dot, labels as DNS has them.
+//! Host names in the form in which they are compared: lower case, no trailing dot, labels as DNS has
+//! them.
 //!
 //! RFC 1035 section 2.3.4 (sizes), RFC 6066 section 3 (server names are ASCII, without a trailing
-//! dot), RFC 9110 section 4.2.3 (hosts compare without case).
+//! dot), RFC 9110 section 4.2.3 (case does not matter).
 
 use std::net::Ipv6Addr;
 
-/// Most characters of a name, without the trailing dot.
-const MOST: usize = 253;
+/// The most characters of a name, without the trailing dot.
+const NAME_CHARS_MAX: usize = 253;
 
-/// Most characters of a label.
-const MOST_OF_LABEL: usize = 63;
+/// The most characters of a label.
+const LABEL_CHARS_MAX: usize = 63;
 
-/// The form in which names are compared; `None` for what is no name.
+/// Returns a name in the form in which names are compared; `None` for an invalid name.
 ///
-/// Underscores are taken: they are no host name's, but they are in use.
+/// Underscores are accepted, because they are in use although host names must not have them.
 #[must_use]
 pub fn normalise(text: &[u8]) -> Option<String> {
     let text = text.strip_suffix(b".").unwrap_or(text);
-    if text.is_empty() || text.len() > MOST || !text.split(|byte| *byte == b'.').all(is_label) {
+    if text.is_empty()
+        || text.len() > NAME_CHARS_MAX
+        || !text.split(|byte| *byte == b'.').all(is_label)
+    {
         return None;
     }
     let lower = text.iter().map(|byte| char::from(byte.to_ascii_lowercase()));
@@ -26,15 +30,15 @@ pub fn normalise(text: &[u8]) -> Option<String> {
 
 fn is_label(label: &[u8]) -> bool {
     let is_inner = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    (1..=MOST_OF_LABEL).contains(&label.len()) && label.iter().all(is_inner)
+    (1..=LABEL_CHARS_MAX).contains(&label.len()) && label.iter().all(is_inner)
 }
 
-/// A host and the port after it, as `Host` and an absolute target have them.
+/// A host and its port, as the Host field and an absolute target have them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Authority {
-    /// The name, or an address as it is written in canonical form.
+    /// A normalised name, or an address in canonical form.
     pub host: String,
-    /// The port, if one is written.
+    /// The port, if it is given.
     pub port: Option<u16>,
 }
 
@@ -45,7 +49,7 @@ impl std::fmt::Display for Authority {
     }
 }
 
-/// Takes `host`, `host:port`, `[address]:port` (RFC 3986 section 3.2); `None` for anything else.
+/// Parses `host`, `host:port` or `[address]:port` (RFC 3986 section 3.2); `None` for anything else.
 #[must_use]
 pub fn authority(text: &[u8]) -> Option<Authority> {
     let end = match text.iter().position(|byte| *byte == b']') {
@@ -69,17 +73,17 @@ fn literal(text: &[u8]) -> Option<String> {
     Some(format!("[{address}]"))
 }
 
-/// What a route's `names` hold.
+/// An element of a route's `names`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Pattern {
     /// One name.
     Exact(String),
-    /// `*.suffix`: one or more labels before the suffix, never the suffix itself.
+    /// `*.suffix`: names with one or more labels before the suffix, but not the suffix itself.
     Below(String),
 }
 
 impl Pattern {
-    /// Takes `name`, `*.name`, or an address; `None` for anything else.
+    /// Parses a name, `*.` and a name, or an IPv6 address in brackets; `None` for anything else.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         if let Some(suffix) = text.strip_prefix("*.") {
@@ -105,7 +109,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn case_and_one_trailing_dot_do_not_count() {
+    fn names_are_equal_whatever_their_case_and_trailing_dot() {
         assert_eq!(normalise(b"WWW.A.Test.").as_deref(), Some("www.a.test"));
         assert_eq!(normalise(b"_acme.a-b.test").as_deref(), Some("_acme.a-b.test"));
         for bad in
@@ -120,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn an_authority_is_a_host_and_perhaps_a_port() {
+    fn an_authority_is_a_host_with_an_optional_port() {
         let check = |text: &str, expected: Option<(&str, Option<u16>)>| {
             let got = authority(text.as_bytes());
             assert_eq!(got.as_ref().map(|a| (a.host.as_str(), a.port)), expected, "{text:?}");
@@ -139,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_has_its_star_in_front_only() {
+    fn a_pattern_has_its_star_only_in_front() {
         assert_eq!(Pattern::parse("*.A.test."), Some(Pattern::Below("a.test".into())));
         assert_eq!(Pattern::parse("[::1]"), Some(Pattern::Exact("[::1]".into())));
         for bad in ["*", "*.", "a.*", "*a.test", "*.*.test", ""] {
@@ -149,7 +153,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_normal_stays_as_it_is(text in prop::collection::vec(any::<u8>(), 0..80)) {
+        fn a_normalised_name_does_not_change_when_it_is_normalised_again(text in prop::collection::vec(any::<u8>(), 0..80)) {
             if let Some(name) = normalise(&text) {
                 prop_assert_eq!(normalise(name.as_bytes()), Some(name));
             }

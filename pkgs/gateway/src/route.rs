@@ -1,14 +1,14 @@
 //! The table of routes: an exact name beats the longest wildcard, which beats the default.
 //!
-//! Within each of these three a route for a protocol that the client offers beats one for all
-//! protocols. A lookup costs one look into a map per label of the name.
+//! Within each of these three, a route for a protocol that the client offers beats a route for all
+//! protocols. A lookup reads a map once per label of the name.
 
 use std::collections::HashMap;
 
 use crate::config::Config;
 use crate::name::Pattern;
 
-/// A route that may be the one, if the client offers its protocol.
+/// A route, and the protocols of which the client must offer one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Candidate {
     route: usize,
@@ -30,7 +30,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// Makes the table of a configuration; results are indices of its routes.
+    /// Makes the table of a configuration.
     #[must_use]
     pub fn new(config: &Config) -> Self {
         let mut listeners: Vec<Names> = config.listeners.iter().map(|_| Names::default()).collect();
@@ -50,9 +50,10 @@ impl Table {
         Self { listeners }
     }
 
-    /// The route for a normalised name (`None`: the client named none) on a listener.
+    /// Returns the index of the route for a normalised name on a listener; the name is `None` if the
+    /// client did not give one.
     ///
-    /// `alpn` is the client's list as TLS has it: each protocol with a byte for its length.
+    /// `alpn` is the client's list as TLS has it: a byte for the length before each protocol.
     #[must_use]
     pub fn find(&self, listener: usize, name: Option<&str>, alpn: &[u8]) -> Option<usize> {
         let names = self.listeners.get(listener)?;
@@ -84,7 +85,7 @@ fn choose(candidates: &[Candidate], alpn: &[u8]) -> Option<usize> {
     special.or_else(|| candidates.iter().find(|c| c.alpn.is_empty())).map(|found| found.route)
 }
 
-/// The protocols in a list of RFC 7301: a byte for the length, then the name.
+/// Splits a list of RFC 7301: a byte for the length before each protocol.
 fn protocols(mut list: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         let (length, rest) = list.split_first()?;
@@ -155,7 +156,7 @@ backends = ["10.0.0.1:1"]
     }
 
     #[test]
-    fn a_wildcard_is_never_the_apex_and_listeners_are_apart() {
+    fn a_wildcard_does_not_match_its_suffix_and_listeners_are_separate() {
         let table = table();
         assert_eq!(table.find(1, Some("a.test"), b""), Some(6));
         assert_eq!(table.find(1, Some("test"), b""), None);
@@ -164,7 +165,7 @@ backends = ["10.0.0.1:1"]
     }
 
     #[test]
-    fn a_protocol_that_is_offered_may_go_to_its_own_backend() {
+    fn an_offered_protocol_may_go_to_its_own_backend() {
         let table = table();
         assert_eq!(table.find(0, Some("a.test"), b"\x0aacme-tls/1"), Some(4));
         assert_eq!(table.find(0, Some("a.test"), b"\x02h2\x08http/1.1"), Some(0));
@@ -172,15 +173,35 @@ backends = ["10.0.0.1:1"]
         assert_eq!(
             table.find(0, Some("only.a.test"), b""),
             Some(1),
-            "else as if it were not there"
+            "without the protocol the route does not count"
         );
-        assert_eq!(table.find(0, Some("a.test"), b"\xffacme-tls/1"), Some(0), "a list that lies");
+        assert_eq!(
+            table.find(0, Some("a.test"), b"\xffacme-tls/1"),
+            Some(0),
+            "a length beyond the end"
+        );
     }
 
     proptest! {
         #[test]
-        fn no_name_and_no_list_makes_it_panic(name in "[a-z.]{0,40}", alpn: Vec<u8>) {
-            let _ = table().find(0, Some(&name), &alpn);
+        fn every_name_has_the_route_that_a_linear_search_finds(
+            labels in prop::collection::vec("a|b|test|only", 1..5),
+        ) {
+            let name = labels.join(".");
+            // In the order of preference: exact names, then suffixes from the longest.
+            let rules = [("a.test", 0), (".b.a.test", 2), (".a.test", 1)];
+            let matches = |rule: &str| match rule.strip_prefix('.') {
+                Some(_) => name.ends_with(rule) && name.len() > rule.len(),
+                None => name == rule,
+            };
+            let expected = rules.iter().find(|(rule, _)| matches(rule)).map_or(3, |(_, route)| *route);
+            prop_assert_eq!(table().find(0, Some(&name), b""), Some(expected));
+        }
+
+        #[test]
+        fn a_malformed_list_of_protocols_leads_to_a_route(alpn: Vec<u8>) {
+            let found = table().find(0, Some("a.test"), &alpn);
+            prop_assert!(found == Some(0) || found == Some(4));
         }
     }
 }

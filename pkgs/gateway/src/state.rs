@@ -12,9 +12,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
+use kiln_server::access::AccessLog;
 use kiln_server::threads::Wakers;
 
-use crate::access::Access;
 use crate::config::{self, Backend, Check, Config, Host, Listener, ProxyVersion};
 use crate::limits::Share;
 use crate::route::Table;
@@ -232,8 +232,6 @@ pub struct Counters {
     pub reloads: AtomicU64,
     /// Reloads that were refused.
     pub refused_reloads: AtomicU64,
-    /// Lines of the access log that were dropped.
-    pub dropped_lines: AtomicU64,
 }
 
 /// The state that the control thread and all workers share.
@@ -250,7 +248,7 @@ pub struct Shared {
     /// The most connections and pipes.
     pub limits: Share,
     /// The access log.
-    pub access: Option<Access>,
+    pub access: Option<Arc<AccessLog>>,
     /// Make workers read `snapshot`, `news` and `draining`.
     pub wakers: Wakers,
 }
@@ -262,7 +260,7 @@ impl Shared {
         first: Arc<Snapshot>,
         wakers: Wakers,
         limits: Share,
-        access: Option<Access>,
+        access: Option<Arc<AccessLog>>,
     ) -> Self {
         Self {
             start: Instant::now(),

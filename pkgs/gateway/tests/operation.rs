@@ -114,7 +114,7 @@ fn check_and_routes_say_what_a_file_means() {
     assert!(code == 1 && text.contains("servers.toml:2: `nowhere` is not a backend"), "{text}");
     let (code, text) = run(good, &["routes", "A.test"]);
     assert!(
-        code == 0 && text.contains("https: 10.0.0.1:443") && text.contains("http: nobody"),
+        code == 0 && text.contains("https: 10.0.0.1:443") && text.contains("http: no route"),
         "{text}"
     );
     assert_eq!(run(good, &["routes", "b.test"]).0, 1);

@@ -1,13 +1,13 @@
-//! What is wrong with a configuration whose parts are all valid.
+//! Problems of a configuration whose single values are all valid.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use super::{Backend, Config, Host, Kind, Listener, Problem, Route};
 
-/// All problems that concern more than one value.
+/// Returns all problems that concern more than one value.
 pub(super) fn problems(config: &Config) -> Vec<Problem> {
-    let mut problems = doubles(config);
+    let mut problems = duplicates(config);
     for route in &config.routes {
         problems.extend(loops(config, route));
         problems.extend(idle_options(config, route));
@@ -15,31 +15,31 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     problems
 }
 
-/// Names that two routes have on one listener.
-fn doubles(config: &Config) -> Vec<Problem> {
+/// Finds names that two routes have on one listener.
+fn duplicates(config: &Config) -> Vec<Problem> {
     let mut seen: BTreeMap<(usize, String, String), usize> = BTreeMap::new();
     let mut problems = Vec::new();
     for route in &config.routes {
         let default = route.default.then(|| "default".to_owned());
         let names = route.names.iter().map(|name| format!("`{name}`")).chain(default);
         let names: Vec<String> = names.collect();
-        let mut said = Vec::new();
+        let mut reported = Vec::new();
         for key in keys(route, &names) {
             let Some(first) = seen.insert(key.clone(), route.line) else { continue };
-            if !said.contains(&key.1) {
-                let text = format!("{} is routed twice; first in line {first}", key.1);
+            if !reported.contains(&key.1) {
+                let text = format!("{} is already routed in line {first}", key.1);
                 problems.push(Problem { line: route.line, text });
-                said.push(key.1);
+                reported.push(key.1);
             }
         }
     }
     problems
 }
 
-/// Every combination of listener, name and protocol that a route claims.
+/// Returns every combination of listener, name and protocol that a route claims.
 fn keys(route: &Route, names: &[String]) -> Vec<(usize, String, String)> {
-    let none = [String::new()];
-    let protocols = if route.alpn.is_empty() { &none[..] } else { &route.alpn[..] };
+    let any = [String::new()];
+    let protocols = if route.alpn.is_empty() { &any[..] } else { &route.alpn[..] };
     let mut keys = Vec::new();
     for listener in &route.listeners {
         for name in names {
@@ -49,7 +49,7 @@ fn keys(route: &Route, names: &[String]) -> Vec<(usize, String, String)> {
     keys
 }
 
-/// Backends that are listeners of ours: connections would come back for ever.
+/// Finds backends that are listeners of this gateway: a connection to one would come back forever.
 fn loops(config: &Config, route: &Route) -> Vec<Problem> {
     let is_ours = |backend: &&Backend| match backend.host {
         Host::Name(ref name) if name == "localhost" || name == "localhost." => {
@@ -70,8 +70,8 @@ fn loops(config: &Config, route: &Route) -> Vec<Problem> {
     looped.map(|backend| Problem { line: route.line, text: text(backend) }).collect()
 }
 
-/// Whether a listener surely gets what is sent to this address. Addresses of the machine's
-/// interfaces are not known here; the gateway looks at them when it runs.
+/// True if a listener certainly gets what is sent to this address. The addresses of the machine's
+/// interfaces are unknown here; the gateway checks them when it runs.
 fn reaches(listener: &Listener, target: SocketAddr) -> bool {
     let ours = listener.address;
     let same = match ours.ip() {
@@ -86,10 +86,10 @@ fn is_here(address: IpAddr) -> bool {
     address.is_loopback() || address.is_unspecified()
 }
 
-/// Options that do nothing on any listener of a route.
+/// Finds an option that has no effect on any listener of a route.
 fn idle_options(config: &Config, route: &Route) -> Option<Problem> {
     let http = route.listeners.iter().any(|index| config.listeners[*index].kind == Kind::Http);
     let option = route.headers.first_key()?;
-    let text = format!("`{option}` means nothing here: no HTTP listener has this route");
+    let text = format!("`{option}` has no effect: no HTTP listener has this route");
     (!http).then_some(Problem { line: route.line, text })
 }

@@ -1,9 +1,9 @@
 //! The configuration: one TOML file, parsed into types that hold only what is valid.
 //!
-//! Two forms may stand in one file. kiagateway's has two tables, `[https_backends]` and
-//! `[http_backends]`, of `"name" = "host:port"`. Ours has `[[listener]]` and `[[route]]`.
-//! A file without `[[listener]]` gets two, `https` and `http`, on ports 443 and 80.
-//! `docs/gateway.md` is the reference of all keys.
+//! A file can have two forms at the same time. kiagateway's form has the tables `[https_backends]` and
+//! `[http_backends]` with lines `"name" = "host:port"`. The gateway's own form has `[[listener]]` and
+//! `[[route]]`. A file without `[[listener]]` gets the listeners `https` and `http` on ports 443 and
+//! 80. `docs/gateway.md` is the reference of all keys.
 
 mod check;
 mod raw;
@@ -21,21 +21,21 @@ use crate::name::Pattern;
 
 pub use read::parse;
 
-/// Something in the file that is wrong.
+/// A problem in the file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
     /// Line, counted from 1.
     pub line: usize,
-    /// What is wrong.
+    /// A description of the problem.
     pub text: String,
 }
 
-/// What the implicit listeners are opened on.
+/// The ports of the implicit listeners.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ports {
-    /// For TLS.
+    /// The port for TLS.
     pub https: u16,
-    /// For HTTP.
+    /// The port for HTTP.
     pub http: u16,
 }
 
@@ -48,13 +48,13 @@ impl Default for Ports {
 /// A whole configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// What to listen on; names and addresses are different from each other.
+    /// Listeners. No two have the same name or the same address.
     pub listeners: Vec<Listener>,
-    /// Where connections go.
+    /// Routes.
     pub routes: Vec<Route>,
 }
 
-/// What a listener's clients speak.
+/// The protocol of a listener's clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// TLS, from the first byte.
@@ -63,24 +63,24 @@ pub enum Kind {
     Http,
 }
 
-/// Where connections come from.
+/// A place where clients connect.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Listener {
-    /// What routes call it: `name`, or the address as it is written.
+    /// The name that routes use: `name`, or the address as it is written.
     pub name: String,
-    /// Where it listens.
+    /// The address to listen on.
     pub address: SocketAddr,
-    /// What its clients speak.
+    /// The protocol of the clients.
     pub kind: Kind,
-    /// Who must send a PROXY header. Nobody else may.
+    /// The peers that must send a PROXY header. No other peer may send one.
     pub proxy_in: Vec<IpNet>,
-    /// Whose `X-Forwarded-*` and `Forwarded` fields are passed on.
+    /// The trusted proxies, whose `X-Forwarded-*` and `Forwarded` fields are passed on.
     pub trusted: Vec<IpNet>,
-    /// Most connections at once.
+    /// The most connections at once.
     pub max_connections: Option<u32>,
-    /// Most connections at once from one address.
+    /// The most connections at once from one address.
     pub max_per_address: Option<u32>,
-    /// Its connections' deadlines.
+    /// The connections' deadlines.
     pub timeouts: Timeouts,
 }
 
@@ -94,15 +94,15 @@ pub fn contains(networks: &[IpNet], address: IpAddr) -> bool {
 /// Deadlines, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
-    /// For a whole `ClientHello` or request head, from its beginning.
+    /// For a complete `ClientHello` or request head, from its beginning.
     pub hello: u64,
-    /// For all tries to reach a backend together.
+    /// For all attempts to reach a backend together.
     pub connect: u64,
     /// Without a byte in either direction.
     pub idle: u64,
-    /// The same, once one direction has ended.
+    /// Without a byte, once one direction has ended.
     pub half_closed: u64,
-    /// For the whole connection, if it has an end.
+    /// For the whole connection; `None` is forever.
     pub lifetime: Option<u64>,
 }
 
@@ -112,54 +112,54 @@ impl Default for Timeouts {
     }
 }
 
-/// Where connections go.
+/// A set of names and the backends that serve them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Route {
-    /// Whom it is for.
+    /// The names that the route serves.
     pub names: Vec<Pattern>,
-    /// Whether it is for all names that no other route has.
+    /// The route serves all names that no other route has.
     pub default: bool,
-    /// Indices of the listeners that it serves.
+    /// Indices of the listeners that have the route.
     pub listeners: Vec<usize>,
-    /// Where to, in the order of the file. Empty only where it redirects.
+    /// Backends in the order of the file. Only a redirect has no backends.
     pub backends: Vec<Backend>,
-    /// How a backend is chosen.
+    /// The way to choose a backend.
     pub policy: Policy,
-    /// Version of the PROXY header that backends get.
+    /// The version of the PROXY header that backends get.
     pub proxy_out: Option<ProxyVersion>,
-    /// Answers that the resource is at `https://` instead.
+    /// The gateway answers that the resource is at `https://`.
     pub redirect: bool,
     /// Changes in the heads of requests.
     pub headers: Rules,
-    /// Only for clients that offer one of these protocols.
+    /// The route serves only clients that offer one of these protocols.
     pub alpn: Vec<String>,
-    /// How its backends are checked.
+    /// The checks of the backends.
     pub check: Option<Check>,
-    /// Where it stands in the file, counted from 1.
+    /// Its line in the file, counted from 1.
     pub line: usize,
 }
 
 impl Route {
-    /// What logs and metrics call it: its first name.
+    /// Returns the name for logs and metrics: the route's first name.
     #[must_use]
     pub fn label(&self) -> String {
         self.names.first().map_or_else(|| "default".to_owned(), ToString::to_string)
     }
 }
 
-/// How a backend is chosen.
+/// The way to choose a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Policy {
-    /// The first that works.
+    /// The first backend that works.
     Ordered,
-    /// One after another.
+    /// One backend after another.
     RoundRobin,
 }
 
-/// Which PROXY header.
+/// A version of the PROXY header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProxyVersion {
-    /// A line of text.
+    /// One line of text.
     V1,
     /// Binary, with the client's name as a TLV.
     V2,
@@ -168,7 +168,7 @@ pub enum ProxyVersion {
 /// A backend: a host, and a port on it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Backend {
-    /// An address or a name.
+    /// The host.
     pub host: Host,
     /// 1 to 65535.
     pub port: u16,
@@ -177,9 +177,9 @@ pub struct Backend {
 /// A backend's host.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Host {
-    /// As it is.
+    /// An address.
     Address(IpAddr),
-    /// To be resolved.
+    /// A name to be resolved.
     Name(String),
 }
 
@@ -192,28 +192,28 @@ impl fmt::Display for Backend {
     }
 }
 
-/// How a route's backends are checked.
+/// The checks of a route's backends.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Check {
-    /// A GET of this; without it a connection that opens is enough.
+    /// The request to send; `None` if a connection that opens is enough.
     pub http: Option<Get>,
     /// Milliseconds from one check to the next.
     pub interval: u64,
     /// Milliseconds for a check.
     pub timeout: u64,
-    /// Good checks in a row that make a backend that is down be up.
+    /// Successes in a row after which a backend that was down is up.
     pub rise: u32,
-    /// Bad checks in a row that make a backend that is up be down.
+    /// Failures in a row after which a backend that was up is down.
     pub fall: u32,
 }
 
-/// A request of a check.
+/// The request of a check.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Get {
-    /// Path, with a leading `/`.
+    /// The path, with a leading `/`.
     pub path: String,
-    /// The Host field; the backend's own name without it.
+    /// The Host field; `None` is the backend's own name.
     pub host: Option<String>,
-    /// The expected status; without it any from 200 to 399.
+    /// The expected status; `None` is any from 200 to 399.
     pub status: Option<u16>,
 }

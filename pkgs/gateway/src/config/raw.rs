@@ -1,11 +1,13 @@
-//! The file as TOML has it: every table refuses keys that it does not know.
+//! The file as TOML has it: every table refuses unknown keys.
+//!
+//! The header rules of a route are missing here, because `http/headers.rs` owns their keys.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use toml::Spanned;
 
-/// A value with its place in the file.
+/// A text with its place in the file.
 pub(super) type Text = Spanned<String>;
 
 #[derive(Debug, Deserialize)]

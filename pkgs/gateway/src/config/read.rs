@@ -1,4 +1,4 @@
-//! Text to [`Config`]: all problems of a file are found in one go, each with its line.
+//! Text to [`Config`]: finds all problems of a file at once, each with its line.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -87,7 +87,7 @@ impl Reader<'_> {
         self.problems.push(Problem { line, text: text.into() });
     }
 
-    /// The value of a text, or a problem that says what was expected.
+    /// Passes a parsed value on, or records a problem with the wanted form.
     fn value<T>(&mut self, text: &Text, wanted: &str, value: Option<T>) -> Option<T> {
         if value.is_none() {
             self.problem(text, format!("`{}` is not {wanted}", text.get_ref()));
@@ -106,9 +106,9 @@ impl Reader<'_> {
         for raw in &file.listener {
             let Some(listener) = self.listener(raw.get_ref()) else { continue };
             if listeners.iter().any(|other| other.name == listener.name) {
-                self.problem(raw, format!("a second listener `{}`", listener.name));
+                self.problem(raw, format!("there is another listener `{}`", listener.name));
             } else if listeners.iter().any(|other| overlap(other.address, listener.address)) {
-                self.problem(raw, format!("a second listener on {}", listener.address));
+                self.problem(raw, format!("there is another listener on {}", listener.address));
             } else {
                 listeners.push(listener);
             }
@@ -158,24 +158,24 @@ impl Reader<'_> {
     fn positive(&mut self, value: Option<&Spanned<u32>>) -> Option<u32> {
         let value = value?;
         if *value.get_ref() == 0 {
-            self.problem(value, "must be at least 1; leave it out for no limit");
+            self.problem(value, "must be at least 1; without the key there is no limit");
         }
         Some(*value.get_ref())
     }
 
-    /// Seconds to milliseconds: from one millisecond to a year.
+    /// Converts seconds to milliseconds. Accepts one millisecond to one year.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within bounds")]
     fn millis(&mut self, value: Option<&Spanned<f64>>) -> Option<u64> {
         let value = value?;
         let seconds = *value.get_ref();
         if !(0.001..=31_536_000.0).contains(&seconds) {
-            self.problem(value, format!("{seconds} is not a number of seconds above 0"));
+            self.problem(value, format!("{seconds} is not 0.001 to 31536000 seconds"));
             return None;
         }
         Some((seconds * 1000.0) as u64)
     }
 
-    /// The routes of kiagateway's two tables.
+    /// Reads the routes of kiagateway's two tables.
     fn legacy(&mut self, file: &raw::File, listeners: &[Listener]) -> Vec<Route> {
         let mut routes = Vec::new();
         for (table, kind) in [(&file.https_backends, Kind::Tls), (&file.http_backends, Kind::Http)]
@@ -232,7 +232,7 @@ impl Reader<'_> {
         Some(route)
     }
 
-    /// Indices of a route's listeners: all that can do what it asks for, if it names none.
+    /// Returns the indices of a route's listeners. Without `listeners` it has all whose kind fits.
     fn served(&mut self, table: &raw::Route, listeners: &[Listener]) -> Vec<usize> {
         let only = match (table.redirect.is_some(), !table.alpn.is_empty()) {
             (true, _) => Some(Kind::Http),
@@ -249,7 +249,7 @@ impl Reader<'_> {
                 None => self.problem(name, format!("there is no listener `{}`", name.get_ref())),
                 Some(index) if !fits(&index) => {
                     let what = if table.redirect.is_some() { "redirect" } else { "alpn" };
-                    self.problem(name, format!("`{what}` means nothing on this listener's kind"));
+                    self.problem(name, format!("`{what}` has no effect on this kind of listener"));
                 }
                 Some(index) => served.push(index),
             }
@@ -311,7 +311,7 @@ impl Reader<'_> {
         if http.is_none()
             && (table.path.is_some() || table.status.is_some() || table.host.is_some())
         {
-            self.problem(raw, "`path`, `host` and `status` belong to `kind = \"http\"`");
+            self.problem(raw, "`path`, `host` and `status` need `kind = \"http\"`");
         }
         let interval = self.millis(table.interval.as_ref()).unwrap_or(5_000);
         Some(Check {
@@ -343,7 +343,7 @@ impl Reader<'_> {
         };
         let status = table.status.as_ref().map(|status| *status.get_ref());
         if let Some(raw) = table.status.as_ref().filter(|s| !(200..=599).contains(s.get_ref())) {
-            self.problem(raw, "a final status is within 200 and 599");
+            self.problem(raw, "must be a final status, 200 to 599");
         }
         Some(Get { path, host, status })
     }
@@ -378,12 +378,12 @@ fn empty(line: usize) -> Route {
     }
 }
 
-/// An address alone stands for a network with one address.
+/// Parses an address or a network; an address stands for a network with one address.
 fn network(text: &str) -> Option<IpNet> {
     text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
 }
 
-/// `:443` stands for all addresses.
+/// Parses an address with a port; `:443` stands for all addresses.
 fn listen_address(text: &str) -> Option<SocketAddr> {
     match text.strip_prefix(':') {
         Some(port) => Some(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port.parse().ok()?)),
@@ -391,7 +391,7 @@ fn listen_address(text: &str) -> Option<SocketAddr> {
     }
 }
 
-/// Whether two listeners cannot be open side by side. Port 0 is a different one each time.
+/// True if two listeners cannot be open at the same time. Port 0 is another port each time.
 fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     let all = |address: SocketAddr| address.ip().is_unspecified() && address.is_ipv6();
     one.port() == other.port()
@@ -399,7 +399,7 @@ fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
         && (one.ip() == other.ip() || all(one) || all(other))
 }
 
-/// `host:port`; an IPv6 address stands in brackets.
+/// Parses `host:port`, with an IPv6 address in brackets.
 fn backend(text: &str) -> Option<Backend> {
     let (host, port) = text.rsplit_once(':')?;
     let port = port.parse().ok().filter(|port| *port != 0)?;
@@ -411,7 +411,7 @@ fn backend(text: &str) -> Option<Backend> {
     if looks_like_address || host.parse::<IpAddr>().is_ok() {
         return None;
     }
-    // A trailing dot means that no search domain is tried, so it is kept.
+    // The trailing dot is kept, because it means that no search domain is tried.
     let dot = if host.ends_with('.') { "." } else { "" };
     Some(Backend { host: Host::Name(name::normalise(host.as_bytes())? + dot), port })
 }

@@ -6,7 +6,7 @@ fn good(text: &str) -> Config {
     parse(text, Ports::default()).unwrap()
 }
 
-/// All problems as `line: text`.
+/// Checks all problems, as `line: text`.
 fn check(text: &str, expected: &[&str]) {
     let problems = parse(text, Ports::default()).unwrap_err();
     let lines: Vec<String> =
@@ -18,7 +18,7 @@ fn check(text: &str, expected: &[&str]) {
 }
 
 #[test]
-fn kiagateways_file_is_taken_as_it_is() {
+fn a_file_of_kiagateway_works_unchanged() {
     let config = good(
         "[https_backends]\n\"A.test\" = \"10.0.0.1:8443\"\n[http_backends]\n\"b.test\" = \"b.internal:8080\"\n",
     );
@@ -38,13 +38,13 @@ fn kiagateways_file_is_taken_as_it_is() {
 }
 
 #[test]
-fn a_missing_table_is_empty_and_an_unknown_one_an_error() {
+fn a_missing_table_is_empty_and_an_unknown_table_is_an_error() {
     assert!(good("").routes.is_empty());
     check("[backends]\n\"a.test\" = \"10.0.0.1:1\"\n", &["1: unknown field `backends`"]);
 }
 
 #[test]
-fn every_key_of_our_form_is_taken() {
+fn every_key_of_our_form_is_read() {
     let config = good(
         r#"
 [[listener]]
@@ -113,7 +113,7 @@ check = { kind = "icmp" }
             "2: `here:443` is not an address",
             "3: `tcp` is not `tls` or `http`",
             "4: `everyone` is not an address or a network",
-            "5: 0 is not a number of seconds",
+            "5: 0 is not 0.001 to 31536000 seconds",
             "8: `*` is not a name",
             "8: `a..test` is not a name",
             "9: there is no listener `nowhere`",
@@ -130,21 +130,21 @@ check = { kind = "icmp" }
 }
 
 #[test]
-fn names_that_are_double_after_normalising_are_errors() {
+fn names_that_are_equal_after_normalising_are_errors() {
     check(
         "[https_backends]\n\"a.test\" = \"10.0.0.1:1\"\n\"A.test.\" = \"10.0.0.2:1\"\n",
-        &["2: `a.test` is routed twice; first in line 3"],
+        &["2: `a.test` is already routed in line 3"],
     );
     let route = "[[route]]\nnames = [\"a.test\"]\nbackends = [\"10.0.0.1:1\"]\n";
-    check(&[route, route].concat(), &["4: `a.test` is routed twice; first in line 1"]);
+    check(&[route, route].concat(), &["4: `a.test` is already routed in line 1"]);
     let default = "[[route]]\ndefault = true\nbackends = [\"10.0.0.1:1\"]\n";
-    check(&[default, default].concat(), &["4: default is routed twice"]);
-    // Another protocol of the same name may go elsewhere.
+    check(&[default, default].concat(), &["4: default is already routed"]);
+    // Another protocol of the same name may go to another backend.
     good(&[route, route, "alpn = [\"acme-tls/1\"]\n"].concat());
 }
 
 #[test]
-fn a_backend_that_is_our_own_listener_is_refused() {
+fn a_backend_that_is_a_listener_of_the_gateway_is_refused() {
     let routed =
         |backend: &str| format!("[[route]]\nnames = [\"a.test\"]\nbackends = [\"{backend}\"]\n");
     for ours in ["127.0.0.1:443", "[::1]:80", "127.9.9.9:80", "0.0.0.0:80", "localhost:443"] {
@@ -158,8 +158,14 @@ fn a_backend_that_is_our_own_listener_is_refused() {
 fn two_listeners_on_one_address_are_refused() {
     let listener =
         |address: &str| format!("[[listener]]\naddress = \"{address}\"\nkind = \"tls\"\n");
-    check(&[listener(":443"), listener("10.0.0.1:443")].concat(), &["4: a second listener on"]);
-    check(&[listener("10.0.0.1:1"), listener("10.0.0.1:1")].concat(), &["4: a second listener"]);
+    check(
+        &[listener(":443"), listener("10.0.0.1:443")].concat(),
+        &["4: there is another listener on"],
+    );
+    check(
+        &[listener("10.0.0.1:1"), listener("10.0.0.1:1")].concat(),
+        &["4: there is another listener"],
+    );
     good(&[listener("10.0.0.1:1"), listener("10.0.0.2:1")].concat());
 }
 
@@ -168,21 +174,38 @@ fn options_without_an_effect_are_errors() {
     let tls = "[[listener]]\naddress = \":443\"\nkind = \"tls\"\n[[route]]\nnames = [\"a.test\"]\n";
     check(
         &format!("{tls}backends = [\"10.0.0.1:1\"]\nforwarded = true\n"),
-        &["4: `forwarded` means nothing"],
+        &["4: `forwarded` has no effect"],
     );
     check(
         &format!("{tls}redirect = \"https\"\nlisteners = [\":443\"]\n"),
-        &["7: `redirect` means nothing"],
+        &["7: `redirect` has no effect"],
     );
     check(&format!("{tls}\n"), &["4: a route needs `backends`"]);
     check("[[route]]\nbackends = [\"10.0.0.1:1\"]\n", &["1: a route needs `names`"]);
     check("[[route]]\nname = [\"a\"]\n", &["2: unknown field `name`"]);
+    check("[[route]]\nforwarded = 1\n", &["2: `forwarded` is not true or false"]);
     check("a = \n", &["1: "]);
 }
 
 proptest! {
     #[test]
-    fn no_text_makes_it_panic(text in "[\\[\\]a-z_=\"\\.\n:0-9*# ]{0,200}") {
-        let _ = parse(&text, Ports::default());
+    fn every_problem_has_a_line_of_the_text(text in "[\\[\\]a-z_=\"\\.\n:0-9*# ]{0,200}") {
+        if let Err(problems) = parse(&text, Ports::default()) {
+            prop_assert!(!problems.is_empty());
+            let lines = 1 + text.matches('\n').count();
+            prop_assert!(problems.iter().all(|problem| (1..=lines).contains(&problem.line)));
+        }
+    }
+
+    #[test]
+    fn a_route_leads_to_the_backend_that_the_file_names(
+        name in "[a-z]{1,9}(\\.[a-z]{1,9}){0,3}", address: std::net::SocketAddr,
+    ) {
+        prop_assume!(address.port() != 0 && !address.ip().is_unspecified());
+        prop_assume!(!address.ip().is_loopback());
+        let address = std::net::SocketAddr::new(address.ip(), address.port());
+        let config = good(&format!("[https_backends]\n\"{name}\" = \"{address}\"\n"));
+        prop_assert_eq!(config.routes[0].label(), name);
+        prop_assert_eq!(config.routes[0].backends[0].to_string(), address.to_string());
     }
 }

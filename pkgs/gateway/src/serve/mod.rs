@@ -16,10 +16,10 @@ use std::sync::atomic::Ordering;
 use anyhow::Context as _;
 use kiln_daemon::exit::Exit;
 use kiln_daemon::signal::{Request, Requests};
+use kiln_server::access::AccessLog;
 use kiln_server::threads::{Wakers, spawn};
 use rustix::net::{Shutdown, shutdown};
 
-use crate::access::Access;
 use crate::limits;
 use crate::options::Options;
 use crate::state::{Registry, Shared};
@@ -70,7 +70,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let ops = options.ops.map(Ops::open).transpose()?;
     let mut registry = Registry::default();
     let snapshot = Arc::new(registry.snapshot(config, sockets));
-    let access = options.access_log.then(Access::start).transpose()?;
+    let access = options.access_log.then(AccessLog::start).transpose()?;
     let shared = Arc::new(Shared::new(snapshot, Wakers::new(workers)?, limits, access));
     for number in 0..workers {
         start(Arc::clone(&shared), number)?;

@@ -145,7 +145,7 @@ fn metrics(shared: &Shared, snapshot: &Snapshot) -> String {
     let counters = &shared.counters;
     let open = counters.open.load(Ordering::Relaxed) as u64;
     out.add("connections", Kind::Gauge, "Open connections", open);
-    let figures: [(&str, &str, &AtomicU64); 8] = [
+    let figures: [(&str, &str, &AtomicU64); 7] = [
         ("accepted_total", "Accepted connections", &counters.accepted),
         ("unrouted_total", "Connections that ended before they had a route", &counters.unrouted),
         ("unknown_name_total", "Connections whose name has no route", &counters.unknown),
@@ -153,11 +153,12 @@ fn metrics(shared: &Shared, snapshot: &Snapshot) -> String {
         ("accept_pauses_total", "Times that there was no room for clients", &counters.pauses),
         ("reloads_total", "New configurations in force", &counters.reloads),
         ("refused_reloads_total", "Configurations that were refused", &counters.refused_reloads),
-        ("dropped_log_lines_total", "Dropped lines of the access log", &counters.dropped_lines),
     ];
     for (name, help, value) in figures {
         out.add(name, Kind::Counter, help, value.load(Ordering::Relaxed));
     }
+    let dropped = shared.access.as_ref().map_or(0, |log| log.dropped());
+    out.add("dropped_log_lines_total", Kind::Counter, "Dropped lines of the access log", dropped);
     routes(&mut out, snapshot);
     backends(&mut out, snapshot);
     out.into_text()
