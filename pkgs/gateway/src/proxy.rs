@@ -1,38 +1,40 @@
-//! The PROXY protocol, versions 1 and 2: who the client is when another proxy stands before it.
+//! The PROXY protocol, versions 1 and 2: the client's address behind another proxy.
 //!
-//! haproxy's `doc/proxy-protocol.txt`. It is read only from peers that must send it, and never
-//! guessed: a peer that must and does not is refused.
+//! Specified in haproxy's `doc/proxy-protocol.txt`. A header is read only from peers that must send
+//! one, and is never guessed: such a peer is refused if its header is missing.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::config::ProxyVersion;
 
-/// The first bytes of version 2, which no other protocol begins with.
+/// The first bytes of version 2. No other protocol begins with them.
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 
-/// Most bytes of a version 1 line, with CR and LF.
-const MOST_OF_LINE: usize = 107;
+/// The most bytes of a version 1 line, with CR and LF.
+const LINE_BYTES_MAX: usize = 107;
 
-/// Most bytes after a version 2 header: addresses and TLVs. Others send a few hundred.
-const MOST_OF_V2: usize = 4096;
+/// The most bytes after a version 2 header: addresses and TLVs. Other proxies send a few hundred.
+const V2_BYTES_MAX: usize = 4096;
 
+/// Bytes of a version 2 header.
 const HEADER: usize = 16;
 const PP2_TYPE_AUTHORITY: u8 = 2;
 
-/// What a header says.
+/// The content of a header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
     /// Bytes of the header.
     pub length: usize,
-    /// Client and destination; `None` for the proxy itself (LOCAL) and what is not TCP.
+    /// Client and destination; `None` for a connection of the proxy itself (LOCAL), and if they are
+    /// not TCP addresses.
     pub addresses: Option<(SocketAddr, SocketAddr)>,
 }
 
-/// These bytes are no beginning of a header.
+/// The bytes are not the beginning of a header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Malformed;
 
-/// Reads a header of either version; `None` while bytes are missing.
+/// Parses a header of either version; `None` while it is incomplete.
 pub fn parse(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
     let begins = |with: &[u8]| bytes.iter().zip(with).all(|(one, other)| one == other);
     if begins(b"PROXY ") {
@@ -45,8 +47,8 @@ pub fn parse(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
 }
 
 fn line(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
-    let Some(end) = bytes.iter().take(MOST_OF_LINE).position(|byte| *byte == b'\n') else {
-        return if bytes.len() < MOST_OF_LINE { Ok(None) } else { Err(Malformed) };
+    let Some(end) = bytes.iter().take(LINE_BYTES_MAX).position(|byte| *byte == b'\n') else {
+        return if bytes.len() < LINE_BYTES_MAX { Ok(None) } else { Err(Malformed) };
     };
     let text = bytes[..end].strip_suffix(b"\r").ok_or(Malformed)?;
     let text = std::str::from_utf8(text).map_err(|_| Malformed)?;
@@ -81,7 +83,7 @@ fn binary(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
         .map_or(Ok(0x20), |byte| matches!(byte, 0x20 | 0x21).then_some(*byte).ok_or(Malformed))?;
     let Some(header) = bytes.first_chunk::<HEADER>() else { return Ok(None) };
     let length = usize::from(u16::from_be_bytes([header[14], header[15]]));
-    if length > MOST_OF_V2 {
+    if length > V2_BYTES_MAX {
         return Err(Malformed);
     }
     let Some(body) = bytes.get(HEADER..HEADER + length) else { return Ok(None) };
@@ -101,7 +103,7 @@ fn of_family(family: u8, body: &[u8]) -> Result<Option<(SocketAddr, SocketAddr)>
             let (to, rest) = rest.split_first_chunk::<16>().ok_or(Malformed)?;
             (Ipv6Addr::from(*from).into(), Ipv6Addr::from(*to).into(), rest)
         }
-        // Unspecified, datagrams, local sockets: known, and without an address of use.
+        // Unspecified, datagrams, local sockets: valid, but without TCP addresses.
         0x00 | 0x12 | 0x22 | 0x31 | 0x32 => return Ok(None),
         _ => return Err(Malformed),
     };
@@ -110,9 +112,9 @@ fn of_family(family: u8, body: &[u8]) -> Result<Option<(SocketAddr, SocketAddr)>
     Ok(Some((SocketAddr::new(from, from_port), SocketAddr::new(to, to_port))))
 }
 
-/// The header for a backend, for a client that connected `from` its address `to` ours.
+/// Returns the header for a backend. `from` is the client's address, `to` the one it connected to.
 ///
-/// `name` is the client's server name; version 2 has a TLV for it.
+/// `name` is the server name that the client asked for; version 2 has a TLV for it.
 #[must_use]
 pub fn header(
     version: ProxyVersion,
@@ -131,7 +133,7 @@ pub fn header(
     }
 }
 
-/// The header for a connection of our own, such as a check.
+/// Returns the header for a connection that the gateway makes for itself, such as a check.
 #[must_use]
 pub fn local(version: ProxyVersion) -> Vec<u8> {
     match version {
@@ -161,7 +163,8 @@ fn v2(from: SocketAddr, to: SocketAddr, name: Option<&str>) -> Vec<u8> {
     [&SIGNATURE[..], &[0x21, family, high, low], &body].concat()
 }
 
-/// Both ends must be of one family: if they are not, both become IPv6.
+/// Returns both addresses in one family, as a header must have them. If they differ, both become
+/// IPv6.
 fn one_family(from: SocketAddr, to: SocketAddr) -> (SocketAddr, SocketAddr) {
     let wide = |address: SocketAddr| match address.ip() {
         IpAddr::V4(ip) => SocketAddr::new(ip.to_ipv6_mapped().into(), address.port()),
@@ -170,7 +173,7 @@ fn one_family(from: SocketAddr, to: SocketAddr) -> (SocketAddr, SocketAddr) {
     if from.is_ipv4() == to.is_ipv4() { (from, to) } else { (wide(from), wide(to)) }
 }
 
-/// An IPv4 client of an IPv6 socket as what it is, without scope and flow.
+/// Returns an address without scope and flow, and an IPv4 address in IPv6 form as IPv4.
 #[must_use]
 pub fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
@@ -189,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_taken_strictly() {
+    fn version_1_is_parsed_strictly() {
         check("PROXY TCP4 1.2.3.4 5.6.7.8 9 10\r\nGET", Ok(Some((33, true))));
         check("PROXY TCP6 ::1 ::2 9 10\r\n", Ok(Some((25, true))));
         check("PROXY UNKNOWN\r\n", Ok(Some((15, false))));
@@ -215,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn what_we_write_is_what_we_read() {
+    fn a_written_header_is_read_back() {
         for (from, to) in
             [("1.2.3.4:5", "6.7.8.9:10"), ("[::1]:5", "[::2]:6"), ("1.2.3.4:5", "[::2]:6")]
         {
@@ -239,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_binary_header_that_is_not_whole_or_not_known_is_refused() {
+    fn an_invalid_version_2_header_is_refused() {
         let with = |tail: &[u8]| parse(&[&SIGNATURE[..], tail].concat());
         assert_eq!(with(&[0x11]), Err(Malformed), "version 1 in binary");
         assert_eq!(with(&[0x22, 0x11, 0, 0]), Err(Malformed), "an unknown command");
@@ -255,7 +258,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic_and_more_bytes_never_change_a_decision(
+        fn more_bytes_never_change_a_decision(
             start in 0_usize..3, tail: Vec<u8>,
         ) {
             let start: &[u8] = [&b""[..], b"PROXY TCP4 ", &SIGNATURE][start];

@@ -1,4 +1,4 @@
-//! Replays the checked-in inputs of the fuzz targets (`pkgs/gateway/fuzz`), without libFuzzer.
+//! Replays the checked-in inputs of the fuzz targets in `pkgs/gateway/fuzz`, without libFuzzer.
 
 #![expect(clippy::unwrap_used, reason = "all of this is test code")]
 
@@ -7,5 +7,5 @@ mod replay;
 #[path = "../fuzz/src/lib.rs"]
 mod targets;
 
-/// Inputs are cut and flipped at about so many places.
+/// The number of places at which inputs are cut and changed, approximately.
 const PLACES: usize = 200;

@@ -1,4 +1,4 @@
-//! `conf` of `src/lib.rs` on any bytes: `cargo fuzz run -s none conf` in `pkgs/gateway`.
+//! Runs `conf` of `src/lib.rs` on any bytes: `cargo fuzz run -s none conf` in `pkgs/gateway`.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! `config` of `src/lib.rs` on any bytes: `cargo fuzz run -s none config` in `pkgs/gateway`.
+//! Runs `config` of `src/lib.rs` on any bytes: `cargo fuzz run -s none config` in `pkgs/gateway`.
 
 #![no_main]
 

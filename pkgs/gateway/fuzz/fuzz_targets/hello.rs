@@ -1,4 +1,4 @@
-//! `hello` of `src/lib.rs` on any bytes: `cargo fuzz run -s none hello` in `pkgs/gateway`.
+//! Runs `hello` of `src/lib.rs` on any bytes: `cargo fuzz run -s none hello` in `pkgs/gateway`.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! `proxy` of `src/lib.rs` on any bytes: `cargo fuzz run -s none proxy` in `pkgs/gateway`.
+//! Runs `proxy` of `src/lib.rs` on any bytes: `cargo fuzz run -s none proxy` in `pkgs/gateway`.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! `request` of `src/lib.rs` on any bytes: `cargo fuzz run -s none request` in `pkgs/gateway`.
+//! Runs `request` of `src/lib.rs` on any bytes: `cargo fuzz run -s none request` in `pkgs/gateway`.
 
 #![no_main]
 

@@ -1,7 +1,7 @@
-//! What must hold for any bytes: one function for each fuzz target.
+//! Properties of the parsers for any bytes: one function per fuzz target.
 //!
-//! They stand in a file of their own, without libFuzzer, so that `pkgs/gateway/tests/fuzz.rs` can
-//! replay the checked-in inputs of `seeds/` with a plain `cargo test`.
+//! The functions do not use libFuzzer, so that `pkgs/gateway/tests/fuzz.rs` can replay the inputs in
+//! `seeds/` with a plain `cargo test`.
 
 use gateway::config::{Ports, parse};
 use gateway::dns::conf::Conf;
@@ -24,7 +24,7 @@ pub const TARGETS: [Target; 5] = [
     ("request", request),
 ];
 
-/// The texts of resolv.conf and hosts: there always is a server to ask and a name to ask for.
+/// The texts of resolv.conf and hosts: there is always a server, and a name to ask it for.
 pub fn conf(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
     let conf = Conf::parse(&text, &text);
@@ -32,7 +32,7 @@ pub fn conf(input: &[u8]) {
     assert!((1000..=30_000).contains(&conf.timeout) && conf.attempts > 0);
 }
 
-/// A configuration of any text: an error with its line, or one that routes.
+/// A configuration: either errors with their lines, or a table whose routes exist.
 pub fn config(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
     match parse(&text, Ports::default()) {
@@ -47,12 +47,12 @@ pub fn config(input: &[u8]) {
     }
 }
 
-/// A `ClientHello`: no split changes what is said of it.
+/// A `ClientHello`: the split into packets does not change the result.
 pub fn hello(input: &[u8]) {
-    let whole = Scan::default().look(input);
+    let whole = Scan::default().parse(input);
     let mut scan = Scan::default();
     for end in 0..=input.len() {
-        let part = scan.look(&input[..end]);
+        let part = scan.parse(&input[..end]);
         if part != Ok(None) {
             assert_eq!(part, whole, "cut at {end}");
             return;
@@ -61,7 +61,7 @@ pub fn hello(input: &[u8]) {
     assert_eq!(whole, Ok(None));
 }
 
-/// A PROXY header: more bytes never change a decision, and it ends within them.
+/// A PROXY header: more bytes never change the result, and the header ends within the bytes.
 pub fn proxy_header(input: &[u8]) {
     let whole = proxy::parse(input);
     for end in 0..input.len() {
@@ -73,8 +73,8 @@ pub fn proxy_header(input: &[u8]) {
     }
 }
 
-/// Requests and, behind two NULs, answers: no split changes what is said of a head, and no more is
-/// taken than is there.
+/// Requests and, after two NULs, responses: the split into packets does not change a head, and no more
+/// bytes are forwarded than there are.
 pub fn request(input: &[u8]) {
     let middle = input.windows(2).position(|pair| pair == [0, 0]).unwrap_or(input.len());
     let (client, backend) = (&input[..middle], input.get(middle + 2..).unwrap_or_default());

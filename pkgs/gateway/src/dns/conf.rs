@@ -3,36 +3,38 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-/// As many as the C library takes.
-const MOST_SERVERS: usize = 3;
-const MOST_SEARCHED: usize = 32;
+/// The most name servers, as in the C library.
+const SERVERS_MAX: usize = 3;
 
-/// What the two files say.
+/// The most search domains.
+const DOMAINS_MAX: usize = 32;
+
+/// The content of the two files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conf {
     /// Name servers, in their order.
     pub servers: Vec<SocketAddr>,
-    /// Domains that are put behind names.
+    /// Domains that are appended to names.
     pub search: Vec<String>,
-    /// Dots of a name that is first tried as it is.
+    /// A name with at least this many dots is first tried as it is.
     pub ndots: usize,
-    /// Milliseconds that a server gets.
+    /// Milliseconds to wait for a server.
     pub timeout: u64,
     /// Rounds through all servers.
     pub attempts: usize,
-    /// Names that need no server.
+    /// Names with known addresses.
     pub hosts: HashMap<String, Vec<IpAddr>>,
 }
 
 impl Conf {
-    /// Reads the texts of both files. What cannot be read in them is skipped, as everybody does.
+    /// Parses the texts of both files. Invalid lines are ignored, as in other resolvers.
     #[must_use]
     pub fn parse(resolv_conf: &str, hosts: &str) -> Self {
         let mut conf = Self {
             servers: Vec::new(),
             search: Vec::new(),
             ndots: 1,
-            // Clients wait three seconds for a connection; the C library's five would be too late.
+            // Clients wait three seconds for a connection, so the C library's five are too long.
             timeout: 1_000,
             attempts: 2,
             hosts: parse_hosts(hosts),
@@ -49,13 +51,13 @@ impl Conf {
     fn line(&mut self, line: &str) {
         let mut words = line.split_ascii_whitespace();
         match words.next() {
-            Some("nameserver") if self.servers.len() < MOST_SERVERS => {
+            Some("nameserver") if self.servers.len() < SERVERS_MAX => {
                 let server = words.next().and_then(server);
                 self.servers.extend(server);
             }
             Some("search" | "domain") => {
                 let domains = words.filter_map(|word| crate::name::normalise(word.as_bytes()));
-                self.search = domains.take(MOST_SEARCHED).collect();
+                self.search = domains.take(DOMAINS_MAX).collect();
             }
             Some("options") => words.for_each(|word| self.option(word)),
             _ => {}
@@ -75,7 +77,7 @@ impl Conf {
         }
     }
 
-    /// The full names to ask for, in their order.
+    /// Returns the full names to ask for, in their order.
     #[must_use]
     pub fn candidates(&self, name: &str) -> Vec<String> {
         if let Some(absolute) = name.strip_suffix('.') {
@@ -89,14 +91,14 @@ impl Conf {
         names
     }
 
-    /// The addresses that `hosts` has for a name.
+    /// Returns the addresses that `hosts` has for a name.
     #[must_use]
     pub fn host(&self, name: &str) -> Option<&[IpAddr]> {
         self.hosts.get(name.trim_end_matches('.')).map(Vec::as_slice)
     }
 }
 
-/// An address, or (for tests, and as BSD has it) an address in brackets and a port.
+/// Parses an address, or an address in brackets with a port, as BSD allows and tests need.
 fn server(word: &str) -> Option<SocketAddr> {
     if let Ok(address) = word.parse::<IpAddr>() {
         return Some(SocketAddr::new(address, 53));

@@ -1,5 +1,5 @@
-//! A stub resolver (RFC 1035, RFC 5966) that waits for nothing: it says what to send, and is told
-//! what came and how late it is. The messages are `kiln_daemon::dns`.
+//! A stub resolver (RFC 1035, RFC 5966) without I/O: it returns the packets to send, and gets the
+//! packets that arrived and the time as arguments. The messages are those of `kiln_daemon::dns`.
 
 pub mod conf;
 pub mod resolver;

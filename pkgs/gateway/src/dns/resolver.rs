@@ -1,8 +1,8 @@
-//! Which question goes to which server when, and what holds until when.
+//! The questions to name servers, and how long their results are valid.
 //!
-//! The names are known beforehand (they are the backends of the configuration), so they are asked
-//! for ahead of their use and again when their time is over: no connection waits for a server but
-//! the first ones. Addresses that were found stay in use while servers do not answer.
+//! The names are known in advance, because they are the backends of the configuration. They are
+//! resolved before their use and again when the result expires, so only the first connections wait
+//! for a server. Addresses stay in use while no server responds.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -11,40 +11,45 @@ use kiln_daemon::dns::{Answer, Family, Question};
 
 use super::conf::Conf;
 
-/// Bounds of the time that an answer holds, in seconds: no faster than this is asked again, and
-/// no slower, so that a mistake in a zone does not stay for a week.
-const TTL: (u32, u32) = (1, 3600);
+/// The shortest time in seconds before a name is resolved again.
+const TTL_MIN: u32 = 1;
 
-/// Milliseconds until a name that does not exist is asked for again.
+/// The longest time in seconds, so that a mistake in a zone does not stay for a week.
+const TTL_MAX: u32 = 3600;
+
+/// Milliseconds before a name without an address is resolved again.
 const RETRY_NOTHING: u64 = 5_000;
 
-/// Milliseconds until a name is asked for again when no server answered; doubled up to the most.
-const RETRY_FAILURE: (u64, u64) = (1_000, 30_000);
+/// Milliseconds before a name is resolved again after no server responded. They double each time.
+const RETRY_FAILURE: u64 = 1_000;
 
-/// Names a question that is under way.
+/// The most milliseconds before such a name is resolved again.
+const RETRY_FAILURE_MAX: u64 = 30_000;
+
+/// Identifies a question that is under way.
 pub type QueryId = u32;
 
-/// What is to be done.
+/// A task for the owner of the sockets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Send this from a socket of its own.
+    /// Send a packet from a new socket.
     Send {
-        /// To be named when something comes back.
+        /// Identifies the response.
         query: QueryId,
-        /// Where to.
+        /// The receiver.
         server: SocketAddr,
-        /// Over TCP, because the answer does not fit otherwise.
+        /// Use TCP, because the response does not fit into a UDP packet.
         tcp: bool,
-        /// The message, without TCP's length before it.
+        /// The message, without the length that TCP needs before it.
         packet: Vec<u8>,
     },
-    /// Close the question's socket.
+    /// Close the socket of a question.
     Close(QueryId),
 }
 
 #[derive(Debug)]
 struct Entry {
-    /// `None` until something is known.
+    /// `None` before the first result.
     addresses: Option<Vec<IpAddr>>,
     failures: u32,
     state: State,
@@ -52,7 +57,7 @@ struct Entry {
 
 #[derive(Debug)]
 enum State {
-    /// What is known holds until this moment.
+    /// The result is valid until this moment.
     Rests(u64),
     Asks(Lookup),
 }
@@ -70,10 +75,10 @@ enum Half {
     Asks {
         query: QueryId,
         question: Question,
-        step: usize,
+        attempt: usize,
         tcp: bool,
-        /// The answer was cut: the same server is to be asked over TCP.
-        cut: bool,
+        /// The response was truncated: the same server has to be asked over TCP.
+        truncated: bool,
         until: u64,
     },
     Found(Vec<IpAddr>, u32),
@@ -92,13 +97,13 @@ pub struct Resolver {
 }
 
 impl Resolver {
-    /// Begins without names.
+    /// A resolver without names.
     #[must_use]
     pub const fn new(conf: Conf) -> Self {
         Self { conf, names: BTreeMap::new(), last: 0 }
     }
 
-    /// Takes changed files: everything is asked for again, and nothing is forgotten meanwhile.
+    /// Takes changed files. All names are resolved again; their old addresses stay in use meanwhile.
     pub fn configure(&mut self, conf: Conf, now: u64) -> Vec<Action> {
         self.conf = conf;
         let mut actions = Vec::new();
@@ -109,7 +114,7 @@ impl Resolver {
         actions
     }
 
-    /// These names are in use from now on, and no others.
+    /// Resolves these names from now on, and no others.
     pub fn want<'a>(&mut self, names: impl IntoIterator<Item = &'a str>, now: u64) -> Vec<Action> {
         let mut old = std::mem::take(&mut self.names);
         for name in names {
@@ -126,13 +131,13 @@ impl Resolver {
         actions
     }
 
-    /// What is known of a name: `None` while nothing is, empty if it has no address.
+    /// Returns the addresses of a name: `None` before the first result, empty if it has no address.
     #[must_use]
     pub fn addresses(&self, name: &str) -> Option<&[IpAddr]> {
         self.names.get(name)?.addresses.as_deref()
     }
 
-    /// Does what is due. `random` makes the questions' numbers.
+    /// Sends the questions that are due. `random` makes their numbers.
     pub fn turn(&mut self, now: u64, random: &mut dyn FnMut() -> u16) -> Vec<Action> {
         let mut actions = Vec::new();
         let mut last = self.last;
@@ -142,19 +147,19 @@ impl Resolver {
             }
             let mut context =
                 Turn { conf: &self.conf, now, random, last: &mut last, actions: &mut actions };
-            entry.go_on(&mut context);
+            entry.advance(&mut context);
         }
         self.last = last;
         actions
     }
 
-    /// When [`Self::turn`] is to be called next.
+    /// Returns the moment at which [`Self::turn`] has to be called next.
     #[must_use]
     pub fn next(&self) -> Option<u64> {
         self.names.values().map(Entry::next).min()
     }
 
-    /// A message came for a question; call [`Self::turn`] afterwards.
+    /// Takes a message that arrived for a question. [`Self::turn`] has to be called afterwards.
     pub fn received(&mut self, query: QueryId, packet: &[u8]) -> Vec<Action> {
         let mut actions = Vec::new();
         if let Some(half) = self.half(query) {
@@ -163,7 +168,7 @@ impl Resolver {
         actions
     }
 
-    /// A question's socket failed; call [`Self::turn`] afterwards.
+    /// Records that a question's socket failed. [`Self::turn`] has to be called afterwards.
     pub fn failed(&mut self, query: QueryId) {
         if let Some(Half::Asks { until, .. }) = self.half(query) {
             *until = 0;
@@ -178,7 +183,7 @@ impl Resolver {
     }
 }
 
-/// What one turn hands down.
+/// The context of one turn.
 struct Turn<'a> {
     conf: &'a Conf,
     now: u64,
@@ -191,7 +196,7 @@ impl Entry {
     fn begin(&mut self, name: &str, conf: &Conf, now: u64) {
         if let Some(addresses) = conf.host(name) {
             self.addresses = Some(addresses.to_vec());
-            self.state = State::Rests(now + u64::from(TTL.1) * 1000);
+            self.state = State::Rests(now + u64::from(TTL_MAX) * 1000);
             return;
         }
         let candidates = conf.candidates(name);
@@ -212,12 +217,12 @@ impl Entry {
         }
     }
 
-    /// Sends what is to be sent, and ends the lookup when both families are known.
-    fn go_on(&mut self, turn: &mut Turn<'_>) {
+    /// Sends questions, and ends the lookup when both families are known.
+    fn advance(&mut self, turn: &mut Turn<'_>) {
         while let State::Asks(lookup) = &mut self.state {
             let name = &lookup.candidates[lookup.index];
             for (half, family) in lookup.halves.iter_mut().zip(FAMILIES) {
-                half.go_on(name, family, turn);
+                half.advance(name, family, turn);
             }
             if lookup.halves.iter().any(|half| matches!(half, Half::Asks { .. })) {
                 return;
@@ -233,23 +238,23 @@ impl Entry {
         }
     }
 
-    /// Takes over what was found; milliseconds until the next lookup.
+    /// Takes the result. Returns the milliseconds until the next lookup.
     fn finish(&mut self) -> u64 {
         let State::Asks(lookup) = &mut self.state else { return 0 };
         let failed = lookup.halves.iter().any(|half| matches!(half, Half::Failed));
         let mut found = Vec::new();
-        let mut shortest = TTL.1;
+        let mut shortest = TTL_MAX;
         for half in &mut lookup.halves {
             if let Half::Found(addresses, ttl) = half {
                 found.append(addresses);
-                shortest = shortest.min((*ttl).max(TTL.0));
+                shortest = shortest.min((*ttl).max(TTL_MIN));
             }
         }
         match (found.is_empty(), failed) {
             (false, _) => {
                 self.addresses = Some(found);
                 self.failures = 0;
-                // Half an answer holds only until the other half may be had.
+                // The other family is missing, so the result expires soon.
                 if failed { RETRY_NOTHING } else { u64::from(shortest) * 1000 }
             }
             (true, false) => {
@@ -258,11 +263,11 @@ impl Entry {
                 RETRY_NOTHING
             }
             (true, true) => {
-                let wait = RETRY_FAILURE.0 << self.failures.min(5);
+                let wait = RETRY_FAILURE << self.failures.min(5);
                 self.failures += 1;
-                // So that who waits for the first answer hears that there is none.
+                // Connections that wait for the first result must learn that there is no address.
                 self.addresses.get_or_insert_with(Vec::new);
-                wait.min(RETRY_FAILURE.1)
+                wait.min(RETRY_FAILURE_MAX)
             }
         }
     }
@@ -285,15 +290,15 @@ impl Half {
     }
 
     fn received(&mut self, packet: &[u8], actions: &mut Vec<Action>) {
-        let Self::Asks { query, question, tcp, cut, until, .. } = self else { return };
-        // What is no answer to the question is somebody else's: the wait goes on.
+        let Self::Asks { query, question, tcp, truncated, until, .. } = self else { return };
+        // Another message may be forged; the response can still arrive.
         let Some(answer) = question.answer(packet) else { return };
         let query = *query;
         match answer {
             Answer::Addresses(addresses, ttl) => *self = Self::Found(addresses, ttl),
             Answer::Nothing => *self = Self::Nothing,
             Answer::Truncated(_) | Answer::Failure => {
-                *cut = answer != Answer::Failure && !*tcp;
+                *truncated = answer != Answer::Failure && !*tcp;
                 *until = 0;
             }
         }
@@ -302,21 +307,21 @@ impl Half {
         }
     }
 
-    /// Asks the next server when the one before had its time.
-    fn go_on(&mut self, name: &str, family: Family, turn: &mut Turn<'_>) {
-        let (step, tcp) = match self {
+    /// Asks the next server when the time of the current one is over.
+    fn advance(&mut self, name: &str, family: Family, turn: &mut Turn<'_>) {
+        let (attempt, tcp) = match self {
             Self::Begins => (0, false),
-            Self::Asks { cut: true, step, query, .. } => {
+            Self::Asks { truncated: true, attempt, query, .. } => {
                 turn.actions.push(Action::Close(*query));
-                (*step, true)
+                (*attempt, true)
             }
-            Self::Asks { until, step, query, .. } if *until <= turn.now => {
+            Self::Asks { until, attempt, query, .. } if *until <= turn.now => {
                 turn.actions.push(Action::Close(*query));
-                (*step + 1, false)
+                (*attempt + 1, false)
             }
             _ => return,
         };
-        if step >= turn.conf.servers.len() * turn.conf.attempts {
+        if attempt >= turn.conf.servers.len() * turn.conf.attempts {
             *self = Self::Failed;
             return;
         }
@@ -326,10 +331,10 @@ impl Half {
         };
         *turn.last = turn.last.wrapping_add(1);
         let query = *turn.last;
-        let server = turn.conf.servers[step % turn.conf.servers.len()];
+        let server = turn.conf.servers[attempt % turn.conf.servers.len()];
         let packet = question.message_with_edns();
         turn.actions.push(Action::Send { query, server, tcp, packet });
         let until = turn.now + turn.conf.timeout;
-        *self = Self::Asks { query, question, step, tcp, cut: false, until };
+        *self = Self::Asks { query, question, attempt, tcp, truncated: false, until };
     }
 }

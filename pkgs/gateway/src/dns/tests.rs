@@ -10,7 +10,7 @@ fn conf(hosts: &str) -> Conf {
     Conf::parse(CONF, hosts)
 }
 
-/// An answer to a question with these records: owner, type, seconds, data.
+/// A response to a question with these records: owner, type, seconds, data.
 pub(crate) fn reply(question: &[u8], code: u8, records: &[(&str, u16, u32, Vec<u8>)]) -> Vec<u8> {
     let end = question.len() - 11;
     let mut packet = question[..end].to_vec();
@@ -40,7 +40,7 @@ fn ip(text: &str) -> IpAddr {
 }
 
 #[test]
-fn both_files_are_read() {
+fn both_files_are_parsed() {
     let conf = conf("127.0.0.1 localhost me # comment\n::1 me\nnonsense\n");
     assert_eq!((conf.servers.len(), conf.ndots, conf.timeout, conf.attempts), (2, 2, 1000, 2));
     assert_eq!(conf.host("me").unwrap(), [ip("127.0.0.1"), ip("::1")]);
@@ -52,7 +52,7 @@ fn both_files_are_read() {
     assert!(empty.host("localhost").is_some());
 }
 
-/// A resolver for one name, and the questions that it sends at once.
+/// A resolver for one name, and its first questions.
 fn begun(name: &str) -> (Resolver, Vec<Action>) {
     let mut resolver = Resolver::new(conf(""));
     assert!(resolver.want([name], 0).is_empty());
@@ -74,8 +74,8 @@ fn sent(action: &Action) -> (u32, String, bool, &[u8]) {
     (*query, server.ip().to_string(), *tcp, packet)
 }
 
-/// Answers both questions of a name: with this address, or with nothing.
-fn both(
+/// Responds to both questions for a name: with this address, or with no records.
+fn respond(
     resolver: &mut Resolver,
     actions: &[Action],
     owner: &str,
@@ -90,25 +90,29 @@ fn both(
 }
 
 #[test]
-fn both_families_are_asked_and_the_answer_holds_for_its_time() {
+fn both_families_are_asked_and_the_result_is_valid_for_its_time() {
     let (mut resolver, actions) = begun("a.b.c");
     assert_eq!(actions.len(), 2);
     assert_eq!(resolver.addresses("a.b.c"), None);
-    both(&mut resolver, &actions, "a.b.c", Some([10, 0, 0, 9]), 0);
+    respond(&mut resolver, &actions, "a.b.c", Some([10, 0, 0, 9]), 0);
     assert!(turn(&mut resolver, 10).is_empty());
     assert_eq!(resolver.addresses("a.b.c").unwrap(), [ip("10.0.0.9")]);
     assert_eq!(resolver.next(), Some(60_010));
     assert_eq!(turn(&mut resolver, 60_010).len(), 2);
-    assert_eq!(resolver.addresses("a.b.c").unwrap(), [ip("10.0.0.9")], "still, while it asks");
+    assert_eq!(
+        resolver.addresses("a.b.c").unwrap(),
+        [ip("10.0.0.9")],
+        "the old address stays in use meanwhile"
+    );
 }
 
 #[test]
-fn a_name_with_few_dots_is_searched_for() {
+fn a_name_with_few_dots_is_tried_in_the_search_domains() {
     let (mut resolver, mut actions) = begun("a");
     for candidate in ["a.x.test", "a.y.test", "a"] {
         let wanted = Question::new(101, candidate, Family::V4).unwrap().message_with_edns();
         assert_eq!(sent(&actions[0]).3, wanted);
-        both(&mut resolver, &actions, candidate, None, 3);
+        respond(&mut resolver, &actions, candidate, None, 3);
         actions = turn(&mut resolver, 1);
     }
     assert!(actions.is_empty());
@@ -116,29 +120,29 @@ fn a_name_with_few_dots_is_searched_for() {
 }
 
 #[test]
-fn a_server_that_is_silent_or_fails_is_followed_by_the_next() {
+fn a_silent_or_failing_server_is_followed_by_the_next() {
     let (mut resolver, first) = begun("a.b.c");
     assert_eq!(sent(&first[0]).1, "10.0.0.1");
     let second = turn(&mut resolver, 1000);
     assert_eq!((second.len(), sent(&second[0]).1.as_str()), (2, "10.0.0.2"));
-    both(&mut resolver, &first, "a.b.c", Some([6, 6, 6, 6]), 0);
-    assert_eq!(turn(&mut resolver, 1001), [], "an answer that comes too late is nobody's");
-    both(&mut resolver, &second, "a.b.c", None, 2);
+    respond(&mut resolver, &first, "a.b.c", Some([6, 6, 6, 6]), 0);
+    assert_eq!(turn(&mut resolver, 1001), [], "a late response is ignored");
+    respond(&mut resolver, &second, "a.b.c", None, 2);
     let third = turn(&mut resolver, 1002);
     assert_eq!(sent(&third[0]).1, "10.0.0.1", "the second round");
     resolver.failed(sent(&third[0]).0);
     resolver.failed(sent(&third[1]).0);
     let fourth = turn(&mut resolver, 1003);
     assert_eq!(sent(&fourth[1]).1, "10.0.0.2");
-    assert!(turn(&mut resolver, 9000).is_empty(), "then it gives up for a while");
+    assert!(turn(&mut resolver, 9000).is_empty(), "after all attempts there is a pause");
     assert_eq!(resolver.addresses("a.b.c").unwrap(), [] as [IpAddr; 0]);
     assert_eq!(turn(&mut resolver, 10_000).len(), 2);
 }
 
 #[test]
-fn stale_answers_are_kept_while_dns_is_dead() {
+fn addresses_stay_in_use_while_no_server_responds() {
     let (mut resolver, actions) = begun("a.b.c");
-    both(&mut resolver, &actions, "a.b.c", Some([10, 0, 0, 9]), 0);
+    respond(&mut resolver, &actions, "a.b.c", Some([10, 0, 0, 9]), 0);
     turn(&mut resolver, 0);
     for now in (60_000..300_000).step_by(500) {
         turn(&mut resolver, now);
@@ -147,7 +151,7 @@ fn stale_answers_are_kept_while_dns_is_dead() {
 }
 
 #[test]
-fn an_answer_that_does_not_fit_is_asked_for_over_tcp() {
+fn a_truncated_response_is_asked_for_again_over_tcp() {
     let (mut resolver, actions) = begun("a.b.c");
     let (query, server, tcp, packet) = sent(&actions[0]);
     assert!(!tcp);
@@ -157,7 +161,7 @@ fn an_answer_that_does_not_fit_is_asked_for_over_tcp() {
     let again = turn(&mut resolver, 1);
     let [again] = &again[..] else { panic!("{again:?}") };
     assert_eq!((sent(again).1, sent(again).2), (server, true));
-    // A server that cuts its answer over TCP too is followed by the next one.
+    // If the response is truncated over TCP too, the next server is asked.
     let (query, _, _, packet) = sent(again);
     let mut cut = reply(packet, 0, &[]);
     cut[2] |= 2;
@@ -167,7 +171,7 @@ fn an_answer_that_does_not_fit_is_asked_for_over_tcp() {
 }
 
 #[test]
-fn names_of_hosts_need_no_server() {
+fn a_name_in_hosts_needs_no_server() {
     let mut resolver = Resolver::new(conf("10.9.9.9 a"));
     resolver.want(["a", "localhost"], 0);
     assert!(turn(&mut resolver, 0).is_empty());
@@ -179,7 +183,21 @@ fn names_of_hosts_need_no_server() {
 
 proptest! {
     #[test]
-    fn no_packet_makes_it_panic(tail: Vec<u8>, keep in 0_usize..40, count: u8) {
+    fn a_packet_with_another_number_changes_nothing(tail: Vec<u8>, keep in 2_usize..40, count: u8) {
+        let (mut resolver, actions) = begun("a.b.c");
+        let (query, _, _, question) = sent(&actions[0]);
+        let mut packet = question[..keep.min(question.len())].to_vec();
+        packet.extend(tail);
+        packet[1] ^= 1;
+        if packet.len() > 7 { packet[2] |= 0x80; packet[7] = count; }
+        let next = resolver.next();
+        prop_assert!(resolver.received(query, &packet).is_empty());
+        prop_assert_eq!(resolver.next(), next);
+        prop_assert_eq!(resolver.addresses("a.b.c"), None);
+    }
+
+    #[test]
+    fn after_any_packet_the_resolver_continues_in_time(tail: Vec<u8>, keep in 0_usize..40, count: u8) {
         let (mut resolver, actions) = begun("a.b.c");
         let mut packet = sent(&actions[0]).3.to_vec();
         packet.truncate(keep);
@@ -187,10 +205,16 @@ proptest! {
         if packet.len() > 7 { packet[2] |= 0x80; packet[7] = count; }
         resolver.received(sent(&actions[0]).0, &packet);
         turn(&mut resolver, 1);
+        prop_assert!(resolver.next().is_some_and(|next| next <= 1 + 3_600_000));
     }
 
     #[test]
-    fn no_file_makes_it_panic(text in "(nameserver|search|options|domain)? ?.{0,60}\n?") {
-        let _ = Conf::parse(&text, &text);
+    fn every_file_gives_a_usable_configuration(
+        text in "(nameserver|search|options|domain)? ?.{0,60}\n?",
+    ) {
+        let conf = Conf::parse(&text, &text);
+        prop_assert!((1..=3).contains(&conf.servers.len()) && (1..=5).contains(&conf.attempts));
+        prop_assert!((1000..=30_000).contains(&conf.timeout));
+        prop_assert!(conf.candidates("a.b").contains(&"a.b".to_owned()));
     }
 }

@@ -7,7 +7,7 @@ use kiln_server::http::syntax;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BareBreak;
 
-/// The search for the end of a head. It looks at each byte once, however the bytes arrive.
+/// The search for the end of a head. It reads each byte once, however the bytes arrive.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Scan {
     /// Offset of the first byte that has not been searched.
@@ -78,6 +78,7 @@ impl Field<'_> {
 ///
 /// A field is `None` if its line is malformed: a name that is not a token, a blank before the colon,
 /// a folded line, or a control character. The fields after it must not be read.
+#[must_use]
 pub fn split(head: &[u8]) -> Option<(&[u8], impl Iterator<Item = Option<Field<'_>>>)> {
     let mut lines = Lines::new(head, head.len() + 1);
     let first = lines.read().ok()??;

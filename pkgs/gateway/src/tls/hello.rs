@@ -1,21 +1,20 @@
-//! The `ClientHello` (RFC 8446 section 4.1.2) out of any split into segments and records.
+//! The `ClientHello` (RFC 8446 section 4.1.2) in any split into segments and records.
 //!
-//! Bytes are kept by the caller, who must send them on unchanged; [`Scan`] remembers how far it
-//! has looked, so a client that sends byte by byte costs no more than one that sends all at once.
-//! Only the name (RFC 6066) and the protocols (RFC 7301) are looked at. An encrypted `ClientHello`
-//! (RFC 9849) is an extension like any other: the outer name routes.
+//! The caller keeps the bytes, because it has to forward them unchanged. [`Scan`] remembers its
+//! position, so a client that sends byte by byte costs no more than a client that sends all bytes at
+//! once. Only the name (RFC 6066) and the protocols (RFC 7301) are read. An encrypted `ClientHello`
+//! (RFC 9849) is an extension like any other: the outer name decides the route.
 
 use crate::name;
 
-/// Most bytes of the message; a browser's with a post-quantum key share has 1,800.
-pub const MOST_OF_MESSAGE: usize = 16 << 10;
+/// The most bytes of the message. A browser's message with a post-quantum key share has 1,800.
+pub const MESSAGE_BYTES_MAX: usize = 16 << 10;
 
-/// Most bytes with the headers of records: a message may be cut into records of one byte, but not
-/// a large one.
-pub const MOST_OF_RECORDS: usize = 32 << 10;
+/// The most bytes with the headers of records. A small message may be cut into records of one byte.
+pub const RECORDS_BYTES_MAX: usize = 32 << 10;
 
-/// Most bytes of a record's content.
-const MOST_OF_RECORD: usize = 1 << 14;
+/// The most bytes of a record's content.
+const RECORD_BYTES_MAX: usize = 1 << 14;
 
 const RECORD_HEADER: usize = 5;
 const MESSAGE_HEADER: usize = 4;
@@ -25,64 +24,64 @@ const SERVER_NAME: u16 = 0;
 const ALPN: u16 = 16;
 const HOST_NAME: u8 = 0;
 
-/// What a client wants.
+/// The parts of a `ClientHello` that decide the route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hello {
     /// The server's name.
     pub name: Name,
-    /// Protocols that the client offers, each with a byte for its length.
+    /// The protocols that the client offers, with a byte for the length before each.
     pub alpn: Vec<u8>,
 }
 
 /// The server name in a hello.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Name {
-    /// The client names no server.
+    /// The client gave no name.
     Absent,
-    /// In the form in which names are compared.
+    /// A normalised name.
     Known(String),
-    /// Something that is no name, and so nobody's.
+    /// An invalid name, which no route can have.
     Invalid,
 }
 
-/// These bytes are no beginning of a `ClientHello`, and no more bytes can change that.
+/// The bytes are not the beginning of a `ClientHello`, and more bytes cannot change that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Garbage;
 
-/// How far the bytes of one connection have been looked at.
+/// The position in the bytes of one connection.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Scan {
     /// Offset of the next record's header.
     next: usize,
-    /// Bytes of the message in the records before it.
+    /// Bytes of the message in the records before `next`.
     got: usize,
-    /// Bytes of the message and its header, 0 until that is known.
+    /// Bytes of the message and its header; 0 while that is unknown.
     whole: usize,
 }
 
 impl Scan {
-    /// Looks at all bytes that have come so far; `None` while some are missing.
-    pub fn look(&mut self, bytes: &[u8]) -> Result<Option<Hello>, Garbage> {
+    /// Parses all bytes that have arrived; `None` while the message is incomplete.
+    pub fn parse(&mut self, bytes: &[u8]) -> Result<Option<Hello>, Garbage> {
         while let Some(content) = self.record(bytes)? {
             self.got += content;
             self.next += RECORD_HEADER + content;
-            if self.next > MOST_OF_RECORDS {
+            if self.next > RECORDS_BYTES_MAX {
                 return Err(Garbage);
             }
             self.size(bytes)?;
             if self.whole > 0 && self.got >= self.whole {
-                return parse(&self.message(bytes)).map(Some).ok_or(Garbage);
+                return message(&self.message(bytes)).map(Some).ok_or(Garbage);
             }
         }
-        if bytes.len() > MOST_OF_RECORDS { Err(Garbage) } else { Ok(None) }
+        if bytes.len() > RECORDS_BYTES_MAX { Err(Garbage) } else { Ok(None) }
     }
 
-    /// The length of the next record's content, if all of it is there; its header is checked as
-    /// soon as a byte of it is.
+    /// Returns the length of the next record's content, once it is complete. Each byte of the header
+    /// is checked as soon as it is there.
     fn record(&self, bytes: &[u8]) -> Result<Option<usize>, Garbage> {
         let rest = bytes.get(self.next..).unwrap_or_default();
         let kind = rest.first().is_none_or(|kind| *kind == HANDSHAKE);
-        // 3.0 is SSL 3; real clients say 3.1 or 3.3.
+        // 3.0 is SSL 3; real clients send 3.1 or 3.3.
         let major = rest.get(1).is_none_or(|major| *major == 3);
         let minor = rest.get(2).is_none_or(|minor| *minor <= 4);
         if !(kind && major && minor) {
@@ -90,17 +89,17 @@ impl Scan {
         }
         let Some([_, _, _, high, low]) = rest.first_chunk() else { return Ok(None) };
         let length = usize::from(u16::from_be_bytes([*high, *low]));
-        if length == 0 || length > MOST_OF_RECORD {
+        if length == 0 || length > RECORD_BYTES_MAX {
             return Err(Garbage);
         }
-        // The message's own header stands in the first record: garbage shows early.
+        // The first record begins with the message's header, so garbage is found early.
         if self.next == 0 && rest.get(RECORD_HEADER).is_some_and(|kind| *kind != CLIENT_HELLO) {
             return Err(Garbage);
         }
         Ok((rest.len() >= RECORD_HEADER + length).then_some(length))
     }
 
-    /// Finds the message's size once its header is there.
+    /// Reads the message's size, once its header is complete.
     fn size(&mut self, bytes: &[u8]) -> Result<(), Garbage> {
         if self.whole > 0 || self.got < MESSAGE_HEADER {
             return Ok(());
@@ -109,14 +108,14 @@ impl Scan {
         let mut next = || usize::from(*header.next().unwrap_or(&0));
         let (_, high, middle, low) = (next(), next(), next(), next());
         let length = high << 16 | middle << 8 | low;
-        if length > MOST_OF_MESSAGE {
+        if length > MESSAGE_BYTES_MAX {
             return Err(Garbage);
         }
         self.whole = MESSAGE_HEADER + length;
         Ok(())
     }
 
-    /// The message without its header and without what follows it.
+    /// Returns the message without its header and without the bytes after it.
     fn message<'a>(&self, bytes: &'a [u8]) -> std::borrow::Cow<'a, [u8]> {
         let mut records = contents(bytes, self.next);
         let first = records.next().unwrap_or_default();
@@ -128,7 +127,7 @@ impl Scan {
     }
 }
 
-/// The contents of the records before an offset.
+/// Returns the contents of the records before an offset.
 fn contents(bytes: &[u8], end: usize) -> impl Iterator<Item = &[u8]> {
     let mut rest = bytes.get(..end).unwrap_or_default();
     std::iter::from_fn(move || {
@@ -140,8 +139,8 @@ fn contents(bytes: &[u8], end: usize) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// A message's body; `None` if its parts do not fit into each other.
-fn parse(body: &[u8]) -> Option<Hello> {
+/// Parses a message's body; `None` if the lengths of its parts contradict each other.
+fn message(body: &[u8]) -> Option<Hello> {
     let mut rest = body.get(2 + 32..)?;
     let session = vector8(&mut rest)?;
     let suites = vector16(&mut rest)?;
@@ -166,7 +165,7 @@ fn parse(body: &[u8]) -> Option<Hello> {
             ALPN => 1,
             _ => continue,
         };
-        // Twice the same is forbidden (RFC 8446 section 4.2), and a way to be two things.
+        // A repetition is forbidden (RFC 8446 section 4.2): two readers could take different ones.
         if std::mem::replace(&mut seen[slot], true) {
             return None;
         }
@@ -175,7 +174,7 @@ fn parse(body: &[u8]) -> Option<Hello> {
     Some(hello)
 }
 
-/// Of several names there may be one of each kind, and there is one kind.
+/// Parses the list of names, which may have one name of each kind. Only one kind is defined.
 fn server_name(mut data: &[u8]) -> Option<Name> {
     let mut list = vector16(&mut data)?;
     if list.is_empty() || !data.is_empty() {

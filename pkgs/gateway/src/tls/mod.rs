@@ -1,19 +1,19 @@
-//! What the gateway must know of TLS: to read a `ClientHello`, and to send one alert.
+//! The part of TLS that the gateway knows: reading a `ClientHello`, and sending one alert.
 
 pub mod hello;
 #[cfg(test)]
 mod tests;
 
-/// Description of an alert (RFC 8446 section 6).
+/// The description of an alert (RFC 8446 section 6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Alert {
-    /// The gateway has no working backend.
+    /// No backend can be reached.
     InternalError = 80,
-    /// No route has this name, or the client named none and there is no default.
+    /// No route has this name, or the client gave no name and there is no default route.
     UnrecognizedName = 112,
 }
 
-/// A fatal alert as a record; TLS 1.2's version number is what all versions send (RFC 8446
+/// Returns a fatal alert as a record. All versions of TLS send TLS 1.2's version number (RFC 8446
 /// section 5.1).
 #[must_use]
 pub const fn fatal(alert: Alert) -> [u8; 7] {

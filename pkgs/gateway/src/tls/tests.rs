@@ -1,9 +1,9 @@
-use super::hello::{Garbage, Hello, MOST_OF_MESSAGE, Name, Scan};
+use super::hello::{Garbage, Hello, MESSAGE_BYTES_MAX, Name, Scan};
 use super::{Alert, fatal};
 use proptest::prelude::*;
 
-/// A hello as OpenSSL 3.5 sends it for `-groups X25519MLKEM768:X25519`, but for fewer suites and
-/// extensions that nobody here looks at; the key share has `share` bytes.
+/// A hello as OpenSSL 3.5 sends it for `-groups X25519MLKEM768:X25519`, with fewer suites and
+/// extensions. The key share has `share` bytes.
 pub(crate) fn hello(name: Option<&str>, alpn: &[&str], share: usize) -> Vec<u8> {
     let mut extensions = Vec::new();
     let mut extension = |kind: u16, data: &[u8]| {
@@ -47,24 +47,24 @@ fn length(data: &[u8]) -> [u8; 2] {
     u16::try_from(data.len()).unwrap().to_be_bytes()
 }
 
-/// A message as records of at most this many bytes.
+/// A message in records of at most this many bytes.
 pub(crate) fn records(message: &[u8], most: usize) -> Vec<u8> {
     message.chunks(most).flat_map(|part| [&[22, 3, 1][..], &length(part), part].concat()).collect()
 }
 
-fn look(bytes: &[u8]) -> Result<Option<Hello>, Garbage> {
-    Scan::default().look(bytes)
+fn parse(bytes: &[u8]) -> Result<Option<Hello>, Garbage> {
+    Scan::default().parse(bytes)
 }
 
 fn name_of(bytes: &[u8]) -> Name {
-    look(bytes).unwrap().unwrap().name
+    parse(bytes).unwrap().unwrap().name
 }
 
 fn known(name: &str) -> Name {
     Name::Known(name.to_owned())
 }
 
-/// A classical hello and a post-quantum one, whose key share alone has 1,216 bytes.
+/// A classical hello, and a post-quantum hello with a key share of 1,216 bytes.
 fn both() -> [Vec<u8>; 2] {
     [32, 1216].map(|share| hello(Some("www.A.test."), &["h2", "http/1.1"], share))
 }
@@ -72,7 +72,7 @@ fn both() -> [Vec<u8>; 2] {
 #[test]
 fn name_and_protocols_are_found() {
     for message in both() {
-        let found = look(&records(&message, 1 << 14)).unwrap().unwrap();
+        let found = parse(&records(&message, 1 << 14)).unwrap().unwrap();
         assert_eq!(
             found,
             Hello { name: known("www.a.test"), alpn: b"\x02h2\x08http/1.1".to_vec() }
@@ -83,24 +83,24 @@ fn name_and_protocols_are_found() {
 }
 
 #[test]
-fn every_split_into_segments_gives_the_same() {
+fn the_split_into_segments_changes_nothing() {
     for message in both() {
         let bytes = records(&message, 1 << 14);
         for cut in 0..bytes.len() {
             let mut scan = Scan::default();
-            assert_eq!(scan.look(&bytes[..cut]), Ok(None), "cut at {cut}");
-            assert_eq!(scan.look(&bytes).unwrap().unwrap().name, known("www.a.test"));
+            assert_eq!(scan.parse(&bytes[..cut]), Ok(None), "cut at {cut}");
+            assert_eq!(scan.parse(&bytes).unwrap().unwrap().name, known("www.a.test"));
         }
         let mut scan = Scan::default();
         for end in 1..bytes.len() {
-            assert_eq!(scan.look(&bytes[..end]), Ok(None), "byte by byte, {end}");
+            assert_eq!(scan.parse(&bytes[..end]), Ok(None), "byte by byte, {end}");
         }
-        assert!(scan.look(&bytes).unwrap().is_some());
+        assert!(scan.parse(&bytes).unwrap().is_some());
     }
 }
 
 #[test]
-fn every_split_into_records_gives_the_same() {
+fn the_split_into_records_changes_nothing() {
     for message in both() {
         for most in 1..=message.len() {
             assert_eq!(name_of(&records(&message, most)), known("www.a.test"), "records of {most}");
@@ -113,16 +113,16 @@ fn every_split_into_records_gives_the_same() {
 }
 
 #[test]
-fn a_hello_may_have_16_kib_and_no_more() {
-    let share = MOST_OF_MESSAGE - hello(Some("a.test"), &[], 0).len() + 4;
+fn a_hello_has_at_most_16_kib() {
+    let share = MESSAGE_BYTES_MAX - hello(Some("a.test"), &[], 0).len() + 4;
     assert_eq!(name_of(&records(&hello(Some("a.test"), &[], share), 1 << 14)), known("a.test"));
-    assert_eq!(look(&records(&hello(Some("a.test"), &[], share + 1), 1 << 14)), Err(Garbage));
-    // A message in records of one byte is taken as long as it is small.
-    assert_eq!(look(&records(&hello(Some("a.test"), &[], 9000), 1)), Err(Garbage));
+    assert_eq!(parse(&records(&hello(Some("a.test"), &[], share + 1), 1 << 14)), Err(Garbage));
+    // A large message in records of one byte has too many headers.
+    assert_eq!(parse(&records(&hello(Some("a.test"), &[], 9000), 1)), Err(Garbage));
 }
 
 #[test]
-fn garbage_is_known_at_its_first_byte() {
+fn garbage_is_refused_at_the_first_byte_that_shows_it() {
     for bad in [
         &b"GET "[..],
         b"SSH-2.0",
@@ -135,14 +135,14 @@ fn garbage_is_known_at_its_first_byte() {
         b"\x80\x2e\x01",
         b"\x16\x03\x01\x00\x04\x01\x00\x00\x00\x15",
     ] {
-        assert_eq!(look(bad), Err(Garbage), "{bad:?}");
+        assert_eq!(parse(bad), Err(Garbage), "{bad:?}");
     }
-    assert_eq!(look(b"\x16\x03\x01\x00\x04\x01\x01\x00\x00"), Err(Garbage), "64 KiB announced");
-    assert_eq!(look(&records(b"\x01\0\0\0", 99)), Err(Garbage), "an empty message");
+    assert_eq!(parse(b"\x16\x03\x01\x00\x04\x01\x01\x00\x00"), Err(Garbage), "64 KiB announced");
+    assert_eq!(parse(&records(b"\x01\0\0\0", 99)), Err(Garbage), "an empty message");
 }
 
 #[test]
-fn an_extension_that_comes_twice_or_lies_is_garbage() {
+fn a_repeated_or_malformed_extension_is_garbage() {
     let message = hello(Some("a.test"), &[], 32);
     let at = message.windows(6).position(|window| window == b"a.test").unwrap();
     for (offset, value) in [(0, b'!'), (5, b' ')] {
@@ -152,11 +152,11 @@ fn an_extension_that_comes_twice_or_lies_is_garbage() {
     }
     let mut longer = message.clone();
     longer[at - 1] += 1;
-    assert_eq!(look(&records(&longer, 999)), Err(Garbage), "a name that is longer than its list");
+    assert_eq!(parse(&records(&longer, 999)), Err(Garbage), "a name longer than its list");
     let mut twice = message.clone();
     let second = twice.windows(4).position(|window| window == [0, 11, 0, 4]).unwrap();
     twice[second + 1] = 0;
-    assert_eq!(look(&records(&twice, 999)), Err(Garbage), "two lists of names");
+    assert_eq!(parse(&records(&twice, 999)), Err(Garbage), "two lists of names");
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn an_encrypted_hello_changes_nothing() {
     let mut encrypted = plain.clone();
     let at = encrypted.windows(4).position(|window| window == [0, 11, 0, 4]).unwrap();
     encrypted[at..at + 2].copy_from_slice(&[0xfe, 0x0d]);
-    assert_eq!(look(&records(&encrypted, 999)), look(&records(&plain, 999)));
+    assert_eq!(parse(&records(&encrypted, 999)), parse(&records(&plain, 999)));
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn an_alert_is_one_record() {
 
 proptest! {
     #[test]
-    fn no_bytes_make_it_panic_and_no_split_changes_the_result(
+    fn the_split_of_any_bytes_changes_nothing(
         tail in prop::collection::vec(any::<u8>(), 0..300), valid in any::<bool>(), step in 1_usize..40,
         flip in any::<prop::sample::Index>(), to: u8,
     ) {
@@ -185,11 +185,11 @@ proptest! {
             let at = flip.index(bytes.len());
             bytes[at] = to;
         }
-        let whole = look(&bytes);
+        let whole = parse(&bytes);
         let mut scan = Scan::default();
         let mut last = Ok(None);
         for end in (0..bytes.len()).step_by(step).chain([bytes.len()]) {
-            last = scan.look(&bytes[..end]);
+            last = scan.parse(&bytes[..end]);
             if last != Ok(None) { break }
         }
         prop_assert_eq!(last, whole);

@@ -155,7 +155,7 @@ impl Connection {
         self.session.leave(shared, self.link.totals(), end, tools.now);
     }
 
-    /// Carries out the last thing to do for the connection.
+    /// Carries out a farewell.
     fn leave(&mut self, farewell: Farewell, tools: &mut Tools) -> Turn {
         let end = match farewell {
             Farewell::Close(end) => return Turn::Close(end),
@@ -183,7 +183,7 @@ impl Connection {
 
 // From the first byte to a route.
 impl Connection {
-    /// Makes sure that the inbox has bytes that no parser has seen; false if there are none.
+    /// Makes sure that the inbox has bytes that no parser has seen; false before the next event.
     fn fill(&mut self, tools: &mut Tools) -> Result<bool, Farewell> {
         match self.link.fill(&mut self.inbox, tools) {
             Ok(Fill::New) => Ok(true),
@@ -229,7 +229,7 @@ impl Connection {
 
 // From a route to a connected backend.
 impl Connection {
-    /// Begins to look for a backend. `first` is what the client has sent.
+    /// Begins the way to a backend. `first` has the bytes that the client has sent.
     fn dial(&mut self, mut first: Vec<u8>, tools: &mut Tools) -> Result<Turn, Farewell> {
         self.session.count_connection();
         let mut header = self.session.proxy_header(|| self.link.local_address());

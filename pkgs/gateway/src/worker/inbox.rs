@@ -13,12 +13,12 @@ pub(super) struct Inbox {
     seen: usize,
 }
 
-/// The result of looking for bytes that no parser has seen.
+/// The result of [`Inbox::fill`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fill {
     /// There are unseen bytes.
     New,
-    /// There are none before the next event.
+    /// Nothing can be read before the next event.
     Nothing,
     /// The client has ended its sending.
     End,

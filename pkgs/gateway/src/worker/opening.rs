@@ -25,7 +25,7 @@ pub(super) fn client_hello(
     inbox: &Inbox,
     session: &mut Session,
 ) -> Result<bool, Farewell> {
-    let hello = match scan.look(inbox.bytes()) {
+    let hello = match scan.parse(inbox.bytes()) {
         Ok(Some(hello)) => hello,
         Ok(None) => return Ok(false),
         Err(Garbage) if is_request(inbox.bytes()) => {

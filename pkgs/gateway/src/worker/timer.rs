@@ -1,17 +1,17 @@
-//! Deadlines of many connections: a wheel of slots, each a list of connections.
+//! Deadlines of many connections: a wheel of slots, each with a list of connections.
 //!
-//! A deadline that moves to a later moment costs nothing: its connection stays where it is, is
-//! looked at too early, and put where it belongs then.
+//! Moving a deadline to a later moment costs nothing: the connection stays in its slot, is found too
+//! early, and is put into the right slot then.
 
-/// Milliseconds per slot: how late a deadline may be noticed.
+/// Milliseconds per slot, which is also how late a deadline may be noticed.
 const TICK: u64 = 32;
 
-/// Slots; what lies farther ahead waits in the last one and is looked at again.
+/// The number of slots. A deadline beyond the last slot waits there and is checked again.
 const SLOTS: usize = 1024;
 
 const NONE: u32 = u32::MAX;
 
-/// Where a connection stands.
+/// A connection's place in a list.
 #[derive(Debug, Clone, Copy)]
 struct Link {
     next: u32,
@@ -27,9 +27,9 @@ pub(super) struct Wheel {
     heads: Vec<u32>,
     busy: [u64; SLOTS / 64],
     links: Vec<Link>,
-    /// The tick up to which slots have been looked at.
+    /// The tick up to which slots have been emptied.
     tick: u64,
-    /// Connections that are in it.
+    /// Connections in the wheel.
     count: usize,
 }
 
@@ -44,7 +44,7 @@ impl Wheel {
         }
     }
 
-    /// Sets a connection's deadline, unless it will be looked at before that anyway.
+    /// Sets a connection's deadline, unless the connection is found earlier anyway.
     pub(super) fn set(&mut self, index: u32, deadline: u64) {
         let at = usize::try_from(index).unwrap_or(usize::MAX);
         if at >= self.links.len() {
@@ -62,7 +62,7 @@ impl Wheel {
         self.insert(index, (self.position() + ahead) % SLOTS);
     }
 
-    /// Ticks until a slot's turn.
+    /// Returns the ticks until a slot's turn.
     fn ahead(&self, slot: u32) -> usize {
         (slot as usize + SLOTS - self.position()) % SLOTS
     }
@@ -83,7 +83,7 @@ impl Wheel {
         self.count += 1;
     }
 
-    /// Takes a connection out.
+    /// Removes a connection.
     pub(super) fn remove(&mut self, index: u32) {
         let Some(link) = self.links.get(index as usize).copied().filter(|link| link.slot != NONE)
         else {
@@ -105,7 +105,7 @@ impl Wheel {
         self.count -= 1;
     }
 
-    /// A connection whose turn has come by `now`; it is taken out.
+    /// Removes and returns a connection whose turn has come by `now`.
     pub(super) fn pop(&mut self, now: u64) -> Option<u32> {
         let end = now / TICK;
         while self.tick <= end {
@@ -125,7 +125,7 @@ impl Wheel {
         None
     }
 
-    /// When [`Self::pop`] may have something.
+    /// Returns the moment at which [`Self::pop`] may find a connection.
     pub(super) fn next(&self) -> Option<u64> {
         if self.count == 0 {
             return None;
@@ -136,7 +136,7 @@ impl Wheel {
         Some((self.tick + ahead as u64) * TICK)
     }
 
-    /// Gives memory back that fewer connections do not need.
+    /// Frees memory that this many indices do not need.
     pub(super) fn shrink(&mut self, indices: usize) {
         if self.links.len() > indices {
             self.links.truncate(indices);
@@ -151,7 +151,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn deadlines_come_in_their_order_and_not_too_early() {
+    fn deadlines_pass_in_order_and_not_too_early() {
         let mut wheel = Wheel::new(1000);
         assert_eq!(wheel.next(), None);
         wheel.set(3, 2000);
@@ -163,7 +163,7 @@ mod tests {
         assert_eq!(wheel.pop(1600), None);
         wheel.remove(3);
         assert_eq!(wheel.pop(3000), None);
-        assert_eq!(wheel.pop(900_000), Some(5), "looked at early, because it is far ahead");
+        assert_eq!(wheel.pop(900_000), Some(5), "found early, because it is beyond the last slot");
     }
 
     #[test]
@@ -178,15 +178,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_deadline_is_looked_at_in_time(
-            deadlines in prop::collection::vec(0_u64..100_000, 1..50), step in 1_u64..5000,
+        fn every_deadline_is_noticed_in_time(
+            deadlines in prop::collection::vec(0_u64..100_000, 1..50), pause in 1_u64..5000,
         ) {
             let mut wheel = Wheel::new(0);
             let mut open: Vec<Option<u64>> = deadlines.iter().copied().map(Some).collect();
             for (index, deadline) in (0..).zip(&deadlines) { wheel.set(index, *deadline); }
             let mut now = 0;
             while open.iter().any(Option::is_some) {
-                now += step;
+                now += pause;
                 while let Some(index) = wheel.pop(now) {
                     match open[index as usize] {
                         Some(deadline) if deadline <= now => open[index as usize] = None,

@@ -115,8 +115,8 @@ impl Web {
         }
     }
 
-    /// Reads the client's bytes and hands over those that may go to the backend; false if there are
-    /// none before the next event.
+    /// Reads the client's bytes and passes them on to the backend, as far as possible; false if the
+    /// client has sent no more.
     pub(super) fn read(
         &mut self,
         parts: &mut Parts<'_>,
@@ -152,8 +152,8 @@ impl Web {
         Ok(())
     }
 
-    /// Routes a request and hands its head over. A request after the first one goes to the same
-    /// backend or is refused.
+    /// Routes a request and passes its head on. A later request goes to the same backend or is
+    /// refused.
     fn request(
         &mut self,
         parts: &mut Parts<'_>,
@@ -243,7 +243,7 @@ impl Web {
         }
     }
 
-    /// Reads those bytes of the backend that have to be parsed; false if there are none.
+    /// Reads the bytes of the backend that have to be parsed; false if it has sent no more.
     fn read_answer(
         &mut self,
         link: &mut Link,
