@@ -50,9 +50,9 @@ impl Table {
         Self { listeners }
     }
 
-    /// Returns the index of the route for a normalised name on a listener; the name is `None` if the
-    /// client did not give one.
+    /// Returns the index of the route for a name on a listener.
     ///
+    /// `name` is normalised, or `None` for a client that gave no name.
     /// `alpn` is the client's list as TLS has it: a byte for the length before each protocol.
     #[must_use]
     pub fn find(&self, listener: usize, name: Option<&str>, alpn: &[u8]) -> Option<usize> {

@@ -1,4 +1,4 @@
-//! How things end: connections by their deadlines, the program by SIGTERM.
+//! Ends: of connections by their deadlines, and of the program by SIGTERM.
 
 #![expect(clippy::unwrap_used, reason = "all of this is test code")]
 #![allow(dead_code, reason = "the tests share their support")]
@@ -14,12 +14,12 @@ use kiln_test_support::pid1;
 use rustix::net::sockopt::set_socket_linger;
 use rustix::process::{Signal, kill_process};
 use support::{
-    Backend, DEADLINE, Gateway, HELLO, OPS, asked_before_sigterm, command, config, expect, get,
-    last_answer, nobody, rest, route, start, start_with,
+    Backend, DEADLINE, Gateway, HELLO, OPS, asked_before_sigterm, closed, command, config, expect,
+    get, last_response, rest, route, start, start_with,
 };
 
 #[test]
-fn sigterm_lets_live_connections_end_and_nobody_new_in() {
+fn after_sigterm_open_connections_may_end_and_no_client_is_accepted() {
     let a = Backend::new();
     let mut gateway = start_with(&config("", &route("www.a.test", &[a.address()], "")), &OPS);
     let mut client = gateway.connect("tls");
@@ -50,24 +50,30 @@ fn sigterm_ends_idle_http_connections_at_once() {
     expect(&mut client, answer);
     gateway.signal(Signal::TERM);
     assert_eq!(rest(client), b"");
-    assert!(gateway.wait_for("ended").contains("cut=0"), "it did not wait for its last moment");
+    assert!(
+        gateway.wait_for("ended").contains("cut=0"),
+        "the gateway ends as soon as no connection is open"
+    );
     assert_eq!(gateway.child.wait().unwrap().code(), Some(0));
 }
 
 #[test]
-fn sigterm_while_a_backend_is_being_connected_makes_its_answer_the_last() {
+fn after_sigterm_a_backend_that_is_being_connected_gives_the_last_response() {
     let a = Backend::new();
     let other = a.fill();
     let mut gateway = start_with(&config("", &route("a.test", &[a.address()], "")), &OPS);
     let client = asked_before_sigterm(&gateway);
     drop((a.accept(), other));
-    last_answer(&a, client);
-    assert!(gateway.wait_for("ended").contains("cut=0"), "it did not wait for its last moment");
+    last_response(&a, client);
+    assert!(
+        gateway.wait_for("ended").contains("cut=0"),
+        "the gateway ends as soon as no connection is open"
+    );
     assert_eq!(gateway.child.wait().unwrap().code(), Some(0));
 }
 
 #[test]
-fn sigterm_ends_it_as_pid_1_too() {
+fn sigterm_ends_the_gateway_as_pid_1_too() {
     let a = Backend::new();
     let config = config("", &route("www.a.test", &[a.address()], ""));
     let mut gateway = support::start_by(pid1::inside(command()), &config, &[]);
@@ -86,7 +92,7 @@ fn sigterm_ends_it_as_pid_1_too() {
 }
 
 #[test]
-fn a_drain_delay_lets_clients_in_while_readiness_says_no() {
+fn during_the_drain_delay_clients_are_accepted_and_readiness_is_503() {
     let a = Backend::new();
     let address = a.address();
     a.echo_name("a");
@@ -101,8 +107,8 @@ fn a_drain_delay_lets_clients_in_while_readiness_says_no() {
 }
 
 #[test]
-fn after_the_drain_delay_nobody_is_let_in() {
-    let config = config("", &route("a.test", &[nobody()], ""));
+fn after_the_drain_delay_no_client_is_accepted() {
+    let config = config("", &route("a.test", &[closed()], ""));
     let mut gateway = start_with(&config, &["--drain-delay", "1"]);
     let address = gateway.address("tls");
     gateway.signal(Signal::TERM);
@@ -111,7 +117,7 @@ fn after_the_drain_delay_nobody_is_let_in() {
     assert_eq!(gateway.child.wait().unwrap().code(), Some(0));
 }
 
-/// A TLS connection, and a byte each way on it.
+/// Opens a TLS connection on which a byte has moved in each direction.
 fn begun(gateway: &Gateway, a: &Backend) -> (TcpStream, TcpStream) {
     let mut client = gateway.connect("tls");
     client.write_all(HELLO).unwrap();
@@ -122,7 +128,7 @@ fn begun(gateway: &Gateway, a: &Backend) -> (TcpStream, TcpStream) {
     (client, server)
 }
 
-/// Why the next connection ended, and after how many milliseconds.
+/// Returns the reason why the next connection ended, and its duration in milliseconds.
 fn next_end(lines: &Receiver<String>) -> (String, u128) {
     let line = lines.recv_timeout(DEADLINE).unwrap();
     let field = |name: &str| {
@@ -147,13 +153,13 @@ fn a_lifetime_ends_a_connection_that_is_not_idle() {
 }
 
 #[test]
-fn a_connection_is_idle_only_while_nothing_moves() {
+fn a_connection_is_idle_only_while_no_byte_moves() {
     let a = Backend::new();
     let config = config("idle-timeout = 2", &route("www.a.test", &[a.address()], ""));
     let mut gateway = start_with(&config, &["--access-log"]);
     let ends = gateway.access_log();
     let (mut client, mut server) = begun(&gateway, &a);
-    // One byte after the other, for longer than it may be idle.
+    // One byte after the other, for longer than the idle timeout.
     let begin = Instant::now();
     while begin.elapsed() < Duration::from_secs(3) {
         client.write_all(b"x").unwrap();
@@ -162,12 +168,12 @@ fn a_connection_is_idle_only_while_nothing_moves() {
     assert_eq!(rest(client), b"");
     let (end, millis) = next_end(&ends);
     assert_eq!(end, "idle-timeout");
-    // Both times together, but for the moment between the last byte and the end of the loop.
+    // Both times together, less the moment between the last byte and the end of the loop.
     assert!(millis >= 4500, "after {millis} ms");
 }
 
 #[test]
-fn a_half_closed_connection_has_a_deadline_of_its_own() {
+fn a_half_closed_connection_has_its_own_deadline() {
     let a = Backend::new();
     let keys = "idle-timeout = 3600\nhalf-closed-timeout = 0.2";
     let mut gateway =
@@ -175,7 +181,7 @@ fn a_half_closed_connection_has_a_deadline_of_its_own() {
     let ends = gateway.access_log();
     let (client, server) = begun(&gateway, &a);
     client.shutdown(Shutdown::Write).unwrap();
-    // It hears of the end, and keeps its own side open.
+    // The backend gets the end, and keeps its own side open.
     assert_eq!(rest(server.try_clone().unwrap()), b"");
     assert_eq!(rest(client), b"");
     assert_eq!(next_end(&ends).0, "half-closed-timeout");
@@ -183,7 +189,7 @@ fn a_half_closed_connection_has_a_deadline_of_its_own() {
 }
 
 #[test]
-fn a_backend_that_accepts_and_says_nothing_ends_as_idle() {
+fn a_silent_backend_ends_as_idle() {
     let a = Backend::new();
     let config = config("idle-timeout = 0.3", &route("www.a.test", &[a.address()], ""));
     let mut gateway = start_with(&config, &["--access-log"]);
@@ -196,7 +202,7 @@ fn a_backend_that_accepts_and_says_nothing_ends_as_idle() {
 }
 
 #[test]
-fn a_client_that_resets_while_its_backend_is_being_connected_is_let_go() {
+fn a_client_that_resets_while_its_backend_is_being_connected_is_closed_at_once() {
     for (kind, bytes) in [("tls", HELLO.to_vec()), ("http", get("www.a.test").into_bytes())] {
         let a = Backend::new();
         let _others = a.fill();
@@ -209,7 +215,7 @@ fn a_client_that_resets_while_its_backend_is_being_connected_is_let_go() {
         gateway.until_metric(route, 1);
         set_socket_linger(&client, Some(Duration::ZERO)).unwrap();
         drop(client);
-        // And not at the end of the time that a connection may take.
+        // Not only when the time for connecting is over.
         assert_eq!(next_end(&ends).0, "client-reset", "{kind}");
     }
 }

@@ -1,4 +1,4 @@
-//! Many at once, and little to have: the program under load and at its limits.
+//! The program under load and at its limits.
 
 #![expect(clippy::unwrap_used, reason = "all of this is test code")]
 #![allow(dead_code, reason = "the tests share their support")]
@@ -37,7 +37,7 @@ fn raise_descriptor_limit() {
 }
 
 #[test]
-fn eight_thousand_silent_clients_are_closed_at_the_deadline_and_unnoticed_by_others() {
+fn eight_thousand_silent_clients_are_closed_at_the_deadline_and_disturb_no_other() {
     let backend = Backend::new();
     let address = backend.address();
     backend.echo_name("here");
@@ -48,7 +48,7 @@ fn eight_thousand_silent_clients_are_closed_at_the_deadline_and_unnoticed_by_oth
     let silent: Vec<TcpStream> = (0..SILENT_CLIENTS)
         .map(|index| {
             let mut client = gateway.connect("tls");
-            // Every third one says the beginning of something.
+            // Every third client sends the beginning of a hello.
             client.write_all(&HELLO[..if index % 3 == 0 { 100 } else { 0 }]).unwrap();
             client
         })
@@ -57,11 +57,11 @@ fn eight_thousand_silent_clients_are_closed_at_the_deadline_and_unnoticed_by_oth
         assert!(gateway.talk("tls", HELLO).ends_with(b"here"));
     }
     for client in silent {
-        assert_eq!(rest(client), b"", "without a word");
+        assert_eq!(rest(client), b"", "closed without an answer");
     }
     gateway.until_metric("kiln_gateway_connections", 0);
     assert_eq!(gateway.metric("kiln_gateway_unrouted_total"), SILENT_CLIENTS as u64);
-    // So many lines at once are not all written, but those that are say the same.
+    // Some of so many lines are dropped, but the others have the same reason.
     let lines = log.try_iter().filter(|line| line.contains("\"end\":\"hello-timeout\""));
     let millis = lines.map(|line| {
         let rest = line.split_once("\"ms\":").unwrap().1.to_owned();
@@ -72,13 +72,13 @@ fn eight_thousand_silent_clients_are_closed_at_the_deadline_and_unnoticed_by_oth
 }
 
 #[test]
-fn those_who_take_all_descriptors_keep_others_out_only_while_they_are_there() {
+fn clients_that_take_all_descriptors_keep_others_out_only_while_they_are_connected() {
     let a = Backend::new();
     let address = a.address();
     a.echo_name("a");
     let gateway = start_with(&config("", &route("www.a.test", &[address], "")), &OPS);
     let used = u64::try_from(gateway.descriptors().len()).unwrap();
-    // The gateway has counted on more at its start, so accept(2) fails now.
+    // The gateway read a higher limit when it started, so accept(2) fails now.
     let few = Rlimit { current: Some(used + 6), maximum: Some(used + 6) };
     prlimit(Some(gateway.pid()), Resource::Nofile, few).unwrap();
     let held: Vec<TcpStream> = (0..50).map(|_| gateway.connect("tls")).collect();
@@ -86,8 +86,8 @@ fn those_who_take_all_descriptors_keep_others_out_only_while_they_are_there() {
     assert!(line.contains("descriptors"), "{line}");
     drop(held);
     assert!(gateway.talk("tls", HELLO).ends_with(b"a"));
-    let said = gateway.log.try_iter().filter(|line| line.contains("no new connections")).count();
-    assert!(said <= 30, "{said} lines");
+    let lines = gateway.log.try_iter().filter(|line| line.contains("no new connections")).count();
+    assert!(lines <= 30, "{lines} lines");
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn twenty_thousand_connections_leave_nothing_behind() {
 }
 
 #[test]
-fn a_hundred_reloads_under_load_touch_no_connection() {
+fn a_hundred_reloads_under_load_disturb_no_connection() {
     let (old, new) = (Backend::new(), Backend::new());
     let configs = [
         config("", &route("www.a.test", &[old.address()], "")),
@@ -151,20 +151,20 @@ fn a_hundred_reloads_under_load_touch_no_connection() {
     assert_eq!(gateway.metric("kiln_gateway_reloads_total"), 100);
 }
 
-/// Workers hear of a reload a moment after it is logged; no connection fails meanwhile.
+/// Checks that either backend responds: workers learn of a reload a moment after it is logged.
 fn ask_old_or_new(address: SocketAddr) {
     let answer = talk(address, HELLO);
     assert!(answer.ends_with(b"old") || answer.ends_with(b"new"), "{answer:?}");
 }
 
-/// Takes all the pages that the kernel gives to pipes of a user without privileges.
+/// Takes all pages that the kernel grants for the pipes of a user without privileges.
 fn take_pipe_pages() -> Vec<(OwnedFd, OwnedFd)> {
     let number = |name: &str| -> usize {
         let text = std::fs::read_to_string(format!("/proc/sys/fs/{name}")).unwrap();
         text.trim().parse().unwrap()
     };
     let (most, mut size) = (number("pipe-user-pages-soft") * PAGE, number("pipe-max-size"));
-    assert!(most > 0, "fs.pipe-user-pages-soft is 0: nothing limits pipes here");
+    assert!(most > 0, "fs.pipe-user-pages-soft is 0: the kernel does not limit pipes");
     let (mut held, mut pipes) = (0, Vec::new());
     while held < most && size >= PAGE {
         let (read, write) = pipe_with(PipeFlags::CLOEXEC).unwrap();
@@ -173,7 +173,7 @@ fn take_pipe_pages() -> Vec<(OwnedFd, OwnedFd)> {
                 held += got;
                 pipes.push((read, write));
             }
-            // Without privileges it ends just below the limit.
+            // Without privileges the last pipe ends just below the limit.
             Err(_) => size /= 2,
         }
     }
@@ -184,7 +184,7 @@ fn pipes_of(gateway: &Gateway) -> usize {
     gateway.descriptors().iter().filter(|target| target.starts_with("pipe:")).count()
 }
 
-/// Sends much in both directions; how many ends of pipes the gateway has more than before.
+/// Sends much data in both directions. Returns how many more ends of pipes the gateway has then.
 fn relay_much(gateway: &Gateway, backend: &Backend) -> usize {
     let before = pipes_of(gateway);
     let mut client = gateway.connect("tls");
@@ -202,7 +202,7 @@ fn relay_much(gateway: &Gateway, backend: &Backend) -> usize {
             scope.spawn(move || {
                 let mut got = vec![0; data.len()];
                 to.read_exact(&mut got).unwrap();
-                assert!(got == *data, "the bytes are others");
+                assert!(got == *data, "the bytes have changed");
             });
         }
     });
@@ -215,10 +215,10 @@ fn without_pipes_for_this_user_bytes_are_copied() {
     let backend = Backend::new();
     let config = config("", &route("www.a.test", &[backend.address()], ""));
     let mut command = support::command();
-    // SAFETY: between fork and exec there are system calls only, which is all that may be there.
+    // SAFETY: the closure runs between fork and exec, and makes only system calls.
     unsafe {
         command.pre_exec(|| {
-            // Fails for those who have no privileges, who are limited anyway.
+            // Fails without privileges; the limit applies anyway then.
             let _ = remove_capability_from_bounding_set(CapabilitySet::SYS_RESOURCE);
             let _ = remove_capability_from_bounding_set(CapabilitySet::SYS_ADMIN);
             Ok(())
@@ -226,7 +226,10 @@ fn without_pipes_for_this_user_bytes_are_copied() {
     }
     let gateway = support::start_by(command, &config, &[]);
     let held = take_pipe_pages();
-    assert_eq!(relay_much(&gateway, &backend), 0, "it has got a pipe");
+    assert_eq!(relay_much(&gateway, &backend), 0, "the gateway has got a pipe");
     drop(held);
-    assert!(relay_much(&gateway, &backend) > 0, "no pipe when there are some");
+    assert!(
+        relay_much(&gateway, &backend) > 0,
+        "the gateway has no pipe although the kernel grants one"
+    );
 }

@@ -1,4 +1,4 @@
-//! Backends with names: the gateway's own resolver against a name server on loopback.
+//! Backends with names: the gateway's resolver with a name server on loopback.
 
 #![expect(clippy::unwrap_used, reason = "all of this is test code")]
 #![allow(dead_code, reason = "the tests share their support")]
@@ -10,30 +10,30 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::{Arc, Mutex};
 
 use support::{
-    Backend, OPS, asked_before_sigterm, config, get, last_answer, rest, route, start_with,
+    Backend, OPS, asked_before_sigterm, config, get, last_response, rest, route, start_with,
 };
 
-/// What a name server says.
+/// The behaviour of a name server.
 #[derive(Clone, Copy, Default)]
 struct Manner {
-    /// Over UDP nothing fits.
+    /// Responses over UDP are truncated.
     truncated: bool,
-    /// Before the answer come others that are none.
-    lies: bool,
+    /// Invalid messages arrive before the response.
+    forged: bool,
 }
 
-/// One port for UDP and TCP.
+/// Opens one port for UDP and TCP.
 fn both_sockets() -> (UdpSocket, TcpListener) {
     loop {
         let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
-        // Somebody may have the port there already.
+        // Another process may already have the port.
         if let Ok(tcp) = TcpListener::bind(udp.local_addr().unwrap()) {
             return (udp, tcp);
         }
     }
 }
 
-/// A name server that answers every question for an A record with the address that stands there.
+/// Starts a name server that responds to every question for an A record with this address.
 fn name_server(address: Arc<Mutex<[u8; 4]>>, manner: Manner) -> SocketAddr {
     let (udp, tcp) = both_sockets();
     let here = udp.local_addr().unwrap();
@@ -47,7 +47,7 @@ fn over_udp(socket: &UdpSocket, address: &Mutex<[u8; 4]>, manner: Manner) {
     let mut buffer = [0; 1500];
     while let Ok((count, from)) = socket.recv_from(&mut buffer) {
         let reply = dns_reply(&buffer[..count], *address.lock().unwrap(), manner.truncated);
-        if manner.lies {
+        if manner.forged {
             let mut wrong = reply.clone();
             wrong[0] ^= 0xff;
             socket.send_to(&wrong, from).unwrap();
@@ -76,7 +76,7 @@ fn fixed() -> Arc<Mutex<[u8; 4]>> {
     Arc::new(Mutex::new([127, 0, 0, 1]))
 }
 
-/// An answer to an A question, an empty one to any other.
+/// A response to a question for an A record; an empty one to any other question.
 fn dns_reply(question: &[u8], address: [u8; 4], truncated: bool) -> Vec<u8> {
     let end = question.len() - 11;
     let is_a = question[end - 4..end] == [0, 1, 0, 1];
@@ -104,22 +104,22 @@ fn with_dns(server: SocketAddr, backend: &str) -> (support::Gateway, tempfile::T
 }
 
 #[test]
-fn a_backends_name_is_resolved_whatever_else_comes() {
-    for (truncated, lies) in [(false, false), (false, true), (true, false)] {
+fn a_backend_is_resolved_even_among_forged_responses() {
+    for (truncated, forged) in [(false, false), (false, true), (true, false)] {
         let a = Backend::new();
         let port = a.address().port();
         a.echo_name("found");
-        let server = name_server(fixed(), Manner { truncated, lies });
+        let server = name_server(fixed(), Manner { truncated, forged });
         let (gateway, _folder) = with_dns(server, &format!("backend.b.test:{port}"));
         assert!(
             gateway.ask(&get("a.test")).ends_with("found"),
-            "truncated {truncated}, lies {lies}"
+            "truncated {truncated}, forged {forged}"
         );
     }
 }
 
 #[test]
-fn a_name_server_that_is_silent_holds_up_nobody_else() {
+fn a_silent_name_server_holds_up_no_other_backend() {
     let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
     let a = Backend::new();
     let address = a.address();
@@ -159,12 +159,12 @@ fn a_name_that_leads_to_the_gateway_itself_is_not_used() {
     gateway.wait_for("is a listener of this gateway");
 }
 
-/// Two backends on one port of two addresses.
+/// Opens two backends with the same port on two addresses.
 fn twins() -> [(Backend, [u8; 4]); 2] {
     loop {
         let one = Backend::new();
         let other = SocketAddr::new([127, 0, 0, 2].into(), one.address().port());
-        // Somebody may have the port there already.
+        // Another process may already have the port.
         if let Ok(two) = Backend::on(other) {
             return [(one, [127, 0, 0, 1]), (two, [127, 0, 0, 2])];
         }
@@ -182,7 +182,7 @@ fn a_name_that_moves_is_followed() {
     let (gateway, _folder) = with_dns(server, &format!("backend.b.test:{port}"));
     assert!(gateway.ask(&get("a.test")).ends_with("one"));
     *address.lock().unwrap() = second;
-    // The answer holds for a second, and no request fails meanwhile.
+    // The response is valid for a second, and no request fails meanwhile.
     loop {
         let answer = gateway.ask(&get("a.test"));
         if answer.ends_with("two") {
@@ -193,14 +193,17 @@ fn a_name_that_moves_is_followed() {
 }
 
 #[test]
-fn sigterm_while_a_name_is_being_resolved_makes_its_answer_the_last() {
+fn after_sigterm_a_name_that_is_being_resolved_gives_the_last_response() {
     let dns = UdpSocket::bind("127.0.0.1:0").unwrap();
     let a = Backend::new();
     let name = format!("backend.b.test:{}", a.address().port());
     let (mut gateway, _folder) = with_dns(dns.local_addr().unwrap(), &name);
     let client = asked_before_sigterm(&gateway);
     std::thread::spawn(move || over_udp(&dns, &fixed(), Manner::default()));
-    last_answer(&a, client);
-    assert!(gateway.wait_for("ended").contains("cut=0"), "it did not wait for its last moment");
+    last_response(&a, client);
+    assert!(
+        gateway.wait_for("ended").contains("cut=0"),
+        "the gateway ends as soon as no connection is open"
+    );
     assert_eq!(gateway.child.wait().unwrap().code(), Some(0));
 }

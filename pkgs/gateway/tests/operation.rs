@@ -1,4 +1,4 @@
-//! Reload, caps, checks, logs and the command line of the program itself.
+//! Reload, caps, checks, logs and the command line of the program.
 
 #![expect(clippy::unwrap_used, reason = "all of this is test code")]
 #![allow(dead_code, reason = "the tests share their support")]
@@ -9,7 +9,7 @@ use std::io::Write as _;
 use std::net::TcpStream;
 
 use rustix::process::Signal;
-use support::{Backend, HELLO, OPS, command, config, get, nobody, route, start, start_with};
+use support::{Backend, HELLO, OPS, closed, command, config, get, route, start, start_with};
 
 #[test]
 fn an_invalid_file_changes_nothing_and_is_counted() {
@@ -41,9 +41,9 @@ fn a_change_of_the_file_is_noticed() {
 }
 
 #[test]
-fn caps_close_what_is_above_them() {
+fn connections_above_a_cap_are_closed() {
     let gateway =
-        start_with(&config("max-connections = 3", &route("a.test", &[nobody()], "")), &OPS);
+        start_with(&config("max-connections = 3", &route("a.test", &[closed()], "")), &OPS);
     let held: Vec<TcpStream> = (0..3).map(|_| gateway.connect("tls")).collect();
     gateway.until_metric("kiln_gateway_connections", 3);
     assert_eq!(gateway.talk("tls", b""), b"");
@@ -51,7 +51,7 @@ fn caps_close_what_is_above_them() {
     gateway.until_metric("kiln_gateway_connections", 0);
     assert!(gateway.talk("tls", HELLO).starts_with(&[21]));
     let gateway = start_with(
-        &config("max-connections-per-address = 1", &route("a.test", &[nobody()], "")),
+        &config("max-connections-per-address = 1", &route("a.test", &[closed()], "")),
         &OPS,
     );
     let held = gateway.connect("http");
@@ -63,7 +63,7 @@ fn caps_close_what_is_above_them() {
 }
 
 #[test]
-fn a_backend_that_fails_its_checks_is_passed_over() {
+fn a_backend_that_fails_its_checks_is_skipped() {
     let (down, up) = (Backend::new(), Backend::new());
     let addresses = [down.address(), up.address()];
     up.echo_name("up");
@@ -86,7 +86,7 @@ fn a_backend_that_fails_its_checks_is_passed_over() {
 
 #[test]
 fn a_second_gateway_on_a_port_fails() {
-    let gateway = start(&config("", &route("a.test", &[nobody()], "")));
+    let gateway = start(&config("", &route("a.test", &[closed()], "")));
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("gateway.toml");
     let address = gateway.address("tls");
@@ -99,7 +99,7 @@ fn a_second_gateway_on_a_port_fails() {
 }
 
 #[test]
-fn check_and_routes_say_what_a_file_means() {
+fn check_and_routes_describe_a_file() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("servers.toml");
     let run = |text: &str, args: &[&str]| {
@@ -121,15 +121,15 @@ fn check_and_routes_say_what_a_file_means() {
 }
 
 #[test]
-fn the_access_log_is_json_with_the_reason_of_the_end() {
-    let mut gateway = start_with(&config("", &route("a.test", &[nobody()], "")), &["--access-log"]);
+fn the_access_log_is_json_with_the_reason_for_the_end() {
+    let mut gateway = start_with(&config("", &route("a.test", &[closed()], "")), &["--access-log"]);
     let mut lines =
         std::io::BufRead::lines(std::io::BufReader::new(gateway.child.stdout.take().unwrap()));
-    gateway.ask(&get("nobody.test"));
+    gateway.ask(&get("unknown.test"));
     let line = lines.next().unwrap().unwrap();
     assert!(line.starts_with("{\"time\":\"20") && line.ends_with('}'), "{line}");
     assert!(
-        line.contains("\"name\":\"nobody.test\"") && line.contains("\"end\":\"unknown-name\""),
+        line.contains("\"name\":\"unknown.test\"") && line.contains("\"end\":\"unknown-name\""),
         "{line}"
     );
 }

@@ -1,4 +1,4 @@
-//! TLS through the program itself, over loopback sockets on ports that the kernel chooses.
+//! TLS through the program, over loopback, on ports that the kernel chooses.
 
 #![expect(clippy::unwrap_used, reason = "all of this is test code")]
 #![allow(dead_code, reason = "the tests share their support")]
@@ -8,11 +8,11 @@ mod support;
 use std::io::{Read as _, Write as _};
 use std::net::Shutdown;
 
-use support::{Backend, HELLO, config, ended, expect, nobody, rest, route, start, start_with};
+use support::{Backend, HELLO, closed, config, ended, expect, rest, route, start, start_with};
 
 const ALERT: &[u8] = &[21, 3, 3, 0, 2, 2, 112];
 
-/// The hello for another name of the same length.
+/// The hello with another name of the same length.
 fn hello_for(name: &str) -> Vec<u8> {
     let at = HELLO.windows(10).position(|window| window == b"www.a.test").unwrap();
     let mut bytes = HELLO.to_vec();
@@ -47,7 +47,7 @@ fn a_hello_reaches_the_backend_of_its_name_unchanged() {
 }
 
 #[test]
-fn a_hello_may_come_byte_by_byte_and_in_many_records() {
+fn a_hello_may_arrive_byte_by_byte_and_in_many_records() {
     let backend = Backend::new();
     let gateway = start(&config("", &route("www.a.test", &[backend.address()], "")));
     let mut cases = vec![HELLO.to_vec()];
@@ -72,8 +72,8 @@ fn a_hello_may_come_byte_by_byte_and_in_many_records() {
 }
 
 #[test]
-fn every_cut_of_a_hello_waits_for_the_rest() {
-    // Every cut at once: as many clients as the hello has bytes.
+fn a_hello_that_is_cut_anywhere_waits_for_the_rest() {
+    // All cuts at the same time, each with its own client.
     let backend = Backend::new();
     let address = backend.address();
     backend.echo_name("whole");
@@ -95,8 +95,8 @@ fn every_cut_of_a_hello_waits_for_the_rest() {
 }
 
 #[test]
-fn who_has_no_route_gets_an_alert_and_plain_http_an_answer() {
-    let gateway = start(&config("", &route("other.test", &[nobody()], "")));
+fn an_unknown_name_gets_an_alert_and_plain_http_an_answer() {
+    let gateway = start(&config("", &route("other.test", &[closed()], "")));
     assert_eq!(gateway.talk("tls", HELLO), ALERT, "an unknown name");
     let text =
         String::from_utf8(gateway.talk("tls", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")).unwrap();
@@ -112,12 +112,12 @@ fn who_has_no_route_gets_an_alert_and_plain_http_an_answer() {
 }
 
 #[test]
-fn a_client_without_a_name_goes_to_the_default_or_nowhere() {
-    // The server_name extension under a number that nobody knows.
+fn a_client_without_a_name_gets_the_default_route_or_an_alert() {
+    // The server_name extension with an unknown number.
     let mut nameless = HELLO.to_vec();
     let at = nameless.windows(10).position(|window| window == b"www.a.test").unwrap();
     nameless[at - 9..at - 7].copy_from_slice(&[0xfa, 0xfa]);
-    let gateway = start(&config("", &route("www.a.test", &[nobody()], "")));
+    let gateway = start(&config("", &route("www.a.test", &[closed()], "")));
     assert_eq!(gateway.talk("tls", &nameless), ALERT);
     let backend = Backend::new();
     let default = format!("[[route]]\ndefault = true\nbackends = [\"{}\"]\n", backend.address());
@@ -130,7 +130,7 @@ fn a_client_without_a_name_goes_to_the_default_or_nowhere() {
 }
 
 #[test]
-fn a_protocol_may_go_to_its_own_backend() {
+fn a_protocol_can_have_its_own_backend() {
     let (usual, special) = (Backend::new(), Backend::new());
     let routes = [
         route("www.a.test", &[usual.address()], ""),
@@ -145,9 +145,9 @@ fn a_protocol_may_go_to_its_own_backend() {
 }
 
 #[test]
-fn a_hello_is_sent_to_the_next_backend_until_one_has_answered() {
+fn a_hello_is_sent_to_the_next_backend_until_one_responds() {
     let (first, second) = (Backend::new(), Backend::new());
-    let backends = [nobody(), first.address(), second.address()];
+    let backends = [closed(), first.address(), second.address()];
     let gateway = start(&config("", &route("www.a.test", &backends, "")));
     let mut client = gateway.connect("tls");
     client.write_all(HELLO).unwrap();
@@ -160,17 +160,17 @@ fn a_hello_is_sent_to_the_next_backend_until_one_has_answered() {
     expect(&mut client, b"answer");
     drop(server);
     assert_eq!(rest(client), b"");
-    assert!(first.is_alone(), "after an answer nobody is tried");
+    assert!(first.is_alone(), "after a response no other backend is tried");
 }
 
 #[test]
-fn a_client_whose_backends_are_all_dead_is_told() {
-    let gateway = start(&config("", &route("www.a.test", &[nobody(), nobody()], "")));
+fn a_client_gets_an_alert_if_all_backends_are_dead() {
+    let gateway = start(&config("", &route("www.a.test", &[closed(), closed()], "")));
     assert_eq!(gateway.talk("tls", HELLO), [21, 3, 3, 0, 2, 2, 80]);
 }
 
 #[test]
-fn much_data_is_relayed_in_both_directions_and_no_pipe_stays() {
+fn large_data_is_relayed_in_both_directions_and_no_pipe_stays() {
     let backend = Backend::new();
     let gateway = start_with(
         &config("", &route("www.a.test", &[backend.address()], "")),
@@ -191,11 +191,11 @@ fn much_data_is_relayed_in_both_directions_and_no_pipe_stays() {
             scope.spawn(move || {
                 let mut got = vec![0; data.len()];
                 to.read_exact(&mut got).unwrap();
-                assert!(got == *data, "the bytes are others");
+                assert!(got == *data, "the bytes have changed");
             });
         }
     });
-    // A round trip, after which the worker has nothing to do.
+    // After a round trip the worker is idle.
     client.write_all(b"x").unwrap();
     expect(&mut server, b"x");
     server.write_all(b"y").unwrap();
@@ -207,7 +207,7 @@ fn much_data_is_relayed_in_both_directions_and_no_pipe_stays() {
 }
 
 #[test]
-fn a_reader_that_stops_holds_up_its_own_writer_only() {
+fn a_reader_that_stops_holds_up_only_its_own_writer() {
     let backend = Backend::new();
     let gateway = start_with(
         &config("", &route("www.a.test", &[backend.address()], "")),
@@ -235,11 +235,11 @@ fn a_reader_that_stops_holds_up_its_own_writer_only() {
     expect(&mut other, b"not held up");
     server.set_nonblocking(false).unwrap();
     drop(server);
-    assert_eq!(rest(stuck).len(), sent, "nothing is lost");
+    assert_eq!(rest(stuck).len(), sent, "no byte is lost");
 }
 
 #[test]
-fn a_reset_is_passed_on_and_hurts_nobody() {
+fn a_reset_is_passed_on_and_affects_no_other_connection() {
     use rustix::net::sockopt::set_socket_linger;
     let backend = Backend::new();
     let gateway = start_with(
@@ -271,7 +271,7 @@ fn a_reset_is_passed_on_and_hurts_nobody() {
     expect(&mut client, b"x");
     reset(server);
     assert_eq!(client.read(&mut [0]).unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
-    // A client whose bytes the backend does not take is not read from, and its reset counts at once.
+    // The gateway does not read from a client whose backend is full, but its reset counts at once.
     let mut client = gateway.connect("tls");
     client.write_all(HELLO).unwrap();
     let mut server = backend.accept();

@@ -1,4 +1,4 @@
-//! HTTP through the program itself: whom a request may reach, and what the gateway answers itself.
+//! HTTP through the program: the backends that a request reaches, and the gateway's own answers.
 
 #![expect(clippy::unwrap_used, reason = "all of this is test code")]
 #![allow(dead_code, reason = "the tests share their support")]
@@ -8,11 +8,11 @@ mod support;
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 
-use support::{Backend, Gateway, config, ended, expect, get, nobody, read_to, rest, route, start};
+use support::{Backend, Gateway, closed, config, ended, expect, get, read_to, rest, route, start};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-L: \u{e4}\r\n\r\nok";
 
-/// A gateway with the backends of a.test and b.test.
+/// A gateway, and its backends for a.test and b.test.
 fn two(keys: &str) -> (Gateway, Backend, Backend) {
     let (a, b) = (Backend::new(), Backend::new());
     let routes =
@@ -20,7 +20,7 @@ fn two(keys: &str) -> (Gateway, Backend, Backend) {
     (start(&config("", &routes)), a, b)
 }
 
-/// Sends a request for a.test and answers it; client and backend stay connected.
+/// Sends a request for a.test and responds to it; client and backend stay connected.
 fn begun(gateway: &Gateway, a: &Backend, request: &str, answer: &str) -> (TcpStream, TcpStream) {
     let mut client = gateway.connect("http");
     client.write_all(request.as_bytes()).unwrap();
@@ -32,7 +32,7 @@ fn begun(gateway: &Gateway, a: &Backend, request: &str, answer: &str) -> (TcpStr
 }
 
 #[test]
-fn requests_and_answers_pass_unchanged_and_the_connection_is_kept() {
+fn requests_and_responses_pass_unchanged_and_the_connection_is_kept() {
     let (gateway, a, b) = two("");
     let (mut client, mut server) = begun(&gateway, &a, &get("a.test"), OK);
     let post = "POST / HTTP/1.1\r\nHost: A.test.:80\r\nTransfer-Encoding: chunked\r\nX-B: \u{e4}\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
@@ -49,14 +49,14 @@ fn requests_and_answers_pass_unchanged_and_the_connection_is_kept() {
 }
 
 #[test]
-fn no_later_request_reaches_another_hosts_backend() {
+fn a_later_request_never_reaches_the_backend_of_another_host() {
     for (host, status) in [("b.test", "421 "), ("c.test", "404 "), ("a.test, b.test", "400 ")] {
         let (gateway, a, b) = two("");
         let (mut client, server) = begun(&gateway, &a, &get("a.test"), OK);
         client.write_all(get(host).as_bytes()).unwrap();
         let answer = String::from_utf8(rest(client)).unwrap();
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{host}: {answer}");
-        assert_eq!(rest(server), b"", "{host}: the backend sees nothing of it");
+        assert_eq!(rest(server), b"", "{host}: the backend gets no byte of it");
         assert!(b.is_alone());
     }
 }
@@ -74,7 +74,7 @@ fn a_later_request_for_another_name_of_the_same_backend_may_use_the_connection()
 }
 
 #[test]
-fn a_backend_that_refuses_a_body_and_ends_is_still_heard() {
+fn a_response_arrives_even_if_the_backend_closes_before_the_body_is_sent() {
     let (gateway, a, _b) = two("");
     let mut client = gateway.connect("http");
     client
@@ -89,7 +89,7 @@ fn a_backend_that_refuses_a_body_and_ends_is_still_heard() {
 }
 
 #[test]
-fn pipelined_requests_are_each_checked_and_answered_in_order() {
+fn pipelined_requests_are_checked_one_by_one_and_answered_in_order() {
     let (gateway, a, b) = two("");
     let mut client = gateway.connect("http");
     client.write_all([get("a.test"), get("a.test"), get("b.test")].concat().as_bytes()).unwrap();
@@ -105,7 +105,7 @@ fn pipelined_requests_are_each_checked_and_answered_in_order() {
 }
 
 #[test]
-fn an_upgrade_that_is_refused_opens_nothing() {
+fn a_refused_upgrade_opens_nothing() {
     let (gateway, a, b) = two("");
     let upgrade =
         "GET /chat HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
@@ -145,7 +145,7 @@ fn after_a_101_bytes_are_opaque_in_both_directions() {
 }
 
 #[test]
-fn what_two_servers_could_take_for_two_requests_reaches_none() {
+fn a_request_that_two_servers_could_understand_differently_reaches_no_backend() {
     let (gateway, a, b) = two("");
     let inner = get("b.test");
     for request in [
@@ -182,7 +182,7 @@ fn what_two_servers_could_take_for_two_requests_reaches_none() {
 }
 
 #[test]
-fn a_body_that_turns_bad_ends_the_connection() {
+fn a_malformed_body_ends_the_connection() {
     let (gateway, a, b) = two("");
     let head = "POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n";
     let mut client = gateway.connect("http");
@@ -196,7 +196,7 @@ fn a_body_that_turns_bad_ends_the_connection() {
 }
 
 #[test]
-fn an_answer_that_may_mean_two_things_becomes_a_502() {
+fn an_ambiguous_response_becomes_a_502() {
     for bad in [
         "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
         "HTTP/1.1 200 OK\nContent-Length: 0\n\n",
@@ -220,7 +220,7 @@ fn an_answer_that_may_mean_two_things_becomes_a_502() {
 }
 
 #[test]
-fn an_answer_without_a_length_ends_with_its_connection() {
+fn a_response_without_a_length_ends_with_its_connection() {
     let (gateway, a, _b) = two("");
     let mut client = gateway.connect("http");
     client.write_all(get("a.test").as_bytes()).unwrap();
@@ -235,7 +235,7 @@ fn an_answer_without_a_length_ends_with_its_connection() {
 }
 
 #[test]
-fn long_bodies_pass_in_both_directions_and_the_connection_goes_on() {
+fn large_bodies_pass_in_both_directions_and_the_connection_continues() {
     let (gateway, a, _b) = two("");
     let body = vec![b'x'; 4 << 20];
     let mut client = gateway.connect("http");
@@ -281,12 +281,12 @@ fn long_bodies_pass_in_both_directions_and_the_connection_goes_on() {
 }
 
 #[test]
-fn dead_backends_are_passed_over_and_none_is_a_502() {
+fn dead_backends_are_skipped_and_without_a_live_one_there_is_a_502() {
     let a = Backend::new();
     let address = a.address();
     a.echo_name("alive");
     let routes =
-        [route("a.test", &[nobody(), address], ""), route("b.test", &[nobody()], "")].concat();
+        [route("a.test", &[closed(), address], ""), route("b.test", &[closed()], "")].concat();
     let gateway = start(&config("", &routes));
     assert!(gateway.ask(&get("a.test")).ends_with("alive"));
     let answer = gateway.ask(&get("b.test"));
@@ -323,7 +323,7 @@ fn a_redirect_keeps_path_and_host() {
     assert!(answer.contains("\r\nLocation: https://a.test/x?y=%20z\r\n"), "{answer}");
 }
 
-/// What the backend gets of a request.
+/// Returns the head that the backend gets; checks that a second request gets the same changes.
 fn seen(gateway: &Gateway, a: &Backend, request: &str) -> String {
     let mut client = gateway.connect("http");
     client.write_all(request.as_bytes()).unwrap();
@@ -338,14 +338,14 @@ fn seen(gateway: &Gateway, a: &Backend, request: &str) -> String {
         assert_eq!(
             read_to(&mut server, "\r\n\r\n"),
             head,
-            "the second request is changed like the first"
+            "the second request gets the same changes"
         );
     }
     head
 }
 
 #[test]
-fn who_the_client_is_cannot_be_claimed_and_is_set_on_every_request() {
+fn a_client_cannot_forge_its_address_and_every_request_has_it() {
     let request = "GET / HTTP/1.1\r\nHost: a.test\r\nX-Forwarded-For: 6.6.6.6\r\nforwarded: for=6.6.6.6\r\nX-Forwarded-Host: evil\r\nX-Other: y\r\n\r\n";
     let (gateway, a, _b) = two("");
     assert_eq!(seen(&gateway, &a, request), "GET / HTTP/1.1\r\nHost: a.test\r\nX-Other: y\r\n\r\n");
@@ -369,7 +369,7 @@ fn who_the_client_is_cannot_be_claimed_and_is_set_on_every_request() {
 }
 
 #[test]
-fn a_route_may_ask_for_one_request_per_connection() {
+fn a_route_can_ask_for_one_request_per_connection() {
     let (gateway, a, _b) = two("close = true");
     let head =
         seen(&gateway, &a, "GET / HTTP/1.1\r\nHost: a.test\r\nConnection: keep-alive\r\n\r\n");
@@ -377,7 +377,7 @@ fn a_route_may_ask_for_one_request_per_connection() {
 }
 
 #[test]
-fn a_proxy_header_is_taken_from_those_who_must_send_it_and_from_nobody_else() {
+fn a_proxy_header_is_accepted_only_from_peers_that_must_send_one() {
     let a = Backend::new();
     let routes = route("a.test", &[a.address()], "forwarded = true\nproxy-out = \"v1\"");
     let gateway = start(&config("proxy-in = [\"127.0.0.1\"]", &routes));
@@ -387,14 +387,14 @@ fn a_proxy_header_is_taken_from_those_who_must_send_it_and_from_nobody_else() {
     let mut server = a.accept();
     expect(&mut server, line.as_bytes());
     assert!(read_to(&mut server, "\r\n\r\n").contains("\r\nX-Forwarded-For: 192.0.2.7\r\n"));
-    assert_eq!(gateway.ask(&get("a.test")), "", "it is not guessed");
+    assert_eq!(gateway.ask(&get("a.test")), "", "a missing header is not guessed");
     let (gateway, a, _b) = two("");
     assert!(gateway.ask(&format!("{line}{}", get("a.test"))).starts_with("HTTP/1.1 400 "));
     assert!(a.is_alone());
 }
 
 #[test]
-fn version_2_of_the_proxy_header_has_the_clients_name() {
+fn version_2_of_the_proxy_header_has_the_name_that_the_client_asked_for() {
     let a = Backend::new();
     let gateway = start(&config("", &route("a.test", &[a.address()], "proxy-out = \"v2\"")));
     let mut client = gateway.connect("http");
@@ -408,11 +408,11 @@ fn version_2_of_the_proxy_header_has_the_clients_name() {
 }
 
 #[test]
-fn slow_heads_are_ended_with_an_answer_and_a_silent_backend_with_another() {
+fn a_slow_head_and_a_silent_backend_end_with_an_answer() {
     let a = Backend::new();
     let keys = "hello-timeout = 0.3\nidle-timeout = 0.5";
     let gateway = start(&config(keys, &route("a.test", &[a.address()], "")));
-    assert_eq!(gateway.ask(""), "", "who says nothing gets nothing");
+    assert_eq!(gateway.ask(""), "", "a silent client gets no answer");
     assert!(gateway.ask("GET / HT").starts_with("HTTP/1.1 408 "));
     let mut client = gateway.connect("http");
     client.write_all(get("a.test").as_bytes()).unwrap();
@@ -423,7 +423,7 @@ fn slow_heads_are_ended_with_an_answer_and_a_silent_backend_with_another() {
     client.write_all(b"GET / HT").unwrap();
     assert!(rest(client).starts_with(b"HTTP/1.1 408 "), "a later head has the same deadline");
     let (client, _server) = begun(&gateway, &a, &get("a.test"), OK);
-    assert_eq!(rest(client), b"", "an idle connection ends without a word");
+    assert_eq!(rest(client), b"", "an idle connection ends without an answer");
 }
 
 #[test]
@@ -434,7 +434,7 @@ fn an_error_reaches_a_client_that_is_still_sending() {
 }
 
 #[test]
-fn a_client_that_sends_no_more_still_gets_its_answer() {
+fn a_client_that_has_ended_its_sending_gets_its_response() {
     let (gateway, a, _b) = two("");
     let mut client = gateway.connect("http");
     client.write_all(get("a.test").as_bytes()).unwrap();
@@ -446,7 +446,7 @@ fn a_client_that_sends_no_more_still_gets_its_answer() {
 }
 
 #[test]
-fn a_reset_at_any_moment_of_an_exchange_hurts_nobody() {
+fn a_reset_at_any_moment_affects_no_other_connection() {
     let (gateway, a, b) = two("");
     b.echo_name("b");
     let reset = |stream: TcpStream| {

@@ -76,8 +76,8 @@ impl Field<'_> {
 
 /// Splits a whole head into its first line and its fields.
 ///
-/// A field is `None` if its line is malformed: a name that is not a token, a blank before the colon,
-/// a folded line, or a control character. The fields after it must not be read.
+/// A malformed line gives `None` in place of a field: a name that is not a token, a blank before the
+/// colon, a folded line, or a control character. The fields after it must not be read.
 #[must_use]
 pub fn split(head: &[u8]) -> Option<(&[u8], impl Iterator<Item = Option<Field<'_>>>)> {
     let mut lines = Lines::new(head, head.len() + 1);

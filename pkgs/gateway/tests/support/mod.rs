@@ -1,4 +1,4 @@
-//! A gateway of a test's own, backends, and the bytes of real clients.
+//! Gateways, backends, and the bytes of real clients.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -9,20 +9,20 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Ends a test that would hang; nothing waits for it to pass.
+/// The deadline of every wait. It ends a test that would hang; no test waits for it to pass.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 
-/// The first bytes of a Go 1.26 client that wants `www.a.test`, with its post-quantum key share.
+/// The first flight of a Go 1.26 client that asks for `www.a.test`, with a post-quantum key share.
 pub const HELLO: &[u8] = include_bytes!("go-1.26.hello");
 
-/// Opens the port for operation.
+/// The options that open the port for operations.
 pub const OPS: [&str; 2] = ["--ops-addr", "127.0.0.1:0"];
 
-/// A gateway, killed when dropped.
+/// A running gateway, which is killed when dropped.
 pub struct Gateway {
     pub child: Child,
     pub file: PathBuf,
-    /// What it said when it served.
+    /// The log line that reports readiness.
     pub ready: String,
     pub addresses: Vec<(String, SocketAddr)>,
     pub log: Receiver<String>,
@@ -41,7 +41,8 @@ pub fn command() -> Command {
     Command::new(env!("CARGO_BIN_EXE_gateway"))
 }
 
-/// Listeners `tls` and `http` on loopback with these further keys, and routes.
+/// A configuration with listeners `tls` and `http` on loopback, which have these additional keys, and
+/// with these routes.
 pub fn config(keys: &str, routes: &str) -> String {
     let listener = |kind: &str| {
         format!(
@@ -61,12 +62,12 @@ pub fn start(config: &str) -> Gateway {
     start_with(config, &[])
 }
 
-/// Starts it and waits until it serves.
+/// Starts a gateway and waits until it serves.
 pub fn start_with(config: &str, options: &[&str]) -> Gateway {
     start_by(command(), config, options)
 }
 
-/// The same by a command of the test's own.
+/// Does the same with another command.
 pub fn start_by(mut command: Command, config: &str, options: &[&str]) -> Gateway {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("gateway.toml");
@@ -116,12 +117,12 @@ impl Gateway {
         connect(self.address(listener))
     }
 
-    /// Sends and reads until the end.
+    /// Sends bytes and reads until the end.
     pub fn talk(&self, listener: &str, bytes: &[u8]) -> Vec<u8> {
         talk(self.address(listener), bytes)
     }
 
-    /// What is answered to an HTTP request, until the end.
+    /// Sends an HTTP request and reads until the end.
     pub fn ask(&self, request: &str) -> String {
         String::from_utf8(self.talk("http", request.as_bytes())).unwrap()
     }
@@ -134,7 +135,7 @@ impl Gateway {
         kill_process(self.pid(), signal).unwrap();
     }
 
-    /// Lines of the access log, as they come.
+    /// Returns the lines of the access log as they are written.
     pub fn access_log(&mut self) -> Receiver<String> {
         let (sender, lines) = channel();
         let stdout = BufReader::new(self.child.stdout.take().unwrap());
@@ -144,7 +145,7 @@ impl Gateway {
         lines
     }
 
-    /// Waits for a line with this text; other lines do not extend the deadline.
+    /// Waits for a log line with this text; other lines do not extend the deadline.
     pub fn wait_for(&self, text: &str) -> String {
         let end = Instant::now() + DEADLINE;
         loop {
@@ -157,15 +158,15 @@ impl Gateway {
         }
     }
 
-    /// A figure of the metrics.
+    /// Returns a metric.
     pub fn metric(&self, name: &str) -> u64 {
         let text = String::from_utf8(self.talk("ops", b"GET /metrics HTTP/1.1\r\n\r\n")).unwrap();
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
     }
 
-    /// Asks again until a figure is as expected; each question is a round trip, so this waits for
-    /// the gateway and not for a clock.
+    /// Reads a metric until it has the expected value. Each read is a round trip, so this waits for the
+    /// gateway and not for a clock.
     pub fn until_metric(&self, name: &str, expected: u64) {
         let start = Instant::now();
         while start.elapsed() < DEADLINE {
@@ -177,7 +178,7 @@ impl Gateway {
         panic!("{name} is {} and not {expected}", self.metric(name));
     }
 
-    /// Targets of its descriptors.
+    /// Returns the targets of the gateway's descriptors.
     pub fn descriptors(&self) -> Vec<String> {
         let folder = format!("/proc/{}/fd", self.child.id());
         let targets = std::fs::read_dir(folder).unwrap().filter_map(|entry| {
@@ -190,24 +191,24 @@ impl Gateway {
 
 fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).unwrap();
-    patient(&stream);
+    set_deadlines(&stream);
     stream
 }
 
-/// Sends and reads until the end.
+/// Sends bytes and reads until the end.
 pub fn talk(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
     let mut stream = connect(address);
     stream.write_all(bytes).unwrap();
     rest(stream)
 }
 
-fn patient(stream: &TcpStream) {
+fn set_deadlines(stream: &TcpStream) {
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
     stream.set_write_timeout(Some(DEADLINE)).unwrap();
     stream.set_nodelay(true).unwrap();
 }
 
-/// All until the end; a reset counts as an end.
+/// Reads until the end; a reset counts as an end.
 pub fn rest(mut stream: TcpStream) -> Vec<u8> {
     let mut all = Vec::new();
     let mut buffer = vec![0; 65536];
@@ -221,7 +222,7 @@ pub fn rest(mut stream: TcpStream) -> Vec<u8> {
     }
 }
 
-/// Waits for the other side to end, in order or by a reset, without another byte.
+/// Waits for the peer's end, orderly or by a reset, without another byte.
 #[track_caller]
 pub fn ended(stream: &mut TcpStream) {
     match stream.read(&mut [0]) {
@@ -231,7 +232,7 @@ pub fn ended(stream: &mut TcpStream) {
     }
 }
 
-/// Reads exactly these bytes.
+/// Reads bytes and checks that they are these.
 #[track_caller]
 pub fn expect(stream: &mut TcpStream, bytes: &[u8]) {
     let mut got = vec![0; bytes.len()];
@@ -239,7 +240,7 @@ pub fn expect(stream: &mut TcpStream, bytes: &[u8]) {
     assert_eq!(String::from_utf8_lossy(&got), String::from_utf8_lossy(bytes));
 }
 
-/// Reads up to and with this text.
+/// Reads until this text has been read.
 pub fn read_to(stream: &mut TcpStream, end: &str) -> String {
     let mut text = Vec::new();
     while !text.ends_with(end.as_bytes()) {
@@ -252,7 +253,7 @@ pub fn read_to(stream: &mut TcpStream, end: &str) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
-/// A backend that a test plays itself.
+/// A backend whose side a test plays itself.
 pub struct Backend(TcpListener);
 
 impl Backend {
@@ -270,18 +271,19 @@ impl Backend {
 
     pub fn accept(&self) -> TcpStream {
         let (stream, _) = self.0.accept().unwrap();
-        patient(&stream);
+        set_deadlines(&stream);
         stream
     }
 
-    /// Takes nobody in before [`Backend::accept`] has made room for one: the kernel drops the SYN
-    /// of all but one, who is returned, and the others send it again after a second.
+    /// Fills the accept queue, so that connecting takes until [`Backend::accept`] has made room. The
+    /// queue holds one connection, which is returned; the kernel drops the SYN of the others, which
+    /// they send again after a second.
     pub fn fill(&self) -> TcpStream {
         rustix::net::listen(&self.0, 0).unwrap();
         TcpStream::connect(self.address()).unwrap()
     }
 
-    /// Whether nobody waits to be accepted.
+    /// True if no connection waits to be accepted.
     pub fn is_alone(&self) -> bool {
         self.0.set_nonblocking(true).unwrap();
         let alone = self.0.accept().is_err();
@@ -289,7 +291,7 @@ impl Backend {
         alone
     }
 
-    /// Answers every connection with its name, for ever, one request per connection; TLS hellos too.
+    /// Responds to the first bytes of every connection, HTTP or TLS, with its name, and closes it.
     pub fn echo_name(self, name: &'static str) {
         std::thread::spawn(move || {
             loop {
@@ -304,8 +306,8 @@ impl Backend {
     }
 }
 
-/// An address where nobody listens.
-pub fn nobody() -> SocketAddr {
+/// An address on which no process listens.
+pub fn closed() -> SocketAddr {
     Backend::new().address()
 }
 
@@ -314,7 +316,7 @@ pub fn get(host: &str) -> String {
     format!("GET /path HTTP/1.1\r\nHost: {host}\r\n\r\n")
 }
 
-/// A client that has asked `a.test` when SIGTERM comes; returns once nobody else is let in.
+/// Sends a request for `a.test`, then SIGTERM; returns once the gateway accepts no more clients.
 pub fn asked_before_sigterm(gateway: &Gateway) -> TcpStream {
     let mut client = gateway.connect("http");
     client.write_all(get("a.test").as_bytes()).unwrap();
@@ -328,9 +330,9 @@ pub fn asked_before_sigterm(gateway: &Gateway) -> TcpStream {
     client
 }
 
-/// Answers a request as if more could follow, and sees the client's connection end all the same.
+/// Responds to a request without closing, and checks that the client's connection ends.
 #[track_caller]
-pub fn last_answer(backend: &Backend, client: TcpStream) {
+pub fn last_response(backend: &Backend, client: TcpStream) {
     let mut server = backend.accept();
     read_to(&mut server, "\r\n\r\n");
     server.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap();
