@@ -1,19 +1,19 @@
-//! The client's protocol (RFC 2131, 4.4): states and what moves between them. No I/O, no clock.
+//! The client's state machine (RFC 2131, 4.4), without I/O and without a clock.
 //!
 //! ```text
-//!              ┌─────────────── no answer, NAK ───────────────┐
+//!              ┌─────────────── timeout, NAK ───────────────┐
 //!              ▼                                              │
 //!   start → Selecting ── OFFER ──→ Requesting ── ACK ──→ Bound ── T1 ──→ Renewing ── T2 ──→ Rebinding
-//!   start → Rebooting (has a lease of an earlier run) ──→ Bound ◄──────── ACK ◄────────────────┘
+//!   start → Rebooting (a lease of an earlier run) ──→ Bound ◄──────── ACK ◄────────────────┘
 //! ```
 //!
-//! The caller hands in packets ([`Client::handle`]) and the time ([`Client::poll`], not later than
-//! [`Client::poll_at`]), and does what the returned [`Action`]s say.
+//! The caller passes in packets ([`Client::handle`]) and the time ([`Client::poll`], no later than
+//! [`Client::poll_at`]), and carries out the returned [`Action`]s.
 //!
-//! On purpose: the first DISCOVER goes out at once, not after the random 1 to 10 s of RFC 2131,
-//! 4.4.1 (that delay spreads the load after a power cut; a node that serves a second later costs
-//! more). A first answer that is lost is asked for again after 1 s instead of 4. The address is used
-//! without an ARP probe before, and announced after.
+//! Three deviations from the RFC are intended. The first DISCOVER is sent at once and not after a
+//! random 1 to 10 s (4.4.1): that delay spreads the load after a power cut, but a node that starts a
+//! second later costs more. A lost first reply is requested again after 1 s instead of 4 s. The
+//! address is used without an ARP probe, and announced afterwards.
 
 mod state;
 #[cfg(test)]
@@ -23,23 +23,19 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use crate::Time;
-use crate::lease::{Lease, LeaseError, answers};
+use crate::lease::{Lease, LeaseError, is_reply};
 use crate::message::{Kind, Message, Options, option};
 use crate::random::Random;
-use state::{Bound, Extending, Rebooting, Requesting, Retry, Selecting, State};
+use state::{Bound, Extending, PAUSE_MAX, Rebooting, Requesting, Retry, Selecting, State};
 
-/// Unanswered REQUESTs after which an offer is forgotten: 1 + 2 + 4 + 8 s.
-const REQUESTS: u32 = 4;
-/// Unanswered REQUESTs after which a restarted client goes on with the lease that it had.
-const REBOOT_REQUESTS: u32 = 3;
-/// Longest pause between two attempts (RFC 2131, 4.1).
-const LONGEST_PAUSE: Duration = Duration::from_secs(64);
-/// Shortest pause between two attempts to extend a lease (RFC 2131, 4.4.5), long leases only.
-const EXTENSION_PAUSE: Duration = Duration::from_mins(1);
-/// Ethernet's MTU without IP and UDP headers.
-const LARGEST_MESSAGE: u16 = 1472;
+/// Unanswered REQUESTs after which an offer is abandoned: 1 + 2 + 4 + 8 s.
+const REQUESTS_MAX: u32 = 4;
+/// Unanswered REQUESTs after which a restarted client continues with its earlier lease.
+const REBOOT_REQUESTS_MAX: u32 = 3;
+/// Ethernet's MTU without IP and UDP headers, in bytes.
+const MESSAGE_BYTES_MAX: u16 = 1472;
 
-/// Options that we ask for; 121 before 3 (RFC 3442).
+/// The requested options; 121 comes before 3 (RFC 3442).
 const WANTED: [u8; 11] = [
     option::MASK,
     option::ROUTES,
@@ -54,30 +50,30 @@ const WANTED: [u8; 11] = [
     option::REBINDING_TIME,
 ];
 
-/// Who the client is.
+/// The identity that the client presents to servers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// The interface's Ethernet address; also its client identifier.
     pub hardware: [u8; 6],
-    /// The node's name, told to servers that put it into DNS. Never taken *from* a server.
+    /// The node's name, sent for servers that put it into DNS. Never taken *from* a server.
     pub host_name: Option<String>,
 }
 
-/// What the caller has to do.
+/// An action that the caller carries out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Send to all servers on the link, from the message's own client address.
+    /// Send the message to all servers on the link, from the message's own client address.
     Broadcast(Message),
-    /// Send to this server, through the IP stack.
+    /// Send the message to this server through the IP stack.
     Unicast(Ipv4Addr, Message),
-    /// Make this lease the interface's configuration; `before` is what it was so far.
+    /// Configure the interface with a lease.
     Configure {
         /// The lease to use from now on.
         lease: Box<Lease>,
-        /// The lease in use until now, which may be the same but for its times.
+        /// The lease in use until now, which may differ only in its times.
         before: Option<Box<Lease>>,
     },
-    /// Take this lease's configuration away: it ended, or the server said so.
+    /// Remove this lease's configuration, because the lease expired or the server refused it.
     Deconfigure(Box<Lease>),
 }
 
@@ -92,7 +88,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// Begins at `now`: with the lease of an earlier run if it still holds (INIT-REBOOT), else without.
+    /// Starts at `now`: with the lease of an earlier run if it is still valid (INIT-REBOOT), otherwise
+    /// without a lease.
     #[must_use]
     pub fn new(identity: Identity, seed: u64, now: Time, earlier: Option<Lease>) -> Self {
         let mut random = Random::new(seed);
@@ -109,13 +106,13 @@ impl Client {
         self.state.lease()
     }
 
-    /// Whether an answer may come now: outside of Bound. Nothing needs to listen otherwise.
+    /// True if a reply can arrive, which is in every state but Bound. Otherwise no socket is needed.
     #[must_use]
     pub fn listens(&self) -> bool {
         !matches!(self.state, State::Bound(_))
     }
 
-    /// When [`Client::poll`] has something to do; `Time::MAX` for never.
+    /// Returns the time at which [`Client::poll`] must be called; `Time::MAX` means never.
     #[must_use]
     pub fn poll_at(&self) -> Time {
         match &self.state {
@@ -128,7 +125,7 @@ impl Client {
         }
     }
 
-    /// The link came back: the machine may be in another network now, so the lease is confirmed.
+    /// Confirms the lease after the link came back, because the machine may be in another network now.
     pub fn link_returned(&mut self, now: Time) {
         let id = self.random.id();
         self.state = match self.state.lease() {
@@ -137,8 +134,8 @@ impl Client {
         };
     }
 
-    /// What was sent until now may never have left: a DISCOVER or the question after a restart is
-    /// repeated at once.
+    /// Repeats a DISCOVER, or the REQUEST after a restart, at once, because packets sent before the
+    /// link was running may never have left the machine.
     pub fn link_settled(&mut self, now: Time) {
         if let State::Selecting(Selecting { retry, .. }) | State::Rebooting(Rebooting { retry, .. }) =
             &mut self.state
@@ -148,10 +145,10 @@ impl Client {
         }
     }
 
-    /// Does what the time asks for: first attempts, repetitions, T1, T2, the lease's end.
+    /// Performs everything that is due at `now`: first attempts, retries, T1, T2, expiry.
     pub fn poll(&mut self, now: Time) -> Vec<Action> {
         let mut actions = Vec::new();
-        // Several moments may have passed at once, after a sleep: each step moves to a later one.
+        // After a sleep several deadlines may have passed; each step moves to a later one.
         while self.poll_at() <= now {
             actions.extend(self.step(now));
         }
@@ -161,7 +158,7 @@ impl Client {
     fn step(&mut self, now: Time) -> Option<Action> {
         match self.state.clone() {
             State::Selecting(state) => Some(self.discover(state, now)),
-            State::Requesting(state) if state.retry.sent >= REQUESTS => {
+            State::Requesting(state) if state.retry.sent >= REQUESTS_MAX => {
                 self.state = State::selecting(state.began, now, self.random.id());
                 None
             }
@@ -169,7 +166,7 @@ impl Client {
             State::Rebooting(state) if now >= state.lease.expires => {
                 Some(self.lose(state.lease, now))
             }
-            State::Rebooting(state) if state.retry.sent >= REBOOT_REQUESTS => {
+            State::Rebooting(state) if state.retry.sent >= REBOOT_REQUESTS_MAX => {
                 Some(self.resume(state.lease))
             }
             State::Rebooting(state) => Some(self.reboot(state, now)),
@@ -218,7 +215,8 @@ impl Client {
         Action::Broadcast(message)
     }
 
-    /// Nobody answers, but the lease holds: RFC 2131, 3.2 (4).
+    /// Continues with the lease although no server replies, because the lease is still valid
+    /// (RFC 2131, 3.2 (4)).
     fn resume(&mut self, lease: Lease) -> Action {
         self.state = State::Bound(Bound { lease: lease.clone() });
         Action::Configure { before: Some(Box::new(lease.clone())), lease: Box::new(lease) }
@@ -246,16 +244,16 @@ impl Client {
         message
     }
 
-    /// The lease is over: begin anew.
+    /// Drops an expired lease and starts again.
     fn lose(&mut self, lease: Lease, now: Time) -> Action {
         self.state = State::selecting(now, now, self.random.id());
         Action::Deconfigure(Box::new(lease))
     }
 
-    /// Takes a message from the link; what is no answer to an open question changes nothing.
+    /// Handles a message from the link; a message that is not a reply to the open request is ignored.
     pub fn handle(&mut self, now: Time, message: &Message) -> Option<Action> {
         let transaction = self.state.transaction()?;
-        if !answers(message, transaction, self.identity.hardware) {
+        if !is_reply(message, transaction, self.identity.hardware) {
             return None;
         }
         match message.kind {
@@ -266,7 +264,7 @@ impl Client {
         }
     }
 
-    /// The first usable offer wins: waiting for a better one would cost every boot.
+    /// Takes the first usable offer, because waiting for a better one would delay every boot.
     fn take_offer(&mut self, now: Time, message: &Message) -> Option<Action> {
         let State::Selecting(state) = &self.state else { return None };
         let lease = Lease::new(message, now).inspect_err(ignored).ok()?;
@@ -282,10 +280,10 @@ impl Client {
     }
 
     fn take_ack(&mut self, message: &Message) -> Option<Action> {
-        let sent_at = self.state.asked_at()?;
+        let sent_at = self.state.requested_at()?;
         let lease = Lease::new(message, sent_at).inspect_err(ignored).ok()?;
         if self.state.server().is_some_and(|server| server != lease.server) {
-            return None; // another server's, which we did not ask
+            return None; // from a server to which no request was sent
         }
         let before = self.state.lease().cloned().map(Box::new);
         self.refusals = 0;
@@ -294,27 +292,27 @@ impl Client {
     }
 
     fn take_nak(&mut self, now: Time, message: &Message) -> Option<Action> {
-        self.state.asked_at()?;
-        let asked = match &self.state {
+        self.state.requested_at()?;
+        let requested_from = match &self.state {
             State::Renewing(Extending { lease, .. }) => Some(lease.server),
             state => state.server(),
         };
-        if asked.is_some() && message.address(option::SERVER) != asked {
-            return None; // who was not asked cannot take the lease away
+        if requested_from.is_some() && message.address(option::SERVER) != requested_from {
+            return None; // a server to which no request was sent cannot take the lease away
         }
-        tracing::warn!(reason = %reason(message), "the server refuses the address");
+        tracing::warn!(reason = %reason(message), "the server refused the address");
         let begin = now + self.pause_after_refusal();
         let before = self.state.lease().cloned();
         self.state = State::selecting(now, begin, self.random.id());
         before.map(|lease| Action::Deconfigure(Box::new(lease)))
     }
 
-    /// None after the first refusal, then 1, 2, 4 … 64 s: a server that offers and refuses in turn
-    /// must not make a storm.
+    /// Returns zero after the first refusal, then 1, 2, 4 … 64 s, because a server that offers and
+    /// refuses in turn must not cause a storm of packets.
     fn pause_after_refusal(&mut self) -> Duration {
         let pause = match self.refusals {
             0 => Duration::ZERO,
-            n => Duration::from_secs(1 << (n - 1).min(6)).min(LONGEST_PAUSE),
+            n => Duration::from_secs(1 << (n - 1).min(6)).min(PAUSE_MAX),
         };
         self.refusals = self.refusals.saturating_add(1);
         pause
@@ -324,7 +322,7 @@ impl Client {
         let hardware = self.identity.hardware;
         let mut options = Options::from([
             (option::CLIENT_ID, [&[1], &hardware[..]].concat()),
-            (option::MAXIMUM, LARGEST_MESSAGE.to_be_bytes().into()),
+            (option::MESSAGE_BYTES, MESSAGE_BYTES_MAX.to_be_bytes().into()),
             (option::PARAMETERS, WANTED.into()),
         ]);
         if let Some(name) = &self.identity.host_name {
@@ -343,12 +341,12 @@ impl Client {
     }
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "what `inspect_err` calls")]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that `inspect_err` needs")]
 fn ignored(error: &LeaseError) {
-    tracing::warn!("ignoring a server's message: {error}");
+    tracing::warn!("a server's message is ignored: {error}");
 }
 
-/// The server's text (option 56), if any.
+/// Returns the server's text (option 56), or an empty string.
 fn reason(message: &Message) -> String {
     let text = message.options.get(&option::TEXT).map_or(&[][..], Vec::as_slice);
     String::from_utf8_lossy(text).into_owned()

@@ -1,9 +1,10 @@
-//! IPv4 and UDP headers around a DHCP message, for a socket below the IP stack: while there is no
-//! address the kernel neither sends from 0.0.0.0 on a chosen interface nor delivers the answer.
-//! Also the ARP announcement of a new address.
+//! IPv4 and UDP headers around a DHCP message, and the ARP announcement of a new address.
 //!
-//! RFC 791, RFC 768, RFC 1071 (checksum), RFC 5227 (announcement). Link-layer headers are the
-//! kernel's (`SOCK_DGRAM` in packet(7)).
+//! DHCP needs a socket below the IP stack: without an address the kernel neither sends from 0.0.0.0 on
+//! a chosen interface nor delivers the reply. The kernel adds and removes the link-layer headers
+//! (`SOCK_DGRAM` in packet(7)).
+//!
+//! RFC 791, RFC 768, RFC 1071 (checksum), RFC 5227 (announcement).
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -12,24 +13,24 @@ const IP_HEADER: usize = 20;
 const UDP_HEADER: usize = 8;
 const UDP: u8 = 17;
 const TIME_TO_LIVE: u8 = 64;
-/// "More fragments" and the fragment's offset; both are zero in a whole datagram.
+/// Mask of "more fragments" and the fragment's offset; both are zero in a whole datagram.
 const FRAGMENT: u16 = 0x3fff;
 
 /// A UDP datagram over IPv4.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Datagram<'a> {
-    /// Address and port that it comes from.
+    /// Source address and port.
     pub source: SocketAddrV4,
-    /// Address and port that it goes to.
+    /// Destination address and port.
     pub destination: SocketAddrV4,
-    /// What it carries.
+    /// The UDP payload.
     pub payload: &'a [u8],
 }
 
-/// Why bytes are not a datagram.
+/// The reason why bytes are not a datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FrameError {
-    /// Shorter than its headers, or than a header says.
+    /// Shorter than its headers, or than a length in a header.
     Truncated,
     /// Not IPv4, not UDP, or a fragment.
     NotUdp,
@@ -50,7 +51,7 @@ impl fmt::Display for FrameError {
 impl std::error::Error for FrameError {}
 
 impl Datagram<'_> {
-    /// The packet from its IP header on; `None` when the payload is too long for one.
+    /// Builds the packet, beginning with its IP header; `None` if the payload is too long.
     #[must_use]
     pub fn build(&self) -> Option<Vec<u8>> {
         let udp_length = u16::try_from(UDP_HEADER + self.payload.len()).ok()?;
@@ -79,7 +80,8 @@ impl Datagram<'_> {
         Some(packet)
     }
 
-    /// Reads a packet that begins with an IP header; bytes after it (Ethernet padding) are ignored.
+    /// Parses a packet that begins with an IP header; bytes after the datagram (Ethernet padding) are
+    /// ignored.
     pub fn parse(packet: &[u8]) -> Result<Datagram<'_>, FrameError> {
         let first = *packet.first().ok_or(FrameError::Truncated)?;
         if first >> 4 != 4 {
@@ -120,17 +122,18 @@ fn parse_udp(
     })
 }
 
-/// Whether the checksum is right, absent, or left to a network card that is not there.
+/// True if the checksum is right, absent, or left unfinished for a network card.
 ///
-/// A server on the same host as a virtual machine sends through a virtual card: the kernel puts only
-/// the pseudo header's sum into the field and counts on a card to finish it (`CHECKSUM_PARTIAL`,
-/// the kernel's `include/linux/skbuff.h`). Such a packet never was on a wire.
+/// A server on the host of a virtual machine sends through a virtual card: the kernel writes only
+/// the sum of the pseudo header and leaves the rest to the card (`CHECKSUM_PARTIAL` in the kernel's
+/// `include/linux/skbuff.h`). Such a packet has never been on a wire.
 fn checksum_holds(udp: &[u8], pseudo: u32) -> bool {
     let stored = half(udp, 6).unwrap_or(0);
     stored == 0 || stored == fold(pseudo) || fold(pseudo + sum(udp)) == 0xffff
 }
 
-/// The ARP announcement (RFC 5227, 3) of an address: neighbours replace what they had cached.
+/// Builds the ARP announcement (RFC 5227, 3) of an address, with which neighbours replace their
+/// cached entry.
 #[must_use]
 pub fn announcement(hardware: [u8; 6], address: Ipv4Addr) -> [u8; 28] {
     let mut packet = [0; 28];
@@ -147,7 +150,7 @@ fn half(bytes: &[u8], at: usize) -> Result<u16, FrameError> {
     Ok(u16::from_be_bytes([two[0], two[1]]))
 }
 
-/// The caller has checked that the header is whole.
+/// Reads an address; the caller has checked that the header is complete.
 fn address(header: &[u8], at: usize) -> Ipv4Addr {
     Ipv4Addr::new(header[at], header[at + 1], header[at + 2], header[at + 3])
 }
@@ -156,7 +159,7 @@ fn pseudo_header(source: Ipv4Addr, destination: Ipv4Addr, udp_length: u16) -> u3
     sum(&source.octets()) + sum(&destination.octets()) + u32::from(UDP) + u32::from(udp_length)
 }
 
-/// Sum of 16-bit words; no packet is long enough to overflow 32 bits.
+/// Returns the sum of 16-bit words; no packet is long enough to overflow 32 bits.
 fn sum(bytes: &[u8]) -> u32 {
     let word =
         |pair: &[u8]| u32::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]));
@@ -190,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn only_whole_and_right_datagrams_are_read() {
+    fn only_complete_and_correct_datagrams_are_read() {
         check(|_| (), Ok(b"abc"));
         check(|packet| packet.extend([0; 30]), Ok(b"abc")); // Ethernet padding
         check(|packet| packet.truncate(30), Err(FrameError::Truncated));
@@ -205,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_checksum_left_to_a_card_or_left_out_is_accepted() {
+    fn an_unfinished_or_absent_checksum_is_accepted() {
         check(|packet| packet[26..28].fill(0), Ok(b"abc"));
         let partial = |packet: &mut Vec<u8>| {
             let length = half(packet, 24).unwrap();
@@ -217,21 +220,32 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_built_is_read_back(payload: Vec<u8>) {
+        fn a_built_packet_is_read_back(payload: Vec<u8>) {
             let built = datagram(&payload).build().unwrap();
             prop_assert_eq!(Datagram::parse(&built), Ok(datagram(&payload)));
         }
 
         #[test]
-        fn no_bytes_make_it_panic(bytes: Vec<u8>) {
-            let _ = Datagram::parse(&bytes);
+        fn a_payload_lies_within_the_bytes_and_is_built_again(bytes: Vec<u8>) {
+            if let Ok(read) = Datagram::parse(&bytes) {
+                prop_assert!(read.payload.len() + 28 <= bytes.len());
+                let built = read.build().unwrap();
+                prop_assert_eq!(Datagram::parse(&built), Ok(read));
+            }
         }
 
         #[test]
-        fn no_change_of_a_packet_makes_it_panic(at in 0_usize..31, value: u8, length in 0_usize..32) {
+        fn a_changed_or_cut_packet_is_refused_or_has_the_same_payload(
+            at in 0_usize..31,
+            value: u8,
+            length in 0_usize..32,
+        ) {
             let mut packet = datagram(b"abc").build().unwrap();
             packet[at] = value;
-            let _ = Datagram::parse(&packet[..length.min(packet.len())]);
+            let parsed = Datagram::parse(&packet[..length.min(packet.len())]);
+            // Checksums find every change of one byte, except in the UDP checksum itself, where zero
+            // and the unfinished sum are allowed.
+            prop_assert!(parsed.is_err() || parsed.unwrap().payload == b"abc");
         }
     }
 }

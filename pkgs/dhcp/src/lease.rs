@@ -1,7 +1,7 @@
-//! What a server's message means for this machine: address, routes, resolver, times.
+//! A lease, read from a server's message: address, routes, resolver, times.
 //!
-//! Options of RFC 2132, classless routes of RFC 3442, search list of RFC 3397. A wrong optional
-//! option is left out; only what makes the lease unusable refuses it.
+//! The options are those of RFC 2132, classless routes of RFC 3442 and the search list of RFC 3397.
+//! An invalid optional option is left out; only an error that makes the lease unusable refuses it.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -10,36 +10,38 @@ use std::time::Duration;
 use crate::Time;
 use crate::message::{Kind, Message, option};
 
-/// The lease time that stands for "for ever" (RFC 2131, 3.3).
+/// The lease time of a lease that never expires (RFC 2131, 3.3).
 const INFINITE: u32 = u32::MAX;
-/// A shorter lease cannot be renewed in time, and would keep client and server busy.
-pub const SHORTEST: Duration = Duration::from_secs(5);
-/// Less cannot carry IPv4's smallest datagram (RFC 791); some servers send 0 or 68 by mistake.
-const SMALLEST_MTU: u16 = 576;
-/// More than this is no configuration, but an attempt to fill the routing table.
-const MOST_ROUTES: usize = 64;
-const MOST_NAME_SERVERS: usize = 8;
-const MOST_DOMAINS: usize = 16;
-const LONGEST_DOMAIN: usize = 253;
+/// The shortest accepted lease. A shorter one cannot be renewed in time and would keep client and
+/// server busy.
+pub const DURATION_MIN: Duration = Duration::from_secs(5);
+/// The smallest accepted MTU, which every IPv4 host must be able to receive (RFC 791); some servers
+/// send 0 or 68 by mistake.
+const MTU_MIN: u16 = 576;
+/// More routes than this are an attempt to fill the routing table.
+const ROUTES_MAX: usize = 64;
+const NAME_SERVERS_MAX: usize = 8;
+const DOMAINS_MAX: usize = 16;
+const DOMAIN_BYTES_MAX: usize = 253;
 
-/// An address for a time, and what came with it.
+/// A leased address, and the configuration that came with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
     /// The address.
     pub address: Ipv4Addr,
     /// Length of the subnet's prefix, 0 to 32.
     pub prefix: u8,
-    /// Who gave it.
+    /// The server that granted the lease.
     pub server: Ipv4Addr,
-    /// When the request was sent, from which all times count.
+    /// The time at which the request was sent; all other times count from it.
     pub since: Time,
-    /// When to ask this server again (T1).
+    /// The time at which the client asks the same server to extend the lease (T1).
     pub renew_at: Time,
-    /// When to ask any server (T2).
+    /// The time at which the client asks any server (T2).
     pub rebind_at: Time,
-    /// When the address must be gone; `Time::MAX` for never.
+    /// The time at which the address must no longer be used; `Time::MAX` means never.
     pub expires: Time,
-    /// Routes besides the subnet's own, in the server's order.
+    /// Routes other than the subnet's own, in the server's order.
     pub routes: Vec<Route>,
     /// The link's MTU in bytes.
     pub mtu: Option<u16>,
@@ -49,7 +51,7 @@ pub struct Lease {
     pub search: Vec<String>,
 }
 
-/// A route by way of the leased address's link.
+/// A route through the interface that has the leased address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Route {
     /// The destination, host bits cleared.
@@ -60,23 +62,23 @@ pub struct Route {
     pub gateway: Option<Ipv4Addr>,
 }
 
-/// Why a message is no usable lease.
+/// The reason why a message is not a usable lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeaseError {
     /// The address cannot belong to one machine.
     Address(Ipv4Addr),
     /// Option 54 is missing.
     NoServer,
-    /// Option 51 is missing or below [`SHORTEST`].
+    /// Option 51 is missing or below [`DURATION_MIN`].
     Time(Option<u32>),
 }
 
 impl fmt::Display for LeaseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Address(address) => write!(f, "{address} is no address for a machine"),
-            Self::NoServer => f.write_str("the server does not say who it is (option 54)"),
-            Self::Time(None) => f.write_str("no lease time (option 51)"),
+            Self::Address(address) => write!(f, "{address} is not an address of one machine"),
+            Self::NoServer => f.write_str("the server identifier (option 54) is missing"),
+            Self::Time(None) => f.write_str("the lease time (option 51) is missing"),
             Self::Time(Some(seconds)) => write!(f, "a lease of {seconds} s is too short"),
         }
     }
@@ -85,7 +87,7 @@ impl fmt::Display for LeaseError {
 impl std::error::Error for LeaseError {}
 
 impl Lease {
-    /// Reads an OFFER or ACK; `since` is when the request that it answers was sent.
+    /// Reads an OFFER or ACK; `since` is the time at which the request was sent.
     pub fn new(message: &Message, since: Time) -> Result<Self, LeaseError> {
         let address = message.yours;
         if !usable(address) {
@@ -110,39 +112,40 @@ impl Lease {
         })
     }
 
-    /// Whether `address` is on the leased address's subnet.
+    /// True if `address` is on the subnet of the leased address.
     #[must_use]
     pub fn on_link(&self, address: Ipv4Addr) -> bool {
         network(address, self.prefix) == network(self.address, self.prefix)
     }
 
-    /// How long it still holds at `now`; `None` for ever.
+    /// Returns the time that is left at `now`; `None` if the lease never expires.
     #[must_use]
     pub fn remaining(&self, now: Time) -> Option<Duration> {
         (self.expires != Time::MAX).then(|| self.expires.saturating_sub(now))
     }
 
-    /// The length of the lease; `None` for ever.
+    /// Returns the length of the lease; `None` if it never expires.
     #[must_use]
     pub fn duration(&self) -> Option<Duration> {
         self.remaining(self.since)
     }
 
-    /// The default route's router.
+    /// Returns the router of the default route.
     #[must_use]
     pub fn router(&self) -> Option<Ipv4Addr> {
         self.routes.iter().find(|route| route.prefix == 0).and_then(|route| route.gateway)
     }
 }
 
-/// T1, T2 and the end; the defaults of RFC 2131, 4.4.5 where the server's values make no sense.
+/// Returns T1, T2 and the expiry. Values of the server that contradict each other are replaced by the
+/// defaults of RFC 2131, 4.4.5.
 fn times(message: &Message, since: Time) -> Result<(Time, Time, Time), LeaseError> {
     let seconds = message.number(option::LEASE_TIME).ok_or(LeaseError::Time(None))?;
     if seconds == INFINITE {
         return Ok((Time::MAX, Time::MAX, Time::MAX));
     }
     let lease = Duration::from_secs(seconds.into());
-    if lease < SHORTEST {
+    if lease < DURATION_MIN {
         return Err(LeaseError::Time(Some(seconds)));
     }
     let given = |code| message.number(code).map(|seconds| Duration::from_secs(seconds.into()));
@@ -157,17 +160,17 @@ fn times(message: &Message, since: Time) -> Result<(Time, Time, Time), LeaseErro
 
 fn usable(address: Ipv4Addr) -> bool {
     let first = address.octets()[0];
-    // Not "this network", loopback, multicast, reserved or broadcast.
+    // Neither "this network" nor loopback, multicast, reserved or broadcast.
     !matches!(first, 0 | 127 | 224..=255)
 }
 
-/// A mask's prefix length; `None` for a mask with holes.
+/// Returns a mask's prefix length; `None` for a mask with holes.
 fn prefix(mask: Ipv4Addr) -> Option<u8> {
     let ones = mask.to_bits().leading_ones();
     (mask.to_bits().count_ones() == ones).then(|| u8::try_from(ones).ok())?
 }
 
-/// What RFC 791 says where there is no mask.
+/// Returns the prefix length of the address's class (RFC 791), for a message without a mask.
 fn class_prefix(address: Ipv4Addr) -> u8 {
     match address.octets()[0] {
         0..=127 => 8,
@@ -181,7 +184,8 @@ fn network(address: Ipv4Addr, prefix: u8) -> Ipv4Addr {
     Ipv4Addr::from_bits(address.to_bits() & mask)
 }
 
-/// Option 121, or else a default route by the first of option 3, never both (RFC 3442).
+/// Returns the routes of option 121, or else a default route through the first router of option 3,
+/// never both (RFC 3442).
 fn routes(message: &Message) -> Vec<Route> {
     let classless = message.options.get(&option::ROUTES).and_then(|value| classless_routes(value));
     classless.unwrap_or_else(|| {
@@ -195,11 +199,11 @@ fn routes(message: &Message) -> Vec<Route> {
     })
 }
 
-/// `None` when it is malformed: half a routing table is worse than option 3.
+/// Returns `None` if the option is malformed, because half a routing table is worse than option 3.
 fn classless_routes(mut value: &[u8]) -> Option<Vec<Route>> {
     let mut routes = Vec::new();
     while let Some((&prefix, rest)) = value.split_first() {
-        if prefix > 32 || routes.len() == MOST_ROUTES {
+        if prefix > 32 || routes.len() == ROUTES_MAX {
             return None;
         }
         let (significant, rest) = rest.split_at_checked(usize::from(prefix).div_ceil(8))?;
@@ -219,15 +223,15 @@ fn classless_routes(mut value: &[u8]) -> Option<Vec<Route>> {
 
 fn mtu(message: &Message) -> Option<u16> {
     let value: [u8; 2] = message.options.get(&option::MTU)?.as_slice().try_into().ok()?;
-    Some(u16::from_be_bytes(value)).filter(|mtu| *mtu >= SMALLEST_MTU)
+    Some(u16::from_be_bytes(value)).filter(|mtu| *mtu >= MTU_MIN)
 }
 
 fn name_servers(message: &Message) -> Vec<Ipv4Addr> {
     let servers = message.addresses(option::NAME_SERVER).into_iter();
-    servers.filter(|address| usable(*address)).take(MOST_NAME_SERVERS).collect()
+    servers.filter(|address| usable(*address)).take(NAME_SERVERS_MAX).collect()
 }
 
-/// The search list, or else the domain.
+/// Returns the search list, or else the domain.
 fn search(message: &Message) -> Vec<String> {
     let list = message.options.get(&option::SEARCH).and_then(|value| search_list(value));
     list.unwrap_or_else(|| {
@@ -237,11 +241,11 @@ fn search(message: &Message) -> Vec<String> {
     })
 }
 
-/// Names in the form of RFC 1035, 4.1.4; `None` when anything is malformed.
+/// Reads names in the form of RFC 1035, 4.1.4; `None` if anything is malformed.
 fn search_list(value: &[u8]) -> Option<Vec<String>> {
     let mut names = Vec::new();
     let mut at = 0;
-    while at < value.len() && names.len() < MOST_DOMAINS {
+    while at < value.len() && names.len() < DOMAINS_MAX {
         let (name, next) = compressed_name(value, at)?;
         names.push(name);
         at = next;
@@ -249,10 +253,10 @@ fn search_list(value: &[u8]) -> Option<Vec<String>> {
     (!names.is_empty()).then_some(names)
 }
 
-/// The name that begins at `at`, and where the next one begins.
+/// Returns the name at offset `at`, and the offset of the next one.
 ///
-/// A pointer must point before itself, and a name ends when it is too long, so this ends: a loop of
-/// pointers must pass a label, which makes the name longer.
+/// The loop terminates, because a pointer must point before itself and a name has a maximum length: a
+/// cycle of pointers passes at least one label, which makes the name longer.
 fn compressed_name(value: &[u8], mut at: usize) -> Option<(String, usize)> {
     let mut name = String::new();
     let mut next = None;
@@ -276,25 +280,26 @@ fn compressed_name(value: &[u8], mut at: usize) -> Option<(String, usize)> {
             }
             _ => return None,
         }
-        if name.len() > LONGEST_DOMAIN {
+        if name.len() > DOMAIN_BYTES_MAX {
             return None;
         }
     }
     is_domain(&name).then(|| (name, next.unwrap_or(at + 1)))
 }
 
-/// Letters, digits, hyphens, underscores and single dots: safe to write into `resolv.conf`.
+/// True if a name has only letters, digits, hyphens, underscores and single dots, so that it is safe
+/// to write into `resolv.conf`.
 fn is_domain(name: &str) -> bool {
     let label = |label: &str| {
         (1..=63).contains(&label.len())
             && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
     };
-    name.len() <= LONGEST_DOMAIN && name.split('.').all(label)
+    name.len() <= DOMAIN_BYTES_MAX && name.split('.').all(label)
 }
 
-/// Whether the message is what a server sends to this client in this transaction.
+/// True if a server sent the message to this client in this transaction.
 #[must_use]
-pub fn answers(message: &Message, transaction: u32, hardware: [u8; 6]) -> bool {
+pub fn is_reply(message: &Message, transaction: u32, hardware: [u8; 6]) -> bool {
     message.reply
         && message.transaction == transaction
         && message.hardware == hardware

@@ -1,7 +1,7 @@
 //! A DHCP message as bytes (RFC 2131, 2; options RFC 2132; long options RFC 3396).
 //!
-//! Every field comes from whoever is on the link, so reading checks every length, and the options
-//! are kept as bytes: [`crate::lease`] decides what they mean.
+//! Any machine on the link can send any bytes, so parsing checks every length, and options are kept
+//! as bytes: [`crate::lease`] interprets them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,13 +15,13 @@ pub const CLIENT_PORT: u16 = 68;
 /// `op`, `htype`, `hlen` … `chaddr`, `sname`, `file`.
 const FIXED: usize = 236;
 const COOKIE: [u8; 4] = [99, 130, 83, 99];
-/// Relays and old servers drop what is shorter than a BOOTP message (RFC 1542, 2.1).
-const MINIMUM: usize = 300;
+/// Relays and old servers drop messages that are shorter than a BOOTP message (RFC 1542, 2.1).
+const BYTES_MIN: usize = 300;
 const ETHERNET: u8 = 1;
 const SNAME: std::ops::Range<usize> = 44..108;
 const FILE: std::ops::Range<usize> = 108..236;
 
-/// Codes of the options that we send or understand.
+/// Codes of the options that the client sends or understands.
 pub mod option {
     /// Subnet mask.
     pub const MASK: u8 = 1;
@@ -35,7 +35,7 @@ pub mod option {
     pub const DOMAIN: u8 = 15;
     /// Interface MTU.
     pub const MTU: u8 = 26;
-    /// Address that the client asks for.
+    /// Address that the client requests.
     pub const REQUESTED: u8 = 50;
     /// Lease time in seconds.
     pub const LEASE_TIME: u8 = 51;
@@ -43,14 +43,14 @@ pub mod option {
     pub const OVERLOAD: u8 = 52;
     /// Kind of message.
     pub const KIND: u8 = 53;
-    /// Which server it is, by an address of it.
+    /// Identifies the server by one of its addresses.
     pub const SERVER: u8 = 54;
     /// Codes of the options that the client wants.
     pub const PARAMETERS: u8 = 55;
     /// Text of a refusal.
     pub const TEXT: u8 = 56;
-    /// Longest message that the client takes.
-    pub const MAXIMUM: u8 = 57;
+    /// Longest message that the client accepts.
+    pub const MESSAGE_BYTES: u8 = 57;
     /// T1 in seconds.
     pub const RENEWAL_TIME: u8 = 58;
     /// T2 in seconds.
@@ -68,15 +68,15 @@ pub mod option {
 /// Option 53.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Which servers are there?
+    /// A client searches for servers.
     Discover,
     /// A server's offer.
     Offer,
-    /// The client takes an offer, or wants to keep an address.
+    /// The client accepts an offer, or asks to keep an address.
     Request,
-    /// The lease.
+    /// The server grants the lease.
     Ack,
-    /// No lease.
+    /// The server refuses the lease.
     Nak,
 }
 
@@ -100,11 +100,11 @@ pub type Options = BTreeMap<u8, Vec<u8>>;
 /// A message, from or to a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// From a server (`BOOTREPLY`) and not to one.
+    /// True for a message from a server (`BOOTREPLY`), false for one to a server.
     pub reply: bool,
-    /// What it says.
+    /// The kind of message.
     pub kind: Kind,
-    /// Transaction id: an answer has the question's.
+    /// Transaction id; a reply repeats the id of the request.
     pub transaction: u32,
     /// Seconds since the client began.
     pub seconds: u16,
@@ -118,12 +118,12 @@ pub struct Message {
     pub options: Options,
 }
 
-/// Why bytes are not a message.
+/// The reason why bytes are not a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MessageError {
-    /// The fixed part or an option is not whole.
+    /// The fixed part or an option is incomplete.
     Truncated,
-    /// BOOTP without DHCP's magic cookie, or no known message kind.
+    /// DHCP's magic cookie is missing, or the kind of message is unknown.
     NotDhcp,
     /// Not for an Ethernet address.
     NotEthernet,
@@ -142,13 +142,13 @@ impl fmt::Display for MessageError {
 impl std::error::Error for MessageError {}
 
 impl Message {
-    /// The message's bytes, as they go into a UDP datagram.
+    /// Builds the payload of a UDP datagram.
     #[must_use]
     pub fn build(&self) -> Vec<u8> {
         let mut bytes = vec![if self.reply { 2 } else { 1 }, ETHERNET, 6, 0];
         bytes.extend(self.transaction.to_be_bytes());
         bytes.extend(self.seconds.to_be_bytes());
-        bytes.extend([0, 0]); // no broadcast flag: the packet socket sees unicast answers too
+        bytes.extend([0, 0]); // no broadcast flag: the packet socket sees unicast replies too
         bytes.extend(self.client.octets());
         bytes.extend(self.yours.octets());
         bytes.extend([0; 8]); // next server, relay
@@ -160,11 +160,11 @@ impl Message {
             put(&mut bytes, *code, value);
         }
         bytes.push(option::END);
-        bytes.resize(bytes.len().max(MINIMUM), 0);
+        bytes.resize(bytes.len().max(BYTES_MIN), 0);
         bytes
     }
 
-    /// Reads the payload of a UDP datagram.
+    /// Parses the payload of a UDP datagram.
     pub fn parse(bytes: &[u8]) -> Result<Self, MessageError> {
         let (fixed, rest) = bytes.split_at_checked(FIXED).ok_or(MessageError::Truncated)?;
         let rest = rest.strip_prefix(&COOKIE).ok_or(MessageError::NotDhcp)?;
@@ -188,14 +188,14 @@ impl Message {
         })
     }
 
-    /// The value of an option that is one address.
+    /// Returns the value of an option that is one address.
     #[must_use]
     pub fn address(&self, code: u8) -> Option<Ipv4Addr> {
         let value: [u8; 4] = self.options.get(&code)?.as_slice().try_into().ok()?;
         Some(value.into())
     }
 
-    /// The value of an option that is a list of addresses; empty when it is absent or malformed.
+    /// Returns the value of an option that is a list of addresses; empty if absent or malformed.
     #[must_use]
     pub fn addresses(&self, code: u8) -> Vec<Ipv4Addr> {
         let value = self.options.get(&code).map_or(&[][..], Vec::as_slice);
@@ -203,14 +203,14 @@ impl Message {
         if rest.is_empty() { addresses.iter().map(|four| (*four).into()).collect() } else { vec![] }
     }
 
-    /// The value of an option that is a number of 32 bits.
+    /// Returns the value of an option that is a 32-bit number.
     #[must_use]
     pub fn number(&self, code: u8) -> Option<u32> {
         Some(u32::from_be_bytes(self.options.get(&code)?.as_slice().try_into().ok()?))
     }
 }
 
-/// The options proper, then those in `file`, then those in `sname` (RFC 2131, 4.1).
+/// Reads the options area, then the options in `file`, then those in `sname` (RFC 2131, 4.1).
 fn all_options(fixed: &[u8], rest: &[u8]) -> Result<Options, MessageError> {
     let mut options = Options::new();
     read(rest, &mut options)?;
@@ -225,7 +225,7 @@ fn all_options(fixed: &[u8], rest: &[u8]) -> Result<Options, MessageError> {
     Ok(options)
 }
 
-/// One area of options. An area that ends without `END` is accepted: some servers leave it out.
+/// Reads one area of options. A missing `END` is accepted, because some servers leave it out.
 fn read(mut area: &[u8], options: &mut Options) -> Result<(), MessageError> {
     while let Some((&code, after)) = area.split_first() {
         match code {
@@ -243,7 +243,7 @@ fn read(mut area: &[u8], options: &mut Options) -> Result<(), MessageError> {
     Ok(())
 }
 
-/// Writes an option, in parts where it is longer than one can be.
+/// Writes an option, in parts if it is longer than one option can be.
 fn put(bytes: &mut Vec<u8>, code: u8, value: &[u8]) {
     for part in value.chunks(255) {
         // A chunk of 255 bytes has a length that fits.
@@ -252,7 +252,7 @@ fn put(bytes: &mut Vec<u8>, code: u8, value: &[u8]) {
     }
 }
 
-/// The caller has checked that the fixed part is whole.
+/// Reads four bytes; the caller has checked that the fixed part is complete.
 fn four(fixed: &[u8], at: usize) -> [u8; 4] {
     [fixed[at], fixed[at + 1], fixed[at + 2], fixed[at + 3]]
 }
@@ -337,19 +337,27 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_built_is_read_back(value in proptest::collection::vec(any::<u8>(), 1..600)) {
+        fn a_built_message_is_read_back(value in proptest::collection::vec(any::<u8>(), 1..600)) {
             let message = message(Options::from([(option::DOMAIN, value)]));
             prop_assert_eq!(Message::parse(&message.build()), Ok(message));
         }
 
         #[test]
-        fn no_options_make_it_panic(options: Vec<u8>) {
-            let _ = Message::parse(&with_options(&options));
+        fn any_options_give_an_error_or_a_message_that_is_built_again(options: Vec<u8>) {
+            let bytes = with_options(&[&[53, 1, 5], &options[..]].concat());
+            if let Ok(message) = Message::parse(&bytes) {
+                prop_assert!(message.options.values().map(Vec::len).sum::<usize>() <= bytes.len());
+                let again = Message::parse(&message.build()).unwrap();
+                // An empty option has no bytes to build.
+                prop_assert!(again.options.iter().all(|(code, value)| message.options[code] == *value));
+                prop_assert_eq!((again.kind, again.yours), (message.kind, message.yours));
+            }
         }
 
         #[test]
-        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
-            let _ = Message::parse(&bytes);
+        fn bytes_without_the_cookie_are_refused(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            let cookie = bytes.get(236..240) == Some(&[99, 130, 83, 99]);
+            prop_assert!(cookie || Message::parse(&bytes).is_err());
         }
     }
 }

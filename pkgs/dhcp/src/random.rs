@@ -1,5 +1,5 @@
-//! Numbers for transaction ids and jitter: `SplitMix64` (Steele, Lea, Flood: "Fast splittable
-//! pseudorandom number generators", 2014), so that a test's seed gives the same run every time.
+//! Random numbers for transaction ids and jitter: `SplitMix64` (Steele, Lea, Flood: "Fast splittable
+//! pseudorandom number generators", 2014). A test's seed gives the same run every time.
 
 use std::time::Duration;
 
@@ -18,13 +18,14 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// A transaction id.
+    /// Returns a new transaction id.
     pub(crate) fn id(&mut self) -> u32 {
         let [a, b, c, d, ..] = self.next().to_ne_bytes();
         u32::from_ne_bytes([a, b, c, d])
     }
 
-    /// `delay`, at the most a quarter and at the most one second shorter or longer (RFC 2131, 4.1).
+    /// Returns `delay`, made shorter or longer by at most a quarter and at most one second (RFC 2131,
+    /// 4.1).
     pub(crate) fn jitter(&mut self, delay: Duration) -> Duration {
         let width = (delay / 4).min(Duration::from_secs(1));
         delay.saturating_sub(width) + width * 2 * (self.id() >> 16) / (1 << 16)
@@ -34,14 +35,16 @@ impl Random {
 #[cfg(test)]
 mod tests {
     use super::Random;
+    use proptest::prelude::*;
     use std::time::Duration;
 
-    #[test]
-    fn jitter_stays_within_a_second() {
-        let mut random = Random::new(1);
-        for _ in 0..1000 {
-            let delay = random.jitter(Duration::from_secs(64));
-            assert!((Duration::from_secs(63)..=Duration::from_secs(65)).contains(&delay));
+    proptest! {
+        #[test]
+        fn jitter_stays_within_a_quarter_and_a_second(seed: u64, millis in 0_u64..100_000) {
+            let delay = Duration::from_millis(millis);
+            let width = (delay / 4).min(Duration::from_secs(1));
+            let jittered = Random::new(seed).jitter(delay);
+            prop_assert!(delay.abs_diff(jittered) <= width);
         }
     }
 }

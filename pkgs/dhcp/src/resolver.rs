@@ -4,14 +4,14 @@ use std::fmt::Write as _;
 
 use crate::lease::Lease;
 
-/// glibc and musl read only the first three.
-const NAME_SERVERS: usize = 3;
+/// glibc and musl read only the first three name servers.
+const NAME_SERVERS_MAX: usize = 3;
 
-/// Name servers and search domains, in the server's order.
+/// Returns the file's text: name servers and search domains, in the server's order.
 #[must_use]
 pub fn text(lease: &Lease) -> String {
     let mut text = String::from("# written by the dhcp pod\n");
-    for server in lease.name_servers.iter().take(NAME_SERVERS) {
+    for server in lease.name_servers.iter().take(NAME_SERVERS_MAX) {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "nameserver {server}");
     }
@@ -29,7 +29,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn the_order_is_kept_and_the_fourth_server_left_out() {
+    fn the_order_is_kept_and_the_fourth_server_is_left_out() {
         let lease = Lease {
             address: Ipv4Addr::new(10, 0, 2, 15),
             prefix: 24,

@@ -1,7 +1,7 @@
 //! The part that touches the machine: interfaces, sockets, files.
 //!
-//! One thread, one poll loop. Everything that can be decided without I/O is decided in the modules
-//! beside this one.
+//! There is one thread with one poll loop. All decisions that need no I/O are made in the other
+//! modules of the crate.
 
 mod apply;
 mod arguments;
@@ -13,12 +13,11 @@ mod store;
 pub use arguments::Arguments;
 pub use daemon::run;
 
-use rustix::time::{ClockId, clock_gettime};
+use rustix::time::ClockId;
 
 use crate::Time;
 
-/// What the clock shows that [`Time`] is about.
+/// Reads the clock that [`Time`] is based on.
 fn now() -> Time {
-    // The kernel's boot clock is never negative, and its nanoseconds are below 10^9.
-    clock_gettime(ClockId::Boottime).try_into().unwrap_or_default()
+    kiln_base::time::now(ClockId::Boottime)
 }

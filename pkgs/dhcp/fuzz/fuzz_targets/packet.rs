@@ -1,4 +1,4 @@
-//! What a packet socket gives: frame, message, lease, and the message written again.
+//! Packets from the network: as frame, message and lease, and as a message that is built again.
 #![no_main]
 
 use std::net::Ipv4Addr;
@@ -16,7 +16,8 @@ fuzz_target!(|bytes: &[u8]| {
     check(&with_options(bytes));
 });
 
-/// A sound ACK with these options behind its own: the way to them is too long to be found by chance.
+/// Returns a valid ACK with these options after its own, because the fuzzer would not find the way to
+/// them by chance.
 fn with_options(options: &[u8]) -> Vec<u8> {
     let message = Message {
         reply: true,

@@ -1,14 +1,18 @@
-//! The states of RFC 2131, figure 5. Each holds only what is valid in it.
+//! The states of RFC 2131, figure 5. Each state holds only the data that is valid in it.
 //!
-//! INIT is a `Selecting` whose first DISCOVER is still to be sent.
+//! INIT is a `Selecting` that has not sent its first DISCOVER yet.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use super::{EXTENSION_PAUSE, LONGEST_PAUSE};
 use crate::Time;
 use crate::lease::Lease;
 use crate::random::Random;
+
+/// Longest pause between two attempts (RFC 2131, 4.1).
+pub(super) const PAUSE_MAX: Duration = Duration::from_secs(64);
+/// Shortest pause between two attempts to extend a long lease (RFC 2131, 4.4.5).
+const EXTENSION_PAUSE: Duration = Duration::from_mins(1);
 
 #[derive(Debug, Clone)]
 pub(super) enum State {
@@ -20,7 +24,7 @@ pub(super) enum State {
     Rebinding(Extending),
 }
 
-/// DISCOVER is out, or will be.
+/// A DISCOVER was sent, or is about to be.
 #[derive(Debug, Clone)]
 pub(super) struct Selecting {
     pub(super) transaction: u32,
@@ -34,13 +38,13 @@ pub(super) struct Requesting {
     pub(super) transaction: u32,
     pub(super) began: Time,
     pub(super) retry: Retry,
-    /// When the newest REQUEST went out.
+    /// The time of the latest REQUEST.
     pub(super) sent_at: Time,
     pub(super) address: Ipv4Addr,
     pub(super) server: Ipv4Addr,
 }
 
-/// A lease is in use, and any server is asked whether it still holds here.
+/// A lease is in use, and any server is asked to confirm that it is valid in this network.
 #[derive(Debug, Clone)]
 pub(super) struct Rebooting {
     pub(super) transaction: u32,
@@ -50,24 +54,25 @@ pub(super) struct Rebooting {
     pub(super) lease: Lease,
 }
 
-/// Nothing to do before T1.
+/// A confirmed lease, with nothing to do before T1.
 #[derive(Debug, Clone)]
 pub(super) struct Bound {
     pub(super) lease: Lease,
 }
 
-/// After T1 the lease's server is asked (Renewing), after T2 any server (Rebinding).
+/// A lease that is being extended: by its own server after T1 (Renewing), by any server after T2
+/// (Rebinding).
 #[derive(Debug, Clone)]
 pub(super) struct Extending {
     pub(super) transaction: u32,
     pub(super) began: Time,
-    /// When to ask (again).
+    /// The time of the next attempt.
     pub(super) at: Time,
     pub(super) sent_at: Time,
     pub(super) lease: Lease,
 }
 
-/// Repetition with a doubled pause each time, from 1 s.
+/// Retries whose pause starts at 1 s and doubles each time.
 #[derive(Debug, Clone)]
 pub(super) struct Retry {
     /// The next attempt.
@@ -82,7 +87,7 @@ impl Retry {
     }
 
     pub(super) fn sent(&mut self, now: Time, random: &mut Random) {
-        let pause = Duration::from_secs(1 << self.sent.min(6)).min(LONGEST_PAUSE);
+        let pause = Duration::from_secs(1 << self.sent.min(6)).min(PAUSE_MAX);
         self.at = now + random.jitter(pause);
         self.sent = self.sent.saturating_add(1);
     }
@@ -93,9 +98,9 @@ impl Extending {
         Self { transaction, began: now, at: now, sent_at: now, lease }
     }
 
-    /// The next attempt is after half of the time that is left until `end` (RFC 2131, 4.4.5), not
-    /// sooner than 60 s; for leases below 20 minutes a twentieth of the lease, so that they get
-    /// more than one attempt too.
+    /// Schedules the next attempt after half of the time that is left until `end`, but not sooner than
+    /// 60 s (RFC 2131, 4.4.5). For leases below 20 minutes the minimum is a twentieth of the lease, so
+    /// that they get more than one attempt too.
     pub(super) fn sent(mut self, now: Time, end: Time) -> Self {
         let least = self.lease.duration().map_or(EXTENSION_PAUSE, |lease| lease / 20);
         let least = least.clamp(Duration::from_secs(1), EXTENSION_PAUSE);
@@ -116,7 +121,7 @@ impl State {
         Self::Rebooting(Rebooting { transaction, began: now, retry, sent_at: now, lease })
     }
 
-    /// The lease whose address the interface has.
+    /// Returns the lease whose address the interface has.
     pub(super) const fn lease(&self) -> Option<&Lease> {
         match self {
             Self::Selecting(_) | Self::Requesting(_) => None,
@@ -127,7 +132,7 @@ impl State {
         }
     }
 
-    /// The open question's id.
+    /// Returns the transaction id of the open request.
     pub(super) const fn transaction(&self) -> Option<u32> {
         match self {
             Self::Selecting(Selecting { transaction, .. })
@@ -139,8 +144,8 @@ impl State {
         }
     }
 
-    /// When the open REQUEST was sent; a lease's times count from there.
-    pub(super) const fn asked_at(&self) -> Option<Time> {
+    /// Returns the time at which the open REQUEST was sent; a lease's times count from there.
+    pub(super) const fn requested_at(&self) -> Option<Time> {
         match self {
             Self::Requesting(Requesting { sent_at, .. })
             | Self::Rebooting(Rebooting { sent_at, .. })
@@ -150,7 +155,7 @@ impl State {
         }
     }
 
-    /// The only server that may grant what was asked.
+    /// Returns the only server that may grant the open request.
     pub(super) const fn server(&self) -> Option<Ipv4Addr> {
         match self {
             Self::Requesting(Requesting { server, .. }) => Some(*server),

@@ -1,4 +1,4 @@
-//! A server in a few lines, and what the client does when it, the link or time misbehaves.
+//! The client against a small server, with faults of the server, the link and the clock.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -24,8 +24,8 @@ fn client(now: Time, earlier: Option<Lease>) -> Client {
     Client::new(Identity { hardware: HARDWARE, host_name: None }, 1, now, earlier)
 }
 
-/// A server's answer to `asked`.
-fn answer(asked: &Message, kind: Kind, address: Ipv4Addr) -> Message {
+/// Builds a server's reply to a request.
+fn reply(asked: &Message, kind: Kind, address: Ipv4Addr) -> Message {
     let options = Options::from([
         (option::SERVER, SERVER.octets().into()),
         (option::LEASE_TIME, LEASE.to_be_bytes().into()),
@@ -42,7 +42,7 @@ fn answer(asked: &Message, kind: Kind, address: Ipv4Addr) -> Message {
     }
 }
 
-/// The one message that is sent, and whether it is a broadcast.
+/// Returns the only message that is sent, and true if it is a broadcast.
 fn sent(actions: impl IntoIterator<Item = Action>) -> (Message, bool) {
     let mut messages = actions.into_iter().filter_map(|action| match action {
         Action::Broadcast(message) => Some((message, true)),
@@ -61,18 +61,18 @@ fn configured(action: Option<Action>) -> (Lease, Option<Lease>) {
     }
 }
 
-/// A client with a lease since second 0.
+/// Returns a client that got its lease at second 0.
 fn bound() -> (Client, Lease) {
     let mut client = client(seconds(0), None);
     let (discover, _) = sent(client.poll(seconds(0)));
-    let (request, _) = sent(client.handle(seconds(0), &answer(&discover, Kind::Offer, ADDRESS)));
+    let (request, _) = sent(client.handle(seconds(0), &reply(&discover, Kind::Offer, ADDRESS)));
     let (lease, before) =
-        configured(client.handle(seconds(0), &answer(&request, Kind::Ack, ADDRESS)));
+        configured(client.handle(seconds(0), &reply(&request, Kind::Ack, ADDRESS)));
     assert_eq!((before, client.listens(), client.poll_at()), (None, false, seconds(1800)));
     (client, lease)
 }
 
-/// Polls until `end`, at every moment that the client asks for; what was done and when.
+/// Polls until `end`, whenever the client asks for it; returns each action with its second.
 fn silence(client: &mut Client, end: Time) -> Vec<(u64, Action)> {
     let mut done = Vec::new();
     while client.poll_at() <= end {
@@ -93,7 +93,7 @@ fn the_first_discover_goes_out_at_once_and_an_offer_is_taken_at_once() {
     assert!(position(option::ROUTES) < position(option::ROUTER), "RFC 3442");
 
     let (request, broadcast) =
-        sent(client.handle(seconds(5), &answer(&discover, Kind::Offer, ADDRESS)));
+        sent(client.handle(seconds(5), &reply(&discover, Kind::Offer, ADDRESS)));
     assert_eq!(
         (request.kind, broadcast, request.client),
         (Kind::Request, true, Ipv4Addr::UNSPECIFIED)
@@ -114,17 +114,17 @@ fn a_lost_discover_is_repeated_with_doubled_pauses() {
 }
 
 #[test]
-fn an_offer_whose_server_falls_silent_is_forgotten() {
+fn an_offer_whose_server_falls_silent_is_abandoned() {
     let mut client = client(seconds(0), None);
     let (discover, _) = sent(client.poll(seconds(0)));
-    client.handle(seconds(0), &answer(&discover, Kind::Offer, ADDRESS));
+    client.handle(seconds(0), &reply(&discover, Kind::Offer, ADDRESS));
     let done = silence(&mut client, seconds(30));
     let kinds: Vec<Kind> = done.into_iter().map(|(_, action)| sent([action]).0.kind).collect();
     assert_eq!(kinds[..4], [Kind::Request, Kind::Request, Kind::Request, Kind::Discover]);
 }
 
 #[test]
-fn renewing_asks_the_server_alone_and_counts_from_the_request() {
+fn a_renewal_goes_to_the_server_alone_and_counts_from_the_request() {
     let (mut client, first) = bound();
     let (request, broadcast) = sent(client.poll(seconds(1800)));
     assert_eq!((request.kind, broadcast, request.client), (Kind::Request, false, ADDRESS));
@@ -132,7 +132,7 @@ fn renewing_asks_the_server_alone_and_counts_from_the_request() {
     assert_eq!(request.options.get(&option::SERVER), None, "RFC 2131, table 5");
     assert!(client.listens());
 
-    let ack = answer(&request, Kind::Ack, ADDRESS);
+    let ack = reply(&request, Kind::Ack, ADDRESS);
     let (lease, before) = configured(client.handle(seconds(1801), &ack));
     assert_eq!((lease.since, lease.expires), (seconds(1800), seconds(5400)));
     assert_eq!(before, Some(first));
@@ -146,14 +146,14 @@ fn after_t2_any_server_may_extend_the_lease() {
     let (request, broadcast) = sent([action]);
     assert_eq!((at, broadcast, request.client), (3150, true, ADDRESS));
 
-    let mut ack = answer(&request, Kind::Ack, ADDRESS);
+    let mut ack = reply(&request, Kind::Ack, ADDRESS);
     ack.options.insert(option::SERVER, OTHER.octets().into());
     let (lease, _) = configured(client.handle(seconds(3201), &ack));
     assert_eq!(lease.server, OTHER);
 }
 
 #[test]
-fn a_lease_that_nobody_extends_ends_and_a_new_one_is_looked_for() {
+fn a_lease_that_is_not_extended_expires_and_the_search_starts_again() {
     let (mut client, lease) = bound();
     let done = silence(&mut client, seconds(3601));
     let end = done.iter().position(|(_, action)| matches!(action, Action::Deconfigure(_))).unwrap();
@@ -166,8 +166,8 @@ fn a_lease_that_nobody_extends_ends_and_a_new_one_is_looked_for() {
 fn short_leases_get_more_than_one_attempt_too() {
     let mut client = client(seconds(0), None);
     let (discover, _) = sent(client.poll(seconds(0)));
-    let (request, _) = sent(client.handle(seconds(0), &answer(&discover, Kind::Offer, ADDRESS)));
-    let mut ack = answer(&request, Kind::Ack, ADDRESS);
+    let (request, _) = sent(client.handle(seconds(0), &reply(&discover, Kind::Offer, ADDRESS)));
+    let mut ack = reply(&request, Kind::Ack, ADDRESS);
     ack.options.insert(option::LEASE_TIME, 20_u32.to_be_bytes().into());
     configured(client.handle(seconds(0), &ack));
     let done = silence(&mut client, seconds(19));
@@ -177,7 +177,7 @@ fn short_leases_get_more_than_one_attempt_too() {
 }
 
 #[test]
-fn a_sleep_past_the_end_of_the_lease_ends_it() {
+fn a_sleep_past_the_expiry_drops_the_lease() {
     let (mut client, lease) = bound();
     let done = client.poll(seconds(100_000));
     assert!(done.contains(&Action::Deconfigure(Box::new(lease))));
@@ -185,14 +185,14 @@ fn a_sleep_past_the_end_of_the_lease_ends_it() {
     assert!(client.poll_at() > seconds(100_000));
 }
 
-/// Brings a client into each state in which a NAK can come: what it asked, and when.
-fn asking(state: &str) -> (Client, Message, Time) {
+/// Brings a client into a state in which a NAK can come; returns the request and its time.
+fn requesting_in(state: &str) -> (Client, Message, Time) {
     match state {
         "requesting" => {
             let mut client = client(seconds(0), None);
             let (discover, _) = sent(client.poll(seconds(0)));
             let (request, _) =
-                sent(client.handle(seconds(0), &answer(&discover, Kind::Offer, ADDRESS)));
+                sent(client.handle(seconds(0), &reply(&discover, Kind::Offer, ADDRESS)));
             (client, request, seconds(0))
         }
         "rebooting" => {
@@ -214,11 +214,11 @@ fn asking(state: &str) -> (Client, Message, Time) {
 }
 
 #[test]
-fn a_nak_in_any_state_begins_anew_at_once() {
+fn a_nak_in_any_state_restarts_the_search_at_once() {
     for state in ["requesting", "rebooting", "renewing", "rebinding"] {
-        let (mut client, request, now) = asking(state);
+        let (mut client, request, now) = requesting_in(state);
         let had = client.lease().cloned();
-        let action = client.handle(now, &answer(&request, Kind::Nak, Ipv4Addr::UNSPECIFIED));
+        let action = client.handle(now, &reply(&request, Kind::Nak, Ipv4Addr::UNSPECIFIED));
         assert_eq!(action, had.map(|lease| Action::Deconfigure(Box::new(lease))), "{state}");
         let (discover, _) = sent(client.poll(now));
         assert_eq!(discover.kind, Kind::Discover, "{state}");
@@ -227,32 +227,32 @@ fn a_nak_in_any_state_begins_anew_at_once() {
 }
 
 #[test]
-fn a_nak_while_nothing_is_asked_changes_nothing() {
+fn a_nak_without_an_open_request_changes_nothing() {
     let (mut client, lease) = bound();
     let (request, _) = sent(self::client(seconds(0), None).poll(seconds(0)));
-    assert_eq!(client.handle(seconds(1), &answer(&request, Kind::Nak, ADDRESS)), None);
+    assert_eq!(client.handle(seconds(1), &reply(&request, Kind::Nak, ADDRESS)), None);
     assert_eq!(client.lease(), Some(&lease));
 
     let mut client = self::client(seconds(0), None);
     let (discover, _) = sent(client.poll(seconds(0)));
-    assert_eq!(client.handle(seconds(0), &answer(&discover, Kind::Nak, ADDRESS)), None);
+    assert_eq!(client.handle(seconds(0), &reply(&discover, Kind::Nak, ADDRESS)), None);
     assert!(client.poll_at() > seconds(0), "still selecting");
 }
 
 #[test]
-fn only_the_server_that_was_asked_can_refuse() {
+fn only_the_server_of_the_request_can_refuse() {
     for state in ["requesting", "renewing"] {
-        let (mut client, request, now) = asking(state);
-        let mut nak = answer(&request, Kind::Nak, Ipv4Addr::UNSPECIFIED);
+        let (mut client, request, now) = requesting_in(state);
+        let mut nak = reply(&request, Kind::Nak, Ipv4Addr::UNSPECIFIED);
         nak.options.insert(option::SERVER, OTHER.octets().into());
         assert_eq!(client.handle(now, &nak), None);
-        let ack = client.handle(now, &answer(&request, Kind::Ack, ADDRESS));
+        let ack = client.handle(now, &reply(&request, Kind::Ack, ADDRESS));
         assert!(matches!(ack, Some(Action::Configure { .. })), "{state}");
     }
 }
 
 #[test]
-fn a_server_that_offers_and_refuses_in_turn_makes_no_storm() {
+fn a_server_that_offers_and_refuses_in_turn_causes_no_storm() {
     let mut client = client(seconds(0), None);
     let mut discovers = 0;
     while client.poll_at() < seconds(120) {
@@ -260,8 +260,8 @@ fn a_server_that_offers_and_refuses_in_turn_makes_no_storm() {
         for action in client.poll(now) {
             let (discover, _) = sent([action]);
             discovers += 1;
-            let (request, _) = sent(client.handle(now, &answer(&discover, Kind::Offer, ADDRESS)));
-            client.handle(now, &answer(&request, Kind::Nak, ADDRESS));
+            let (request, _) = sent(client.handle(now, &reply(&discover, Kind::Offer, ADDRESS)));
+            client.handle(now, &reply(&request, Kind::Nak, ADDRESS));
         }
     }
     assert!((6..=9).contains(&discovers), "{discovers}");
@@ -280,12 +280,12 @@ fn a_restarted_client_confirms_its_lease_and_keeps_it() {
     assert_eq!(request.address(option::REQUESTED), Some(ADDRESS));
     assert_eq!(request.options.get(&option::SERVER), None, "RFC 2131, table 5");
     let (new, before) =
-        configured(client.handle(seconds(10), &answer(&request, Kind::Ack, ADDRESS)));
+        configured(client.handle(seconds(10), &reply(&request, Kind::Ack, ADDRESS)));
     assert_eq!((new.address, before), (ADDRESS, Some(lease)));
 }
 
 #[test]
-fn a_restarted_client_without_an_answer_goes_on_with_its_lease() {
+fn a_restarted_client_without_a_reply_continues_with_its_lease() {
     let (_, lease) = bound();
     let mut client = client(seconds(10), Some(lease.clone()));
     let done = silence(&mut client, seconds(30));
@@ -295,7 +295,7 @@ fn a_restarted_client_without_an_answer_goes_on_with_its_lease() {
 }
 
 #[test]
-fn a_lease_of_an_earlier_run_that_has_ended_is_not_used() {
+fn an_expired_lease_of_an_earlier_run_is_not_used() {
     let (_, lease) = bound();
     let mut client = client(lease.expires, Some(lease.clone()));
     assert_eq!(sent(client.poll(lease.expires)).0.kind, Kind::Discover);
@@ -303,13 +303,13 @@ fn a_lease_of_an_earlier_run_that_has_ended_is_not_used() {
 
 #[test]
 fn another_address_replaces_the_one_in_use() {
-    let (mut client, request, now) = asking("renewing");
-    let (lease, before) = configured(client.handle(now, &answer(&request, Kind::Ack, OTHER)));
+    let (mut client, request, now) = requesting_in("renewing");
+    let (lease, before) = configured(client.handle(now, &reply(&request, Kind::Ack, OTHER)));
     assert_eq!((lease.address, before.unwrap().address), (OTHER, ADDRESS));
 }
 
 #[test]
-fn a_link_that_returns_has_its_lease_confirmed() {
+fn the_lease_is_confirmed_after_the_link_returned() {
     let (mut client, lease) = bound();
     client.link_returned(seconds(100));
     let (request, _) = sent(client.poll(seconds(100)));
@@ -318,7 +318,7 @@ fn a_link_that_returns_has_its_lease_confirmed() {
 }
 
 #[test]
-fn a_link_that_settles_late_has_an_unanswered_discover_repeated_and_nothing_else() {
+fn a_link_that_settles_late_repeats_only_an_unanswered_discover() {
     let mut selecting = client(seconds(0), None);
     selecting.poll(seconds(0));
     let settled = Duration::from_millis(200);
@@ -328,13 +328,13 @@ fn a_link_that_settles_late_has_an_unanswered_discover_repeated_and_nothing_else
     let (mut bound, lease) = bound();
     bound.link_settled(settled);
     assert_eq!((bound.poll(settled), bound.lease()), (vec![], Some(&lease)));
-    let (mut requesting, ..) = asking("requesting");
+    let (mut requesting, ..) = requesting_in("requesting");
     requesting.link_settled(settled);
     assert_eq!(requesting.poll(settled), []);
 }
 
 #[test]
-fn what_is_no_answer_to_us_is_ignored() {
+fn a_message_that_is_not_a_reply_to_the_client_is_ignored() {
     let changes: [fn(&mut Message); 7] = [
         |message| message.transaction ^= 1,
         |message| message.hardware[5] ^= 1,
@@ -346,8 +346,8 @@ fn what_is_no_answer_to_us_is_ignored() {
     ];
     for (number, change) in changes.into_iter().enumerate() {
         for state in ["requesting", "rebooting", "renewing", "rebinding"] {
-            let (mut client, request, now) = asking(state);
-            let mut ack = answer(&request, Kind::Ack, ADDRESS);
+            let (mut client, request, now) = requesting_in(state);
+            let mut ack = reply(&request, Kind::Ack, ADDRESS);
             change(&mut ack);
             assert_eq!(client.handle(now, &ack), None, "change {number} while {state}");
         }
@@ -355,10 +355,10 @@ fn what_is_no_answer_to_us_is_ignored() {
 }
 
 proptest! {
-    /// Whatever comes and whenever: time goes on, nothing is sent in a storm, a lease that ended is
-    /// never in use, and the interface is told of every change.
+    /// For every sequence of messages and pauses: the next deadline is later than now, few packets are
+    /// sent, an expired lease is not in use, and the caller learns of every change.
     #[test]
-    fn no_history_breaks_the_client(steps in prop::collection::vec((0_u64..2000, 0_u8..6, 5_u32..5000), 1..60)) {
+    fn every_history_keeps_the_invariants(steps in prop::collection::vec((0_u64..2000, 0_u8..6, 5_u32..5000), 1..60)) {
         let mut now = seconds(0);
         let mut client = client(now, None);
         let mut asked: Option<Message> = None;
@@ -369,7 +369,7 @@ proptest! {
             prop_assert!(client.poll_at() > now && actions.len() <= 4);
             if let Some(asked) = asked.as_ref().filter(|_| what < 5) {
                 let kind = [Kind::Offer, Kind::Ack, Kind::Ack, Kind::Nak, Kind::Discover][usize::from(what)];
-                let mut message = answer(asked, kind, if what == 2 { OTHER } else { ADDRESS });
+                let mut message = reply(asked, kind, if what == 2 { OTHER } else { ADDRESS });
                 message.options.insert(option::LEASE_TIME, lease_time.to_be_bytes().into());
                 actions.extend(client.handle(now, &message));
             }

@@ -29,7 +29,7 @@ fn lease(options: &[(u8, &[u8])]) -> Lease {
 }
 
 #[test]
-fn what_makes_a_lease_unusable_refuses_it() {
+fn an_unusable_lease_is_refused_with_the_reason() {
     let check = |message: &Message, expected| {
         assert_eq!(Lease::new(message, SINCE).unwrap_err(), expected);
     };
@@ -43,7 +43,7 @@ fn what_makes_a_lease_unusable_refuses_it() {
 }
 
 #[test]
-fn times_are_the_servers_where_they_make_sense() {
+fn consistent_times_of_the_server_are_used() {
     let check = |options: &[(u8, &[u8])], expected: (u64, u64, u64)| {
         let lease = lease(options);
         let seconds = |time: Duration| time.saturating_sub(SINCE).as_secs();
@@ -61,13 +61,13 @@ fn times_are_the_servers_where_they_make_sense() {
 }
 
 #[test]
-fn an_infinite_lease_has_no_end() {
+fn an_infinite_lease_never_expires() {
     let lease = lease(&[(option::LEASE_TIME, &[255; 4])]);
     assert_eq!((lease.renew_at, lease.remaining(SINCE)), (Duration::MAX, None));
 }
 
 #[test]
-fn a_mask_with_holes_is_as_good_as_none() {
+fn a_mask_with_holes_is_ignored() {
     let check = |mask: &[u8], expected| assert_eq!(lease(&[(1, mask)]).prefix, expected);
     check(&[255, 255, 255, 0], 24);
     check(&[255, 255, 255, 255], 32);
@@ -103,14 +103,14 @@ fn classless_routes_replace_the_router() {
 }
 
 #[test]
-fn an_mtu_that_ipv4_cannot_work_with_is_left_out() {
+fn an_mtu_that_is_too_small_for_ipv4_is_ignored() {
     assert_eq!(lease(&[(26, &[5, 120])]).mtu, Some(1400));
     assert_eq!(lease(&[(26, &[0, 68])]).mtu, None);
     assert_eq!(lease(&[(26, &[1])]).mtu, None);
 }
 
 #[test]
-fn only_names_that_are_safe_in_a_file_are_taken() {
+fn only_names_that_are_safe_in_a_file_are_used() {
     let check = |code, value: &[u8], expected: &[&str]| {
         assert_eq!(lease(&[(code, value)]).search, expected);
     };
@@ -128,7 +128,7 @@ fn only_names_that_are_safe_in_a_file_are_taken() {
 }
 
 #[test]
-fn a_loop_of_pointers_ends() {
+fn a_cycle_of_pointers_is_refused() {
     assert_eq!(search_list(b"\xc0\x00"), None);
     assert_eq!(search_list(b"\x01a\xc0\x00"), None);
     assert_eq!(search_list(b"\x01a\xc0\x02\xc0\x00"), None);
@@ -136,7 +136,7 @@ fn a_loop_of_pointers_ends() {
 
 proptest! {
     #[test]
-    fn no_option_makes_it_panic(code in prop::sample::select(vec![1_u8, 3, 6, 15, 26, 51, 54, 58, 59, 119, 121]), value: Vec<u8>) {
+    fn any_option_gives_an_error_or_a_bounded_lease(code in prop::sample::select(vec![1_u8, 3, 6, 15, 26, 51, 54, 58, 59, 119, 121]), value: Vec<u8>) {
         if let Ok(lease) = Lease::new(&ack(&[(code, &value)]), SINCE) {
             prop_assert!(lease.renew_at <= lease.rebind_at && lease.rebind_at <= lease.expires);
             prop_assert!(lease.prefix <= 32 && lease.routes.len() <= 64);

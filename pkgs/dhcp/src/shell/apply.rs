@@ -1,11 +1,11 @@
-//! Makes a lease the machine's configuration, or takes it away.
+//! Configures the machine with a lease, or removes the configuration.
 
 use std::path::Path;
 
 use anyhow::Context as _;
+use kiln_base::replace::{self, Durability};
 
 use super::kernel::{Kernel, is_gone};
-use super::store::write;
 use crate::Time;
 use crate::lease::{Lease, Route};
 use crate::netlink::{Change, address, link_mtu, route};
@@ -14,8 +14,8 @@ use crate::resolver;
 /// The file's name in the resolver's folder.
 const RESOLV_CONF: &str = "resolv.conf";
 
-/// Address, routes and MTU. Without the address the lease is worth nothing; a route or an MTU that
-/// the kernel refuses is logged.
+/// Sets address, routes and MTU. A refused address is an error, because the lease is useless without
+/// it; a refused route or MTU is only logged.
 pub(super) fn configure(
     kernel: &Kernel,
     index: u32,
@@ -24,24 +24,24 @@ pub(super) fn configure(
     now: Time,
 ) -> anyhow::Result<()> {
     if let Some(mtu) = lease.mtu {
-        log(kernel.change(&link_mtu(index, mtu)).with_context(|| format!("setting MTU {mtu}")));
+        log(kernel.change(&link_mtu(index, mtu)).with_context(|| format!("cannot set MTU {mtu}")));
     }
     if let Some(before) = before {
-        // The old address first: deleting it later would take a new one of its subnet along.
-        remove_what_changed(kernel, index, before, lease);
+        // The old address goes first: deleting it later would also delete a new one in its subnet.
+        remove_differences(kernel, index, before, lease);
     }
     let ours = (lease.address, lease.prefix);
     kernel
         .change(&address(Change::Put, index, ours, lease.remaining(now)))
-        .with_context(|| format!("setting address {}/{}", lease.address, lease.prefix))?;
+        .with_context(|| format!("cannot set address {}/{}", lease.address, lease.prefix))?;
     for wanted in &lease.routes {
         let message = change_route(Change::Put, index, lease, wanted);
-        log(kernel.change(&message).with_context(|| format!("setting {wanted:?}")));
+        log(kernel.change(&message).with_context(|| format!("cannot set {wanted:?}")));
     }
     Ok(())
 }
 
-/// Takes address and routes away.
+/// Removes address and routes.
 pub(super) fn deconfigure(kernel: &Kernel, index: u32, lease: &Lease) {
     for route in &lease.routes {
         delete(kernel, &change_route(Change::Delete, index, lease, route));
@@ -50,7 +50,7 @@ pub(super) fn deconfigure(kernel: &Kernel, index: u32, lease: &Lease) {
     delete(kernel, &address(Change::Delete, index, ours, None));
 }
 
-fn remove_what_changed(kernel: &Kernel, index: u32, before: &Lease, lease: &Lease) {
+fn remove_differences(kernel: &Kernel, index: u32, before: &Lease, lease: &Lease) {
     if (before.address, before.prefix) != (lease.address, lease.prefix) {
         return deconfigure(kernel, index, before);
     }
@@ -59,13 +59,14 @@ fn remove_what_changed(kernel: &Kernel, index: u32, before: &Lease, lease: &Leas
     }
 }
 
-/// A gateway outside of the subnet is on the link all the same: nothing else could be meant.
+/// Changes a route. A gateway outside the subnet is treated as being on the link, because nothing
+/// else can be meant.
 fn change_route(change: Change, index: u32, lease: &Lease, wanted: &Route) -> Vec<u8> {
     let on_link = wanted.gateway.is_some_and(|gateway| !lease.on_link(gateway));
     route(change, index, wanted, lease.address, on_link)
 }
 
-/// What is not there any more is as good as deleted.
+/// Deletes an object; if it no longer exists, that is not an error.
 fn delete(kernel: &Kernel, message: &[u8]) {
     let result = kernel.change(message);
     log(result.or_else(|error| if is_gone(&error) { Ok(()) } else { Err(error) }));
@@ -77,12 +78,13 @@ fn log(result: anyhow::Result<()>) {
     }
 }
 
-/// Writes `resolv.conf` if it would change. A lease without name servers writes one without.
+/// Replaces `resolv.conf` if it would change, also if the lease has no name servers.
 pub(super) fn write_resolver(folder: &Path, lease: &Lease) -> anyhow::Result<()> {
     let file = folder.join(RESOLV_CONF);
     let text = resolver::text(lease);
     match std::fs::read(&file) {
         Ok(present) if present == text.as_bytes() => Ok(()),
-        _ => write(&file, text.as_bytes()),
+        _ => replace::write(&file, text.as_bytes(), 0o644, Durability::None)
+            .with_context(|| format!("cannot write {}", file.display())),
     }
 }

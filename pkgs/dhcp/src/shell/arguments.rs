@@ -6,54 +6,54 @@ use std::path::PathBuf;
 use anyhow::{Context as _, anyhow};
 use kiln_contract::path;
 use kiln_daemon::exit::Exit;
+use lexopt::Arg::Long;
+use lexopt::ValueExt as _;
 
 use crate::netlink::Link;
 
-/// What the command line says.
+/// The arguments, listed in errors.
+const USAGE: &str = "the arguments are --interface PATTERN, --resolver-dir DIR, --state-dir DIR, \
+                     health, ready and --version";
+
+/// The command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Arguments {
-    /// `--interface PATTERN`, with `*` for any characters; may be repeated. None given: every
-    /// Ethernet interface that a driver made (no bridge, veth, vlan …).
+    /// `--interface PATTERN`, with `*` for any characters; can be repeated. Without it the client uses
+    /// every Ethernet interface that a driver made (no bridge, veth, vlan …).
     pub interfaces: Vec<String>,
-    /// `--resolver-dir DIR`: where `resolv.conf` is written.
+    /// `--resolver-dir DIR`: the folder for `resolv.conf`.
     pub resolver: PathBuf,
-    /// `--state-dir DIR`: where the lease is kept for a restart of the container. Must be empty
-    /// after a boot, because the kept times count from it.
+    /// `--state-dir DIR`: the folder that keeps the lease for a restart of the container. It must be
+    /// empty after a boot, because the stored times count from the boot.
     pub state: PathBuf,
 }
 
 impl Arguments {
-    /// Reads the arguments after the program's name.
+    /// Parses the arguments after the program's name.
     pub fn parse(arguments: Vec<OsString>) -> anyhow::Result<Self> {
         let mut parsed = Self {
             interfaces: Vec::new(),
             resolver: path::RESOLVER.into(),
             state: "/run/kiln/dhcp".into(),
         };
-        let mut arguments = arguments.into_iter();
-        while let Some(name) = arguments.next() {
-            let mut value = || {
-                let error = || anyhow!("{} needs a value", name.display());
-                arguments.next().ok_or_else(error).context(Exit::Usage)
-            };
-            match name.to_str() {
-                Some("--interface") => parsed.interfaces.push(text(value()?)?),
-                Some("--resolver-dir") => parsed.resolver = value()?.into(),
-                Some("--state-dir") => parsed.state = value()?.into(),
-                _ => {
-                    return Err(anyhow!(
-                        "unknown argument {:?}; there are --interface PATTERN, --resolver-dir DIR, \
-                         --state-dir DIR, health, ready, --version",
-                        name.display()
-                    ))
-                    .context(Exit::Usage);
-                }
-            }
-        }
+        let read = parsed.read(&mut lexopt::Parser::from_args(arguments));
+        read.map_err(|error| anyhow!("{error}; {USAGE}")).context(Exit::Usage)?;
         Ok(parsed)
     }
 
-    /// Whether this interface may get an address from us.
+    fn read(&mut self, arguments: &mut lexopt::Parser) -> Result<(), lexopt::Error> {
+        while let Some(argument) = arguments.next()? {
+            match argument {
+                Long("interface") => self.interfaces.push(arguments.value()?.string()?),
+                Long("resolver-dir") => self.resolver = arguments.value()?.into(),
+                Long("state-dir") => self.state = arguments.value()?.into(),
+                _ => return Err(argument.unexpected()),
+            }
+        }
+        Ok(())
+    }
+
+    /// True if this interface may get an address.
     #[must_use]
     pub fn wants(&self, link: &Link) -> bool {
         let named = || self.interfaces.iter().any(|pattern| matches(pattern, &link.name));
@@ -61,12 +61,7 @@ impl Arguments {
     }
 }
 
-fn text(value: OsString) -> anyhow::Result<String> {
-    let error = |value: OsString| anyhow!("{:?} is not UTF-8", value.display());
-    value.into_string().map_err(error).context(Exit::Usage)
-}
-
-/// Whether `name` is `pattern` with each `*` standing for any characters.
+/// True if `name` matches `pattern`, in which each `*` stands for any characters.
 fn matches(pattern: &str, name: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == name,
@@ -78,7 +73,7 @@ fn matches(pattern: &str, name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Arguments, matches};
+    use super::{Arguments, USAGE, matches};
     use crate::netlink::Link;
     use kiln_daemon::exit::Exit;
 
@@ -102,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_software_interface_is_taken_only_when_it_is_named() {
+    fn a_software_interface_is_used_only_if_it_is_named() {
         let veth = Link {
             index: 2,
             name: "veth0".into(),
@@ -118,9 +113,21 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_command_line_is_a_usage_error() {
-        for arguments in [&["--interface"][..], &["--port", "1"], &["eth0"]] {
-            assert_eq!(Exit::of(&parse(arguments).unwrap_err()), Exit::Usage);
+    fn options_take_their_value_from_the_next_word_or_after_an_equals_sign() {
+        let expected = parse(&["--state-dir", "/a", "--interface", "eth0"]).unwrap();
+        assert_eq!(parse(&["--interface=eth0", "--state-dir=/a"]).unwrap(), expected);
+    }
+
+    #[test]
+    fn an_invalid_command_line_is_a_usage_error_that_lists_the_arguments() {
+        for (arguments, cause) in [
+            (&["--interface"][..], "missing argument for option '--interface'"),
+            (&["--port", "1"], "invalid option '--port'"),
+            (&["eth0"], "unexpected argument \"eth0\""),
+        ] {
+            let error = parse(arguments).unwrap_err();
+            assert_eq!(Exit::of(&error), Exit::Usage);
+            assert_eq!(format!("{error:#}"), format!("wrong usage: {cause}; {USAGE}"));
         }
     }
 }

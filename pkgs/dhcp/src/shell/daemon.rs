@@ -1,13 +1,14 @@
-//! The poll loop: interfaces come and go, packets arrive, time passes.
+//! The poll loop, which handles changes of interfaces, packets and timeouts.
 
 use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use kiln_base::time::timespec;
 use kiln_daemon::health::{Health, State};
 use kiln_daemon::signal::Termination;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
 
@@ -21,15 +22,15 @@ use crate::lease::Lease;
 use crate::message::{CLIENT_PORT, Message, SERVER_PORT};
 use crate::netlink::{Event, Link, link_up};
 
-/// How often the health file is written when nothing else happens.
+/// The health file is written at least this often.
 const HEARTBEAT: Duration = Duration::from_mins(1);
-/// A loop that turned no more for this long hangs.
-const HOLDS: Duration = Duration::from_secs(150);
+/// A loop that has not turned for this long hangs.
+const VALIDITY: Duration = Duration::from_secs(150);
 
-/// Leases an address until a termination signal comes.
+/// Leases an address until a termination signal arrives.
 ///
-/// The address stays then: the node's other pods still need it while they stop, and the kernel
-/// takes it away when its lease ends.
+/// The address stays after that, because the node's other pods need it while they stop. The kernel
+/// deletes the address when the lease expires.
 pub fn run(arguments: Arguments, termination: Termination, health: Health) -> anyhow::Result<()> {
     let kernel = Kernel::open()?;
     let mut host = Host { arguments, kernel, termination, health, started: now() };
@@ -37,14 +38,14 @@ pub fn run(arguments: Arguments, termination: Termination, health: Health) -> an
         tracing::info!(interface = link.name, millis = host.millis(), "link is up");
         match Interface::new(&mut host, link)?.serve()? {
             End::Terminated => break,
-            End::LinkGone => tracing::warn!("the interface is gone"),
+            End::LinkGone => tracing::warn!("the interface disappeared"),
         }
     }
-    tracing::info!("ending, the address stays");
+    tracing::info!("stopping, the address stays");
     Ok(())
 }
 
-/// What does not depend on the interface.
+/// The state that does not depend on the interface.
 struct Host {
     arguments: Arguments,
     kernel: Kernel,
@@ -53,52 +54,53 @@ struct Host {
     started: Time,
 }
 
-/// Why an interface is served no more.
+/// The reason why serving an interface ended.
 enum End {
     Terminated,
     LinkGone,
 }
 
 impl Host {
-    /// Switches on what may be used and waits for the first link that works; drivers load at the
-    /// same time as we start. `None`: a termination signal came first.
+    /// Brings the wanted interfaces up and waits for the first link that works, because drivers load
+    /// while this program starts. Returns `None` if a termination signal arrives first.
     fn choose(&mut self) -> anyhow::Result<Option<Link>> {
         loop {
             let links = self.kernel.links()?;
             let wanted = || links.iter().filter(|link| self.arguments.wants(link));
             for link in wanted().filter(|link| !link.is_up()) {
                 if let Err(error) = self.kernel.change(&link_up(link.index)) {
-                    tracing::warn!(interface = link.name, "switching it on: {error:#}");
+                    tracing::warn!(
+                        interface = link.name,
+                        "cannot bring the interface up: {error:#}"
+                    );
                 }
             }
             if let Some(link) = wanted().find(|link| link.works()) {
                 return Ok(Some(link.clone()));
             }
-            self.health.state(State::Alive, HOLDS);
+            self.health.state(State::Alive, VALIDITY);
             if self.wait(None, HEARTBEAT)? {
                 return Ok(None);
             }
-            // What is lost here is in the next list.
+            // The next list includes the news that are dropped here.
             let _ = self.kernel.news();
         }
     }
 
-    /// Sleeps until something comes or `time` has passed; true for a termination signal.
+    /// Sleeps until an event arrives or `time` has passed; returns true for a termination signal.
     fn wait(&self, packets: Option<&PacketSocket>, time: Duration) -> anyhow::Result<bool> {
         let mut fds = vec![
             PollFd::from_borrowed_fd(self.termination.as_fd(), PollFlags::IN),
             PollFd::from_borrowed_fd(self.kernel.as_fd(), PollFlags::IN),
         ];
         fds.extend(packets.map(|socket| PollFd::from_borrowed_fd(socket.as_fd(), PollFlags::IN)));
-        let time =
-            Timespec::try_from(time.min(HEARTBEAT)).context("a heartbeat is a short time")?;
-        match poll(&mut fds, Some(&time)) {
+        match poll(&mut fds, Some(&timespec(time.min(HEARTBEAT)))) {
             Ok(_) | Err(Errno::INTR) => Ok(!fds[0].revents().is_empty()),
-            Err(error) => Err(error).context("poll"),
+            Err(error) => Err(error).context("cannot poll"),
         }
     }
 
-    /// Time since we started, for the log.
+    /// Returns the milliseconds since the program started, for the log.
     fn millis(&self) -> u64 {
         u64::try_from(now().saturating_sub(self.started).as_millis()).unwrap_or(u64::MAX)
     }
@@ -110,17 +112,18 @@ struct Interface<'a> {
     link: Link,
     hardware: [u8; 6],
     client: Client,
-    /// Open while an answer may come.
+    /// Open while a reply can arrive.
     packets: Option<PacketSocket>,
-    /// Sends to the lease's server, and keeps the kernel from telling it that nobody listens.
+    /// Sends to the lease's server. While it is open, the kernel does not refuse the server's replies
+    /// as packets to a closed port.
     unicast: Option<UdpSocket>,
 }
 
 impl<'a> Interface<'a> {
     fn new(host: &'a mut Host, link: Link) -> anyhow::Result<Self> {
-        let hardware = link.hardware.context("an interface without an Ethernet address")?;
+        let hardware = link.hardware.context("the interface has no Ethernet address")?;
         let mut seed = [0; 8];
-        getrandom(&mut seed, GetRandomFlags::empty()).context("getrandom")?;
+        getrandom(&mut seed, GetRandomFlags::empty()).context("cannot get random bytes")?;
         let earlier = store::load(&host.arguments.state, &link, now());
         if let Some(lease) = &earlier {
             tracing::info!(address = %lease.address, "confirming the lease of an earlier run");
@@ -144,25 +147,25 @@ impl<'a> Interface<'a> {
         }
     }
 
-    /// Does what is due now.
+    /// Performs the actions that are due now.
     fn act(&mut self) -> anyhow::Result<()> {
         for action in self.client.poll(now()) {
             self.perform(action, None)?;
         }
         let state = if self.client.lease().is_some() { State::Ready } else { State::Alive };
-        self.host.health.state(state, HOLDS);
+        self.host.health.state(state, VALIDITY);
         if !self.client.listens() {
-            // Last: closing a packet socket waits for all processors (some 10 ms).
+            // Closing a packet socket waits for all processors (some 10 ms), so it comes last.
             (self.packets, self.unicast) = (None, None);
         }
         Ok(())
     }
 
-    /// News about the link; false when it is gone.
+    /// Handles news about the link; returns false if the link disappeared.
     fn hear_news(&mut self) -> anyhow::Result<bool> {
         let events = match self.host.kernel.news() {
             Err(Errno::NOBUFS) => self.whole_list()?,
-            result => result.context("reading news about interfaces")?,
+            result => result.context("cannot read news about interfaces")?,
         };
         for event in events {
             match event {
@@ -174,7 +177,7 @@ impl<'a> Interface<'a> {
         Ok(true)
     }
 
-    /// Instead of news that were lost.
+    /// Lists all interfaces, to replace news that were lost.
     fn whole_list(&self) -> anyhow::Result<Vec<Event>> {
         let links = self.host.kernel.links()?;
         let gone = links.iter().all(|link| link.index != self.link.index);
@@ -201,7 +204,7 @@ impl<'a> Interface<'a> {
                 Ok(Some(message)) => message,
                 Ok(None) => break,
                 Err(error) => {
-                    tracing::warn!("receiving: {error}");
+                    tracing::warn!("cannot receive packets: {error}");
                     break;
                 }
             };
@@ -209,22 +212,22 @@ impl<'a> Interface<'a> {
                 self.perform(action, Some(&message))?;
             }
             if !self.client.listens() {
-                break; // the rest of the queue answers no open question
+                break; // the rest of the queue belongs to no open request
             }
         }
         Ok(())
     }
 
-    /// `cause` is the message that led to the action.
+    /// Carries out an action; `cause` is the message that led to it.
     fn perform(&mut self, action: Action, cause: Option<&Message>) -> anyhow::Result<()> {
         match action {
             Action::Broadcast(message) => {
                 tracing::debug!(kind = ?message.kind, seconds = message.seconds, "broadcasting");
                 let sent = self.packets().and_then(|socket| Ok(socket.broadcast(&message)?));
-                log(sent.context("broadcasting"));
+                log(sent.context("cannot broadcast a message"));
             }
             Action::Unicast(server, message) => {
-                tracing::debug!(kind = ?message.kind, %server, "asking the server");
+                tracing::debug!(kind = ?message.kind, %server, "sending to the server");
                 let sent = self.packets().and(Ok(()));
                 log(sent.and_then(|()| self.send_to(server, &message)));
             }
@@ -232,7 +235,7 @@ impl<'a> Interface<'a> {
                 self.configure(&lease, before.as_deref(), cause)?;
             }
             Action::Deconfigure(lease) => {
-                tracing::warn!(address = %lease.address, "the lease is over");
+                tracing::warn!(address = %lease.address, "the lease ended");
                 log(store::forget(&self.host.arguments.state, &self.link));
                 apply::deconfigure(&self.host.kernel, self.link.index, &lease);
             }
@@ -242,13 +245,14 @@ impl<'a> Interface<'a> {
 
     fn packets(&mut self) -> anyhow::Result<&PacketSocket> {
         if self.packets.is_none() {
-            self.packets = Some(PacketSocket::open(self.link.index).context("packet socket")?);
+            self.packets =
+                Some(PacketSocket::open(self.link.index).context("cannot open a packet socket")?);
         }
-        self.packets.as_ref().context("packet socket")
+        self.packets.as_ref().context("the packet socket is closed")
     }
 
     fn send_to(&mut self, server: Ipv4Addr, message: &Message) -> anyhow::Result<()> {
-        let context = || format!("sending from {}:{CLIENT_PORT} to {server}", message.client);
+        let context = || format!("cannot send from {}:{CLIENT_PORT} to {server}", message.client);
         let socket = match self.unicast.take() {
             Some(socket) => socket,
             None => UdpSocket::bind((message.client, CLIENT_PORT)).with_context(context)?,
@@ -269,13 +273,13 @@ impl<'a> Interface<'a> {
         if cause.is_some() {
             report(&self.link, lease, before, self.host.millis());
         } else {
-            tracing::warn!(address = %lease.address, "no answer, going on with the lease");
+            tracing::warn!(address = %lease.address, "no reply, continuing with the lease");
         }
         if before.is_none_or(|before| before.address != lease.address) {
             let hardware = self.hardware;
             let sent =
                 self.packets().and_then(|socket| Ok(socket.announce(hardware, lease.address)?));
-            log(sent.context("announcing the address"));
+            log(sent.context("cannot announce the address"));
         }
         if let Some(ack) = cause {
             log(store::save(&self.host.arguments.state, &self.link, lease.since, ack));
@@ -284,7 +288,7 @@ impl<'a> Interface<'a> {
     }
 }
 
-/// One line; `millis` since our start.
+/// Logs a lease in one line; `millis` is the time since the program started.
 fn report(link: &Link, lease: &Lease, before: Option<&Lease>, millis: u64) {
     let text = match before {
         Some(before) if before.address == lease.address => "lease extended",
@@ -307,7 +311,7 @@ fn log(result: anyhow::Result<()>) {
     }
 }
 
-/// The node's name, where it is one that may be told to a server.
+/// Returns the node's name if it is valid and says more than `localhost`.
 fn host_name() -> Option<String> {
     let name = rustix::system::uname().nodename().to_str().ok()?.to_owned();
     let letters = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');

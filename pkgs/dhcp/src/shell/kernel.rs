@@ -1,4 +1,4 @@
-//! rtnetlink sockets: one for questions and changes, one for news about interfaces.
+//! rtnetlink sockets: one for requests, one for news about interfaces.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -16,10 +16,10 @@ use crate::netlink::{Event, Link, list_links, parse};
 
 /// `RTMGRP_LINK`.
 const LINK_GROUP: u32 = 1;
-/// The kernel answers within microseconds; a longer silence is an error and not a reason to hang.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// The kernel's own upper bound for one packet of a list.
-const BUFFER: usize = 32 * 1024;
+/// The kernel replies within microseconds, so a longer silence is reported as an error.
+const TIMEOUT: Duration = Duration::from_secs(2);
+/// The kernel's upper bound for one packet of a list.
+const PACKET_BYTES_MAX: usize = 32 * 1024;
 
 /// The interfaces and routes of the network namespace.
 #[derive(Debug)]
@@ -31,18 +31,18 @@ pub(super) struct Kernel {
 impl Kernel {
     pub(super) fn open() -> anyhow::Result<Self> {
         let requests = open(SocketFlags::CLOEXEC, 0)?;
-        set_socket_timeout(&requests, Timeout::Recv, Some(PATIENCE))
-            .context("setting a netlink socket's time-out")?;
+        set_socket_timeout(&requests, Timeout::Recv, Some(TIMEOUT))
+            .context("cannot set the timeout of a netlink socket")?;
         let news = open(SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, LINK_GROUP)?;
         Ok(Self { requests, news })
     }
 
-    /// All interfaces.
+    /// Returns all interfaces.
     pub(super) fn links(&self) -> anyhow::Result<Vec<Link>> {
         self.send(&list_links())?;
         let mut links = Vec::new();
         loop {
-            for event in receive(&self.requests).context("reading the list of interfaces")? {
+            for event in receive(&self.requests).context("cannot read the list of interfaces")? {
                 match event {
                     Event::Link(link) => links.push(link),
                     Event::Done => return Ok(links),
@@ -53,11 +53,11 @@ impl Kernel {
         }
     }
 
-    /// Sends a change and returns the kernel's verdict.
+    /// Sends a change and waits for its result.
     pub(super) fn change(&self, message: &[u8]) -> anyhow::Result<()> {
         self.send(message)?;
         loop {
-            for event in receive(&self.requests).context("reading the kernel's verdict")? {
+            for event in receive(&self.requests).context("cannot read the result of a change")? {
                 match event {
                     Event::Result(0) => return Ok(()),
                     Event::Result(errno) => return Err(Errno::from_raw_os_error(errno).into()),
@@ -67,7 +67,7 @@ impl Kernel {
         }
     }
 
-    /// News about interfaces; empty when there are none. `Err(NOBUFS)`: some were lost.
+    /// Returns the news about interfaces that have arrived. `NOBUFS` means that some were lost.
     pub(super) fn news(&self) -> Result<Vec<Event>, Errno> {
         match receive(&self.news) {
             Err(Errno::AGAIN) => Ok(Vec::new()),
@@ -78,28 +78,28 @@ impl Kernel {
     fn send(&self, message: &[u8]) -> anyhow::Result<()> {
         let kernel = SocketAddrNetlink::new(0, 0);
         sendto(&self.requests, message, SendFlags::empty(), &kernel)
-            .context("writing to netlink")?;
+            .context("cannot write to netlink")?;
         Ok(())
     }
 }
 
 impl AsFd for Kernel {
-    /// Readable when there are news.
+    /// The descriptor is readable when news have arrived.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.news.as_fd()
     }
 }
 
 fn open(flags: SocketFlags, groups: u32) -> anyhow::Result<OwnedFd> {
-    // No protocol is protocol 0, NETLINK_ROUTE.
+    // Without a protocol the number is 0, NETLINK_ROUTE.
     let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)
-        .context("opening a netlink socket")?;
-    bind(&socket, &SocketAddrNetlink::new(0, groups)).context("binding a netlink socket")?;
+        .context("cannot open a netlink socket")?;
+    bind(&socket, &SocketAddrNetlink::new(0, groups)).context("cannot bind a netlink socket")?;
     Ok(socket)
 }
 
 fn receive(socket: &OwnedFd) -> Result<Vec<Event>, Errno> {
-    let mut buffer = vec![0; BUFFER];
+    let mut buffer = vec![0; PACKET_BYTES_MAX];
     loop {
         match recv(socket, &mut buffer[..], RecvFlags::empty()) {
             Ok((length, _)) => return Ok(parse(&buffer[..length])),
@@ -109,7 +109,7 @@ fn receive(socket: &OwnedFd) -> Result<Vec<Event>, Errno> {
     }
 }
 
-/// Whether the verdict is that there is nothing to delete.
+/// True if the error means that the object to delete does not exist.
 pub(super) fn is_gone(error: &anyhow::Error) -> bool {
     let errno = error.downcast_ref::<Errno>().copied();
     matches!(errno, Some(Errno::ADDRNOTAVAIL | Errno::SRCH | Errno::NODEV))

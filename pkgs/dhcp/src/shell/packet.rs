@@ -1,7 +1,7 @@
-//! A socket below the IP stack (packet(7)), for the time in which an answer may come.
+//! A socket below the IP stack (packet(7)), for the time in which a reply can arrive.
 //!
-//! Open only then: on an interface with a lease it would be offered every packet of the node.
-//! A kernel filter passes UDP to port 68 alone, so other traffic never wakes us.
+//! It is open only then, because on a busy interface the kernel offers it every packet of the node.
+//! A kernel filter passes only UDP to port 68, so other traffic never wakes the program.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -17,24 +17,24 @@ use rustix::net::{
 use crate::frame::{Datagram, announcement};
 use crate::message::{CLIENT_PORT, Message, SERVER_PORT};
 
-/// Ethernet's MTU; a longer packet is cut and then fails its length check.
-const BUFFER: usize = 1500;
+/// Ethernet's MTU; a longer packet is cut off and then fails its length check.
+const PACKET_BYTES_MAX: usize = 1500;
 const IPV4: u16 = 0x0800;
 const ARP: u16 = 0x0806;
-/// Ethernet's broadcast address in the field of `struct sockaddr_ll`.
+/// Ethernet's broadcast address, as it stands in `struct sockaddr_ll`.
 const BROADCAST: [u8; 8] = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0];
 
 #[expect(clippy::cast_possible_truncation, reason = "numbers and sizes below 100")]
 mod c {
-    //! The C side's numbers in the widths that its own structures have.
+    //! Numbers in the widths of the C structures.
     pub(super) const FAMILY: u16 = libc::AF_PACKET as u16;
     pub(super) const ADDRESS_SIZE: u32 = size_of::<libc::sockaddr_ll>() as u32;
     pub(super) const PROGRAM_SIZE: u32 = size_of::<libc::sock_fprog>() as u32;
     pub(super) const FILTER_LENGTH: u16 = super::FILTER.len() as u16;
 }
 
-/// Classic BPF from the IP header on: not a fragment, UDP, to port 68; `{code, jt, jf, k}`.
-/// Codes and their meaning: the kernel's `Documentation/networking/filter.rst`.
+/// Classic BPF that passes UDP packets to port 68 that are not fragments, beginning at the IP header;
+/// `{code, jt, jf, k}`. The kernel's `Documentation/networking/filter.rst` explains the codes.
 const FILTER: [libc::sock_filter; 9] = [
     instruction(0x30, 0, 0, 9),      // A = protocol
     instruction(0x15, 0, 6, 17),     // UDP?
@@ -43,15 +43,15 @@ const FILTER: [libc::sock_filter; 9] = [
     instruction(0xb1, 0, 0, 0),      // X = length of the IP header
     instruction(0x48, 0, 0, 2),      // A = destination port
     instruction(0x15, 0, 1, CLIENT_PORT as u32),
-    instruction(0x06, 0, 0, 0xffff), // take it whole
-    instruction(0x06, 0, 0, 0),      // drop it
+    instruction(0x06, 0, 0, 0xffff), // pass the whole packet
+    instruction(0x06, 0, 0, 0),      // drop the packet
 ];
 
 const fn instruction(code: u16, jt: u8, jf: u8, k: u32) -> libc::sock_filter {
     libc::sock_filter { code, jt, jf, k }
 }
 
-/// Sends to everybody on the link, receives what comes for port 68.
+/// A socket that broadcasts on a link and receives packets for port 68.
 #[derive(Debug)]
 pub(super) struct PacketSocket {
     socket: OwnedFd,
@@ -61,14 +61,14 @@ pub(super) struct PacketSocket {
 impl PacketSocket {
     pub(super) fn open(index: u32) -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        // Protocol 0: nothing comes in before the filter is there and the interface is chosen.
+        // With protocol 0 no packet arrives before the filter is attached and the interface chosen.
         let socket = socket_with(AddressFamily::PACKET, SocketType::DGRAM, flags, None)?;
         attach_filter(&socket)?;
         bind(&socket, &LinkAddress { index, protocol: IPV4 })?;
         Ok(Self { socket, index })
     }
 
-    /// Broadcasts a message from its own client address (0.0.0.0 while there is none).
+    /// Broadcasts a message from its own client address (0.0.0.0 without a lease).
     pub(super) fn broadcast(&self, message: &Message) -> io::Result<()> {
         let payload = message.build();
         let datagram = Datagram {
@@ -80,7 +80,7 @@ impl PacketSocket {
         self.send(IPV4, &packet)
     }
 
-    /// Tells the neighbours who has the address now.
+    /// Announces to the neighbours that this interface has the address.
     pub(super) fn announce(&self, hardware: [u8; 6], address: Ipv4Addr) -> io::Result<()> {
         self.send(ARP, &announcement(hardware, address))
     }
@@ -91,9 +91,9 @@ impl PacketSocket {
         Ok(())
     }
 
-    /// The next message; `None` when there is none left.
+    /// Returns the next message, or `None` if no more have arrived.
     pub(super) fn receive(&self) -> io::Result<Option<Message>> {
-        let mut buffer = [0; BUFFER];
+        let mut buffer = [0; PACKET_BYTES_MAX];
         loop {
             let length = match recv(&self.socket, &mut buffer[..], RecvFlags::empty()) {
                 Ok((length, _)) => length,
@@ -103,7 +103,7 @@ impl PacketSocket {
             };
             match read(&buffer[..length]) {
                 Ok(message) => return Ok(Some(message)),
-                Err(error) => tracing::debug!("ignoring a packet: {error:#}"),
+                Err(error) => tracing::debug!("a packet is ignored: {error:#}"),
             }
         }
     }
@@ -136,7 +136,7 @@ fn attach_filter(socket: &OwnedFd) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// The broadcast address of an interface, for one link-layer protocol (`struct sockaddr_ll`).
+/// The broadcast address of an interface for one link-layer protocol (`struct sockaddr_ll`).
 struct LinkAddress {
     index: u32,
     protocol: u16,

@@ -1,40 +1,43 @@
-//! The lease on a RAM disk, for a restart of the container during the same boot.
+//! The lease on a RAM disk, kept for a restart of the container during the same boot.
 //!
-//! The file is the server's ACK with the time of its request before it: 8 bytes of milliseconds of
-//! [`Time`], then the message. So there is no second format of a lease, and what is read is checked
-//! as strictly as what a server sends.
+//! The file holds 8 bytes with the time of the request, in milliseconds of [`Time`], and then the
+//! server's ACK. A lease has therefore only one format, and a stored one is checked as strictly as
+//! one that a server sends.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use kiln_base::replace::{self, Durability};
 
 use crate::Time;
 use crate::lease::Lease;
 use crate::message::Message;
 use crate::netlink::Link;
 
-/// Where the lease of an interface is. The kernel allows no `/` in names.
+/// Returns the file for the lease of an interface. The kernel allows no `/` in names.
 fn file(folder: &Path, link: &Link) -> PathBuf {
     folder.join(format!("{}.lease", link.name))
 }
 
 pub(super) fn save(folder: &Path, link: &Link, since: Time, ack: &Message) -> anyhow::Result<()> {
-    write(&file(folder, link), &encode(since, ack))
+    let file = file(folder, link);
+    replace::write(&file, &encode(since, ack), 0o644, Durability::None)
+        .with_context(|| format!("cannot write {}", file.display()))
 }
 
 pub(super) fn forget(folder: &Path, link: &Link) -> anyhow::Result<()> {
     let file = file(folder, link);
     match std::fs::remove_file(&file) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("removing {}", file.display()))
+            Err(error).with_context(|| format!("cannot remove {}", file.display()))
         }
         _ => Ok(()),
     }
 }
 
-/// The lease of an earlier run, if there is a sound one for this interface's hardware.
+/// Returns the lease of an earlier run, if there is a valid one for this interface's hardware.
 pub(super) fn load(folder: &Path, link: &Link, now: Time) -> Option<Lease> {
     let bytes = std::fs::read(file(folder, link)).ok()?;
     decode(&bytes, link.hardware?).filter(|lease| lease.since <= now)
@@ -50,14 +53,6 @@ fn decode(bytes: &[u8], hardware: [u8; 6]) -> Option<Lease> {
     let since = Duration::from_millis(u64::from_le_bytes(*millis));
     let message = Message::parse(message).ok().filter(|message| message.hardware == hardware)?;
     Lease::new(&message, since).ok()
-}
-
-/// Writes a new file and renames it, so that nobody ever reads half of one.
-pub(super) fn write(file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let new = file.with_extension("new");
-    std::fs::write(&new, bytes).with_context(|| format!("writing {}", new.display()))?;
-    std::fs::rename(&new, file)
-        .with_context(|| format!("renaming {} to {}", new.display(), file.display()))
 }
 
 #[cfg(test)]
@@ -87,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kept_lease_is_found_until_it_is_forgotten() {
+    fn a_stored_lease_is_found_until_it_is_forgotten() {
         let folder = tempfile::tempdir().unwrap();
         let mut link = Link {
             index: 2,
@@ -99,7 +94,7 @@ mod tests {
         save(folder.path(), &link, SINCE, &ack()).unwrap();
         let lease = load(folder.path(), &link, SINCE).unwrap();
         assert_eq!((lease.address, lease.since), (Ipv4Addr::new(10, 0, 2, 15), SINCE));
-        assert_eq!(load(folder.path(), &link, Duration::ZERO), None, "kept in another boot");
+        assert_eq!(load(folder.path(), &link, Duration::ZERO), None, "stored in another boot");
         link.hardware = Some([2, 0, 0, 0, 0, 2]);
         assert_eq!(load(folder.path(), &link, SINCE), None, "another card");
         forget(folder.path(), &link).unwrap();
@@ -110,11 +105,26 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_file_makes_it_panic(at in 0_usize..300, value: u8, length in 0_usize..310) {
+        fn a_stored_lease_has_its_time_to_the_millisecond(millis: u64) {
+            let since = Duration::from_millis(millis);
+            let lease = decode(&encode(since, &ack()), [2, 0, 0, 0, 0, 1]).unwrap();
+            prop_assert_eq!((lease.since, lease.address), (since, ack().yours));
+        }
+
+        #[test]
+        fn a_damaged_file_gives_a_lease_of_this_hardware_or_nothing(
+            at in 0_usize..300,
+            value: u8,
+            length in 0_usize..310,
+        ) {
             let mut bytes = encode(SINCE, &ack());
             bytes[at] = value;
             bytes.truncate(length);
-            let _ = decode(&bytes, [2, 0, 0, 0, 0, 1]);
+            if let Some(lease) = decode(&bytes, [2, 0, 0, 0, 0, 1]) {
+                // 8 bytes of time, 236 fixed ones, the cookie and the four options of the lease.
+                prop_assert!(length >= 8 + 236 + 4 + 3 + 6 + 6);
+                prop_assert!(lease.since <= lease.renew_at && lease.renew_at <= lease.expires);
+            }
         }
     }
 }
