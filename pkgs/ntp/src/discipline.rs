@@ -1,14 +1,14 @@
-//! What to do with the clock, and when to ask again. No I/O, no clock.
+//! Decides how the clock is corrected and when the next round is due, without I/O.
 //!
 //! ```text
 //!   Unset ── sample ──→ Set: slew ── offset above 128 ms ──→ Doubtful ── again ──→ step
 //!     └── step if above 128 ms          ▲                        │
-//!                                       └────── it was a spike ──┘
+//!                                       └──────── a spike ───────┘
 //! ```
 //!
-//! The first sample is trusted and steps the clock: a node with a wrong clock can do nothing (TLS
-//! fails), so there is nothing to protect. Later a single large offset is more likely a bad sample
-//! than a bad clock, so two must agree.
+//! The first sample is trusted and steps the clock: a node with a wrong clock cannot do anything
+//! useful (TLS fails), so there is nothing to protect. Later, a single large offset is more likely a
+//! bad sample than a bad clock, so two samples must agree.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -16,44 +16,44 @@ use std::time::Duration;
 use crate::packet::Sample;
 use crate::{MILLISECOND, Nanos, SECOND, Time};
 
-/// Above it the clock is stepped, below it slewed (RFC 5905, 11.3: STEPT). The kernel's loop takes
-/// at most 500 ms.
-pub const STEP: Nanos = 128 * MILLISECOND;
+/// The largest offset that is slewed; a larger one is stepped (RFC 5905, 11.3: STEPT). The kernel's
+/// loop accepts at most 500 ms.
+pub const SLEW_MAX: Nanos = 128 * MILLISECOND;
 /// Shortest and longest interval between rounds as powers of two: 64 s to 1024 s.
-const SHORTEST: u8 = 6;
-const LONGEST: u8 = 10;
-/// Rounds after the first success that follow quickly, as ntpd's `iburst` does.
+const EXPONENT_MIN: u8 = 6;
+const EXPONENT_MAX: u8 = 10;
+/// Quick rounds after the first success, like ntpd's `iburst`.
 const BURST: u8 = 3;
 const BURST_PAUSE: Duration = Duration::from_secs(2);
-/// Successive good rounds after which the interval doubles.
+/// Good rounds in a row after which the interval doubles.
 const CALM_ROUNDS: u8 = 4;
 /// Offset below which a round is good, and above which the interval is halved.
 const CALM: Nanos = 4 * MILLISECOND;
 const ROUGH: Nanos = 16 * MILLISECOND;
-/// Samples that a new one is compared with (the clock filter of RFC 5905, 10).
-const KEPT: usize = 8;
-/// How fast an old sample loses worth: PHI of RFC 5905, 15 µs per second.
+/// Earlier samples with which a new one is compared (the clock filter of RFC 5905, 10).
+const SAMPLES_MAX: usize = 8;
+/// The assumed drift of the clock since an old sample: PHI of RFC 5905, 15 µs per second.
 const WANDER_PER_SECOND: Nanos = 15_000;
-/// Failed rounds in a row before a clock that was set counts as no longer kept.
-const PATIENCE: u32 = 8;
+/// Failed rounds in a row after which a clock that was set counts as unsynchronised.
+const FAILURES_MAX: u32 = 8;
 
-/// What to do with the clock.
+/// A correction of the clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// Add `offset` at once.
+    /// Add the offset at once.
     Step {
-        /// To be added.
+        /// The time to add.
         offset: Nanos,
         /// Largest possible error afterwards.
         error: Nanos,
     },
-    /// Let the kernel work `offset` off smoothly.
+    /// Let the kernel apply the offset gradually.
     Slew {
-        /// To be added.
+        /// The time to add.
         offset: Nanos,
         /// Largest possible error.
         error: Nanos,
-        /// The loop's time constant as the kernel counts it (0 to 10).
+        /// The loop's time constant in the kernel's scale (0 to 10).
         constant: u8,
     },
 }
@@ -68,51 +68,52 @@ pub struct Discipline {
 
 #[derive(Debug)]
 enum State {
-    /// No sample so far.
+    /// There was no sample yet.
     Unset,
-    /// Kept by samples.
+    /// The clock is set and kept by samples.
     Set(Kept),
 }
 
 #[derive(Debug, Default)]
 struct Kept {
-    /// Rounds of the first burst that are still to come.
+    /// Remaining quick rounds of the first burst.
     burst: u8,
-    /// The interval is two to this power, counted from [`SHORTEST`].
+    /// The interval is two to this power, counted from [`EXPONENT_MIN`].
     slower: u8,
     calm: u8,
-    /// An offset that asks for a step, to be confirmed by the next round.
+    /// An offset that needs a step and that the next round has to confirm.
     doubtful: Option<Nanos>,
-    /// Newest last: half of the delay, and when.
+    /// Half of the delay and the time of earlier samples, newest last.
     delays: VecDeque<(Nanos, Time)>,
 }
 
 impl Discipline {
-    /// Begins with a round at `now`.
+    /// Starts with a round at `now`.
     #[must_use]
     pub const fn new(now: Time) -> Self {
         Self { state: State::Unset, next: now, failures: 0 }
     }
 
-    /// When the next round of questions is due.
+    /// Returns the time of the next round.
     #[must_use]
     pub const fn next_round(&self) -> Time {
         self.next
     }
 
-    /// Whether the clock is set, and was confirmed not too long ago.
+    /// True if the clock is set and was confirmed recently.
     #[must_use]
     pub const fn synchronised(&self) -> bool {
-        matches!(self.state, State::Set(_)) && self.failures < PATIENCE
+        matches!(self.state, State::Set(_)) && self.failures < FAILURES_MAX
     }
 
-    /// Failed rounds since the last good one.
+    /// Returns the number of failed rounds since the last good one.
     #[must_use]
     pub const fn failures(&self) -> u32 {
         self.failures
     }
 
-    /// A round without a believable sample: again after 1, 2, 4 … 64 s, or after the usual interval.
+    /// Ends a round without a credible sample. The next one follows after 1, 2, 4 … 64 s, or after the
+    /// usual interval once the clock is set.
     pub fn round_failed(&mut self, now: Time) {
         self.next = now
             + match &self.state {
@@ -122,7 +123,7 @@ impl Discipline {
         self.failures = self.failures.saturating_add(1);
     }
 
-    /// A round's sample.
+    /// Ends a round with its sample.
     pub fn round_succeeded(&mut self, now: Time, sample: Sample) -> Option<Action> {
         self.failures = 0;
         let action = match &mut self.state {
@@ -144,10 +145,10 @@ impl Discipline {
 
 impl Kept {
     fn interval(&self) -> Duration {
-        Duration::from_secs(1 << (SHORTEST + self.slower))
+        Duration::from_secs(1 << (EXPONENT_MIN + self.slower))
     }
 
-    /// The time until the next round; a doubt is cleared quickly.
+    /// Returns the time until the next round, which is short while an offset is doubtful.
     fn pause(&mut self) -> Duration {
         if self.doubtful.is_some() {
             return BURST_PAUSE;
@@ -162,9 +163,9 @@ impl Kept {
     }
 
     fn judge(&mut self, now: Time, sample: Sample) -> Option<Action> {
-        if sample.offset.abs() > STEP {
+        if sample.offset.abs() > SLEW_MAX {
             let agrees =
-                |earlier: Nanos| earlier.saturating_sub(sample.offset).saturating_abs() <= STEP;
+                |earlier: Nanos| earlier.saturating_sub(sample.offset).saturating_abs() <= SLEW_MAX;
             if !self.doubtful.is_some_and(agrees) {
                 self.doubtful = Some(sample.offset);
                 return None;
@@ -183,16 +184,15 @@ impl Kept {
 
     fn correct(&self, sample: Sample) -> Action {
         let Sample { offset, distance: error, .. } = sample;
-        if offset.abs() > STEP {
+        if offset.abs() > SLEW_MAX {
             return Action::Step { offset, error };
         }
-        // The kernel's constant is 4 below the interval's exponent (SHIFT_PLL in linux/timex.h).
-        Action::Slew { offset, error, constant: SHORTEST + self.slower - 4 }
+        // The kernel's constant is the interval's exponent less 4 (SHIFT_PLL in linux/timex.h).
+        Action::Slew { offset, error, constant: EXPONENT_MIN + self.slower - 4 }
     }
 
-    /// A long delay is mostly a queue on one of the two ways, and half of it goes into the offset:
-    /// the newest sample is used if none of the last ones is better, counting what the clock may
-    /// have wandered since.
+    /// True if no recent sample is better, after allowing for the clock's drift since then. A long delay
+    /// usually comes from a queue in one direction, and half of it distorts the offset.
     fn is_best(&self, now: Time, sample: Sample) -> bool {
         self.delays.iter().all(|(half, then)| {
             let age =
@@ -203,12 +203,12 @@ impl Kept {
 
     fn remember(&mut self, now: Time, sample: Sample) {
         self.delays.push_back((sample.delay / 2, now));
-        if self.delays.len() > KEPT {
+        if self.delays.len() > SAMPLES_MAX {
             self.delays.pop_front();
         }
     }
 
-    /// Asks less often while the clock runs well.
+    /// Makes rounds less frequent while the clock runs well.
     fn adapt(&mut self, sample: Sample) {
         match sample.offset.abs() {
             ..CALM if self.burst == 0 => self.calm += 1,
@@ -220,14 +220,14 @@ impl Kept {
         }
         if self.calm == CALM_ROUNDS {
             self.calm = 0;
-            self.slower = (self.slower + 1).min(LONGEST - SHORTEST);
+            self.slower = (self.slower + 1).min(EXPONENT_MAX - EXPONENT_MIN);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Action, Discipline, STEP};
+    use super::{Action, Discipline, SLEW_MAX};
     use crate::packet::Sample;
     use crate::{MILLISECOND, Nanos, SECOND, Time};
     use proptest::prelude::*;
@@ -241,7 +241,7 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    /// Hands in a sample at the next round; the action, and the pause after it in seconds.
+    /// Ends the next round with a sample; returns the action, and the pause after it in seconds.
     fn round(discipline: &mut Discipline, offset: Nanos, delay: Nanos) -> (Option<Action>, u64) {
         let now = discipline.next_round();
         let action = discipline.round_succeeded(now, sample(offset, delay));
@@ -257,9 +257,12 @@ mod tests {
 
     #[test]
     fn the_first_sample_steps_a_wrong_clock_and_slews_a_good_one() {
-        for (offset, step) in
-            [(56 * 365 * 86_400 * SECOND, true), (-STEP - 1, true), (STEP, false), (0, false)]
-        {
+        for (offset, step) in [
+            (56 * 365 * 86_400 * SECOND, true),
+            (-SLEW_MAX - 1, true),
+            (SLEW_MAX, false),
+            (0, false),
+        ] {
             let mut discipline = Discipline::new(seconds(1));
             assert!(!discipline.synchronised());
             let (action, pause) = round(&mut discipline, offset, MILLISECOND);
@@ -269,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn without_an_answer_it_asks_again_soon_and_then_less_often() {
+    fn without_a_reply_rounds_follow_soon_and_then_less_often() {
         let mut discipline = Discipline::new(seconds(0));
         let mut pauses = Vec::new();
         for _ in 0..9 {
@@ -281,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_is_followed_by_64_seconds_and_calm_makes_it_1024() {
+    fn after_the_burst_rounds_take_64_seconds_and_with_a_calm_clock_1024() {
         let mut discipline = Discipline::new(seconds(0));
         let pauses: Vec<u64> = (0..40).map(|_| round(&mut discipline, 0, MILLISECOND).1).collect();
         assert_eq!(pauses[..5], [2, 2, 2, 64, 64]);
@@ -313,17 +316,17 @@ mod tests {
     }
 
     #[test]
-    fn a_sample_that_was_held_up_on_the_way_is_not_used() {
+    fn a_sample_that_was_delayed_on_the_way_is_not_used() {
         let mut discipline = Discipline::new(seconds(0));
         round(&mut discipline, 0, 10 * MILLISECOND);
         assert_eq!(round(&mut discipline, 40 * MILLISECOND, 90 * MILLISECOND).0, None);
         assert!(round(&mut discipline, MILLISECOND, 10 * MILLISECOND).0.is_some());
-        // A way that has become longer for good is accepted in the end.
+        // A path that has become longer for good is accepted in the end.
         assert!((0..20).any(|_| round(&mut discipline, MILLISECOND, 30 * MILLISECOND).0.is_some()));
     }
 
     #[test]
-    fn a_clock_that_nobody_confirms_is_no_longer_synchronised() {
+    fn a_clock_that_no_server_confirms_is_no_longer_synchronised() {
         let mut discipline = Discipline::new(seconds(0));
         round(&mut discipline, 0, MILLISECOND);
         for _ in 0..8 {
@@ -337,13 +340,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_history_breaks_it(rounds in prop::collection::vec((any::<bool>(), -SECOND..SECOND, 0..SECOND), 0..200)) {
+        fn every_history_slews_within_the_limit_and_keeps_the_interval_bounds(rounds in prop::collection::vec((any::<bool>(), -SECOND..SECOND, 0..SECOND), 0..200)) {
             let mut discipline = Discipline::new(seconds(0));
             for (answered, offset, delay) in rounds {
                 let now = discipline.next_round();
                 if answered {
                     if let Some(Action::Slew { offset, constant, .. }) = discipline.round_succeeded(now, sample(offset, delay)) {
-                        prop_assert!(offset.abs() <= STEP && (2..=6).contains(&constant));
+                        prop_assert!(offset.abs() <= SLEW_MAX && (2..=6).contains(&constant));
                     }
                 } else {
                     discipline.round_failed(now);

@@ -17,6 +17,6 @@ fn start(arguments: Vec<OsString>) -> anyhow::Result<()> {
         return verdict;
     }
     let arguments = Arguments::of_process(arguments)?;
-    let termination = Termination::new().context("blocking termination signals")?;
+    let termination = Termination::new().context("cannot block termination signals")?;
     run(arguments, termination, Health::new()?)
 }

@@ -1,8 +1,8 @@
-//! One question to a server and the check of its answer (RFC 5905, 7.3; RFC 4330, 5).
+//! A request to a server and the check of its reply (RFC 5905, 7.3; RFC 4330, 5).
 //!
-//! The question carries no time of ours: its transmit timestamp is a random number, which the
-//! answer must repeat. Who cannot see our packets cannot forge an answer, and nobody learns our
-//! clock. Our two times are taken from a clock that does not jump, so a clock in 1970 is no special case.
+//! The request does not reveal the local clock: its transmit timestamp is a random number, which the
+//! reply must repeat. An attacker that cannot see the packets cannot forge a reply. Both local times
+//! come from a clock that does not jump, so a wall clock in 1970 needs no special case.
 
 use std::fmt;
 use std::time::Duration;
@@ -14,84 +14,85 @@ pub const LENGTH: usize = 48;
 /// Version 4, mode 3 (client), leap indicator 0.
 const CLIENT: u8 = 4 << 3 | 3;
 const MODE_SERVER: u8 = 4;
-/// The leap indicator of a server whose own clock is not set.
+/// The leap indicator of a server whose clock is not set.
 const UNSYNCHRONISED: u8 = 3;
-/// A farther server is no better than no server (MAXDIST of RFC 5905, 11.2, with room for slow links).
-const LONGEST_DISTANCE: Nanos = 3 * SECOND / 2;
-/// How coarse a server's clock may be: more time at the server than we waited is nonsense otherwise.
+/// The largest usable distance (MAXDIST of RFC 5905, 11.2, with a margin for slow links).
+const DISTANCE_MAX: Nanos = 3 * SECOND / 2;
+/// The allowed error of a server's clock. Otherwise the time at the server cannot be longer than the
+/// whole wait.
 const COARSE: Nanos = MILLISECOND;
 /// From 1900 (NTP's era 0) to 1970, in seconds.
 const TO_UNIX: i64 = 2_208_988_800;
 /// Seconds in an era: 32 bits.
 const ERA: i64 = 1 << 32;
-/// 2026-01-01. This program is not older, so a timestamp before it belongs to the next era, which
-/// begins in February 2036. Good until 2162.
+/// 2026-01-01. The program is younger, so an earlier timestamp belongs to the next era, which begins in
+/// February 2036. This works until 2162.
 const NOT_BEFORE: i64 = 1_767_225_600;
 
-/// An open question.
+/// An open request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Question {
-    /// The random number in place of our time; never 0.
+pub struct Request {
+    /// The random number in place of the local time; never 0.
     pub cookie: u64,
-    /// When it was sent.
+    /// The time at which the request was sent.
     pub sent: Time,
 }
 
-/// When an answer came, by both clocks at once.
+/// The time at which a reply arrived, by both clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reception {
-    /// By the clock that does not jump.
+    /// The clock that does not jump.
     pub time: Time,
-    /// By the clock that is to be set.
+    /// The wall clock, which the program sets.
     pub clock: Nanos,
 }
 
-/// What an answer says about our clock.
+/// A measurement of the wall clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sample {
-    /// What must be added to our clock.
+    /// The time that must be added to the clock.
     pub offset: Nanos,
-    /// Time on the way, there and back.
+    /// Time that the packets were on the way, in both directions.
     pub delay: Nanos,
-    /// The largest possible error of `offset`: half of the way to the reference clock, and what
-    /// the servers on it admit (root distance of RFC 5905, 10).
+    /// The largest possible error of `offset`: half of the delay to the reference clock, and the
+    /// errors that the servers on the way admit (root distance of RFC 5905, 10).
     pub distance: Nanos,
     /// The server's distance from a reference clock, 1 to 15.
     pub stratum: u8,
 }
 
-/// Why an answer is no sample.
+/// The reason why a packet is not a usable sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    /// Not a server's packet, or not to our question: keep waiting for the right one.
-    NotAnAnswer,
-    /// Kiss-o'-death: the server asks for fewer questions (`RATE`).
+    /// Not from a server, or not a reply to the request. The right packet may still arrive.
+    NotAReply,
+    /// Kiss-o'-death: the server wants fewer requests (`RATE`).
     TooOften,
-    /// Kiss-o'-death: the server does not want to be asked at all (`DENY`, `RSTR`).
+    /// Kiss-o'-death: the server wants no requests at all (`DENY`, `RSTR`).
     Denied,
     /// The server does not know the time.
     Unsynchronised,
-    /// The server is too far from a reference clock, or from us.
+    /// The server is too far from a reference clock, or the way to the server is too long.
     TooFar,
     /// The times contradict each other.
-    Nonsense,
+    Contradiction,
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NotAnAnswer => "not an answer to our question",
-            Self::TooOften => "the server asks for fewer questions",
-            Self::Denied => "the server does not want to be asked",
+            Self::NotAReply => "not a reply to the request",
+            Self::TooOften => "the server wants fewer requests",
+            Self::Denied => "the server refuses requests",
             Self::Unsynchronised => "the server does not know the time",
             Self::TooFar => "the server is too far from a reference clock",
-            Self::Nonsense => "the server's times contradict each other",
+            Self::Contradiction => "the server's times contradict each other",
         })
     }
 }
 
-impl Question {
-    /// The packet.
+impl Request {
+    /// Builds the packet.
     #[must_use]
     pub fn build(&self) -> [u8; LENGTH] {
         let mut packet = [0; LENGTH];
@@ -100,28 +101,27 @@ impl Question {
         packet
     }
 
-    /// Checks an answer.
-    pub fn check(&self, answer: &[u8], received: Reception) -> Result<Sample, Refusal> {
-        let answer: &[u8; LENGTH] = answer.first_chunk().ok_or(Refusal::NotAnAnswer)?;
-        let (leap, version, mode) = (answer[0] >> 6, answer[0] >> 3 & 7, answer[0] & 7);
-        if mode != MODE_SERVER || !(3..=4).contains(&version) || eight(answer, 24) != self.cookie {
-            return Err(Refusal::NotAnAnswer);
+    /// Checks a packet that arrived, and measures the clock if it is the reply.
+    pub fn check(&self, reply: &[u8], received: Reception) -> Result<Sample, Refusal> {
+        let reply: &[u8; LENGTH] = reply.first_chunk().ok_or(Refusal::NotAReply)?;
+        let (leap, version, mode) = (reply[0] >> 6, reply[0] >> 3 & 7, reply[0] & 7);
+        if mode != MODE_SERVER || !(3..=4).contains(&version) || eight(reply, 24) != self.cookie {
+            return Err(Refusal::NotAReply);
         }
-        let stratum = answer[1];
+        let stratum = reply[1];
         match (stratum, leap) {
-            (0, _) => return Err(kiss(answer)),
+            (0, _) => return Err(kiss(reply)),
             (16.., _) | (_, UNSYNCHRONISED) => return Err(Refusal::Unsynchronised),
             _ => (),
         }
-        let root = short(answer, 4) / 2 + short(answer, 8);
-        if root > LONGEST_DISTANCE {
+        let root = short(reply, 4) / 2 + short(reply, 8);
+        if root > DISTANCE_MAX {
             return Err(Refusal::TooFar);
         }
-        self.measure(eight(answer, 32), eight(answer, 40), root, stratum, received)
+        self.measure(eight(reply, 32), eight(reply, 40), root, stratum, received)
     }
 
-    /// Offset and delay (RFC 5905, 8), with our side of the way measured by the clock that does
-    /// not jump.
+    /// Computes offset and delay (RFC 5905, 8); the local times come from the clock that does not jump.
     fn measure(
         &self,
         server_received: u64,
@@ -130,23 +130,23 @@ impl Question {
         stratum: u8,
         received: Reception,
     ) -> Result<Sample, Refusal> {
-        let away = nanos(received.time.checked_sub(self.sent).ok_or(Refusal::Nonsense)?);
+        let away = nanos(received.time.checked_sub(self.sent).ok_or(Refusal::Contradiction)?);
         let (came, left) = (unix(server_received), unix(server_sent));
         if server_received == 0 || server_sent == 0 || left < came || left - came > away + COARSE {
-            return Err(Refusal::Nonsense);
+            return Err(Refusal::Contradiction);
         }
         let delay = (away - (left - came)).max(0);
         let distance = root + delay / 2;
-        if distance > LONGEST_DISTANCE {
+        if distance > DISTANCE_MAX {
             return Err(Refusal::TooFar);
         }
         Ok(Sample { offset: left + delay / 2 - received.clock, delay, distance, stratum })
     }
 }
 
-/// The reason that stands in a kiss-o'-death's reference id (RFC 5905, 7.4).
-fn kiss(answer: &[u8; LENGTH]) -> Refusal {
-    match &answer[12..16] {
+/// Returns the reason in the reference id of a kiss-o'-death packet (RFC 5905, 7.4).
+fn kiss(reply: &[u8; LENGTH]) -> Refusal {
+    match &reply[12..16] {
         b"RATE" => Refusal::TooOften,
         b"DENY" | b"RSTR" => Refusal::Denied,
         _ => Refusal::Unsynchronised,
@@ -157,13 +157,13 @@ fn eight(packet: &[u8; LENGTH], at: usize) -> u64 {
     packet[at..].first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
 }
 
-/// A "short" of RFC 5905, 6: seconds in 16.16 bits.
+/// Reads a "short" of RFC 5905, 6: seconds in 16.16 bits.
 fn short(packet: &[u8; LENGTH], at: usize) -> Nanos {
     let value = packet[at..].first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes));
     (i64::from(value) * SECOND) >> 16
 }
 
-/// A timestamp of 32.32 bits, in the era that makes it not older than this program.
+/// Converts a timestamp of 32.32 bits, choosing the era in which it is not older than the program.
 fn unix(timestamp: u64) -> Nanos {
     let seconds = i64::try_from(timestamp >> 32).unwrap_or(0) - TO_UNIX;
     let seconds = if seconds < NOT_BEFORE { seconds + ERA } else { seconds };
@@ -171,20 +171,22 @@ fn unix(timestamp: u64) -> Nanos {
     seconds * SECOND + fraction
 }
 
-/// For durations that are far below 292 years.
+/// Converts a duration, which is far below 292 years here.
 fn nanos(duration: Duration) -> Nanos {
     i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{LENGTH, NOT_BEFORE, Question, Reception, Refusal, Sample, TO_UNIX, unix};
+    use super::{
+        DISTANCE_MAX, LENGTH, NOT_BEFORE, Reception, Refusal, Request, Sample, TO_UNIX, unix,
+    };
     use crate::{MILLISECOND, Nanos, SECOND};
     use proptest::prelude::*;
     use std::time::Duration;
 
-    const QUESTION: Question =
-        Question { cookie: 0x0123_4567_89ab_cdef, sent: Duration::from_secs(5) };
+    const REQUEST: Request =
+        Request { cookie: 0x0123_4567_89ab_cdef, sent: Duration::from_secs(5) };
     /// 2026-11-21T08:00:00Z.
     const NOW: Nanos = 1_795_248_000 * SECOND;
 
@@ -194,32 +196,32 @@ mod tests {
         (seconds << 32 | fraction).to_be_bytes()
     }
 
-    /// A good answer that was 10 ms at a server whose clock shows `time` when it leaves.
-    fn answer(time: Nanos) -> [u8; LENGTH] {
+    /// Builds a valid reply that leaves a server at `time` by the server's clock, after 10 ms there.
+    fn reply(time: Nanos) -> [u8; LENGTH] {
         let mut packet = [0; LENGTH];
         packet[..2].copy_from_slice(&[0x24, 2]);
         packet[10] = 0x10; // root dispersion: 0x1000 / 65536 s = 62.5 ms
-        packet[24..32].copy_from_slice(&QUESTION.cookie.to_be_bytes());
+        packet[24..32].copy_from_slice(&REQUEST.cookie.to_be_bytes());
         packet[32..40].copy_from_slice(&timestamp(time - 10 * MILLISECOND));
         packet[40..].copy_from_slice(&timestamp(time));
         packet
     }
 
-    /// The answer comes 30 ms after the question.
+    /// The reply arrives 30 ms after the request.
     fn received(clock: Nanos) -> Reception {
-        Reception { time: QUESTION.sent + Duration::from_millis(30), clock }
+        Reception { time: REQUEST.sent + Duration::from_millis(30), clock }
     }
 
     fn check(change: impl FnOnce(&mut [u8; LENGTH]), expected: Refusal) {
-        let mut packet = answer(NOW);
+        let mut packet = reply(NOW);
         change(&mut packet);
-        assert_eq!(QUESTION.check(&packet, received(NOW)), Err(expected));
+        assert_eq!(REQUEST.check(&packet, received(NOW)), Err(expected));
     }
 
     #[test]
     fn offset_and_delay_are_those_of_rfc_5905() {
         let Sample { offset, delay, distance, stratum } =
-            QUESTION.check(&answer(NOW), received(NOW - 3 * SECOND)).unwrap();
+            REQUEST.check(&reply(NOW), received(NOW - 3 * SECOND)).unwrap();
         let near = |value: Nanos, expected: Nanos| (value - expected).abs() < 1000;
         assert!(near(offset, 3 * SECOND + 10 * MILLISECOND), "{offset}");
         assert!(near(delay, 20 * MILLISECOND) && near(distance, 72_500_000), "{delay} {distance}");
@@ -234,18 +236,18 @@ mod tests {
             2_085_978_496 * SECOND + 5 * MILLISECOND,
             4_000_000_000 * SECOND,
         ] {
-            let sample = QUESTION.check(&answer(time), received(0)).unwrap();
+            let sample = REQUEST.check(&reply(time), received(0)).unwrap();
             assert!((sample.offset - time).abs() < 20 * MILLISECOND);
         }
     }
 
     #[test]
-    fn only_a_servers_answer_to_the_question_is_read() {
-        check(|packet| packet[0] = 0x23, Refusal::NotAnAnswer); // a client's
-        check(|packet| packet[0] = 0x25, Refusal::NotAnAnswer); // a broadcast
-        check(|packet| packet[0] = 0x14, Refusal::NotAnAnswer); // version 2
-        check(|packet| packet[31] ^= 1, Refusal::NotAnAnswer); // another cookie
-        assert_eq!(QUESTION.check(&answer(NOW)[..47], received(NOW)), Err(Refusal::NotAnAnswer));
+    fn only_a_servers_reply_to_the_request_is_read() {
+        check(|packet| packet[0] = 0x23, Refusal::NotAReply); // a client's
+        check(|packet| packet[0] = 0x25, Refusal::NotAReply); // a broadcast
+        check(|packet| packet[0] = 0x14, Refusal::NotAReply); // version 2
+        check(|packet| packet[31] ^= 1, Refusal::NotAReply); // another cookie
+        assert_eq!(REQUEST.check(&reply(NOW)[..47], received(NOW)), Err(Refusal::NotAReply));
     }
 
     #[test]
@@ -253,14 +255,20 @@ mod tests {
         check(|packet| packet[0] |= 0xc0, Refusal::Unsynchronised);
         check(|packet| packet[1] = 16, Refusal::Unsynchronised);
         check(|packet| packet[8] = 1, Refusal::TooFar); // dispersion 256 s
-        check(|packet| packet[40..].fill(0), Refusal::Nonsense);
-        check(|packet| packet[32..40].fill(0), Refusal::Nonsense);
-        check(|packet| packet[32..40].copy_from_slice(&timestamp(NOW + SECOND)), Refusal::Nonsense);
-        check(|packet| packet[32..40].copy_from_slice(&timestamp(NOW - SECOND)), Refusal::Nonsense);
+        check(|packet| packet[40..].fill(0), Refusal::Contradiction);
+        check(|packet| packet[32..40].fill(0), Refusal::Contradiction);
+        check(
+            |packet| packet[32..40].copy_from_slice(&timestamp(NOW + SECOND)),
+            Refusal::Contradiction,
+        );
+        check(
+            |packet| packet[32..40].copy_from_slice(&timestamp(NOW - SECOND)),
+            Refusal::Contradiction,
+        );
     }
 
     #[test]
-    fn a_kiss_of_death_says_what_to_do() {
+    fn a_kiss_of_death_is_read_by_its_code() {
         let kiss = |code: &[u8; 4], expected| {
             check(
                 |packet| {
@@ -278,16 +286,29 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_answer_makes_it_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..60), clock: u32) {
+        fn every_reply_gives_an_error_or_a_sample_within_the_limits(
+            mut bytes in prop::collection::vec(any::<u8>(), 0..60),
+            clock: u32,
+        ) {
             if let Some(cookie) = bytes.get_mut(24..32) {
-                cookie.copy_from_slice(&QUESTION.cookie.to_be_bytes());
+                cookie.copy_from_slice(&REQUEST.cookie.to_be_bytes());
                 bytes[0] = 0x24;
             }
-            let _ = QUESTION.check(&bytes, received(i64::from(clock) * SECOND));
+            if let Ok(sample) = REQUEST.check(&bytes, received(i64::from(clock) * SECOND)) {
+                prop_assert!((0..=30 * MILLISECOND).contains(&sample.delay));
+                prop_assert!((sample.delay / 2..=DISTANCE_MAX).contains(&sample.distance));
+                prop_assert!((1..16).contains(&sample.stratum));
+            }
         }
 
         #[test]
-        fn every_timestamp_is_in_the_era_that_we_live_in(timestamp: u64) {
+        fn the_measured_offset_is_the_error_of_the_clock(error in -1_000_000 * SECOND..1_000_000 * SECOND) {
+            let sample = REQUEST.check(&reply(NOW), received(NOW + 10 * MILLISECOND - error)).unwrap();
+            prop_assert!((sample.offset - error).abs() < 1000, "{}", sample.offset);
+        }
+
+        #[test]
+        fn every_timestamp_is_in_the_current_era(timestamp: u64) {
             let seconds = unix(timestamp) / SECOND;
             prop_assert!((NOT_BEFORE..NOT_BEFORE + (1 << 32)).contains(&seconds));
         }

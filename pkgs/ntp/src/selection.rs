@@ -1,12 +1,13 @@
-//! Which of several servers to believe (the intersection of RFC 5905, 11.2.1, in its plain form).
+//! Selects the servers to believe (the intersection of RFC 5905, 11.2.1, in its plain form).
 
 use crate::packet::Sample;
 
-/// The best sample of the largest group of servers that can all be right; `None` when no group has
-/// more than half of them.
+/// Returns the best sample of the largest group of servers that can all be right; `None` if no group
+/// has more than half of the servers.
 ///
-/// Each sample says that the true offset is within `offset ± distance`. Servers whose intervals
-/// share a point can all be right. One server is believed, two must agree, of three one may lie.
+/// Each sample claims that the true offset is within `offset ± distance`. Servers whose intervals
+/// share a point can all be right. A single server is believed, two must agree, and one of three may
+/// be wrong.
 #[must_use]
 pub fn select(samples: &[Sample]) -> Option<Sample> {
     let agreeing = |point: i64| {
@@ -15,7 +16,7 @@ pub fn select(samples: &[Sample]) -> Option<Sample> {
         };
         samples.iter().filter(agrees)
     };
-    // The largest intersection begins where some interval begins.
+    // The largest intersection begins at the beginning of some interval.
     let begins = samples.iter().map(|sample| sample.offset - sample.distance);
     let best = begins.max_by_key(|point| agreeing(*point).count())?;
     if agreeing(best).count() * 2 <= samples.len() {
@@ -40,7 +41,7 @@ mod tests {
     }
 
     #[test]
-    fn a_majority_decides_and_its_nearest_server_is_taken() {
+    fn a_majority_decides_and_its_nearest_server_is_used() {
         check(&[], None);
         check(&[(100, 1)], Some(100));
         check(&[(100, 10), (105, 2)], Some(105));
@@ -53,7 +54,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_minority_of_liars_is_never_believed(
+        fn a_minority_of_wrong_servers_is_never_believed(
             honest in prop::collection::vec(-50_i64..50, 3..6),
             lies in prop::collection::vec(1000_i64..9000, 0..3),
         ) {

@@ -1,7 +1,7 @@
 //! The part that touches the machine: sockets, `resolv.conf`, the clock.
 //!
-//! One thread. A round asks all servers at once and waits for their answers a short time; between
-//! rounds nothing is open.
+//! There is one thread. A round queries all servers at once and waits a short time for their replies;
+//! between rounds no socket is open.
 
 mod arguments;
 mod clock;
@@ -14,19 +14,18 @@ pub use daemon::run;
 
 use anyhow::Context as _;
 use rustix::rand::{GetRandomFlags, getrandom};
-use rustix::time::{ClockId, clock_gettime};
+use rustix::time::ClockId;
 
 use crate::Time;
 
-/// What the clock shows that [`Time`] is about.
+/// Reads the clock that [`Time`] is based on.
 fn now() -> Time {
-    // The kernel's boot clock is never negative, and its nanoseconds are below 10^9.
-    clock_gettime(ClockId::Boottime).try_into().unwrap_or_default()
+    kiln_base::time::now(ClockId::Boottime)
 }
 
-/// A number that nobody can guess.
+/// Returns an unpredictable number.
 fn random() -> anyhow::Result<u64> {
     let mut bytes = [0; 8];
-    getrandom(&mut bytes, GetRandomFlags::empty()).context("getrandom")?;
+    getrandom(&mut bytes, GetRandomFlags::empty()).context("cannot get random bytes")?;
     Ok(u64::from_ne_bytes(bytes))
 }

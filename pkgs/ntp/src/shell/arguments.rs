@@ -8,75 +8,75 @@ use std::str::FromStr;
 
 use anyhow::{Context as _, anyhow, bail};
 use kiln_daemon::exit::Exit;
+use lexopt::Arg::Long;
+use lexopt::ValueExt as _;
 
 /// NTP's UDP port.
 const PORT: u16 = 123;
-/// Environment variable with servers, for when the command line names none.
+/// Environment variable with the servers, used if the command line has none.
 const VARIABLE: &str = "NTP_SERVERS";
+/// The arguments, listed in errors.
+const USAGE: &str = "the arguments are --server NAME[:PORT], --resolv-conf FILE, health, ready and \
+                     --version";
 
-/// What the command line and the environment say.
+/// The command line and the environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Arguments {
-    /// `--server NAME`, repeated; else `NTP_SERVERS`, separated by blanks or commas.
+    /// `--server NAME`, which can be repeated, or else `NTP_SERVERS`, separated by blanks or commas.
     pub servers: Vec<Server>,
-    /// `--resolv-conf FILE`: where name servers are found. Read before each look-up, because the
-    /// dhcp pod may write it later than we start.
+    /// `--resolv-conf FILE`: the file with the name servers. It is read before each look-up, because the
+    /// dhcp pod may write it after this program has started.
     pub resolv_conf: PathBuf,
 }
 
 /// A time server: `NAME`, `NAME:PORT`, `IPv4`, `IPv4:PORT`, `IPv6` or `[IPv6]:PORT`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Server {
-    /// Needs no look-up.
+    /// An address, which needs no look-up.
     Address(SocketAddr),
     /// A DNS name and a port.
     Name(String, u16),
 }
 
 impl Arguments {
-    /// Reads the arguments after the program's name; `environment` is the variable's value.
+    /// Parses the arguments after the program's name; `environment` is the variable's value.
     pub fn parse(arguments: Vec<OsString>, environment: Option<&str>) -> anyhow::Result<Self> {
-        let mut parsed = Self { servers: Vec::new(), resolv_conf: "/etc/resolv.conf".into() };
-        let mut arguments = arguments.into_iter();
-        while let Some(name) = arguments.next() {
-            let value =
-                arguments.next().with_context(|| format!("{} needs a value", name.display()));
-            match name.to_str() {
-                Some("--server") => parsed.servers.push(server(value.context(Exit::Usage)?)?),
-                Some("--resolv-conf") => parsed.resolv_conf = value.context(Exit::Usage)?.into(),
-                _ => return Err(unknown(&name)),
-            }
+        let (mut names, mut resolv_conf) = (Vec::new(), PathBuf::from("/etc/resolv.conf"));
+        let mut arguments = lexopt::Parser::from_args(arguments);
+        read(&mut arguments, &mut names, &mut resolv_conf)
+            .map_err(|error| anyhow!("{error}; {USAGE}"))
+            .context(Exit::Usage)?;
+        if names.is_empty() {
+            let words = environment.unwrap_or_default().split([' ', ',']);
+            names.extend(words.filter(|word| !word.is_empty()).map(str::to_owned));
         }
-        if parsed.servers.is_empty() {
-            let names = environment.unwrap_or_default().split([' ', ',']);
-            let names = names.filter(|name| !name.is_empty());
-            parsed.servers = names.map(|name| server(name.into())).collect::<Result<_, _>>()?;
-        }
-        if parsed.servers.is_empty() {
-            let error = anyhow!("no server; give --server NAME or set {VARIABLE}");
+        if names.is_empty() {
+            let error = anyhow!("there is no server; give --server NAME or set {VARIABLE}");
             return Err(error).context(Exit::Config);
         }
-        Ok(parsed)
+        let servers: anyhow::Result<_> = names.iter().map(|name| name.parse()).collect();
+        Ok(Self { servers: servers.context(Exit::Config)?, resolv_conf })
     }
 
-    /// From this process's command line's rest and its environment.
+    /// Parses the given arguments and the environment of this process.
     pub fn of_process(arguments: Vec<OsString>) -> anyhow::Result<Self> {
         Self::parse(arguments, std::env::var(VARIABLE).ok().as_deref())
     }
 }
 
-fn unknown(name: &OsString) -> anyhow::Error {
-    anyhow!(
-        "unknown argument {:?}; there are --server NAME[:PORT], --resolv-conf FILE, health, ready, \
-         --version",
-        name.display()
-    )
-    .context(Exit::Usage)
-}
-
-fn server(text: OsString) -> anyhow::Result<Server> {
-    let error = |text: OsString| anyhow!("{:?} is not UTF-8", text.display());
-    text.into_string().map_err(error).and_then(|text| text.parse()).context(Exit::Config)
+fn read(
+    arguments: &mut lexopt::Parser,
+    names: &mut Vec<String>,
+    resolv_conf: &mut PathBuf,
+) -> Result<(), lexopt::Error> {
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Long("server") => names.push(arguments.value()?.string()?),
+            Long("resolv-conf") => *resolv_conf = arguments.value()?.into(),
+            _ => return Err(argument.unexpected()),
+        }
+    }
+    Ok(())
 }
 
 impl FromStr for Server {
@@ -91,13 +91,13 @@ impl FromStr for Server {
         }
         let (name, port) = match text.split_once(':') {
             Some((name, port)) => {
-                (name, port.parse().with_context(|| format!("the port in {text:?}"))?)
+                (name, port.parse().with_context(|| format!("{text:?} has an invalid port"))?)
             }
             None => (text, PORT),
         };
         let letters = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
         if name.is_empty() || !name.bytes().all(letters) {
-            bail!("{text:?} is neither an address nor a name");
+            bail!("{text:?} is neither an address nor a DNS name");
         }
         Ok(Self::Name(name.to_owned(), port))
     }
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn names_and_addresses_are_told_apart() {
+    fn names_and_addresses_are_distinguished() {
         let check = |text: &str, expected| {
             assert_eq!(parse(&["--server", text], None).unwrap(), [expected]);
         };
@@ -149,12 +149,13 @@ mod tests {
     }
 
     #[test]
-    fn wrong_words_are_told_from_wrong_values() {
+    fn a_wrong_option_is_a_usage_error_and_a_wrong_value_a_configuration_error() {
         let check = |arguments: &[&str], environment, expected| {
             assert_eq!(Exit::of(&parse(arguments, environment).unwrap_err()), expected);
         };
         check(&["--server"], None, Exit::Usage);
         check(&["--port", "1"], None, Exit::Usage);
+        check(&["a"], None, Exit::Usage);
         check(&[], None, Exit::Config);
         check(&[], Some(" ,"), Exit::Config);
         check(&["--server", "a b"], None, Exit::Config);

@@ -1,4 +1,4 @@
-//! Rounds of questions, and waiting between them.
+//! Rounds of requests, and waiting between them.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,22 +13,22 @@ use super::exchange::{End, Exchange, collect};
 use super::servers::Servers;
 use super::{clock, now, random};
 use crate::discipline::{Action, Discipline};
-use crate::packet::{Question, Refusal, Sample};
+use crate::packet::{Refusal, Request, Sample};
 use crate::selection::select;
 use crate::{MILLISECOND, Nanos};
 
-/// How long a round waits for answers. The last server's silence must not delay the first step much.
-const PATIENCE: Duration = Duration::from_secs(1);
-/// How often the health file is written when nothing else happens.
+/// The time that a round waits for replies; one silent server must not delay the first step much.
+const TIMEOUT: Duration = Duration::from_secs(1);
+/// The health file is written at least this often.
 const HEARTBEAT: Duration = Duration::from_mins(1);
-/// A loop that turned no more for this long hangs.
-const HOLDS: Duration = Duration::from_secs(150);
-/// Failed rounds before the first complaint: a node's network may need some seconds.
-const QUIET: u32 = 4;
-/// After so many failed rounds in a row names are looked up again.
-const STALE: u32 = 3;
+/// A loop that has not turned for this long hangs.
+const VALIDITY: Duration = Duration::from_secs(150);
+/// Failed rounds before the first warning, because a node's network may need some seconds.
+const QUIET_ROUNDS: u32 = 4;
+/// Failed rounds in a row after which names are looked up again.
+const STALE_ROUNDS: u32 = 3;
 
-/// Keeps the clock until a termination signal comes.
+/// Keeps the clock until a termination signal arrives.
 pub fn run(arguments: Arguments, termination: Termination, health: Health) -> anyhow::Result<()> {
     let mut daemon = Daemon {
         servers: Servers::new(arguments.servers),
@@ -38,7 +38,7 @@ pub fn run(arguments: Arguments, termination: Termination, health: Health) -> an
         health,
     };
     while daemon.sleep()? == End::Done && daemon.round()? == End::Done {}
-    tracing::info!("ending, the kernel keeps the clock's rate");
+    tracing::info!("stopping, the kernel keeps the clock's rate");
     Ok(())
 }
 
@@ -51,11 +51,11 @@ struct Daemon {
 }
 
 impl Daemon {
-    /// Until the next round is due.
+    /// Sleeps until the next round is due.
     fn sleep(&mut self) -> anyhow::Result<End> {
         loop {
             let ready = self.discipline.synchronised();
-            self.health.state(if ready { State::Ready } else { State::Alive }, HOLDS);
+            self.health.state(if ready { State::Ready } else { State::Alive }, VALIDITY);
             let left = self.discipline.next_round().saturating_sub(now());
             if left.is_zero() {
                 return Ok(End::Done);
@@ -66,9 +66,9 @@ impl Daemon {
         }
     }
 
-    /// Asks everybody, believes a majority, corrects the clock.
+    /// Queries all servers, selects a majority and corrects the clock.
     fn round(&mut self) -> anyhow::Result<End> {
-        if self.discipline.failures().checked_rem(STALE) == Some(0)
+        if self.discipline.failures().checked_rem(STALE_ROUNDS) == Some(0)
             && self.discipline.failures() > 0
         {
             self.servers.forget_addresses();
@@ -76,10 +76,10 @@ impl Daemon {
         self.servers.resolve(&self.resolv_conf, &self.termination);
         let open = self.servers.due(now()).into_iter().filter_map(begin).collect();
         let (mut samples, mut refusals) = (Vec::new(), Vec::new());
-        let end = collect(open, PATIENCE, &self.termination, |(server, question), packet| {
-            match question.check(packet, clock::reception()) {
+        let end = collect(open, TIMEOUT, &self.termination, |(server, request), packet| {
+            match request.check(packet, clock::reception()) {
                 Ok(sample) => samples.push((*server, sample)),
-                Err(Refusal::NotAnAnswer) => return false,
+                Err(Refusal::NotAReply) => return false,
                 Err(refusal) => refusals.push((*server, refusal)),
             }
             true
@@ -94,11 +94,11 @@ impl Daemon {
         Ok(end)
     }
 
-    /// Says that nobody answers: not while the network comes up, and less and less often.
-    fn complain(&self) {
+    /// Warns that there is no time: not while the network comes up, and then less and less often.
+    fn warn(&self) {
         let failures = self.discipline.failures();
-        if failures >= QUIET && failures.is_power_of_two() {
-            let trouble = self.servers.trouble().unwrap_or("no answer that can be believed");
+        if failures >= QUIET_ROUNDS && failures.is_power_of_two() {
+            let trouble = self.servers.trouble().unwrap_or("no credible reply");
             tracing::warn!(rounds = failures, "no time: {trouble}");
         }
     }
@@ -107,22 +107,22 @@ impl Daemon {
         let values: Vec<_> = samples.iter().map(|(_, sample)| *sample).collect();
         let Some(sample) = select(&values) else {
             if values.len() > 1 {
-                tracing::warn!(answers = values.len(), "no majority of the servers agrees");
+                tracing::warn!(replies = values.len(), "no majority of the servers agrees");
             }
             self.discipline.round_failed(now());
-            self.complain();
+            self.warn();
             return Ok(());
         };
-        tracing::debug!(answers = values.len(), "{sample:?}");
+        tracing::debug!(replies = values.len(), "{sample:?}");
         let Some(action) = self.discipline.round_succeeded(now(), sample) else { return Ok(()) };
-        clock::apply(action).with_context(|| format!("adjtimex: {action:?}"))?;
+        clock::apply(action).with_context(|| format!("cannot correct the clock: {action:?}"))?;
         if let Action::Step { offset, .. } = action {
             let server =
                 samples.iter().find(|(_, other)| *other == sample).map(|(server, _)| server);
             tracing::info!(
                 seconds = %Seconds(offset),
-                server = %server.context("a selected sample came from a server")?,
-                answers = values.len(),
+                server = %server.context("the selected sample has no server")?,
+                replies = values.len(),
                 "stepped the clock"
             );
         }
@@ -130,15 +130,15 @@ impl Daemon {
     }
 }
 
-fn begin(server: SocketAddr) -> Option<Exchange<(SocketAddr, Question)>> {
+fn begin(server: SocketAddr) -> Option<Exchange<(SocketAddr, Request)>> {
     let begun = random().and_then(|cookie| {
-        let question = Question { cookie: cookie.max(1), sent: now() };
-        Ok(Exchange::begin(server, &question.build(), (server, question))?)
+        let request = Request { cookie: cookie.max(1), sent: now() };
+        Ok(Exchange::begin(server, &request.build(), (server, request))?)
     });
-    begun.inspect_err(|error| tracing::debug!("asking {server}: {error:#}")).ok()
+    begun.inspect_err(|error| tracing::debug!("cannot query {server}: {error:#}")).ok()
 }
 
-/// A difference of times as people read it.
+/// A time difference, displayed in seconds with its sign.
 struct Seconds(Nanos);
 
 impl std::fmt::Display for Seconds {

@@ -1,31 +1,32 @@
-//! UDP questions and answers, with a deadline and a random port each.
+//! UDP requests and replies, each with a deadline and a random port.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd as _;
 use std::time::Duration;
 
+use kiln_base::time::timespec;
 use kiln_daemon::signal::Termination;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
 use super::now;
 
-/// The longest answer that is read: DNS over UDP without extensions has 512 bytes.
-const BUFFER: usize = 1024;
+/// The longest reply that is read; DNS over UDP without extensions has 512 bytes.
+const REPLY_BYTES_MAX: usize = 1024;
 
-/// A question that is out.
+/// A request that was sent.
 #[derive(Debug)]
 pub(super) struct Exchange<T> {
     socket: UdpSocket,
-    /// What the answer belongs to.
+    /// The caller's data about the request.
     pub(super) subject: T,
 }
 
 impl<T> Exchange<T> {
-    /// Sends a question. The socket is connected, so the kernel drops what others send to it, and
-    /// bound to a port of the kernel's random choice (RFC 9109).
-    pub(super) fn begin(server: SocketAddr, question: &[u8], subject: T) -> io::Result<Self> {
+    /// Sends a request. The socket is connected, so the kernel drops packets from other senders, and it
+    /// has a port that the kernel chose at random (RFC 9109).
+    pub(super) fn begin(server: SocketAddr, request: &[u8], subject: T) -> io::Result<Self> {
         let any: IpAddr = match server {
             SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
             SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
@@ -33,22 +34,22 @@ impl<T> Exchange<T> {
         let socket = UdpSocket::bind((any, 0))?;
         socket.set_nonblocking(true)?;
         socket.connect(server)?;
-        socket.send(question)?;
+        socket.send(request)?;
         Ok(Self { socket, subject })
     }
 }
 
-/// Why waiting ended.
+/// The reason why waiting ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
-    /// All are answered, or the time is over.
+    /// All requests were answered, or the time is up.
     Done,
-    /// A termination signal came.
+    /// A termination signal arrived.
     Terminated,
 }
 
-/// Waits for answers for `time` at the most. `take` says whether an answer settles its question;
-/// an error of the socket (nobody listens there) settles it too.
+/// Waits for replies for at most `time`. `take` returns true if a packet settles its request; an error
+/// of the socket (such as a closed port) settles the request too.
 pub(super) fn collect<T>(
     mut open: Vec<Exchange<T>>,
     time: Duration,
@@ -56,7 +57,7 @@ pub(super) fn collect<T>(
     mut take: impl FnMut(&T, &[u8]) -> bool,
 ) -> anyhow::Result<End> {
     let deadline = now() + time;
-    let mut buffer = [0; BUFFER];
+    let mut buffer = [0; REPLY_BYTES_MAX];
     while !open.is_empty() {
         let left = deadline.saturating_sub(now());
         if left.is_zero() {
@@ -73,7 +74,7 @@ pub(super) fn collect<T>(
     Ok(End::Done)
 }
 
-/// True for a termination signal.
+/// Waits for a packet; returns true for a termination signal.
 fn wait<T>(
     open: &[Exchange<T>],
     time: Duration,
@@ -82,7 +83,7 @@ fn wait<T>(
     let mut fds = vec![PollFd::from_borrowed_fd(termination.as_fd(), PollFlags::IN)];
     let sockets = open.iter().map(|exchange| exchange.socket.as_fd());
     fds.extend(sockets.map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN)));
-    match poll(&mut fds, Some(&Timespec::try_from(time)?)) {
+    match poll(&mut fds, Some(&timespec(time))) {
         Ok(_) | Err(Errno::INTR) => Ok(!fds[0].revents().is_empty()),
         Err(error) => Err(error.into()),
     }

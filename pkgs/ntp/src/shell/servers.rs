@@ -1,4 +1,4 @@
-//! The configured servers with their addresses, and which of them may be asked now.
+//! The configured servers, their addresses, and the ones that may be queried now.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -16,21 +16,22 @@ use crate::Time;
 use crate::packet::Refusal;
 
 const DNS_PORT: u16 = 53;
-/// More addresses of one name give no better time.
-const MOST_ADDRESSES: usize = 4;
-/// A name server that needs longer is as good as none; the next round asks again.
-const DNS_PATIENCE: Duration = Duration::from_secs(2);
-/// After `RATE`: the longest of our intervals, doubled. After `DENY`: a day.
-const TOO_OFTEN: Duration = Duration::from_secs(2048);
-const DENIED: Duration = Duration::from_hours(24);
+/// Addresses that are used of one name; more would not give a better time.
+const ADDRESSES_MAX: usize = 4;
+/// The time that a name server has to reply; the next round tries again.
+const DNS_TIMEOUT: Duration = Duration::from_secs(2);
+/// The pause after `RATE`: twice the longest interval between rounds.
+const RATE_PAUSE: Duration = Duration::from_secs(2048);
+/// The pause after `DENY`.
+const DENY_PAUSE: Duration = Duration::from_hours(24);
 
-/// All servers.
+/// All configured servers.
 #[derive(Debug)]
 pub(super) struct Servers {
     all: Vec<Known>,
-    /// Addresses that asked not to be asked, and until when.
+    /// Addresses that refused requests, and the times until which they are left alone.
     resting: BTreeMap<SocketAddr, Time>,
-    /// Why the newest look-up failed.
+    /// The error of the latest look-up.
     trouble: Option<String>,
 }
 
@@ -50,7 +51,8 @@ impl Servers {
         }
     }
 
-    /// Looks up the names without addresses. A failure is only kept for the log: other names may do.
+    /// Looks up the names that have no addresses. An error is only stored for the log, because other
+    /// names may have addresses.
     pub(super) fn resolve(&mut self, file: &Path, termination: &Termination) {
         self.trouble = None;
         for known in self.all.iter_mut().filter(|known| known.addresses.is_empty()) {
@@ -62,23 +64,23 @@ impl Servers {
                             found.into_iter().map(|address| SocketAddr::new(address, *port));
                         known.addresses = found.collect();
                     }
-                    Err(error) => self.trouble = Some(format!("looking up {name}: {error:#}")),
+                    Err(error) => self.trouble = Some(format!("cannot look up {name}: {error:#}")),
                 },
             }
         }
     }
 
-    /// Why the newest look-up failed, if it did.
+    /// Returns the error of the latest look-up, if it failed.
     pub(super) fn trouble(&self) -> Option<&str> {
         self.trouble.as_deref()
     }
 
-    /// Forgets what names lead to: servers move.
+    /// Forgets the addresses of all names, because servers move.
     pub(super) fn forget_addresses(&mut self) {
         self.all.iter_mut().for_each(|known| known.addresses.clear());
     }
 
-    /// Whom to ask at `now`.
+    /// Returns the addresses to query at `now`.
     pub(super) fn due(&mut self, now: Time) -> Vec<SocketAddr> {
         self.resting.retain(|_, until| *until > now);
         let mut addresses: Vec<_> =
@@ -89,35 +91,36 @@ impl Servers {
         addresses
     }
 
-    /// Heeds a server's wish.
+    /// Leaves a server alone for some time if it wants fewer requests or none.
     pub(super) fn refused(&mut self, server: SocketAddr, refusal: Refusal, now: Time) {
         let pause = match refusal {
-            Refusal::TooOften => TOO_OFTEN,
-            Refusal::Denied => DENIED,
+            Refusal::TooOften => RATE_PAUSE,
+            Refusal::Denied => DENY_PAUSE,
             _ => return,
         };
         self.resting.insert(server, now + pause);
     }
 }
 
-/// The addresses of a name: IPv4 if it has any, else IPv6.
+/// Looks up the addresses of a name: IPv4 if it has any, otherwise IPv6.
 fn look_up(file: &Path, name: &str, termination: &Termination) -> anyhow::Result<Vec<IpAddr>> {
-    let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    let text =
+        std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     let servers = name_servers(&text);
     if servers.is_empty() {
-        bail!("{} names no name server yet", file.display());
+        bail!("{} has no name server yet", file.display());
     }
     for family in [Family::V4, Family::V6] {
-        let found = ask(&servers, name, family, termination)?;
+        let found = query(&servers, name, family, termination)?;
         if !found.is_empty() {
             return Ok(found);
         }
     }
-    bail!("no address from {servers:?}")
+    bail!("{servers:?} gave no address")
 }
 
-/// Asks all name servers at once and takes the first answer with an address in it.
-fn ask(
+/// Queries all name servers at once and returns the addresses of the first reply that has any.
+fn query(
     servers: &[IpAddr],
     name: &str,
     family: Family,
@@ -126,23 +129,24 @@ fn ask(
     let mut open = Vec::new();
     for server in servers {
         let id = u16::try_from(random()? & 0xffff)?;
-        let question = Question::new(id, name, family).context("not a DNS name")?;
+        let question =
+            Question::new(id, name, family).with_context(|| format!("{name} is not a DNS name"))?;
         match Exchange::begin(SocketAddr::new(*server, DNS_PORT), &question.message(), question) {
             Ok(exchange) => open.push(exchange),
-            Err(error) => tracing::debug!("asking name server {server}: {error}"),
+            Err(error) => tracing::debug!("cannot query name server {server}: {error}"),
         }
     }
     let mut found = Vec::new();
-    let end = collect(open, DNS_PATIENCE, termination, |question, packet| {
+    let end = collect(open, DNS_TIMEOUT, termination, |question, packet| {
         let Some(answer) = question.answer(packet) else { return false };
         if found.is_empty() {
             found = answer.addresses();
-            found.truncate(MOST_ADDRESSES);
+            found.truncate(ADDRESSES_MAX);
         }
         true
     })?;
     if end == End::Terminated {
-        bail!("ending");
+        bail!("stopping");
     }
     Ok(found)
 }
@@ -154,7 +158,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn a_server_that_asks_for_rest_gets_it() {
+    fn a_server_that_wants_fewer_requests_is_left_alone() {
         let [first, second]: [SocketAddr; 2] =
             ["10.0.0.1:123", "10.0.0.2:123"].map(|text| text.parse().unwrap());
         let mut servers = Servers::new(vec![Server::Address(first), Server::Address(second)]);
@@ -163,7 +167,7 @@ mod tests {
             known.addresses = vec![address, address];
         }
         let at = Duration::from_secs;
-        assert_eq!(servers.due(at(0)), [first, second], "each once");
+        assert_eq!(servers.due(at(0)), [first, second], "each address once");
         servers.refused(first, Refusal::TooOften, at(0));
         servers.refused(second, Refusal::TooFar, at(0));
         assert_eq!(servers.due(at(2047)), [second]);
