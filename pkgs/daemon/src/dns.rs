@@ -1,7 +1,8 @@
-//! Questions to a name server, and what its answers say (RFC 1035 section 4).
+//! DNS messages: questions to a name server, and its answers (RFC 1035 section 4).
 //!
-//! The C library's resolver loads shared objects at run time, which a static program cannot, so
-//! pods ask by themselves. This has the messages only: no socket, no time, no choice of a server.
+//! The C library's resolver loads shared objects at run time, which a static program cannot do, so the
+//! pods send queries themselves. This module only builds and parses messages; it has no sockets, no
+//! timeouts and no choice of a server.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
@@ -14,26 +15,26 @@ const RESPONSE: u8 = 0x80;
 const TRUNCATED: u8 = 0x02;
 const OPCODE: u8 = 0x78;
 const RECURSION_DESIRED: u8 = 1;
-/// No such name (section 4.1.1).
+/// The response code for a name that does not exist (section 4.1.1).
 const NAME_ERROR: u8 = 3;
-/// A pointer's two highest bits are set (section 4.1.4).
+/// The two highest bits, which mark a pointer (section 4.1.4).
 const POINTER: u8 = 0xc0;
-/// Jumps that a name may take; honest ones take a few.
-const MOST_JUMPS: usize = 16;
-/// Aliases that lead to an address.
-const MOST_ALIASES: usize = 8;
-/// Addresses that are taken of one answer.
-const MOST_ADDRESSES: usize = 16;
+/// Pointers that one name may follow; valid names need only a few.
+const JUMPS_MAX: usize = 16;
+/// Aliases that may lead to an address.
+const ALIASES_MAX: usize = 8;
+/// Addresses that are read from one answer.
+const ADDRESSES_MAX: usize = 16;
 /// Bytes of a name without its final dot (section 2.3.4).
-const LONGEST_NAME: usize = 253;
+const NAME_BYTES_MAX: usize = 253;
 /// Bytes of a label (section 2.3.4).
-const LONGEST_LABEL: usize = 63;
-/// The largest answer over UDP that fits every path (DNS flag day 2020).
-const UDP_SIZE: u16 = 1232;
-/// As many name servers as the C library takes (resolv.conf(5)).
-const MOST_NAME_SERVERS: usize = 3;
+const LABEL_BYTES_MAX: usize = 63;
+/// The largest answer over UDP that fits every network path, in bytes (DNS flag day 2020).
+const UDP_BYTES_MAX: u16 = 1232;
+/// Name servers that are used, as many as the C library uses (resolv.conf(5)).
+const NAME_SERVERS_MAX: usize = 3;
 
-/// Which addresses are asked for.
+/// The family of the requested addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
     /// A records.
@@ -51,21 +52,21 @@ pub struct Question {
     family: Family,
 }
 
-/// What a server says.
+/// A server's answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// Addresses, and for how many seconds they hold.
+    /// Addresses, and the number of seconds for which they are valid.
     Addresses(Vec<IpAddr>, u32),
-    /// There is no such name, or no address of this family.
+    /// The name does not exist, or has no address of this family.
     Nothing,
-    /// The answer did not fit; these addresses did. The whole one is to be had over TCP.
+    /// The answer was too long; these addresses did fit. The complete answer is available over TCP.
     Truncated(Vec<IpAddr>),
-    /// The server cannot say.
+    /// The server could not answer.
     Failure,
 }
 
 impl Answer {
-    /// The addresses that are in it.
+    /// Returns the addresses in the answer.
     #[must_use]
     pub fn addresses(self) -> Vec<IpAddr> {
         match self {
@@ -76,24 +77,25 @@ impl Answer {
 }
 
 impl Question {
-    /// The question number `id` for a name, with or without a final dot; `None` for what is no name.
+    /// Makes a question with the number `id` for a name, with or without a final dot; `None` if the name
+    /// is invalid.
     #[must_use]
     pub fn new(id: u16, name: &str, family: Family) -> Option<Self> {
         let name = name.strip_suffix('.').unwrap_or(name);
         let fits = name.is_ascii()
-            && name.len() <= LONGEST_NAME
-            && name.split('.').all(|label| (1..=LONGEST_LABEL).contains(&label.len()));
+            && name.len() <= NAME_BYTES_MAX
+            && name.split('.').all(|label| (1..=LABEL_BYTES_MAX).contains(&label.len()));
         fits.then(|| Self { id, name: name.to_ascii_lowercase(), family })
     }
 
-    /// The message: answers of up to 512 bytes come back over UDP.
+    /// Builds the message. An answer over UDP can have up to 512 bytes.
     #[must_use]
     pub fn message(&self) -> Vec<u8> {
         let mut packet = Vec::with_capacity(HEADER + self.name.len() + 17);
         packet.extend(self.id.to_be_bytes());
         packet.extend([RECURSION_DESIRED, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
         for label in self.name.split('.') {
-            // `new` took labels of up to 63 bytes only.
+            // `new` accepts only labels of up to 63 bytes.
             packet.push(u8::try_from(label.len()).unwrap_or(0));
             packet.extend(label.bytes());
         }
@@ -103,19 +105,20 @@ impl Question {
         packet
     }
 
-    /// The message with EDNS(0) and no options (RFC 6891): answers may have 1232 bytes.
+    /// Builds the message with EDNS(0) and no options (RFC 6891). An answer over UDP can have up to 1232
+    /// bytes.
     #[must_use]
     pub fn message_with_edns(&self) -> Vec<u8> {
         let mut packet = self.message();
         packet[HEADER - 1] = 1;
         packet.push(0);
         packet.extend(OPT.to_be_bytes());
-        packet.extend(UDP_SIZE.to_be_bytes());
+        packet.extend(UDP_BYTES_MAX.to_be_bytes());
         packet.extend([0; 6]);
         packet
     }
 
-    /// What a message says to this question; `None` if it is no answer to it.
+    /// Parses the answer to this question; `None` if the message is not an answer to the question.
     #[must_use]
     pub fn answer(&self, packet: &[u8]) -> Option<Answer> {
         let header: &[u8; HEADER] = packet.first_chunk()?;
@@ -145,10 +148,11 @@ impl Question {
         }
     }
 
-    /// Addresses of the name, or of what its aliases lead to; records about others are left alone.
+    /// Returns the addresses of the name, or of the name that its aliases lead to. Records of other names
+    /// are ignored.
     fn addresses(&self, packet: &[u8], records: &[Record]) -> Answer {
         let (mut owner, mut ttl) = (self.name.clone(), u32::MAX);
-        for _ in 0..=MOST_ALIASES {
+        for _ in 0..=ALIASES_MAX {
             let ours = |kind: u16| {
                 let owner = owner.as_str();
                 records.iter().filter(move |record| record.owner == owner && record.kind == kind)
@@ -156,7 +160,7 @@ impl Question {
             let found: Vec<IpAddr> = ours(self.family as u16)
                 .inspect(|record| ttl = ttl.min(record.ttl))
                 .filter_map(|record| address(&packet[record.data.clone()]))
-                .take(MOST_ADDRESSES)
+                .take(ADDRESSES_MAX)
                 .collect();
             if !found.is_empty() {
                 return Answer::Addresses(found, ttl);
@@ -180,7 +184,7 @@ struct Record {
     data: Range<usize>,
 }
 
-/// The records that can be read, and whether these are all.
+/// Returns the records that can be read, and true if these are all.
 fn records(packet: &[u8], mut at: usize, count: u16) -> (Vec<Record>, bool) {
     let mut records = Vec::new();
     for _ in 0..count {
@@ -191,7 +195,7 @@ fn records(packet: &[u8], mut at: usize, count: u16) -> (Vec<Record>, bool) {
     (records, true)
 }
 
-/// A record and the offset behind it; nothing for one of another class.
+/// Returns a record, or nothing for a record of another class, and the offset after it.
 fn read_record(packet: &[u8], at: usize) -> Option<(Option<Record>, usize)> {
     let (owner, at) = read_name(packet, at)?;
     let fixed: &[u8; 10] = packet.get(at..)?.first_chunk()?;
@@ -213,7 +217,7 @@ fn address(data: &[u8]) -> Option<IpAddr> {
     <[u8; 16]>::try_from(data).ok().map(|sixteen| Ipv6Addr::from(sixteen).into())
 }
 
-/// A name in lower case, and the offset behind it.
+/// Returns a name in lower case, and the offset after it.
 fn read_name(packet: &[u8], start: usize) -> Option<(String, usize)> {
     let (mut at, mut end, mut lowest, mut jumps) = (start, None, start, 0);
     let mut name = String::new();
@@ -226,8 +230,8 @@ fn read_name(packet: &[u8], start: usize) -> Option<(String, usize)> {
                 end = end.or(Some(at + 2));
                 let target = usize::from(length & !POINTER) << 8 | usize::from(low);
                 jumps += 1;
-                // Each before the one before it, so that no circle is possible.
-                if target >= lowest || jumps > MOST_JUMPS {
+                // Each pointer leads further back, so that a cycle is impossible.
+                if target >= lowest || jumps > JUMPS_MAX {
                     return None;
                 }
                 (at, lowest) = (target, target);
@@ -242,26 +246,26 @@ fn read_name(packet: &[u8], start: usize) -> Option<(String, usize)> {
     }
 }
 
-/// A label with a dot in it would look like two, and no name that is asked for has one.
+/// Appends a label. A label that contains a dot is refused, because it would look like two labels.
 fn push_label(name: &mut String, label: &[u8]) -> Option<()> {
     if !name.is_empty() {
         name.push('.');
     }
-    // A byte above 127 takes two.
-    let fits = name.len() + label.len() * 2 <= LONGEST_NAME * 2;
+    // A byte above 127 takes two bytes of UTF-8.
+    let fits = name.len() + label.len() * 2 <= NAME_BYTES_MAX * 2;
     let label = (fits && !label.contains(&b'.')).then_some(label)?;
     name.extend(label.iter().map(|byte| char::from(byte.to_ascii_lowercase())));
     Some(())
 }
 
-/// The name servers in the text of a `resolv.conf`, in its order.
+/// Returns the first name servers in the text of a `resolv.conf`, in their order.
 #[must_use]
 pub fn name_servers(resolv_conf: &str) -> Vec<IpAddr> {
     let server = |line: &str| {
         let mut words = line.split_ascii_whitespace();
         (words.next()? == "nameserver").then(|| words.next()?.parse().ok())?
     };
-    resolv_conf.lines().filter_map(server).take(MOST_NAME_SERVERS).collect()
+    resolv_conf.lines().filter_map(server).take(NAME_SERVERS_MAX).collect()
 }
 
 #[cfg(test)]
@@ -283,8 +287,8 @@ mod tests {
         labels.chain([0]).collect()
     }
 
-    /// An answer with these records: owner (empty: a pointer to the question's name), type, seconds,
-    /// data.
+    /// Builds an answer with these records: owner (empty: a pointer to the question's name), type,
+    /// seconds, data.
     fn reply(question: &Question, code: u8, records: &Records<'_>) -> Vec<u8> {
         let mut packet = question.message();
         packet[2] |= 0x80;
@@ -312,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_followed_through_its_aliases_and_no_farther() {
+    fn aliases_are_followed_and_other_records_are_ignored() {
         let (v4, b) = (Family::V4, wire("b.test"));
         let evil = ("evil.test", 1, 9, &[6, 6, 6, 6][..]);
         let direct = [("", 1, 30, &[10, 0, 0, 1][..]), ("", 1, 20, &[10, 0, 0, 2])];
@@ -336,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_answer_to_the_question_is_ignored() {
+    fn a_message_that_does_not_answer_the_question_is_ignored() {
         let asked = question("a.test");
         let good = reply(&asked, 0, &[]);
         assert!(asked.answer(&good).is_some());
@@ -351,11 +355,11 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_was_cut_has_the_addresses_that_are_whole() {
+    fn a_truncated_answer_has_its_complete_addresses() {
         let asked = question("a.test");
         let mut cut = reply(&asked, 0, &[("", 1, 9, &[10, 0, 0, 1]), ("", 1, 9, &[10, 0, 0, 2])]);
         cut.pop();
-        assert_eq!(asked.answer(&cut), Some(Answer::Failure), "it does not say that it was cut");
+        assert_eq!(asked.answer(&cut), Some(Answer::Failure), "the truncation flag is missing");
         cut[2] |= 2;
         let first = vec!["10.0.0.1".parse().unwrap()];
         assert_eq!(asked.answer(&cut), Some(Answer::Truncated(first)));
@@ -370,14 +374,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_name_is_not_asked_for() {
+    fn an_invalid_name_is_not_queried() {
         for name in ["", ".", "a..b", ".a", "\u{e4}", &"a".repeat(64), &"a.".repeat(128)] {
             assert_eq!(Question::new(7, name, Family::V4), None, "{name}");
         }
     }
 
     #[test]
-    fn name_servers_are_found_among_other_lines() {
+    fn name_servers_are_found_between_other_lines() {
         let text = "# x\nnameserver 10.0.2.3\nsearch a b\nnameserver\nnameserver x\n\
                     nameserver ::1 # y\noptions ndots:1\n";
         let expected: Vec<IpAddr> = vec!["10.0.2.3".parse().unwrap(), "::1".parse().unwrap()];
@@ -386,7 +390,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_answer_makes_it_panic(records: Vec<u8>, flags: u8, count: u8) {
+        fn an_answer_to_the_question_is_always_recognised(records: Vec<u8>, flags: u8, count: u8) {
             let asked = question("a.b");
             let mut packet = reply(&asked, 0, &[]);
             packet[2] |= flags & 2;
@@ -396,12 +400,13 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_it_panic(packet: Vec<u8>) {
-            let _ = question("a.b").answer(&packet);
+        fn bytes_with_another_id_are_not_an_answer(packet: Vec<u8>) {
+            let answer = question("a.b").answer(&packet);
+            prop_assert!(packet.starts_with(&[0, 7]) || answer.is_none());
         }
 
         #[test]
-        fn every_name_is_asked_for_as_it_is_read(name: String) {
+        fn an_answer_for_every_valid_name_is_recognised(name: String) {
             if let Some(asked) = Question::new(7, &name, Family::V6) {
                 prop_assert_eq!(asked.answer(&reply(&asked, 3, &[])), Some(Answer::Nothing));
             }

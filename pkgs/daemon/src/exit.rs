@@ -1,35 +1,35 @@
-//! Exit codes, after `sysexits.h` of 4.3BSD: a supervisor and a person can tell a typing error in
-//! a manifest from a server that is not there yet.
+//! Exit codes of `sysexits.h` (4.3BSD), which distinguish a typing error in a manifest from a server
+//! that is not available yet.
 //!
-//! A code travels as a context of the error: `.context(Exit::Config)` anywhere on the way up.
-//! It is then also part of the chain that is printed.
+//! A code is attached to an error as a context, such as `.context(Exit::Config)`, and is then part of
+//! the printed chain.
 
 use std::fmt;
 use std::process::ExitCode;
 
-/// Why a program ends.
+/// The reason why a program exits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// 0: done, or ended because it was asked to.
+    /// 0: finished, or stopped by a signal.
     Success,
     /// 64 (`EX_USAGE`): the command line is wrong.
     Usage,
-    /// 70 (`EX_SOFTWARE`): anything that is not named below.
+    /// 70 (`EX_SOFTWARE`): any error without another code.
     Software,
-    /// 75 (`EX_TEMPFAIL`): the same may work later.
+    /// 75 (`EX_TEMPFAIL`): a retry may succeed later.
     TempFail,
-    /// 78 (`EX_CONFIG`): a configured value, file or folder is wrong; later is not better.
+    /// 78 (`EX_CONFIG`): a configured value, file or folder is wrong; a retry cannot succeed.
     Config,
 }
 
 impl Exit {
-    /// The outermost code in the error's chain, [`Exit::Software`] where there is none.
+    /// Returns the outermost code in the error's chain, or [`Exit::Software`] if the chain has no code.
     #[must_use]
     pub fn of(error: &anyhow::Error) -> Self {
         error.downcast_ref().copied().unwrap_or(Self::Software)
     }
 
-    /// The number that the parent sees.
+    /// Returns the process's exit status.
     #[must_use]
     pub const fn code(self) -> u8 {
         match self {
@@ -69,10 +69,10 @@ mod tests {
     fn a_code_is_found_below_other_contexts() {
         let error = Err::<(), _>(anyhow!("not a number"))
             .context(Exit::Config)
-            .context("reading the port")
+            .context("cannot read the port")
             .unwrap_err();
         assert_eq!(Exit::of(&error), Exit::Config);
-        assert_eq!(format!("{error:#}"), "reading the port: wrong configuration: not a number");
+        assert_eq!(format!("{error:#}"), "cannot read the port: wrong configuration: not a number");
     }
 
     #[test]

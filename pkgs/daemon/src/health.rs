@@ -1,18 +1,18 @@
-//! Health of a pod that has no HTTP server, through one small file.
+//! The health of a pod that has no HTTP server, reported through one small file.
 //!
-//! The daemon writes how it is and until when that statement holds ([`Health::state`]); the probe
-//! is the same program, executed by kubelet with the argument `health` (liveness) or `ready`
-//! (readiness), and compares with the clock ([`probe`]). So a daemon that hangs, and therefore
-//! writes nothing, becomes unhealthy by itself. The clock is `CLOCK_BOOTTIME`: it is the same in
-//! both processes and does not jump when the time of day is set.
+//! The daemon writes its state and the time until which the state is valid ([`Health::state`]). The
+//! probe is the same program, which kubelet executes with the argument `health` (liveness) or `ready`
+//! (readiness) and which compares the file with the clock ([`probe`]). A daemon that hangs writes
+//! nothing, so its state expires and it becomes unhealthy. The clock is `CLOCK_BOOTTIME`: it is the
+//! same in both processes and does not jump when the time of day is set.
 //!
 //! ```yaml
 //! livenessProbe: { exec: { command: ["/dhcp", "health"] }, periodSeconds: 30 }
 //! volumeMounts: [{ name: run, mountPath: /run }]      # volumes: [{ name: run, emptyDir: { medium: Memory } }]
 //! ```
 //!
-//! A file and not a port: a pod on the host's network would open one on the node. An exec probe
-//! costs one start of a process in the container, so its period should not be short.
+//! A port would be open on the node, because these pods use the host's network. An exec probe costs one
+//! start of a process in the container, so its period should not be short.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -25,18 +25,18 @@ use rustix::time::ClockId;
 
 use crate::exit::Exit;
 
-/// Where the file is, unless [`VARIABLE`] names another place. The folder must be writable.
+/// The default path of the file. Its folder must be writable.
 pub const FILE: &str = "/run/health";
 
-/// Environment variable that names another file.
+/// Environment variable that overrides [`FILE`].
 pub const VARIABLE: &str = "KILN_HEALTH_FILE";
 
-/// How a daemon is.
+/// The state of a daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// It works, but what it is there for is not done yet (no lease so far).
+    /// The daemon runs, but has not reached its goal yet (such as a lease).
     Alive,
-    /// It does what it is there for.
+    /// The daemon has reached its goal.
     Ready,
 }
 
@@ -48,7 +48,7 @@ pub struct Health {
 }
 
 impl Health {
-    /// Forgets what an earlier run of the container wrote.
+    /// Starts with no state, by removing the file of an earlier run of the container.
     pub fn new() -> anyhow::Result<Self> {
         Self::at(path())
     }
@@ -56,22 +56,23 @@ impl Health {
     fn at(file: PathBuf) -> anyhow::Result<Self> {
         match std::fs::remove_file(&file) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("removing {}", file.display()))
+                Err(error).with_context(|| format!("cannot remove {}", file.display()))
             }
             _ => Ok(Self { file, last: None }),
         }
     }
 
-    /// States how the daemon is, for `holds` from now; call again well before that has passed.
+    /// Reports a state that is valid for `validity` from now; must be called again well before that time
+    /// has passed.
     ///
-    /// A file that cannot be written is logged and otherwise left to the probe to notice: a daemon
-    /// that works should not end because it cannot say so.
-    pub fn state(&mut self, state: State, holds: Duration) {
+    /// If the file cannot be written, the error is only logged, because a working daemon should not stop
+    /// for that. The probe notices the expired state.
+    pub fn state(&mut self, state: State, validity: Duration) {
         if self.last != Some(state) {
             tracing::info!("{}", state.word());
             self.last = Some(state);
         }
-        if let Err(error) = self.write(state, boot_time() + holds) {
+        if let Err(error) = self.write(state, boot_time() + validity) {
             tracing::warn!("{error:#}");
         }
     }
@@ -93,7 +94,7 @@ impl State {
     }
 }
 
-/// The probe's side: `Some` when the only argument is `health` or `ready`.
+/// Runs the probe if the only argument is `health` or `ready`; returns `None` otherwise.
 #[must_use]
 pub fn probe(args: &[OsString]) -> Option<anyhow::Result<()>> {
     let wanted = match args {
@@ -105,14 +106,19 @@ pub fn probe(args: &[OsString]) -> Option<anyhow::Result<()>> {
 }
 
 fn read(file: &Path) -> anyhow::Result<String> {
-    std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))
+    std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
 }
 
-/// Whether the file's text says that the daemon is as wanted at `now`.
+/// Checks that the file's text reports the wanted state and that it is valid at `now`.
 fn judge(text: &str, wanted: State, now: Duration) -> anyhow::Result<()> {
-    let (state, until) = parse(text).with_context(|| format!("not a health file: {text:?}"))?;
+    let (state, until) =
+        parse(text).with_context(|| format!("{text:?} is not the text of a health file"))?;
     if now > until {
-        bail!("{} ended {} ms ago", state.word(), now.saturating_sub(until).as_millis());
+        bail!(
+            "the state {} expired {} ms ago",
+            state.word(),
+            now.saturating_sub(until).as_millis()
+        );
     }
     if (wanted, state) == (State::Ready, State::Alive) {
         bail!("alive, but not ready");
@@ -130,7 +136,7 @@ fn path() -> PathBuf {
     std::env::var_os(VARIABLE).map_or_else(|| FILE.into(), PathBuf::from)
 }
 
-/// Time since the kernel started, suspension included.
+/// Returns the time since the kernel started, including suspension.
 fn boot_time() -> Duration {
     time::now(ClockId::Boottime)
 }
@@ -142,35 +148,45 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn a_statement_holds_until_its_end_and_no_longer() {
+    fn a_state_is_valid_until_it_expires() {
         let (before, after) = (Duration::from_millis(100), Duration::from_millis(101));
         assert!(judge("ready 100\n", State::Ready, before).is_ok());
         let error = judge("ready 100\n", State::Ready, after).unwrap_err();
-        assert_eq!(error.to_string(), "ready ended 1 ms ago");
+        assert_eq!(error.to_string(), "the state ready expired 1 ms ago");
     }
 
     #[test]
-    fn what_is_ready_is_alive_but_not_the_reverse() {
+    fn a_ready_daemon_is_alive_but_an_alive_one_is_not_ready() {
         assert!(judge("ready 9\n", State::Alive, Duration::ZERO).is_ok());
         assert!(judge("alive 9\n", State::Alive, Duration::ZERO).is_ok());
         assert!(judge("alive 9\n", State::Ready, Duration::ZERO).is_err());
     }
 
     #[test]
-    fn what_is_written_is_what_the_probe_reads() {
+    fn the_probe_reads_the_state_that_was_written() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("health");
         std::fs::write(&file, "ready 99999999999\n").unwrap();
         let mut health = Health::at(file.clone()).unwrap();
-        assert!(read(&file).is_err(), "what an earlier run wrote is gone");
+        assert!(read(&file).is_err(), "the file of an earlier run is removed");
         health.state(State::Ready, Duration::from_hours(1));
         assert!(judge(&read(&file).unwrap(), State::Ready, boot_time()).is_ok());
     }
 
     proptest! {
         #[test]
-        fn no_text_makes_the_probe_panic(text: String, now: u32) {
-            let _ = judge(&text, State::Ready, Duration::from_millis(now.into()));
+        fn a_written_state_holds_exactly_until_it_expires(until: u32, now: u32) {
+            let (until, now) = (Duration::from_millis(until.into()), Duration::from_millis(now.into()));
+            let text = format!("ready {}\n", until.as_millis());
+            prop_assert_eq!(judge(&text, State::Ready, now).is_ok(), now <= until);
+        }
+
+        #[test]
+        fn any_other_text_is_an_error(text in "(ready|alive|[a-z]{0,3})?[ -~]{0,12}\n?") {
+            let valid = text.strip_suffix('\n').and_then(|line| line.split_once(' ')).is_some_and(
+                |(word, millis)| ["ready", "alive"].contains(&word) && millis.parse::<u64>().is_ok(),
+            );
+            prop_assert!(valid || judge(&text, State::Alive, Duration::ZERO).is_err());
         }
     }
 }

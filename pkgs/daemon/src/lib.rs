@@ -1,10 +1,9 @@
-//! What Kiln's pods share: logging, termination signals, health, exit codes, and DNS messages.
+//! The code that Kiln's pods share: logging, termination signals, health, exit codes, DNS messages.
 //!
-//! A pod of Kiln is one static program that runs as PID 1 of its container. Each of them must log
-//! readably to stderr, end when it is told to, say whether it works, and leave a useful exit code.
-//! Some of
-//! them look names up, which a static program must do by itself.
-//! This crate holds these things once; it is small, synchronous, and starts no thread.
+//! A pod of Kiln is one static program that runs as PID 1 of its container. It must log readable lines
+//! to stderr, stop on a signal, report its health and exit with a useful code. Some pods look names up,
+//! which a static program cannot leave to the C library.
+//! The crate is small and synchronous, and starts no thread.
 //!
 //! ```no_run
 //! # fn serve(_: kiln_daemon::signal::Termination, _: kiln_daemon::health::Health) -> anyhow::Result<()> { Ok(()) }
@@ -30,10 +29,10 @@ use std::process::ExitCode;
 
 use crate::exit::Exit;
 
-/// Runs a pod's program: answers `--version`, starts logging, and turns an error into one line and
-/// an exit code ([`Exit`]).
+/// Runs a pod's program: handles `--version`, starts logging, and turns an error into one line and an
+/// exit code ([`Exit`]).
 ///
-/// `run` gets the arguments without the program's own name.
+/// `run` gets the arguments without the program's name.
 pub fn main(
     name: &str,
     version: &str,

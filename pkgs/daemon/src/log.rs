@@ -1,12 +1,12 @@
-//! Logging: one line per event on stderr, which containerd keeps and `kubectl logs` shows.
+//! Logging: one line per event on stderr, which containerd stores and `kubectl logs` shows.
 //!
 //! ```text
 //! 2026-11-21T08:00:00.123Z  INFO got a lease address=10.0.2.15/24 seconds=86400
 //! ```
 //!
-//! A subscriber of our own instead of tracing-subscriber: it has no registry, no thread-local
-//! span stack and no regular expressions, and costs a pod a few kilobytes. Spans are accepted and
-//! ignored. Control characters in texts from outside are escaped: one event is always one line.
+//! The subscriber replaces tracing-subscriber: it needs no registry, no thread-local span stack and no
+//! regular expressions, and costs a pod a few kilobytes. Spans are accepted and ignored. Control
+//! characters are escaped, so that text from outside cannot start a new line.
 
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
@@ -17,7 +17,7 @@ use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 
-/// Environment variable with the lowest level to show: `off`, `error`, `warn`, `info` (the
+/// Environment variable with the lowest level that is logged: `off`, `error`, `warn`, `info` (the
 /// default), `debug` or `trace`.
 pub const VARIABLE: &str = "KILN_LOG";
 
@@ -30,7 +30,7 @@ pub fn init() {
     if tracing::subscriber::set_global_default(subscriber).is_ok() && matches!(level, Some(Err(_)))
     {
         let wanted = wanted.unwrap_or_default();
-        tracing::warn!("{VARIABLE}={wanted:?} is not a level, taking info");
+        tracing::warn!("{VARIABLE}={wanted:?} is not a level; using info");
     }
 }
 
@@ -49,7 +49,7 @@ impl Subscriber for Stderr {
 
     fn event(&self, event: &Event<'_>) {
         let line = line(Civil::now(), event);
-        // Nowhere is left to report that stderr is gone.
+        // An error of stderr cannot be reported anywhere.
         let _ = std::io::stderr().write_all(line.as_bytes());
     }
 
@@ -63,7 +63,7 @@ impl Subscriber for Stderr {
     fn exit(&self, _: &Id) {}
 }
 
-/// One event as one line, with its line feed.
+/// Formats an event as one line, with its line feed.
 fn line(now: Civil, event: &Event<'_>) -> String {
     let mut parts = Parts::default();
     event.record(&mut parts);
@@ -71,7 +71,7 @@ fn line(now: Civil, event: &Event<'_>) -> String {
     format!("{now} {level:>5}{}{}\n", parts.message, parts.fields)
 }
 
-/// An event's message and its other fields, each with a blank before it.
+/// An event's message and its other fields, each preceded by a blank.
 #[derive(Default)]
 struct Parts {
     message: String,
@@ -80,7 +80,7 @@ struct Parts {
 
 impl Parts {
     fn add(&mut self, field: &Field, value: fmt::Arguments<'_>) {
-        // Writing to a String cannot fail; a value's own Display can, and is then left unfinished.
+        // Writing to a String cannot fail. If a value's own Display fails, its text is incomplete.
         let _ = match field.name() {
             "message" => write!(Escaped(&mut self.message), " {value}"),
             name => write!(Escaped(&mut self.fields), " {name}={value}"),
@@ -98,7 +98,7 @@ impl Visit for Parts {
     }
 }
 
-/// Writes text with its control characters escaped as Rust writes them.
+/// Writes text with control characters escaped as in Rust.
 struct Escaped<'a>(&'a mut String);
 
 impl fmt::Write for Escaped<'_> {
@@ -122,7 +122,7 @@ mod tests {
     use tracing::span::{Attributes, Id, Record};
     use tracing::{Event, Metadata, Subscriber};
 
-    /// [`Stderr`], but the lines are kept.
+    /// Like [`Stderr`], but stores the lines.
     struct Kept(Stderr, Arc<Mutex<String>>);
 
     impl Subscriber for Kept {
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_a_line_with_its_fields_last() {
+    fn an_event_is_one_line_that_ends_with_its_fields() {
         check(
             || tracing::info!(seconds = 3, server = %"10.0.2.2", "got a lease"),
             "1970-01-01T00:00:00.000Z  INFO got a lease seconds=3 server=10.0.2.2\n",
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn text_from_outside_cannot_begin_a_line() {
+    fn text_from_outside_cannot_start_a_line() {
         check(
             || tracing::warn!(name = "a\nb", "\x1b[31m{}", "x\r\ny"),
             "1970-01-01T00:00:00.000Z  WARN \\u{1b}[31mx\\r\\ny name=\"a\\nb\"\n",
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_below_the_level_is_not_shown() {
+    fn an_event_below_the_level_is_not_logged() {
         check(|| tracing::debug!("packet"), "");
     }
 }

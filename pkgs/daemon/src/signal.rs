@@ -1,9 +1,10 @@
-//! SIGTERM and SIGINT as a file descriptor that a poll loop can wait for.
+//! Signals as a file descriptor that a poll loop can wait for.
 //!
-//! Both signals are blocked and read through signalfd(2). That also works for PID 1 of a container,
-//! for which the kernel drops signals that have the default action: it never drops a blocked one
-//! (`sig_ignored()` in the kernel's `kernel/signal.c`).
-//! The mask is inherited: make a [`Termination`] before the first thread, and unblock in a child.
+//! The signals are blocked and read through signalfd(2). That also works for PID 1 of a container: the
+//! kernel drops signals with the default action for PID 1, but never blocked ones (`sig_ignored()` in
+//! the kernel's `kernel/signal.c`).
+//! The mask is inherited, so a [`Termination`] must be made before the first thread is started, and a
+//! child must unblock the signals.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -15,14 +16,14 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
-/// Readable once SIGTERM or SIGINT has come.
+/// A descriptor that is readable once SIGTERM or SIGINT has arrived.
 #[derive(Debug)]
 pub struct Termination {
     fd: SignalFd,
 }
 
 impl Termination {
-    /// Blocks both signals for this thread and the ones it will start.
+    /// Blocks both signals for this thread and the threads that it will start.
     pub fn new() -> io::Result<Self> {
         let mut set = SigSet::empty();
         set.add(Signal::SIGTERM);
@@ -32,19 +33,19 @@ impl Termination {
         Ok(Self { fd })
     }
 
-    /// Takes a signal that has come; never waits.
+    /// Takes a signal if one has arrived; never waits.
     pub fn take(&self) -> io::Result<bool> {
         Ok(self.fd.read_signal()?.is_some())
     }
 
-    /// Sleeps for `time` at the most (`None`: without end); true as soon as a signal has come.
+    /// Sleeps for at most `time` (`None`: forever); returns true as soon as a signal has arrived.
     ///
-    /// The signal is left in the descriptor, so every later call returns true at once.
+    /// The signal stays in the descriptor, so every later call returns true at once.
     pub fn wait(&self, time: Option<Duration>) -> io::Result<bool> {
         let mut fds = [PollFd::new(&self.fd, PollFlags::IN)];
         match poll(&mut fds, time.map(timespec).as_ref()) {
             Ok(ready) => Ok(ready > 0),
-            // Stopped and continued by a debugger or the freezer: the caller asks again.
+            // A debugger or the freezer stopped and continued the process; the caller tries again.
             Err(Errno::INTR) => Ok(false),
             Err(error) => Err(error.into()),
         }
@@ -57,23 +58,23 @@ impl AsFd for Termination {
     }
 }
 
-/// What a signal asks a long-lived program to do.
+/// The request that a signal makes to a long-running program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Request {
-    /// SIGTERM or SIGINT: end.
+    /// SIGTERM or SIGINT: stop.
     End,
     /// SIGHUP: read the configuration again.
     Reload,
 }
 
-/// Readable once SIGTERM, SIGINT or SIGHUP has come.
+/// A descriptor that is readable once SIGTERM, SIGINT or SIGHUP has arrived.
 #[derive(Debug)]
 pub struct Requests {
     fd: SignalFd,
 }
 
 impl Requests {
-    /// Blocks the signals for this thread and the ones it will start.
+    /// Blocks the signals for this thread and the threads that it will start.
     pub fn new() -> io::Result<Self> {
         let mut set = SigSet::empty();
         for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
@@ -84,7 +85,7 @@ impl Requests {
         Ok(Self { fd })
     }
 
-    /// Takes a signal that has come; never waits.
+    /// Takes a signal if one has arrived; never waits.
     pub fn take(&self) -> io::Result<Option<Request>> {
         let hangup = Signal::SIGHUP as u32;
         let signal = self.fd.read_signal()?;
@@ -109,7 +110,7 @@ mod tests {
         let termination = Termination::new().unwrap();
         assert!(!termination.take().unwrap());
         assert!(!termination.wait(Some(Duration::ZERO)).unwrap());
-        // To this thread alone: the other test threads do not block it.
+        // The signal goes to this thread alone, because other test threads do not block it.
         raise(Signal::SIGTERM).unwrap();
         assert!(termination.wait(None).unwrap());
         assert!(termination.take().unwrap());
@@ -117,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hangup_is_told_from_the_end() {
+    fn a_hangup_is_not_a_request_to_stop() {
         let requests = Requests::new().unwrap();
         raise(Signal::SIGHUP).unwrap();
         assert_eq!(requests.take().unwrap(), Some(Request::Reload));

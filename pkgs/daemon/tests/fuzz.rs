@@ -6,5 +6,5 @@ mod replay;
 #[path = "../fuzz/src/lib.rs"]
 mod targets;
 
-/// Inputs are cut and flipped at about so many places.
+/// The approximate number of places at which each input is cut and changed.
 const PLACES: usize = 200;

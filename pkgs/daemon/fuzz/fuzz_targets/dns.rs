@@ -1,4 +1,4 @@
-//! `dns` of `src/lib.rs` on any bytes: `cargo fuzz run -s none dns` in `pkgs/daemon`.
+//! Runs `dns` of `src/lib.rs` on any bytes: `cargo fuzz run -s none dns` in `pkgs/daemon`.
 
 #![no_main]
 

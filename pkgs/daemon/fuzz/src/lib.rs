@@ -1,7 +1,7 @@
-//! What must hold for any bytes: one function for each fuzz target.
+//! Properties that hold for any bytes: one function for each fuzz target.
 //!
-//! They stand in a file of their own, without libFuzzer, so that `pkgs/daemon/tests/fuzz.rs` can
-//! replay the checked-in inputs of `seeds/` with a plain `cargo test`.
+//! The functions do not use libFuzzer, so that `pkgs/daemon/tests/fuzz.rs` can replay the checked-in
+//! inputs of `seeds/` with a plain `cargo test`.
 
 use kiln_daemon::dns::{Answer, Family, Question, name_servers};
 
@@ -11,13 +11,13 @@ pub type Target = (&'static str, fn(&[u8]));
 /// Every target.
 pub const TARGETS: [Target; 1] = [("dns", dns)];
 
-/// An answer of a name server, and the text of a `resolv.conf`. Whatever comes, addresses are of
-/// the family that was asked for or of an answer that lies about its type, and never many.
+/// Checks an answer of a name server, and the text of a `resolv.conf`: the number of addresses and of
+/// name servers is bounded.
 pub fn dns(input: &[u8]) {
     for family in [Family::V4, Family::V6] {
         let Some(question) = Question::new(7, "a.test", family) else { return };
         check(&question, input);
-        // The same behind the beginning that every honest answer has.
+        // The same bytes after the beginning of a valid answer.
         let mut packet = question.message();
         packet[2] |= 0x80;
         let (head, tail) = input.split_at(input.len().min(2));

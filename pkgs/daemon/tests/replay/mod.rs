@@ -1,6 +1,7 @@
 //! Replays the checked-in inputs of a crate's fuzz targets, without libFuzzer.
 //!
-//! Several crates have these tests: each names its targets, and at how many places inputs are cut.
+//! Several crates include this file: each names its targets, and the number of places at which inputs
+//! are cut and changed.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,7 +20,7 @@ fn names(folder: &Path) -> BTreeSet<String> {
     entries.filter_map(|entry| Some(entry.path().file_stem()?.to_str()?.to_owned())).collect()
 }
 
-/// A target's inputs.
+/// Returns the inputs of a target.
 fn inputs(name: &str) -> Vec<Vec<u8>> {
     let entries = fs::read_dir(folder("seeds").join(name)).unwrap();
     entries.map(|entry| fs::read(entry.unwrap().path()).unwrap()).collect()
@@ -33,7 +34,7 @@ fn every_target_has_a_program_and_inputs() {
 }
 
 #[test]
-fn every_checked_in_input_holds() {
+fn every_checked_in_input_passes() {
     for (name, check) in TARGETS {
         let inputs = inputs(name);
         for input in &inputs {
@@ -44,7 +45,7 @@ fn every_checked_in_input_holds() {
 }
 
 #[test]
-fn truncated_and_flipped_inputs_hold_too() {
+fn truncated_and_changed_inputs_pass_too() {
     for (name, check) in TARGETS {
         for mut bytes in inputs(name) {
             bytes.truncate(2048);
