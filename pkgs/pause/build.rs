@@ -1,4 +1,4 @@
-//! Links without the C library's start-up files: `pause` brings its own `_start`.
+//! Links without the C library's start-up files, because `pause` has its own `_start`.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");

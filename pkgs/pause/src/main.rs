@@ -1,16 +1,16 @@
-//! Holds a pod's namespaces: the first process of every sandbox, for as long as the pod lives.
+//! The first process of every sandbox, which holds the pod's namespaces while the pod lives.
 //!
-//! It sleeps. Where the pod shares one PID namespace it is PID 1 of it and gets every orphan, so it
-//! reaps. SIGTERM and SIGINT end it at once: one that ignored them would cost the whole grace
-//! period at every deletion of a pod.
+//! The program sleeps. If the pod shares one PID namespace, the program is its PID 1 and inherits every
+//! orphan, so it reaps. It exits at once on SIGTERM and SIGINT, because otherwise the deletion of each
+//! pod would take the whole grace period.
 //!
-//! One runs per pod, so size counts: no C library, no allocation, and nothing of the standard
-//! library is left in the binary (some kilobytes instead of a megabyte).
+//! Every pod has this process, so the binary has no C library, no allocator and nothing of the standard
+//! library (some kilobytes instead of a megabyte).
 
 #![no_main]
-// Profiles that unwind need the standard library for it; the one that ships aborts.
+// Profiles that unwind need the standard library; the shipped profile aborts.
 #![cfg_attr(panic = "abort", no_std)]
-// Otherwise the compiler may call strlen(3) and its like, which nobody provides here.
+// Otherwise the compiler may call strlen(3) and similar functions, which do not exist here.
 #![cfg_attr(panic = "abort", no_builtins)]
 
 mod system;
@@ -22,22 +22,22 @@ const VERSION: &str = concat!("pause ", env!("CARGO_PKG_VERSION"), "\n");
 /// `EX_USAGE` of `sysexits.h`.
 const USAGE: usize = 64;
 
-/// What ends it, and what tells of an orphan that has ended.
+/// The signals that stop the program, and the signal of an orphan that has exited.
 const SIGNALS: Signals = Signals::of([libc::SIGTERM, libc::SIGINT, libc::SIGCHLD]);
 
-/// The first Rust function; `stack` is what the kernel has prepared.
+/// The first Rust function, with the stack that the kernel has prepared.
 ///
 /// # Safety
 ///
 /// `stack` points to the number of arguments, that many addresses of strings, and a null pointer.
 unsafe extern "C" fn start(stack: *const *const u8) -> ! {
     let first = stack.wrapping_add(2);
-    // SAFETY: after the number and the program's name stands the first argument or the null pointer.
+    // SAFETY: the number and the program's name are followed by an argument or the null pointer.
     let argument = unsafe { *first };
     if argument.is_null() {
         hold();
     }
-    // SAFETY: it is not null, so it is the address of a string with its NUL.
+    // SAFETY: the pointer is not null, so it points to a string with its NUL.
     if unsafe { equal(argument, b"--version\0") } {
         system::exit(usize::from(!system::write(1, VERSION)));
     }
@@ -45,7 +45,7 @@ unsafe extern "C" fn start(stack: *const *const u8) -> ! {
     system::exit(USAGE)
 }
 
-/// Whether the string is `expected`, which includes its NUL.
+/// True if the string is `expected`, which includes the NUL.
 ///
 /// # Safety
 ///
@@ -53,17 +53,17 @@ unsafe extern "C" fn start(stack: *const *const u8) -> ! {
 unsafe fn equal(string: *const u8, expected: &[u8]) -> bool {
     expected.iter().enumerate().all(|(index, byte)| {
         let place = string.wrapping_add(index);
-        // SAFETY: the bytes before are equal to those of `expected`, so none was the NUL.
+        // SAFETY: all bytes before are equal to those of `expected`, so the NUL has not been passed.
         unsafe { *place == *byte }
     })
 }
 
-/// Reaps until it is told to end.
+/// Reaps children until a signal stops the program.
 fn hold() -> ! {
-    // The kernel drops unblocked signals that have their default action for PID 1.
+    // For PID 1 the kernel drops unblocked signals that have their default action.
     system::block(SIGNALS);
     loop {
-        // First reap, then sleep: a child may have ended before the signal was blocked.
+        // Reap before the first sleep, because a child may have exited before the signal was blocked.
         // One SIGCHLD may stand for many children.
         while system::reap() {}
         let signal = system::wait(SIGNALS);
@@ -73,7 +73,7 @@ fn hold() -> ! {
     }
 }
 
-/// Nothing here can panic, but without the standard library there must be an answer.
+/// Nothing here can panic, but a program without the standard library must have this function.
 #[cfg(panic = "abort")]
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
