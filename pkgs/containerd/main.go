@@ -1,17 +1,17 @@
-// Command containerd is upstream's containerd with fewer built-in plugins and one of our own.
+// Command containerd is upstream's containerd with fewer built-in plugins and one plugin of Kiln.
 //
-// Everything but the list of plugins is upstream's: the command line, the configuration, the server.
-// The list below is what a node uses; upstream's own list is cmd/containerd/builtins. Left out are:
+// The command line, the configuration and the server are upstream's; only the list of plugins differs.
+// It has the plugins that a node uses; upstream's list is cmd/containerd/builtins. It leaves out:
 //
 //   - the snapshotters blockfile, btrfs, devmapper, erofs and zfs, with their differs and mounts;
-//   - OpenTelemetry's exporters, the listeners for metrics and debugging, and cgroup metrics:
-//     kubelet reads its figures from CRI and from cgroups itself;
-//   - restart monitor, image verifier, NRI and `opt`: kubelet restarts containers, no plugin of theirs
-//     is on the host, and the root is read-only;
-//   - the services that only `ctr` calls and that CRI reaches without them.
+//   - OpenTelemetry's exporters, the listeners for metrics and debugging, and cgroup metrics, because
+//     kubelet gets its figures from CRI and from cgroups;
+//   - restart monitor, image verifier, NRI and `opt`, because kubelet restarts containers, the host has
+//     no plugins for the others, and the root is read-only;
+//   - the services that only `ctr` calls and that CRI does not need.
 //
-// The plugin `baked` registers the images that are part of the node's image file, and `features` saves
-// the start of two programs.
+// The plugin `baked` registers the images in the node's image file, and `features` saves the start of
+// two programs.
 package main
 
 import (
@@ -20,7 +20,7 @@ import (
 
 	"github.com/containerd/containerd/v2/cmd/containerd/command"
 
-	// Kiln's own.
+	// Kiln.
 	_ "kiln.local/pkgs/containerd/baked"
 	"kiln.local/pkgs/containerd/features"
 
@@ -29,7 +29,7 @@ import (
 	_ "github.com/containerd/containerd/v2/plugins/cri/images"
 	_ "github.com/containerd/containerd/v2/plugins/cri/runtime"
 
-	// What CRI is made of.
+	// The parts of CRI.
 	_ "github.com/containerd/containerd/api/types/runc/options"
 	_ "github.com/containerd/containerd/v2/core/runtime/v2"
 	_ "github.com/containerd/containerd/v2/plugins/content/local/plugin"
@@ -44,7 +44,7 @@ import (
 	_ "github.com/containerd/containerd/v2/plugins/snapshots/overlay/plugin"
 	_ "github.com/containerd/containerd/v2/plugins/transfer"
 
-	// Services: CRI calls them in the process, shims call `events`, people's tools the rest.
+	// Services: CRI calls them within the process, shims call `events`, and debugging tools the rest.
 	_ "github.com/containerd/containerd/v2/plugins/server/grpc"
 	_ "github.com/containerd/containerd/v2/plugins/server/ttrpc"
 	_ "github.com/containerd/containerd/v2/plugins/services/containers"

@@ -24,12 +24,12 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// node is a /var that outlives boots, with containerd's real stores on it.
+// node is a /var that survives boots and holds containerd's real stores.
 type node struct {
 	t       *testing.T
 	folder  string
 	context context.Context
-	// layersUntilPowerCut is how many more layers are unpacked; below 0 there is no power cut.
+	// layersUntilPowerCut is the number of layers that are still unpacked; below 0 there is no power cut.
 	layersUntilPowerCut int
 }
 
@@ -44,7 +44,7 @@ func newNode(t *testing.T) *node {
 	}
 }
 
-// booted is what one boot sees of the node.
+// booted is the node during one boot.
 type booted struct {
 	*node
 	db     *metadata.DB
@@ -53,7 +53,7 @@ type booted struct {
 	err    error
 }
 
-// boot opens the stores anew, imports the layout and calls check.
+// boot opens the stores again, imports the layout and calls check.
 func (n *node) boot(from layout, check func(booted)) {
 	n.t.Helper()
 	now, shut := n.open(from)
@@ -62,7 +62,7 @@ func (n *node) boot(from layout, check func(booted)) {
 	check(now)
 }
 
-// open opens the stores as containerd does at its start.
+// open opens the stores like containerd does when it starts.
 func (n *node) open(from layout) (booted, func()) {
 	n.t.Helper()
 	content, err := local.NewStore(filepath.Join(n.folder, "content"))
@@ -87,7 +87,7 @@ func (n *node) open(from layout) (booted, func()) {
 	}
 }
 
-// unprivilegedApplier does what containerd's applier does, without a mount and without chown.
+// unprivilegedApplier works like containerd's applier, but without a mount and without chown.
 type unprivilegedApplier struct {
 	node *node
 	from layout
@@ -133,7 +133,7 @@ func (b booted) digests() map[string]digest.Digest {
 	return found
 }
 
-// expect compares report and records with what they should be.
+// expect compares the report and the records with the expected ones.
 func (b booted) expect(kept, imported, removed int, from testLayout) {
 	b.t.Helper()
 	if b.err != nil {
@@ -158,7 +158,7 @@ func (b booted) expectRecords(expected map[string]digest.Digest) {
 	}
 }
 
-// expectNothingElse collects garbage and then counts blobs and snapshots, in the database and below it.
+// expectNothingElse collects garbage and then counts blobs, snapshots and leases.
 func (b booted) expectNothingElse(blobs, layers int) {
 	b.t.Helper()
 	_, err := b.db.GarbageCollect(b.context)
@@ -184,7 +184,7 @@ func (b booted) expectNothingElse(blobs, layers int) {
 	}
 }
 
-// expectUsable reads each image the way CRI does: manifest, configuration, snapshot with the text.
+// expectUsable reads each image like CRI: manifest, configuration, and the snapshot with the text.
 func (b booted) expectUsable(from testLayout) {
 	b.t.Helper()
 	for name, text := range from.texts {
@@ -235,7 +235,7 @@ func TestASecondBootWritesNothing(t *testing.T) {
 	})
 }
 
-func TestAnotherImageFileReplacesWhatItChangedAndRemoved(t *testing.T) {
+func TestAnotherImageFileReplacesChangedImagesAndRemovesMissingOnes(t *testing.T) {
 	a := writeLayout(t, map[string]string{
 		"kiln.local/same:latest":    "same",
 		"kiln.local/changed:latest": "before",
@@ -273,7 +273,7 @@ func TestAnotherTagOfTheSameImageNeedsNoSecondSnapshot(t *testing.T) {
 	})
 }
 
-func TestAnImportThatPowerLossEndedIsFinishedByTheNextBoot(t *testing.T) {
+func TestTheNextBootFinishesAnInterruptedImport(t *testing.T) {
 	a := writeLayout(t, map[string]string{"kiln.local/one:latest": "one 1", "kiln.local/two:latest": "two 1"})
 	b := writeLayout(t, map[string]string{"kiln.local/one:latest": "one 2", "kiln.local/two:latest": "two 2"})
 	for layers := range 2 {
@@ -288,7 +288,7 @@ func TestAnImportThatPowerLossEndedIsFinishedByTheNextBoot(t *testing.T) {
 	}
 }
 
-func TestGarbageOfAnImportThatPowerLossEndedIsCollectedByAnotherImageFile(t *testing.T) {
+func TestAnotherImageFileCollectsTheGarbageOfAnInterruptedImport(t *testing.T) {
 	a := writeLayout(t, map[string]string{"kiln.local/one:latest": "one 1"})
 	b := writeLayout(t, map[string]string{"kiln.local/one:latest": "one 2"})
 	n := newNode(t)
@@ -301,7 +301,7 @@ func TestGarbageOfAnImportThatPowerLossEndedIsCollectedByAnotherImageFile(t *tes
 	})
 }
 
-// cutPower imports until that many layers are unpacked; nothing after that happens, as after a power cut.
+// cutPower imports until the given number of layers is unpacked and then stops, as in a power cut.
 func (n *node) cutPower(from layout, layers int) {
 	n.t.Helper()
 	n.layersUntilPowerCut = layers
@@ -317,16 +317,16 @@ func (n *node) cutPower(from layout, layers int) {
 		}
 	}
 	if !errors.Is(err, errPowerCut) {
-		n.t.Fatalf("the import ended with %v", err)
+		n.t.Fatalf("the import stopped with %v", err)
 	}
 }
 
-// withoutCleanup leaves half-made snapshots behind.
+// withoutCleanup leaves incomplete snapshots behind.
 type withoutCleanup struct{ snapshots.Snapshotter }
 
 func (withoutCleanup) Remove(context.Context, string) error { return errPowerCut }
 
-func TestADamagedBlobIsRefusedAndNamedAndStopsNoOtherImage(t *testing.T) {
+func TestADamagedBlobIsRefusedByNameAndStopsNoOtherImage(t *testing.T) {
 	texts := map[string]string{"kiln.local/bad:latest": "to be damaged", "kiln.local/good:latest": "good"}
 	for _, part := range []string{"manifest", "config", "layer"} {
 		t.Run(part, func(t *testing.T) {
@@ -381,7 +381,7 @@ func TestAnUnreadableIndexRemovesNothing(t *testing.T) {
 	})
 }
 
-func TestImagesOfOthersAreLeftAlone(t *testing.T) {
+func TestImagesWithoutTheLabelAreLeftAlone(t *testing.T) {
 	a := writeLayout(t, map[string]string{"kiln.local/one:latest": "one 1"})
 	b := writeLayout(t, map[string]string{})
 	n := newNode(t)

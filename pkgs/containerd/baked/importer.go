@@ -20,10 +20,10 @@ import (
 )
 
 const (
-	// Label marks the records that this package owns: it changes and removes no other.
+	// Label marks the records that this package owns. It changes and removes no other records.
 	Label = "kiln.dev/baked"
 
-	// leaseID is fixed, so that the next boot finds the lease of an import that was cut off.
+	// leaseID is fixed, so that the next boot finds the lease of an interrupted import.
 	leaseID = "kiln-baked"
 
 	// References that containerd's garbage collector follows (docs/garbage-collection.md).
@@ -31,15 +31,15 @@ const (
 	snapshotReference = "containerd.io/gc.ref.snapshot."
 )
 
-// recordLabels are those of each of our records. With the first two CRI takes the image as its own
-// and as pinned: kubelet's image garbage collection leaves it alone.
+// recordLabels are the labels of each of our records. The first two make CRI treat the image as its own
+// and as pinned, so that kubelet's image garbage collection leaves the image alone.
 var recordLabels = map[string]string{
 	"io.cri-containerd.image":  "managed",
 	"io.cri-containerd.pinned": "pinned",
 	Label:                      "true",
 }
 
-// stores are the parts of containerd that an image lives in.
+// stores are the parts of containerd that hold an image.
 type stores struct {
 	content     content.Store
 	images      images.Store
@@ -47,20 +47,20 @@ type stores struct {
 	snapshotter snapshots.Snapshotter
 	// snapshotterName is part of the label that ties an image to its snapshot.
 	snapshotterName string
-	// applier unpacks blobs of the layout, not of the content store.
+	// applier unpacks blobs from the layout, not from the content store.
 	applier diff.Applier
 }
 
-// report counts what an import did.
+// report counts the images of an import.
 type report struct {
 	kept, imported, removed int
 }
 
-// register makes the records of ours equal to the layout's index. The context names the namespace.
+// register makes our records match the layout's index. The context names the namespace.
 //
-// A damaged image does not stop the others: its error is joined to those returned, and its record
-// is removed if it leads to another digest, because to run what the index does not name is worse
-// than not to run it.
+// A damaged image does not stop the others: its error is joined to the returned ones. Its record is
+// removed if the record has another digest, because running an image that is not in the index is worse
+// than running none.
 func register(ctx context.Context, from layout, to stores) (report, error) {
 	var done report
 	index, err := from.index()
@@ -85,14 +85,14 @@ func register(ctx context.Context, from layout, to stores) (report, error) {
 	if done.removed, err = to.removeOthers(ctx, wanted); err != nil {
 		failures = append(failures, err)
 	}
-	// Records hold all that is wanted by now; what else the lease held is garbage.
+	// The records now refer to everything that is needed; the rest of the lease's objects is garbage.
 	if err = to.dropLease(ctx); err != nil {
 		failures = append(failures, err)
 	}
 	return done, errors.Join(failures...)
 }
 
-// registerOne returns true when there was something to do.
+// registerOne registers an image; it returns false if the image was already complete.
 func (s stores) registerOne(ctx context.Context, from layout, descriptor ocispec.Descriptor) (bool, error) {
 	image, err := from.image(descriptor)
 	if err != nil {
@@ -102,12 +102,12 @@ func (s stores) registerOne(ctx context.Context, from layout, descriptor ocispec
 		return false, err
 	}
 	log.G(ctx).Infof("importing baked image %s", image.name)
-	// The lease keeps the parts until the record does.
+	// The lease keeps the parts until the record refers to them.
 	ctx, err = s.withLease(ctx)
 	if err != nil {
 		return false, err
 	}
-	// The reference is there before the snapshot, so that one which is there already stays.
+	// The reference is written before the snapshot, so that an existing snapshot is not collected.
 	toSnapshot := map[string]string{snapshotReference + s.snapshotterName: image.chainID()}
 	if err := s.write(ctx, image.config, toSnapshot); err != nil {
 		return false, err
@@ -125,8 +125,8 @@ func (s stores) registerOne(ctx context.Context, from layout, descriptor ocispec
 	return true, nil
 }
 
-// complete says whether nothing is left to do for an image: only reads, so that a boot on a disk
-// that has the images already costs no write.
+// complete returns true if an image needs no work. It only reads, so that a boot from a disk that
+// already has the images writes nothing.
 func (s stores) complete(ctx context.Context, image image) (bool, error) {
 	record, err := s.images.Get(ctx, image.name)
 	if err != nil {
@@ -139,7 +139,7 @@ func (s stores) complete(ctx context.Context, image image) (bool, error) {
 		if stored, err := content.ReadBlob(ctx, s.content, blob.descriptor); err != nil {
 			return false, ignoreNotFound(err)
 		} else if !bytes.Equal(stored, blob.bytes) {
-			return false, fmt.Errorf("%s is damaged in the content store", blob.descriptor.Digest)
+			return false, fmt.Errorf("blob %s in the content store is damaged", blob.descriptor.Digest)
 		}
 	}
 	if _, err := s.snapshotter.Stat(ctx, image.chainID()); err != nil {
@@ -148,13 +148,13 @@ func (s stores) complete(ctx context.Context, image image) (bool, error) {
 	return true, nil
 }
 
-// write puts a blob with these labels into the content store, unless both are there.
+// write stores a blob with these labels in the content store, unless it is there already.
 func (s stores) write(ctx context.Context, blob blob, labels map[string]string) error {
 	reference := "kiln-baked-" + blob.descriptor.Digest.String()
 	err := content.WriteBlob(ctx, s.content, reference, bytes.NewReader(blob.bytes),
 		blob.descriptor, content.WithLabels(labels))
 	if err != nil {
-		return fmt.Errorf("write %s: %w", blob.descriptor.Digest, err)
+		return fmt.Errorf("cannot write %s: %w", blob.descriptor.Digest, err)
 	}
 	for key, value := range labels {
 		if err := s.label(ctx, blob, key, value); err != nil {
@@ -164,32 +164,32 @@ func (s stores) write(ctx context.Context, blob blob, labels map[string]string) 
 	return nil
 }
 
-// label sets one label of a blob in the content store, unless it is set.
+// label sets a label of a blob in the content store, unless it is set already.
 func (s stores) label(ctx context.Context, blob blob, key, value string) error {
 	info, err := s.content.Info(ctx, blob.descriptor.Digest)
 	if err != nil {
-		return fmt.Errorf("read labels of %s: %w", blob.descriptor.Digest, err)
+		return fmt.Errorf("cannot read the labels of %s: %w", blob.descriptor.Digest, err)
 	}
 	if info.Labels[key] == value {
 		return nil
 	}
 	info = content.Info{Digest: blob.descriptor.Digest, Labels: map[string]string{key: value}}
 	if _, err := s.content.Update(ctx, info, "labels."+key); err != nil {
-		return fmt.Errorf("label %s: %w", blob.descriptor.Digest, err)
+		return fmt.Errorf("cannot label %s: %w", blob.descriptor.Digest, err)
 	}
 	return nil
 }
 
-// unpack makes the snapshots that are missing. A layer whose bytes have another digest than the
-// configuration says is never committed.
+// unpack makes the missing snapshots. A layer whose digest differs from the one in the configuration is
+// never committed.
 func (s stores) unpack(ctx context.Context, image image) error {
 	var chain []digest.Digest
 	for _, layer := range image.layers {
-		// A snapshot's commit is durable at once, its files are not: after a power cut they
-		// could be empty and count as unpacked. In memory the sync costs nothing.
+		// The commit of a snapshot is durable at once, but its files are not: after a power cut
+		// they could be empty although they count as unpacked. In memory the sync costs nothing.
 		durable := []diff.ApplyOpt{diff.WithSyncFs(true)}
 		if _, err := rootfs.ApplyLayerWithOpts(ctx, layer, chain, s.snapshotter, s.applier, nil, durable); err != nil {
-			return fmt.Errorf("unpack %s: %w", layer.Blob.Digest, err)
+			return fmt.Errorf("cannot unpack %s: %w", layer.Blob.Digest, err)
 		}
 		chain = append(chain, layer.Diff.Digest)
 	}
@@ -208,16 +208,16 @@ func (s stores) record(ctx context.Context, image image) error {
 		_, err = s.images.Update(ctx, record, "target", "labels")
 	}
 	if err != nil {
-		return fmt.Errorf("write the record: %w", err)
+		return fmt.Errorf("cannot write the record: %w", err)
 	}
 	return nil
 }
 
-// removeOthers removes the records of ours whose digest is not the wanted one, and counts them.
+// removeOthers removes and counts our records whose digest is not the wanted one.
 func (s stores) removeOthers(ctx context.Context, wanted map[string]digest.Digest) (int, error) {
 	records, err := s.images.List(ctx, fmt.Sprintf("labels.%q==true", Label))
 	if err != nil {
-		return 0, fmt.Errorf("list the baked images: %w", err)
+		return 0, fmt.Errorf("cannot list the baked images: %w", err)
 	}
 	removed := 0
 	for _, record := range records {
@@ -225,31 +225,31 @@ func (s stores) removeOthers(ctx context.Context, wanted map[string]digest.Diges
 			continue
 		}
 		if err := s.images.Delete(ctx, record.Name); err != nil {
-			return removed, fmt.Errorf("remove image %s: %w", record.Name, err)
+			return removed, fmt.Errorf("cannot remove image %s: %w", record.Name, err)
 		}
 		removed++
 	}
 	return removed, nil
 }
 
-// withLease returns a context under our lease. The lease of an import that was cut off is taken over.
+// withLease returns a context under our lease. It takes over the lease of an interrupted import.
 func (s stores) withLease(ctx context.Context) (context.Context, error) {
 	_, err := s.leases.Create(ctx, leases.WithID(leaseID))
 	if err != nil && !errdefs.IsAlreadyExists(err) {
-		return nil, fmt.Errorf("create lease %s: %w", leaseID, err)
+		return nil, fmt.Errorf("cannot create lease %s: %w", leaseID, err)
 	}
 	return leases.WithLease(ctx, leaseID), nil
 }
 
-// dropLease ends the import's protection. There is no lease when there was nothing to do.
+// dropLease deletes our lease. An import that had nothing to do has no lease.
 func (s stores) dropLease(ctx context.Context) error {
 	if err := ignoreNotFound(s.leases.Delete(ctx, leases.Lease{ID: leaseID})); err != nil {
-		return fmt.Errorf("delete lease %s: %w", leaseID, err)
+		return fmt.Errorf("cannot delete lease %s: %w", leaseID, err)
 	}
 	return nil
 }
 
-// contains says whether all of part is in whole.
+// contains returns true if whole contains all entries of part.
 func contains(whole, part map[string]string) bool {
 	for key, value := range part {
 		if whole[key] != value {

@@ -1,13 +1,13 @@
-// Package baked registers the images that are part of the node's image file, before CRI starts.
+// Package baked registers the images in the node's image file before CRI starts.
 //
 // The images lie in an OCI image layout on the read-only root (image-spec v1.1, image-layout.md).
 // Manifests and configurations are copied into containerd's content store, because CRI reads them
-// there; a layer goes from the layout straight into its snapshot, so its bytes exist once, unpacked.
-// CRI needs no layer blob (containerd's own `discard_unpacked_layers` drops them as well), and a
-// puller that shares a layer finds its snapshot.
+// there. A layer is unpacked from the layout straight into its snapshot, so its bytes exist only once.
+// CRI needs no layer blobs (containerd's option `discard_unpacked_layers` drops them as well), and a
+// pulled image that shares a layer finds the layer's snapshot.
 //
-// The index is the truth: after an import each record of ours has the digest that the index names,
-// also where /var keeps the records of another image file, or of an import that power loss ended.
+// The index decides: after an import each of our records has the digest that the index names, even if
+// /var holds the records of another image file, or of an import that was cut off by a power failure.
 package baked
 
 import (
@@ -28,8 +28,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// maxDocument is the most bytes of an index, a manifest or a configuration; registries use the same limit.
-const maxDocument = 4 << 20
+// documentBytesMax limits an index, a manifest or a configuration; registries use the same limit.
+const documentBytesMax = 4 << 20
 
 // layout is a folder with an OCI image layout. It is the content.Provider of the layers.
 type layout string
@@ -40,7 +40,7 @@ type blob struct {
 	bytes      []byte
 }
 
-// image is one image of a layout. All but the layers' bytes was checked; those are while unpacking.
+// image is one image of a layout. Its documents were checked; layers are checked while unpacking.
 type image struct {
 	name     string
 	manifest blob
@@ -48,7 +48,7 @@ type image struct {
 	layers   []rootfs.Layer
 }
 
-// chainID names the snapshot of all layers (image-spec, config.md).
+// chainID returns the name of the snapshot of all layers (image-spec, config.md).
 func (i image) chainID() string {
 	diffs := make([]digest.Digest, len(i.layers))
 	for n, layer := range i.layers {
@@ -57,7 +57,7 @@ func (i image) chainID() string {
 	return identity.ChainID(diffs).String()
 }
 
-// index reads the manifests' descriptors; the annotation images.AnnotationImageName is the image's name.
+// index reads the descriptors of the manifests; images.AnnotationImageName annotates the image's name.
 func (l layout) index() ([]ocispec.Descriptor, error) {
 	bytes, err := readDocument(filepath.Join(string(l), ocispec.ImageIndexFile))
 	if err != nil {
@@ -65,7 +65,7 @@ func (l layout) index() ([]ocispec.Descriptor, error) {
 	}
 	var index ocispec.Index
 	if err := json.Unmarshal(bytes, &index); err != nil {
-		return nil, fmt.Errorf("parse %s: %w", ocispec.ImageIndexFile, err)
+		return nil, fmt.Errorf("cannot parse %s: %w", ocispec.ImageIndexFile, err)
 	}
 	for _, descriptor := range index.Manifests {
 		if descriptor.Annotations[images.AnnotationImageName] == "" {
@@ -76,23 +76,23 @@ func (l layout) index() ([]ocispec.Descriptor, error) {
 	return index.Manifests, nil
 }
 
-// image reads what a manifest's descriptor names.
+// image reads an image by the descriptor of its manifest.
 func (l layout) image(descriptor ocispec.Descriptor) (image, error) {
 	name := descriptor.Annotations[images.AnnotationImageName]
 	if !images.IsManifestType(descriptor.MediaType) {
-		return image{}, fmt.Errorf("%s is a %q, not a manifest", descriptor.Digest, descriptor.MediaType)
+		return image{}, fmt.Errorf("%s has the media type %q and is not a manifest", descriptor.Digest, descriptor.MediaType)
 	}
-	// The name belongs to the record, not to its target: a re-tagged image is not another one.
+	// The name belongs to the record and not to its target, so that a new tag does not change the image.
 	descriptor.Annotations = nil
 	var manifest ocispec.Manifest
 	manifestBlob, err := l.document(descriptor, &manifest)
 	if err != nil {
-		return image{}, fmt.Errorf("manifest: %w", err)
+		return image{}, fmt.Errorf("cannot read the manifest: %w", err)
 	}
 	var config ocispec.Image
 	configBlob, err := l.document(manifest.Config, &config)
 	if err != nil {
-		return image{}, fmt.Errorf("configuration: %w", err)
+		return image{}, fmt.Errorf("cannot read the configuration: %w", err)
 	}
 	layers, err := pairLayers(manifest.Layers, config.RootFS.DiffIDs)
 	if err != nil {
@@ -104,12 +104,12 @@ func (l layout) image(descriptor ocispec.Descriptor) (image, error) {
 // pairLayers joins the manifest's blobs with the configuration's digests of their uncompressed bytes.
 func pairLayers(blobs []ocispec.Descriptor, diffs []digest.Digest) ([]rootfs.Layer, error) {
 	if len(blobs) == 0 || len(blobs) != len(diffs) {
-		return nil, fmt.Errorf("%d layers, but the configuration lists %d", len(blobs), len(diffs))
+		return nil, fmt.Errorf("the manifest has %d layers, but the configuration lists %d", len(blobs), len(diffs))
 	}
 	layers := make([]rootfs.Layer, len(blobs))
 	for n, blob := range blobs {
 		if !images.IsLayerType(blob.MediaType) {
-			return nil, fmt.Errorf("layer %s is a %q", blob.Digest, blob.MediaType)
+			return nil, fmt.Errorf("layer %s has the unsupported media type %q", blob.Digest, blob.MediaType)
 		}
 		diff := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: diffs[n]}
 		layers[n] = rootfs.Layer{Diff: diff, Blob: blob}
@@ -117,7 +117,7 @@ func pairLayers(blobs []ocispec.Descriptor, diffs []digest.Digest) ([]rootfs.Lay
 	return layers, nil
 }
 
-// document reads a JSON blob into value, and refuses it when its digest is not the descriptor's.
+// document reads a JSON blob into value, and refuses it if its digest is not the descriptor's.
 func (l layout) document(descriptor ocispec.Descriptor, value any) (blob, error) {
 	path, err := l.path(descriptor)
 	if err != nil {
@@ -131,12 +131,12 @@ func (l layout) document(descriptor ocispec.Descriptor, value any) (blob, error)
 		return blob{}, fmt.Errorf("%s is damaged: its digest is %s", descriptor.Digest, found)
 	}
 	if err := json.Unmarshal(bytes, value); err != nil {
-		return blob{}, fmt.Errorf("parse %s: %w", descriptor.Digest, err)
+		return blob{}, fmt.Errorf("cannot parse %s: %w", descriptor.Digest, err)
 	}
 	return blob{descriptor: descriptor, bytes: bytes}, nil
 }
 
-// ReaderAt opens a blob. Its digest is checked by who reads it: the applier hashes what it unpacks.
+// ReaderAt opens a blob. The applier checks the digest, because it hashes the bytes while it unpacks.
 func (l layout) ReaderAt(_ context.Context, descriptor ocispec.Descriptor) (content.ReaderAt, error) {
 	path, err := l.path(descriptor)
 	if err != nil {
@@ -144,38 +144,38 @@ func (l layout) ReaderAt(_ context.Context, descriptor ocispec.Descriptor) (cont
 	}
 	reader, err := local.OpenReader(path)
 	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", descriptor.Digest, err)
+		return nil, fmt.Errorf("cannot open %s: %w", descriptor.Digest, err)
 	}
 	if reader.Size() != descriptor.Size {
 		return nil, errors.Join(
-			fmt.Errorf("%s is damaged: %d bytes, not %d", descriptor.Digest, reader.Size(), descriptor.Size),
+			fmt.Errorf("%s is damaged: it has %d bytes instead of %d", descriptor.Digest, reader.Size(), descriptor.Size),
 			reader.Close())
 	}
 	return reader, nil
 }
 
-// path is where a blob lies; a digest that is none could lead out of the layout.
+// path returns a blob's path. It refuses an invalid digest, which could lead out of the layout.
 func (l layout) path(descriptor ocispec.Descriptor) (string, error) {
 	if err := descriptor.Digest.Validate(); err != nil {
-		return "", fmt.Errorf("digest %q: %w", descriptor.Digest, err)
+		return "", fmt.Errorf("invalid digest %q: %w", descriptor.Digest, err)
 	}
 	return filepath.Join(string(l), ocispec.ImageBlobsDir,
 		descriptor.Digest.Algorithm().String(), descriptor.Digest.Encoded()), nil
 }
 
-// readDocument reads a file of at most maxDocument bytes.
+// readDocument reads a file of at most documentBytesMax bytes.
 func readDocument(path string) ([]byte, error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
-	bytes, err := io.ReadAll(io.LimitReader(file, maxDocument+1))
+	bytes, err := io.ReadAll(io.LimitReader(file, documentBytesMax+1))
 	if err != nil {
 		return nil, err
 	}
-	if len(bytes) > maxDocument {
-		return nil, fmt.Errorf("%s is larger than %d bytes", path, maxDocument)
+	if len(bytes) > documentBytesMax {
+		return nil, fmt.Errorf("%s is larger than %d bytes", path, documentBytesMax)
 	}
 	return bytes, nil
 }

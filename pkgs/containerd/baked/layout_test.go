@@ -18,7 +18,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// testLayout is a layout on disk and what its images should be.
+// testLayout is a layout on disk with the expected digests and texts of its images.
 type testLayout struct {
 	layout  layout
 	digests map[string]digest.Digest
@@ -78,7 +78,7 @@ func (l testLayout) writeJSON(t *testing.T, mediaType string, value any) ocispec
 	return l.write(t, mediaType, document)
 }
 
-// descriptor is an image's entry in the index.
+// descriptor returns an image's entry in the index.
 func (l testLayout) descriptor(t *testing.T, name string) ocispec.Descriptor {
 	t.Helper()
 	index, err := l.layout.index()
@@ -92,7 +92,7 @@ func (l testLayout) descriptor(t *testing.T, name string) ocispec.Descriptor {
 	return ocispec.Descriptor{}
 }
 
-// damage changes one byte of an image's manifest, config or layer, whose digest it returns.
+// damage changes one byte of an image's manifest, config or layer, and returns the part's digest.
 func (l testLayout) damage(t *testing.T, name, part string) digest.Digest {
 	t.Helper()
 	image, err := l.layout.image(l.descriptor(t, name))
@@ -164,8 +164,8 @@ func TestAManifestWithoutANameIsRefused(t *testing.T) {
 
 func TestADocumentAboveTheLimitIsRefused(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "index.json")
-	must(t, os.WriteFile(path, make([]byte, maxDocument+1), 0o600))
+	must(t, os.WriteFile(path, make([]byte, documentBytesMax+1), 0o600))
 	if _, err := readDocument(path); err == nil {
-		t.Error("it was read")
+		t.Error("the document was read")
 	}
 }

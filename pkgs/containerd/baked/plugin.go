@@ -17,14 +17,14 @@ import (
 	"github.com/containerd/plugin/registry"
 )
 
-// criNamespace is the one that CRI keeps its images in.
+// criNamespace is the namespace of CRI's images.
 const criNamespace = "k8s.io"
 
 // config is the table [plugins."io.containerd.service.v1.baked"].
 type config struct {
 	// Layout is the folder of the OCI image layout.
 	Layout string `toml:"layout"`
-	// Snapshotter is the one that CRI uses.
+	// Snapshotter is the snapshotter that CRI uses.
 	Snapshotter string `toml:"snapshotter"`
 }
 
@@ -45,21 +45,21 @@ func init() {
 	})
 }
 
-// start begins to register the images and returns: the other plugins start meanwhile. containerd says
-// that it is ready (sd_notify) only after this has ended.
+// start registers the images in the background, so that the other plugins start in parallel. containerd
+// reports that it is ready (sd_notify) only after the registration has ended.
 //
-// CRI learns of every image, whichever comes first: it subscribes to the events of new records, and
-// then reads all records that are there.
+// CRI learns of every image, in whichever order they start: it subscribes to the events of new records,
+// and then reads all existing records.
 //
-// What no record names any more is left to the collection that containerd's scheduler does some time
-// after each start (`startup_delay`).
+// Objects that no record refers to any more are removed by the collection that containerd's scheduler
+// runs some time after each start (`startup_delay`).
 //
-// It never fails: a node with some images is better than one without containerd.
+// start never fails, because a node with some images is better than a node without containerd.
 func start(ic *plugin.InitContext) (any, error) {
 	from := layout(ic.Config.(*config).Layout)
 	to, err := open(ic, from)
 	if err != nil {
-		complain(ic.Context, from, err)
+		warn(ic.Context, from, err)
 		return from, nil
 	}
 	ready := ic.RegisterReadiness()
@@ -75,20 +75,20 @@ func run(ctx context.Context, from layout, to stores) {
 	done, err := register(namespaces.WithNamespace(ctx, criNamespace), from, to)
 	logger := log.G(ctx).WithField("layout", string(from))
 	if errors.Is(err, os.ErrNotExist) && done == (report{}) {
-		logger.WithError(err).Warn("no baked images")
+		logger.WithError(err).Warn("there are no baked images")
 	} else if err != nil {
-		complain(ctx, from, err)
+		warn(ctx, from, err)
 	}
 	logger.WithField("d", time.Since(begin)).
 		Infof("baked images: %d imported, %d kept, %d removed", done.imported, done.kept, done.removed)
 }
 
-func complain(ctx context.Context, from layout, err error) {
+func warn(ctx context.Context, from layout, err error) {
 	log.G(ctx).WithField("layout", string(from)).WithError(err).
-		Error("BAKED IMAGES ARE MISSING: pods that use them will not start")
+		Error("baked images are missing: pods that use them will not start")
 }
 
-// open finds containerd's stores.
+// open returns containerd's stores.
 func open(ic *plugin.InitContext, from layout) (stores, error) {
 	name := ic.Config.(*config).Snapshotter
 	found, err := ic.GetSingle(plugins.MetadataPlugin)
@@ -101,7 +101,7 @@ func open(ic *plugin.InitContext, from layout) (stores, error) {
 	}
 	snapshotter := db.Snapshotter(name)
 	if snapshotter == nil {
-		return stores{}, fmt.Errorf("snapshotter %q is not there", name)
+		return stores{}, fmt.Errorf("there is no snapshotter %q", name)
 	}
 	return stores{
 		content:         db.ContentStore(),

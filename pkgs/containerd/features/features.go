@@ -1,8 +1,8 @@
-// Package features answers CRI's question what runc can do, which upstream's containerd has the shim
-// ask runc at each start: two programs one after the other, while nothing else can go on.
+// Package features tells CRI the features of runc without starting a program. Upstream's containerd
+// queries them at each start through the shim, which starts runc; meanwhile nothing else can continue.
 //
-// What CRI looks at does not depend on the machine (runtime-spec, features.md), so it is part of this
-// program. `cargo xtask test` compares it with what the image's runc says.
+// The features that CRI reads do not depend on the machine (runtime-spec, features.md), so they are
+// compiled in. `cargo xtask test` compares them with the output of the image's runc.
 package features
 
 import (
@@ -27,13 +27,14 @@ import (
 var runc []byte
 
 const (
-	// runtimeType is the one of runc, in CRI's configuration.
+	// runtimeType is runc's type in CRI's configuration.
 	runtimeType = "io.containerd.runc.v2"
-	// runcPath is where that configuration has the image's runc (rootfs/usr/share/kiln/containerd.toml).
+	// runcPath is the runc of that configuration (rootfs/usr/share/kiln/containerd.toml).
 	runcPath = "/usr/bin/runc"
 )
 
-// Install replaces upstream's plugin for tasks by one that knows the features. Before the server starts.
+// Install replaces upstream's plugin for tasks by one that knows the features. It must be called before
+// the server starts.
 func Install() {
 	registrations := registry.Graph(nil)
 	registry.Reset()
@@ -57,23 +58,23 @@ func wrap(start func(*plugin.InitContext) (any, error)) func(*plugin.InitContext
 
 type taskManager struct{ *v2.TaskManager }
 
-// PluginInfo answers for runc itself; any other program is asked.
+// PluginInfo returns the compiled-in features for runc, and queries any other program.
 func (m *taskManager) PluginInfo(ctx context.Context, request any) (any, error) {
-	if question, ok := request.(*types.RuntimeRequest); ok && isRunc(question) {
+	if runtime, ok := request.(*types.RuntimeRequest); ok && isRunc(runtime) {
 		return info()
 	}
 	return m.TaskManager.PluginInfo(ctx, request)
 }
 
-// isRunc is true for the runtime that has its usual program.
-func isRunc(question *types.RuntimeRequest) bool {
-	if question.RuntimePath != runtimeType {
+// isRunc returns true for the runtime runc with the image's program.
+func isRunc(request *types.RuntimeRequest) bool {
+	if request.RuntimePath != runtimeType {
 		return false
 	}
-	if question.Options == nil {
+	if request.Options == nil {
 		return true
 	}
-	found, err := typeurl.UnmarshalAny(question.Options)
+	found, err := typeurl.UnmarshalAny(request.Options)
 	chosen, ok := found.(*options.Options)
 	return err == nil && ok && (chosen.BinaryName == "" || chosen.BinaryName == runcPath)
 }
@@ -81,11 +82,11 @@ func isRunc(question *types.RuntimeRequest) bool {
 func info() (*types.RuntimeInfo, error) {
 	var known features.Features
 	if err := json.Unmarshal(runc, &known); err != nil {
-		return nil, fmt.Errorf("read the features of runc: %w", err)
+		return nil, fmt.Errorf("cannot read the features of runc: %w", err)
 	}
 	packed, err := typeurl.MarshalAnyToProto(&known)
 	if err != nil {
-		return nil, fmt.Errorf("pack the features of runc: %w", err)
+		return nil, fmt.Errorf("cannot encode the features of runc: %w", err)
 	}
 	return &types.RuntimeInfo{Name: runtimeType, Features: packed}, nil
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go/features"
 )
 
-func question(t *testing.T, path string, chosen any) *types.RuntimeRequest {
+func request(t *testing.T, path string, chosen any) *types.RuntimeRequest {
 	t.Helper()
 	packed, err := typeurl.MarshalAnyToProto(chosen)
 	if err != nil {
@@ -22,7 +22,7 @@ func question(t *testing.T, path string, chosen any) *types.RuntimeRequest {
 	return &types.RuntimeRequest{RuntimePath: path, Options: packed}
 }
 
-// configured is the program that the node's configuration names.
+// configured returns the program in the node's configuration.
 func configured(t *testing.T) string {
 	t.Helper()
 	config, err := os.ReadFile("../../../rootfs/usr/share/kiln/containerd.toml")
@@ -36,25 +36,25 @@ func configured(t *testing.T) string {
 	return string(found[1])
 }
 
-func TestOnlyTheUsualProgramIsAnsweredFor(t *testing.T) {
+func TestTheFeaturesAreGivenOnlyForTheProgramOfTheImage(t *testing.T) {
 	if !isRunc(&types.RuntimeRequest{RuntimePath: runtimeType}) {
-		t.Error("runc without options is asked")
+		t.Error("runc without options is queried")
 	}
-	if !isRunc(question(t, runtimeType, &options.Options{SystemdCgroup: true})) {
-		t.Error("runc with options of its own is asked")
+	if !isRunc(request(t, runtimeType, &options.Options{SystemdCgroup: true})) {
+		t.Error("runc with options is queried")
 	}
-	if !isRunc(question(t, runtimeType, &options.Options{BinaryName: configured(t)})) {
-		t.Error("the runc of the node's configuration is asked")
+	if !isRunc(request(t, runtimeType, &options.Options{BinaryName: configured(t)})) {
+		t.Error("the runc of the node's configuration is queried")
 	}
-	if isRunc(question(t, runtimeType, &options.Options{BinaryName: "/usr/bin/crun"})) {
+	if isRunc(request(t, runtimeType, &options.Options{BinaryName: "/usr/bin/crun"})) {
 		t.Error("runc's features are given for another program")
 	}
-	if isRunc(question(t, "io.containerd.kata.v2", &options.Options{})) {
+	if isRunc(request(t, "io.containerd.kata.v2", &options.Options{})) {
 		t.Error("runc's features are given for another runtime")
 	}
 }
 
-func TestCRICanReadTheAnswer(t *testing.T) {
+func TestCRICanReadTheFeatures(t *testing.T) {
 	answer, err := info()
 	if err != nil {
 		t.Fatal(err)
