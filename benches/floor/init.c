@@ -1,12 +1,12 @@
 /*
- * PID 1 of the floor: the least that gets the same containerd and kubelet to the same pod.
+ * PID 1 of the floor: the minimum that brings the same containerd and kubelet to the same pod.
  *
- * It stands for the fifty lines of shell that one would write first: a straight line, one thing after
- * the other, nothing read ahead, nothing beside anything else, no DHCP, no restart, no shutdown.
- * docs/benchmarks.md says what it leaves out, and which of that is to its advantage.
+ * It corresponds to the fifty lines of shell that an engineer would write first: one step after the
+ * other, nothing read ahead, nothing in parallel, no DHCP, no restart, no shutdown.
+ * docs/benchmarks.md lists what it leaves out, and which of these omissions are to its advantage.
  *
  * It writes the same lines to the kernel log as Kiln's PID 1 (init/contract/src/console.rs), so that
- * both boots are read by the same code.
+ * the same code reads both boots.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -42,8 +42,8 @@ static int notify = -1;
 static long since;
 
 /*
- * Level 4: shown on the console with the `loglevel=5` that both images have. Without a newline the
- * kernel would hold the line back until the next.
+ * The console shows level 4 with the `loglevel` of both images. Without a newline the kernel would
+ * hold the line back until the next one.
  */
 static void say(const char *format, ...)
 {
@@ -57,7 +57,7 @@ static void say(const char *format, ...)
     write(kmsg, line, strlen(line));
 }
 
-/* A floor that does not come up measures nothing: the kernel panics when PID 1 ends. */
+/* Gives up, because a floor that does not boot measures nothing. The kernel panics when PID 1 exits. */
 static void must(int result, const char *what)
 {
     if (result >= 0)
@@ -73,7 +73,7 @@ static long now(void)
     return t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-/* Ends a stage, which began when the one before it ended. */
+/* Ends a stage, which began when the previous one ended. */
 static void stage(const char *name)
 {
     say("stage %s took %ld ms", name, now() - since);
@@ -103,7 +103,7 @@ static void load(const char *path)
     close(fd);
 }
 
-/* All modules that a node with a network needs, one after another. */
+/* Loads all modules that a node with a network needs, one after another. */
 static void load_modules(void)
 {
     char name[64], path[128];
@@ -117,7 +117,7 @@ static void load_modules(void)
     fclose(list);
 }
 
-/* erofs straight from the file in the ramfs, then over `/`. */
+/* Mounts erofs straight from the file in the ramfs, and moves it over `/`. */
 static void enter_root(void)
 {
     must(mkdir("/new", 0755), "/new");
@@ -162,7 +162,7 @@ static void make_cgroups(void)
     mkdir(CGROUP "/host/kubelet", 0755);
 }
 
-/* What kubelet's `protectKernelDefaults` insists on, and what pods' packets need. */
+/* Sets the parameters that kubelet's `protectKernelDefaults` checks and that packets of pods need. */
 static void set_sysctls(void)
 {
     put("/proc/sys/vm/overcommit_memory", "1");
@@ -197,7 +197,7 @@ static void link_up(int fd, const char *name, const char *ip, const char *mask)
     must(ioctl(fd, SIOCSIFFLAGS, &link), name);
 }
 
-/* QEMU's user network, always the same: nothing to ask for. */
+/* Configures QEMU's user network, whose addresses are always the same. */
 static void set_network(void)
 {
     int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
@@ -215,7 +215,7 @@ static void set_network(void)
     must(sethostname("floor", 5), "host name");
 }
 
-/* sd_notify(3): both services say `READY=1` here. */
+/* Opens the socket of sd_notify(3), on which both services report `READY=1`. */
 static void listen_notify(void)
 {
     struct sockaddr_un name = { .sun_family = AF_UNIX, .sun_path = NOTIFY };
@@ -232,7 +232,7 @@ static void join(const char *group)
     put(path, text);
 }
 
-/* Output goes to a file in memory, as a node keeps it; `FLOOR_LOG=1` on the command line shows it. */
+/* Output goes to a file in memory, as on a node; `FLOOR_LOG=1` on the command line shows it. */
 static void redirect(const char *service)
 {
     char path[128];
@@ -279,7 +279,7 @@ static void start_containerd(void)
     await_ready("containerd");
 }
 
-/* A fresh `/var` knows no image, so all of them are imported on every boot. */
+/* A fresh `/var` has no images, so every boot imports all of them. */
 static void import_images(void)
 {
     int status = 0;
@@ -323,7 +323,7 @@ int main(void)
     start_containerd();
     import_images();
     start_kubelet();
-    /* The way for the host to read the memory in use; late, to cost the boot nothing. */
+    /* The host reads the memory in use through this module. It is loaded late, to cost the boot nothing. */
     load(SHARE "/virtio_balloon.ko");
     for (;;)
         if (wait(NULL) < 0)
