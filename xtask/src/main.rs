@@ -9,6 +9,7 @@
     reason = "they panic when the reader has gone; see `kiln_host::output`"
 )]
 
+mod arch;
 mod bench;
 mod build;
 mod cache;
@@ -18,14 +19,19 @@ mod digest;
 mod fetch;
 mod image;
 mod inputs;
+mod kernel;
 mod lock;
 mod plan;
+mod revision;
 mod scenario;
 mod source;
+mod text;
 #[cfg(test)]
 mod tidy;
 mod tree;
+mod unpack;
 mod verbs;
+mod walk;
 
 use std::process::ExitCode;
 

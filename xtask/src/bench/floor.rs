@@ -14,15 +14,17 @@ use anyhow::{Context, Result, anyhow, ensure};
 use kiln_contract::{archive, path, root};
 use xshell::cmd;
 
+use crate::arch::Arch;
 use crate::build::Builder;
 use crate::build::{image_files, tool};
 use crate::cache;
-use crate::config::{Arch, Go, Manifest, Output, Package, Source};
+use crate::config::{Manifest, Output};
 use crate::image::erofs::{Compression, Settings};
 use crate::image::{cpio, erofs, oci, uki};
 use crate::plan::{KERNEL, PACKER, staged};
 use crate::process::{Command, shell};
-use crate::source::go;
+use crate::source::Subject;
+use crate::source::go::{self, Go};
 use crate::tree::staged::{Staged, cached};
 use crate::tree::{self, Content, Node, Tree};
 
@@ -153,33 +155,18 @@ impl<'a> Parts<'a> {
             libraries: &[],
             scratch: &self.out,
         };
-        let Source::Go(source) = &package.source else {
-            unreachable!("the floor's package is a Go package")
-        };
-        go::build(&package, source, &build, &out, &builder.progress)?;
+        go::build(&package, &source(), &build, &out, &builder.progress)?;
         self.compile_init(&out.join("init"))?;
         Staged::list("floor", &out)
     }
 
-    /// The floor's Go programs in the builder's own terms.
-    fn package(&self) -> Package {
-        let program = |name: &str| (name.to_owned(), format!("{CONTAINERD}/cmd/{name}"));
-        let source = Go {
-            programs: ["containerd", "ctr"].map(program).into(),
-            tags: TAGS.map(str::to_owned).into(),
-            version_of: Some(CONTAINERD.to_owned()),
-            variables: [(format!("{CONTAINERD}/version.Version"), "${version}".to_owned())].into(),
-            cgo: false,
-            libraries: Vec::new(),
-            ldflags: Vec::new(),
-        };
-        Package {
-            name: "floor".to_owned(),
-            folder: self.folder.clone(),
-            about: "upstream's containerd and ctr".to_owned(),
-            license: "Apache-2.0".to_owned(),
-            source: Source::Go(source),
-            output: Output::Input,
+    fn package(&self) -> Subject<'_> {
+        Subject {
+            name: "floor",
+            folder: &self.folder,
+            layer: &self.folder,
+            arch: self.builder.config.arch,
+            date: self.builder.config.date,
             smoke: None,
         }
     }
@@ -324,6 +311,20 @@ impl<'a> Parts<'a> {
     fn text(&self, name: &str) -> Result<String> {
         let path = self.folder.join(name);
         fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+    }
+}
+
+/// Upstream's containerd and ctr.
+fn source() -> Go {
+    let program = |name: &str| (name.to_owned(), format!("{CONTAINERD}/cmd/{name}"));
+    Go {
+        programs: ["containerd", "ctr"].map(program).into(),
+        tags: TAGS.map(str::to_owned).into(),
+        version_of: Some(CONTAINERD.to_owned()),
+        variables: [(format!("{CONTAINERD}/version.Version"), "${version}".to_owned())].into(),
+        cgo: false,
+        libraries: Vec::new(),
+        ldflags: Vec::new(),
     }
 }
 

@@ -5,21 +5,22 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 use xshell::cmd;
 
 use super::Builder;
 use super::report::{self, Contents};
+use crate::arch::Arch;
 use crate::cache::Entry;
-use crate::config::{Arch, INIT, JUDGES, Output, Source};
-use crate::debian::deb;
+use crate::config::{INIT, JUDGES, Output, QEMU};
 use crate::host::{self, HostTool};
 use crate::image::{cpio, erofs, uki};
+use crate::kernel;
 use crate::lock::Locked;
 use crate::plan::{ARCHIVE, Action, KERNEL, PACKER, PODS, ROOT, Step, staged};
 use crate::process::{Command, shell};
 use crate::source::cargo::Cargo;
-use crate::source::{self, crates, go, kernel};
+use crate::source::{Download, Kind, Making, crates, go};
 use crate::tree::staged::{Staged, cached};
 use crate::tree::{self, Node, Tree};
 
@@ -32,19 +33,9 @@ type Needs = BTreeMap<String, Entry>;
 /// Makes a step's files in `out`, an empty folder.
 pub(super) fn run(builder: &Builder, step: &Step, needs: &Needs, out: &Path) -> Result<()> {
     match &step.action {
-        Action::FetchGo(name) => {
-            go::fetch(builder.config.package(name), &builder.go_caches()?, &builder.progress)
-        }
-        Action::FetchCrates => {
-            let home = builder.cargo_home()?;
-            let cargo = Cargo::new(&builder.inputs.workspace, &home)?;
-            crates::fetch(&cargo, builder.config.arch, &builder.progress)
-        }
-        Action::Unpack(name) => unpack(builder, name, step, out),
-        Action::Take(_) => take(builder, step, out),
+        Action::Fetch(name) => kind(builder, name).fetch(&making(builder, name, step, needs, out)?),
+        Action::Stage(name) => stage(builder, name, step, needs, out),
         Action::Kernel => stage_kernel(builder, needs, out),
-        Action::BuildGo(name) => build_go(builder, name, needs, out),
-        Action::BuildCrate(name) => build_crate(builder, name, needs, out),
         Action::BuildPacker => build_packer(builder, out),
         Action::Root => root(builder, needs, out),
         Action::Pods => pods(builder, needs, out),
@@ -53,22 +44,38 @@ pub(super) fn run(builder: &Builder, step: &Step, needs: &Needs, out: &Path) -> 
     }
 }
 
-fn unpack(builder: &Builder, name: &str, step: &Step, out: &Path) -> Result<()> {
-    let files = step.downloads.iter().map(|file| downloaded(builder, file));
-    let files = files.collect::<Result<Vec<_>>>()?;
-    let _task = builder.progress.task(&format!("{name}: unpack"), None);
-    deb::sysroot(&files, out)?;
-    if name == crate::config::QEMU {
-        host::prepare_qemu(out)?;
-    }
-    Ok(())
+fn kind<'a>(builder: &'a Builder, name: &str) -> &'a dyn Kind {
+    builder.config.package(name).source.kind()
 }
 
-fn take(builder: &Builder, step: &Step, out: &Path) -> Result<()> {
-    for file in &step.downloads {
-        fs::copy(downloaded(builder, file)?, out.join(&file.name))?;
-    }
-    Ok(())
+fn stage(builder: &Builder, name: &str, step: &Step, needs: &Needs, out: &Path) -> Result<()> {
+    kind(builder, name).stage(&making(builder, name, step, needs, out)?)?;
+    if name == QEMU { host::prepare_qemu(out) } else { Ok(()) }
+}
+
+fn making<'a>(
+    builder: &'a Builder,
+    name: &'a str,
+    step: &Step,
+    needs: &Needs,
+    out: &'a Path,
+) -> Result<Making<'a>> {
+    let downloads = step
+        .downloads
+        .iter()
+        .map(|file| Ok(Download { name: file.name.clone(), path: downloaded(builder, file)? }));
+    let libraries = kind(builder, name).libraries().iter();
+    let libraries = libraries.map(|library| dir(needs, &staged(library)));
+    Ok(Making {
+        package: builder.config.subject(name),
+        facts: builder.inputs.facts.get(name),
+        workspace: &builder.inputs.workspace,
+        downloads: downloads.collect::<Result<_>>()?,
+        libraries: libraries.collect::<Result<_>>()?,
+        cache: &builder.cache,
+        progress: &builder.progress,
+        out,
+    })
 }
 
 fn downloaded(builder: &Builder, file: &Locked) -> Result<PathBuf> {
@@ -85,42 +92,10 @@ fn stage_kernel(builder: &Builder, needs: &Needs, out: &Path) -> Result<()> {
     kernel::stage(&config.kernel, &package, &depmod, out, &builder.progress)
 }
 
-fn build_go(builder: &Builder, name: &str, needs: &Needs, out: &Path) -> Result<()> {
-    let package = builder.config.package(name);
-    let Source::Go(source) = &package.source else { bail!("package `{name}` has no [source.go]") };
-    let libraries = source.libraries.iter().map(|library| dir(needs, &staged(library)));
-    let libraries = libraries.collect::<Result<Vec<_>>>()?;
-    let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
-    let build = go::Build {
-        caches: &builder.go_caches()?,
-        arch: builder.config.arch,
-        date: builder.config.date,
-        go_mod: builder.inputs.go_mod.get(name).map_or("", String::as_str),
-        libraries: &libraries,
-        scratch: scratch.path(),
-    };
-    go::build(package, source, &build, out, &builder.progress)?;
-    source::smoke(package, builder.config.arch, out)
-}
-
-fn build_crate(builder: &Builder, name: &str, needs: &Needs, out: &Path) -> Result<()> {
-    let package = builder.config.package(name);
-    let Source::Crate { package: crate_, features, libc } = &package.source else {
-        bail!("package `{name}` has no [source.crate]")
-    };
-    let (home, arch) = (builder.cargo_home()?, builder.config.arch);
-    let cargo = Cargo::new(&builder.inputs.workspace, &home)?;
-    let libc = libc.as_ref().map(|libc| dir(needs, &staged(libc))).transpose()?;
-    let program =
-        crates::Program { package: crate_, name: crate_, features, libc: libc.as_deref() };
-    crates::build(program, &cargo, arch, out, &builder.progress)?;
-    source::smoke(package, arch, out)
-}
-
 fn build_packer(builder: &Builder, out: &Path) -> Result<()> {
     let program =
         crates::Program { package: PACKER_CRATE, name: PACKER_PROGRAM, features: &[], libc: None };
-    let home = builder.cargo_home()?;
+    let home = builder.cache.dir(crates::HOME)?;
     let cargo = Cargo::new(&builder.inputs.workspace, &home)?;
     crates::build(program, &cargo, Arch::HOST, out, &builder.progress)
 }
@@ -242,16 +217,7 @@ fn parts(builder: &Builder, needs: &Needs) -> Result<uki::Parts> {
 impl Builder {
     /// The folders in which Go keeps modules and compiled packages.
     pub fn go_caches(&self) -> Result<go::Caches> {
-        Ok(go::Caches {
-            modules: self.cache.dir("go-mod")?,
-            builds: self.cache.dir("go-build")?,
-            path: self.cache.dir("go-path")?,
-        })
-    }
-
-    /// The home of the cargo that builds crates for the image.
-    fn cargo_home(&self) -> Result<PathBuf> {
-        self.cache.dir("cargo")
+        go::Caches::new(&self.cache)
     }
 
     /// What the finished file is made of, and the programs that judge it.

@@ -14,13 +14,15 @@ use std::thread;
 
 use anyhow::{Context, Result, bail};
 
+use crate::arch::Arch;
 use crate::cache::{Cache, Entry};
-use crate::config::{Arch, Config, Layer};
+use crate::config::{Config, Layer};
 use crate::fetch;
 use crate::inputs::Inputs;
 use crate::lock::{self, Lock, Locks};
 use crate::plan::{Plan, Step, UKI};
 use crate::progress::Progress;
+use crate::tree;
 
 pub use make::{image_files, packer, tool};
 pub use report::{Item, Report};
@@ -69,7 +71,7 @@ impl Builder {
     pub fn open(path: &Path, arch: Arch, progress: Progress) -> Result<Self> {
         let workspace = workspace()?;
         let config = load(path, arch)?;
-        let inputs = Inputs::read(&config, &workspace)?;
+        let inputs = Inputs::read(&config, &workspace, format!("{:?}", tree::root::layout()))?;
         let locks = read_locks(&config, update_command(path, &workspace, arch))?;
         let plan = Plan::new(&config, &locks, &inputs)?;
         let cache = Cache::open(&progress)?;

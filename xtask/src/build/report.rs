@@ -12,12 +12,11 @@ use xshell::{Cmd, cmd};
 use super::make::dir;
 use super::{Builder, Built};
 use crate::cache::Entry;
-use crate::config::{Config, Layer, Source};
+use crate::config::{Config, Layer};
 use crate::digest::Digest;
 use crate::plan::{ARCHIVE, KERNEL, PODS, ROOT, staged};
 use crate::process::{Command, shell};
 use crate::progress::Bytes;
-use crate::source::go;
 use crate::tree::{Node, Tree};
 
 /// The EFI file in its step's folder.
@@ -193,17 +192,8 @@ fn packages(builder: &Builder, items: &[Item]) -> Result<Vec<PackageReport>> {
 }
 
 fn version(builder: &Builder, name: &str) -> Result<Option<String>> {
-    let package = builder.config.package(name);
-    Ok(match &package.source {
-        Source::Go(go) => {
-            let go_mod = builder.inputs.go_mod.get(name).map_or("", String::as_str);
-            go::version(go, go_mod)
-        }
-        Source::Deb(request) => Some(builder.locks.version(package.layer(), name, request)?),
-        // All crates of the workspace have one version, this builder's too.
-        Source::Crate { .. } => Some(env!("CARGO_PKG_VERSION").to_owned()),
-        Source::Url { .. } => None,
-    })
+    let known = builder.inputs.known(&builder.config, &builder.locks, name);
+    builder.config.package(name).source.kind().version(&known)
 }
 
 /// Returns the commit that a folder was checked out from, or nothing outside of a repository.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 
 use super::raw;
-use super::text::Text;
+use crate::text::Text;
 
 /// The mode bits of a folder: permissions, set-id bits and the sticky bit.
 const MODE_MAX: u16 = 0o7777;

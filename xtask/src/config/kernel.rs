@@ -7,7 +7,7 @@ use toml::Spanned;
 
 use super::layers::Item;
 use super::raw;
-use super::text::Text;
+use crate::text::Text;
 
 /// A kernel and what we take of it.
 #[derive(Debug, Clone)]

@@ -11,7 +11,7 @@ use kiln_contract::pod;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
-use super::text::Text;
+use crate::text::Text;
 
 /// Pull policies with which kubelet starts an image that is in the file.
 const POLICIES: [&str; 2] = ["Never", "IfNotPresent"];

@@ -4,7 +4,6 @@
 //! `manifests/` and `rootfs/` beside it, a *layer*; it may list more such folders and inherit
 //! another build file with its layers. A name is looked for in the nearest layer first.
 
-mod arch;
 mod image;
 mod kernel;
 mod layers;
@@ -13,7 +12,6 @@ mod package;
 mod raw;
 #[cfg(test)]
 pub(crate) mod tests;
-mod text;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,17 +20,17 @@ use anyhow::Result;
 use kiln_base::calendar::{Civil, Precision};
 use toml::Spanned;
 
-pub use arch::Arch;
 pub use image::Image;
 pub use kernel::Kernel;
 pub use layers::Layer;
 pub use manifest::Manifest;
-pub use package::{Go, Output, Package, Source, debian_requests};
-pub use text::Read;
+pub use package::{Output, Package, debian_requests};
 
+use crate::arch::Arch;
 use crate::image::erofs::Settings;
+use crate::source::{Source, Subject};
+use crate::text::{Read, Text};
 use layers::{Item, Merged};
-use text::Text;
 
 /// Packages that the builder itself runs or bakes in, whatever build.toml says.
 pub const TOOLS: [&str; 5] = ["e2fsprogs", "erofs-utils", "kmod", "ovmf", "systemd-boot-efi"];
@@ -134,6 +132,19 @@ impl Config {
         &self.packages[name]
     }
 
+    /// The same package as its source sees it.
+    pub fn subject<'a>(&'a self, name: &'a str) -> Subject<'a> {
+        let package = self.package(name);
+        Subject {
+            name,
+            folder: &package.folder,
+            layer: package.layer(),
+            arch: self.arch,
+            date: self.date,
+            smoke: package.smoke.as_ref(),
+        }
+    }
+
     /// The merged configuration as one TOML text, for the report.
     pub fn expanded(&self) -> String {
         let names = |names: &[String]| toml::Value::from(names.to_vec());
@@ -194,7 +205,7 @@ impl Config {
             ))
         })?;
         let package = Package::parse(&text, name, self.arch)?;
-        let libraries = package.source.libraries().to_vec();
+        let libraries = package.source.kind().libraries().to_vec();
         let base = package.base().map(str::to_owned);
         self.packages.insert(name.clone(), package);
         for needed in libraries.into_iter().chain(base.clone()) {

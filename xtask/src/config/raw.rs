@@ -9,6 +9,8 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::value::Datetime;
 
+use crate::source;
+
 /// A build file. Every key is optional, because an inherited file may have it.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -55,71 +57,9 @@ pub(super) struct Kernel {
 pub(super) struct Package {
     pub(super) about: String,
     pub(super) license: String,
-    pub(super) source: Spanned<SourceTable>,
+    pub(super) source: Spanned<source::Table>,
     pub(super) output: Option<Spanned<OutputTable>>,
     pub(super) smoke: Option<Smoke>,
-}
-
-/// `[source.KIND]`: exactly one of them.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(super) struct SourceTable {
-    pub(super) go: Option<Go>,
-    pub(super) deb: Option<Deb>,
-    #[serde(rename = "crate")]
-    pub(super) crate_: Option<Crate>,
-    pub(super) url: Option<Url>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(super) struct Go {
-    pub(super) programs: BTreeMap<String, String>,
-    #[serde(default)]
-    pub(super) tags: Vec<String>,
-    pub(super) version_of: Option<Spanned<String>>,
-    #[serde(default)]
-    pub(super) variables: BTreeMap<String, String>,
-    #[serde(default)]
-    pub(super) cgo: bool,
-    #[serde(default)]
-    pub(super) libraries: Vec<Spanned<String>>,
-    #[serde(default)]
-    pub(super) ldflags: Vec<String>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(super) struct Deb {
-    pub(super) package: String,
-    #[serde(default)]
-    pub(super) closure: bool,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(super) struct Crate {
-    pub(super) package: String,
-    #[serde(default)]
-    pub(super) features: Vec<String>,
-    pub(super) libc: Option<Spanned<String>>,
-}
-
-/// One file per architecture, keyed by `x86_64` and `aarch64`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(super) struct Url {
-    #[serde(rename = "x86_64")]
-    pub(super) x86_64: Option<Remote>,
-    pub(super) aarch64: Option<Remote>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(super) struct Remote {
-    pub(super) url: String,
-    pub(super) sha256: Spanned<String>,
-    pub(super) size: u64,
 }
 
 /// `[output.KIND]`: at most one of them.

@@ -6,8 +6,10 @@ use std::path::Path;
 
 use expect_test::{Expect, expect};
 
-use super::{Arch, Config, Source};
+use super::Config;
+use crate::arch::Arch;
 use crate::image::erofs::Compression;
+use crate::source::Source;
 
 pub(super) type Files = BTreeMap<&'static str, String>;
 
@@ -141,8 +143,8 @@ fn a_whole_configuration_is_read() {
     assert_eq!(config.ports(), [8080]);
     assert_eq!(config.erofs.compression, Compression::Lz4hc(12));
     assert_eq!(config.kernel.wanted(), ["erofs", "veth"]);
-    let Source::Deb(request) = &config.package("linux").source else { panic!("no deb") };
-    assert_eq!(request.package, "x-amd64");
+    let Source::Deb(deb) = &config.package("linux").source else { panic!("no deb") };
+    assert_eq!(deb.request.package, "x-amd64");
 }
 
 #[test]
@@ -438,5 +440,50 @@ fn a_file_that_inherits_itself_is_refused() {
         "name =",
         "inherit = \"./build.toml\"\nname =",
         expect!["/r/build.toml:1: `inherit`: /r/build.toml is inherited already"],
+    );
+}
+
+const URL: &str = r#"[source.url]
+unpack = true
+[source.url.x86_64]
+url = "https://example.test/tool-1.2.tar.gz"
+sha256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+size = 3
+"#;
+
+/// Replaces the source of the package `tool` by [`URL`], in which one text is replaced.
+fn check_url(from: &str, to: &str, expect: Expect) {
+    let go = "[source.go]\nprograms = { tool = \"example.test/tool\" }\n";
+    assert!(URL.contains(from), "{from}");
+    check("/r/pkgs/tool/pkg.toml", go, &URL.replacen(from, to, 1), expect);
+}
+
+#[test]
+fn a_file_from_elsewhere_is_pinned_by_its_table() {
+    check_url(
+        "x86_64",
+        "aarch64",
+        expect![
+            "/r/pkgs/tool/pkg.toml:3: `[source.url]`: there is no file for x86_64; add a table `[source.url.x86_64]`"
+        ],
+    );
+    check_url(
+        "e3b0",
+        "E3B0",
+        expect!["/r/pkgs/tool/pkg.toml:7: `sha256`: sha256 must be 64 hexadecimal digits"],
+    );
+    check_url(
+        ".tar.gz",
+        ".zip",
+        expect![
+            "/r/pkgs/tool/pkg.toml:6: `url`: cannot unpack `tool-1.2.zip`: its name must end with .tar, .tar.gz, .tgz or .tar.xz"
+        ],
+    );
+    check_url(
+        "unpack = true",
+        "unpack = true\nexecutable = true",
+        expect![
+            "/r/pkgs/tool/pkg.toml:4: `unpack`: `executable` is for a single file, an archive has its own x bits; remove one of the keys"
+        ],
     );
 }

@@ -2,7 +2,7 @@
 //! that goes into it. A pure function; a plan can be printed, compared and tested.
 //!
 //! A step's digest names its place in the cache. Whatever could change a step's result must be in
-//! its [`Recipe`]: the inputs, the versions of the tools, and the step's own revision here.
+//! its [`Recipe`]: the inputs, the versions of the tools, and the revision of the step's own code.
 
 mod dot;
 mod recipes;
@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Result, anyhow};
 
-use crate::config::{Config, Output, Source};
+use crate::config::{Config, Output};
 use crate::digest::Digest;
 use crate::inputs::Inputs;
 use crate::lock::{Locked, Locks};
@@ -26,8 +26,6 @@ pub const ARCHIVE: &str = "archive";
 pub const ROOT: &str = "root.erofs";
 /// The step that makes the pods' erofs.
 pub const PODS: &str = "pods.erofs";
-/// The step that fetches the crates' dependencies.
-pub const CRATES: &str = "fetch crates";
 /// The step that builds the program that makes packs.
 pub const PACKER: &str = "packer";
 /// The step that chooses the kernel's modules.
@@ -58,20 +56,12 @@ pub struct Step {
 /// What a step does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Downloads a package's Go modules.
-    FetchGo(String),
-    /// Downloads the crates that Cargo.lock names.
-    FetchCrates,
-    /// Unpacks a Debian package, with what it depends on.
-    Unpack(String),
-    /// Takes a downloaded file as it is.
-    Take(String),
+    /// Downloads what a package is built from, with the downloader of its kind of source.
+    Fetch(String),
+    /// Makes a package's files.
+    Stage(String),
     /// Chooses and indexes the kernel's modules.
     Kernel,
-    /// Builds a package's Go programs.
-    BuildGo(String),
-    /// Builds a package's crate.
-    BuildCrate(String),
     /// Builds the program that makes packs, for this machine.
     BuildPacker,
     /// Writes the root's erofs.
@@ -87,7 +77,7 @@ pub enum Action {
 impl Action {
     /// Whether it uses the network; only `fetch` runs such steps.
     pub fn is_fetch(&self) -> bool {
-        matches!(self, Self::FetchGo(_) | Self::FetchCrates)
+        matches!(self, Self::Fetch(_))
     }
 }
 
@@ -127,22 +117,6 @@ struct Planner<'a> {
 
 impl Planner<'_> {
     /// Steps for one package, the libraries that it is built with first.
-    fn package(&mut self, name: &str) -> Result<()> {
-        if self.plan.steps.contains_key(&staged(name)) {
-            return Ok(());
-        }
-        let source = &self.config.package(name).source;
-        for library in source.libraries() {
-            self.package(library)?;
-        }
-        match source {
-            Source::Deb(_) => self.debian(name),
-            Source::Url { .. } => self.url(name),
-            Source::Crate { features, libc, .. } => self.crate_(name, features, libc.as_deref()),
-            Source::Go(_) => self.go(name),
-        }
-    }
-
     fn image(&mut self) -> Result<()> {
         let roots = self.listed(|output| matches!(output, Output::Rootfs(_)));
         let images = self.listed(|output| matches!(output, Output::Image(_)));

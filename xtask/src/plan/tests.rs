@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use expect_test::expect;
 
-use super::{ARCHIVE, CRATES, KERNEL, PODS, Plan, ROOT, UKI, staged};
+use super::{ARCHIVE, KERNEL, PODS, Plan, ROOT, UKI, staged};
 use crate::config::Config;
 use crate::config::tests::sample;
 use crate::digest::Digest;
 use crate::inputs::Inputs;
 use crate::lock::{Archive, Lock, Locks, Package, Request};
+use crate::source::crates::FETCH as CRATES;
+use crate::source::{Facts, Toolchain};
 
 fn locks(version: &str) -> Locks {
     let package = Package {
@@ -30,19 +32,21 @@ fn locks(version: &str) -> Locks {
 
 fn inputs() -> Inputs {
     let digest = |text: &str| Digest::of_bytes(text.as_bytes());
+    let facts = |name: &str| Facts { digest: digest(name), go_mod: "module tool\n".into() };
     Inputs {
         packer: None,
         workspace: "/r".into(),
-        go: "go1".into(),
-        rust: "rustc 1".into(),
-        cc: "cc 1".into(),
-        go_mod: BTreeMap::from([("tool".into(), "module tool\n".into())]),
-        packages: ["tool", "page", "init"].map(|name| (name.to_owned(), digest(name))).into(),
+        toolchain: toolchain("go1", "rustc 1"),
+        facts: ["tool", "page", "init"].map(|name| (name.to_owned(), facts(name))).into(),
         rootfs: vec![Some(digest("rootfs"))],
-        cargo_lock: Some(digest("lock")),
-        crate_sources: String::new(),
-        linker: String::new(),
+        layout: String::new(),
     }
+}
+
+fn toolchain(go: &str, rust: &str) -> Toolchain {
+    let cargo_lock = Some(Digest::of_bytes(b"lock"));
+    let (go, rust, cc) = (go.into(), rust.into(), "cc 1".into());
+    Toolchain { go, rust, cc, cargo_lock, ..Toolchain::default() }
 }
 
 fn config() -> Config {
@@ -108,7 +112,7 @@ fn equal_inputs_give_equal_digests() {
 #[test]
 fn a_changed_pod_does_not_touch_the_root() {
     let mut inputs = inputs();
-    inputs.packages.insert("page".into(), Digest::of_bytes(b"changed"));
+    inputs.facts.get_mut("page").unwrap().digest = Digest::of_bytes(b"changed");
     let changed = changed(&plan(&config(), &self::inputs()), &plan(&config(), &inputs));
     assert_eq!(changed, names([&staged("page"), PODS, ARCHIVE, UKI]));
 }
@@ -128,7 +132,7 @@ fn a_changed_parameter_changes_the_file_alone() {
 
 #[test]
 fn another_compiler_builds_again_but_downloads_nothing() {
-    let inputs = Inputs { rust: "rustc 2".into(), go: "go2".into(), ..inputs() };
+    let inputs = Inputs { toolchain: toolchain("go2", "rustc 2"), ..inputs() };
     let changed = changed(&plan(&config(), &self::inputs()), &plan(&config(), &inputs));
     for name in [&staged("tool"), &staged("page"), ROOT, UKI] {
         assert!(changed.contains(name), "{name}");

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use toml::{Table, Value};
 
-use crate::config::Arch;
+use crate::arch::Arch;
 use crate::process::Command;
 
 /// Tables of cargo's configuration that reach the builder's cargo.

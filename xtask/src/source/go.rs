@@ -1,17 +1,138 @@
 //! Go programs: modules are downloaded by one step, programs are built without a network by another.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
 use kiln_base::calendar::{Civil, Precision};
-
 use kiln_host::environment::{GO, NETWORK};
+use serde::Deserialize;
 use xshell::{Cmd, cmd};
 
-use crate::config::{Arch, Go, Package};
+use super::kind::{Facts, Fetch, Kind, Known, Making, Place, Planned, Subject, Toolchain};
+use super::smoke;
+use crate::arch::Arch;
+use crate::cache::Cache;
+use crate::digest::{Digest, Recipe};
 use crate::process::{Command, shell};
 use crate::progress::Progress;
+use crate::revision;
+use crate::walk::{self, NOT_BUILT};
+
+/// The table as it is written.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Table {
+    programs: BTreeMap<String, String>,
+    #[serde(default)]
+    tags: Vec<String>,
+    version_of: Option<String>,
+    #[serde(default)]
+    variables: BTreeMap<String, String>,
+    #[serde(default)]
+    cgo: bool,
+    #[serde(default)]
+    libraries: Vec<String>,
+    #[serde(default)]
+    ldflags: Vec<String>,
+}
+
+/// Go programs, and how to build them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Go {
+    /// Output file name → Go package path.
+    pub programs: BTreeMap<String, String>,
+    /// Build tags.
+    pub tags: Vec<String>,
+    /// The module whose version fills `${version}`, `${major}` and `${minor}`.
+    pub version_of: Option<String>,
+    /// Linker variables (`-X`).
+    pub variables: BTreeMap<String, String>,
+    /// True if C is compiled, which needs a C compiler.
+    pub cgo: bool,
+    /// Packages whose files are the sysroot of cgo.
+    pub libraries: Vec<String>,
+    /// More linker flags.
+    pub ldflags: Vec<String>,
+}
+
+impl Table {
+    pub(super) fn check(&self, place: &Place<'_>) -> Result<Go> {
+        let Self { programs, tags, version_of, variables, cgo, libraries, ldflags } = self.clone();
+        if version_of.is_none()
+            && let Some(variable) = variables.values().find(|value| value.contains("${version}"))
+        {
+            let cause = format!("`{variable}` needs `version-of` in [source.go]");
+            return Err(place.text.whole(cause));
+        }
+        Ok(Go { programs, tags, version_of, variables, cgo, libraries, ldflags })
+    }
+}
+
+impl Kind for Go {
+    fn libraries(&self) -> &[String] {
+        &self.libraries
+    }
+
+    fn look(
+        &self,
+        package: &Subject<'_>,
+        _: &Path,
+        toolchain: &mut Toolchain,
+    ) -> Result<Option<Facts>> {
+        toolchain.need_go()?;
+        if self.cgo {
+            toolchain.need_cc()?;
+        }
+        let path = package.folder.join("go.mod");
+        let go_mod =
+            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        Ok(Some(Facts { digest: walk::digest(package.folder, &NOT_BUILT)?, go_mod }))
+    }
+
+    fn plan(&self, known: &Known<'_>, libraries: &[Digest]) -> Result<Planned> {
+        let (package, toolchain, facts) = (known.package, known.toolchain, known.facts()?);
+        let modules = Recipe::new(revision::GO_MODULES).digest("folder", facts.digest);
+        let mut recipe = Recipe::new(revision::GO)
+            .field("go", &toolchain.go)
+            .field("arch", package.arch.go())
+            .field("date", package.date.to_string())
+            .digest("folder", facts.digest)
+            .field("source", format!("{self:?}"))
+            .field("smoke", format!("{:?}", package.smoke));
+        if self.cgo {
+            recipe = recipe.field("cc", &toolchain.cc);
+        }
+        for (library, digest) in self.libraries.iter().zip(libraries) {
+            recipe = recipe.digest(library, *digest);
+        }
+        let fetch = Fetch { step: format!("fetch {}", package.name), digest: modules.finish() };
+        Ok(Planned { fetch: Some(fetch), downloads: Vec::new(), digest: recipe.finish() })
+    }
+
+    fn fetch(&self, making: &Making<'_>) -> Result<()> {
+        fetch(&making.package, &Caches::new(making.cache)?, making.progress)
+    }
+
+    fn stage(&self, making: &Making<'_>) -> Result<()> {
+        let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
+        let parts = Build {
+            caches: &Caches::new(making.cache)?,
+            arch: making.package.arch,
+            date: making.package.date,
+            go_mod: making.facts.map_or("", |facts| &facts.go_mod),
+            libraries: &making.libraries,
+            scratch: scratch.path(),
+        };
+        build(&making.package, self, &parts, making.out, making.progress)?;
+        smoke::run(&making.package, making.out)
+    }
+
+    fn version(&self, known: &Known<'_>) -> Result<Option<String>> {
+        Ok(version(self, known.facts.map_or("", |facts| &facts.go_mod)))
+    }
+}
 
 /// Debian's library folder in a sysroot of this machine.
 const LIBRARIES: &str = if cfg!(target_arch = "aarch64") {
@@ -29,6 +150,17 @@ pub struct Caches {
     pub builds: PathBuf,
     /// `GOPATH`, where go keeps its copy of the checksum database.
     pub path: PathBuf,
+}
+
+impl Caches {
+    /// Takes folders of the builder's cache.
+    pub fn new(cache: &Cache) -> Result<Self> {
+        Ok(Self {
+            modules: cache.dir("go-mod")?,
+            builds: cache.dir("go-build")?,
+            path: cache.dir("go-path")?,
+        })
+    }
 }
 
 /// The inputs of a build besides the package.
@@ -49,10 +181,10 @@ pub struct Build<'a> {
 }
 
 /// Downloads all modules of a package and checks them against its go.sum. Uses the network.
-pub fn fetch(package: &Package, caches: &Caches, progress: &Progress) -> Result<()> {
+pub fn fetch(package: &Subject<'_>, caches: &Caches, progress: &Progress) -> Result<()> {
     let task = progress.task(&format!("{}: Go modules", package.name), None);
     let sh = shell()?;
-    let download = go(caches, &package.folder, cmd!(sh, "go mod download -x"));
+    let download = go(caches, package.folder, cmd!(sh, "go mod download -x"));
     let command = download.with(NETWORK).with(GO);
     command
         .watch(|line| {
@@ -70,7 +202,7 @@ pub fn fetch(package: &Package, caches: &Caches, progress: &Progress) -> Result<
 
 /// Builds all programs of a package into `out`. Uses no network.
 pub fn build(
-    package: &Package,
+    package: &Subject<'_>,
     go: &Go,
     build: &Build<'_>,
     out: &Path,
@@ -86,7 +218,7 @@ pub fn build(
             sh,
             "go build -v -trimpath -buildvcs=false -tags={tags} -ldflags={flags} -o {program} {path}"
         );
-        compile(go, build, &package.folder, command)?.watch(|line| {
+        compile(go, build, package.folder, command)?.watch(|line| {
             if is_package(line) {
                 task.advance(1);
                 task.note(line);
@@ -97,17 +229,17 @@ pub fn build(
 }
 
 /// Runs the tests of a package's own Go code. `-vet=off`, because vet would check every dependency.
-pub fn test(package: &Package, go: &Go, caches: &Caches) -> Result<()> {
+pub fn test(package: &Subject<'_>, go: &Go, caches: &Caches) -> Result<()> {
     let (sh, tags) = (shell()?, go.tags.join(","));
     let command = cmd!(sh, "go test -vet=off -tags={tags} ./...");
-    offline(caches, &package.folder, command).env("CGO_ENABLED", "0").spawn()?.wait()
+    offline(caches, package.folder, command).env("CGO_ENABLED", "0").spawn()?.wait()
 }
 
 /// Counts the packages that a build without a cache compiles.
-fn count(package: &Package, go: &Go, build: &Build<'_>) -> Result<u64> {
+fn count(package: &Subject<'_>, go: &Go, build: &Build<'_>) -> Result<u64> {
     let (sh, tags, programs) = (shell()?, go.tags.join(","), go.programs.values());
     let command = cmd!(sh, "go list -deps -tags={tags} {programs...}");
-    Ok(compile(go, build, &package.folder, command)?.read()?.lines().count() as u64)
+    Ok(compile(go, build, package.folder, command)?.read()?.lines().count() as u64)
 }
 
 /// `go build -v` prints one import path per line; a compiler's complaint has spaces or a `#`.
@@ -141,7 +273,7 @@ fn expand(value: &str, version: &str, date: u32) -> String {
 }
 
 /// Returns the version of the module that the programs are from, if go.mod requires one.
-pub fn version(go: &Go, go_mod: &str) -> Option<String> {
+fn version(go: &Go, go_mod: &str) -> Option<String> {
     let program =
         go.version_of.as_deref().or_else(|| go.programs.values().map(String::as_str).next())?;
     let mut parts = Some(program);

@@ -1,39 +1,91 @@
-//! One step and the cache → a folder of staged files. One file per kind of source.
+//! The kinds of source: how a package's files are described, planned and made.
+//!
+//! One kind is one file: its table in pkg.toml with the checks, the facts that it needs, its recipe,
+//! the making and the version. Each implements [`Kind`]. The list of kinds is [`Table`] and
+//! [`Source`] here; the revisions of their code stand in `revision.rs`.
 
 pub mod cargo;
 pub mod crates;
+pub mod deb;
 pub mod go;
-pub mod kernel;
-pub mod modinfo;
+mod kind;
 pub mod musl;
+mod smoke;
+mod url;
 
-use std::path::Path;
+use anyhow::Result;
+use serde::Deserialize;
+use toml::Spanned;
 
-use anyhow::{Context, Result, ensure};
-use xshell::cmd;
+pub use kind::{Download, Facts, Kind, Known, Making, Subject, Toolchain};
+pub use smoke::Smoke;
 
-use crate::config::{Arch, Package};
-use crate::process::{Command, shell};
+use crate::arch::Arch;
+use crate::lock::Request;
+use crate::text::Text;
+use kind::Place;
 
-/// Runs a package's smoke command on what was built for this machine.
-pub fn smoke(package: &Package, arch: Arch, out: &Path) -> Result<()> {
-    let Some(smoke) = &package.smoke else { return Ok(()) };
-    if arch != Arch::HOST {
-        return Ok(());
+/// The source of a package's files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// Go programs out of the module proxy.
+    Go(go::Go),
+    /// Files out of a Debian package.
+    Deb(deb::Deb),
+    /// A crate of this workspace.
+    Crate(crates::Crate),
+    /// A file or an archive from elsewhere.
+    Url(url::Url),
+}
+
+/// `[source.KIND]` as it is written: exactly one of them.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Table {
+    go: Option<go::Table>,
+    deb: Option<deb::Table>,
+    #[serde(rename = "crate")]
+    crate_: Option<crates::Table>,
+    url: Option<url::Table>,
+}
+
+impl Source {
+    /// Returns the source as the stages see it.
+    pub fn kind(&self) -> &dyn Kind {
+        match self {
+            Self::Go(go) => go,
+            Self::Deb(deb) => deb,
+            Self::Crate(crate_) => crate_,
+            Self::Url(url) => url,
+        }
     }
-    let context = || format!("package `{}`: its smoke command", package.name);
-    let (program, args) = smoke.command.split_first().with_context(context)?;
-    let (sh, program) = (shell()?, out.join(program));
-    let output = Command::from(cmd!(sh, "{program} {args...}")).output().with_context(context)?;
-    let printed = [&output.stdout[..], &output.stderr[..]].concat();
-    let printed = String::from_utf8_lossy(&printed);
-    ensure!(
-        printed.contains(&smoke.expect),
-        "package `{}`: `{}` should print `{}`, but prints:\n{}",
-        package.name,
-        smoke.command.join(" "),
-        smoke.expect,
-        printed.trim()
-    );
-    Ok(())
+
+    /// Checks the table of one package.
+    pub fn check(table: &Spanned<Table>, text: &Text, arch: Arch) -> Result<Self> {
+        let place = &Place { text, span: table.span(), arch };
+        let Table { go, deb, crate_, url } = table.get_ref();
+        let kinds = [
+            go.as_ref().map(|table| table.check(place).map(Self::Go)),
+            deb.as_ref().map(|table| Ok(Self::Deb(table.check(place)))),
+            crate_.as_ref().map(|table| Ok(Self::Crate(table.check()))),
+            url.as_ref().map(|table| table.check(place).map(Self::Url)),
+        ];
+        let mut found: Vec<_> = kinds.into_iter().flatten().collect();
+        match found.pop() {
+            Some(source) if found.is_empty() => source,
+            rest => {
+                let count = found.len() + usize::from(rest.is_some());
+                Err(place.error(format!(
+                    "a package has exactly one [source.KIND] table, this one has {count}"
+                )))
+            }
+        }
+    }
+}
+
+impl Table {
+    /// Returns the names of Debian packages that `update` resolves for this table.
+    pub fn requests(&self) -> Vec<Request> {
+        self.deb.as_ref().map(deb::Table::requests).unwrap_or_default()
+    }
 }

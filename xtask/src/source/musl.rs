@@ -10,9 +10,10 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use xshell::cmd;
 
-use crate::config::Arch;
+use crate::arch::Arch;
 use crate::digest::{Digest, Recipe};
 use crate::process::{Command, shell};
+use crate::revision;
 use crate::source::cargo::linker;
 
 /// Replacements for names that only glibc and libgcc have.
@@ -36,10 +37,10 @@ const COMPILE: [&str; 7] = [
     "-fno-stack-protector",
 ];
 
-/// The digest of all that this file adds to the link. Raise "musl 2" if [`arguments`] returns other
-/// arguments.
+/// The digest of all that this file adds to the link. Raise [`revision::MUSL`] if [`arguments`]
+/// returns other arguments.
 pub fn digest() -> Digest {
-    Recipe::new("musl 2")
+    Recipe::new(revision::MUSL)
         .field("stand-ins", STAND_INS)
         .field("compile", COMPILE.join(" "))
         .field("discarded", DISCARDED)
@@ -100,7 +101,7 @@ pub fn arguments(sysroot: &Path, arch: Arch, work: &Path) -> Result<Vec<String>>
 #[cfg(test)]
 mod tests {
     use super::{arguments, digest};
-    use crate::config::Arch;
+    use crate::arch::Arch;
 
     #[test]
     fn a_comma_in_a_path_does_not_split_an_argument() {

@@ -135,6 +135,13 @@ fn keys(source: &str) -> Vec<String> {
     names.map(|name| if name == "x86-64" { "x86_64".to_owned() } else { name }).collect()
 }
 
+/// Fields of `Table`, which a file has for its kind of source.
+fn table_keys(source: &str) -> Vec<String> {
+    let Some((_, rest)) = source.split_once("pub struct Table {") else { return Vec::new() };
+    let fields = rest.split_once("\n}").unwrap().0.replace("    ", "    pub ");
+    keys(&fields)
+}
+
 /// Variants of the enum `Step`, as keys of TOML.
 fn steps(source: &str) -> Vec<String> {
     let body = source.split_once("pub enum Step {").unwrap().1.split_once("\n}").unwrap().0;
@@ -190,7 +197,10 @@ fn documents_have_one_sentence_per_line() {
 #[test]
 fn every_key_of_a_configuration_file_is_documented() {
     let pages = text("docs/build.md") + &text("docs/packages.md");
-    let keys = keys(&text("xtask/src/config/raw.rs"));
+    let mut keys = keys(&text("xtask/src/config/raw.rs"));
+    for path in files_with(".rs").iter().filter(|path| path.starts_with("xtask/src/source")) {
+        keys.extend(table_keys(&text(path)));
+    }
     assert!(keys.len() > 20, "{keys:?}");
     none(
         "not in docs/build.md or docs/packages.md",

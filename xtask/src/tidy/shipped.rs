@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::{files_with, none, root, text};
+use crate::arch::Arch;
 use crate::build::load;
-use crate::config::{Arch, Config};
+use crate::config::Config;
 
 /// A build file that is nowhere on the disk; the rules put what they need into it.
 const PROBE: &str = "probe.toml";

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow};
 
 use super::{Content, Node};
-use crate::inputs::{self, Kind};
+use crate::walk::{self, Kind};
 
 /// A folder's files, by their path relative to it.
 #[derive(Debug, Clone, Default)]
@@ -21,7 +21,7 @@ impl Staged {
     /// Lists a folder. Modes are 0755 for what is executable and 0644 for the rest.
     pub fn list(owner: &str, dir: &Path) -> Result<Self> {
         let mut files = BTreeMap::new();
-        for found in inputs::files(dir)? {
+        for found in walk::files(dir)? {
             let name = utf8(&found.path)?.to_owned();
             let node = match found.kind {
                 Kind::Link(target) => Node::Link(utf8(&target)?.to_owned()),

@@ -8,9 +8,9 @@ use clap::{Args, Subcommand};
 use kiln_host::job::Runs;
 
 use super::Target;
+use crate::arch::Arch;
 use crate::bench::{self, Peer};
 use crate::build::Builder;
-use crate::config::Arch;
 use crate::progress::Progress;
 
 #[derive(Debug, Args)]

@@ -6,8 +6,8 @@ use anyhow::Result;
 use clap::Args;
 
 use super::Target;
+use crate::arch::Arch;
 use crate::bench;
-use crate::config::Arch;
 
 #[derive(Debug, Args)]
 pub(super) struct Compare {

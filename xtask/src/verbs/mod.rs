@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 
+use crate::arch::Arch;
 use crate::build::{Builder, workspace};
-use crate::config::Arch;
 use crate::progress::Progress;
 
 /// Bakes a Kubernetes node into one EFI file.

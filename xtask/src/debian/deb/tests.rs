@@ -3,6 +3,7 @@ use std::os::unix::fs::MetadataExt;
 
 use liblzma::write::XzEncoder;
 use proptest::prelude::*;
+use tar::EntryType;
 use tempfile::TempDir;
 
 use super::*;
@@ -217,15 +218,6 @@ fn a_closure_makes_one_folder_and_two_packages_with_one_file_are_an_error() {
     assert!(!root.join("usr/share/doc").exists());
     let error = format!("{:#}", sysroot(&[a, b, c], &into("bad")).unwrap_err());
     assert!(error.contains("usr/bin/b is there already; another package has it too"), "{error}");
-}
-
-#[test]
-fn xz_data_reads_back() {
-    let text = b"module".repeat(10_000);
-    assert_eq!(unxz(&xz(&text)).unwrap(), text);
-    assert_eq!(unxz(&[xz(b"a"), xz(b"b")].concat()).unwrap(), b"ab");
-    assert!(unxz(b"ELF").is_err());
-    assert!(unxz(&xz(&text)[..50]).is_err(), "a file that was cut off");
 }
 
 proptest! {

@@ -9,11 +9,11 @@ use xshell::{Cmd, cmd};
 use super::super::size::over_budget;
 use crate::bench;
 use crate::build::Builder;
-use crate::config::Source;
 use crate::host::HostTool;
 use crate::image::{hardening, judge};
 use crate::plan::staged;
 use crate::process::{Command, shell};
+use crate::source::{Source, go};
 
 /// One check on the host.
 pub(super) struct Check {
@@ -113,10 +113,10 @@ fn go_test(host: &Host<'_>) -> Result<String> {
     let mut tested = 0;
     for name in &builder.config.listed {
         let package = builder.config.package(name);
-        let Source::Go(go) = &package.source else { continue };
-        if go.programs.values().any(|path| path.starts_with("./")) {
+        let Source::Go(source) = &package.source else { continue };
+        if source.programs.values().any(|path| path.starts_with("./")) {
             builder.make(&[&format!("fetch {name}")])?;
-            crate::source::go::test(package, go, &builder.go_caches()?)?;
+            go::test(&builder.config.subject(name), source, &builder.go_caches()?)?;
             tested += 1;
         }
     }

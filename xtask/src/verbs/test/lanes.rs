@@ -15,8 +15,8 @@ use anyhow::{Context, Result, anyhow};
 use super::Suite;
 use super::checks::Check;
 use super::report::{Kind, Report};
+use crate::arch::Arch;
 use crate::build::Builder;
-use crate::config::Arch;
 use crate::process;
 use crate::scenario::{self, Images, Rig, Scenario};
 

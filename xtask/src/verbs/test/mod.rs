@@ -11,8 +11,8 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use super::Target;
+use crate::arch::Arch;
 use crate::build::machine;
-use crate::config::Arch;
 use crate::scenario::{self, Scenario, Selection, Shard, select};
 use checks::{CHECKS, Check};
 use report::Report;

@@ -3,17 +3,19 @@
 //! Staged files: `vmlinuz`, `config`, `release`, `early/` (modules for the archive, and their order)
 //! and `lib/modules/RELEASE/` for the root.
 
+mod modinfo;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use super::modinfo;
 use crate::config::Kernel;
-use crate::debian::deb::unxz;
 use crate::host::HostTool;
 use crate::progress::Progress;
+use crate::unpack::unxz;
+use crate::walk;
 
 /// Indexes that kmod and PID 1 read; depmod writes more, which nobody here asks for.
 const UNUSED_INDEXES: [&str; 3] =
@@ -64,7 +66,7 @@ impl Package {
             .map_err(|name| anyhow!("odd kernel release {}", name.display()))?;
         let lib = lib.join(&release);
         let mut modules = BTreeMap::new();
-        for found in crate::inputs::files(&lib.join("kernel"))? {
+        for found in walk::files(&lib.join("kernel"))? {
             let path = Path::new("kernel").join(found.path);
             let file = path.file_name().unwrap_or_default().to_string_lossy();
             if let Some(stem) = file.strip_suffix(".ko.xz") {

@@ -8,19 +8,19 @@ use anyhow::{Error, Result, anyhow};
 use serde::de::DeserializeOwned;
 use toml::Spanned;
 
-/// Reads a file's text. `config` sees the disk through this function only, and tests pass a table.
+/// Reads a file's text. Parsers see the disk through this function only, and tests pass a table.
 pub type Read<'a> = &'a dyn Fn(&Path) -> std::io::Result<String>;
 
 /// One file as it was read.
 #[derive(Debug, Clone)]
-pub(super) struct Text {
-    pub(super) path: PathBuf,
+pub struct Text {
+    pub path: PathBuf,
     body: String,
 }
 
 impl Text {
     /// Reads a file that must exist.
-    pub(super) fn read(read: Read<'_>, path: &Path) -> Result<Self> {
+    pub fn read(read: Read<'_>, path: &Path) -> Result<Self> {
         match read(path) {
             Ok(body) => Ok(Self { path: path.to_owned(), body }),
             Err(error) => Err(anyhow!("cannot read {}: {error}", path.display())),
@@ -28,7 +28,7 @@ impl Text {
     }
 
     /// Reads a file that may be missing.
-    pub(super) fn find(read: Read<'_>, path: &Path) -> Result<Option<Self>> {
+    pub fn find(read: Read<'_>, path: &Path) -> Result<Option<Self>> {
         match read(path) {
             Err(error) if is_absent(&error) => Ok(None),
             _ => Self::read(read, path).map(Some),
@@ -36,7 +36,7 @@ impl Text {
     }
 
     /// Parses TOML into a type that refuses unknown keys.
-    pub(super) fn toml<T: DeserializeOwned>(&self) -> Result<T> {
+    pub fn toml<T: DeserializeOwned>(&self) -> Result<T> {
         toml::from_str(&self.body).map_err(|error| {
             let cause = error.message().replace('\n', " ");
             match error.span() {
@@ -47,7 +47,7 @@ impl Text {
     }
 
     /// Parses YAML.
-    pub(super) fn yaml<T: DeserializeOwned>(&self) -> Result<T> {
+    pub fn yaml<T: DeserializeOwned>(&self) -> Result<T> {
         serde_saphyr::from_str(&self.body).map_err(|error| {
             let line = error.location().map_or(1, |location| location.line());
             let text = error.without_snippet().to_string().replace('\n', " ");
@@ -56,31 +56,32 @@ impl Text {
     }
 
     /// An error about one value.
-    pub(super) fn error<T>(&self, value: &Spanned<T>, cause: impl Display) -> Error {
+    pub fn error<T>(&self, value: &Spanned<T>, cause: impl Display) -> Error {
         self.error_at(&value.span(), cause)
     }
 
     /// An error about the whole file.
-    pub(super) fn whole(&self, cause: impl Display) -> Error {
+    pub fn whole(&self, cause: impl Display) -> Error {
         anyhow!("{}: {cause}", self.path.display())
     }
 
     /// An error about one line, counted from 1.
-    pub(super) fn line(&self, line: u64, cause: impl Display) -> Error {
+    pub fn line(&self, line: u64, cause: impl Display) -> Error {
         anyhow!("{}:{line}: {cause}", self.path.display())
     }
 
     /// The folder that the file lies in.
-    pub(super) fn folder(&self) -> &Path {
+    pub fn folder(&self) -> &Path {
         self.path.parent().unwrap_or(Path::new("."))
     }
 
     /// The text itself.
-    pub(super) fn body(&self) -> &str {
+    pub fn body(&self) -> &str {
         &self.body
     }
 
-    fn error_at(&self, span: &Range<usize>, cause: impl Display) -> Error {
+    /// An error about a range of bytes.
+    pub fn error_at(&self, span: &Range<usize>, cause: impl Display) -> Error {
         let before = self.body.get(..span.start).unwrap_or(&self.body);
         let line = 1 + before.matches('\n').count();
         anyhow!("{}:{line}: {}: {cause}", self.path.display(), self.key_on(line))
