@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use super::make::tool;
 use super::{Builder, Built};
-use crate::config::QEMU;
+use crate::config::{OVMF, QEMU};
 use crate::plan::staged;
 use crate::qemu::{Forward, Machine, Network, WATCHDOG};
 use crate::scenario::Rig;
@@ -25,7 +25,7 @@ pub fn of(
     forwards: Vec<Forward>,
     memory: u32,
 ) -> Result<Machine> {
-    let (qemu, ovmf) = (staged(QEMU), staged("ovmf"));
+    let (qemu, ovmf) = (staged(QEMU), staged(OVMF));
     let made = builder.make(&[&qemu, &ovmf])?;
     Ok(Machine {
         qemu: tool(&made, QEMU, "qemu-system-x86_64")?,
@@ -43,7 +43,7 @@ pub fn of(
 
 /// What the VM scenarios in `dir` run with.
 pub fn rig(builder: &Builder, dir: &Path) -> Result<Rig> {
-    let (qemu, ovmf, e2fsprogs) = (staged(QEMU), staged("ovmf"), staged("e2fsprogs"));
+    let (qemu, ovmf, e2fsprogs) = (staged(QEMU), staged(OVMF), staged("e2fsprogs"));
     let made = builder.make(&[&qemu, &ovmf, &e2fsprogs])?;
     let scratch = builder.inputs.workspace.join("target/kiln/vm");
     std::fs::create_dir_all(&scratch)

@@ -38,6 +38,9 @@ pub const TOOLS: [&str; 5] = ["e2fsprogs", "erofs-utils", "kmod", "ovmf", "syste
 /// The emulator for `run` and `test`.
 pub const QEMU: &str = "qemu";
 
+/// The firmware of its machines, which is one of [`TOOLS`].
+pub const OVMF: &str = "ovmf";
+
 /// Judges of the finished file, for `test`.
 pub const JUDGES: [&str; 3] = ["kernel-hardening-checker", "ukify", "virt-firmware"];
 

@@ -97,6 +97,20 @@ impl Plan {
         self.steps.get(name).ok_or_else(|| anyhow!("there is no step `{name}` in the plan"))
     }
 
+    /// Returns the part of the plan that these steps need, with the steps themselves.
+    pub fn part(&self, goals: &[&str]) -> Result<Self> {
+        let mut todo = goals.iter().map(|goal| self.step(goal)).collect::<Result<Vec<_>>>()?;
+        let mut part = Self::default();
+        while let Some(step) = todo.pop() {
+            if part.steps.insert(step.name.clone(), step.clone()).is_none() {
+                for need in &step.needs {
+                    todo.push(self.step(need)?);
+                }
+            }
+        }
+        Ok(part)
+    }
+
     /// Step → steps it needs, in Graphviz' language.
     pub fn dot(&self) -> String {
         dot::render(self)

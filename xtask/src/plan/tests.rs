@@ -154,6 +154,16 @@ fn another_locked_version_makes_everything_after_it_again() {
 }
 
 #[test]
+fn the_part_for_an_image_has_no_peers_of_benchmarks() {
+    let plan = plan(&config(), &inputs());
+    let part = plan.part(&[UKI]).unwrap();
+    assert!(part.steps.contains_key(ROOT) && part.steps.contains_key(&staged("linux")));
+    assert!(plan.steps.contains_key(&staged("nginx")));
+    assert!(!part.steps.contains_key(&staged("nginx")));
+    assert!(plan.part(&["no step"]).is_err());
+}
+
+#[test]
 fn every_need_is_a_step_and_the_picture_shows_it() {
     let plan = plan(&config(), &inputs());
     let dot = plan.dot();

@@ -2,9 +2,12 @@
 
 use anyhow::Result;
 use clap::Args;
+use kiln_host::{print, println};
 
 use super::Target;
-use kiln_host::{print, println};
+use crate::build::Builder;
+use crate::config::{OVMF, QEMU};
+use crate::plan;
 
 #[derive(Debug, Args)]
 pub(super) struct Plan {
@@ -18,11 +21,12 @@ pub(super) struct Plan {
 impl Plan {
     pub(super) fn run(self) -> Result<()> {
         let builder = self.target.open()?;
+        let plan = self.shown(&builder)?;
         if self.dot {
-            print!("{}", builder.plan.dot());
+            print!("{}", plan.dot());
             return Ok(());
         }
-        for step in builder.plan.steps.values() {
+        for step in plan.steps.values() {
             let state = if builder.cache.find(step.digest)?.is_some() { "cached" } else { "to do" };
             println!("{state}  {}  {}", &step.digest.to_string()[..12], step.name);
             for need in &step.needs {
@@ -30,5 +34,15 @@ impl Plan {
             }
         }
         Ok(())
+    }
+
+    /// Returns the whole plan for the repository's own image, which `test` and `bench` use, and the
+    /// steps of `build` and `run` for another build file.
+    fn shown(&self, builder: &Builder) -> Result<plan::Plan> {
+        if self.target.file()? == builder.inputs.workspace.join("build.toml") {
+            return Ok(builder.plan.clone());
+        }
+        let tools = [QEMU, OVMF].map(plan::staged);
+        builder.plan.part(&[&[plan::UKI][..], &tools.each_ref().map(String::as_str)].concat())
     }
 }
