@@ -28,13 +28,13 @@ fn after_sigterm_open_connections_may_end_and_no_client_is_accepted() {
     expect(&mut server, HELLO);
     let address = gateway.address("tls");
     gateway.signal(Signal::TERM);
-    gateway.wait_for("ending");
+    gateway.until_log("ending");
     while TcpStream::connect(address).is_ok() {}
     server.write_all(b"still").unwrap();
     expect(&mut client, b"still");
     assert!(gateway.talk("ops", b"GET /ready HTTP/1.1\r\n\r\n").starts_with(b"HTTP/1.1 503 "));
     drop((client, server));
-    assert_eq!(gateway.child.wait().unwrap().code(), Some(0));
+    assert_eq!(gateway.wait(), Some(0));
 }
 
 #[test]
@@ -51,10 +51,10 @@ fn sigterm_ends_idle_http_connections_at_once() {
     gateway.signal(Signal::TERM);
     assert_eq!(rest(client), b"");
     assert!(
-        gateway.wait_for("ended").contains("cut=0"),
+        gateway.until_log("ended").contains("cut=0"),
         "the gateway ends as soon as no connection is open"
     );
-    assert_eq!(gateway.child.wait().unwrap().code(), Some(0));
+    assert_eq!(gateway.wait(), Some(0));
 }
 
 #[test]
@@ -66,10 +66,10 @@ fn after_sigterm_a_backend_that_is_being_connected_gives_the_last_response() {
     drop((a.accept(), other));
     last_response(&a, client);
     assert!(
-        gateway.wait_for("ended").contains("cut=0"),
+        gateway.until_log("ended").contains("cut=0"),
         "the gateway ends as soon as no connection is open"
     );
-    assert_eq!(gateway.child.wait().unwrap().code(), Some(0));
+    assert_eq!(gateway.wait(), Some(0));
 }
 
 #[test]
@@ -83,12 +83,12 @@ fn sigterm_ends_the_gateway_as_pid_1_too() {
     let mut server = a.accept();
     expect(&mut server, HELLO);
     kill_process(pid, Signal::TERM).unwrap();
-    gateway.wait_for("ending");
+    gateway.until_log("ending");
     server.write_all(b"last words").unwrap();
     drop(server);
     assert_eq!(rest(client), b"last words");
-    assert!(gateway.wait_for("ended").contains("cut=0"));
-    assert_eq!(gateway.child.wait().unwrap().code(), Some(0));
+    assert!(gateway.until_log("ended").contains("cut=0"));
+    assert_eq!(gateway.wait(), Some(0));
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn during_the_drain_delay_clients_are_accepted_and_readiness_is_503() {
     let ready = |gateway: &Gateway| gateway.talk("ops", b"GET /ready HTTP/1.1\r\n\r\n");
     assert!(ready(&gateway).starts_with(b"HTTP/1.1 200 "));
     gateway.signal(Signal::TERM);
-    gateway.wait_for("ending");
+    gateway.until_log("ending");
     assert!(ready(&gateway).starts_with(b"HTTP/1.1 503 "));
     assert!(gateway.talk("tls", HELLO).ends_with(b"a"));
 }
@@ -112,9 +112,9 @@ fn after_the_drain_delay_no_client_is_accepted() {
     let mut gateway = start_with(&config, &["--drain-delay", "1"]);
     let address = gateway.address("tls");
     gateway.signal(Signal::TERM);
-    gateway.wait_for("ending");
+    gateway.until_log("ending");
     while TcpStream::connect(address).is_ok() {}
-    assert_eq!(gateway.child.wait().unwrap().code(), Some(0));
+    assert_eq!(gateway.wait(), Some(0));
 }
 
 /// Opens a TLS connection on which a byte has moved in each direction.
@@ -143,7 +143,7 @@ fn a_lifetime_ends_a_connection_that_is_not_idle() {
     let a = Backend::new();
     let config = config("lifetime = 0.5", &route("www.a.test", &[a.address()], ""));
     let mut gateway = start_with(&config, &["--access-log"]);
-    let ends = gateway.access_log();
+    let ends = gateway.output();
     let (mut client, mut server) = begun(&gateway, &a);
     let mut byte = [0];
     while client.write_all(b"x").is_ok() && matches!(server.read(&mut byte), Ok(1)) {}
@@ -157,7 +157,7 @@ fn a_connection_is_idle_only_while_no_byte_moves() {
     let a = Backend::new();
     let config = config("idle-timeout = 2", &route("www.a.test", &[a.address()], ""));
     let mut gateway = start_with(&config, &["--access-log"]);
-    let ends = gateway.access_log();
+    let ends = gateway.output();
     let (mut client, mut server) = begun(&gateway, &a);
     // One byte after the other, for longer than the idle timeout.
     let begin = Instant::now();
@@ -178,7 +178,7 @@ fn a_half_closed_connection_has_its_own_deadline() {
     let keys = "idle-timeout = 3600\nhalf-closed-timeout = 0.2";
     let mut gateway =
         start_with(&config(keys, &route("www.a.test", &[a.address()], "")), &["--access-log"]);
-    let ends = gateway.access_log();
+    let ends = gateway.output();
     let (client, server) = begun(&gateway, &a);
     client.shutdown(Shutdown::Write).unwrap();
     // The backend gets the end, and keeps its own side open.
@@ -193,7 +193,7 @@ fn a_silent_backend_ends_as_idle() {
     let a = Backend::new();
     let config = config("idle-timeout = 0.3", &route("www.a.test", &[a.address()], ""));
     let mut gateway = start_with(&config, &["--access-log"]);
-    let ends = gateway.access_log();
+    let ends = gateway.output();
     let mut client = gateway.connect("tls");
     client.write_all(HELLO).unwrap();
     let _server = a.accept();
@@ -208,7 +208,7 @@ fn a_client_that_resets_while_its_backend_is_being_connected_is_closed_at_once()
         let _others = a.fill();
         let config = config("", &route("www.a.test", &[a.address()], ""));
         let mut gateway = start_with(&config, &[&OPS[..], &["--access-log"]].concat());
-        let ends = gateway.access_log();
+        let ends = gateway.output();
         let mut client = gateway.connect(kind);
         client.write_all(&bytes).unwrap();
         let route = "kiln_gateway_route_connections_total{route=\"www.a.test\"}";

@@ -44,7 +44,7 @@ fn eight_thousand_silent_clients_are_closed_at_the_deadline_and_disturb_no_other
     let config = config("hello-timeout = 5", &route("www.a.test", &[address], ""));
     raise_descriptor_limit();
     let mut gateway = start_with(&config, &[OPS[0], OPS[1], "--access-log"]);
-    let log = gateway.access_log();
+    let log = gateway.output();
     let silent: Vec<TcpStream> = (0..SILENT_CLIENTS)
         .map(|index| {
             let mut client = gateway.connect("tls");
@@ -82,11 +82,11 @@ fn clients_that_take_all_descriptors_keep_others_out_only_while_they_are_connect
     let few = Rlimit { current: Some(used + 6), maximum: Some(used + 6) };
     prlimit(Some(gateway.pid()), Resource::Nofile, few).unwrap();
     let held: Vec<TcpStream> = (0..50).map(|_| gateway.connect("tls")).collect();
-    let line = gateway.wait_for("no new connections for a while");
+    let line = gateway.until_log("no new connections for a while");
     assert!(line.contains("descriptors"), "{line}");
     drop(held);
     assert!(gateway.talk("tls", HELLO).ends_with(b"a"));
-    let lines = gateway.log.try_iter().filter(|line| line.contains("no new connections")).count();
+    let lines = gateway.logged().filter(|line| line.contains("no new connections")).count();
     assert!(lines <= 30, "{lines} lines");
 }
 
@@ -109,9 +109,7 @@ fn twenty_thousand_connections_leave_nothing_behind() {
     gateway.until_metric("kiln_gateway_connections", 0);
     let after = gateway.descriptors().len();
     assert!(after <= before + 10, "{before} descriptors before, {after} after");
-    let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.child.id())).unwrap();
-    let resident = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
-    let kib: u64 = resident.trim().trim_end_matches(" kB").parse().unwrap();
+    let kib = gateway.memory("RssAnon:");
     assert!(kib < 4096, "{kib} KiB of memory of its own");
 }
 
@@ -141,7 +139,7 @@ fn a_hundred_reloads_under_load_disturb_no_connection() {
         for round in 1..=100 {
             std::fs::write(&gateway.file, &configs[round % 2]).unwrap();
             gateway.signal(Signal::HUP);
-            gateway.wait_for("reloaded");
+            gateway.until_log("reloaded");
             server.write_all(b"x").unwrap();
             expect(&mut live, b"x");
             ask_old_or_new(address);

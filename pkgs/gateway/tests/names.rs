@@ -156,7 +156,7 @@ fn a_name_that_leads_to_the_gateway_itself_is_not_used() {
     );
     let gateway = start_with(&text, &["--resolv-conf", file.to_str().unwrap()]);
     assert!(gateway.ask(&get("a.test")).starts_with("HTTP/1.1 502 "));
-    gateway.wait_for("is a listener of this gateway");
+    gateway.until_log("is a listener of this gateway");
 }
 
 /// Opens two backends with the same port on two addresses.
@@ -202,8 +202,8 @@ fn after_sigterm_a_name_that_is_being_resolved_gives_the_last_response() {
     std::thread::spawn(move || over_udp(&dns, &fixed(), Manner::default()));
     last_response(&a, client);
     assert!(
-        gateway.wait_for("ended").contains("cut=0"),
+        gateway.until_log("ended").contains("cut=0"),
         "the gateway ends as soon as no connection is open"
     );
-    assert_eq!(gateway.child.wait().unwrap().code(), Some(0));
+    assert_eq!(gateway.wait(), Some(0));
 }

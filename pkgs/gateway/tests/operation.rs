@@ -9,7 +9,9 @@ use std::io::Write as _;
 use std::net::TcpStream;
 
 use rustix::process::Signal;
-use support::{Backend, HELLO, OPS, closed, command, config, get, route, start, start_with};
+use support::{
+    Backend, DEADLINE, HELLO, OPS, closed, command, config, get, route, start, start_with,
+};
 
 #[test]
 fn an_invalid_file_changes_nothing_and_is_counted() {
@@ -22,7 +24,7 @@ fn an_invalid_file_changes_nothing_and_is_counted() {
     {
         std::fs::write(&gateway.file, bad).unwrap();
         gateway.signal(Signal::HUP);
-        let line = gateway.wait_for("the old configuration stays");
+        let line = gateway.until_log("the old configuration stays");
         assert!(line.contains("gateway.toml:"), "{line}");
         assert!(gateway.talk("tls", HELLO).ends_with(b"a"));
     }
@@ -36,7 +38,7 @@ fn a_change_of_the_file_is_noticed() {
     a.echo_name("a");
     let gateway = start(&config("", &route("other.test", &[address], "")));
     std::fs::write(&gateway.file, config("", &route("www.a.test", &[address], ""))).unwrap();
-    gateway.wait_for("reloaded");
+    gateway.until_log("reloaded");
     while !gateway.talk("tls", HELLO).ends_with(b"a") {}
 }
 
@@ -80,7 +82,7 @@ fn a_backend_that_fails_its_checks_is_skipped() {
         }
     });
     let gateway = start(&config("", &route("a.test", &addresses, check)));
-    gateway.wait_for("is down");
+    gateway.until_log("is down");
     assert!(gateway.ask(&get("a.test")).ends_with("up"));
 }
 
@@ -123,10 +125,9 @@ fn check_and_routes_describe_a_file() {
 #[test]
 fn the_access_log_is_json_with_the_reason_for_the_end() {
     let mut gateway = start_with(&config("", &route("a.test", &[closed()], "")), &["--access-log"]);
-    let mut lines =
-        std::io::BufRead::lines(std::io::BufReader::new(gateway.child.stdout.take().unwrap()));
+    let lines = gateway.output();
     gateway.ask(&get("unknown.test"));
-    let line = lines.next().unwrap().unwrap();
+    let line = lines.recv_timeout(DEADLINE).unwrap();
     assert!(line.starts_with("{\"time\":\"20") && line.ends_with('}'), "{line}");
     assert!(
         line.contains("\"name\":\"unknown.test\"") && line.contains("\"end\":\"unknown-name\""),

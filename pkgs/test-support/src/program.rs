@@ -3,6 +3,7 @@
 use std::io::{BufRead as _, BufReader, Read};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
+use std::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -37,11 +38,18 @@ impl Program {
         self.log.recv_timeout(DEADLINE).expect("the log ended, or nothing new came")
     }
 
-    /// Reads the log up to a line with this text, and returns that line.
+    /// Returns the lines that have been logged and not read, without waiting.
+    pub fn logged(&self) -> impl Iterator<Item = String> {
+        self.log.try_iter()
+    }
+
+    /// Reads the log up to a line with this text, and returns that line. Other lines do not extend
+    /// the deadline.
     #[track_caller]
     pub fn until_log(&self, text: &str) -> String {
+        let end = Instant::now() + DEADLINE;
         loop {
-            let line = self.log.recv_timeout(DEADLINE);
+            let line = self.log.recv_timeout(end.saturating_duration_since(Instant::now()));
             let line = line.unwrap_or_else(|_| panic!("no line with {text:?}"));
             if line.contains(text) {
                 return line;

@@ -1,16 +1,18 @@
 //! Gateways, backends, and the bytes of real clients.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Instant;
 
-use rustix::process::{Pid, Signal, kill_process};
-
-/// The deadline of every wait. It ends a test that would hang; no test waits for it to pass.
-pub const DEADLINE: Duration = Duration::from_secs(30);
+pub use kiln_test_support::DEADLINE;
+use kiln_test_support::client;
+#[allow(unused_imports, reason = "each test program uses a part of it")]
+pub use kiln_test_support::client::{ended, expect, read_to, rest, talk};
+use kiln_test_support::program::{Program, figure};
+use rustix::process::Signal;
 
 /// The first flight of a Go 1.26 client that asks for `www.a.test`, with a post-quantum key share.
 pub const HELLO: &[u8] = include_bytes!("go-1.26.hello");
@@ -18,21 +20,25 @@ pub const HELLO: &[u8] = include_bytes!("go-1.26.hello");
 /// The options that open the port for operations.
 pub const OPS: [&str; 2] = ["--ops-addr", "127.0.0.1:0"];
 
-/// A running gateway, which is killed when dropped.
+/// A running gateway.
 pub struct Gateway {
-    pub child: Child,
+    program: Program,
     pub file: PathBuf,
-    /// The log line that reports readiness.
-    pub ready: String,
     pub addresses: Vec<(String, SocketAddr)>,
-    pub log: Receiver<String>,
     _folder: tempfile::TempDir,
 }
 
-impl Drop for Gateway {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+impl Deref for Gateway {
+    type Target = Program;
+
+    fn deref(&self) -> &Program {
+        &self.program
+    }
+}
+
+impl DerefMut for Gateway {
+    fn deref_mut(&mut self) -> &mut Program {
+        &mut self.program
     }
 }
 
@@ -73,36 +79,20 @@ pub fn start_by(mut command: Command, config: &str, options: &[&str]) -> Gateway
     let file = folder.path().join("gateway.toml");
     std::fs::write(&file, config).unwrap();
     std::fs::write(folder.path().join("hosts"), "").unwrap();
-    command
-        .arg(&file)
-        .args(["--workers", "2"])
-        .args(options)
-        .stderr(Stdio::piped())
-        .stdout(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    let (sender, log) = channel();
-    let stderr = BufReader::new(child.stderr.take().unwrap());
-    std::thread::spawn(move || {
-        stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
-    });
-    let (addresses, ready) = (Vec::new(), String::new());
-    let mut gateway = Gateway { child, file, ready, addresses, log, _folder: folder };
-    let end = Instant::now() + DEADLINE;
+    command.arg(&file).args(["--workers", "2"]).args(options);
+    let program = Program::start(command);
+    let mut addresses = Vec::new();
     loop {
-        let left = end.saturating_duration_since(Instant::now());
-        let line = gateway.log.recv_timeout(left).expect("the gateway does not serve");
+        let line = program.next_log();
         let words: Vec<&str> = line.split_whitespace().collect();
         match words[2..] {
             ["serving", name, "on", address, ..] => {
-                gateway.addresses.push((name.to_owned(), address.parse().unwrap()));
+                addresses.push((name.to_owned(), address.parse().unwrap()));
             }
             ["operations", "on", address, ..] => {
-                gateway.addresses.push(("ops".to_owned(), address.parse().unwrap()));
+                addresses.push(("ops".to_owned(), address.parse().unwrap()));
             }
-            ["ready", ..] => {
-                gateway.ready = line;
-                return gateway;
-            }
+            ["ready", ..] => return Gateway { program, file, addresses, _folder: folder },
             _ => {}
         }
     }
@@ -114,7 +104,7 @@ impl Gateway {
     }
 
     pub fn connect(&self, listener: &str) -> TcpStream {
-        connect(self.address(listener))
+        client::connect(self.address(listener))
     }
 
     /// Sends bytes and reads until the end.
@@ -127,42 +117,10 @@ impl Gateway {
         String::from_utf8(self.talk("http", request.as_bytes())).unwrap()
     }
 
-    pub fn pid(&self) -> Pid {
-        Pid::from_child(&self.child)
-    }
-
-    pub fn signal(&self, signal: Signal) {
-        kill_process(self.pid(), signal).unwrap();
-    }
-
-    /// Returns the lines of the access log as they are written.
-    pub fn access_log(&mut self) -> Receiver<String> {
-        let (sender, lines) = channel();
-        let stdout = BufReader::new(self.child.stdout.take().unwrap());
-        std::thread::spawn(move || {
-            stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
-        });
-        lines
-    }
-
-    /// Waits for a log line with this text; other lines do not extend the deadline.
-    pub fn wait_for(&self, text: &str) -> String {
-        let end = Instant::now() + DEADLINE;
-        loop {
-            let left = end.saturating_duration_since(Instant::now());
-            let line =
-                self.log.recv_timeout(left).unwrap_or_else(|_| panic!("no line with {text}"));
-            if line.contains(text) {
-                return line;
-            }
-        }
-    }
-
     /// Returns a metric.
     pub fn metric(&self, name: &str) -> u64 {
         let text = String::from_utf8(self.talk("ops", b"GET /metrics HTTP/1.1\r\n\r\n")).unwrap();
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
+        figure(&text, name)
     }
 
     /// Reads a metric until it has the expected value. Each read is a round trip, so this waits for the
@@ -177,80 +135,6 @@ impl Gateway {
         }
         panic!("{name} is {} and not {expected}", self.metric(name));
     }
-
-    /// Returns the targets of the gateway's descriptors.
-    pub fn descriptors(&self) -> Vec<String> {
-        let folder = format!("/proc/{}/fd", self.child.id());
-        let targets = std::fs::read_dir(folder).unwrap().filter_map(|entry| {
-            let target = std::fs::read_link(entry.ok()?.path()).ok()?;
-            Some(target.to_string_lossy().into_owned())
-        });
-        targets.collect()
-    }
-}
-
-fn connect(address: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(address).unwrap();
-    set_deadlines(&stream);
-    stream
-}
-
-/// Sends bytes and reads until the end.
-pub fn talk(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
-    let mut stream = connect(address);
-    stream.write_all(bytes).unwrap();
-    rest(stream)
-}
-
-fn set_deadlines(stream: &TcpStream) {
-    stream.set_read_timeout(Some(DEADLINE)).unwrap();
-    stream.set_write_timeout(Some(DEADLINE)).unwrap();
-    stream.set_nodelay(true).unwrap();
-}
-
-/// Reads until the end; a reset counts as an end.
-pub fn rest(mut stream: TcpStream) -> Vec<u8> {
-    let mut all = Vec::new();
-    let mut buffer = vec![0; 65536];
-    loop {
-        match stream.read(&mut buffer) {
-            Ok(0) => return all,
-            Ok(count) => all.extend_from_slice(&buffer[..count]),
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return all,
-            Err(error) => panic!("{error}, after {} bytes", all.len()),
-        }
-    }
-}
-
-/// Waits for the peer's end, orderly or by a reset, without another byte.
-#[track_caller]
-pub fn ended(stream: &mut TcpStream) {
-    match stream.read(&mut [0]) {
-        Ok(0) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {}
-        other => panic!("{other:?}"),
-    }
-}
-
-/// Reads bytes and checks that they are these.
-#[track_caller]
-pub fn expect(stream: &mut TcpStream, bytes: &[u8]) {
-    let mut got = vec![0; bytes.len()];
-    stream.read_exact(&mut got).unwrap();
-    assert_eq!(String::from_utf8_lossy(&got), String::from_utf8_lossy(bytes));
-}
-
-/// Reads until this text has been read.
-pub fn read_to(stream: &mut TcpStream, end: &str) -> String {
-    let mut text = Vec::new();
-    while !text.ends_with(end.as_bytes()) {
-        let mut byte = [0];
-        stream
-            .read_exact(&mut byte)
-            .unwrap_or_else(|e| panic!("{e} after {}", String::from_utf8_lossy(&text)));
-        text.push(byte[0]);
-    }
-    String::from_utf8_lossy(&text).into_owned()
 }
 
 /// A backend whose side a test plays itself.
@@ -271,7 +155,7 @@ impl Backend {
 
     pub fn accept(&self) -> TcpStream {
         let (stream, _) = self.0.accept().unwrap();
-        set_deadlines(&stream);
+        client::with_deadline(&stream);
         stream
     }
 
