@@ -6,9 +6,8 @@
 pub mod archive;
 pub mod cgroup;
 pub mod console;
-pub mod credential;
-pub mod parameter;
 pub mod path;
 pub mod pod;
 pub mod root;
+pub mod setting;
 pub mod sysctl;

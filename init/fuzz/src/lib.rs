@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use kiln_contract::setting::PARAMETERS;
 use kiln_init::kernel::{mountinfo, uevent};
 use kiln_init::log::kernel::{self, Origin};
 use kiln_init::log::line::{self, Line, Stamper};
@@ -47,7 +48,10 @@ pub fn cmdline(input: &[u8]) {
     let words = parameters::words(&line);
     assert!(words.iter().all(|word| !word.is_empty() && !word.contains('"')));
     let found = parameters::parse(&line);
-    assert!(!found.var_size.is_empty());
+    for parameter in PARAMETERS {
+        let text = found.text(&parameter);
+        assert!(text == parameter.default || parameter.value.accepts(text));
+    }
     let ours = words.iter().filter(|word| word.starts_with("kiln.")).count();
     assert!(found.warnings.len() <= ours + words.len());
 }

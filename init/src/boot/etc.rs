@@ -5,7 +5,8 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use kiln_contract::{credential as names, path};
+use kiln_contract::path;
+use kiln_contract::setting::POD;
 
 use super::proof::{Etc, Tree};
 use super::root::First;
@@ -71,8 +72,8 @@ fn copy_folder(from: &Path, to: &Path) -> Result<()> {
 fn copy_manifests() {
     let target = Path::new(path::MANIFESTS);
     let _ = kmsg::warn_on_error(copy_folder(Path::new(path::BAKED_MANIFESTS), target));
-    for name in credential::names(names::POD_PREFIX) {
-        let pod = name.trim_start_matches(names::POD_PREFIX);
+    for name in credential::names(&POD) {
+        let pod = name.trim_start_matches(POD.name);
         let file = target.join(format!("{pod}.yaml"));
         let copied = fs::copy(Path::new(path::CREDENTIALS).join(&name), &file);
         let _ = kmsg::warn_on_error(copied.with_context(|| format!("copy credential {name}")));

@@ -18,6 +18,7 @@ use std::convert::Infallible;
 
 use anyhow::Result;
 use kiln_contract::path;
+use kiln_contract::setting::{NVRAM, VAR_SIZE};
 
 use crate::console::kmsg;
 use crate::devices::hotplug::Devices;
@@ -60,10 +61,10 @@ fn boot(mut stages: Stages) -> Result<Infallible> {
         let etc = etc::prepare(&tree)?;
         search.wait_for_modules().map(|()| etc)
     })?;
-    let var = stages.run("data", || search.attach(&parameters.var_size))?;
-    reason::settle(var, parameters.nvram);
-    let node = stages.run("config", || node::settle(etc, var, &parameters))?;
-    let runtime = stages.run("containerd", || Runtime::start(&Host::of_node(&node), devices))?;
+    let var = stages.run("data", || search.attach(parameters.text(&VAR_SIZE)))?;
+    reason::settle(var, !parameters.is(&NVRAM, "off"));
+    let node = stages.run("config", || node::settle(etc, var, parameters))?;
+    let runtime = stages.run("containerd", || Runtime::start(&Host::of_node(node), devices))?;
     // Nothing on the way to containerd needs these. What is read ahead would keep its own first page
     // waiting.
     start_helper(Helper::ReadAhead, &[path::CONTAINERD, path::SHIM, path::RUNC]);

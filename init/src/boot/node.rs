@@ -5,7 +5,8 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use kiln_contract::{credential as names, path};
+use kiln_contract::path;
+use kiln_contract::setting::{HOSTNAME, HOSTNAME_CREDENTIAL, POD_LOG_SIZE};
 
 use super::mounts;
 use super::proof::Etc;
@@ -41,40 +42,23 @@ const VAR_FOLDERS: [&str; 9] = [
 ];
 
 /// Fills `/var` and settles who the node is.
-pub fn settle(_: Etc, var: Var, parameters: &Parameters) -> Result<Node> {
+pub fn settle(_: Etc, var: Var, parameters: Parameters) -> Result<Node> {
     credential::store_smbios();
-    let hostname = name_node(parameters.hostname.as_deref())?;
+    let hostname = name_node(parameters.given(&HOSTNAME))?;
     match var {
-        Var::Memory => prepare_var(Some(&parameters.pod_log_size))?,
+        Var::Memory => prepare_var(Some(parameters.text(&POD_LOG_SIZE)))?,
         Var::Partition => prepare_var_in_thread()?,
     }
     mounts::share()?;
     kmsg::notice(format_args!("node {hostname}"));
     let kubelet = fs::read_to_string(path::KUBELET_BASE_CONFIG).unwrap_or_default();
-    Ok(Node {
-        hostname,
-        log_to_console: parameters.log_to_console,
-        var,
-        shutdown_max: parameters.shutdown_max,
-        graceful: login1::grace::is_configured(&kubelet),
-        trial: parameters.trial,
-        cure_reboots: cures(var, parameters.cure_reboots),
-    })
-}
-
-/// None without a data partition: they could not be counted.
-fn cures(var: Var, asked: u8) -> u8 {
-    if asked > 0 && var == Var::Memory {
-        kmsg::warn("no data partition to count reboots on, so there are none as a cure");
-        return 0;
-    }
-    asked
+    Ok(Node { hostname, graceful: login1::grace::is_configured(&kubelet), var, parameters })
 }
 
 /// Decides machine-id and name, sets the name, and writes the files that repeat both.
 fn name_node(parameter: Option<&str>) -> Result<String> {
     let id = identity::machine_id(&seed()?);
-    let hostname = [credential::text(names::HOSTNAME), parameter.map(str::to_owned)]
+    let hostname = [credential::text(&HOSTNAME_CREDENTIAL), parameter.map(str::to_owned)]
         .into_iter()
         .flatten()
         .find_map(|name| {

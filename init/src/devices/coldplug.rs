@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use kiln_contract::path::{DEVICES_LOCK, MODULE_LIST};
+use kiln_contract::setting::LOCK_MODULES;
 use rustix::fs::{FlockOperation, flock};
 
 use super::unknown;
@@ -56,7 +57,9 @@ pub fn run() -> i32 {
         let millis = begin.elapsed().as_millis();
         kmsg::notice(format_args!("{count} modules loaded beside the boot in {millis} ms"));
     }
-    if parameters::of_kernel().lock_modules && kmsg::warn_on_error(load::lock()).is_some() {
+    if parameters::of_kernel().is(&LOCK_MODULES, "yes")
+        && kmsg::warn_on_error(load::lock()).is_some()
+    {
         kmsg::notice("modules are locked until the next boot");
     }
     0

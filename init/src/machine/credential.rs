@@ -10,8 +10,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use kiln_contract::credential::SIZE_MAX;
 use kiln_contract::path::CREDENTIALS;
+use kiln_contract::setting::{CREDENTIAL_BYTES_MAX, Credential};
 
 use crate::console::kmsg;
 use crate::machine::smbios;
@@ -32,7 +32,10 @@ pub fn is_name(name: &str) -> bool {
 /// Writes one credential into `folder`, unless there is one by that name.
 pub fn store(folder: impl AsRef<Path>, name: &str, value: &[u8]) -> Result<()> {
     ensure!(is_name(name), "credential {name:?}: not a usable name");
-    ensure!(value.len() <= SIZE_MAX, "credential {name}: larger than {SIZE_MAX} bytes");
+    ensure!(
+        value.len() <= CREDENTIAL_BYTES_MAX,
+        "credential {name}: larger than {CREDENTIAL_BYTES_MAX} bytes"
+    );
     let folder = folder.as_ref();
     let count = fs::read_dir(folder).with_context(|| format!("list {}", folder.display()))?.count();
     ensure!(count < COUNT_MAX, "credential {name}: more than {COUNT_MAX} are given");
@@ -58,17 +61,17 @@ pub fn store_smbios() {
 
 /// A credential's text without blanks around it; `None` when it was not given or is no text.
 #[must_use]
-pub fn text(name: &str) -> Option<String> {
-    let bytes = fs::read(Path::new(CREDENTIALS).join(name)).ok()?;
+pub fn text(credential: &Credential) -> Option<String> {
+    let bytes = fs::read(Path::new(CREDENTIALS).join(credential.name)).ok()?;
     String::from_utf8(bytes).ok().map(|text| text.trim().to_owned())
 }
 
 /// Names of all credentials with a prefix, sorted.
 #[must_use]
-pub fn names(prefix: &str) -> Vec<String> {
+pub fn names(credential: &Credential) -> Vec<String> {
     let entries = fs::read_dir(CREDENTIALS).into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-    let mut names: Vec<_> = names.filter(|name| name.starts_with(prefix)).collect();
+    let mut names: Vec<_> = names.filter(|name| name.starts_with(credential.name)).collect();
     names.sort_unstable();
     names
 }

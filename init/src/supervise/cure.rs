@@ -13,6 +13,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 
 use crate::console::kmsg;
+use crate::storage::var::Var;
 use crate::supervise::service::Service;
 
 /// One line per reboot: seconds since 1970, a blank, the service.
@@ -26,6 +27,17 @@ const LINES_MAX: usize = 256;
 
 /// A file, a few lines, a rename.
 const STACK: usize = 64 * 1024;
+
+/// Returns how many reboots a failing service may cause: none without a data partition, because
+/// they could not be counted.
+#[must_use]
+pub fn allowed(var: Var, wanted: u64) -> u8 {
+    if wanted > 0 && var == Var::Memory {
+        kmsg::warn("no data partition to count reboots on: a failing service causes none");
+        return 0;
+    }
+    u8::try_from(wanted).unwrap_or(u8::MAX)
+}
 
 /// How many reboots of a file count at a time.
 ///

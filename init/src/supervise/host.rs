@@ -3,31 +3,26 @@
 //! A struct and not constants, so that the tests can run the same loop with programs of their own
 //! in a namespace (`init/tests/namespace.rs`).
 
-use std::time::Duration;
-
+use kiln_contract::setting::{CURE_REBOOTS, TRIAL};
 use kiln_contract::{cgroup, path};
 
+use super::cure;
 use super::facts::Facts;
 use super::up::WATCHDOG;
+use crate::machine::parameters::Parameters;
 use crate::storage::var::Var;
 
-/// A node that knows who it is.
+/// A node after its boot.
 #[derive(Debug)]
 pub struct Node {
-    /// Final name.
+    /// The final name.
     pub hostname: String,
-    /// Services' output goes to the console too.
-    pub log_to_console: bool,
-    /// Longest time that a shutdown waits for kubelet.
-    pub shutdown_max: Duration,
-    /// kubelet's configuration asks for a graceful shutdown.
+    /// True if kubelet's configuration asks for a graceful shutdown.
     pub graceful: bool,
-    /// Where `/var` is.
+    /// The place of `/var`.
     pub var: Var,
-    /// This boot is on trial.
-    pub trial: bool,
-    /// Reboots as a cure that are allowed in 24 hours.
-    pub cure_reboots: u8,
+    /// The kernel's command line.
+    pub parameters: Parameters,
 }
 
 /// How to start a service.
@@ -52,16 +47,14 @@ pub struct Host {
     pub services: [Command; 2],
     /// What the supervisor knows at the start.
     pub facts: Facts,
-    /// Reboots as a cure that are allowed in 24 hours.
+    /// The kernel's command line.
+    pub parameters: Parameters,
+    /// The number of reboots in 24 hours that a failing service may cause.
     pub cure_reboots: u8,
-    /// Longest time that a shutdown waits for kubelet.
-    pub shutdown_max: Duration,
-    /// kubelet's configuration asks for a graceful shutdown.
+    /// True if kubelet's configuration asks for a graceful shutdown.
     pub graceful: bool,
-    /// Where `/var` is: it decides how much of the logs is kept.
+    /// The place of `/var`, which decides how much of the logs is kept.
     pub var: Var,
-    /// Services' output goes to the console too.
-    pub log_to_console: bool,
     /// How much shorter than a node's the pauses before a restart are: 1 on a node.
     pub pace: u32,
     /// The socket at which containerd must answer probes; `None` for a service that has none.
@@ -69,18 +62,19 @@ pub struct Host {
 }
 
 impl Host {
-    /// The real thing.
+    /// Returns the host of a real node.
     #[must_use]
-    pub fn of_node(node: &Node) -> Self {
-        let cures = node.cure_reboots > 0;
+    pub fn of_node(node: Node) -> Self {
+        let Node { graceful, var, parameters, .. } = node;
+        let cure_reboots = cure::allowed(var, parameters.number(&CURE_REBOOTS));
+        let (trial, cures) = (parameters.is(&TRIAL, "1"), cure_reboots > 0);
         Self {
             services: [containerd(), kubelet()],
-            facts: Facts { trial: node.trial, cures, ..Facts::default() },
-            cure_reboots: node.cure_reboots,
-            shutdown_max: node.shutdown_max,
-            graceful: node.graceful,
-            var: node.var,
-            log_to_console: node.log_to_console,
+            facts: Facts { trial, cures, ..Facts::default() },
+            parameters,
+            cure_reboots,
+            graceful,
+            var,
             pace: 1,
             probe: Some(path::CONTAINERD_SOCKET),
         }

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use kiln_contract::parameter::SHUTDOWN_MAX;
+use kiln_contract::setting::SHUTDOWN_MAX;
 use kiln_contract::{console, path};
 use rustix::io::Errno;
 
@@ -144,7 +144,8 @@ impl Runtime {
         let (wanted, max) = (grace.as_secs(), self.shutdown_max.as_secs());
         if wanted > max {
             kmsg::error(format_args!(
-                "kubelet wants {wanted} s at a shutdown and gets {max} s ({SHUTDOWN_MAX})"
+                "kubelet wants {wanted} s at a shutdown and gets {max} s ({})",
+                SHUTDOWN_MAX.name
             ));
         }
         Duration::from_secs(wanted.min(max))

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use kiln_contract::console;
+use kiln_contract::setting::{LOG, SHUTDOWN_MAX};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -100,7 +101,7 @@ impl Runtime {
         let signals = signals::take().context("take signals")?;
         let file_max = stream::file_max(host.var);
         let (log, logging, [first, second]) =
-            Log::new(SERVICES.map(Service::name), host.log_to_console, file_max)?;
+            Log::new(SERVICES.map(Service::name), host.parameters.is(&LOG, "console"), file_max)?;
         let mut runtime = Self {
             state: State::new(host.facts),
             services: [
@@ -118,7 +119,7 @@ impl Runtime {
             devices,
             buttons: Vec::new(),
             login1: login1::Server::start(host.graceful)?,
-            shutdown_max: host.shutdown_max,
+            shutdown_max: Duration::from_secs(host.parameters.number(&SHUTDOWN_MAX)),
             socket: host.probe,
             probe: None,
             timeline: timeline::Keeper::default(),

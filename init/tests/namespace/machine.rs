@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use kiln_init::devices::hotplug::Devices;
 use kiln_init::kernel::time::timespec;
+use kiln_init::machine::parameters;
 use kiln_init::process::spawn::{self, Program};
 use kiln_init::storage::var::Var;
 use kiln_init::supervise::facts::Facts;
@@ -218,12 +219,11 @@ fn run(roles: [&str; 2], ids: (u32, u32), console: &OwnedFd) -> anyhow::Error {
         let host = Host {
             services: roles.map(command),
             facts: Facts::default(),
+            parameters: parameters::parse("kiln.log=console"),
             cure_reboots: 0,
-            shutdown_max: DEADLINE,
             graceful: false,
             // As far as the logs are concerned: no thread looks for those of pods.
             var: Var::Partition,
-            log_to_console: true,
             pace: PACE,
             // The test's services have no gRPC server.
             probe: None,

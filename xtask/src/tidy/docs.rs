@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use kiln_contract::setting::{CREDENTIALS, Credential, PARAMETERS, Parameter};
 use kiln_host::environment::{BASE, CARGO, GO, NETWORK, SESSION};
 
 use super::{at, files_with, none, root, text};
@@ -242,12 +243,10 @@ fn every_variable_that_reaches_a_program_is_documented_with_its_reason() {
 }
 
 #[test]
-fn every_kernel_parameter_and_credential_is_documented() {
+fn the_page_about_booting_has_the_row_of_every_setting() {
     let page = text("docs/boot.md");
-    let names = kiln_contract::parameter::ALL.into_iter();
-    let names =
-        names.chain([kiln_contract::credential::HOSTNAME, kiln_contract::credential::POD_PREFIX]);
-    none("not in docs/boot.md", names.filter(|name| !page.contains(*name)));
+    let rows = PARAMETERS.iter().map(Parameter::row).chain(CREDENTIALS.iter().map(Credential::row));
+    none("rows missing in docs/boot.md", rows.filter(|row| !page.lines().any(|line| line == row)));
 }
 
 #[test]
