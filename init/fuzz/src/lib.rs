@@ -10,7 +10,7 @@ use kiln_contract::setting::PARAMETERS;
 use kiln_init::kernel::{mountinfo, uevent};
 use kiln_init::log::kernel::{self, Origin};
 use kiln_init::log::line::{self, Line, Stamper};
-use kiln_init::log::time::Stamp;
+use kiln_init::log::stamp::Stamp;
 use kiln_init::login1::connection::{Connection, Effect};
 use kiln_init::login1::wire;
 use kiln_init::machine::{parameters, smbios};

@@ -15,7 +15,6 @@ use crate::shutdown::{crash, reason, signals};
 use crate::storage::drivers;
 use crate::timeline::loader;
 
-pub mod args;
 mod errno;
 pub mod journalctl;
 pub mod modprobe;

@@ -7,9 +7,10 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
+use lexopt::Parser;
+use lexopt::prelude::*;
 use rustix::io::Errno;
 
-use super::args::{Arg, Args};
 use super::errno::describe;
 use crate::console::{kmsg, once};
 use crate::modules::index::{Found, Index, ModuleFile};
@@ -72,28 +73,25 @@ pub fn run(args: &[String]) -> i32 {
 pub fn parse(args: &[String]) -> Result<Request> {
     let mut request = Request::default();
     let (mut all, mut words) = (false, Vec::new());
-    let mut args = Args::new(args);
-    while let Some(arg) = args.next() {
+    let mut args = Parser::from_args(args);
+    while let Some(arg) = args.next().context("ERROR")? {
         match arg {
-            Arg::Letter('a') | Arg::Name("all") => all = true,
-            Arg::Letter('q') | Arg::Name("quiet") => request.quiet = true,
-            Arg::Letter('v') | Arg::Name("verbose") => request.verbose = true,
-            Arg::Letter('b') | Arg::Name("use-blacklist") => request.blacklist = true,
-            Arg::Name("first-time") => request.first_time = true,
-            Arg::Letter('r') | Arg::Name("remove") => (request.verb, all) = (Verb::Remove, true),
-            Arg::Letter('n') | Arg::Name("dry-run" | "show" | "simulate") => {
-                request.verb = Verb::Nothing;
-            }
-            Arg::Letter('D') | Arg::Name("show-depends") => request.verb = Verb::Show,
-            Arg::Letter('R') | Arg::Name("resolve-alias") => request.verb = Verb::Resolve,
-            Arg::Letter('V') | Arg::Name("version") => request.verb = Verb::Version,
-            Arg::Letter('i' | 's')
-            | Arg::Name("ignore-install" | "ignore-remove" | "syslog" | "remove-holders") => {}
-            // kmod waits for a module in use; here it is in use or it is not.
-            Arg::Letter('w') | Arg::Name("wait") => drop(args.value()?),
-            Arg::Letter(letter) => bail!("ERROR: unknown option -{letter}"),
-            Arg::Name(name) => bail!("ERROR: unknown option --{name}"),
-            Arg::Word(word) => words.push(word.to_owned()),
+            Short('a') | Long("all") => all = true,
+            Short('q') | Long("quiet") => request.quiet = true,
+            Short('v') | Long("verbose") => request.verbose = true,
+            Short('b') | Long("use-blacklist") => request.blacklist = true,
+            Long("first-time") => request.first_time = true,
+            Short('r') | Long("remove") => (request.verb, all) = (Verb::Remove, true),
+            Short('n') | Long("dry-run" | "show" | "simulate") => request.verb = Verb::Nothing,
+            Short('D') | Long("show-depends") => request.verb = Verb::Show,
+            Short('R') | Long("resolve-alias") => request.verb = Verb::Resolve,
+            Short('V') | Long("version") => request.verb = Verb::Version,
+            Short('i' | 's')
+            | Long("ignore-install" | "ignore-remove" | "syslog" | "remove-holders") => {}
+            // kmod waits until a module is unused; this applet does not wait.
+            Short('w') | Long("wait") => drop(args.value().context("ERROR")?),
+            Value(word) => words.push(word.string().context("ERROR")?),
+            other => return Err(other.unexpected()).context("ERROR"),
         }
     }
     let parameters = if all { Vec::new() } else { words.split_off(words.len().min(1)) };

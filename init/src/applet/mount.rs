@@ -7,10 +7,11 @@ use std::ffi::{CString, c_char};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use lexopt::Parser;
+use lexopt::prelude::*;
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags};
 
-use super::args::{Arg, Args};
 use super::errno::describe;
 
 /// Exit status of mount(8) for a failed mount, and of umount(8) for a failed unmount.
@@ -78,14 +79,14 @@ pub fn run(args: &[String]) -> i32 {
 pub fn parse(args: &[String]) -> Result<Request> {
     let mut request = Request::default();
     let mut places = Vec::new();
-    let mut args = Args::new(args);
-    while let Some(arg) = args.next() {
+    let mut args = Parser::from_args(args);
+    while let Some(arg) = args.next()? {
         match arg {
-            Arg::Letter('t') | Arg::Name("types") => request.kind = Some(args.value()?.into()),
-            Arg::Letter('o') | Arg::Name("options") => request.take_options(args.value()?)?,
-            Arg::Letter(letter) => request.take_letter(letter)?,
-            Arg::Name(name) => request.take_name(name)?,
-            Arg::Word(place) => places.push(place),
+            Short('t') | Long("types") => request.kind = Some(args.value()?.string()?),
+            Short('o') | Long("options") => request.take_options(&args.value()?.string()?)?,
+            Short(letter) => request.take_letter(letter)?,
+            Long(name) => request.take_name(name)?,
+            Value(place) => places.push(place.string()?),
         }
     }
     request.take_places(&places)?;
@@ -152,15 +153,15 @@ impl Request {
         true
     }
 
-    fn take_places(&mut self, places: &[&str]) -> Result<()> {
+    fn take_places(&mut self, places: &[String]) -> Result<()> {
         let only_target =
             matches!(self.operation, Operation::Remount | Operation::Bind { remount: true, .. })
                 || !self.propagation.is_empty();
         match places {
             [source, target] => {
-                (self.source, self.target) = (Some((*source).into()), (*target).into());
+                (self.source, self.target) = (Some(source.clone()), target.clone());
             }
-            [target] if only_target => self.target = (*target).into(),
+            [target] if only_target => self.target.clone_from(target),
             [_] => bail!("source or target is missing"),
             _ => bail!("source and target, and nothing else, are needed"),
         }

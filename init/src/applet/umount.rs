@@ -4,10 +4,11 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
 use anyhow::{Result, bail};
+use lexopt::Parser;
+use lexopt::prelude::*;
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 
-use super::args::{Arg, Args};
 use super::errno::describe;
 use super::mount::{FAILED, USAGE};
 use crate::kernel::mountinfo;
@@ -47,23 +48,21 @@ pub fn run(args: &[String]) -> i32 {
 /// Reads the arguments.
 pub fn parse(args: &[String]) -> Result<Request> {
     let mut request = Request::default();
-    let mut args = Args::new(args);
-    while let Some(arg) = args.next() {
+    let mut args = Parser::from_args(args);
+    while let Some(arg) = args.next()? {
         match arg {
-            Arg::Letter('f') | Arg::Name("force") => request.how.force = true,
-            Arg::Letter('l') | Arg::Name("lazy") => request.how.lazy = true,
-            Arg::Letter('r') | Arg::Name("read-only") => request.how.read_only = true,
-            Arg::Letter('R') | Arg::Name("recursive") => request.recursive = true,
-            Arg::Letter('q') | Arg::Name("quiet") => request.quiet = true,
-            // A hint only: a target is enough to find the mount.
-            Arg::Letter('t') | Arg::Name("types") => drop(args.value()?),
-            Arg::Letter('c' | 'd' | 'i' | 'n' | 'v')
-            | Arg::Name(
-                "no-canonicalize" | "detach-loop" | "internal-only" | "no-mtab" | "verbose",
-            ) => {}
-            Arg::Letter(letter) => bail!("unknown -{letter}"),
-            Arg::Name(name) => bail!("unknown --{name}"),
-            Arg::Word(target) => request.targets.push(target.into()),
+            Short('f') | Long("force") => request.how.force = true,
+            Short('l') | Long("lazy") => request.how.lazy = true,
+            Short('r') | Long("read-only") => request.how.read_only = true,
+            Short('R') | Long("recursive") => request.recursive = true,
+            Short('q') | Long("quiet") => request.quiet = true,
+            // Only a hint: the target is enough to find the mount.
+            Short('t') | Long("types") => drop(args.value()?),
+            Short('c' | 'd' | 'i' | 'n' | 'v')
+            | Long("no-canonicalize" | "detach-loop" | "internal-only" | "no-mtab" | "verbose") => {
+            }
+            Value(target) => request.targets.push(target.string()?),
+            other => return Err(other.unexpected().into()),
         }
     }
     if request.targets.is_empty() {

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use kiln_base::replace::{self, Durability};
 use kiln_contract::path;
 
 use crate::console::kmsg;
@@ -38,13 +39,12 @@ pub fn run() -> i32 {
 fn give(from: &Path, to: &Path) -> Result<()> {
     for entry in fs::read_dir(from).with_context(|| format!("list {}", from.display()))? {
         let name = entry.with_context(|| format!("list {}", from.display()))?.file_name();
-        let (file, new) = (to.join(&name), to.join(format!(".{}", name.display())));
+        let file = to.join(&name);
         if file.exists() {
             continue;
         }
-        fs::copy(from.join(&name), &new)
-            .and_then(|_| fs::rename(&new, &file))
-            .with_context(|| format!("make {}", file.display()))?;
+        replace::copy(&from.join(&name), &file, Durability::None)
+            .with_context(|| format!("cannot write {}", file.display()))?;
     }
     Ok(())
 }

@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use kiln_base::replace::{self, Durability};
 use kiln_contract::path;
 use kiln_contract::setting::{HOSTNAME, HOSTNAME_CREDENTIAL, POD_LOG_SIZE};
 
@@ -116,9 +118,8 @@ fn prepare_var(pod_log_size: Option<&str>) -> Result<()> {
     }
     let _ = fs::remove_file(path::KUBELET_SECCOMP);
     symlink(path::SECCOMP, path::KUBELET_SECCOMP).context("link the seccomp profiles")?;
-    // Renamed into place, so that a power cut leaves the old one or the new one.
-    let new = format!("{}.new", path::KUBELET_CONFIG);
-    fs::copy(path::KUBELET_BASE_CONFIG, &new)
-        .and_then(|_| fs::rename(&new, path::KUBELET_CONFIG))
-        .context("copy kubelet's configuration")
+    // Made again at each boot, so it need not survive a power cut.
+    let (base, config) = (Path::new(path::KUBELET_BASE_CONFIG), Path::new(path::KUBELET_CONFIG));
+    replace::copy(base, config, Durability::None)
+        .with_context(|| format!("cannot write {}", path::KUBELET_CONFIG))
 }

@@ -7,5 +7,4 @@ pub mod mountinfo;
 pub mod network;
 pub mod page_cache;
 pub mod sysctl;
-pub mod time;
 pub mod uevent;

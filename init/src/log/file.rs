@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use kiln_base::replace::{self, Durability};
 
 use super::line::BOOT;
 
@@ -113,9 +114,8 @@ pub fn record_boot(folder: &Path, boot: &str) -> io::Result<()> {
     if ids.last().is_none_or(|last| last != boot) {
         ids.push(boot.to_owned());
     }
-    let new = folder.join(format!("{BOOTS}.new"));
-    fs::write(&new, ids.join("\n") + "\n")?;
-    fs::rename(new, folder.join(BOOTS))
+    let text = ids.join("\n") + "\n";
+    replace::write(&folder.join(BOOTS), text.as_bytes(), 0o644, Durability::None)
 }
 
 #[cfg(test)]

@@ -9,7 +9,9 @@
 //! starts with the boot that its first line is from, and has such a line wherever a later boot
 //! begins. A service cannot forge either, since whatever it writes stands behind a source.
 
-use super::time::{Civil, RFC3339, Stamp};
+use kiln_base::calendar::{Civil, Precision};
+
+use super::stamp::Stamp;
 
 /// What a line starts with that says which boot the lines after it are from.
 pub const BOOT: &str = "-- boot ";
@@ -43,7 +45,7 @@ pub struct Entry<'a> {
 /// Everything before the text.
 #[must_use]
 pub fn prefix(stamp: Stamp, source: &str) -> String {
-    let time = Civil::of(stamp.real).rfc3339();
+    let time = Civil::from_micros(stamp.real).rfc3339(Precision::Micros);
     let (seconds, micros) = (stamp.monotonic / 1_000_000, stamp.monotonic % 1_000_000);
     format!("{time} {seconds}.{micros:06} {source}: ")
 }
@@ -55,8 +57,8 @@ pub fn parse(line: &[u8]) -> Option<Line<'_>> {
     if let Some(id) = line.strip_prefix(BOOT.as_bytes()) {
         return is_id(id).then_some(Line::Boot(id));
     }
-    let (time, rest) = line.split_at_checked(RFC3339)?;
-    let real = Civil::parse_rfc3339(time)?;
+    let (time, rest) = line.split_at_checked(Precision::Micros.text_len())?;
+    let real = Civil::parse_rfc3339(time, Precision::Micros)?.micros()?;
     let (seconds, rest) = cut(rest.strip_prefix(b" ")?, b" ")?;
     let (source, text) = cut(rest, b": ")?;
     let monotonic = parse_seconds(seconds)?;
@@ -173,7 +175,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{Entry, Line, Stamper, TEXT_MAX, parse, prefix};
-    use crate::log::time::Stamp;
+    use crate::log::stamp::Stamp;
 
     const NOW: Stamp = Stamp { real: 1_795_272_180_123_456, monotonic: 12_345_678 };
 

@@ -19,8 +19,8 @@ pub mod pod_logs;
 pub mod reader;
 pub mod ring;
 mod shared;
+pub mod stamp;
 pub mod stream;
-pub mod time;
 pub mod unstarted;
 pub mod writer;
 

@@ -15,10 +15,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use kiln_base::calendar::{Civil, Precision};
 use rustix::fs::{OFlags, statvfs};
 
+use super::stamp::Stamp;
 use crate::console::kmsg;
-use crate::log::time::{Civil, Stamp};
 
 /// Where kubelet has containerd write what pods write.
 pub const FOLDER: &str = "/var/log/pods";
@@ -129,7 +130,7 @@ fn remove(file: &LogFile) -> Result<()> {
     options.append(true).custom_flags(flags.bits().cast_signed());
     let mut open = options.open(&file.path).with_context(|| format!("open {path}"))?;
     open.set_len(0).with_context(|| format!("truncate {path}"))?;
-    let time = Civil::of(Stamp::now().real).rfc3339();
+    let time = Civil::now().rfc3339(Precision::Micros);
     let text = format!("{time} stderr F kiln: {} bytes of this log dropped here\n", file.bytes);
     open.write_all(text.as_bytes()).with_context(|| format!("write {path}"))
 }

@@ -18,9 +18,9 @@ use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice
 use super::kernel::{self, Origin, RECORD_MAX};
 use super::line::prefix;
 use super::shared::Shared;
+use super::stamp::Stamp;
 use super::stream::{INIT, KERNEL};
-use super::time::Stamp;
-use crate::kernel::time::timespec;
+use kiln_base::time::timespec;
 
 /// What a pipe holds: the largest that the kernel gives without asking (`pipe-max-size`).
 const PIPE: usize = 1024 * 1024;

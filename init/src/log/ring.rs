@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use super::time::Stamp;
+use super::stamp::Stamp;
 
 /// Pieces that are told apart. Beyond that, bytes belong to the last one.
 const PIECES: usize = 1024;
@@ -149,7 +149,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::Ring;
-    use crate::log::time::Stamp;
+    use crate::log::stamp::Stamp;
 
     fn at(monotonic: u64) -> Stamp {
         Stamp { real: 0, monotonic }

@@ -9,7 +9,7 @@ use super::kernel::COPY;
 use super::line::Stamper;
 use super::ring::Piece;
 use super::shared::{PLACES, Shared, Work};
-use super::time::Stamp;
+use super::stamp::Stamp;
 use super::unstarted::{KUBELET, Unstarted};
 use crate::console::kmsg;
 

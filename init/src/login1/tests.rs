@@ -225,7 +225,7 @@ fn turn(server: &mut Server, kubelet: Pid) -> Vec<News> {
                 .iter()
                 .map(|(_, fd, flags)| PollFd::from_borrowed_fd(*fd, *flags))
                 .collect();
-            poll(&mut fds, Some(&crate::kernel::time::timespec(Duration::ZERO))).unwrap();
+            poll(&mut fds, Some(&kiln_base::time::timespec(Duration::ZERO))).unwrap();
             let pairs = sockets.iter().zip(&fds).filter(|(_, fd)| !fd.revents().is_empty());
             pairs.map(|((socket, ..), _)| *socket).collect()
         };

@@ -1,69 +1,50 @@
-//! The machine's clock, set from the system's at a shutdown (`rtc(4)`), always in UTC.
+//! The machine's real-time clock (`rtc(4)`), set to the system's time at a shutdown, always in UTC.
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
-use std::time::{SystemTime, UNIX_EPOCH};
+
+use kiln_base::calendar::Civil;
 
 /// `RTC_SET_TIME` of include/uapi/linux/rtc.h.
 const SET_TIME: libc::c_ulong = 0x4024_700a;
 
-/// 2026-01-01: this program is younger, so a system clock before it was never set.
-const EARLIEST: u64 = 1_767_225_600;
+/// The first plausible year: a system clock before this program was written was never set.
+const YEAR_MIN: i64 = 2026;
 
-/// 2100-01-01: most clocks have two digits for the year.
-const LATEST: u64 = 4_102_444_800;
+/// The last plausible year: most clocks have two digits for it.
+const YEAR_MAX: i64 = 2099;
 
 /// `struct rtc_time`: second, minute, hour, day of the month, month from 0, year from 1900, and
 /// three fields that the kernel does not read.
 type RtcTime = [libc::c_int; 9];
 
-/// Sets the clock if the system's time is plausible; in a helper. A machine without a clock, or
-/// with one that does not want to, is fine.
+/// Sets the clock if the system's time is plausible. A missing clock, or one that rejects the time,
+/// is not an error. Called by a helper, because a clock can hang.
 pub fn set_from_system() {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    if !(EARLIEST..LATEST).contains(&since) {
+    let now = Civil::now();
+    if !(YEAR_MIN..=YEAR_MAX).contains(&now.year) {
         return;
     }
     let Ok(clock) = File::open("/dev/rtc0") else { return };
-    let time = broken_down(since);
+    let time = rtc_time(&now);
     // SAFETY: the kernel reads a struct rtc_time, which is nine ints.
     unsafe { libc::ioctl(clock.as_raw_fd(), SET_TIME as _, time.as_ptr()) };
 }
 
-/// Seconds since 1970 in the proleptic Gregorian calendar.
-#[allow(clippy::cast_possible_truncation, reason = "all fields are below 200 before 2100")]
-fn broken_down(seconds: u64) -> RtcTime {
-    let (mut days, rest) = (seconds / 86_400, seconds % 86_400);
-    let mut year = 1970;
-    while days >= days_in(year) {
-        days -= days_in(year);
-        year += 1;
-    }
-    let lengths = [31, days_in(year) - 337, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
-    let mut month = 0;
-    while month < 11 && days >= lengths[month] {
-        days -= lengths[month];
-        month += 1;
-    }
-    let fields = [rest % 60, rest / 60 % 60, rest / 3600, days + 1, month as u64, year - 1900];
-    let mut time = [0; 9];
-    for (field, value) in time.iter_mut().zip(fields) {
-        *field = value as libc::c_int;
-    }
-    time
-}
-
-const fn days_in(year: u64) -> u64 {
-    let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
-    if leap { 366 } else { 365 }
+fn rtc_time(time: &Civil) -> RtcTime {
+    let Civil { year, month, day, hour, minute, second, .. } = *time;
+    [second, minute, hour, day, month - 1, year - 1900, 0, 0, 0]
+        .map(|field| libc::c_int::try_from(field).unwrap_or_default())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::broken_down;
+    use kiln_base::calendar::Civil;
+
+    use super::rtc_time;
 
     #[test]
-    fn dates_are_right_around_leap_days_and_ends_of_years() {
+    fn months_count_from_0_and_years_from_1900() {
         for (seconds, expected) in [
             (0, [0, 0, 0, 1, 0, 70]),
             (951_782_400, [0, 0, 0, 29, 1, 100]),
@@ -73,7 +54,7 @@ mod tests {
             (1_835_481_600, [0, 0, 0, 1, 2, 128]),
             (4_102_444_799, [59, 59, 23, 31, 11, 199]),
         ] {
-            assert_eq!(broken_down(seconds)[..6], expected, "{seconds}");
+            assert_eq!(rtc_time(&Civil::from_seconds(seconds))[..6], expected, "{seconds}");
         }
     }
 }

@@ -18,7 +18,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Resource, Rlimit, Signal, WaitOptions};
 
-use crate::kernel::time::timespec;
+use kiln_base::time::timespec;
 
 /// `CLONE_CLEAR_SIGHAND`, `CLONE_INTO_CGROUP` and `CLONE_PIDFD` of include/uapi/linux/sched.h.
 const CLEAR_SIGHAND: u64 = 0x1_0000_0000;

@@ -9,10 +9,10 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use kiln_base::calendar::{Civil, Precision};
 
 use crate::console::kmsg;
 use crate::kernel::mount;
-use crate::log::time::{Civil, Stamp};
 use crate::modules::index::{Found, Index};
 use crate::modules::load;
 
@@ -74,7 +74,7 @@ fn collect(pstore: &Path, folder: &Path) -> Result<Option<Crash>> {
     }
     fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
     keep_newest(folder);
-    let file = folder.join(format!("{}.log", Civil::of(Stamp::now().real).rfc3339()));
+    let file = folder.join(format!("{}.log", Civil::now().rfc3339(Precision::Micros)));
     let mut new = File::create(&file).with_context(|| format!("create {}", file.display()))?;
     let written = new.write_all(&text).and_then(|()| new.sync_all());
     written.with_context(|| format!("write {}", file.display()))?;

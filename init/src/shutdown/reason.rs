@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use anyhow::{Context, Result};
+use kiln_base::replace::{self, Durability};
 use kiln_contract::path;
 
 use crate::console::kmsg;
@@ -177,13 +178,8 @@ pub fn run_keeper(args: &[String]) -> i32 {
 }
 
 fn write_file(text: &str) -> Result<()> {
-    let new = format!("{FILE}.new");
-    fs::write(&new, text).with_context(|| format!("write {new}"))?;
-    fs::File::open(&new).and_then(|file| file.sync_all()).context("sync it")?;
-    fs::rename(&new, FILE).context("rename it")?;
-    // Without this a power cut within seconds would bring the old name back.
-    let folder = Path::new(FILE).parent().context("its folder")?;
-    fs::File::open(folder).and_then(|folder| folder.sync_all()).context("sync its folder")
+    replace::write(Path::new(FILE), text.as_bytes(), 0o644, Durability::FileAndFolder)
+        .with_context(|| format!("cannot write {FILE}"))
 }
 
 /// At boot, in a process of its own: tells how the last boot ended, and marks that as read.
@@ -203,9 +199,10 @@ pub fn run(args: &[String]) -> i32 {
         }
         None => String::new(),
     };
-    let new = format!("{}.new", path::LAST_BOOT);
-    let kept = fs::write(&new, text).and_then(|()| fs::rename(&new, path::LAST_BOOT));
-    i32::from(kmsg::warn_on_error(kept.context("write the last boot's end")).is_none())
+    let file = Path::new(path::LAST_BOOT);
+    let kept = replace::write(file, text.as_bytes(), 0o644, Durability::None);
+    let kept = kept.with_context(|| format!("cannot write {}", path::LAST_BOOT));
+    i32::from(kmsg::warn_on_error(kept).is_none())
 }
 
 /// No file is a first boot; what is there is replaced, so that a crash is told from a shutdown.

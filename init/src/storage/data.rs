@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use kiln_base::replace::{self, Durability};
 use rustix::mount::MountFlags;
 
 use super::controllers::{Way, controllers, has_scsi_host, is_late, way};
@@ -146,11 +147,8 @@ fn copy_seed() -> Result<()> {
         let seed = random_uuid()?;
         fs::create_dir_all(file.parent().context("seed's folder")?)
             .context("make seed's folder")?;
-        // Renamed into place, so that a power cut leaves none or a whole one.
-        let new = file.with_extension("new");
-        fs::write(&new, seed).context("write the seed")?;
-        File::open(&new).and_then(|file| file.sync_all()).context("sync the seed")?;
-        fs::rename(&new, &file).context("rename the seed")?;
+        replace::write(&file, seed.as_bytes(), 0o644, Durability::File)
+            .with_context(|| format!("cannot write {}", file.display()))?;
     }
     fs::copy(&file, SEED_COPY).context("copy the seed").map(drop)
 }

@@ -3,14 +3,15 @@
 //! A reboot that is not counted could come for ever, so it is written down first, and without a
 //! data partition there is none. All of it runs in a thread of its own, since `/var` can hang.
 
-use std::fs::{self, File};
-use std::io::{ErrorKind, Write};
+use std::fs;
+use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
+use kiln_base::replace::{self, Durability};
 
 use crate::console::kmsg;
 use crate::storage::var::Var;
@@ -90,14 +91,9 @@ fn record_in(file: &Path, service: Service, allowed: u8, now: u64) -> Result<boo
     if recent(&text, now) >= usize::from(allowed) {
         return Ok(false);
     }
-    // Renamed into place and synced, so that the reboot which follows finds the old or the new.
-    let new = file.with_extension("new");
-    let mut out = File::create(&new).with_context(|| format!("make {}", new.display()))?;
-    out.write_all(with(&text, now, service).as_bytes())?;
-    out.sync_all().context("sync the count")?;
-    fs::rename(&new, file).context("rename the count")?;
-    let folder = file.parent().context("no folder")?;
-    File::open(folder).and_then(|folder| folder.sync_all()).context("sync its folder")?;
+    // The reboot follows at once, and the next boot must count it.
+    replace::write(file, with(&text, now, service).as_bytes(), 0o644, Durability::FileAndFolder)
+        .with_context(|| format!("cannot write {}", file.display()))?;
     Ok(true)
 }
 

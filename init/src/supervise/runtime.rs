@@ -28,7 +28,6 @@ use super::up::PAUSES;
 use crate::console::kmsg;
 use crate::devices::hotplug::Devices;
 use crate::kernel::evdev;
-use crate::kernel::time::timespec;
 use crate::log::handle::Log;
 use crate::log::pod_logs;
 use crate::log::stream;
@@ -44,6 +43,7 @@ use crate::supervise::probe::Probe;
 use crate::supervise::{cure, notify};
 use crate::timeline::loader;
 use crate::timeline::{self, Stages};
+use kiln_base::time::timespec;
 
 /// Between two looks whether a group is empty; only while a shutdown waits for one.
 const LOOK: Duration = Duration::from_millis(20);

@@ -10,12 +10,15 @@ pub mod loader;
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
-use std::fs;
+use std::path::Path;
 
 use anyhow::{Context, Result};
+use kiln_base::json;
+use kiln_base::replace::{self, Durability};
+use kiln_base::time::now as clock;
 use kiln_contract::console::Event;
 use kiln_contract::path;
-use rustix::time::{ClockId, clock_gettime};
+use rustix::time::ClockId;
 
 use crate::console::kmsg;
 use crate::machine::watchdog;
@@ -31,9 +34,7 @@ const STAGES: usize = 24;
 /// Microseconds since the kernel's clock began, as in the kernel's log.
 #[must_use]
 pub fn now() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
-    let whole = u64::try_from(now.tv_sec).unwrap_or(0).saturating_mul(1_000_000);
-    whole.saturating_add(u64::try_from(now.tv_nsec / 1000).unwrap_or(0))
+    u64::try_from(clock(ClockId::Monotonic).as_micros()).unwrap_or_default()
 }
 
 /// A stage with its time; all in microseconds.
@@ -175,21 +176,9 @@ fn span(out: &mut String, span: &Span) {
     );
 }
 
-/// A JSON string: quotation mark, reverse solidus and control characters are escaped (RFC 8259,
-/// section 7).
 fn quoted(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            c if c < ' ' => {
-                let _ = write!(out, "\\u{:04x}", u32::from(c));
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
+    let mut out = String::new();
+    json::string(&mut out, text);
     out
 }
 
@@ -278,10 +267,9 @@ impl Keeper {
     /// Losing it is no reason to do anything else.
     fn save(&self) {
         if self.file {
-            let new = format!("{}.new", path::TIMELINE);
-            let saved = fs::write(&new, self.timeline.json())
-                .and_then(|()| fs::rename(&new, path::TIMELINE));
-            let _ = kmsg::warn_on_error(saved.context("write the timeline"));
+            let (path, json) = (Path::new(path::TIMELINE), self.timeline.json());
+            let saved = replace::write(path, json.as_bytes(), 0o644, Durability::None);
+            let _ = kmsg::warn_on_error(saved.context("cannot write the timeline"));
         }
     }
 }

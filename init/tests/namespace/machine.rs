@@ -11,8 +11,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use kiln_base::time::timespec;
 use kiln_init::devices::hotplug::Devices;
-use kiln_init::kernel::time::timespec;
 use kiln_init::machine::parameters;
 use kiln_init::process::spawn::{self, Program};
 use kiln_init::storage::var::Var;

@@ -2,7 +2,11 @@
 //!
 //! kubelet's side is `pkg/kubelet/kubelet_server_journal_linux.go`; the meaning is journalctl(1)'s.
 
-use crate::log::time::Civil;
+use kiln_base::calendar::Civil;
+use lexopt::prelude::*;
+use lexopt::{Parser, ValueExt};
+
+use crate::log::stream::KERNEL;
 
 /// What to do.
 #[derive(Debug, PartialEq, Eq)]
@@ -66,122 +70,81 @@ const LINES: usize = 10;
 /// The most lines from the end: kubelet's `maxTailLines`. Their places take 24 bytes each.
 const LINES_MAX: usize = 100_000;
 
-/// An option's name and whether it has a value.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Value {
-    None,
-    Needed,
-    /// The next word, if it looks like one.
-    Boot,
-    /// The next word, if it looks like one.
-    Lines,
+/// Parses a command line. The error is a sentence for the user.
+pub fn parse(args: &[String]) -> Result<Request, String> {
+    parse_all(args).map_err(|error| error.to_string())
 }
 
-const OPTIONS: [(&str, &str, Value); 16] = [
-    ("boot", "b", Value::Boot),
-    ("dmesg", "k", Value::None),
-    ("field", "F", Value::Needed),
-    ("grep", "g", Value::Needed),
-    ("identifier", "t", Value::Needed),
-    ("lines", "n", Value::Lines),
-    ("list-boots", "", Value::None),
-    ("no-hostname", "", Value::None),
-    ("no-pager", "", Value::None),
-    ("output", "o", Value::Needed),
-    ("pager-end", "e", Value::None),
-    ("quiet", "q", Value::None),
-    ("since", "S", Value::Needed),
-    ("unit", "u", Value::Needed),
-    ("until", "U", Value::Needed),
-    ("utc", "", Value::None),
-];
-
-/// Reads a command line; the error is a sentence for its user.
-pub fn parse(args: &[String]) -> Result<Request, String> {
-    let mut query = Query::default();
-    let mut request = None;
-    let mut rest = args;
-    while let Some((first, after)) = rest.split_first() {
-        rest = after;
-        let (name, kind, attached) = option(first)?;
-        let value = match (kind, attached) {
-            (Value::None, Some(_)) => return Err(format!("option '--{name}' takes no value")),
-            (Value::None, None) => None,
-            (_, Some(value)) => Some(value),
-            (Value::Needed, None) => {
-                let (value, after) =
-                    rest.split_first().ok_or(format!("option '--{name}' needs a value"))?;
-                rest = after;
-                Some(value.clone())
+fn parse_all(args: &[String]) -> Result<Request, lexopt::Error> {
+    let (mut query, mut request) = (Query::default(), None);
+    let mut args = Parser::from_args(args);
+    while let Some(arg) = args.next()? {
+        match arg {
+            Short('b') | Long("boot") => {
+                query.boot = Some(boot(&optional(&mut args, is_boot)?.unwrap_or_default())?);
             }
-            (Value::Boot | Value::Lines, None) => {
-                let is_value = |word: &&String| looks_like_value(kind, word);
-                let value = rest.first().filter(is_value).cloned();
-                rest = &rest[usize::from(value.is_some())..];
-                value
+            Short('k') | Long("dmesg") => {
+                query.units.push(KERNEL.into());
+                query.boot.get_or_insert(Boot::Offset(0));
             }
-        };
-        request = apply(&mut query, name, value.as_deref())?.or(request);
+            Short('F') | Long("field") => {
+                check_field(&args.value()?.string()?)?;
+                request = Some(Request::Units);
+            }
+            Short('g') | Long("grep") => {
+                query.pattern = Some(args.value()?.string()?).filter(|text| !text.is_empty());
+            }
+            Short('u' | 't') | Long("unit" | "identifier") => {
+                let unit = args.value()?.string()?;
+                query.units.push(unit.strip_suffix(".service").unwrap_or(&unit).to_owned());
+            }
+            Short('n') | Long("lines") => {
+                query.lines = lines(optional(&mut args, is_lines)?.as_deref())?;
+            }
+            Long("list-boots") => request = Some(Request::Boots),
+            Short('o') | Long("output") => query.output = output(&args.value()?.string()?)?,
+            Short('e') | Long("pager-end") => query.lines = query.lines.or(Some(PAGER_END)),
+            Short('q') | Long("quiet") => query.quiet = true,
+            Short('S') | Long("since") => query.since = Some(time(&args.value()?.string()?)?),
+            Short('U') | Long("until") => query.until = Some(time(&args.value()?.string()?)?),
+            // Times are always in UTC, and there is no pager.
+            Long("no-hostname" | "no-pager" | "utc") => {}
+            other => return Err(other.unexpected()),
+        }
     }
     Ok(request.unwrap_or(Request::Show(query)))
 }
 
-/// An argument's option, its kind, and the value that is attached to it.
-fn option(arg: &str) -> Result<(&'static str, Value, Option<String>), String> {
-    let unknown = || format!("unrecognized option '{arg}'");
-    if let Some(long) = arg.strip_prefix("--") {
-        let (name, value) = match long.split_once('=') {
-            Some((name, value)) => (name, Some(value.to_owned())),
-            None => (long, None),
-        };
-        let found = OPTIONS.iter().find(|(long, ..)| *long == name).ok_or_else(unknown)?;
-        return Ok((found.0, found.2, value));
+/// Returns the value of an option that may have none: the attached one, or the next word if it can
+/// be one.
+fn optional(args: &mut Parser, can_be: fn(&str) -> bool) -> Result<Option<String>, lexopt::Error> {
+    if let Some(attached) = args.optional_value() {
+        return attached.string().map(Some);
     }
-    let letter = arg.strip_prefix('-').ok_or_else(unknown)?;
-    let is = |(_, short, _): &&(&str, &str, Value)| !short.is_empty() && letter.starts_with(short);
-    let found = OPTIONS.iter().find(is).ok_or_else(unknown)?;
-    let value = &letter[found.1.len()..];
-    Ok((found.0, found.2, (!value.is_empty()).then(|| value.to_owned())))
+    let next = args
+        .try_raw_args()
+        .and_then(|mut words| words.next_if(|word| word.to_str().is_some_and(can_be)));
+    next.map(ValueExt::string).transpose()
 }
 
-/// Whether the word after `--boot` or `--lines` belongs to it.
-fn looks_like_value(kind: Value, word: &str) -> bool {
-    match kind {
-        Value::Boot => word.parse::<i32>().is_ok() || is_boot_id(word),
-        _ => word == "all" || word.parse::<usize>().is_ok(),
+fn is_boot(word: &str) -> bool {
+    word.parse::<i32>().is_ok() || is_boot_id(word)
+}
+
+fn is_lines(word: &str) -> bool {
+    word == "all" || word.parse::<usize>().is_ok()
+}
+
+fn check_field(name: &str) -> Result<(), String> {
+    match name {
+        "_SYSTEMD_UNIT" => Ok(()),
+        _ => Err(format!("there is no field {name}, only _SYSTEMD_UNIT")),
     }
 }
 
 fn is_boot_id(word: &str) -> bool {
     let digits = word.bytes().filter(u8::is_ascii_hexdigit).count();
     digits == 32 && word.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit())
-}
-
-fn apply(query: &mut Query, name: &str, value: Option<&str>) -> Result<Option<Request>, String> {
-    let text = value.unwrap_or_default();
-    match name {
-        "boot" => query.boot = Some(boot(text)?),
-        "dmesg" => {
-            query.units.push(crate::log::stream::KERNEL.into());
-            query.boot.get_or_insert(Boot::Offset(0));
-        }
-        "field" if text == "_SYSTEMD_UNIT" => return Ok(Some(Request::Units)),
-        "field" => return Err(format!("there is no field {text}, only _SYSTEMD_UNIT")),
-        "grep" => query.pattern = (!text.is_empty()).then(|| text.to_owned()),
-        "identifier" | "unit" => {
-            query.units.push(text.strip_suffix(".service").unwrap_or(text).to_owned());
-        }
-        "lines" => query.lines = lines(value)?,
-        "list-boots" => return Ok(Some(Request::Boots)),
-        "output" => query.output = output(text)?,
-        "pager-end" => query.lines = query.lines.or(Some(PAGER_END)),
-        "quiet" => query.quiet = true,
-        "since" => query.since = Some(time(text)?),
-        "until" => query.until = Some(time(text)?),
-        // The time is always UTC, and there is no pager.
-        _ => {}
-    }
-    Ok(None)
 }
 
 fn boot(text: &str) -> Result<Boot, String> {
@@ -199,7 +162,7 @@ fn lines(value: Option<&str>) -> Result<Option<usize>, String> {
         Some("all") => Ok(None),
         Some(text) => match text.parse() {
             Ok(number) if number <= LINES_MAX => Ok(Some(number)),
-            _ => Err(format!("{text:?} is no number of lines from 0 to {LINES_MAX}")),
+            _ => Err(format!("{text:?} is not a number of lines from 0 to {LINES_MAX}")),
         },
     }
 }
@@ -218,7 +181,7 @@ fn output(text: &str) -> Result<Output, String> {
 ///
 /// kubelet writes the numbers without zeroes, and drops the zone of what it was asked for.
 fn time(text: &str) -> Result<i64, String> {
-    let error = || format!("{text:?} is no time like 2026-01-31 15:04:05");
+    let error = || format!("{text:?} is not a time like 2026-01-31 15:04:05");
     if let Some(seconds) = text.strip_prefix('@') {
         let seconds: i64 = seconds.parse().map_err(|_| error())?;
         return seconds.checked_mul(1_000_000).ok_or_else(error);
@@ -230,7 +193,7 @@ fn time(text: &str) -> Result<i64, String> {
     };
     let ([year, month, day], [hour, minute, second]) = (date, clock);
     let civil = Civil { year, month, day, hour, minute, second, micros: 0 };
-    civil.checked().ok_or_else(error)
+    civil.micros().ok_or_else(error)
 }
 
 /// Two or three numbers of at most four digits; the third is 0 if it is not there.
@@ -251,7 +214,7 @@ fn numbers(text: &str, separator: char) -> Option<[i64; 3]> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Boot, Output, Query, Request, parse};
+    use super::{Boot, Civil, Output, Query, Request, parse};
 
     fn split(line: &[&str]) -> Vec<String> {
         line.iter().map(|word| (*word).to_owned()).collect()
@@ -360,19 +323,19 @@ mod tests {
     #[test]
     fn what_makes_no_sense_is_an_error_that_names_it() {
         for (line, expected) in [
-            (&["--follow"][..], "unrecognized option '--follow'"),
-            (&["word"], "unrecognized option 'word'"),
-            (&["-"], "unrecognized option '-'"),
-            (&["--unit"], "option '--unit' needs a value"),
-            (&["--utc=1"], "option '--utc' takes no value"),
-            (&["--lines=-1"], "\"-1\" is no number of lines from 0 to 100000"),
-            (&["--lines=100001"], "\"100001\" is no number of lines from 0 to 100000"),
+            (&["--follow"][..], "invalid option '--follow'"),
+            (&["word"], "unexpected argument \"word\""),
+            (&["-"], "unexpected argument \"-\""),
+            (&["--unit"], "missing argument for option '--unit'"),
+            (&["--utc=1"], "unexpected argument for option '--utc': \"1\""),
+            (&["--lines=-1"], "\"-1\" is not a number of lines from 0 to 100000"),
+            (&["--lines=100001"], "\"100001\" is not a number of lines from 0 to 100000"),
             (&["--boot=x"], "\"x\" is neither a boot's offset nor its id"),
             (
                 &["--since=2026-2-30 0:0:0"],
-                "\"2026-2-30 0:0:0\" is no time like 2026-01-31 15:04:05",
+                "\"2026-2-30 0:0:0\" is not a time like 2026-01-31 15:04:05",
             ),
-            (&["--since=yesterday"], "\"yesterday\" is no time like 2026-01-31 15:04:05"),
+            (&["--since=yesterday"], "\"yesterday\" is not a time like 2026-01-31 15:04:05"),
             (&["--output=json"], "there is no output \"json\", only short, short-precise and cat"),
             (&["--field=X"], "there is no field X, only _SYSTEMD_UNIT"),
         ] {
@@ -395,7 +358,7 @@ mod tests {
 
         #[test]
         fn any_time_of_kubelet_arrives(seconds in 0_i64..4_102_444_800) {
-            let civil = crate::log::time::Civil::of(seconds * 1_000_000);
+            let civil = Civil::from_seconds(seconds);
             // Go's layout "2006-1-2 15:4:5".
             let text = format!(
                 "{}-{}-{} {:02}:{}:{}",

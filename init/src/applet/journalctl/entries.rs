@@ -10,7 +10,7 @@ use std::path::Path;
 
 use crate::log::file::{current, previous};
 use crate::log::line::{self, LINE_MAX, Line};
-use crate::log::time::Stamp;
+use crate::log::stamp::Stamp;
 
 /// Bytes read from a file at once.
 const BUFFER: usize = 64 * 1024;

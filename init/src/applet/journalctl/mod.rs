@@ -14,9 +14,10 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use kiln_base::calendar::Civil;
+
 use crate::log::file;
 use crate::log::stream::{FOLDER, STREAMS, boot_id};
-use crate::log::time::Civil;
 use arguments::{Boot, Output, Query, Request};
 use entries::{Entries, Entry};
 use pattern::Pattern;
@@ -248,7 +249,8 @@ impl<'a> Printer<'a> {
 
     /// `Nov 21 14:43:00.123456 HOST `, in UTC.
     fn write_time(&mut self, entry: &Entry<'_>) {
-        let Civil { month, day, hour, minute, second, micros, .. } = Civil::of(entry.stamp.real);
+        let Civil { month, day, hour, minute, second, micros, .. } =
+            Civil::from_micros(entry.stamp.real);
         let month = usize::try_from(month - 1).ok().and_then(|month| MONTHS.get(month));
         let month = month.unwrap_or(&"???");
         // Writing to a String cannot fail.

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::{World, execute};
 use crate::log::file::{LogFile, Sink, record_boot};
 use crate::log::line::prefix;
-use crate::log::time::Stamp;
+use crate::log::stamp::Stamp;
 
 const FIRST: &str = "11111111-1111-4111-8111-111111111111";
 const SECOND: &str = "22222222-2222-4222-8222-222222222222";
