@@ -1,8 +1,8 @@
-//! Kiln's PID 1 and the host programs it stands in for, in one static binary.
+//! Kiln's PID 1 and the host programs that it replaces, in one static binary.
 //!
-//! [`boot`] has the whole boot on one screen. Everything that decides (parsers, plans, the
-//! supervisor) is a pure function with tests; what touches the machine is thin.
-//! `docs/boot.md` is the description for people.
+//! [`boot`] has the whole boot on one screen. Code that decides (parsers, plans, the supervisor) is
+//! pure and tested; code that touches the machine is thin. `docs/boot.md` describes the boot for
+//! people.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -22,7 +22,7 @@ pub mod storage;
 pub mod supervise;
 pub mod timeline;
 
-/// Does what `argv[0]` asks for and returns the exit status. As PID 1 it does not return.
+/// Runs the program that `argv[0]` names and returns its exit status. As PID 1 it does not return.
 #[must_use]
 pub fn run() -> i32 {
     let mut args = std::env::args_os();

@@ -1,30 +1,32 @@
-//! What lies in the initramfs archive (`.initrd` of the UKI).
+//! Paths in the initramfs archive (`.initrd` of the UKI).
 //!
-//! Paths are as PID 1 sees them at boot, before the root is mounted.
+//! PID 1 sees them at boot, before it mounts the root.
 
-/// PID 1. The kernel executes it from here (`rdinit=/init` is the default).
+/// PID 1. The kernel executes it (`rdinit=/init` is the default).
 pub const INIT: &str = "/init";
 
-/// The host's root: compressed erofs, mounted file-backed from ramfs.
+/// The host's root: a compressed erofs, mounted from the file in ramfs.
 pub const ROOT: &str = "/root.erofs";
 
-/// The pods' images and manifests: a second erofs, so that a changed pod does not recompress the root.
+/// The pods' images and manifests: a second erofs, so that a changed pod does not recompress the
+/// root.
 pub const PODS: &str = "/pods.erofs";
 
-/// Folder of the modules that are needed before the root is there, uncompressed.
+/// The folder of the modules that are needed before the root is mounted, uncompressed.
 pub const MODULES: &str = "/modules";
 
-/// One file name in [`MODULES`] per line, in the order in which they must be loaded.
+/// One file name in [`MODULES`] per line, in load order.
 ///
-/// An empty line ends a group: no module needs one of another group, so groups can be loaded side
-/// by side. The hardware watchdog's is the first: PID 1 loads it while a thread loads the others.
+/// An empty line ends a group. No module needs a module of another group, so groups can be loaded
+/// in parallel. The hardware watchdog's group is the first: PID 1 loads it while a thread loads the
+/// others.
 pub const MODULE_ORDER: &str = "/modules/order";
 
-/// The module of [`MODULES`] that the root waits for. containerd waits for the others.
+/// The module in [`MODULES`] that the root needs. Only containerd needs the others.
 pub const ROOT_FILE_SYSTEM: &str = "erofs.ko";
 
-/// The module of [`MODULES`] that is loaded only where no other watchdog came up.
+/// The module in [`MODULES`] that is loaded only if there is no other watchdog.
 pub const SOFT_WATCHDOG: &str = "softdog.ko";
 
-/// Where systemd's EFI stub puts credentials and other files it found beside the UKI.
+/// The folder in which systemd's EFI stub puts credentials and other files found next to the UKI.
 pub const STUB_FILES: &str = "/.extra";

@@ -1,20 +1,20 @@
 //! Control groups of the host, as paths below the cgroup2 mount.
 //!
-//! kubelet's configuration names some of them, so they exist before it starts.
+//! kubelet's configuration names some of them, so they exist before kubelet starts.
 
-/// Where cgroup2 is mounted.
+/// The mount point of cgroup2.
 pub const MOUNT: &str = "/sys/fs/cgroup";
 
-/// PID 1 and its short-lived helpers; the root group holds kernel threads only.
+/// PID 1 and its short-lived helpers. The root group holds kernel threads only.
 pub const INIT: &str = "/init";
 
-/// Parent of the host's services: kubelet's `systemReservedCgroup`.
+/// The parent of the host's services: kubelet's `systemReservedCgroup`.
 pub const HOST: &str = "/host";
 
-/// containerd and, since it starts them, the shims: kubelet's `runtimeCgroups`.
+/// containerd and the shims that it starts: kubelet's `runtimeCgroups`.
 pub const CONTAINERD: &str = "/host/containerd";
 
-/// kubelet itself: its `kubeletCgroups`.
+/// kubelet: its `kubeletCgroups`.
 pub const KUBELET: &str = "/host/kubelet";
 
 /// All pods. kubelet creates it (`cgroupDriver: cgroupfs`, `cgroupRoot: /`).

@@ -1,45 +1,45 @@
-//! The lines that PID 1 writes to the kernel log, and that the builder reads from the serial console.
+//! The lines that PID 1 writes to the kernel log and the builder reads from the serial console.
 //!
-//! Each line is `kiln: ` and one [`Event`]; the kernel prepends its own time stamp, which is what
-//! the boot timeline is made of.
+//! A line is `kiln: ` and one [`Event`]. The kernel puts its time stamp in front, and the builder
+//! draws the boot's timeline from these stamps.
 
 use std::fmt;
 
-/// What every line of PID 1 starts with.
+/// The beginning of every line of PID 1.
 pub const TAG: &str = "kiln: ";
 
-/// A line that other programs may rely on. All other lines after [`TAG`] are for people.
+/// A line that programs may rely on. All other lines after [`TAG`] are for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// A boot stage ended well.
+    /// A boot stage has succeeded.
     Stage {
         /// The stage's name, one lower-case word.
         name: String,
-        /// How long it took, in milliseconds.
+        /// Its duration in milliseconds.
         millis: u64,
     },
-    /// A service was started (and started again, for an attempt above 1).
+    /// A service was started, or started again if `attempt` is above 1.
     Started {
         /// The service's name.
         service: String,
         /// Counts from 1.
         attempt: u32,
     },
-    /// A service said `READY=1`.
+    /// A service has sent `READY=1`.
     Ready {
         /// The service's name.
         service: String,
     },
-    /// A service does not answer, and is ended so that it can be started again.
+    /// A service does not answer and is killed, so that it can be started again.
     Hung {
         /// The service's name.
         service: String,
     },
-    /// A service failed so often that it is tried at the longest pause only, for ever.
+    /// A service failed so often that it is now retried at the longest pause, forever.
     Failing {
         /// The service's name.
         service: String,
-        /// That pause, in seconds.
+        /// The pause in seconds.
         pause: u64,
     },
     /// kubelet does not start a pod. It tries again, but each reason is reported once per boot.
@@ -49,7 +49,7 @@ pub enum Event {
         /// kubelet's reason, one line of any text.
         reason: String,
     },
-    /// Shutdown has come to its last step; the next thing is `reboot(2)`.
+    /// The shutdown has reached its last stage; `reboot(2)` follows.
     Down {
         /// `power-off`, `reboot` or `halt`.
         action: String,
@@ -62,9 +62,9 @@ impl fmt::Display for Event {
             Self::Stage { name, millis } => write!(f, "stage {name} took {millis} ms"),
             Self::Started { service, attempt } => write!(f, "{service} started, attempt {attempt}"),
             Self::Ready { service } => write!(f, "{service} is ready"),
-            Self::Hung { service } => write!(f, "{service} hangs, ending it"),
+            Self::Hung { service } => write!(f, "{service} hangs, killing it"),
             Self::Failing { service, pause } => {
-                write!(f, "{service} keeps failing, tried every {pause} s for ever")
+                write!(f, "{service} keeps failing, retrying every {pause} s")
             }
             Self::NotStarted { pod, reason } => write!(f, "pod {pod} does not start: {reason}"),
             Self::Down { action } => write!(f, "all stopped and synced, now {action}"),
@@ -73,7 +73,7 @@ impl fmt::Display for Event {
 }
 
 impl Event {
-    /// Reads the text after [`TAG`]; `None` for a line that is meant for people.
+    /// Parses the text after [`TAG`]. Returns `None` for a line that is meant for people.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         if let Some((pod, reason)) =
@@ -90,8 +90,8 @@ impl Event {
                 Some(Self::Started { service: service.into(), attempt: attempt.parse().ok()? })
             }
             [service, "is", "ready"] => Some(Self::Ready { service: service.into() }),
-            [service, "hangs,", "ending", "it"] => Some(Self::Hung { service: service.into() }),
-            [service, "keeps", "failing,", "tried", "every", pause, "s", "for", "ever"] => {
+            [service, "hangs,", "killing", "it"] => Some(Self::Hung { service: service.into() }),
+            [service, "keeps", "failing,", "retrying", "every", pause, "s"] => {
                 Some(Self::Failing { service: service.into(), pause: pause.parse().ok()? })
             }
             ["all", "stopped", "and", "synced,", "now", action] => {
@@ -107,7 +107,7 @@ mod tests {
     use super::Event;
 
     #[test]
-    fn what_is_written_is_what_is_read() {
+    fn every_written_event_is_read_again() {
         for event in [
             Event::Stage { name: "mounts".into(), millis: 12 },
             Event::Started { service: "containerd".into(), attempt: 3 },
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_for_people_is_no_event() {
+    fn a_line_for_people_is_not_an_event() {
         assert_eq!(Event::parse("node kiln-1 is running"), None);
         assert_eq!(Event::parse("stage mounts took long"), None);
         assert_eq!(Event::parse(""), None);

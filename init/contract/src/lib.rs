@@ -1,7 +1,7 @@
 //! The names that the builder, PID 1 and the pods must agree on.
 //!
-//! One side writes them, another reads them, and nothing but this crate keeps the two equal.
-//! So everything here is a constant or a pure function; there is no I/O.
+//! Only this crate keeps the two sides of each name equal. It has constants and pure functions and
+//! does no I/O.
 
 pub mod archive;
 pub mod cgroup;

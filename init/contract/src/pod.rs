@@ -1,9 +1,9 @@
-//! What a static pod's manifest can say to the node, beside what it says to kubelet.
+//! Settings in a static pod's manifest that are meant for the node and not for kubelet.
 
-/// Annotation of a static pod: what must be there before kubelet is given the pod.
+/// An annotation of a static pod: the condition for giving the pod to kubelet.
 pub const AFTER: &str = "kiln.local/after";
 
-/// The one value of [`AFTER`]: a default route, of IPv4 or IPv6.
+/// The only value of [`AFTER`]: a default route of IPv4 or IPv6.
 ///
-/// For pods that can do nothing without a network. Those that the network needs start sooner.
+/// It is for pods that are useless without a network. Pods that bring the network up start at once.
 pub const NETWORK: &str = "network";

@@ -1,11 +1,12 @@
-//! What the read-only root must provide: mount points, folders and links.
+//! The mount points, folders and links that the read-only root must have.
 //!
-//! The builder creates them, since nothing can be created in an erofs later; PID 1 relies on them.
-//! Folders that packages bring themselves need not be listed.
+//! The builder creates them, because nothing can be created in an erofs later. PID 1 relies on
+//! them. Folders that packages bring need not be listed.
 
-/// Folders of the root, parents before children, mode 0755, owned by root.
+/// The folders of the root, parents before children, mode 0755, owned by root.
 ///
-/// The first eight and the last are mount points. `/root` is root's home by `/etc/passwd`, and empty.
+/// The first eight and the last one are mount points. `/root` is root's home in `/etc/passwd`, and
+/// empty.
 pub const FOLDERS: [&str; 19] = [
     "/dev",
     "/etc",
@@ -28,7 +29,7 @@ pub const FOLDERS: [&str; 19] = [
     crate::path::PODS,
 ];
 
-/// Links of the root: path, and what it points to.
+/// The links of the root: path and target.
 ///
 /// `/var/run` is made at boot, because `/var` is writable.
 pub const LINKS: [(&str, &str); 5] = [
@@ -39,7 +40,8 @@ pub const LINKS: [(&str, &str); 5] = [
     ("/usr/sbin", "bin"),
 ];
 
-/// What each applet in [`crate::path::BIN`] points to, that is [`crate::path::INIT`] from there.
+/// The target of each applet in [`crate::path::BIN`]: [`crate::path::INIT`], relative to that
+/// folder.
 pub const APPLET_TARGET: &str = "../lib/kiln/init";
 
 #[cfg(test)]

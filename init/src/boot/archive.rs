@@ -1,5 +1,5 @@
-//! Kernel modules of the archive, which need no root: the watchdog's, the root's file system, and
-//! those that containerd needs.
+//! Kernel modules in the archive, which are needed before the root is mounted: those of the
+//! watchdog, of the root's file system, and of containerd.
 
 use std::fs::{self, File};
 use std::io;
@@ -19,28 +19,28 @@ use crate::modules::load;
 /// Enough for a path, a warning and two system calls.
 const STACK: usize = 64 * 1024;
 
-/// How long the root may wait for its module, which comes from memory.
+/// The time limit for the root's module, which is read from memory.
 pub const ROOT_DEADLINE: Duration = Duration::from_secs(30);
 
-/// The archive's modules that a thread still loads.
+/// Modules of the archive that a thread still loads.
 #[derive(Debug)]
 pub struct Loading {
     thread: JoinHandle<()>,
-    /// Told once, or closed by a thread that has nothing to tell.
+    /// Receives one message, or is closed if the thread ends without one.
     root: Receiver<()>,
     stand_in: Option<Module>,
 }
 
-/// A module of the archive, opened while the archive is there.
+/// A module of the archive. It is opened at the start, because the archive is emptied later.
 #[derive(Debug)]
 struct Module {
     name: String,
     file: io::Result<File>,
 }
 
-/// Loads the watchdog's modules and arms it. A thread loads the archive's others.
+/// Loads the watchdog's modules and arms the watchdog. A thread loads the other modules.
 ///
-/// A module that fails is a warning: if the root needs it, mounting the root says so.
+/// A module that fails is only a warning: if the root needs it, mounting the root fails.
 pub fn load(_: &Early) -> Result<Loading> {
     let order = fs::read_to_string(archive::MODULE_ORDER).unwrap_or_default();
     let Order { first, others, stand_in } = Order::parse(&order);
@@ -56,7 +56,7 @@ pub fn load(_: &Early) -> Result<Loading> {
         }
     };
     let thread = thread::Builder::new().name("modules".into()).stack_size(STACK).spawn(work);
-    let thread = thread.context("start a thread for modules")?;
+    let thread = thread.context("cannot start a thread for modules")?;
     for module in first.into_iter().map(Module::open) {
         module.load();
         watchdog::arm();
@@ -74,7 +74,7 @@ impl Loading {
         }
     }
 
-    /// Waits until all are loaded; then it is known whether there is a watchdog.
+    /// Waits for all modules. After that it is known if the machine has a hardware watchdog.
     pub fn join(mut self) {
         let _ = self.thread.join();
         watchdog::arm();
@@ -83,9 +83,9 @@ impl Loading {
     }
 }
 
-/// The stand-in for a hardware watchdog, where none has come up.
+/// Loads and arms the software watchdog if no other watchdog is armed.
 fn arm_stand_in(stand_in: &mut Option<Module>) {
-    // One that cannot be loaded yet may need what the thread loads.
+    // If loading fails now, the module may need one that the thread still loads.
     if stand_in.take_if(|module| !watchdog::is_armed() && module.load()).is_some() {
         watchdog::arm();
     }
@@ -97,24 +97,24 @@ impl Module {
         Self { name: name.into(), file }
     }
 
-    /// True when it is loaded.
+    /// Loads the module and returns true on success.
     fn load(&self) -> bool {
         let options = watchdog::module_options(&self.name);
         let loaded = match &self.file {
             Ok(file) => load::insert_open(file, options).map_err(io::Error::from),
             Err(error) => Err(io::Error::from(error.kind())),
         };
-        let loaded = loaded.with_context(|| format!("load module {}", self.name));
+        let loaded = loaded.with_context(|| format!("cannot load module {}", self.name));
         kmsg::warn_on_error(loaded).is_some()
     }
 }
 
-/// Who loads what, by [`archive::MODULE_ORDER`].
+/// The division of the modules between the threads, from [`archive::MODULE_ORDER`].
 #[derive(Debug, PartialEq, Eq)]
 struct Order<'a> {
-    /// The first group, with the watchdog.
+    /// The first group, with the watchdog, for the main thread.
     first: Vec<&'a str>,
-    /// All other groups, one after another, the one for the root before those for containerd.
+    /// All other groups in their order: the root's before those of containerd.
     others: Vec<&'a str>,
     stand_in: Option<&'a str>,
 }
@@ -145,7 +145,7 @@ mod tests {
     use super::Order;
 
     #[test]
-    fn the_first_group_is_the_main_threads_and_the_others_keep_their_order() {
+    fn the_first_group_is_for_the_main_thread_and_the_others_keep_their_order() {
         let check = |text: &str, first: &[&str], others: &[&str], stand_in: Option<&str>| {
             let expected = Order { first: first.into(), others: others.into(), stand_in };
             assert_eq!(Order::parse(text), expected);

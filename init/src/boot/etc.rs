@@ -1,4 +1,4 @@
-//! `/etc`, static pods and name servers: what containerd, kubelet and pods expect on the root.
+//! The files in `/etc` and `/run` that containerd, kubelet and pods expect.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -14,15 +14,16 @@ use crate::console::kmsg;
 use crate::kernel::{network, sysctl};
 use crate::machine::credential;
 
-/// What containerd expects and `/var` has no part in.
+/// Prepares everything that containerd needs, except `/var`.
 pub fn prepare(_: &Tree) -> Result<Etc> {
     let _ = kmsg::warn_on_error(network::loopback_up());
     fill_etc().map(Etc)
 }
 
-/// What kubelet and its pods expect and containerd does not: static pods, name servers, settings.
+/// Prepares everything that kubelet and its pods need and containerd does not: static pods, name
+/// servers, kernel settings.
 ///
-/// And nothing is left below the root by then, which a privileged pod could climb down to.
+/// It also empties the first root, so that a privileged pod that climbs out finds nothing there.
 pub fn prepare_for_kubelet(below: First) -> Result<()> {
     below.empty();
     copy_manifests();
@@ -30,16 +31,17 @@ pub fn prepare_for_kubelet(below: First) -> Result<()> {
     make_resolver()
 }
 
-/// kubelet reads `/etc/resolv.conf` for every pod, also for the one that will obtain a lease.
+/// Makes an empty `resolv.conf`. kubelet reads it for every pod, even for the pod that will obtain
+/// the lease.
 fn make_resolver() -> Result<()> {
-    fs::create_dir_all(path::RESOLVER).context("make the resolver's folder")?;
+    fs::create_dir_all(path::RESOLVER).context("cannot make the resolver's folder")?;
     let file = format!("{}/resolv.conf", path::RESOLVER);
-    fs::write(file, "").context("make an empty resolv.conf")
+    fs::write(file, "").context("cannot make an empty resolv.conf")
 }
 
 fn fill_etc() -> Result<()> {
     copy_folder(Path::new(path::ETC_SOURCE), Path::new("/etc"))?;
-    fs::create_dir_all(path::MANIFESTS).context("make the folder of manifests")?;
+    fs::create_dir_all(path::MANIFESTS).context("cannot make the folder of manifests")?;
     let resolv = format!("{}/resolv.conf", path::RESOLVER);
     if !Path::new("/etc/resolv.conf").exists() {
         let _ = symlink(resolv, "/etc/resolv.conf");
@@ -47,28 +49,31 @@ fn fill_etc() -> Result<()> {
     Ok(())
 }
 
-/// Copies files, folders and links. A source that is not there has no files.
+/// Copies files, folders and links. A missing source counts as an empty folder.
 fn copy_folder(from: &Path, to: &Path) -> Result<()> {
     for entry in fs::read_dir(from).into_iter().flatten() {
-        let entry = entry.with_context(|| format!("list {}", from.display()))?;
+        let entry = entry.with_context(|| format!("cannot list {}", from.display()))?;
         let (source, target) = (entry.path(), to.join(entry.file_name()));
         let kind = entry.file_type()?;
         if kind.is_dir() {
-            fs::create_dir_all(&target).with_context(|| format!("make {}", target.display()))?;
+            fs::create_dir_all(&target)
+                .with_context(|| format!("cannot make {}", target.display()))?;
             copy_folder(&source, &target)?;
         } else if kind.is_symlink() {
             let link = fs::read_link(&source)?;
-            symlink(link, &target).with_context(|| format!("link {}", target.display()))?;
+            symlink(link, &target).with_context(|| format!("cannot link {}", target.display()))?;
         } else {
-            fs::copy(&source, &target).with_context(|| format!("copy {}", source.display()))?;
+            fs::copy(&source, &target)
+                .with_context(|| format!("cannot copy {}", source.display()))?;
         }
     }
     Ok(())
 }
 
-/// Copies static pods: the image's, then credentials `kiln.pod.NAME`, which win over equal names.
+/// Copies the image's static pods, then the credentials `kiln.pod.NAME`, which replace pods of the
+/// same name.
 ///
-/// One that cannot be copied does not stop the others; a broken one is kubelet's to report.
+/// A manifest that cannot be copied does not stop the others. kubelet reports invalid ones.
 fn copy_manifests() {
     let target = Path::new(path::MANIFESTS);
     let _ = kmsg::warn_on_error(copy_folder(Path::new(path::BAKED_MANIFESTS), target));
@@ -76,7 +81,8 @@ fn copy_manifests() {
         let pod = name.trim_start_matches(POD.name);
         let file = target.join(format!("{pod}.yaml"));
         let copied = fs::copy(Path::new(path::CREDENTIALS).join(&name), &file);
-        let _ = kmsg::warn_on_error(copied.with_context(|| format!("copy credential {name}")));
+        let _ =
+            kmsg::warn_on_error(copied.with_context(|| format!("cannot copy credential {name}")));
     }
 }
 
@@ -96,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_source_is_an_empty_one() {
+    fn a_missing_source_counts_as_an_empty_folder() {
         let to = tempfile::tempdir().unwrap();
         copy_folder(&to.path().join("nothing"), to.path()).unwrap();
     }

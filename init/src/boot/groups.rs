@@ -1,7 +1,7 @@
 //! Makes the tree of control groups (Documentation/admin-guide/cgroup-v2.rst).
 //!
-//! A group with controllers for its children may hold no process itself, so PID 1 leaves the root
-//! group before anything else runs. kubelet's `/kubepods` is kubelet's own.
+//! A group with controllers for its children must not hold processes, so PID 1 leaves the root
+//! group before it starts anything. kubelet makes `/kubepods` itself.
 
 use std::fs;
 
@@ -12,31 +12,32 @@ use super::proof::{Early, Groups};
 use crate::console::kmsg;
 use crate::kernel::cgroup::{path, write};
 
-/// Memory that is never taken from containerd and kubelet, in bytes.
+/// Memory that the kernel never reclaims from containerd and kubelet, in bytes.
 ///
-/// About what both have resident on a small node; shims count too, pods do not.
+/// It is about the resident memory of both on a small node, shims included and pods excluded.
 const HOST_MEMORY_MIN: &str = "134217728";
 
-/// Makes the tree, moves PID 1 into its group, and switches all controllers on.
+/// Makes the tree, moves PID 1 into its group, and enables all controllers.
 pub fn make_tree(_: &Early) -> Result<Groups> {
     for group in [INIT, HOST] {
-        fs::create_dir(path(group)).with_context(|| format!("make group {group}"))?;
+        fs::create_dir(path(group)).with_context(|| format!("cannot make group {group}"))?;
     }
     write(INIT, "cgroup.procs", "1")?;
     enable_controllers("")?;
     enable_controllers(HOST)?;
     for group in [CONTAINERD, KUBELET] {
-        fs::create_dir(path(group)).with_context(|| format!("make group {group}"))?;
+        fs::create_dir(path(group)).with_context(|| format!("cannot make group {group}"))?;
     }
-    // memory_recursiveprot hands the protection down to both services.
+    // memory_recursiveprot passes the protection on to both services.
     let _ = kmsg::warn_on_error(write(HOST, "memory.min", HOST_MEMORY_MIN));
     Ok(Groups(()))
 }
 
-/// One by one, since the kernel takes all or nothing, and one controller can be in use elsewhere.
+/// Enables controllers together, or one by one if that fails because a controller is in use
+/// elsewhere: the kernel enables all of a list or none.
 fn enable_controllers(group: &str) -> Result<()> {
     let offered = fs::read_to_string(path(group).join("cgroup.controllers"))
-        .with_context(|| format!("read the controllers of {group:?}"))?;
+        .with_context(|| format!("cannot read the controllers of {group:?}"))?;
     let all = enabling(&offered);
     if write(group, "cgroup.subtree_control", &all).is_ok() {
         return Ok(());

@@ -1,8 +1,8 @@
-//! Gives kubelet the pods that wait for the network, once there is one, and ends.
+//! The helper `kiln-late-pods`: gives kubelet the pods that wait for the network.
 //!
-//! A pod says so by an annotation ([`kiln_contract::pod`]), and the builder puts its manifest into a
-//! folder of its own. Starting such pods sooner would only take the processors from those that
-//! bring the network up. A process beside PID 1, because nothing else depends on it.
+//! A pod asks for this by an annotation ([`kiln_contract::pod`]), and the builder puts its manifest
+//! into a folder of its own. If such pods started earlier, they would take CPU time from the pods
+//! that bring the network up.
 
 use std::fs;
 use std::path::Path;
@@ -15,10 +15,12 @@ use kiln_contract::path;
 use crate::console::kmsg;
 use crate::kernel::network;
 
-/// A node that never gets a network runs its pods all the same: some have work without one.
+/// The longest wait. A node that never gets a network starts these pods too, because some of them
+/// are useful without one.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Waits, then copies. A manifest that cannot be copied is a warning.
+/// Waits for a default route and copies the manifests. A manifest that cannot be copied is a
+/// warning.
 #[must_use]
 pub fn run() -> i32 {
     let (from, to) = (Path::new(path::LATE_MANIFESTS), Path::new(path::MANIFESTS));
@@ -33,12 +35,12 @@ pub fn run() -> i32 {
     i32::from(kmsg::warn_on_error(give(from, to)).is_none())
 }
 
-/// Copies what is not there yet: a credential's pod of the same name was there first, and wins.
+/// Copies the manifests, except those whose name exists: a pod from a credential wins.
 ///
-/// Renamed into place, because kubelet reads whatever name without a leading dot it sees.
+/// The copy is renamed into place, because kubelet reads every file without a leading dot.
 fn give(from: &Path, to: &Path) -> Result<()> {
-    for entry in fs::read_dir(from).with_context(|| format!("list {}", from.display()))? {
-        let name = entry.with_context(|| format!("list {}", from.display()))?.file_name();
+    for entry in fs::read_dir(from).with_context(|| format!("cannot list {}", from.display()))? {
+        let name = entry.with_context(|| format!("cannot list {}", from.display()))?.file_name();
         let file = to.join(&name);
         if file.exists() {
             continue;
@@ -56,7 +58,7 @@ mod tests {
     use super::give;
 
     #[test]
-    fn a_pod_that_is_there_stays_as_it_is() {
+    fn an_existing_pod_is_kept() {
         let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         for name in ["a.yaml", "b.yaml"] {
             fs::write(from.path().join(name), "baked").unwrap();
@@ -65,6 +67,6 @@ mod tests {
         give(from.path(), to.path()).unwrap();
         let text = |name: &str| fs::read_to_string(to.path().join(name)).unwrap();
         assert_eq!((text("a.yaml"), text("b.yaml")), ("baked".into(), "credential's".into()));
-        assert_eq!(fs::read_dir(to.path()).unwrap().count(), 2, "nothing half-made stays");
+        assert_eq!(fs::read_dir(to.path()).unwrap().count(), 2, "no temporary file is left");
     }
 }

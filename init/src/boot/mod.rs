@@ -1,8 +1,8 @@
 //! The boot, from the first instruction to the poll loop, on one screen.
 //!
-//! Each stage takes what those that it needs have made, so none can run too early. `?` is fatal:
-//! the chain of causes goes to the console, and the machine reboots after ten seconds. What may
-//! fail without harm is a warning in the stage's own code.
+//! A stage takes the results of the stages that it needs, so it cannot run too early. `?` is fatal:
+//! the chain of causes goes to the console, and the machine reboots after ten seconds. A failure
+//! that the boot survives is a warning in the stage's own code.
 
 pub mod archive;
 pub mod etc;
@@ -31,7 +31,7 @@ use crate::supervise::host::Host;
 use crate::supervise::runtime::Runtime;
 use crate::timeline::Stages;
 
-/// PID 1's whole life.
+/// Boots the node and supervises it until the machine goes down.
 pub fn run() -> ! {
     std::panic::set_hook(Box::new(|panic| {
         kmsg::error(format_args!("bug: {panic}"));
@@ -39,7 +39,7 @@ pub fn run() -> ! {
     }));
     let stages = Stages::begin();
     spawn::shed();
-    // Before anything else: what asks for a shutdown from here on waits for the poll loop.
+    // First of all: a shutdown that is requested from now on waits for the poll loop.
     signals::block();
     match boot(stages) {
         Err(error) => end::fatal(&error),
@@ -53,7 +53,7 @@ fn boot(mut stages: Stages) -> Result<Infallible> {
     let groups = stages.run("cgroups", || groups::make_tree(&early))?;
     let (root, first) = stages.run("root", || root::switch(&modules))?;
     let tree = stages.run("tree", || mounts::tree(root))?;
-    // Before the first look at the devices, so that none can appear between the two.
+    // Listening starts before the first scan of the devices, so that no device is missed.
     let devices = Devices::listen()?;
     let search = var::search(&tree, &groups, modules)?;
     let parameters = read_parameters();
@@ -65,11 +65,11 @@ fn boot(mut stages: Stages) -> Result<Infallible> {
     reason::settle(var, !parameters.is(&NVRAM, "off"));
     let node = stages.run("config", || node::settle(etc, var, parameters))?;
     let runtime = stages.run("containerd", || Runtime::start(&Host::of_node(node), devices))?;
-    // Nothing on the way to containerd needs these. What is read ahead would keep its own first page
-    // waiting.
+    // containerd does not need the helpers below. It is started first, so that reading files
+    // ahead does not delay its own first page.
     start_helper(Helper::ReadAhead, &[path::CONTAINERD, path::SHIM, path::RUNC]);
-    // kubelet starts in the loop, so not before this. And network interfaces take over the settings
-    // of the moment that they appear at.
+    // kubelet is started by the loop, after this stage. Network interfaces copy the settings
+    // that are in force when they appear.
     stages.run("pods", || etc::prepare_for_kubelet(first))?;
     start_helper(Helper::Coldplug, &[]);
     start_helper(Helper::ReadAhead, &[path::KUBELET]);
@@ -85,7 +85,7 @@ fn read_parameters() -> parameters::Parameters {
     parameters
 }
 
-/// Nobody waits for it, not even for its `execve`.
+/// Starts a helper without waiting for it, not even for its `execve`.
 fn start_helper(helper: Helper, args: &[&str]) {
     let _ = kmsg::warn_on_error(helper.start(args));
 }
@@ -100,12 +100,12 @@ mod tests {
     use crate::storage::drivers;
 
     #[test]
-    fn a_driver_that_hangs_leaves_time_to_look_for_the_partition() {
+    fn a_hanging_driver_leaves_time_to_search_for_the_partition() {
         assert!(drivers::DEADLINE + 2 * SETTLE < var::DEADLINE);
     }
 
     #[test]
-    fn no_stage_of_the_boot_may_take_as_long_as_the_watchdog_waits() {
+    fn every_stage_of_the_boot_ends_before_the_watchdog_resets_the_machine() {
         let longest = var::DEADLINE.max(node::VAR_DEADLINE).max(archive::ROOT_DEADLINE);
         assert!(longest + Duration::from_secs(15) < TIMEOUT, "{longest:?}");
         assert!(FEED <= TIMEOUT / 2);

@@ -1,4 +1,4 @@
-//! The stages that mount: before there is a root, and in it.
+//! The two stages that mount file systems: before and after the root is in place.
 
 use anyhow::{Context, Result};
 use rustix::fs::Mode;
@@ -32,19 +32,20 @@ pub fn tree(_: Root) -> Result<Tree> {
     ] {
         let _ = std::os::unix::fs::symlink(target, link);
     }
-    std::fs::create_dir_all(kiln_contract::path::CNI_BIN_WRITABLE).context("make /opt/cni/bin")?;
+    std::fs::create_dir_all(kiln_contract::path::CNI_BIN_WRITABLE)
+        .context("cannot make /opt/cni/bin")?;
     Ok(Tree(()))
 }
 
-/// Makes the whole tree shared, so that mounts reach containers that ask for it.
+/// Makes all mounts shared, so that later mounts reach the containers that ask for them.
 ///
-/// After the tree is final, because a shared mount cannot be moved, and before containerd.
+/// This comes after the last move, because a shared mount cannot be moved, and before containerd.
 pub fn share() -> Result<()> {
     let flags = MountPropagationFlags::SHARED | MountPropagationFlags::REC;
-    rustix::mount::mount_change("/", flags).context("make / and all below shared")
+    rustix::mount::mount_change("/", flags).context("cannot make the mounts shared")
 }
 
-/// Points descriptors 0 to 2 at `/dev/null`: a console can block its writer.
+/// Points descriptors 0 to 2 at `/dev/null`, because a console can block its writer.
 fn quiet_standard_streams() {
     use rustix::fs::OFlags;
     let Ok(null) = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())

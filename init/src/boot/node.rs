@@ -1,4 +1,4 @@
-//! Settles the node: fills `/var`, and decides machine-id and name.
+//! Settles the node: fills `/var`, and decides the machine-id and the name.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -24,13 +24,13 @@ use crate::storage::data::SEED_COPY;
 use crate::storage::var::Var;
 use crate::supervise::host::Node;
 
-/// Where the kernel shows the machine's UUID from SMBIOS.
+/// The kernel's file with the machine's UUID from SMBIOS.
 const PRODUCT_UUID: &str = "/sys/class/dmi/id/product_uuid";
 
-/// How long `/var` may take to get its folders.
+/// The time limit for filling `/var`.
 pub const VAR_DEADLINE: Duration = Duration::from_secs(30);
 
-/// Folders of `/var` that kubelet, containerd, CNI and the log thread expect.
+/// The folders of `/var` that kubelet, containerd, CNI and the log thread expect.
 const VAR_FOLDERS: [&str; 9] = [
     "/var/cache",
     "/var/lib/cni",
@@ -43,7 +43,7 @@ const VAR_FOLDERS: [&str; 9] = [
     "/var/tmp",
 ];
 
-/// Fills `/var` and settles who the node is.
+/// Fills `/var` and decides the node's identity.
 pub fn settle(_: Etc, var: Var, parameters: Parameters) -> Result<Node> {
     credential::store_smbios();
     let hostname = name_node(parameters.given(&HOSTNAME))?;
@@ -57,7 +57,7 @@ pub fn settle(_: Etc, var: Var, parameters: Parameters) -> Result<Node> {
     Ok(Node { hostname, graceful: login1::grace::is_configured(&kubelet), var, parameters })
 }
 
-/// Decides machine-id and name, sets the name, and writes the files that repeat both.
+/// Decides the machine-id and the name, sets the name, and writes the files that contain them.
 fn name_node(parameter: Option<&str>) -> Result<String> {
     let id = identity::machine_id(&seed()?);
     let hostname = [credential::text(&HOSTNAME_CREDENTIAL), parameter.map(str::to_owned)]
@@ -66,24 +66,24 @@ fn name_node(parameter: Option<&str>) -> Result<String> {
         .find_map(|name| {
             let valid = identity::hostname(&name);
             if valid.is_none() {
-                kmsg::warn(format_args!("hostname {name:?} is not valid, ignored"));
+                kmsg::warn(format_args!("invalid hostname {name:?}, ignored"));
             }
             valid
         })
         .unwrap_or_else(|| identity::default_hostname(&id));
-    rustix::system::sethostname(hostname.as_bytes()).context("sethostname")?;
+    rustix::system::sethostname(hostname.as_bytes()).context("cannot set the hostname")?;
     let hosts = format!("127.0.0.1 localhost\n::1 localhost\n127.0.1.1 {hostname}\n");
     for (file, text) in [
         ("/etc/machine-id", format!("{id}\n")),
         ("/etc/hostname", format!("{hostname}\n")),
         ("/etc/hosts", hosts),
     ] {
-        fs::write(file, text).with_context(|| format!("write {file}"))?;
+        fs::write(file, text).with_context(|| format!("cannot write {file}"))?;
     }
     Ok(hostname)
 }
 
-/// From SMBIOS, else from the data partition, else random.
+/// Returns the seed of the machine-id: from SMBIOS, else from the data partition, else random.
 fn seed() -> Result<String> {
     let smbios = fs::read_to_string(PRODUCT_UUID).unwrap_or_default();
     if let Some(uuid) = identity::machine_uuid(&smbios) {
@@ -96,29 +96,30 @@ fn seed() -> Result<String> {
     random_uuid()
 }
 
-/// In a thread, because `/var` is a disk that can hang.
+/// Fills `/var` in a thread, because its disk can hang.
 fn prepare_var_in_thread() -> Result<()> {
     let work = deadline::begin("var", || prepare_var(None), drop)?;
-    deadline::end(&work, VAR_DEADLINE).context("prepare /var: it does not answer")?
+    deadline::end(&work, VAR_DEADLINE).context("cannot prepare /var: the disk does not answer")?
 }
 
-/// With the size of the file system for pods' logs, where `/var` is in memory.
+/// Fills `/var`. `pod_log_size` is the size of the file system for pods' logs if `/var` is in
+/// memory.
 fn prepare_var(pod_log_size: Option<&str>) -> Result<()> {
     for folder in VAR_FOLDERS {
-        fs::create_dir_all(folder).with_context(|| format!("make {folder}"))?;
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {folder}"))?;
     }
     if let Some(size) = pod_log_size {
         let options = format!("mode=0755,size={size}");
         mount::tmpfs(pod_logs::FOLDER, "").attach(pod_logs::FOLDER, &options)?;
     }
     fs::set_permissions("/var/tmp", fs::Permissions::from_mode(0o1777))
-        .context("chmod /var/tmp")?;
+        .context("cannot set the mode of /var/tmp")?;
     if fs::symlink_metadata("/var/run").is_err() {
-        symlink("/run", "/var/run").context("link /var/run")?;
+        symlink("/run", "/var/run").context("cannot link /var/run")?;
     }
     let _ = fs::remove_file(path::KUBELET_SECCOMP);
-    symlink(path::SECCOMP, path::KUBELET_SECCOMP).context("link the seccomp profiles")?;
-    // Made again at each boot, so it need not survive a power cut.
+    symlink(path::SECCOMP, path::KUBELET_SECCOMP).context("cannot link the seccomp profiles")?;
+    // The copy is made again at each boot, so it need not survive a power cut.
     let (base, config) = (Path::new(path::KUBELET_BASE_CONFIG), Path::new(path::KUBELET_CONFIG));
     replace::copy(base, config, Durability::None)
         .with_context(|| format!("cannot write {}", path::KUBELET_CONFIG))

@@ -1,12 +1,11 @@
-//! From the archive that the kernel unpacked to the read-only root.
+//! Switches from the archive that the kernel unpacked to the read-only root.
 //!
-//! The root is an erofs mounted from a file that lies in ramfs; no loop device is involved. Since
-//! `pivot_root` refuses to work on the kernel's first root, the erofs is moved over `/`. A
-//! privileged container can climb out to what lies below, so what protects it is that it is empty:
-//! everything is unlinked, PID 1's own file included.
+//! The root is an erofs, mounted from a file in ramfs without a loop device. `pivot_root` refuses
+//! the kernel's first root, so the erofs is moved over `/`. A privileged container can climb out to
+//! the first root below, so that root is emptied: everything is unlinked, even PID 1's own file.
 //!
-//! PID 1 keeps executing from that unlinked file. Its pages belong to ramfs and cannot be evicted,
-//! so a machine out of memory can never wait for PID 1's text.
+//! PID 1 keeps executing from the unlinked file. Its pages belong to ramfs and cannot be evicted,
+//! so PID 1 never waits for its own code when memory is out.
 
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
@@ -24,16 +23,16 @@ use super::proof::Root;
 use crate::console::kmsg;
 use crate::kernel::mount;
 
-/// Where the erofs is mounted until it is moved over `/`.
+/// The mount point of the erofs until it is moved over `/`.
 const NEW: &str = "/sysroot";
 
-/// A ramfs of our own, for the case that the kernel unpacked the archive into a tmpfs.
+/// A ramfs for the archive's files if the kernel unpacked the archive into a tmpfs.
 const COPY: &str = "/ramfs";
 
 /// `TMPFS_MAGIC` of the kernel's include/uapi/linux/magic.h.
 const TMPFS_MAGIC: i64 = 0x0102_1994;
 
-/// The first root, which lies below.
+/// The first root, below the erofs.
 #[derive(Debug)]
 pub struct First(OwnedFd);
 
@@ -46,27 +45,27 @@ pub fn switch(modules: &Loading) -> Result<(Root, First)> {
     for folder in ["/dev", "/proc", "/sys"] {
         let target = format!("{NEW}{folder}");
         rustix::mount::mount_move(folder, &target)
-            .with_context(|| format!("move {folder} to {target}"))?;
+            .with_context(|| format!("cannot move {folder} to {target}"))?;
     }
-    let below = open_folder("/").context("open the first root")?;
+    let below = open_folder("/").context("cannot open the first root")?;
     if !archive.is_empty() {
         rustix::mount::unmount(COPY, rustix::mount::UnmountFlags::DETACH)
-            .context("detach /ramfs")?;
+            .context("cannot detach /ramfs")?;
     }
     move_over()?;
     Ok((Root(()), First(below)))
 }
 
 impl First {
-    /// Unlinks all that it has.
+    /// Unlinks everything in it.
     pub fn empty(self) {
-        let _ = kmsg::warn_on_error(empty(self.0.as_fd()).context("empty the first root"));
+        let _ = kmsg::warn_on_error(empty(self.0.as_fd()).context("cannot empty the first root"));
     }
 }
 
-/// True where load options replaced the image's command line, so that `rootfstype=ramfs` is gone.
+/// True if load options replaced the image's command line, and with it `rootfstype=ramfs`.
 fn is_tmpfs() -> Result<bool> {
-    let tmpfs = rustix::fs::statfs("/").context("statfs /")?.f_type == TMPFS_MAGIC;
+    let tmpfs = rustix::fs::statfs("/").context("cannot stat /")?.f_type == TMPFS_MAGIC;
     if tmpfs {
         let line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
         kmsg::warn(format_args!("foreign command line, not the image's: {}", line.trim()));
@@ -74,21 +73,23 @@ fn is_tmpfs() -> Result<bool> {
     Ok(tmpfs)
 }
 
-/// Copies both images to a ramfs, since erofs refuses a file on tmpfs (ENOTBLK).
+/// Copies both images to a ramfs, because erofs refuses files on tmpfs (ENOTBLK).
 fn copy_to_ramfs() -> Result<&'static str> {
-    fs::create_dir(COPY).context("make /ramfs")?;
-    rustix::mount::mount("ramfs", COPY, "ramfs", MountFlags::NODEV, None).context("mount ramfs")?;
+    fs::create_dir(COPY).context("cannot make /ramfs")?;
+    rustix::mount::mount("ramfs", COPY, "ramfs", MountFlags::NODEV, None)
+        .context("cannot mount ramfs")?;
     for image in [archive::ROOT, archive::PODS] {
         if Path::new(image).exists() {
-            fs::copy(image, format!("{COPY}{image}")).with_context(|| format!("copy {image}"))?;
-            fs::remove_file(image).with_context(|| format!("remove {image}"))?;
+            fs::copy(image, format!("{COPY}{image}"))
+                .with_context(|| format!("cannot copy {image}"))?;
+            fs::remove_file(image).with_context(|| format!("cannot remove {image}"))?;
         }
     }
     Ok(COPY)
 }
 
 fn mount_images(archive: &str) -> Result<()> {
-    fs::create_dir(NEW).context("make /sysroot")?;
+    fs::create_dir(NEW).context("cannot make /sysroot")?;
     mount_erofs(&format!("{archive}{}", archive::ROOT), NEW)?;
     let pods = format!("{archive}{}", archive::PODS);
     if Path::new(&pods).exists() {
@@ -102,63 +103,64 @@ fn mount_images(archive: &str) -> Result<()> {
 fn mount_erofs(file: &str, target: &str) -> Result<()> {
     let flags = MountFlags::RDONLY | MountFlags::NODEV | MountFlags::NOSUID;
     rustix::mount::mount(file, target, "erofs", flags, None)
-        .with_context(|| format!("mount {file} on {target}"))
+        .with_context(|| format!("cannot mount {file} on {target}"))
 }
 
 /// Mounts `/run` in the new root and copies the boot's credentials there.
 fn fill_run() -> Result<()> {
     mount::tmpfs("/run", "").attach(&format!("{NEW}/run"), "mode=0755,size=20%")?;
-    fs::create_dir(format!("{NEW}/run/kiln")).context("make /run/kiln")?;
+    fs::create_dir(format!("{NEW}/run/kiln")).context("cannot make /run/kiln")?;
     let folder = format!("{NEW}{}", path::CREDENTIALS);
-    fs::create_dir(&folder).with_context(|| format!("make {folder}"))?;
+    fs::create_dir(&folder).with_context(|| format!("cannot make {folder}"))?;
     mount::tmpfs("", "").attach(&folder, "mode=0700,size=8m")?;
-    // A credential that cannot be read must not keep the node from coming up.
+    // A node boots without a credential that cannot be read.
     let _ = kmsg::warn_on_error(copy_credentials(&folder));
     Ok(())
 }
 
-/// Copies `NAME.cred` files that the EFI stub found beside the image (systemd-stub(7)).
+/// Copies the `NAME.cred` files that the EFI stub found next to the image (systemd-stub(7)).
 fn copy_credentials(target: &str) -> Result<()> {
     for source in ["credentials", "global_credentials"] {
         let Ok(files) = fs::read_dir(format!("{}/{source}", archive::STUB_FILES)) else {
             continue;
         };
         for file in files {
-            let file = file.context("read a folder of credentials")?.path();
+            let file = file.context("cannot read a folder of credentials")?.path();
             let Some(name) = file.file_name().and_then(|name| name.to_str()) else { continue };
             let name = name.strip_suffix(".cred").unwrap_or(name);
             let Ok(bytes) = fs::read(&file) else { continue };
             let _ = kmsg::warn_on_error(crate::machine::credential::store(target, name, &bytes));
         }
     }
-    fs::set_permissions(target, fs::Permissions::from_mode(0o700)).context("chmod credentials")
+    fs::set_permissions(target, fs::Permissions::from_mode(0o700))
+        .context("cannot set the mode of the credentials' folder")
 }
 
 /// Moves the mount at [`NEW`] over `/` and makes it this process' root, as `switch_root(8)` does.
 ///
-/// Kernel threads, and so the kernel's calls of modprobe, share PID 1's root and follow.
+/// Kernel threads share PID 1's root and follow, so the kernel's calls of modprobe do too.
 fn move_over() -> Result<()> {
-    rustix::process::chdir(NEW).context("chdir /sysroot")?;
-    rustix::mount::mount_move(".", "/").context("move the root over /")?;
-    rustix::process::chroot(".").context("chroot")?;
-    rustix::process::chdir("/").context("chdir /")
+    rustix::process::chdir(NEW).context("cannot change to /sysroot")?;
+    rustix::mount::mount_move(".", "/").context("cannot move the root over /")?;
+    rustix::process::chroot(".").context("cannot change the root")?;
+    rustix::process::chdir("/").context("cannot change to /")
 }
 
 fn open_folder(path: &str) -> rustix::io::Result<OwnedFd> {
     rustix::fs::open(path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 
-/// Removes everything below `root`, which nothing is mounted in any more, and makes it read-only.
+/// Removes everything below `root`, which has no mount points left, and makes it read-only.
 fn empty(root: rustix::fd::BorrowedFd<'_>) -> Result<()> {
     remove_children(root)?;
     if Dir::read_from(root)?.flatten().any(|entry| !is_dot(&entry)) {
-        bail!("something is left");
+        bail!("a file is left");
     }
-    // Tidiness only: who can reach it can also remount it. The mount, not the file system, which
-    // refuses as long as unlinked files are in use.
+    // Only for tidiness: a process that reaches it can remount it. This makes the mount
+    // read-only; the file system refuses as long as unlinked files are in use.
     let link = format!("/proc/self/fd/{}", rustix::fd::AsRawFd::as_raw_fd(&root));
     rustix::mount::mount_remount(&link, MountFlags::BIND | MountFlags::RDONLY, c"")
-        .context("remount read-only")?;
+        .context("cannot remount it read-only")?;
     Ok(())
 }
 
@@ -174,7 +176,8 @@ fn remove_children(folder: rustix::fd::BorrowedFd<'_>) -> Result<()> {
             }
             _ => AtFlags::empty(),
         };
-        rustix::fs::unlinkat(folder, name, flags).with_context(|| format!("unlink {name:?}"))?;
+        rustix::fs::unlinkat(folder, name, flags)
+            .with_context(|| format!("cannot unlink {name:?}"))?;
     }
     Ok(())
 }

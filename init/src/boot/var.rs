@@ -1,6 +1,6 @@
-//! `/var`: on the data partition where there is one, else in memory.
+//! Mounts `/var`: the data partition if there is one, else a tmpfs.
 //!
-//! All that touches a disk happens in a thread with a deadline.
+//! A thread with a deadline does all that touches a disk.
 
 use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver};
@@ -17,22 +17,23 @@ use crate::process::deadline;
 use crate::storage::data::{MOUNT_POINT, find_and_mount};
 use crate::storage::var::Var;
 
-/// How long finding and mounting may take: replaying ext4's journal on a slow disk included.
+/// The time limit for finding and mounting the partition, replaying ext4's journal on a slow disk
+/// included.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 
-/// A search for the data partition that a thread makes meanwhile.
+/// A search for the data partition that runs in a thread.
 #[derive(Debug)]
 pub struct Search {
-    /// Told when the archive's modules are loaded.
+    /// Receives a message when the archive's modules are loaded.
     loaded: Receiver<()>,
     /// The partition, if it is mounted at [`MOUNT_POINT`].
     mounted: Receiver<Option<PathBuf>>,
 }
 
-/// Begins to look for the data partition, once the archive's modules are loaded.
+/// Starts the search. It begins when the archive's modules are loaded.
 ///
-/// Drivers lie in the root, the partition is mounted below `/run`, and a helper that loads drivers
-/// needs its control group.
+/// The proofs are needed because drivers lie in the root, the partition is mounted below `/run`,
+/// and the helper that loads drivers runs in a control group.
 pub fn search(_: &Tree, _: &Groups, modules: Loading) -> Result<Search> {
     let (told, loaded) = mpsc::sync_channel(1);
     let look = move || {
@@ -43,7 +44,7 @@ pub fn search(_: &Tree, _: &Groups, modules: Loading) -> Result<Search> {
             None
         })
     };
-    // Nobody waits for it any more.
+    // Called if the boot has stopped waiting.
     let undo = |mounted: Option<PathBuf>| {
         let _ = mounted.map(|_| rustix::mount::unmount(MOUNT_POINT, UnmountFlags::DETACH));
     };
@@ -53,15 +54,15 @@ pub fn search(_: &Tree, _: &Groups, modules: Loading) -> Result<Search> {
 impl Search {
     /// Waits until the archive's modules are loaded.
     pub fn wait_for_modules(&self) -> Result<()> {
-        deadline::end(&self.loaded, DEADLINE).context("a module of the archive does not load")
+        deadline::end(&self.loaded, DEADLINE).context("the archive's modules do not load")
     }
 
-    /// Mounts `/var` when the search is over.
+    /// Waits for the end of the search and mounts `/var`.
     pub fn attach(self, size: &str) -> Result<Var> {
         match deadline::end(&self.mounted, DEADLINE) {
             Some(Some(device)) => {
                 rustix::mount::mount_move(MOUNT_POINT, "/var")
-                    .context("move the data partition to /var")?;
+                    .context("cannot move the data partition to /var")?;
                 kmsg::notice(format_args!("/var is on {}", device.display()));
                 return Ok(Var::Partition);
             }

@@ -1,8 +1,8 @@
-//! PID 1's voice: lines to the kernel log, which the kernel copies to every console.
+//! Writes lines to the kernel log, which the kernel copies to every console.
 //!
-//! `/dev/kmsg` never blocks on a slow reader, is there before any file system, and stamps each
-//! line with the time since the kernel's start (Documentation/ABI/testing/dev-kmsg).
-//! A missing or failing kernel log is never an error: there is nobody left to tell.
+//! `/dev/kmsg` never blocks on a slow reader, exists before any file system is mounted, and stamps
+//! each line with the time since the kernel's start (Documentation/ABI/testing/dev-kmsg). A missing
+//! or failing kernel log is not an error, because there is no other place to report it.
 
 use std::fmt::Display;
 use std::os::fd::OwnedFd;
@@ -17,7 +17,7 @@ const LINE_MAX: usize = 960;
 
 static LOG: OnceLock<OwnedFd> = OnceLock::new();
 
-/// Opens the kernel log and asks the kernel not to drop lines of user space.
+/// Opens the kernel log and turns off its rate limit for user space.
 ///
 /// The kernel's default for `printk_devkmsg` is `ratelimit`: ten lines in five seconds.
 pub fn open() {
@@ -28,32 +28,32 @@ pub fn open() {
     }
 }
 
-/// A line that other programs may rely on.
+/// Writes a line that programs may rely on.
 pub fn event(event: &Event) {
     write(5, event);
 }
 
-/// A change of state that an operator wants to see.
+/// Reports a change of state.
 pub fn notice(text: impl Display) {
     write(5, text);
 }
 
-/// Something is wrong and the boot goes on without it.
+/// Reports a failure that the boot survives.
 pub fn warn(text: impl Display) {
     write(4, text);
 }
 
-/// The node does not come up, or goes down without being asked.
+/// Reports a failure that stops the boot, or a shutdown without a request.
 pub fn error(text: impl Display) {
     write(3, text);
 }
 
-/// Reports a failure that is not fatal, with its causes, and goes on.
+/// Reports a failure that is not fatal, with its causes, and returns `None`.
 pub fn warn_on_error<T>(result: Result<T>) -> Option<T> {
     result.inspect_err(|error| warn(format_args!("{error:#}"))).ok()
 }
 
-/// Writes one record; `level` is syslog's severity (3 error, 4 warning, 5 notice).
+/// Writes one record. `level` is syslog's severity (3 error, 4 warning, 5 notice).
 fn write(level: u8, text: impl Display) {
     let record = record(level, &text.to_string());
     let _ = match LOG.get() {
@@ -62,7 +62,7 @@ fn write(level: u8, text: impl Display) {
     };
 }
 
-/// One record of the kernel log: facility 1 (user), one line, cut at [`LINE_MAX`] bytes.
+/// Returns a record of the kernel log: facility 1 (user), one line, cut at [`LINE_MAX`] bytes.
 fn record(level: u8, text: &str) -> String {
     let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let mut end = line.len().min(LINE_MAX);

@@ -1,5 +1,5 @@
-//! What is worth one line, and not one for every time: remembered below `/run`, because those who
-//! say it are short-lived processes.
+//! Messages that are logged once per boot. They are remembered in a file below `/run`, because
+//! short-lived processes log them.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -9,19 +9,19 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::console::kmsg;
 
-/// Lines of a boot. One more says that there are others.
+/// The number of messages per boot. One more line announces that others are left out.
 const LINES_MAX: usize = 64;
 
-/// Longest line that is remembered.
+/// The longest message that is remembered, in characters.
 const LINE_MAX: usize = 512;
 
-/// Says a line, unless it was said before in this boot.
+/// Logs a message, unless it was logged before in this boot.
 pub fn say(line: &str) {
     let line: String = line.chars().filter(|c| !c.is_control()).take(LINE_MAX).collect();
     match remember(&line) {
         Some(said) if decide(&said, &line) == Verdict::Known => {}
         Some(said) if decide(&said, &line) == Verdict::Full => {
-            kmsg::notice("more of this kind is not reported until the next boot");
+            kmsg::notice("further messages of this kind are left out until the next boot");
         }
         Some(_) | None => kmsg::notice(line),
     }
@@ -31,7 +31,7 @@ pub fn say(line: &str) {
 enum Verdict {
     New,
     Known,
-    /// The first line that is too many.
+    /// The first message above the limit.
     Full,
 }
 
@@ -46,7 +46,8 @@ fn decide(said: &str, line: &str) -> Verdict {
     }
 }
 
-/// Adds the line; what was there before, or `None` where nothing can be remembered.
+/// Adds a message to the file. Returns the file's content before that, or `None` if it cannot be
+/// read or written.
 fn remember(line: &str) -> Option<String> {
     let mut file = open()?;
     flock(&file, FlockOperation::LockExclusive).ok()?;
@@ -67,13 +68,13 @@ mod tests {
     use super::{LINES_MAX, Verdict, decide};
 
     #[test]
-    fn a_line_is_new_once() {
+    fn a_message_is_new_once() {
         assert_eq!(decide("a\nb\n", "c"), Verdict::New);
         assert_eq!(decide("a\nb\n", "b"), Verdict::Known);
     }
 
     #[test]
-    fn a_flood_ends_with_one_line_that_says_so() {
+    fn a_flood_ends_with_one_line_about_it() {
         let mut said: String = (0..LINES_MAX).flat_map(|i| [i.to_string(), "\n".into()]).collect();
         assert_eq!(decide(&said, "new"), Verdict::Full);
         said += "new\n";

@@ -23,7 +23,7 @@ pub fn path(group: &str) -> PathBuf {
 pub fn open(group: &str) -> Result<OwnedFd> {
     let flags = OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC;
     rustix::fs::open(path(group), flags, Mode::empty())
-        .with_context(|| format!("open group {group}"))
+        .with_context(|| format!("cannot open group {group}"))
 }
 
 /// True when a group and all below hold no process; a group that does not exist is empty.
@@ -58,5 +58,5 @@ pub fn processes(group: &str) -> Vec<i32> {
 /// Writes a value to one of a group's files.
 pub fn write(group: &str, file: &str, value: &str) -> Result<()> {
     let file = path(group).join(file);
-    fs::write(&file, value).with_context(|| format!("write {value} to {}", file.display()))
+    fs::write(&file, value).with_context(|| format!("cannot write {value} to {}", file.display()))
 }

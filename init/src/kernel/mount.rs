@@ -122,7 +122,7 @@ impl Mount {
     pub fn attach(&self, target: &str, data: &str) -> Result<()> {
         let data = CString::new(data)?;
         rustix::mount::mount(self.kind, target, self.kind, self.flags, &*data)
-            .with_context(|| format!("mount {} on {target} ({data:?})", self.kind))
+            .with_context(|| format!("cannot mount {} on {target} ({data:?})", self.kind))
     }
 }
 

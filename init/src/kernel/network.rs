@@ -26,7 +26,7 @@ const UP: i16 = (libc::IFF_UP | libc::IFF_RUNNING) as i16;
 pub fn loopback_up() -> Result<()> {
     let flags = SocketFlags::CLOEXEC;
     let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, flags, None)
-        .context("make a socket")?;
+        .context("cannot make a socket")?;
     // SAFETY: ifreq is plain data, for which zero is valid.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
@@ -38,7 +38,7 @@ pub fn loopback_up() -> Result<()> {
     if result == 0 {
         return Ok(());
     }
-    Err(io::Error::last_os_error()).context("bring lo up")
+    Err(io::Error::last_os_error()).context("cannot bring lo up")
 }
 
 /// Waits until there is a default route of IPv4 or IPv6; `false` when there is none in time.
@@ -46,10 +46,10 @@ pub fn wait_for_default_route(time: Duration) -> Result<bool> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     // Protocol 0 is NETLINK_ROUTE.
     let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)
-        .context("make a netlink socket")?;
+        .context("cannot make a netlink socket")?;
     // Listening before looking: a route that comes between the two is not missed.
     rustix::net::bind(&socket, &SocketAddrNetlink::new(0, ROUTE_GROUPS))
-        .context("bind the netlink socket")?;
+        .context("cannot bind the netlink socket")?;
     let end = Instant::now() + time;
     loop {
         let tables = TABLES.map(|table| fs::read_to_string(table).unwrap_or_default());

@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 
 /// Opens a file and asks the kernel to read all of it into the page cache.
 fn read_ahead(file: &Path) -> Result<()> {
-    let file = File::open(file).with_context(|| format!("open {}", file.display()))?;
-    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::WillNeed).context("fadvise")
+    let file = File::open(file).with_context(|| format!("cannot open {}", file.display()))?;
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::WillNeed).context("cannot read ahead")
 }
 
 /// Runs the helper: reads the files named by `args`.

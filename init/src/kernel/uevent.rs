@@ -68,9 +68,9 @@ pub fn listen() -> Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let protocol = Some(KOBJECT_UEVENT);
     let socket = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, protocol)
-        .context("make the uevent socket")?;
+        .context("cannot make the uevent socket")?;
     rustix::net::bind(&socket, &SocketAddrNetlink::new(0, KERNEL_GROUP))
-        .context("bind the uevent socket")?;
+        .context("cannot bind the uevent socket")?;
     // With less, a storm is an overrun sooner, which is handled.
     let _ = rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, BUFFER);
     Ok(socket)

@@ -60,8 +60,8 @@ impl LogFile {
         }
         let mut options = OpenOptions::new();
         let file = options.create(true).append(true).open(&self.current);
-        let file = file.with_context(|| format!("open {}", self.current.display()))?;
-        let size = file.metadata().context("stat a log")?.len();
+        let file = file.with_context(|| format!("cannot open {}", self.current.display()))?;
+        let size = file.metadata().context("cannot stat a log")?.len();
         let header = format!("{}{}", if size > 0 { "\n" } else { "" }, self.boot);
         self.append((file, size), header.as_bytes())
     }
@@ -74,7 +74,7 @@ impl LogFile {
 
     fn rotate(&mut self) -> Result<()> {
         self.open = None;
-        fs::rename(&self.current, &self.previous).context("rotate a log")
+        fs::rename(&self.current, &self.previous).context("cannot rotate a log")
     }
 }
 

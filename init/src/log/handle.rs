@@ -56,7 +56,7 @@ impl Log {
         let before = move || {
             // Without the list, journalctl counts only this boot.
             let recorded = file::record_boot(Path::new(FOLDER), &boot);
-            let _ = kmsg::warn_on_error(recorded.context("record the boot"));
+            let _ = kmsg::warn_on_error(recorded.context("cannot record the boot"));
         };
         Self::writing_to(services, streams, reader::open_kernel_log(), before)
     }
@@ -108,5 +108,5 @@ impl Log {
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
     let builder = thread::Builder::new().name(name.into()).stack_size(STACK);
-    builder.spawn(work).with_context(|| format!("start the thread {name}")).map(drop)
+    builder.spawn(work).with_context(|| format!("cannot start the thread {name}")).map(drop)
 }

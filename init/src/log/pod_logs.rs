@@ -62,7 +62,7 @@ pub fn guard() -> Result<()> {
             std::thread::sleep(look(Path::new(FOLDER), &mut said));
         }
     });
-    spawned.context("start the pod logs' thread").map(drop)
+    spawned.context("cannot start the pod logs' thread").map(drop)
 }
 
 /// Makes room if there is too little, and returns when to look again.
@@ -123,16 +123,16 @@ fn choose(mut files: Vec<LogFile>, needed: u64) -> Vec<LogFile> {
 fn remove(file: &LogFile) -> Result<()> {
     let path = file.path.display();
     if file.rotated {
-        return fs::remove_file(&file.path).with_context(|| format!("remove {path}"));
+        return fs::remove_file(&file.path).with_context(|| format!("cannot remove {path}"));
     }
     let mut options = OpenOptions::new();
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     options.append(true).custom_flags(flags.bits().cast_signed());
-    let mut open = options.open(&file.path).with_context(|| format!("open {path}"))?;
-    open.set_len(0).with_context(|| format!("truncate {path}"))?;
+    let mut open = options.open(&file.path).with_context(|| format!("cannot open {path}"))?;
+    open.set_len(0).with_context(|| format!("cannot truncate {path}"))?;
     let time = Civil::now().rfc3339(Precision::Micros);
     let text = format!("{time} stderr F kiln: {} bytes of this log dropped here\n", file.bytes);
-    open.write_all(text.as_bytes()).with_context(|| format!("write {path}"))
+    open.write_all(text.as_bytes()).with_context(|| format!("cannot write {path}"))
 }
 
 fn report(chosen: &[LogFile], said: &mut Option<u64>) {

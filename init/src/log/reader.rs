@@ -39,9 +39,9 @@ const WASTE: usize = 64 * 1024;
 
 /// A pipe for a service's output: ours, which never blocks, and the service's.
 pub fn pipe() -> anyhow::Result<(OwnedFd, OwnedFd)> {
-    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).context("make a pipe")?;
+    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).context("cannot make a pipe")?;
     // PID 1 must not wait for its own read; the services' end stays blocking.
-    rustix::io::ioctl_fionbio(&reader, true).context("FIONBIO")?;
+    rustix::io::ioctl_fionbio(&reader, true).context("cannot make the connection non-blocking")?;
     // A smaller pipe works as well, with more wake-ups.
     let _ = fcntl_setpipe_size(&reader, PIPE);
     Ok((reader, writer))

@@ -139,12 +139,13 @@ impl Server {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let listener =
             rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
-                .context("make the login1 socket")?;
+                .context("cannot make the login1 socket")?;
         rustix::net::bind(&listener, &SocketAddrUnix::new(path)?)
-            .with_context(|| format!("bind {path}"))?;
+            .with_context(|| format!("cannot bind {path}"))?;
         rustix::fs::chmod(path, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR)
-            .with_context(|| format!("chmod {path}"))?;
-        rustix::net::listen(&listener, BACKLOG).with_context(|| format!("listen on {path}"))?;
+            .with_context(|| format!("cannot set the mode of {path}"))?;
+        rustix::net::listen(&listener, BACKLOG)
+            .with_context(|| format!("cannot listen on {path}"))?;
         let (clients, inhibitors) = (Vec::new(), Vec::new());
         let drop_in = drop_in.to_owned();
         Ok(Self {

@@ -37,13 +37,16 @@ pub fn store(folder: impl AsRef<Path>, name: &str, value: &[u8]) -> Result<()> {
         "credential {name}: larger than {CREDENTIAL_BYTES_MAX} bytes"
     );
     let folder = folder.as_ref();
-    let count = fs::read_dir(folder).with_context(|| format!("list {}", folder.display()))?.count();
+    let count =
+        fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?.count();
     ensure!(count < COUNT_MAX, "credential {name}: more than {COUNT_MAX} are given");
     let file = folder.join(name);
     match OpenOptions::new().write(true).create_new(true).mode(0o400).open(&file) {
-        Ok(mut open) => open.write_all(value).with_context(|| format!("write {}", file.display())),
+        Ok(mut open) => {
+            open.write_all(value).with_context(|| format!("cannot write {}", file.display()))
+        }
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error).with_context(|| format!("make {}", file.display())),
+        Err(error) => Err(error).with_context(|| format!("cannot make {}", file.display())),
     }
 }
 

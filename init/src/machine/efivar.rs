@@ -50,11 +50,11 @@ pub fn read(name: &str, vendor: &str) -> Result<Option<Vec<u8>>> {
     let variable = match File::open(&file) {
         Ok(variable) => variable,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).with_context(|| format!("open {}", file.display())),
+        Err(error) => return Err(error).with_context(|| format!("cannot open {}", file.display())),
     };
     let mut bytes = Vec::new();
     let read = variable.take(VALUE_MAX).read_to_end(&mut bytes);
-    read.with_context(|| format!("read {}", file.display()))?;
+    read.with_context(|| format!("cannot read {}", file.display()))?;
     Ok(bytes.get(ATTRIBUTES.len()..).map(<[u8]>::to_vec))
 }
 
@@ -69,9 +69,10 @@ pub fn write(name: &str, value: &[u8]) -> Result<()> {
         .truncate(false)
         .write(true)
         .open(&file)
-        .with_context(|| format!("open {}", file.display()))?;
+        .with_context(|| format!("cannot open {}", file.display()))?;
     // One write is one variable.
-    let written = variable.write(&bytes).with_context(|| format!("write {}", file.display()))?;
+    let written =
+        variable.write(&bytes).with_context(|| format!("cannot write {}", file.display()))?;
     anyhow::ensure!(written == bytes.len(), "write {}: cut", file.display());
     Ok(())
 }
@@ -83,10 +84,10 @@ pub fn take(name: &str) -> Result<Option<Vec<u8>>> {
     let bytes = match fs::read(&file) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).with_context(|| format!("read {}", file.display())),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", file.display())),
     };
     make_mutable(&file);
-    fs::remove_file(&file).with_context(|| format!("remove {}", file.display()))?;
+    fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display()))?;
     Ok(Some(bytes.get(ATTRIBUTES.len()..).unwrap_or_default().to_vec()))
 }
 
@@ -97,19 +98,20 @@ fn mount_writable() -> Result<()> {
     mount_private(SAFE)?;
     // The node's own mount is read-only, and so is the file system if that mount came first. The
     // other mount stays read-only.
-    mount_remount(FOLDER, SAFE, c"").context("make efivarfs writable")
+    mount_remount(FOLDER, SAFE, c"").context("cannot make efivarfs writable")
 }
 
 /// In a mount namespace of the helper's own, which ends with it.
 fn mount_private(flags: MountFlags) -> Result<()> {
     // SAFETY: a helper has one thread, and the flag does not touch its descriptors.
-    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }.context("unshare mounts")?;
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }
+        .context("cannot unshare mounts")?;
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-    mount_change("/", private).context("make all mounts private")?;
+    mount_change("/", private).context("cannot make all mounts private")?;
     match mount("efivarfs", FOLDER, "efivarfs", flags, None) {
         // It is there already: one file system cannot be mounted over itself.
         Ok(()) | Err(Errno::BUSY) => {}
-        Err(error) => return Err(error).context("mount efivarfs"),
+        Err(error) => return Err(error).context("cannot mount efivarfs"),
     }
     Ok(())
 }

@@ -82,7 +82,7 @@ pub fn hostname(text: &str) -> Option<String> {
 /// A new random UUID, from the kernel.
 pub fn random_uuid() -> Result<String> {
     let file = "/proc/sys/kernel/random/uuid";
-    fs::read_to_string(file).with_context(|| format!("read {file}"))
+    fs::read_to_string(file).with_context(|| format!("cannot read {file}"))
 }
 
 #[cfg(test)]

@@ -79,7 +79,8 @@ impl Index {
         let release = rustix::system::uname().release().to_string_lossy().into_owned();
         let folder = Path::new(path::MODULES).join(release);
         let read = |name: &str| fs::read_to_string(folder.join(name));
-        let dep = read("modules.dep").with_context(|| format!("read {}", folder.display()))?;
+        let dep =
+            read("modules.dep").with_context(|| format!("cannot read {}", folder.display()))?;
         let [alias, soft, builtin, builtin_alias] =
             ["modules.alias", "modules.softdep", "modules.builtin", path::BUILTIN_ALIASES]
                 .map(|name| read(name).unwrap_or_default());

@@ -28,7 +28,7 @@ pub fn insert_open(file: &File, options: &str) -> Result<(), Errno> {
 
 /// As [`insert`], for callers that only report.
 pub fn load_file(file: &Path, options: &str) -> Result<()> {
-    insert(file, options).with_context(|| format!("load module {}", file.display()))
+    insert(file, options).with_context(|| format!("cannot load module {}", file.display()))
 }
 
 /// Removes one module; it must not be in use.
@@ -67,7 +67,7 @@ pub fn is_unused(name: &str) -> bool {
 
 /// Locks modules until the next boot.
 pub fn lock() -> Result<()> {
-    fs::write(LOCK, "1\n").with_context(|| format!("write {LOCK}"))
+    fs::write(LOCK, "1\n").with_context(|| format!("cannot write {LOCK}"))
 }
 
 /// Whether modules are locked.

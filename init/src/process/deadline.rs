@@ -21,7 +21,7 @@ pub fn begin<T: Send + 'static>(
         }
     };
     let thread = thread::Builder::new().name(name.into()).spawn(work);
-    thread.with_context(|| format!("start the thread {name}"))?;
+    thread.with_context(|| format!("cannot start the thread {name}"))?;
     Ok(receiver)
 }
 

@@ -75,14 +75,16 @@ impl Helper {
     /// Starts the helper without waiting for its `execve`, which takes as long as a whole boot
     /// stage under emulation. The descriptor becomes readable when `execve` has succeeded or failed.
     pub fn start(self, args: &[&str]) -> Result<(Child, OwnedFd)> {
-        let null =
-            std::fs::File::options().write(true).open("/dev/null").context("open /dev/null")?;
+        let null = std::fs::File::options()
+            .write(true)
+            .open("/dev/null")
+            .context("cannot open /dev/null")?;
         self.start_into(args, null.as_fd())
     }
 
     /// Starts the helper and returns the pipe that its standard output goes to.
     pub fn start_with_answer(self) -> Result<OwnedFd> {
-        let (answer, output) = pipe_with(PipeFlags::CLOEXEC).context("make a pipe")?;
+        let (answer, output) = pipe_with(PipeFlags::CLOEXEC).context("cannot make a pipe")?;
         self.start_into(&[], output.as_fd())?;
         Ok(answer)
     }

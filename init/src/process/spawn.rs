@@ -96,7 +96,7 @@ pub fn start(
         None => Ok(child),
         Some(error) => {
             let _ = rustix::process::waitpid(Some(child.pid), WaitOptions::empty());
-            Err(error).with_context(|| format!("start {}", program.path.to_string_lossy()))
+            Err(error).with_context(|| format!("cannot start {}", program.path.to_string_lossy()))
         }
     }
 }
@@ -111,9 +111,9 @@ pub fn begin(
 ) -> Result<(Child, OwnedFd)> {
     let args = pointers(&program.args);
     let env = pointers(&program.env);
-    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).context("make a pipe")?;
+    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).context("cannot make a pipe")?;
     // SAFETY: the child calls only `become_program`, which is async-signal-safe.
-    if let Some(child) = unsafe { fork(group) }.context("clone3")? {
+    if let Some(child) = unsafe { fork(group) }.context("cannot clone PID 1")? {
         return Ok((child, reader));
     }
     let error = become_program(program, &args, &env, output);

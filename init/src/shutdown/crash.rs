@@ -67,19 +67,20 @@ fn collect(pstore: &Path, folder: &Path) -> Result<Option<Crash>> {
     }
     let mut text = Vec::new();
     for name in &names {
-        let record = File::open(name).with_context(|| format!("open {}", name.display()))?;
+        let record = File::open(name).with_context(|| format!("cannot open {}", name.display()))?;
         let read = record.take(RECORD_MAX).read_to_end(&mut text);
-        read.with_context(|| format!("read {}", name.display()))?;
+        read.with_context(|| format!("cannot read {}", name.display()))?;
         text.push(b'\n');
     }
-    fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     keep_newest(folder);
     let file = folder.join(format!("{}.log", Civil::now().rfc3339(Precision::Micros)));
-    let mut new = File::create(&file).with_context(|| format!("create {}", file.display()))?;
+    let mut new =
+        File::create(&file).with_context(|| format!("cannot create {}", file.display()))?;
     let written = new.write_all(&text).and_then(|()| new.sync_all());
-    written.with_context(|| format!("write {}", file.display()))?;
+    written.with_context(|| format!("cannot write {}", file.display()))?;
     for name in &names {
-        fs::remove_file(name).with_context(|| format!("remove {}", name.display()))?;
+        fs::remove_file(name).with_context(|| format!("cannot remove {}", name.display()))?;
     }
     Ok(Some(Crash { reason: reason(&text), file }))
 }

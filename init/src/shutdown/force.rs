@@ -38,7 +38,7 @@ impl Deadline {
             .name("deadline".into())
             .stack_size(STACK)
             .spawn(move || keep(&receiver))
-            .context("start the deadline's thread")?;
+            .context("cannot start the deadline's thread")?;
         let _ = DEADLINE.set(sender.clone());
         Ok(Self(sender))
     }

@@ -170,7 +170,7 @@ pub fn run_keeper(args: &[String]) -> i32 {
         EFI if reason.end != End::Begun => efivar::write(VARIABLE, text.as_bytes()),
         _ => Ok(()),
     };
-    let kept = kmsg::warn_on_error(kept.context("keep the shutdown's reason"));
+    let kept = kmsg::warn_on_error(kept.context("cannot keep the shutdown's reason"));
     if reason.end != End::Begun {
         rtc::set_from_system();
     }
@@ -191,7 +191,7 @@ pub fn run(args: &[String]) -> i32 {
         Some(EFI) => from_efi(),
         _ => Ok(None),
     };
-    let found = kmsg::warn_on_error(found.context("read how the last boot ended")).flatten();
+    let found = kmsg::warn_on_error(found.context("cannot read how the last boot ended")).flatten();
     let text = match &found {
         Some(reason) => {
             kmsg::notice(format_args!("the last boot ended {reason}"));

@@ -75,7 +75,7 @@ fn to_unmount(text: &str) -> Vec<Leaving> {
 /// can hang gets a child's child each, so that one dead server keeps nothing else from being
 /// unmounted.
 pub fn unmount() -> Result<Child> {
-    let mountinfo = fs::read_to_string(mountinfo::SELF).context("read mountinfo")?;
+    let mountinfo = fs::read_to_string(mountinfo::SELF).context("cannot read mountinfo")?;
     let leaving = to_unmount(&mountinfo);
     let work = || {
         close_inherited();
@@ -83,7 +83,7 @@ pub fn unmount() -> Result<Child> {
         0
     };
     // SAFETY: the closure makes system calls only, on memory that was allocated before.
-    unsafe { spawn::helper(work) }.context("clone3")
+    unsafe { spawn::helper(work) }.context("cannot clone PID 1")
 }
 
 /// In the child: gives up PID 1's descriptors, or its log files keep `/var` busy. Nothing is
@@ -171,7 +171,7 @@ pub fn sync() -> Result<Child> {
         0
     };
     // SAFETY: the closure makes one system call.
-    unsafe { spawn::helper(work) }.context("clone3")
+    unsafe { spawn::helper(work) }.context("cannot clone PID 1")
 }
 
 #[cfg(test)]

@@ -51,10 +51,10 @@ pub fn find_and_mount() -> Result<Option<PathBuf>> {
         }
         bail!("{} partitions have its type, taking none", found.len());
     };
-    fs::create_dir_all(MOUNT_POINT).context("make its mount point")?;
+    fs::create_dir_all(MOUNT_POINT).context("cannot make its mount point")?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOATIME;
     rustix::mount::mount(device, MOUNT_POINT, "ext4", flags, None)
-        .with_context(|| format!("mount {}", device.display()))?;
+        .with_context(|| format!("cannot mount {}", device.display()))?;
     let _ = kmsg::warn_on_error(copy_seed());
     Ok(Some(device.clone()))
 }
@@ -130,7 +130,7 @@ fn read_table(disk: &Path, block_size: u64) -> Result<Result<Vec<u32>, GptError>
 
 /// The device of a partition by its number: names differ (`vda1`, `nvme0n1p1`), numbers do not.
 fn partition_device(disk: &Path, number: u32) -> Result<Option<PathBuf>> {
-    for entry in fs::read_dir(disk).with_context(|| format!("list {}", disk.display()))? {
+    for entry in fs::read_dir(disk).with_context(|| format!("cannot list {}", disk.display()))? {
         let entry = entry?.path();
         let is = fs::read_to_string(entry.join("partition")).unwrap_or_default();
         if is.trim().parse() == Ok(number) {
@@ -146,9 +146,9 @@ fn copy_seed() -> Result<()> {
     if !file.exists() {
         let seed = random_uuid()?;
         fs::create_dir_all(file.parent().context("seed's folder")?)
-            .context("make seed's folder")?;
+            .context("cannot make seed's folder")?;
         replace::write(&file, seed.as_bytes(), 0o644, Durability::File)
             .with_context(|| format!("cannot write {}", file.display()))?;
     }
-    fs::copy(&file, SEED_COPY).context("copy the seed").map(drop)
+    fs::copy(&file, SEED_COPY).context("cannot copy the seed").map(drop)
 }

@@ -71,12 +71,12 @@ pub fn record(service: Service, allowed: u8, done: OwnedFd) -> Result<()> {
         if matches!(granted, Ok(false)) {
             kmsg::warn(format_args!("{allowed} reboots as a cure in 24 h, no more"));
         }
-        let granted = kmsg::warn_on_error(granted.context("no reboot as a cure")) == Some(true);
+        let granted = kmsg::warn_on_error(granted.context("cannot record a reboot")) == Some(true);
         let answer = [u8::try_from(service.index()).unwrap_or_default(), u8::from(granted)];
         let _ = rustix::io::write(&done, &answer);
     };
     let thread = thread::Builder::new().name("cure".into()).stack_size(STACK).spawn(work);
-    thread.map(drop).context("start the cure's thread")
+    thread.map(drop).context("cannot start the cure's thread")
 }
 
 fn now() -> u64 {
@@ -86,7 +86,7 @@ fn now() -> u64 {
 fn record_in(file: &Path, service: Service, allowed: u8, now: u64) -> Result<bool> {
     let text = match fs::read_to_string(file) {
         Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
-        text => text.with_context(|| format!("read {}", file.display()))?,
+        text => text.with_context(|| format!("cannot read {}", file.display()))?,
     };
     if recent(&text, now) >= usize::from(allowed) {
         return Ok(false);

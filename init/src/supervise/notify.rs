@@ -47,10 +47,10 @@ pub fn parse(bytes: &[u8]) -> Vec<Message> {
 pub fn listen() -> Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)
-        .context("make the notify socket")?;
-    rustix::net::sockopt::set_socket_passcred(&socket, true).context("SO_PASSCRED")?;
+        .context("cannot make the notify socket")?;
+    rustix::net::sockopt::set_socket_passcred(&socket, true).context("cannot set SO_PASSCRED")?;
     let address = SocketAddrUnix::new(NOTIFY_SOCKET)?;
-    rustix::net::bind(&socket, &address).with_context(|| format!("bind {NOTIFY_SOCKET}"))?;
+    rustix::net::bind(&socket, &address).with_context(|| format!("cannot bind {NOTIFY_SOCKET}"))?;
     std::fs::set_permissions(NOTIFY_SOCKET, std::fs::Permissions::from_mode(0o600))?;
     Ok(socket)
 }

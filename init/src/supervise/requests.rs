@@ -35,10 +35,10 @@ impl Requests {
     pub(super) fn listen() -> Result<Self> {
         let mode = Mode::RUSR | Mode::WUSR;
         rustix::fs::mknodat(CWD, path::POWER_REQUEST, FileType::Fifo, mode, 0)
-            .with_context(|| format!("make {}", path::POWER_REQUEST))?;
+            .with_context(|| format!("cannot make {}", path::POWER_REQUEST))?;
         let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let fifo = rustix::fs::open(path::POWER_REQUEST, flags, Mode::empty())
-            .with_context(|| format!("open {}", path::POWER_REQUEST))?;
+            .with_context(|| format!("cannot open {}", path::POWER_REQUEST))?;
         Ok(Self { fifo, lines: Lines::default(), last: Instant::now() })
     }
 

@@ -98,7 +98,7 @@ impl Runtime {
     /// Prepares everything and starts containerd.
     pub fn start(host: &Host, devices: Devices) -> Result<Self> {
         // Signals before threads, since threads inherit what is blocked.
-        let signals = signals::take().context("take signals")?;
+        let signals = signals::take().context("cannot take signals")?;
         let file_max = stream::file_max(host.var);
         let (log, logging, [first, second]) =
             Log::new(SERVICES.map(Service::name), host.parameters.is(&LOG, "console"), file_max)?;
@@ -124,7 +124,7 @@ impl Runtime {
             probe: None,
             timeline: timeline::Keeper::default(),
             loader: None,
-            cure: pipe_with(PipeFlags::CLOEXEC).context("make a pipe")?,
+            cure: pipe_with(PipeFlags::CLOEXEC).context("cannot make a pipe")?,
             cure_reboots: host.cure_reboots,
             pace: host.pace,
             reaping: false,
@@ -309,7 +309,7 @@ impl Runtime {
 
     /// Asks for a reboot in a thread; the event is that it cannot be asked for.
     fn record_cure(&self, service: Service) -> Option<Event> {
-        let done = self.cure.1.try_clone().context("duplicate a descriptor");
+        let done = self.cure.1.try_clone().context("cannot duplicate a descriptor");
         let asked = done.and_then(|done| cure::record(service, self.cure_reboots, done));
         kmsg::warn_on_error(asked).is_none().then_some(Event::Cure(service, false))
     }

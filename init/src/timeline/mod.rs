@@ -75,7 +75,7 @@ impl Stages {
     pub fn run<T>(&mut self, name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
         watchdog::feed();
         let start = now();
-        let value = work().with_context(|| format!("stage {name}"))?;
+        let value = work().with_context(|| format!("stage {name} failed"))?;
         let duration = now().saturating_sub(start);
         say(name, duration);
         if self.spans.len() < STAGES {
