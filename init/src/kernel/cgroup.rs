@@ -1,7 +1,4 @@
-//! The tree of control groups (Documentation/admin-guide/cgroup-v2.rst).
-//!
-//! A group with controllers for its children may hold no process itself, so PID 1 leaves the root
-//! group before anything else runs. kubelet's `/kubepods` is kubelet's own.
+//! Control groups (Documentation/admin-guide/cgroup-v2.rst): their processes and files.
 
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -13,34 +10,34 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::console::kmsg;
 
-/// The file system's path of a group.
+/// Returns a group's folder in the cgroup file system.
 #[must_use]
 pub fn path(group: &str) -> PathBuf {
     PathBuf::from(format!("{MOUNT}{group}"))
 }
 
-/// Opens a group's folder, to start children in it.
+/// Opens a group's folder, so that children can be started in the group.
 pub fn open(group: &str) -> Result<OwnedFd> {
     let flags = OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC;
     rustix::fs::open(path(group), flags, Mode::empty())
         .with_context(|| format!("cannot open group {group}"))
 }
 
-/// True when a group and all below hold no process; a group that does not exist is empty.
+/// True if the group and all groups below it hold no process. A missing group is empty.
 #[must_use]
 pub fn is_empty(group: &str) -> bool {
     fs::read_to_string(path(group).join("cgroup.events"))
         .map_or(true, |events| events.lines().any(|line| line == "populated 0"))
 }
 
-/// Kills every process of a group and all below.
+/// Kills every process of a group and of all groups below it.
 pub fn kill(group: &str) {
     if path(group).exists() {
         let _ = kmsg::warn_on_error(write(group, "cgroup.kill", "1"));
     }
 }
 
-/// The processes of a group and of all groups below it.
+/// Returns the processes of a group and of all groups below it.
 #[must_use]
 pub fn processes(group: &str) -> Vec<i32> {
     let mut pids = Vec::new();

@@ -1,6 +1,6 @@
 //! The power button: input devices that have a power key (Documentation/input/event-codes.rst).
 //!
-//! Only devices that say they have the key are opened, so ordinary keystrokes do not wake PID 1.
+//! Only devices with this key are opened, so that other keystrokes do not wake PID 1.
 
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -17,19 +17,21 @@ const EV_KEY: u16 = 1;
 /// `struct input_event` on 64-bit machines: two longs of time, type, code, value.
 const EVENT_SIZE: usize = 24;
 
-/// How often the kernel's ACPI driver saw the fixed power button (Documentation/ABI/testing/sysfs-firmware-acpi).
+/// The number of presses of the fixed power button that the kernel's ACPI driver saw
+/// (Documentation/ABI/testing/sysfs-firmware-acpi).
 const ACPI_COUNT: &str = "/sys/firmware/acpi/interrupts/ff_pwr_btn";
 
-/// That count when PID 1 started: firmware may leave the press that switched the machine on.
+/// This number at the start of PID 1, because firmware may leave the press that switched the
+/// machine on.
 static PRESSES: AtomicU64 = AtomicU64::new(u64::MAX);
 
-/// Notes how often the button was pressed before PID 1 started.
+/// Stores the number of presses before PID 1 started.
 pub fn remember_presses() {
     PRESSES.store(presses().unwrap_or(u64::MAX), Ordering::Relaxed);
 }
 
-/// True when the button was pressed since [`remember_presses`]: for when the first device is
-/// opened, since an input device tells only what happens while it is open.
+/// True if the button was pressed since [`remember_presses`]. It is called when the first device is
+/// opened, because an input device reports only the presses while it is open.
 #[must_use]
 pub fn pressed_before() -> bool {
     presses().is_some_and(|now| now > PRESSES.load(Ordering::Relaxed))
@@ -39,12 +41,12 @@ fn presses() -> Option<u64> {
     parse_count(&fs::read_to_string(ACPI_COUNT).ok()?)
 }
 
-/// The first word; words on the interrupt's state follow.
+/// Returns the first word as a number. The words after it are the interrupt's state.
 fn parse_count(text: &str) -> Option<u64> {
     text.split_ascii_whitespace().next()?.parse().ok()
 }
 
-/// True when bytes read from a device contain a press of the power key.
+/// True if bytes read from a device contain a press of the power key.
 #[must_use]
 pub fn power_pressed(bytes: &[u8]) -> bool {
     bytes.chunks_exact(EVENT_SIZE).any(|event| {
@@ -54,9 +56,9 @@ pub fn power_pressed(bytes: &[u8]) -> bool {
     })
 }
 
-/// True when a device's key bitmap, as sysfs prints it, has the power key.
+/// True if a device's key bitmap, as sysfs prints it, contains the power key.
 ///
-/// Words of 64 bits in hexadecimal, the highest first.
+/// The bitmap is words of 64 bits in hexadecimal, the highest first.
 #[must_use]
 pub fn has_power_key(bitmap: &str) -> bool {
     let word = bitmap.split_ascii_whitespace().rev().nth(usize::from(KEY_POWER / 64));
@@ -67,9 +69,9 @@ pub fn has_power_key(bitmap: &str) -> bool {
 /// A device with a power key.
 #[derive(Debug)]
 pub struct Button {
-    /// Name below `/dev`.
+    /// The name below `/dev`.
     pub device: String,
-    /// Its events.
+    /// The descriptor that its events are read from.
     pub fd: OwnedFd,
 }
 
@@ -86,7 +88,7 @@ pub fn open(device: &str) -> Option<Button> {
     Some(Button { device: device.into(), fd })
 }
 
-/// Opens all that are there already.
+/// Opens all devices with a power key that exist now.
 #[must_use]
 pub fn open_all() -> Vec<Button> {
     let entries = fs::read_dir("/dev/input").into_iter().flatten().flatten();
@@ -117,14 +119,14 @@ mod tests {
     }
 
     #[test]
-    fn the_count_of_presses_is_the_first_word() {
+    fn the_number_of_presses_is_the_first_word() {
         assert_eq!(parse_count("       2  EN     enabled      unmasked\n"), Some(2));
         assert_eq!(parse_count("invalid\n"), None);
         assert_eq!(parse_count(""), None);
     }
 
     #[test]
-    fn the_bitmap_s_last_word_is_the_lowest() {
+    fn the_last_word_of_the_bitmap_is_the_lowest() {
         assert!(has_power_key("10000000000000 0\n"));
         assert!(!has_power_key("10000000000000\n"));
         assert!(!has_power_key(""));
@@ -132,12 +134,25 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_read(
-            bytes in prop::collection::vec(any::<u8>(), 0..100),
-            text in ".{0,60}",
-        ) {
-            let _ = (power_pressed(&bytes), parse_count(&text));
-            let _ = has_power_key(&text);
-        }
+                fn a_press_is_found_among_any_other_events(
+                    events in prop::collection::vec((0..4_u16, 114..118_u16, 0..3_i32), 0..20),
+                    rest in prop::collection::vec(any::<u8>(), 0..EVENT_SIZE),
+                ) {
+                    let mut bytes: Vec<u8> = events.iter().flat_map(|&(k, c, v)| event(k, c, v)).collect();
+                    bytes.extend(rest);
+                    prop_assert_eq!(power_pressed(&bytes), events.contains(&(1, 116, 1)));
+                }
+
+                #[test]
+                fn the_bit_of_the_key_decides(words in prop::collection::vec(any::<u64>(), 0..12)) {
+                    let bitmap: Vec<String> = words.iter().rev().map(|word| format!("{word:x}")).collect();
+                    let expected = words.get(1).is_some_and(|word| word >> 52 & 1 == 1);
+                    prop_assert_eq!(has_power_key(&bitmap.join(" ")), expected);
+                }
+
+                #[test]
+                fn the_count_is_read_before_any_other_words(count: u64, rest in "( [a-z0-9]{0,9}){0,4}") {
+                    prop_assert_eq!(parse_count(&format!("  {count}{rest}\n")), Some(count));
+                }
     }
 }

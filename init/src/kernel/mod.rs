@@ -1,4 +1,5 @@
-//! Kernel interfaces that several rooms use: control groups, sysctls, netlink, input devices.
+//! Kernel interfaces that several rooms use: control groups, mounts, sysctls, netlink, input
+//! devices.
 
 pub mod cgroup;
 pub mod evdev;

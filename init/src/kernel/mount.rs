@@ -1,8 +1,8 @@
-//! The mount table: what is mounted where, with which flags, and what a failure means.
+//! The mount table: file systems, mount points, flags, and the consequence of a failure.
 //!
-//! The order follows what kubelet, containerd and runc expect to find (`docs/boot.md` has the
-//! table for people). [`EARLY`] before there is a root, [`TREE`] once it is there, [`LATE`] by
-//! the second process, since nothing on the way to containerd needs those.
+//! The order follows the needs of kubelet, containerd and runc (`docs/boot.md` has the table for
+//! people). [`EARLY`] is mounted before the root, [`TREE`] in the root, and [`LATE`] by the helper
+//! `kiln-coldplug`, because containerd does not need it to start.
 
 use std::ffi::CString;
 use std::path::Path;
@@ -12,29 +12,30 @@ use rustix::mount::MountFlags;
 
 use crate::console::kmsg;
 
-/// What a failed mount means for the boot.
+/// The consequence of a failed mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
-    /// No node without it.
+    /// The boot fails.
     Must,
-    /// A warning; what needs it will say so itself.
+    /// A warning. The programs that need the mount report it too.
     Want,
-    /// Not even that where the kernel does not offer the folder.
+    /// A warning, except that a missing folder means that this kernel does not have the
+    /// feature.
     WhereOffered,
 }
 
 /// One line of the mount table.
 #[derive(Debug, Clone, Copy)]
 pub struct Mount {
-    /// File system type, also given as the source.
+    /// The file system's type, which is also given as the source.
     pub kind: &'static str,
-    /// Mount point; made when missing, except for [`Need::WhereOffered`].
+    /// The mount point. It is made if it is missing, except for [`Need::WhereOffered`].
     pub target: &'static str,
-    /// Mount flags.
+    /// The mount flags.
     pub flags: MountFlags,
     /// The file system's own options.
     pub data: &'static str,
-    /// What a failure means.
+    /// The consequence of a failure.
     pub need: Need,
 }
 
@@ -51,7 +52,7 @@ const fn mount(
     Mount { kind, target, flags, data, need }
 }
 
-/// Before the root is there; moved into it later.
+/// Mounted before the root, and moved into the root later.
 pub const EARLY: [Mount; 4] = [
     mount("devtmpfs", "/dev", MountFlags::NOSUID, "mode=0755", Need::Must),
     mount("proc", "/proc", SAFE, "", Need::Must),
@@ -59,7 +60,7 @@ pub const EARLY: [Mount; 4] = [
     mount("cgroup2", "/sys/fs/cgroup", SAFE, "nsdelegate,memory_recursiveprot", Need::Must),
 ];
 
-/// In the final root. `/run` is mounted with the root itself, `/var` by the data stage.
+/// Mounted in the root. `/run` is mounted by the root stage, `/var` by the data stage.
 pub const TREE: [Mount; 5] = [
     mount(
         "devpts",
@@ -75,9 +76,9 @@ pub const TREE: [Mount; 5] = [
     mount("tmpfs", "/opt", SUID_DEV, "mode=0755,size=25%", Need::Must),
 ];
 
-/// What pods may want but containerd's start does not: mounted by the second process.
+/// Mounts for pods, which containerd does not need to start. `kiln-coldplug` makes them.
 ///
-/// The last two live in modules: their folders are there when those are loaded.
+/// The folders of the last two appear when modules are loaded.
 pub const LATE: [Mount; 7] = [
     mount("bpf", "/sys/fs/bpf", SAFE, "mode=0700", Need::WhereOffered),
     mount("mqueue", "/dev/mqueue", SAFE, "", Need::Want),
@@ -94,10 +95,11 @@ pub const LATE: [Mount; 7] = [
     ),
 ];
 
-/// What a crash left, mounted by a process of its own: the kernel reads all EFI variables for it.
+/// The records of a kernel crash. A helper mounts it, because the kernel reads all EFI variables at
+/// this moment.
 pub const PSTORE: Mount = mount("pstore", "/sys/fs/pstore", SAFE, "", Need::WhereOffered);
 
-/// Mounts a table in order. Only [`Need::Must`] fails; the others are warnings.
+/// Mounts a table in order. Only the failure of a [`Need::Must`] is an error; others are warnings.
 pub fn apply_all(table: &[Mount]) -> Result<()> {
     for line in table {
         match (line.apply(), line.need) {
@@ -113,12 +115,12 @@ impl Mount {
         if self.need == Need::WhereOffered && !Path::new(self.target).is_dir() {
             return Ok(());
         }
-        // A missing mount point that cannot be made shows as the mount's own error.
+        // If a missing mount point cannot be made, the mount itself fails.
         let _ = std::fs::create_dir(self.target);
         self.attach(self.target, self.data)
     }
 
-    /// Mounts at another place or with other options than the table's.
+    /// Mounts at this target and with these options instead of the table's.
     pub fn attach(&self, target: &str, data: &str) -> Result<()> {
         let data = CString::new(data)?;
         rustix::mount::mount(self.kind, target, self.kind, self.flags, &*data)
@@ -126,7 +128,7 @@ impl Mount {
     }
 }
 
-/// A tmpfs that is not in the tables, because its place or size is known only at boot.
+/// Returns a tmpfs that is not in the tables because its target or size is known only at boot.
 #[must_use]
 pub const fn tmpfs(target: &'static str, data: &'static str) -> Mount {
     mount("tmpfs", target, SUID_DEV, data, Need::Must)
@@ -150,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn no_mount_point_comes_twice() {
+    fn every_mount_point_is_listed_once() {
         let mut targets: Vec<_> = all().map(|mount| mount.target).collect();
         targets.sort_unstable();
         targets.dedup();

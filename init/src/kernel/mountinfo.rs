@@ -1,24 +1,24 @@
 //! The kernel's list of mounts (`proc_pid_mountinfo(5)`).
 
-/// The calling process' list.
+/// The list of the calling process.
 pub const SELF: &str = "/proc/self/mountinfo";
 
-/// All mount points, in the order of their mounting. Lines that make no sense are skipped.
+/// Returns all mount points in mount order. Malformed lines are skipped.
 #[must_use]
 pub fn points(text: &str) -> Vec<Vec<u8>> {
     text.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape).collect()
 }
 
-/// A mount: where it is, and the kind of its file system.
+/// A mount point and the type of its file system.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
-    /// Mount point.
+    /// The mount point.
     pub point: Vec<u8>,
-    /// As in `mount -t`.
+    /// The type, as in `mount -t`.
     pub kind: String,
 }
 
-/// All mounts, in the order of their mounting. Lines that make no sense are skipped.
+/// Returns all mounts in mount order. Malformed lines are skipped.
 #[must_use]
 pub fn mounts(text: &str) -> Vec<Mount> {
     let lines = text.lines().filter_map(|line| {
@@ -29,14 +29,14 @@ pub fn mounts(text: &str) -> Vec<Mount> {
     lines.collect()
 }
 
-/// True when `path` is `folder` or below it.
+/// True if `path` is `folder` or is below it.
 #[must_use]
 pub fn is_below(path: &[u8], folder: &[u8]) -> bool {
     let rest = path.strip_prefix(folder);
     rest.is_some_and(|rest| folder == b"/" || rest.is_empty() || rest[0] == b'/')
 }
 
-/// Blank, tab, newline and backslash come as three octal digits.
+/// Decodes blanks, tabs, newlines and backslashes, which the kernel writes as three octal digits.
 fn unescape(text: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -61,7 +61,7 @@ fn unescape(text: &str) -> Vec<u8> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{is_below, mounts, points, unescape};
+    use super::{Mount, is_below, mounts, points, unescape};
 
     #[test]
     fn mount_points_are_the_fifth_field() {
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_escape_stays_as_it_is() {
+    fn text_that_is_not_an_escape_is_kept() {
         assert_eq!(unescape("a\\134b\\9\\04"), b"a\\b\\9\\04");
     }
 
@@ -86,10 +86,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_read(text in ".{0,200}", point in "[a-z/]{1,20}") {
-            let _ = (points(&text), mounts(&text));
-            let line = format!("1 1 0:1 / {point} rw - x x rw");
-            prop_assert_eq!(points(&line), vec![point.into_bytes()]);
-        }
+                fn a_mount_point_is_found_whatever_its_bytes(
+                    name in prop::collection::vec(any::<u8>(), 0..20),
+                    before in "([0-9 ]{0,20}\n){0,3}",
+                ) {
+                    let escape = |byte: &u8| match byte {
+                        b' ' | b'\t' | b'\n' | b'\\' | 128.. => format!("\\{byte:03o}"),
+                        byte => char::from(*byte).to_string(),
+                    };
+                    let path = [b"/", &name[..]].concat();
+            let point: String = path.iter().map(escape).collect();
+                    let line = format!("{before}1 1 0:1 / {point} rw - ext4 x rw\n");
+                    let expected = Mount { point: path, kind: "ext4".into() };
+                    prop_assert_eq!(mounts(&line).pop(), Some(expected));
+                }
     }
 }

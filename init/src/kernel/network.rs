@@ -1,5 +1,5 @@
-//! What of the network is not a pod's business: loopback (netdevice(7)), and knowing whether there
-//! is a way out (rtnetlink(7), proc(5)).
+//! The networking that PID 1 does itself: the loopback interface (netdevice(7)), and a wait for a
+//! default route (rtnetlink(7), proc(5)).
 
 use std::fs;
 use std::io;
@@ -12,13 +12,13 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, socket_with};
 
-/// `RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE` (linux/rtnetlink.h): messages about new and old routes.
+/// `RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE` (linux/rtnetlink.h): messages about changed routes.
 const ROUTE_GROUPS: u32 = 0x40 | 0x400;
 
-/// The kernel's tables of routes.
+/// The kernel's routing tables.
 const TABLES: [&str; 2] = ["/proc/net/route", "/proc/net/ipv6_route"];
 
-/// `IFF_UP | IFF_RUNNING`: with it the kernel adds `127.0.0.1` and `::1` itself.
+/// `IFF_UP | IFF_RUNNING`. The kernel then adds `127.0.0.1` and `::1` itself.
 #[allow(clippy::cast_possible_truncation, reason = "both flags fit, ifreq wants a short")]
 const UP: i16 = (libc::IFF_UP | libc::IFF_RUNNING) as i16;
 
@@ -41,13 +41,13 @@ pub fn loopback_up() -> Result<()> {
     Err(io::Error::last_os_error()).context("cannot bring lo up")
 }
 
-/// Waits until there is a default route of IPv4 or IPv6; `false` when there is none in time.
+/// Waits until there is a default route of IPv4 or IPv6. Returns false if none appears in time.
 pub fn wait_for_default_route(time: Duration) -> Result<bool> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     // Protocol 0 is NETLINK_ROUTE.
     let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)
         .context("cannot make a netlink socket")?;
-    // Listening before looking: a route that comes between the two is not missed.
+    // Listening starts before the first look, so that no route is missed.
     rustix::net::bind(&socket, &SocketAddrNetlink::new(0, ROUTE_GROUPS))
         .context("cannot bind the netlink socket")?;
     let end = Instant::now() + time;
@@ -66,9 +66,9 @@ pub fn wait_for_default_route(time: Duration) -> Result<bool> {
     }
 }
 
-/// Reads both tables: `IFACE DESTINATION GATEWAY FLAGS … MASK` with a heading, and
-/// `DESTINATION PREFIX … IFACE` without one, all in hexadecimal. The second always has
-/// a default route on `lo`, which rejects.
+/// True if one of the tables has a default route. Their rows are `IFACE DESTINATION GATEWAY FLAGS …
+/// MASK` below a heading, and `DESTINATION PREFIX … IFACE` without a heading, with numbers in
+/// hexadecimal. The second table always has a default route on `lo`, which rejects packets.
 fn has_default_route(ipv4: &str, ipv6: &str) -> bool {
     let words = |line: &str| line.split_ascii_whitespace().map(str::to_owned).collect::<Vec<_>>();
     let is_zero = |word: &str| word.bytes().all(|byte| byte == b'0');
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn ipv6_s_own_route_that_rejects_is_none() {
+    fn the_rejecting_route_of_ipv6_does_not_count() {
         let row = |name: &str| {
             format!("{ZERO} 00 {ZERO} 00 {ZERO} ffffffff 00000001 00000000 00200200 {name:>8}\n")
         };

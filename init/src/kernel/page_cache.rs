@@ -5,13 +5,13 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-/// Opens a file and asks the kernel to read all of it into the page cache.
+/// Asks the kernel to read all of a file into the page cache.
 fn read_ahead(file: &Path) -> Result<()> {
     let file = File::open(file).with_context(|| format!("cannot open {}", file.display()))?;
     rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::WillNeed).context("cannot read ahead")
 }
 
-/// Runs the helper: reads the files named by `args`.
+/// Reads the files named by `args`.
 #[must_use]
 pub fn run(args: &[String]) -> i32 {
     i32::from(args.iter().any(|file| read_ahead(Path::new(file)).is_err()))

@@ -1,7 +1,7 @@
-//! Sets the kernel settings of [`kiln_contract::sysctl`].
+//! Makes the kernel settings of [`kiln_contract::sysctl`].
 //!
-//! Set before kubelet starts, because with `protectKernelDefaults` it refuses to run on others.
-//! Those that exist only after a module is loaded are set by the second process.
+//! They are made before kubelet starts, because with `protectKernelDefaults` it refuses to run with
+//! other values. Settings that exist only after a module is loaded are made by `kiln-coldplug`.
 
 use std::fs;
 use std::path::Path;
@@ -11,36 +11,39 @@ pub use kiln_contract::sysctl::When;
 
 use crate::console::kmsg;
 
-/// First of all: without it the death of PID 1 halts the machine for ever instead of rebooting it.
+/// Makes a kernel panic reboot the machine. This comes first, because otherwise the death of PID 1
+/// would halt the machine forever.
 pub fn set_panic_delay() {
     let _ = fs::write("/proc/sys/kernel/panic", "10");
 }
 
-/// Switch for short RCU grace periods (Documentation/ABI, `/sys/kernel/rcu_expedited`).
+/// The kernel's switch for short RCU grace periods (Documentation/ABI,
+/// `/sys/kernel/rcu_expedited`).
 const RCU_EXPEDITED: &str = "/sys/kernel/rcu_expedited";
 
-/// Makes the kernel's grace periods short while the node boots, at the price of interrupts.
+/// Makes RCU grace periods short during the boot, at the cost of more interrupts.
 ///
-/// Mounts, control groups, modules and network namespaces wait for many of them one after another.
+/// Mounts, control groups, modules and network namespaces wait for many of them in sequence.
 pub fn hurry_rcu() {
     let _ = fs::write(RCU_EXPEDITED, "1");
 }
 
-/// Ends what [`hurry_rcu`] began: running pods must not pay for others' starts.
+/// Undoes [`hurry_rcu`], so that interrupts do not slow down running pods.
 pub fn calm_rcu() {
     let _ = fs::write(RCU_EXPEDITED, "0");
 }
 
-/// Sets all of one kind. A missing file is a warning at boot, and nothing where it is only offered.
+/// Makes all settings of one kind. A missing file is a warning for [`When::Boot`] and ignored for
+/// [`When::Offered`].
 pub fn apply(when: When) {
     for (name, value, _) in TABLE.iter().filter(|line| line.2 == when) {
         let file = Path::new("/proc/sys").join(name);
         if when == When::Offered && !file.exists() {
             continue;
         }
-        // With a newline, because nothing at all would not be written.
+        // The newline makes a write of the empty value too.
         if let Err(error) = fs::write(&file, format!("{value}\n")) {
-            kmsg::warn(format_args!("sysctl {name}={value}: {error}"));
+            kmsg::warn(format_args!("cannot set sysctl {name} to {value:?}: {error}"));
         }
     }
 }

@@ -10,39 +10,41 @@ use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType};
 /// The group that the kernel itself sends to.
 const KERNEL_GROUP: u32 = 1;
 
-/// Largest message: the kernel's `UEVENT_BUFFER_SIZE` plus the header line.
+/// The largest message: the kernel's `UEVENT_BUFFER_SIZE` plus the header line.
 const MESSAGE_MAX: usize = 4096;
 
-/// Bytes that the kernel keeps for PID 1, which reads nothing while it boots: about a thousand messages.
+/// Bytes that the kernel keeps for PID 1, which reads nothing during the boot: about a thousand
+/// messages.
 const BUFFER: usize = 1024 * 1024;
 
-/// What PID 1 wants to know of a message.
+/// The fields of a message that PID 1 uses.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Uevent {
     /// `add`, `remove`, `change` …
     pub action: String,
     /// `input`, `block`, `net` …
     pub subsystem: String,
-    /// Name below `/dev`, if the device has a node.
+    /// The name below `/dev`, if the device has a node.
     pub device: String,
-    /// The device's folder below `/sys`, with a `/` in front.
+    /// The device's folder below `/sys`, with a leading `/`.
     pub path: String,
-    /// What kind of hardware it is, if a driver can be found by it.
+    /// The kind of hardware, if a driver can be found for it.
     pub modalias: String,
 }
 
-/// What the socket had.
+/// The result of a read.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Received {
-    /// A message of the kernel's.
+    /// A message of the kernel.
     Message(Uevent),
-    /// Messages were lost: the devices must be looked at themselves.
+    /// Messages were lost, so the devices must be scanned.
     Overrun,
-    /// Nothing more.
+    /// No message is waiting.
     Nothing,
 }
 
-/// Reads one message: a header, then `KEY=VALUE`, each with a NUL. `None` without an action.
+/// Parses a message: a header, then `KEY=VALUE` fields, each ended by a NUL. Returns `None` if
+/// there is no action.
 #[must_use]
 pub fn parse(bytes: &[u8]) -> Option<Uevent> {
     let mut uevent = Uevent::default();
@@ -71,12 +73,12 @@ pub fn listen() -> Result<OwnedFd> {
         .context("cannot make the uevent socket")?;
     rustix::net::bind(&socket, &SocketAddrNetlink::new(0, KERNEL_GROUP))
         .context("cannot bind the uevent socket")?;
-    // With less, a storm is an overrun sooner, which is handled.
+    // A smaller buffer only overflows sooner, and an overflow is handled.
     let _ = rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, BUFFER);
     Ok(socket)
 }
 
-/// One waiting message of the kernel's. Others' messages are skipped.
+/// Reads a waiting message of the kernel. Messages from other senders are skipped.
 #[must_use]
 pub fn receive(socket: &OwnedFd) -> Received {
     let mut buffer = [0_u8; MESSAGE_MAX];
@@ -101,7 +103,7 @@ pub fn receive(socket: &OwnedFd) -> Received {
 mod tests {
     use proptest::prelude::*;
 
-    use super::parse;
+    use super::{Uevent, parse};
 
     #[test]
     fn the_fields_are_found_in_any_order() {
@@ -119,15 +121,31 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_action_is_no_message() {
+    fn a_message_without_an_action_is_ignored() {
         assert_eq!(parse(b"libudev\0\xfe\xed"), None);
         assert_eq!(parse(b""), None);
     }
 
     proptest! {
         #[test]
-        fn any_bytes_are_read(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-            let _ = parse(&bytes);
-        }
+                fn fields_are_found_between_any_others(
+                    before in "([A-Z]{8,9}=[a-z]{0,5}\0){0,3}",
+                    path in "/[a-z/]{0,20}",
+                    modalias in "[a-z0-9:]{0,20}",
+                ) {
+                    let fields = format!("{before}ACTION=add\0DEVPATH={path}\0MODALIAS={modalias}\0");
+                    let expected = Uevent {
+                        action: "add".into(),
+                        path,
+                        modalias,
+                        ..Uevent::default()
+                    };
+                    prop_assert_eq!(parse(format!("add@/x\0{fields}").as_bytes()), Some(expected));
+                }
+
+                #[test]
+                fn only_bytes_with_an_action_are_a_message(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+                    prop_assert!(parse(&bytes).is_none_or(|uevent| !uevent.action.is_empty()));
+                }
     }
 }

@@ -1,8 +1,9 @@
 //! Credentials: small named files that the machine's owner hands to the boot.
 //!
-//! Two of systemd's forms: files beside the image, which the EFI stub collects (systemd-stub(7)),
-//! and SMBIOS type 11 strings `io.systemd.credential:NAME=VALUE` (systemd-creds(1)). All end up
-//! as files in one root-only folder. Of equal names the first one counts: a file wins over SMBIOS.
+//! They come in two of systemd's forms: files next to the image, which the EFI stub collects
+//! (systemd-stub(7)), and SMBIOS type 11 strings `io.systemd.credential:NAME=VALUE`
+//! (systemd-creds(1)). Both become files in one folder that only root can read. If a name is
+//! repeated, the first one wins: a file before SMBIOS.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -16,22 +17,23 @@ use kiln_contract::setting::{CREDENTIAL_BYTES_MAX, Credential};
 use crate::console::kmsg;
 use crate::machine::smbios;
 
-/// Credentials in one boot; more is a mistake or an attack.
+/// The number of credentials in one boot. More are a mistake or an attack.
 const COUNT_MAX: usize = 64;
 
-/// Where the kernel shows SMBIOS structures, one folder each (Documentation/ABI, sysfs-firmware-dmi-entries).
+/// The kernel's folder of SMBIOS structures, one folder each (Documentation/ABI,
+/// sysfs-firmware-dmi-entries).
 const DMI_ENTRIES: &str = "/sys/firmware/dmi/entries";
 
-/// True for a name that can be a file's: letters, digits, `.`, `_`, `-`, not starting with a dot.
+/// True if the name is safe as a file name: letters, digits, `.`, `_`, `-`, without a leading dot.
 #[must_use]
 pub fn is_name(name: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     (1..=128).contains(&name.len()) && !name.starts_with('.') && name.bytes().all(allowed)
 }
 
-/// Writes one credential into `folder`, unless there is one by that name.
+/// Writes a credential into `folder`, unless the name is taken.
 pub fn store(folder: impl AsRef<Path>, name: &str, value: &[u8]) -> Result<()> {
-    ensure!(is_name(name), "credential {name:?}: not a usable name");
+    ensure!(is_name(name), "credential {name:?}: invalid name");
     ensure!(
         value.len() <= CREDENTIAL_BYTES_MAX,
         "credential {name}: larger than {CREDENTIAL_BYTES_MAX} bytes"
@@ -39,7 +41,7 @@ pub fn store(folder: impl AsRef<Path>, name: &str, value: &[u8]) -> Result<()> {
     let folder = folder.as_ref();
     let count =
         fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?.count();
-    ensure!(count < COUNT_MAX, "credential {name}: more than {COUNT_MAX} are given");
+    ensure!(count < COUNT_MAX, "credential {name}: there are more than {COUNT_MAX}");
     let file = folder.join(name);
     match OpenOptions::new().write(true).create_new(true).mode(0o400).open(&file) {
         Ok(mut open) => {
@@ -50,7 +52,7 @@ pub fn store(folder: impl AsRef<Path>, name: &str, value: &[u8]) -> Result<()> {
     }
 }
 
-/// Stores what SMBIOS says. A machine without SMBIOS has none.
+/// Stores the credentials from SMBIOS. A machine without SMBIOS has none.
 pub fn store_smbios() {
     for entry in fs::read_dir(DMI_ENTRIES).into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().starts_with("11-") {
@@ -62,14 +64,14 @@ pub fn store_smbios() {
     }
 }
 
-/// A credential's text without blanks around it; `None` when it was not given or is no text.
+/// Returns a credential's text, trimmed, or `None` if it is missing or not UTF-8.
 #[must_use]
 pub fn text(credential: &Credential) -> Option<String> {
     let bytes = fs::read(Path::new(CREDENTIALS).join(credential.name)).ok()?;
     String::from_utf8(bytes).ok().map(|text| text.trim().to_owned())
 }
 
-/// Names of all credentials with a prefix, sorted.
+/// Returns the names of all credentials with a prefix, sorted.
 #[must_use]
 pub fn names(credential: &Credential) -> Vec<String> {
     let entries = fs::read_dir(CREDENTIALS).into_iter().flatten().flatten();
@@ -94,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_of_two_with_one_name_counts() {
+    fn the_first_credential_of_a_name_wins() {
         let folder = tempfile::tempdir().unwrap();
         store(folder.path(), "a", b"first").unwrap();
         store(folder.path(), "a", b"second").unwrap();

@@ -1,7 +1,7 @@
 //! EFI variables, through efivarfs (Documentation/filesystems/efivarfs.rst).
 //!
-//! Only in helpers: a variable is written by the firmware, which may take its time. The node's own
-//! efivarfs is read-only; a helper that writes mounts it once more, where nobody else sees it.
+//! Only helpers use it, because the firmware writes a variable and may be slow. The node's efivarfs
+//! is read-only; a helper that writes mounts it again in a mount namespace of its own.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
@@ -13,13 +13,13 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change, mount_remount};
 use rustix::thread::UnshareFlags;
 
-/// Kiln's vendor GUID: random, never another's.
+/// Kiln's vendor GUID, chosen at random.
 const VENDOR: &str = "cb77f67e-b18f-4b11-8888-435c07ec91e0";
 
-/// Where the kernel offers variables, if the machine was started by UEFI.
+/// The folder of the variables, if the machine was started by UEFI.
 const FOLDER: &str = "/sys/firmware/efi/efivars";
 
-/// Longest value that [`read`] reads, in bytes.
+/// The longest value that [`read`] returns, in bytes.
 const VALUE_MAX: u64 = 1024;
 
 /// Non-volatile, and visible at boot and at run time: the UEFI Specification's attributes 1, 2, 4.
@@ -30,7 +30,7 @@ const GET_FLAGS: libc::c_ulong = 0x8008_6601;
 const SET_FLAGS: libc::c_ulong = 0x4008_6602;
 const IMMUTABLE: libc::c_int = 0x10;
 
-/// True when the machine has variables.
+/// True if the machine has EFI variables.
 #[must_use]
 pub fn offered() -> bool {
     fs::exists("/sys/firmware/efi").unwrap_or(false)
@@ -40,10 +40,11 @@ fn file(name: &str, vendor: &str) -> PathBuf {
     PathBuf::from(format!("{FOLDER}/{name}-{vendor}"))
 }
 
-/// Reads the beginning of another vendor's variable, in a helper; `None` if there is none.
+/// Reads the beginning of another vendor's variable. Returns `None` if there is no such variable.
+/// For helpers.
 pub fn read(name: &str, vendor: &str) -> Result<Option<Vec<u8>>> {
     let file = file(name, vendor);
-    // The node's own mount is made beside the boot, and may not be there yet.
+    // The node's own mount is made in parallel and may be missing now.
     if fs::read_dir(FOLDER).is_ok_and(|mut folder| folder.next().is_none()) {
         mount_private(SAFE.union(MountFlags::RDONLY))?;
     }
@@ -58,7 +59,7 @@ pub fn read(name: &str, vendor: &str) -> Result<Option<Vec<u8>>> {
     Ok(bytes.get(ATTRIBUTES.len()..).map(<[u8]>::to_vec))
 }
 
-/// Writes a variable, in a helper. The firmware takes it whole or not at all.
+/// Writes a variable. The firmware stores it completely or not at all. For helpers.
 pub fn write(name: &str, value: &[u8]) -> Result<()> {
     mount_writable()?;
     let file = file(name, VENDOR);
@@ -70,14 +71,14 @@ pub fn write(name: &str, value: &[u8]) -> Result<()> {
         .write(true)
         .open(&file)
         .with_context(|| format!("cannot open {}", file.display()))?;
-    // One write is one variable.
+    // One write system call makes one variable.
     let written =
         variable.write(&bytes).with_context(|| format!("cannot write {}", file.display()))?;
-    anyhow::ensure!(written == bytes.len(), "write {}: cut", file.display());
+    anyhow::ensure!(written == bytes.len(), "cannot write {}: cut off", file.display());
     Ok(())
 }
 
-/// Reads a variable and deletes it, in a helper; `None` if there is none.
+/// Reads and deletes a variable. Returns `None` if there is no such variable. For helpers.
 pub fn take(name: &str) -> Result<Option<Vec<u8>>> {
     mount_writable()?;
     let file = file(name, VENDOR);
@@ -96,12 +97,12 @@ const SAFE: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(Mount
 
 fn mount_writable() -> Result<()> {
     mount_private(SAFE)?;
-    // The node's own mount is read-only, and so is the file system if that mount came first. The
-    // other mount stays read-only.
+    // The node's mount is read-only, and so is the file system if that mount came first. The
+    // node's mount stays read-only.
     mount_remount(FOLDER, SAFE, c"").context("cannot make efivarfs writable")
 }
 
-/// In a mount namespace of the helper's own, which ends with it.
+/// Mounts the variables in a mount namespace of the helper, which ends with the helper.
 fn mount_private(flags: MountFlags) -> Result<()> {
     // SAFETY: a helper has one thread, and the flag does not touch its descriptors.
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }
@@ -109,7 +110,7 @@ fn mount_private(flags: MountFlags) -> Result<()> {
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     mount_change("/", private).context("cannot make all mounts private")?;
     match mount("efivarfs", FOLDER, "efivarfs", flags, None) {
-        // It is there already: one file system cannot be mounted over itself.
+        // A file system that is mounted here already cannot be mounted over itself.
         Ok(()) | Err(Errno::BUSY) => {}
         Err(error) => return Err(error).context("cannot mount efivarfs"),
     }

@@ -1,8 +1,8 @@
-//! Who this node is: machine-id(5) and the node's name, both final before kubelet starts.
+//! The node's identity: machine-id(5) and name. Both are final before kubelet starts.
 //!
-//! The machine-id is a keyed hash of the machine's UUID, so that it stays the same over boots
-//! without a disk and does not give the UUID away. A UUID that vendors ship in many machines is
-//! refused: two nodes with one name would fight over one Node object.
+//! The machine-id is a keyed hash of the machine's UUID, so that it is stable without a disk and
+//! does not reveal the UUID. UUIDs that vendors put into many machines are refused, because two
+//! nodes with one name would fight over one Node object.
 
 use std::fs;
 
@@ -10,12 +10,12 @@ use anyhow::{Context, Result};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-/// Key of the hash: 128 random bits that mean "Kiln machine-id" and never change.
+/// The key of the hash: 128 random bits for Kiln's machine-ids. It never changes.
 const KEY: [u8; 16] = [
     0x6b, 0x1f, 0x0d, 0x9e, 0x55, 0xc2, 0x4e, 0x0a, 0x93, 0x7c, 0x28, 0xb4, 0xe1, 0xd6, 0x3a, 0x77,
 ];
 
-/// UUIDs found in many machines. Those of one repeated byte are refused without being listed.
+/// UUIDs found in many machines. UUIDs of one repeated byte need no entry.
 const VENDOR_DEFAULTS: [&str; 8] = [
     "03000200-0400-0500-0006-000700080009",
     "00020003-0004-0005-0006-000700080009",
@@ -27,10 +27,10 @@ const VENDOR_DEFAULTS: [&str; 8] = [
     "deadbeef-dead-beef-dead-beefdeadbeef",
 ];
 
-/// Longest host name: Linux' `__NEW_UTS_LEN`, and a DNS label's length.
+/// The longest hostname: Linux' `__NEW_UTS_LEN`, and the length of a DNS label.
 const NAME_MAX: usize = 63;
 
-/// A machine's UUID in lower case, or `None` when it is none or identifies no machine.
+/// Returns a machine's UUID in lower case, or `None` if it is malformed or not unique.
 #[must_use]
 pub fn machine_uuid(text: &str) -> Option<String> {
     let uuid = text.trim().to_ascii_lowercase();
@@ -43,7 +43,7 @@ pub fn machine_uuid(text: &str) -> Option<String> {
     (varied && !VENDOR_DEFAULTS.contains(&uuid.as_str())).then_some(uuid)
 }
 
-/// The machine-id of a seed: 32 lower-case hexadecimal digits that make a version 4 UUID.
+/// Returns the machine-id of a seed: the 32 lower-case hexadecimal digits of a version 4 UUID.
 #[must_use]
 pub fn machine_id(seed: &str) -> String {
     // HMAC pads a key with zeros to the hash's block of 64 bytes (RFC 2104, section 2).
@@ -54,21 +54,22 @@ pub fn machine_id(seed: &str) -> String {
     let hash = hash.finalize().into_bytes();
     let mut id = [0_u8; 16];
     id.copy_from_slice(&hash[..16]);
-    // RFC 9562, 5.4; machine-id(5) asks for it.
+    // RFC 9562, 5.4, as machine-id(5) asks for.
     id[6] = id[6] & 0x0f | 0x40;
     id[8] = id[8] & 0x3f | 0x80;
     id.iter().fold(String::with_capacity(32), |text, byte| text + &format!("{byte:02x}"))
 }
 
-/// The name of a node that nobody named.
+/// Returns the name of a node without a configured name.
 #[must_use]
 pub fn default_hostname(machine_id: &str) -> String {
     format!("kiln-{}", machine_id.get(..8).unwrap_or(machine_id))
 }
 
-/// A name as kubelet takes it for the Node object, or `None`: RFC 1123 labels, lower case.
+/// Returns a name that kubelet accepts for the Node object (RFC 1123 labels, lower case), or
+/// `None`.
 ///
-/// At most 63 bytes for the whole name, since it becomes the host's name too.
+/// The whole name has at most 63 bytes, because it becomes the hostname too.
 #[must_use]
 pub fn hostname(text: &str) -> Option<String> {
     let name = text.trim().to_ascii_lowercase();
@@ -79,7 +80,7 @@ pub fn hostname(text: &str) -> Option<String> {
     (name.len() <= NAME_MAX && name.split('.').all(label)).then_some(name)
 }
 
-/// A new random UUID, from the kernel.
+/// Returns a new random UUID from the kernel.
 pub fn random_uuid() -> Result<String> {
     let file = "/proc/sys/kernel/random/uuid";
     fs::read_to_string(file).with_context(|| format!("cannot read {file}"))
@@ -89,12 +90,12 @@ pub fn random_uuid() -> Result<String> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{default_hostname, hostname, machine_id, machine_uuid};
+    use super::{NAME_MAX, default_hostname, hostname, machine_id, machine_uuid};
 
     const GOOD: &str = "4C4C4544-0042-3510-8051-B7C04F4D3232";
 
     #[test]
-    fn uuids_that_identify_no_machine_are_refused() {
+    fn uuids_that_do_not_identify_a_machine_are_refused() {
         for uuid in [
             "",
             "00000000-0000-0000-0000-000000000000",
@@ -109,9 +110,9 @@ mod tests {
     }
 
     #[test]
-    fn the_same_uuid_gives_the_same_machine_id_and_another_one_another() {
+    fn a_uuid_always_gives_the_same_machine_id_and_another_uuid_gives_another() {
         let id = machine_id("4c4c4544-0042-3510-8051-b7c04f4d3232");
-        // A node must never get another id, so the value is fixed.
+        // The value is fixed, because a node must never get another machine-id.
         assert_eq!(id, "73092822da2345af9afe75ae461aede6");
         assert_ne!(id, machine_id("4c4c4544-0042-3510-8051-b7c04f4d3233"));
         assert_eq!(hostname(&default_hostname(&id)), Some(format!("kiln-{}", &id[..8])));
@@ -127,12 +128,25 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_answered(text in ".{0,80}") {
-            if let Some(name) = hostname(&text) {
-                prop_assert_eq!(hostname(&name), Some(name));
-            }
-            let _ = machine_uuid(&text);
-            prop_assert_eq!(machine_id(&text).len(), 32);
-        }
+                fn a_valid_name_is_its_own_normal_form(text in ".{0,80}", name in "[a-z0-9]{1,20}") {
+                    if let Some(valid) = hostname(&text) {
+                        prop_assert!(valid.len() <= NAME_MAX);
+                        prop_assert_eq!(hostname(&valid), Some(valid));
+                    }
+                    prop_assert_eq!(hostname(&name.to_uppercase()), Some(name));
+                }
+
+                #[test]
+                fn a_machine_id_is_a_uuid_of_version_4(seed in ".{0,80}") {
+                    let id = machine_id(&seed);
+                    prop_assert!(id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()));
+                    prop_assert!(&id[12..13] == "4" && "89ab".contains(&id[16..17]));
+                }
+
+                #[test]
+                fn a_uuid_is_returned_in_lower_case_or_refused(text in "[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-F]{12}") {
+                    let uuid = machine_uuid(&format!(" {text}\n"));
+                    prop_assert!(uuid.is_none_or(|uuid| uuid == text.to_lowercase()));
+                }
     }
 }

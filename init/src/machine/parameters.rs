@@ -1,6 +1,6 @@
 //! The kernel's command line, as far as it concerns Kiln: `kiln.NAME=VALUE`.
 //!
-//! The names and their values are in [`kiln_contract::setting`]; nothing here knows one of them.
+//! [`kiln_contract::setting`] has the names and the valid values; this parser knows only the table.
 
 use kiln_contract::setting::{PARAMETERS, PREFIX, Parameter};
 

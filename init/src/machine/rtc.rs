@@ -8,7 +8,7 @@ use kiln_base::calendar::Civil;
 /// `RTC_SET_TIME` of include/uapi/linux/rtc.h.
 const SET_TIME: libc::c_ulong = 0x4024_700a;
 
-/// The first plausible year: a system clock before this program was written was never set.
+/// The first plausible year. A system clock before it was never set, because this program is newer.
 const YEAR_MIN: i64 = 2026;
 
 /// The last plausible year: most clocks have two digits for it.

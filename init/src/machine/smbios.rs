@@ -1,15 +1,15 @@
-//! SMBIOS type 11 "OEM Strings" (DMTF DSP0134, 7.12), where hypervisors put credentials.
+//! SMBIOS type 11 "OEM Strings" (DMTF DSP0134, 7.12), in which hypervisors pass credentials.
 
-/// Prefix of a credential whose value is the text itself.
+/// The prefix of a credential whose value is plain text.
 const TEXT: &str = "io.systemd.credential:";
 
-/// Prefix of a credential whose value is base64.
+/// The prefix of a credential whose value is base64.
 const BINARY: &str = "io.systemd.credential.binary:";
 
-/// The strings of one raw structure; bytes that make no structure give none.
+/// Returns the strings of one raw structure, or nothing if the structure is malformed.
 ///
-/// Byte 1 is the length of the formatted part; the strings follow, each with a NUL, and one more
-/// NUL ends them.
+/// Byte 1 is the length of the formatted part. The strings follow, each ended by a NUL, and one
+/// more NUL ends the structure.
 #[must_use]
 pub fn strings(raw: &[u8]) -> Vec<&[u8]> {
     let Some(text) = raw.get(1).and_then(|&length| raw.get(usize::from(length).max(4)..)) else {
@@ -18,7 +18,7 @@ pub fn strings(raw: &[u8]) -> Vec<&[u8]> {
     text.split(|&byte| byte == 0).take_while(|string| !string.is_empty()).collect()
 }
 
-/// Names and values of the credentials in one raw structure.
+/// Returns the names and values of the credentials in one raw structure.
 #[must_use]
 pub fn credentials(raw: &[u8]) -> Vec<(String, Vec<u8>)> {
     strings(raw).into_iter().filter_map(credential).collect()
@@ -33,7 +33,7 @@ fn credential(string: &[u8]) -> Option<(String, Vec<u8>)> {
     Some((name.into(), base64(value)?))
 }
 
-/// Base64 with or without padding (RFC 4648, section 4).
+/// Decodes base64 with or without padding (RFC 4648, section 4).
 fn base64(text: &str) -> Option<Vec<u8>> {
     let digits = text.trim_end_matches('=').bytes().map(digit).collect::<Option<Vec<_>>>()?;
     if digits.len() % 4 == 1 {
@@ -63,7 +63,7 @@ fn digit(byte: u8) -> Option<u8> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{base64, credentials, strings};
+    use super::{BINARY, base64, credentials, strings};
 
     fn raw(strings: &[&str]) -> Vec<u8> {
         let mut raw = vec![11, 5, 0, 14, u8::try_from(strings.len()).unwrap()];
@@ -100,9 +100,26 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_read(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = credentials(&bytes);
-        }
+                fn a_binary_value_comes_back(value in prop::collection::vec(any::<u8>(), 0..40)) {
+                    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+                    let encode = |group: &[u8]| {
+                        let bits = (0..3).fold(0, |bits, at| {
+                            bits << 8 | usize::from(group.get(at).copied().unwrap_or_default())
+                        });
+                        let digits = (0..=group.len()).map(|at| DIGITS[bits >> (18 - 6 * at) & 63]);
+                        digits.map(char::from).collect::<String>()
+                    };
+                    let text: String = value.chunks(3).map(encode).collect();
+                    let found = credentials(&raw(&[&format!("{BINARY}a={text}")]));
+                    prop_assert_eq!(found, vec![("a".to_owned(), value)]);
+                }
+
+                #[test]
+                fn the_strings_of_any_bytes_are_short_and_not_empty(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+                    let found = strings(&bytes);
+                    prop_assert!(found.iter().all(|string| !string.is_empty() && !string.contains(&0)));
+                    prop_assert!(found.iter().map(|string| string.len() + 1).sum::<usize>() <= bytes.len() + 1);
+                }
 
         #[test]
         fn strings_come_back(list in prop::collection::vec("[a-z=:]{1,20}", 0..5)) {

@@ -1,10 +1,10 @@
-//! The hardware watchdog (Documentation/watchdog/watchdog-api.rst): resets the machine when PID 1
-//! no longer turns.
+//! The hardware watchdog (Documentation/watchdog/watchdog-api.rst), which resets the machine if PID
+//! 1 hangs.
 //!
-//! It is armed as soon as its module is loaded, fed on entry of each boot stage, and then only
-//! while the supervisor's loop turns. Nothing closes it in the orderly way (`V`), so nothing that
-//! goes wrong can switch it off; only a halt does, whose machine is to stay as it is. Where there is no hardware one, softdog catches a PID 1 that
-//! hangs, but not a kernel that does.
+//! It is armed as soon as its module is loaded, fed at the start of each boot stage, and after that
+//! by the supervisor's loop. PID 1 never closes it in the orderly way (`V`), so that no failure can
+//! stop it. The exception is a halt, after which the machine must stay on. Without a hardware
+//! watchdog, softdog catches a hung PID 1 but not a hung kernel.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::OnceLock;
@@ -16,25 +16,27 @@ use rustix::io::Errno;
 
 use crate::console::kmsg;
 
-/// The kernel's watchdog core (`drivers/watchdog/watchdog_core.c`), as the archive has it.
+/// The kernel's watchdog core (`drivers/watchdog/watchdog_core.c`), by its name in the archive.
 const CORE: &str = "watchdog.ko";
 
-/// Without it the core stops the watchdog as soon as `reboot(2)` begins, and nothing ends a machine
-/// that hangs in there: the kernel waits for every driver first.
+/// Keeps the watchdog running during `reboot(2)`. By default the core stops it, and then nothing
+/// resets a machine that hangs there: the kernel waits for every driver first.
 const CORE_OPTIONS: &str = "stop_on_reboot=0";
 
-/// The first device, whatever drives it.
+/// The first watchdog device, whatever its driver is.
 const DEVICE: &str = "/dev/watchdog0";
 
-/// How long PID 1 may stand still: twice the longest deadline of a boot stage (30 s for `data`
-/// and for `config`), so that no slow disk resets a machine, and far more than a turn of the loop.
+/// The longest time that PID 1 may stand still. It is twice the longest deadline of a boot stage
+/// (30 s for `data` and for `config`), so that a slow disk resets no machine, and much longer than
+/// a turn of the loop.
 pub const TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Between two feedings, at most. A quarter, so that a busy loop which is late once is no reset;
-/// not each turn, because feeding a virtual device leaves the virtual machine.
+/// The longest time between two feedings. A quarter of [`TIMEOUT`], so that one late turn of the
+/// loop does not reset the machine. Not every turn, because feeding a virtual device leaves the
+/// virtual machine.
 pub const FEED: Duration = Duration::from_secs(15);
 
-/// Beyond a shutdown's own deadline, before the watchdog ends it.
+/// The time that a shutdown gets after its own deadline before the watchdog resets the machine.
 pub const MARGIN: Duration = Duration::from_secs(10);
 
 /// `WDIOC_*` of include/uapi/linux/watchdog.h: direction, size, `W`, number.
@@ -43,7 +45,7 @@ const GETBOOTSTATUS: u64 = 0x8004_5702;
 const SETOPTIONS: u64 = 0x8004_5704;
 const SETTIMEOUT: u64 = 0xc004_5706;
 
-/// `WDIOF_CARDRESET`: the last reset was the watchdog's.
+/// `WDIOF_CARDRESET`: the watchdog caused the last reset.
 const CARDRESET: i32 = 0x20;
 
 /// `WDIOS_DISABLECARD`.
@@ -59,23 +61,23 @@ struct Info {
 
 static ARMED: OnceLock<OwnedFd> = OnceLock::new();
 
-/// Set when a shutdown has got its last time: nothing feeds any more.
+/// True once a shutdown has got its last time; after that the watchdog is not fed.
 static LAST: AtomicBool = AtomicBool::new(false);
 
-/// The parameters for a module of the archive.
+/// Returns the parameters for a module of the archive.
 #[must_use]
 pub fn module_options(file: &str) -> &'static str {
     if file == CORE { CORE_OPTIONS } else { "" }
 }
 
-/// True when a watchdog runs.
+/// True if a watchdog is armed.
 #[must_use]
 pub fn is_armed() -> bool {
     ARMED.get().is_some()
 }
 
-/// Starts the watchdog if there is one and none runs yet. Called after each module of the archive's
-/// first group, and when all are loaded.
+/// Arms the watchdog if there is one and none is armed. Called after each module of the archive's
+/// first group, and when all modules are loaded.
 pub fn arm() {
     if is_armed() {
         return;
@@ -83,38 +85,38 @@ pub fn arm() {
     match rustix::fs::open(DEVICE, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()) {
         Ok(device) => start(device),
         Err(Errno::NOENT) => {}
-        Err(error) => kmsg::warn(format_args!("open {DEVICE}: {error}")),
+        Err(error) => kmsg::warn(format_args!("cannot open {DEVICE}: {error}")),
     }
 }
 
-/// Opening has started it; sets its time and tells the console.
+/// Sets the timeout of a watchdog that opening it has started, and reports it.
 fn start(device: OwnedFd) {
     let identity = identity(&device);
     if let Err(error) = set_timeout(&device, TIMEOUT) {
-        kmsg::warn(format_args!("watchdog: cannot wait {} s: {error}", TIMEOUT.as_secs()));
+        kmsg::warn(format_args!("cannot set the watchdog to {} s: {error}", TIMEOUT.as_secs()));
     }
     let mut status = 0_i32;
     // SAFETY: the request stores one int (watchdog-api.rst).
     unsafe { libc::ioctl(device.as_raw_fd(), GETBOOTSTATUS, &raw mut status) };
     if status & CARDRESET != 0 {
-        kmsg::warn("the watchdog ended the last boot: the machine had stopped");
+        kmsg::warn("the watchdog reset the machine: the last boot had hung");
     }
     let seconds = TIMEOUT.as_secs();
     kmsg::notice(format_args!("watchdog {identity} armed, {seconds} s"));
     if identity.starts_with("Software") {
-        kmsg::warn("no hardware watchdog: softdog catches a hung PID 1, but no hung kernel");
+        kmsg::warn("no hardware watchdog: softdog catches a hung PID 1 but not a hung kernel");
     }
     let _ = ARMED.set(device);
 }
 
-/// Says that nothing guards this machine. After the last module of the archive.
+/// Warns if the machine has no watchdog. Called after the last module of the archive.
 pub fn report_missing() {
     if !is_armed() {
-        kmsg::warn("no watchdog: what hangs, hangs for ever");
+        kmsg::warn("no watchdog: a hung machine stays hung forever");
     }
 }
 
-/// Feeds it.
+/// Feeds the watchdog.
 pub fn feed() {
     if let (Some(device), false) = (ARMED.get(), LAST.load(Ordering::Relaxed)) {
         // Any byte but `V`, which announces an orderly close.
@@ -122,9 +124,10 @@ pub fn feed() {
     }
 }
 
-/// Gives a shutdown its time, once: what is not down [`MARGIN`] after `deadline` is reset.
+/// Gives a shutdown its time, once: the machine is reset [`MARGIN`] after `deadline` if it is not
+/// down.
 ///
-/// A watchdog that cannot wait that long is fed as before, by the loop.
+/// If the watchdog cannot wait that long, the loop continues to feed it.
 pub fn feed_for_the_last_time(deadline: Duration) {
     let Some(device) = ARMED.get() else { return };
     match set_timeout(device, deadline + MARGIN) {
@@ -132,17 +135,17 @@ pub fn feed_for_the_last_time(deadline: Duration) {
             feed();
             LAST.store(true, Ordering::Relaxed);
         }
-        Err(error) => kmsg::warn(format_args!("watchdog: no time for the shutdown: {error}")),
+        Err(error) => kmsg::warn(format_args!("cannot set the watchdog for the shutdown: {error}")),
     }
 }
 
-/// Switches it off, for a machine that is to stay halted. The error is that it goes on
+/// Stops the watchdog of a machine that must stay halted. It is an error if the watchdog continues
 /// (`nowayout`). Makes system calls only.
 pub fn disarm() -> std::io::Result<()> {
     let Some(device) = ARMED.get() else { return Ok(()) };
     LAST.store(true, Ordering::Relaxed);
     let disable = DISABLE;
-    // The byte that announces an orderly close, for drivers that want it before they stop.
+    // Some drivers require the byte that announces an orderly close.
     let _ = rustix::io::write(device, b"V");
     // SAFETY: the request reads one int (watchdog-api.rst).
     match unsafe { libc::ioctl(device.as_raw_fd(), SETOPTIONS, &raw const disable) } {
@@ -187,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_core_is_told_to_go_on_through_a_reboot() {
+    fn only_the_core_gets_the_option_that_keeps_it_running_during_a_reboot() {
         assert_eq!(module_options("watchdog.ko"), "stop_on_reboot=0");
         assert_eq!(module_options("i6300esb.ko"), "");
     }
