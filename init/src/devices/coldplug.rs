@@ -1,12 +1,14 @@
-//! Modules for hardware, in processes of their own: a driver's start can take seconds or hang.
+//! The helpers `kiln-coldplug` and `kiln-hotplug`, which load modules for hardware. They are
+//! processes of their own, because a driver's start can take seconds or hang.
 //!
-//! At boot (`kiln-coldplug`) everything about modules that containerd's start does not need. First
-//! the hardware that is there, found by the modaliases in sysfs, then the image's own list, then the
-//! hardware once more, since a driver's probing brings up new devices (a power button's driver makes
-//! an input device). Mounts that only pods want are made here too, then the settings that depend on
-//! modules, and at the very end modules are locked, if the owner wants that.
+//! `kiln-coldplug` does at boot everything about modules that containerd does not need to start. It
+//! loads modules for the hardware, found by the modaliases in sysfs, then the image's own list,
+//! then modules for the hardware again, because drivers bring up new devices (a power button's
+//! driver makes an input device). It also makes the mounts that only pods use, then the settings
+//! that depend on modules, and finally locks modules if the owner asks for that.
 //!
-//! Later (`kiln-hotplug`) the devices that PID 1 heard of, or all of them again.
+//! `kiln-hotplug` later loads modules for the devices that PID 1 was notified of, or for all
+//! devices.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -28,23 +30,23 @@ use crate::modules::index::{Found, Index, ModuleFile};
 use crate::modules::load;
 use crate::modules::settings::Settings;
 
-/// sysfs.
+/// The mount point of sysfs.
 const SYSFS: &str = "/sys";
 
-/// Classes whose devices are on no bus and have a modalias.
+/// Classes with devices that are on no bus but have a modalias.
 const CLASSES: [&str; 2] = ["dmi", "input"];
 
-/// How long one process waits for another that loads modules; a third of what PID 1 gives it.
+/// The longest wait for another process that loads modules: a third of the helper's own time limit.
 pub const WAIT: Duration = Duration::from_secs(20);
 
-/// Between two looks whether it has ended.
+/// The pause between two attempts to get the lock.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// What a network card of a virtual machine is: its driver is loaded first, because the pod that
+/// The modalias of a virtual network card. Its driver is loaded first, because the pod that
 /// configures the interface waits for it.
 const NETWORK: &str = "virtio:d00000001";
 
-/// At boot. A module that fails is a warning.
+/// Runs `kiln-coldplug`. A module that fails is a warning.
 #[must_use]
 pub fn run() -> i32 {
     kmsg::open();
@@ -55,7 +57,7 @@ pub fn run() -> i32 {
     sysctl::apply(sysctl::When::Offered);
     if let Some(count) = loaded {
         let millis = begin.elapsed().as_millis();
-        kmsg::notice(format_args!("{count} modules loaded beside the boot in {millis} ms"));
+        kmsg::notice(format_args!("{count} modules loaded in the background in {millis} ms"));
     }
     if parameters::of_kernel().is(&LOCK_MODULES, "yes")
         && kmsg::warn_on_error(load::lock()).is_some()
@@ -65,13 +67,13 @@ pub fn run() -> i32 {
     0
 }
 
-/// Later: `args` are modaliases and paths in turn; without any, all devices.
+/// Runs `kiln-hotplug`. `args` are modaliases and paths in turn, or nothing for all devices.
 #[must_use]
 pub fn hotplug(args: &[String]) -> i32 {
     kmsg::open();
     let _alone = alone();
-    // Of all devices one may be the one whose driver hangs; for chosen ones the helper waits, so that
-    // PID 1 can tell which it is.
+    // With all devices, skip a module that is starting, because its driver may hang. With
+    // chosen devices, wait for it, so that PID 1 learns which driver hangs.
     let (devices, skip): (_, Skip) = if args.is_empty() {
         (devices(Path::new(SYSFS)), load::is_begun)
     } else {
@@ -90,9 +92,9 @@ pub fn hotplug(args: &[String]) -> i32 {
     }
 }
 
-/// Waits until no other process loads modules for devices, but not for ever: one that a driver
-/// holds up in the kernel does not end. Two at once only do some work twice. Without `/run` nobody
-/// waits.
+/// Waits until no other process loads modules for devices, with a time limit, because a process
+/// with a hanging driver does not end. Two processes at the same time only do some work twice.
+/// Without `/run` there is no wait.
 fn alone() -> Option<File> {
     let file = File::create(DEVICES_LOCK).ok()?;
     let begin = Instant::now();
@@ -123,10 +125,10 @@ fn load_at_boot() -> Result<usize> {
     Ok(loader.done.len())
 }
 
-/// Whether a module is left as it is.
+/// True for a module that is skipped.
 type Skip = fn(&str) -> bool;
 
-/// The index, and what was done with it.
+/// The index and the modules that were handled.
 struct Loader {
     skip: Skip,
     index: Index,
@@ -142,7 +144,7 @@ impl Loader {
         Ok(Self { skip, index, settings, done: BTreeSet::new(), locked: load::is_locked() })
     }
 
-    /// Modules for these devices.
+    /// Loads modules for these devices.
     fn load_all(&mut self, devices: &[Device]) {
         for device in devices {
             if let Found::Load(files) = self.index.find(&device.modalias) {
@@ -151,14 +153,14 @@ impl Loader {
         }
     }
 
-    /// The image's own list. A name that is unknown there is a mistake.
+    /// Loads the image's own list. An unknown name in this list is a mistake.
     fn load_list(&mut self) {
         let list = self.index.folder().join(MODULE_LIST);
         let list = fs::read_to_string(list).unwrap_or_default();
         for name in list.lines().map(str::trim).filter(|name| !name.is_empty()) {
             match self.index.find(name) {
                 Found::Load(files) => self.load_files(&files),
-                Found::Unknown => kmsg::warn(format_args!("module {name}: not in the image")),
+                Found::Unknown => kmsg::warn(format_args!("module {name} is not in the image")),
                 Found::Builtin => {}
             }
         }
@@ -184,7 +186,7 @@ impl Loader {
         let _ = kmsg::warn_on_error(load::load_file(&module.file, &options));
     }
 
-    /// Says once what nothing in this image drives.
+    /// Reports the devices that no driver in this image supports, once each.
     fn report_all(&self, devices: &[Device]) {
         for device in devices.iter().filter(|device| unknown::counts(&device.modalias)) {
             if self.index.find(&device.modalias) == Found::Unknown {
@@ -194,9 +196,10 @@ impl Loader {
     }
 }
 
-/// All devices that have a modalias, one of each kind, the network's first.
+/// Returns all devices with a modalias, one of each kind, network cards first.
 ///
-/// Not a walk over `devices`: that has ten times as many folders, and takes ten times as long.
+/// It does not walk over `/sys/devices`, which has ten times as many folders and takes ten times as
+/// long.
 fn devices(sysfs: &Path) -> Vec<Device> {
     let children = |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().flatten();
     let buses = children(sysfs.join("bus")).map(|bus| bus.path().join("devices"));
@@ -243,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_helper_s_arguments_are_pairs() {
+    fn the_arguments_of_a_helper_are_pairs() {
         let args = ["a", "/1", "b", "/2", "c"].map(str::to_owned);
         let device =
             |modalias: &str, path: &str| Device { modalias: modalias.into(), path: path.into() };

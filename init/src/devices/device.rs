@@ -1,10 +1,10 @@
-//! A device.
+//! A device of the machine.
 
-/// A device by what it is and where it is.
+/// A device with its kind and its place.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Device {
-    /// Its modalias.
+    /// The modalias.
     pub modalias: String,
-    /// Its folder below `/sys`, with a `/` in front.
+    /// The folder below `/sys`, with a leading `/`.
     pub path: String,
 }

@@ -1,10 +1,8 @@
-//! Hardware that appears while the node runs: the kernel's messages about it, and the modules that
-//! it asks for.
+//! Hardware that appears while the node runs: reads the kernel's messages and has modules loaded.
 //!
-//! Modules are loaded by a helper process, one
-//! at a time, because a driver's start can take seconds or hang; PID 1 itself only reads messages.
-//! When the queue or the kernel's buffer overflows, the helper looks at all devices instead, which
-//! finds what was lost.
+//! One helper process at a time loads modules, because a driver's start can take seconds or hang.
+//! PID 1 only reads messages. If the queue or the kernel's buffer overflows, the helper scans all
+//! devices, which finds everything that was lost.
 
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -20,25 +18,25 @@ use crate::kernel::uevent::{self, Received, Uevent};
 use crate::process::helper::Helper;
 use crate::process::spawn::Child;
 
-/// How long the helper may take: drivers that look for a device on a slow bus take up to half a
-/// minute, and it may wait for another process first ([`crate::devices::coldplug::WAIT`]).
+/// The time limit for a helper. Drivers that look for a device on a slow bus take up to half a
+/// minute, and the helper may first wait for another process ([`crate::devices::coldplug::WAIT`]).
 const HELPER_MAX: Duration = Duration::from_mins(1);
 
-/// Messages that are read before the loop looks at anything else.
+/// Messages that are read in one turn of the loop.
 const BATCH: usize = 256;
 
 /// The kernel's messages, the queue and the helper.
 pub struct Devices {
     socket: OwnedFd,
     queue: Queue,
-    /// The helper, and when it must have ended.
+    /// The helper and its deadline.
     helper: Option<(Child, Instant)>,
-    /// The machine goes down: nothing is started any more.
+    /// True in a shutdown: no helper is started any more.
     stopped: bool,
 }
 
 impl Devices {
-    /// Listens from now on. To be called before the first walk over all devices.
+    /// Starts to listen. Call it before the first scan of all devices.
     pub fn listen() -> Result<Self> {
         Ok(Self {
             socket: uevent::listen()?,
@@ -48,13 +46,14 @@ impl Devices {
         })
     }
 
-    /// What to poll; readable when [`Devices::take`] has something to do.
+    /// Returns the descriptor to poll. If it is readable, call [`Devices::take`].
     #[must_use]
     pub fn socket(&self) -> &OwnedFd {
         &self.socket
     }
 
-    /// Reads waiting messages and sees to the modules. Returns new input devices, below `/dev`.
+    /// Reads the waiting messages and starts a helper if needed. Returns new input devices, as
+    /// names below `/dev`.
     #[must_use]
     pub fn take(&mut self) -> Vec<String> {
         let mut inputs = Vec::new();
@@ -80,7 +79,7 @@ impl Devices {
         (action == "add" && subsystem == "input" && !device.is_empty()).then_some(device)
     }
 
-    /// A child has ended; true if it was the helper.
+    /// Takes note of the end of a child. Returns true if it was the helper.
     pub fn ended(&mut self, pid: Pid) -> bool {
         let was = self.helper.take_if(|(helper, _)| helper.pid == pid).is_some();
         if was {
@@ -90,7 +89,7 @@ impl Devices {
         was
     }
 
-    /// Starts no helper from now on.
+    /// Starts no more helpers.
     pub fn stop(&mut self) {
         self.stopped = true;
     }
@@ -107,19 +106,20 @@ impl Devices {
         }
     }
 
-    /// When [`Devices::expire`] has something to do.
+    /// Returns the time at which [`Devices::expire`] must be called.
     #[must_use]
     pub fn due(&self) -> Option<Instant> {
         self.helper.as_ref().map(|(_, due)| *due)
     }
 
-    /// Leaves a helper whose time is over to itself, and goes on with the next. It is not killed: a
-    /// driver that is only slow would fail, and its module stay. It is reaped when it ends.
+    /// Abandons a helper at its deadline and starts the next one. The helper is not killed,
+    /// because a slow driver would fail and its module would stay. It is reaped when it ends.
     pub fn expire(&mut self, now: Instant) {
         if self.helper.take_if(|(_, due)| *due <= now).is_none() {
             return;
         }
-        // It may hold the lock for as long as it hangs; the next ones make another.
+        // The helper may hold the lock for as long as it hangs, so the next helpers make
+        // another one.
         let _ = std::fs::remove_file(DEVICES_LOCK);
         let seconds = HELPER_MAX.as_secs();
         match self.queue.hung() {

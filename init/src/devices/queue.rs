@@ -1,55 +1,56 @@
-//! Devices that appeared and wait for the helper that loads their modules. Pure and bounded.
+//! The queue of devices that wait for the helper. Pure and bounded.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 
 use super::device::Device;
 
-/// Devices that wait for the helper; more are a walk over all.
+/// The number of waiting devices. If more appear, the helper scans all devices.
 const WAITING_MAX: usize = 64;
 
-/// Kinds of hardware that are remembered as handled. More make PID 1 forget all and begin anew.
+/// The number of kinds of hardware that are remembered as handled. At the limit PID 1 forgets all
+/// of them.
 const SEEN_MAX: usize = 1024;
 
-/// What the helper is to do.
+/// Work for the helper.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Work {
-    /// Load modules for these.
+    /// Load modules for these devices.
     Load(Vec<Device>),
-    /// Load modules for all devices that there are.
+    /// Load modules for all devices.
     Walk,
 }
 
-/// Devices on their way to the helper.
+/// The devices that wait for the helper.
 ///
-/// A kind of hardware is handed out once: its module is loaded then, or there is none, and a
-/// device that comes and goes all day costs nothing more.
+/// Each kind of hardware is handed out once, because after that its module is loaded or does not
+/// exist. A device that appears and disappears all day costs nothing more.
 #[derive(Debug, Default)]
 pub struct Queue {
     waiting: Vec<Device>,
     seen: HashSet<u64>,
     hasher: RandomState,
-    /// All devices are to be looked at.
+    /// A scan of all devices is due.
     walk: Option<Try>,
     busy: bool,
-    /// What the helper works at.
+    /// The devices that the helper works on.
     given: Vec<Device>,
-    /// What a helper did not come to the end of: one at a time from now on.
+    /// Devices of a helper that did not end in time. They are tried one at a time.
     suspects: Vec<Device>,
-    /// The helper looks at all devices.
+    /// The helper scans all devices.
     walking: Option<Try>,
 }
 
-/// A look at all devices.
+/// A scan of all devices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Try {
     First,
-    /// The one after a look that did not end in its time.
+    /// The scan after one that did not end in time.
     Second,
 }
 
 impl Queue {
-    /// A device appeared.
+    /// Adds a device that appeared.
     pub fn note(&mut self, device: Device) {
         if self.seen.len() >= SEEN_MAX {
             self.seen.clear();
@@ -64,13 +65,14 @@ impl Queue {
         }
     }
 
-    /// Devices appeared that nobody knows.
+    /// Takes note of lost messages: unknown devices may have appeared.
     pub fn overrun(&mut self) {
         self.waiting.clear();
         self.walk.get_or_insert(Try::First);
     }
 
-    /// Work for the helper, which is busy from now on; `None` while it is, or when there is none.
+    /// Returns work for the helper, which is busy from then on. Returns `None` if the helper is
+    /// busy or there is no work.
     pub fn work(&mut self) -> Option<Work> {
         let idle = self.waiting.is_empty() && self.suspects.is_empty() && self.walk.is_none();
         if self.busy || idle {
@@ -86,16 +88,16 @@ impl Queue {
         Some(Work::Load(self.given.clone()))
     }
 
-    /// The helper has ended.
+    /// Takes note of the end of the helper.
     pub fn done(&mut self) {
         self.busy = false;
         self.given.clear();
     }
 
-    /// The helper did not end in its time. Its devices are tried again, each on its own, so that
-    /// the one whose driver hangs keeps no other from its driver. Returns what was given up: a
-    /// device that was alone, or none after a look at all devices, of which there is a second one:
-    /// it passes over modules that the kernel has begun to load.
+    /// Takes note of a helper that did not end in time. Its devices are tried again one by one,
+    /// so that a hanging driver blocks no other. Returns the device that is given up: one that
+    /// was tried alone. A scan of all devices is repeated once; it skips modules that the
+    /// kernel has begun to load.
     pub fn hung(&mut self) -> Option<Device> {
         self.busy = false;
         if self.walking == Some(Try::First) {
@@ -122,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn one_helper_at_a_time_gets_all_that_came_meanwhile() {
+    fn one_helper_at_a_time_gets_everything_that_appeared_meanwhile() {
         let mut queue = Queue::default();
         assert_eq!(queue.work(), None);
         queue.note(device(1));
@@ -137,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_that_comes_and_goes_costs_one_helper() {
+    fn a_device_that_appears_and_disappears_costs_one_helper() {
         let mut queue = Queue::default();
         for _ in 0..1000 {
             queue.note(device(1));
@@ -149,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn an_overrun_is_one_walk() {
+    fn any_number_of_overruns_is_one_scan() {
         let mut queue = Queue::default();
         queue.note(device(1));
         queue.overrun();
@@ -188,8 +190,8 @@ mod tests {
         assert_eq!(queue.work(), None, "it would hang for ever");
     }
 
-    /// A day of a device that reconnects every second, beside a storm of new ones, with a helper
-    /// that is slow: what is held at the end is what was held at the beginning.
+    /// A day of a device that reconnects every second, during a storm of new devices and with a
+    /// slow helper, does not grow the memory.
     #[test]
     fn a_day_of_messages_does_not_grow_the_queue() {
         let mut queue = Queue::default();
@@ -218,7 +220,7 @@ mod tests {
     }
 
     proptest! {
-        /// Every device is handed out, or a walk comes after it.
+                /// Every device is handed out, or a scan follows it.
         #[test]
         fn nothing_is_lost(events in prop::collection::vec(0..400_usize, 0..600)) {
             let mut queue = Queue::default();

@@ -1,22 +1,22 @@
-//! Devices that nothing in this image drives, and which of them are worth a line.
+//! Reports devices that no driver in this image supports.
 //!
-//! Only buses whose devices somebody put into the machine count. Most of ACPI's, the platform's and
-//! the processor's devices have no driver on any machine and need none; the same holds for PCI's
-//! bridges and for what every chipset has.
+//! Only buses with devices that a person put into the machine count. Most devices of ACPI, the
+//! platform and the processor have no driver on any machine and need none. The same is true for PCI
+//! bridges and the devices of every chipset.
 
 use std::path::Path;
 
 use super::device::Device;
 use crate::console::once;
 
-/// Beginnings of the modaliases that count.
+/// The prefixes of the modaliases that count.
 const BUSES: [&str; 7] = ["pci:", "scsi:", "sdio:", "usb:", "virtio:", "vmbus:", "xen:"];
 
 /// PCI base classes that need no driver (PCI Code and ID Assignment Specification, chapter 1):
 /// memory controllers, bridges, base system peripherals, processors.
 const PCI_CLASSES: [&str; 4] = ["05", "06", "08", "0b"];
 
-/// Whether a device without a driver is worth a line.
+/// True if a device without a driver is reported.
 #[must_use]
 pub fn counts(modalias: &str) -> bool {
     let bus = BUSES.iter().any(|bus| modalias.starts_with(bus));
@@ -24,17 +24,17 @@ pub fn counts(modalias: &str) -> bool {
     bus && !PCI_CLASSES.contains(&class)
 }
 
-/// The base class in `pci:v…d…sv…sd…bcCCscSSiII`.
+/// Returns the base class in `pci:v…d…sv…sd…bcCCscSSiII`.
 fn pci_class(modalias: &str) -> Option<&str> {
     let rest = modalias.strip_prefix("pci:")?;
     rest.rsplit_once("bc")?.1.get(..2)
 }
 
-/// Says once that a device has no driver, if it has none.
+/// Reports once that a device has no driver, if that is so.
 pub fn report(device: &Device) {
     let Device { modalias, path } = device;
     let place = Path::new("/sys").join(path.trim_start_matches('/'));
-    // A bus has links to its devices; the real place tells where the device is plugged in.
+    // A bus has links to its devices; the real path shows where the device is plugged in.
     let place = place.canonicalize().unwrap_or(place);
     if !place.join("driver").exists() {
         let place = place.display();
@@ -47,7 +47,7 @@ mod tests {
     use super::counts;
 
     #[test]
-    fn what_somebody_put_into_the_machine_counts() {
+    fn only_devices_that_can_be_plugged_in_count() {
         for (modalias, expected) in [
             ("pci:v00008086d00002922sv00001AF4sd00001100bc01sc06i01", true),
             ("usb:v1D6Bp0002d0612dc09dsc00dp00ic09isc00ip00in00", true),

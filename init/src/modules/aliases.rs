@@ -1,14 +1,15 @@
-//! Aliases of modules, by bus: a machine has hundreds of modaliases and an image thousands of
-//! patterns, and only those of one bus can match.
+//! Aliases of modules, grouped by bus: a machine has hundreds of modaliases and an image thousands
+//! of patterns, but only the patterns of one bus can match.
 
 use std::collections::HashMap;
 
 use super::pattern;
 
-/// Patterns and modules.
+/// Patterns and their modules.
 #[derive(Debug, Default)]
 pub(super) struct Aliases {
-    /// What stands before the first colon, to canonical patterns and module names in their order.
+    /// The text before the first colon, with canonical patterns and module names in their
+    /// order.
     buses: HashMap<String, Vec<(String, String)>>,
 }
 
@@ -19,14 +20,14 @@ impl Aliases {
         self.buses.entry(bus).or_default().push((pattern, module));
     }
 
-    /// Keeps the modules that `wanted` is true for.
+    /// Keeps only the modules for which `wanted` is true.
     pub(super) fn retain(&mut self, wanted: impl Fn(&str) -> bool) {
         for aliases in self.buses.values_mut() {
             aliases.retain(|(_, module)| wanted(module));
         }
     }
 
-    /// Modules that a canonical name stands for.
+    /// Returns the modules whose patterns match a canonical name.
     pub(super) fn matching<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         let own = bus(name);
         // A pattern without a bus, or with a wildcard in it, can match any name.
@@ -48,7 +49,8 @@ impl FromIterator<(String, String)> for Aliases {
     }
 }
 
-/// What stands before the first colon; nothing where there is no colon or a wildcard before it.
+/// Returns the text before the first colon, or nothing if there is no colon or a wildcard before
+/// it.
 fn bus(text: &str) -> &str {
     let bus = text.split_once(':').map_or("", |(bus, _)| bus);
     if bus.contains(['*', '?', '[']) { "" } else { bus }
@@ -63,7 +65,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_bus_hides_nothing_that_matches(
+                fn grouping_by_bus_hides_no_match(
             patterns in prop::collection::vec("[ab:*?]{0,6}", 0..8),
             name in "[ab:]{0,6}",
         ) {

@@ -1,7 +1,7 @@
-//! depmod's text indexes: which modules a name or alias needs, in load order.
+//! depmod's text indexes: the modules that a name or alias needs, in load order.
 //!
 //! File formats: modules.dep(5), modprobe.d(5) for `softdep`, and depmod's comments in the files.
-//! The builder makes the indexes, so nothing is computed here that could be known then.
+//! The builder makes the indexes, so nothing that it can know is computed here.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -15,11 +15,11 @@ use super::name::{canonical, name_of};
 use super::pattern::{self, matches};
 use super::settings::Settings;
 
-/// Dependencies of dependencies that are followed; the deepest chain in a kernel has about ten.
+/// The depth up to which dependencies are followed. The deepest chain in a kernel is about ten.
 const DEPTH_MAX: usize = 32;
 
-/// Whether a module stands for one of these modaliases, by depmod's list alone: a look that costs
-/// far less than the whole [`Index`]. True where there is no list.
+/// True if a module matches one of these modaliases, or if there is no list. It reads only depmod's
+/// list of aliases, which is much faster than reading the whole [`Index`].
 #[must_use]
 pub fn may_have_driver(modaliases: &[String]) -> bool {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
@@ -34,11 +34,11 @@ fn is_listed(list: &str, modaliases: &[String]) -> bool {
         .any(|(pattern, _)| names.iter().any(|name| matches(pattern.as_bytes(), name.as_bytes())))
 }
 
-/// What depmod's indexes say.
+/// The content of depmod's indexes.
 #[derive(Debug, Default)]
 pub struct Index {
     folder: PathBuf,
-    /// Module name to its file and the modules that it needs, nearest first.
+    /// The name of a module, with its file and the modules that it needs, nearest first.
     files: HashMap<String, (String, Vec<String>)>,
     aliases: Aliases,
     soft: HashMap<String, Soft>,
@@ -46,30 +46,30 @@ pub struct Index {
     builtin_aliases: Aliases,
 }
 
-/// Modules to load before and after one, where they exist.
+/// Modules to load before and after another one, if they exist.
 #[derive(Debug, Default)]
 struct Soft {
     before: Vec<String>,
     after: Vec<String>,
 }
 
-/// One module to load: its name and file.
+/// A module to load.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ModuleFile {
-    /// Canonical name.
+    /// The canonical name.
     pub name: String,
-    /// Absolute path.
+    /// The absolute path.
     pub file: PathBuf,
 }
 
-/// What a name or alias stands for.
+/// The result of a search for a name or alias.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Found {
-    /// Load these, in this order.
+    /// The modules to load, in this order.
     Load(Vec<ModuleFile>),
-    /// Part of the kernel: nothing to do.
+    /// Built into the kernel: nothing to load.
     Builtin,
-    /// Nothing by that name.
+    /// No module has this name or alias.
     Unknown,
 }
 
@@ -87,7 +87,7 @@ impl Index {
         Ok(Self::parse(&folder, &dep, &alias, &soft, &builtin, &builtin_alias))
     }
 
-    /// Parses the five text files; lines that make no sense are skipped.
+    /// Parses the five text files. Malformed lines are skipped.
     #[must_use]
     pub fn parse(
         folder: &Path,
@@ -107,8 +107,8 @@ impl Index {
         }
     }
 
-    /// The index as the owner's settings change it: more aliases and soft dependencies, and no
-    /// alias of a module that is hidden.
+    /// Adds the owner's aliases and soft dependencies, and removes the aliases of hidden
+    /// modules.
     #[must_use]
     pub fn configured(mut self, settings: &Settings) -> Self {
         settings.aliases.iter().cloned().for_each(|alias| self.aliases.add(alias));
@@ -117,13 +117,13 @@ impl Index {
         self
     }
 
-    /// The folder of the modules.
+    /// Returns the folder of the modules.
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// What to load for a module's name or for an alias such as `fs-ext4` or a device's modalias.
+    /// Finds the modules for a module's name, or for an alias such as `fs-ext4` or a modalias.
     #[must_use]
     pub fn find(&self, name: &str) -> Found {
         let name = canonical(name);
@@ -141,7 +141,7 @@ impl Index {
         if builtin { Found::Builtin } else { Found::Unknown }
     }
 
-    /// Modules with everything that they need, in load order, each once.
+    /// Returns modules with everything that they need, in load order, each once.
     fn with_needs<'a>(&'a self, modules: impl IntoIterator<Item = &'a str>) -> Vec<ModuleFile> {
         let (mut files, mut seen) = (Vec::new(), HashSet::new());
         for module in modules {
@@ -150,8 +150,9 @@ impl Index {
         files
     }
 
-    /// `modules.dep` lists all that a module needs, nearest first, so that the last one is loaded
-    /// first; soft dependencies may be circles, and may name what does not exist.
+    /// Adds a module after the modules that it needs. `modules.dep` lists all of them, nearest
+    /// first, so the last one is loaded first. Soft dependencies may form cycles and may name
+    /// missing modules.
     fn visit<'a>(
         &'a self,
         name: &'a str,
@@ -174,21 +175,21 @@ impl Index {
     }
 }
 
-/// `kernel/a.ko: kernel/b.ko kernel/c.ko`; the last one must be loaded first.
+/// Parses `kernel/a.ko: kernel/b.ko kernel/c.ko`, in which the last module must be loaded first.
 fn parse_dep(line: &str) -> Option<(String, (String, Vec<String>))> {
     let (file, needs) = line.split_once(':')?;
     let needs = needs.split_ascii_whitespace().map(name_of).collect();
     Some((name_of(file), (file.to_owned(), needs)))
 }
 
-/// `alias PATTERN MODULE`.
+/// Parses `alias PATTERN MODULE`.
 fn parse_alias(line: &str) -> Option<(String, String)> {
     let rest = line.strip_prefix("alias ")?;
     let (pattern, module) = rest.rsplit_once(' ')?;
     Some((pattern::canonical(pattern.trim()), canonical(module)))
 }
 
-/// `softdep MODULE pre: a b post: c`.
+/// Parses `softdep MODULE pre: a b post: c`.
 fn parse_soft(line: &str) -> Option<(String, Soft)> {
     let mut words = line.strip_prefix("softdep ")?.split_ascii_whitespace();
     let name = canonical(words.next()?);

@@ -1,4 +1,4 @@
-//! The kernel's side of modules: into it, out of it, and the lock.
+//! The kernel's interface for modules: loading, removing, locking.
 
 use std::ffi::CString;
 use std::fs::{self, File};
@@ -7,17 +7,18 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use rustix::io::Errno;
 
-/// Once 1, no module comes or goes until the next boot (`Documentation/admin-guide/sysctl/kernel.rst`).
+/// The kernel's lock. Once it is 1, modules cannot be loaded or removed until the next boot
+/// (`Documentation/admin-guide/sysctl/kernel.rst`).
 const LOCK: &str = "/proc/sys/kernel/modules_disabled";
 
-/// Loads one module file; one that is loaded already is fine.
+/// Loads a module file. A module that is loaded already is not an error.
 pub fn insert(file: &Path, options: &str) -> Result<(), Errno> {
     let open = File::open(file)
         .map_err(|error| error.raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error))?;
     insert_open(&open, options)
 }
 
-/// As [`insert`], of a file that is open.
+/// Like [`insert`], for an open file.
 pub fn insert_open(file: &File, options: &str) -> Result<(), Errno> {
     let options = CString::new(options).map_err(|_| Errno::INVAL)?;
     match rustix::system::finit_module(file, &options, 0) {
@@ -26,22 +27,22 @@ pub fn insert_open(file: &File, options: &str) -> Result<(), Errno> {
     }
 }
 
-/// As [`insert`], for callers that only report.
+/// Like [`insert`], with an error for people.
 pub fn load_file(file: &Path, options: &str) -> Result<()> {
     insert(file, options).with_context(|| format!("cannot load module {}", file.display()))
 }
 
-/// Removes one module; it must not be in use.
+/// Removes a module, which must be unused.
 pub fn remove(name: &str) -> Result<(), Errno> {
     let name = CString::new(name).map_err(|_| Errno::INVAL)?;
     rustix::system::delete_module(&name, libc::O_NONBLOCK)
 }
 
-/// Where the kernel shows the modules that it knows (Documentation/ABI/testing/sysfs-module).
+/// The kernel's folder of modules (Documentation/ABI/testing/sysfs-module).
 const SYSFS: &str = "/sys/module";
 
-/// Whether a module is loaded and has started. Who asks for one that is starting waits for it in
-/// the kernel, as kmod's modprobe does.
+/// True if a module is loaded and has started. If it is still starting, loading it again waits in
+/// the kernel, as with kmod's modprobe.
 #[must_use]
 pub fn is_loaded(name: &str) -> bool {
     is_live(Path::new(SYSFS), name)
@@ -52,13 +53,13 @@ fn is_live(sysfs: &Path, name: &str) -> bool {
     state.is_ok_and(|state| state.trim() == "live")
 }
 
-/// Whether the kernel has begun to load a module: it may hang in its start.
+/// True if the kernel has begun to load a module. The module may hang in its start.
 #[must_use]
 pub fn is_begun(name: &str) -> bool {
     Path::new(SYSFS).join(name).join("initstate").exists()
 }
 
-/// Whether a loaded module has no users.
+/// True if a loaded module has no users.
 #[must_use]
 pub fn is_unused(name: &str) -> bool {
     let count = Path::new(SYSFS).join(name).join("refcnt");
@@ -70,13 +71,13 @@ pub fn lock() -> Result<()> {
     fs::write(LOCK, "1\n").with_context(|| format!("cannot write {LOCK}"))
 }
 
-/// Whether modules are locked.
+/// True if modules are locked.
 #[must_use]
 pub fn is_locked() -> bool {
     fs::read_to_string(LOCK).is_ok_and(|value| value.trim() == "1")
 }
 
-/// The line for a module that was asked for too late.
+/// Returns the message about a request for a module after the lock.
 #[must_use]
 pub fn locked_message(module: &str) -> String {
     format!("module {module} was asked for and not loaded: modules are locked (kiln.lock-modules)")
@@ -93,7 +94,7 @@ mod tests {
             std::fs::create_dir(sysfs.path().join(name)).unwrap();
             std::fs::write(sysfs.path().join(name).join("initstate"), state).unwrap();
         }
-        // A part of the kernel has a folder for its parameters and no state.
+        // A built-in module has a folder for its parameters but no state.
         std::fs::create_dir(sysfs.path().join("d")).unwrap();
         let live = ["a", "b", "c", "d", "e"].map(|name| is_live(sysfs.path(), name));
         assert_eq!(live, [true, false, false, false, false]);

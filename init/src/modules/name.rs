@@ -1,12 +1,12 @@
 //! Names of modules.
 
-/// A module's name as the kernel has it: `-` and `_` are the same.
+/// Returns a module's name in the kernel's form, with `_` for `-`.
 #[must_use]
 pub fn canonical(name: &str) -> String {
     name.replace('-', "_")
 }
 
-/// The name of a module from its file, such as `kernel/fs/erofs/erofs.ko`.
+/// Returns the name of the module in a file such as `kernel/fs/erofs/erofs.ko`.
 #[must_use]
 pub fn name_of(file: &str) -> String {
     let base = file.rsplit('/').next().unwrap_or(file);

@@ -1,8 +1,9 @@
-//! Shell patterns as fnmatch(3) has them without flags: `*`, `?` and `[set]`.
+//! Shell patterns with the rules of fnmatch(3) without flags: `*`, `?` and `[set]`.
 
-/// Whether `pattern` matches all of `text`.
+/// True if `pattern` matches all of `text`.
 ///
-/// Takes time linear in pattern times text: after a mismatch only the last `*` is tried again.
+/// It takes time linear in pattern times text, because after a mismatch only the last `*` is
+/// retried.
 #[must_use]
 pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t) = (0, 0);
@@ -24,7 +25,7 @@ pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
     pattern.get(p..).unwrap_or_default().iter().all(|&byte| byte == b'*')
 }
 
-/// The length of the pattern's first element, if that matches one byte.
+/// Returns the length of the pattern's first element if it matches the byte.
 fn one(pattern: &[u8], byte: u8) -> Option<usize> {
     match *pattern.first()? {
         b'?' => Some(1),
@@ -44,7 +45,7 @@ fn in_set(set: &[u8], byte: u8) -> bool {
     }
 }
 
-/// A pattern with `-` and `_` being the same, as kmod has names and aliases; sets stay as they are.
+/// Returns a pattern in kmod's form, with `_` for `-` outside sets.
 #[must_use]
 pub fn canonical(pattern: &str) -> String {
     let mut in_set = false;
@@ -62,7 +63,7 @@ mod tests {
     use super::{canonical, matches};
 
     #[test]
-    fn patterns_match_as_in_fnmatch() {
+    fn patterns_match_like_fnmatch() {
         let yes = [
             ("pci:v*d*sv*sd*bc01sc06i01*", "pci:v00008086d00002922sv00001AF4sd00001100bc01sc06i01"),
             ("a[0-9a-c]z", "abz"),
@@ -85,15 +86,31 @@ mod tests {
     }
 
     proptest! {
-        #[test]
-        fn a_text_matches_itself_and_any_pattern_is_answered(
-            text in "[a-z0-9:]{0,40}",
-            pattern in "[a-c*?\\[\\]-]{0,20}",
-        ) {
-            prop_assert!(matches(text.as_bytes(), text.as_bytes()));
-            let starred = format!("{text}*");
-            prop_assert!(matches(starred.as_bytes(), text.as_bytes()));
-            let _ = matches(pattern.as_bytes(), text.as_bytes());
-        }
+                #[test]
+                fn matching_agrees_with_a_simple_recursion(
+                    pattern in "[ab*?]{0,10}",
+                    text in "[ab]{0,10}",
+                ) {
+                    fn model(pattern: &[u8], text: &[u8]) -> bool {
+                        match (pattern.split_first(), text.split_first()) {
+                            (None, None) => true,
+                            (Some((b'*', rest)), _) if model(rest, text) => true,
+                            (Some((b'*', _)), Some((_, tail))) => model(pattern, tail),
+                            (Some((b'?', rest)), Some((_, tail))) => model(rest, tail),
+                            (Some((p, rest)), Some((t, tail))) => p == t && model(rest, tail),
+                            _ => false,
+                        }
+                    }
+                    let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
+                    prop_assert_eq!(matches(pattern, text), model(pattern, text));
+                }
+
+                #[test]
+                fn a_text_matches_itself_and_a_set_of_its_first_byte(text in "[a-z0-9:]{1,40}") {
+                    let set = format!("[{}]{}", &text[..1], &text[1..]);
+                    for pattern in [text.clone(), format!("{text}*"), set] {
+                        prop_assert!(matches(pattern.as_bytes(), text.as_bytes()), "{}", pattern);
+                    }
+                }
     }
 }

@@ -1,8 +1,8 @@
-//! What the image's owner says about modules: `modprobe.d` files (modprobe.d(5)) and the kernel's
-//! command line (`MODULE.NAME=VALUE`, `modprobe.blacklist=`).
+//! The owner's settings for modules: `modprobe.d` files (modprobe.d(5)) and the kernel's command
+//! line (`MODULE.NAME=VALUE`, `modprobe.blacklist=`).
 //!
-//! `install` and `remove` commands need a shell and are not run; the common `install NAME /bin/false`
-//! means that a module must not be loaded, and is honoured.
+//! `install` and `remove` commands need a shell and are ignored, except for the common `install
+//! NAME /bin/false`, which forbids a module.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
@@ -12,28 +12,29 @@ use super::name::canonical;
 use super::pattern;
 use crate::machine::parameters;
 
-/// Folders of `*.conf` files. Of two files with one name the first folder's counts.
+/// Folders of `*.conf` files. If two files have the same name, the first folder's file wins.
 const FOLDERS: [&str; 3] = ["/etc/modprobe.d", "/run/modprobe.d", "/usr/lib/modprobe.d"];
 
-/// Programs that do nothing, which `install` names to say "never".
+/// Programs that do nothing. `install` names one of them to forbid a module.
 const NEVER: [&str; 4] = ["/bin/false", "/bin/true", "/usr/bin/false", "/usr/bin/true"];
 
-/// Everything that was said.
+/// All settings.
 #[derive(Debug, Default)]
 pub struct Settings {
     options: Vec<(String, String)>,
-    /// Modules that no alias leads to.
+    /// Modules that are not loaded through an alias.
     pub(super) blacklist: HashSet<String>,
     /// Modules that are not loaded by name either.
     never: HashSet<String>,
-    /// Canonical pattern and module.
+    /// Canonical patterns and their modules.
     pub(super) aliases: Vec<(String, String)>,
     /// `softdep` lines.
     pub(super) soft: String,
 }
 
 impl Settings {
-    /// Of the running system. Files at fixed paths only, so any environment will do.
+    /// Reads the settings of the running system. It reads files at fixed paths only, so it is
+    /// safe in any environment.
     #[must_use]
     pub fn of_system() -> Self {
         let mut settings = Self::default();
@@ -44,7 +45,7 @@ impl Settings {
         settings
     }
 
-    /// One `modprobe.d` file. Lines that make no sense are skipped.
+    /// Adds a `modprobe.d` file. Malformed lines are skipped.
     pub fn take_config(&mut self, text: &str) {
         for line in text.replace("\\\n", "").lines().map(str::trim) {
             let Some((command, rest)) = line.split_once(char::is_whitespace) else { continue };
@@ -64,7 +65,7 @@ impl Settings {
         }
     }
 
-    /// The kernel's command line.
+    /// Adds the kernel's command line.
     pub fn take_cmdline(&mut self, line: &str) {
         for word in parameters::words(line) {
             let Some((module, option)) = word.split_once('.') else { continue };
@@ -76,27 +77,28 @@ impl Settings {
         }
     }
 
-    /// Parameters for a module, in the order in which they were said: the last one counts.
+    /// Returns the parameters for a module, in the order of the settings, so that the last one
+    /// wins.
     #[must_use]
     pub fn options(&self, module: &str) -> String {
         let options = self.options.iter().filter(|(name, _)| name == module);
         options.map(|(_, option)| option.as_str()).collect::<Vec<_>>().join(" ")
     }
 
-    /// Whether a module must not be loaded at all.
+    /// True if a module must not be loaded at all.
     #[must_use]
     pub fn forbids(&self, module: &str) -> bool {
         self.never.contains(module)
     }
 
-    /// Whether a module must not be loaded through an alias.
+    /// True if a module must not be loaded through an alias.
     #[must_use]
     pub fn hides(&self, module: &str) -> bool {
         self.blacklist.contains(module) || self.forbids(module)
     }
 }
 
-/// The files to read, by name.
+/// Returns the files to read, sorted by name.
 fn files(folders: &[&Path]) -> Vec<PathBuf> {
     let mut found = BTreeMap::new();
     for folder in folders {
@@ -135,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_files_with_one_name_the_first_folder_s_counts() {
+    fn if_two_files_have_one_name_the_first_folder_wins() {
         let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         for (folder, name) in
             [(&first, "b.conf"), (&second, "b.conf"), (&second, "a.conf"), (&second, "x")]

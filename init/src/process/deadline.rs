@@ -1,6 +1,6 @@
-//! Work that may hang in the kernel, in a thread that is waited for until a deadline.
+//! Work that may hang in the kernel, in a thread with a deadline.
 //!
-//! A thread that hangs stays behind: it holds nothing that others need, and ends with the machine.
+//! A hanging thread is abandoned: it holds nothing that others need, and ends with the machine.
 
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-/// Begins `work`; what it returns comes through the receiver, or to `undo` if that is gone.
+/// Starts `work` in a thread. Its result comes through the receiver, or goes to `undo` if the
+/// receiver is gone.
 pub fn begin<T: Send + 'static>(
     name: &str,
     work: impl FnOnce() -> T + Send + 'static,
@@ -25,7 +26,7 @@ pub fn begin<T: Send + 'static>(
     Ok(receiver)
 }
 
-/// What the work came to; `None` if it did not end `within` from now.
+/// Waits for the result. Returns `None` if the work does not end in time.
 #[must_use]
 pub fn end<T>(work: &Receiver<T>, within: Duration) -> Option<T> {
     work.recv_timeout(within).ok()
@@ -39,13 +40,13 @@ mod tests {
     use super::{begin, end};
 
     #[test]
-    fn what_ends_is_returned() {
+    fn a_result_in_time_is_returned() {
         let work = begin("test", || 7, |_| unreachable!()).unwrap();
         assert_eq!(end(&work, Duration::from_mins(1)), Some(7));
     }
 
     #[test]
-    fn what_hangs_is_left_behind_and_undone_when_nobody_waits() {
+    fn hanging_work_is_abandoned_and_its_late_result_is_undone() {
         let (release, hang) = mpsc::channel::<()>();
         let (undo, undone) = mpsc::channel();
         let work =

@@ -1,8 +1,8 @@
-//! Signals to many processes at once.
+//! Signals to many processes.
 
 use rustix::process::{Pid, Signal};
 
-/// Sends a signal to some processes; those that have ended meanwhile are no error.
+/// Sends a signal to some processes. A process that has ended is not an error.
 pub fn all(pids: &[i32], signal: Signal) {
     for pid in pids.iter().copied().filter(|&pid| pid > 1).filter_map(Pid::from_raw) {
         let _ = rustix::process::kill_process(pid, signal);

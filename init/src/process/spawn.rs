@@ -1,10 +1,10 @@
-//! Children: services into their control group, helpers that may hang, and the code between
-//! `clone3` and `execve`, which may only do what is safe after a fork (signal-safety(7)): plain
-//! system calls, which rustix makes without the C library, and no allocation.
+//! Child processes: services in their control groups, and helpers that may hang.
 //!
-//! What a child must not inherit is listed in [`become_program`]. `clone3` puts the child into
-//! its group and returns a pidfd in one step, so a child never runs in PID 1's group and a signal
-//! never hits a recycled pid.
+//! Between `clone3` and `execve` the code may only do what is safe after a fork (signal-safety(7)):
+//! plain system calls, which rustix makes without the C library, and no allocation.
+//! [`become_program`] resets everything that a child must not inherit. `clone3` puts the child into
+//! its group and returns a pidfd in one step, so that a child never runs in PID 1's group and a
+//! signal never hits a recycled pid.
 
 use std::ffi::{CStr, CString, c_char};
 use std::io;
@@ -28,23 +28,23 @@ const PIDFD: u64 = 0x1000;
 /// `_NSIG` of include/uapi/asm-generic/signal.h.
 const SIGNALS: i32 = 64;
 
-/// Open files for services: what upstream's unit files and container runtimes expect.
+/// The limit of open files for services, as in upstream's unit files and container runtimes.
 const OPEN_FILES: u64 = 1_048_576;
 
-/// How long `execve` may take before the child counts as started. It reads from memory only.
+/// The time limit for `execve`, after which the child counts as started. It reads only from memory.
 const EXEC_DEADLINE: Duration = Duration::from_secs(10);
 
-/// This binary; works although its file was unlinked, and needs no page of the root.
+/// This binary. The path works although the file is unlinked, and needs no page of the root.
 pub const SELF: &CStr = c"/proc/self/exe";
 
-/// A program to start. Everything is allocated before the fork.
+/// A program to start. All memory is allocated before the fork.
 #[derive(Debug)]
 pub struct Program {
-    /// Path of the executable.
+    /// The path of the executable.
     pub path: CString,
-    /// Arguments, `argv[0]` included.
+    /// The arguments, with `argv[0]`.
     pub args: Vec<CString>,
-    /// Environment, `NAME=VALUE`.
+    /// The environment, `NAME=VALUE`.
     pub env: Vec<CString>,
     /// `oom_score_adj`, as text.
     pub oom_score: &'static CStr,
@@ -53,18 +53,19 @@ pub struct Program {
 /// A running child.
 #[derive(Debug)]
 pub struct Child {
-    /// Its process id.
+    /// The process id.
     pub pid: Pid,
     pidfd: OwnedFd,
 }
 
 impl Child {
-    /// Sends a signal; a child that has ended is no error.
+    /// Sends a signal. A child that has ended is not an error.
     pub fn signal(&self, signal: Signal) {
         let _ = rustix::process::pidfd_send_signal(&self.pidfd, signal);
     }
 
-    /// Waits until it has ended; `None` after `within`. Reaps it, so for helpers only.
+    /// Waits for the end of the child and returns its exit status, or `None` after `within`. It
+    /// reaps the child, so it is for helpers only.
     #[must_use]
     pub fn wait(&self, within: Duration) -> Option<i32> {
         let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
@@ -74,18 +75,18 @@ impl Child {
     }
 }
 
-/// PID 1's own environment and core limit, first of all: both are inherited.
+/// Clears PID 1's environment and core limit, which children would inherit.
 ///
-/// What the kernel does not understand of its command line comes as environment, where it could
-/// change how this program behaves.
+/// The kernel passes parameters that it does not know as environment variables, which could change
+/// the behaviour of this program.
 pub fn shed() {
     // SAFETY: at this point there is one thread, and no pointer into the environment.
     unsafe { libc::clearenv() };
     set_limit(Resource::Core, 0);
 }
 
-/// Starts a program in a group (or in this process' own), with its output going to `output`. Its
-/// `execve` has succeeded.
+/// Starts a program in a group, or in this process' own group, with its output going to `output`.
+/// Returns after `execve` has succeeded.
 pub fn start(
     program: &Program,
     group: Option<BorrowedFd<'_>>,
@@ -101,9 +102,9 @@ pub fn start(
     }
 }
 
-/// Starts a program and does not wait until `execve` has come to its result.
+/// Starts a program without waiting for its `execve`.
 ///
-/// Returns the child, and the pipe that its errno comes through if it fails.
+/// Returns the child and the pipe that the errno of a failed `execve` comes through.
 pub fn begin(
     program: &Program,
     group: Option<BorrowedFd<'_>>,
@@ -120,11 +121,12 @@ pub fn begin(
     report_and_exit(&writer, error)
 }
 
-/// Runs `work` in a child that shares nothing but the mounts, so that it may hang.
+/// Runs `work` in a child that shares only the mounts with PID 1, so that `work` may hang.
 ///
 /// # Safety
 ///
-/// `work` must be async-signal-safe. So is this function itself, since a child may call it.
+/// `work` must be async-signal-safe. This function is async-signal-safe too, because a child may
+/// call it.
 pub unsafe fn helper(work: impl FnOnce() -> i32) -> io::Result<Child> {
     // SAFETY: the caller's promise.
     if let Some(child) = unsafe { fork(None) }? {
@@ -139,7 +141,7 @@ fn pointers(strings: &[CString]) -> Vec<*const c_char> {
     strings.iter().map(|text| text.as_ptr()).chain(std::iter::once(std::ptr::null())).collect()
 }
 
-/// `clone3` as a fork: `None` in the child.
+/// Calls `clone3` like fork(2): returns `None` in the child.
 ///
 /// # Safety
 ///
@@ -163,18 +165,20 @@ unsafe fn fork(group: Option<BorrowedFd<'_>>) -> io::Result<Option<Child>> {
         1.. => {
             let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
             let pid = pid.ok_or_else(|| io::Error::other("clone3 returned no pid"))?;
-            // SAFETY: with CLONE_PIDFD the kernel stored a new descriptor that nobody else owns.
+            // SAFETY: with CLONE_PIDFD the kernel stored a new descriptor that has no
+            // other owner.
             Ok(Some(Child { pid, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } }))
         }
         _ => Err(io::Error::last_os_error()),
     }
 }
 
-/// In the child: sheds what is PID 1's and executes the program. Returns the errno on failure.
+/// Resets everything that the child must not inherit and executes the program. Returns the errno on
+/// failure. Runs in the child.
 ///
-/// `CLONE_CLEAR_SIGHAND` has reset handlers, but what is ignored stays ignored, and so does the
-/// mask. What else is left: the session, the OOM score, limits, and descriptors (0 to 2 are set,
-/// all others close on exec).
+/// `CLONE_CLEAR_SIGHAND` has reset the signal handlers, but not ignored signals and the signal
+/// mask. The session, the OOM score and the limits follow, then the descriptors: 0 to 2 are set,
+/// all others close on exec.
 fn become_program(
     program: &Program,
     args: &[*const c_char],
@@ -188,7 +192,7 @@ fn become_program(
     write_oom_score(program.oom_score);
     let _ = rustix::process::setsid();
     if let Ok(null) = rustix::fs::open(c"/dev/null", OFlags::RDONLY, Mode::empty()) {
-        // Where this process has no standard input, the file is at 0 already.
+        // If this process has no standard input, the file has descriptor 0 already.
         let _ = rustix::stdio::dup2_stdin(&null);
         std::mem::forget(null);
     }
@@ -201,14 +205,14 @@ fn become_program(
     io::Error::last_os_error().raw_os_error().unwrap_or(libc::ENOEXEC)
 }
 
-/// By the system call: the C library's own keeps two signals to itself.
+/// Uses the system call, because the C library keeps two signals to itself.
 fn stop_ignoring_signals() {
     // The kernel's sigaction: handler, flags, restorer, mask. All zero is the default.
     let default = [0_usize; 4];
     let none = std::ptr::null::<usize>();
     for signal in 1..=SIGNALS {
-        // SAFETY: `default` is a sigaction, and its mask has the 8 bytes that are announced; for
-        // SIGKILL and SIGSTOP it is an error and nothing else.
+        // SAFETY: `default` is a sigaction, and its mask has the 8 bytes that are
+        // announced. For SIGKILL and SIGSTOP the call returns an error.
         unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), none, 8_usize) };
     }
 }
@@ -239,7 +243,7 @@ fn report_and_exit(writer: &OwnedFd, error: i32) -> ! {
     unsafe { libc::_exit(127) }
 }
 
-/// What the child wrote before it gave up; `None` when `execve` closed the pipe.
+/// Returns the errno that the child wrote, or `None` once `execve` has closed the pipe.
 fn exec_error(reader: &OwnedFd) -> Option<io::Error> {
     let mut fds = [PollFd::from_borrowed_fd(reader.as_fd(), PollFlags::IN)];
     let ready = poll(&mut fds, Some(&timespec(EXEC_DEADLINE))).unwrap_or(0);

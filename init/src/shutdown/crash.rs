@@ -1,8 +1,9 @@
-//! What a kernel that crashed left behind: pstore (Documentation/ABI/testing/pstore), filled by
-//! `efi_pstore` in EFI variables, or by `ramoops` in memory that survives a reset.
+//! The helper `kiln-crash`, which saves the records of a kernel crash.
 //!
-//! Records are copied to `/var/log/crash` and deleted, so that the firmware's memory does not fill.
-//! A process of its own does this beside containerd's start: reading EFI variables is slow.
+//! pstore has them (Documentation/ABI/testing/pstore), in EFI variables by `efi_pstore` or in
+//! memory that survives a reset by `ramoops`. The helper copies them to `/var/log/crash` and
+//! deletes them, so that the firmware's memory does not fill up. It is a process of its own,
+//! because reading EFI variables is slow.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -16,23 +17,23 @@ use crate::kernel::mount;
 use crate::modules::index::{Found, Index};
 use crate::modules::load;
 
-/// Where the records are copied to.
+/// The folder for the copies.
 const FOLDER: &str = "/var/log/crash";
 
-/// Bytes of one record at most: an EFI variable's has 1 KiB before it is decompressed.
+/// The largest record in bytes. One in EFI variables has 1 KiB before it is decompressed.
 const RECORD_MAX: u64 = 256 * 1024;
 
-/// Records that are read at one boot.
+/// The number of records that are read at one boot.
 const RECORDS_MAX: usize = 256;
 
-/// Crashes that are kept.
+/// The number of crashes that are kept.
 const CRASHES_MAX: usize = 8;
 
-/// The applet: loads the module, mounts, copies, deletes. A failure is a warning.
+/// Runs the helper: loads the module, mounts, copies, deletes. A failure is a warning.
 #[must_use]
 pub fn run() -> i32 {
     kmsg::open();
-    // The image's own list may have loaded it, before modules were locked.
+    // It may be loaded by the image's own list, before modules were locked.
     let loaded = Path::new("/sys/module/efi_pstore").exists();
     if Path::new("/sys/firmware/efi").is_dir() && !loaded {
         let _ = kmsg::warn_on_error(load_module());
@@ -59,7 +60,7 @@ struct Crash {
     file: PathBuf,
 }
 
-/// Copies all records to one new file and deletes them. What was not written is not deleted.
+/// Copies all records to one new file and deletes them. Records that were not written are kept.
 fn collect(pstore: &Path, folder: &Path) -> Result<Option<Crash>> {
     let names = names(pstore);
     if names.is_empty() {
@@ -85,8 +86,8 @@ fn collect(pstore: &Path, folder: &Path) -> Result<Option<Crash>> {
     Ok(Some(Crash { reason: reason(&text), file }))
 }
 
-/// The records, the oldest text first: a crash is cut into parts, of which the first has the last
-/// lines, and names end with time and part.
+/// Returns the records, the oldest text first. A crash is cut into parts: the first part has the
+/// last lines, and names end with time and part.
 fn names(pstore: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(pstore).into_iter().flatten().flatten();
     let mut names: Vec<PathBuf> = entries.map(|entry| entry.path()).take(RECORDS_MAX).collect();
@@ -95,7 +96,7 @@ fn names(pstore: &Path) -> Vec<PathBuf> {
     names
 }
 
-/// Makes room for one more.
+/// Removes the oldest crashes to make room for one more.
 fn keep_newest(folder: &Path) {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
@@ -106,8 +107,8 @@ fn keep_newest(folder: &Path) {
     }
 }
 
-/// What the kernel said, without the words by which a reader of the console knows a panic that
-/// happens now.
+/// Returns the kernel's reason, without the words by which a reader of the console detects a panic
+/// of the running kernel.
 fn reason(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text);
     let after = |mark: &str| {
@@ -144,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_copied_is_not_deleted() {
+    fn records_that_cannot_be_copied_are_kept() {
         let pstore = tempfile::tempdir().unwrap();
         fs::write(pstore.path().join("dmesg-efi_pstore-1"), "text").unwrap();
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -153,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_crashes_are_forgotten_and_none_is_not_an_error() {
+    fn the_oldest_crashes_are_removed_and_a_missing_crash_is_not_an_error() {
         let (pstore, var) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         assert_eq!(collect(&pstore.path().join("missing"), var.path()).unwrap(), None);
         for old in 0..CRASHES_MAX + 3 {

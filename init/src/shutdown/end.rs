@@ -1,9 +1,8 @@
-//! The last step: `reboot(2)`.
+//! The last stage: `reboot(2)`.
 //!
-//! It is reached on three ways: in order by the supervisor, at the absolute deadline by a
-//! thread of its own that waits for nothing else ([`super::force`]), and after a fatal error or a bug of PID 1's.
-//! Where it does not bring the machine down, sysrq does, and after that the watchdog, which nobody
-//! feeds any more.
+//! There are three ways to it: the supervisor's orderly shutdown, a thread at an absolute deadline
+//! ([`super::force`]), and a fatal error or a bug in PID 1. If `reboot(2)` does not bring the
+//! machine down, sysrq does, and after that the watchdog, which is no longer fed.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -20,25 +19,26 @@ use crate::machine::watchdog;
 use crate::process::kill;
 use crate::process::spawn::Child;
 
-/// How long a fatal error stays on the console before the reboot; as `kernel.panic` has it.
+/// The time between a fatal error and the reboot, for reading the console. `kernel.panic` is the
+/// same.
 const FATAL_DELAY: Duration = Duration::from_secs(10);
 
-/// From a bug or a fatal error to a forced reboot: the steps of [`emergency`] and the delay.
+/// The time from a bug or a fatal error to a forced reboot: all of [`emergency`] and the delay.
 const EMERGENCY: Duration = Duration::from_secs(30);
 
-/// How long processes have to end after SIGTERM when PID 1 itself failed.
+/// The time that processes get after SIGTERM if PID 1 itself has failed.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// How long each helper of an emergency may take.
+/// The time limit for each helper of an emergency.
 const HELPER: Duration = Duration::from_secs(3);
 
-/// Tells the console that all is done, and goes down.
+/// Reports the end of the shutdown and goes down.
 pub fn down(power: Power) -> ! {
     kmsg::event(&Event::Down { action: power.to_string() });
     now(power)
 }
 
-/// Reports a fatal error, stops what there is in what order there is, and reboots after [`FATAL_DELAY`].
+/// Reports a fatal error, shuts down as far as possible, and reboots after [`FATAL_DELAY`].
 pub fn fatal(error: &anyhow::Error) -> ! {
     let text = format!("{error:#}");
     kmsg::error(format_args!("fatal: {text}"));
@@ -49,8 +49,8 @@ pub fn fatal(error: &anyhow::Error) -> ! {
     now(Power::Reboot)
 }
 
-/// What a panic ends in. A helper only ends itself. PID 1 reboots, with the reason kept: from a
-/// thread by asking the main loop as anybody would, from the main loop as orderly as still can be.
+/// Ends a process that panicked. A helper just exits. PID 1 reboots and keeps the reason: a thread
+/// requests it from the main loop, and the main loop does what it still can.
 pub fn after_bug(text: &str) -> ! {
     if !rustix::process::getpid().is_init() {
         // SAFETY: _exit has no preconditions.
@@ -68,7 +68,7 @@ pub fn after_bug(text: &str) -> ! {
     }
 }
 
-/// All of a shutdown that can be had when PID 1's main loop is no more. Each step is a helper's.
+/// Shuts down without the main loop. Helpers do everything that can hang.
 fn emergency(end: End, text: &str) {
     force::shorten(Power::Reboot, EMERGENCY);
     reason::ask(Power::Reboot, text);
@@ -87,7 +87,7 @@ fn wait_for(helper: Result<Child>) {
     }
 }
 
-/// Reaps until no child is left, or the time is over.
+/// Reaps children until no child is left or the time is up.
 fn reap_within(time: Duration) {
     let begin = Instant::now();
     while begin.elapsed() < time {
@@ -99,17 +99,18 @@ fn reap_within(time: Duration) {
     }
 }
 
-/// `reboot(2)`, and if that returns, sysrq, once a second until the watchdog bites.
+/// Calls `reboot(2)` and, if it returns, sysrq, once a second until the watchdog resets the
+/// machine.
 fn now(power: Power) -> ! {
-    // A machine that halts stays as it is, and nothing feeds its watchdog.
+    // A halted machine stays on, but its watchdog is no longer fed.
     if power == Power::Halt
         && let Err(error) = watchdog::disarm()
     {
-        kmsg::error(format_args!("the watchdog goes on and will reset the machine: {error}"));
+        kmsg::error(format_args!("cannot stop the watchdog, it will reset the machine: {error}"));
     }
     loop {
         if let Err(error) = rustix::system::reboot(command(power)) {
-            kmsg::error(format_args!("reboot(2): {error}"));
+            kmsg::error(format_args!("cannot {power} the machine: {error}"));
         }
         sysrq(sysrq_letter(power));
         thread::sleep(Duration::from_secs(1));

@@ -14,24 +14,24 @@ use crate::console::kmsg;
 use crate::machine::watchdog;
 use crate::process::spawn;
 
-/// What the kernel's emergency sync and remount get before the forced end.
+/// The time for the kernel's emergency sync and remount.
 const EMERGENCY_SYNC: Duration = Duration::from_secs(2);
 
-/// How long `reboot(2)` may take to stop the devices before sysrq is tried.
+/// The time that `reboot(2)` gets to stop the devices before sysrq is tried.
 const GOING_DOWN: Duration = Duration::from_secs(5);
 
 /// Enough for a sleep, a log line, a fork and a system call.
 const STACK: usize = 64 * 1024;
 
-/// The deadline's thread listens here, also to a main loop that has failed.
+/// The sender to the thread, for a main loop that has failed.
 static DEADLINE: OnceLock<Sender<(Power, Duration)>> = OnceLock::new();
 
-/// A thread that brings the machine down at a time, whatever the main loop does.
+/// A thread that brings the machine down at a deadline, whatever the main loop does.
 #[derive(Debug)]
 pub struct Deadline(Sender<(Power, Duration)>);
 
 impl Deadline {
-    /// Starts the thread at boot, since starting one may fail later when memory is out.
+    /// Starts the thread at boot, because starting it later can fail if memory is out.
     pub fn start() -> Result<Self> {
         let (sender, receiver) = channel();
         thread::Builder::new()
@@ -43,8 +43,7 @@ impl Deadline {
         Ok(Self(sender))
     }
 
-    /// From now on the machine is down after `within`, at the latest. A later call can only
-    /// shorten it.
+    /// Sets the deadline to `within` from now. A later call can only shorten it.
     pub fn set(&self, power: Power, within: Duration) {
         let _ = self.0.send((power, within));
     }
@@ -75,10 +74,10 @@ fn keep(receiver: &Receiver<(Power, Duration)>) {
     force(power)
 }
 
-/// What the deadline does: nothing in it can wait for a disk or for a lock of PID 1's.
+/// Brings the machine down. Nothing here waits for a disk or for a lock of PID 1.
 ///
-/// The kernel syncs and remounts in threads of its own. `reboot(2)` stops every device first and
-/// can hang in one, so a child calls it; sysrq follows, which asks nobody.
+/// The kernel syncs and remounts in its own threads. `reboot(2)` stops every device first and can
+/// hang, so a child calls it. Sysrq follows, which involves no driver.
 fn force(power: Power) -> ! {
     sysrq("s");
     sysrq("u");
@@ -97,7 +96,8 @@ fn force(power: Power) -> ! {
     loop {
         sysrq(sysrq_letter(power));
         thread::sleep(GOING_DOWN);
-        // Power-off by sysrq is the drivers' again: a reset is better than a machine that hangs.
+        // Power-off by sysrq needs drivers again, so a reset follows, which is better than
+        // a hung machine.
         sysrq("b");
     }
 }

@@ -1,18 +1,18 @@
-//! The ways to take a machine down, and the kernel's calls that do it.
+//! The ways to take a machine down, and the kernel interfaces for them.
 
 use std::fmt;
 use std::fs;
 
 use rustix::system::RebootCommand;
 
-/// How a machine goes down.
+/// The state in which a shutdown leaves the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Power {
-    /// Power off.
+    /// Powered off.
     Off,
-    /// Start again, through the firmware.
+    /// Started again through the firmware.
     Reboot,
-    /// Stop the processors and stay on.
+    /// On, with stopped processors.
     Halt,
 }
 
@@ -26,10 +26,10 @@ impl fmt::Display for Power {
     }
 }
 
-/// Longest reason that a request may give, in characters.
+/// The longest reason of a request, in characters.
 const WHY_MAX: usize = 160;
 
-/// Reads a request from the FIFO: a word, and after it whatever the asker gives as the reason.
+/// Parses a request from the FIFO: a word, then an optional reason.
 #[must_use]
 pub fn parse_request(line: &str) -> Option<(Power, String)> {
     let line = line.trim();
@@ -43,7 +43,7 @@ pub fn parse_request(line: &str) -> Option<(Power, String)> {
     Some((power, why.trim().chars().filter(|c| !c.is_control()).take(WHY_MAX).collect()))
 }
 
-/// Sysrq's letter for an end that asks no driver.
+/// Returns sysrq's letter for an end that involves no driver.
 pub(super) const fn sysrq_letter(power: Power) -> &'static str {
     match power {
         Power::Off => "o",
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rest_of_the_line_is_the_reason_and_bounded() {
+    fn the_rest_of_the_line_is_the_reason_and_is_bounded() {
         let why = |line: &str| parse_request(line).unwrap().1;
         assert_eq!(why("reboot  update to 1.2\n"), "update to 1.2");
         assert_eq!(why("reboot"), "");

@@ -1,9 +1,10 @@
-//! Why the node went down, written where the next boot finds it.
+//! Keeps the reason of a shutdown for the next boot.
 //!
-//! On a data partition it is a file, written when the shutdown begins and again before `/var` is
-//! unmounted, and marked as consumed by the next boot. Without one it is an EFI variable of Kiln's
-//! own vendor: one write at the end of a shutdown and one deletion at the next boot, so two changes
-//! of NVRAM per reboot, and none by a crash. All of it happens in helpers: disks and firmware hang.
+//! With a data partition the reason is a file, written when the shutdown begins and again before
+//! `/var` is unmounted; the next boot marks it as read. Without a data partition it is an EFI
+//! variable of Kiln's vendor, written at the end of a shutdown and deleted at the next boot: two
+//! changes of NVRAM per reboot and none for a crash. Helpers do all of this, because disks and
+//! firmware can hang.
 
 use std::fmt;
 use std::fs;
@@ -21,25 +22,25 @@ use crate::process::spawn::Child;
 use crate::shutdown::power::Power;
 use crate::storage::var::Var;
 
-/// The file on the data partition; renamed into place, so that a power cut leaves a whole one.
+/// The file on the data partition.
 const FILE: &str = "/var/lib/kiln/last-shutdown";
 
-/// The EFI variable's name, for Kiln's vendor.
+/// The name of the EFI variable of Kiln's vendor.
 const VARIABLE: &str = "KilnLastShutdown";
 
-/// Longest text that is kept, in bytes: NVRAM is small, and a console line is not longer.
+/// The longest text in bytes. NVRAM is small, and a console line is not longer either.
 const TEXT_MAX: usize = 400;
 
-/// How a boot ended.
+/// The way in which a boot ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// It was up, or the shutdown had not begun.
+    /// The node was running, and no shutdown had begun.
     Running,
     /// A shutdown had begun.
     Begun,
-    /// A shutdown came to its last step.
+    /// A shutdown reached its last stage.
     Ordered,
-    /// A shutdown's absolute deadline ended it.
+    /// The deadline of a shutdown forced the end.
     Forced,
     /// PID 1 panicked.
     Bug,
@@ -47,7 +48,7 @@ pub enum End {
     Fatal,
 }
 
-/// All ends, with the words that are kept.
+/// All ends with their words in the record.
 const ENDS: [(End, &str); 6] = [
     (End::Running, "running"),
     (End::Begun, "begun"),
@@ -57,14 +58,14 @@ const ENDS: [(End, &str); 6] = [
     (End::Fatal, "fatal"),
 ];
 
-/// What is kept of a boot's end.
+/// The record of a boot's end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reason {
-    /// How it ended.
+    /// The way in which it ended.
     pub end: End,
-    /// What for: `power-off`, `reboot`, `halt`; empty for a node that was up.
+    /// `power-off`, `reboot` or `halt`, or empty for a node that was running.
     pub power: String,
-    /// Who asked or what failed, for people.
+    /// The requester or the failure, for people.
     pub text: String,
 }
 
@@ -82,7 +83,7 @@ impl fmt::Display for Reason {
     }
 }
 
-/// The kept form: lines `KEY=VALUE`, as in os-release(5) but without quotes.
+/// Returns the record as lines `KEY=VALUE`, as in os-release(5) but without quotes.
 #[must_use]
 pub fn encode(reason: &Reason) -> String {
     let end = ENDS.iter().find(|(end, _)| *end == reason.end).map_or("", |(_, word)| word);
@@ -94,7 +95,7 @@ pub fn encode(reason: &Reason) -> String {
     format!("END={end}\nPOWER={}\nTEXT={}\n", reason.power, &text[..cut])
 }
 
-/// Reads the kept form; `None` for anything else.
+/// Parses a record. Returns `None` for anything else.
 #[must_use]
 pub fn decode(text: &str) -> Option<Reason> {
     let value = |key: &str| {
@@ -106,17 +107,17 @@ pub fn decode(text: &str) -> Option<Reason> {
     Some(Reason { end, power: value("POWER")?, text: value("TEXT")? })
 }
 
-/// Where reasons are kept, as the helpers' first argument.
+/// The places for the record, as the helpers' first argument.
 const PARTITION: &str = "partition";
 const EFI: &str = "efi";
 const NOWHERE: &str = "nowhere";
 
 static STORE: OnceLock<&'static str> = OnceLock::new();
 
-/// What for and who asked; the first one counts, as for the shutdown itself.
+/// The requested power state and the requester. The first request wins, as for the shutdown itself.
 static ASKED: Mutex<Option<(Power, String)>> = Mutex::new(None);
 
-/// Decides where this boot's reason will be kept. `nvram` allows EFI variables.
+/// Decides the place of this boot's record. `nvram` allows EFI variables.
 pub fn settle(var: Var, nvram: bool) {
     let store = match var {
         Var::Partition => PARTITION,
@@ -126,13 +127,13 @@ pub fn settle(var: Var, nvram: bool) {
     let _ = STORE.set(store);
 }
 
-/// Notes who asked for a shutdown. Nothing is written yet.
+/// Remembers the requester of a shutdown. Nothing is written yet.
 pub fn ask(power: Power, who: &str) {
     let mut asked = ASKED.lock().unwrap_or_else(PoisonError::into_inner);
     asked.get_or_insert_with(|| (power, who.into()));
 }
 
-/// Where reasons are kept in this boot.
+/// Returns the place of the record in this boot.
 #[must_use]
 pub fn store() -> &'static str {
     STORE.get().copied().unwrap_or(NOWHERE)
@@ -145,20 +146,22 @@ fn reason(end: End) -> Reason {
     Reason { end, power, text }
 }
 
-/// Starts a helper that keeps the reason, and at a shutdown's end sets the machine's clock.
+/// Starts the helper that writes the record and, at the end of a shutdown, sets the machine's
+/// clock.
 pub fn keep(end: End) -> Result<Child> {
     let text = encode(&reason(end));
     Helper::KeepReason.start(&[store(), &text]).map(|(child, _)| child)
 }
 
-/// The same at a shutdown's begin, where it costs no NVRAM. Nobody waits for it.
+/// Writes the record at the beginning of a shutdown, if that costs no NVRAM. PID 1 does not wait
+/// for the helper.
 pub fn keep_begun() {
     if store() == PARTITION {
         let _ = kmsg::warn_on_error(keep(End::Begun));
     }
 }
 
-/// The helper: which store, and what to keep there.
+/// Runs the helper `kiln-keep-reason`: `args` are the place and the record.
 #[must_use]
 pub fn run_keeper(args: &[String]) -> i32 {
     kmsg::open();
@@ -166,7 +169,7 @@ pub fn run_keeper(args: &[String]) -> i32 {
     let Some(reason) = decode(text) else { return 2 };
     let kept = match store.as_str() {
         PARTITION => write_file(text),
-        // One write for each reboot: what is known at the end is enough.
+        // NVRAM is written once per reboot, with the record of the end.
         EFI if reason.end != End::Begun => efivar::write(VARIABLE, text.as_bytes()),
         _ => Ok(()),
     };
@@ -182,7 +185,8 @@ fn write_file(text: &str) -> Result<()> {
         .with_context(|| format!("cannot write {FILE}"))
 }
 
-/// At boot, in a process of its own: tells how the last boot ended, and marks that as read.
+/// Runs the helper `kiln-last-boot` at boot: reports how the last boot ended and marks the record
+/// as read.
 #[must_use]
 pub fn run(args: &[String]) -> i32 {
     kmsg::open();
@@ -205,7 +209,8 @@ pub fn run(args: &[String]) -> i32 {
     i32::from(kmsg::warn_on_error(kept).is_none())
 }
 
-/// No file is a first boot; what is there is replaced, so that a crash is told from a shutdown.
+/// Reads and replaces the file, so that the next boot can tell a crash from a shutdown. At the
+/// first boot there is no file.
 fn from_partition() -> Result<Option<Reason>> {
     let found = fs::read(FILE).ok().and_then(|bytes| decode(&String::from_utf8_lossy(&bytes)));
     let running = Reason { end: End::Running, power: String::new(), text: String::new() };
@@ -213,7 +218,8 @@ fn from_partition() -> Result<Option<Reason>> {
     Ok(found)
 }
 
-/// No variable is a crash, or a first boot: nobody can tell.
+/// Reads and deletes the variable. If there is none, the last boot crashed or this is the first
+/// one.
 fn from_efi() -> Result<Option<Reason>> {
     let found = efivar::take(VARIABLE)?;
     Ok(found.and_then(|bytes| decode(&String::from_utf8_lossy(&bytes))))
@@ -226,7 +232,7 @@ mod tests {
     use super::{ENDS, End, Reason, TEXT_MAX, decode, encode};
 
     #[test]
-    fn what_is_kept_is_what_is_read() {
+    fn a_record_is_read_as_it_was_written() {
         for (end, _) in ENDS {
             let reason = Reason { end, power: "reboot".into(), text: "power button = x".into() };
             assert_eq!(decode(&encode(&reason)), Some(reason));
@@ -242,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_no_reason() {
+    fn anything_else_is_not_a_record() {
         for text in ["", "END=ordered", "END=other\nPOWER=\nTEXT=\n", "\u{fffd}"] {
             assert_eq!(decode(text), None, "{text:?}");
         }
@@ -250,10 +256,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_read(text in ".{0,200}", kept in ".{0,50}") {
-            let _ = decode(&text);
-            let reason = Reason { end: End::Forced, power: "halt".into(), text: kept };
-            prop_assert!(decode(&encode(&reason)).is_some());
-        }
+                fn only_text_with_control_characters_or_too_long_is_changed(kept in ".{0,500}") {
+                    let reason = Reason { end: End::Forced, power: "halt".into(), text: kept.clone() };
+                    let found = decode(&encode(&reason)).unwrap();
+                    prop_assert!(found.text.len() <= TEXT_MAX);
+                    if kept.len() <= TEXT_MAX && !kept.contains(char::is_control) {
+                        prop_assert_eq!(found, reason);
+                    }
+                }
+
+                #[test]
+                fn a_record_that_was_read_is_written_the_same(text in "END=(running|bug|x)\nPOWER=[a-z]{0,5}\nTEXT=[ -~]{0,50}\n") {
+                    let written = decode(&text).map(|reason| encode(&reason));
+                    prop_assert!(written.is_none_or(|written| written == text));
+                }
     }
 }

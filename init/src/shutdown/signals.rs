@@ -1,8 +1,8 @@
-//! Signals of PID 1: which it takes, and what they ask for.
+//! The signals that PID 1 handles.
 //!
-//! All of them come through one signalfd. The real-time ones have systemd's meaning (systemd(1),
-//! "Signals"), so that programs which know how to ask systemd know how to ask Kiln. libc and not
-//! nix, because nix knows no real-time signals.
+//! All of them come through one signalfd. The real-time signals have systemd's meaning (systemd(1),
+//! "Signals"), so that programs which can ask systemd for a shutdown can ask Kiln. The code uses
+//! libc, because nix has no real-time signals.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -10,23 +10,24 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use crate::shutdown::power::Power;
 
-/// The kernel's first real-time signal that the C library does not keep for itself.
+/// The first real-time signal that the C library does not use itself.
 const RTMIN: i32 = 34;
 
-/// Signal for power-off, `SIGRTMIN+4`.
+/// The signal for power-off, `SIGRTMIN+4`.
 pub const POWER_OFF: i32 = RTMIN + 4;
 
-/// Signal for reboot, `SIGRTMIN+5`.
+/// The signal for reboot, `SIGRTMIN+5`.
 pub const REBOOT: i32 = RTMIN + 5;
 
-/// Signal for halt, `SIGRTMIN+3`.
+/// The signal for halt, `SIGRTMIN+3`.
 pub const HALT: i32 = RTMIN + 3;
 
-/// All signals that PID 1 takes.
+/// All signals that PID 1 handles.
 const TAKEN: [i32; 7] =
     [libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGPWR, HALT, POWER_OFF, REBOOT];
 
-/// What a signal asks for. SIGINT comes from ctrl-alt-del, SIGPWR from a UPS or a hypervisor.
+/// Returns the request of a signal. SIGINT comes from ctrl-alt-del, SIGPWR from a UPS or a
+/// hypervisor.
 #[must_use]
 pub fn request(signal: i32) -> Option<Power> {
     match signal {
@@ -50,18 +51,19 @@ fn set(signals: &[i32]) -> libc::sigset_t {
     set
 }
 
-/// Blocks what PID 1 takes, and makes ctrl-alt-del a signal. The very first thing of the boot:
-/// the kernel drops signals to a PID 1 that neither blocks nor handles them, and ctrl-alt-del
-/// would reset the machine. What is blocked waits. Threads inherit it.
+/// Blocks the handled signals and makes ctrl-alt-del a signal. This is the first action of the
+/// boot: the kernel drops signals to a PID 1 that neither blocks nor handles them, and ctrl-alt-del
+/// would reset the machine. Blocked signals wait. Threads inherit the mask.
 pub fn block() {
     let set = set(&TAKEN);
     // SAFETY: both pointers are valid or null as sigprocmask(2) allows; it fails for no valid set.
     unsafe { libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
-    // Without a keyboard controller there is no ctrl-alt-del, so a failure changes nothing.
+    // A machine without a keyboard controller has no ctrl-alt-del, so a failure changes
+    // nothing.
     let _ = rustix::system::reboot(rustix::system::RebootCommand::CadOff);
 }
 
-/// The descriptor that what was blocked is read from.
+/// Returns the descriptor from which blocked signals are read.
 pub fn take() -> io::Result<OwnedFd> {
     let set = set(&TAKEN);
     // SAFETY: `set` is valid, and -1 asks for a new descriptor.
@@ -69,16 +71,16 @@ pub fn take() -> io::Result<OwnedFd> {
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: signalfd returned a new descriptor that nobody else owns.
+    // SAFETY: signalfd returned a new descriptor that has no other owner.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// A signal that came in.
+/// A signal that arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Signal {
-    /// Its number.
+    /// The signal's number.
     pub number: i32,
-    /// Who sent it; 0 is the kernel.
+    /// The sender's pid; 0 is the kernel.
     pub sender: u32,
 }
 
@@ -107,7 +109,7 @@ mod tests {
     use super::{TAKEN, request};
 
     #[test]
-    fn every_taken_signal_but_sigchld_asks_for_something() {
+    fn every_handled_signal_but_sigchld_is_a_request() {
         for signal in TAKEN {
             assert_eq!(request(signal).is_none(), signal == libc::SIGCHLD, "{signal}");
         }

@@ -1,5 +1,5 @@
-//! What the last steps do: end what is left, unmount, sync. All of it may hang in the kernel, so
-//! unmounting and syncing run in children; PID 1 waits for them no longer than their step's time.
+//! Unmounts and syncs. Both may hang in the kernel, so children do it, and PID 1 waits for them no
+//! longer than the time of their stage.
 
 use std::ffi::{CStr, CString};
 use std::fs;
@@ -10,22 +10,23 @@ use rustix::fs::{Mode, OFlags};
 use crate::kernel::mountinfo;
 use crate::process::spawn::{self, Child};
 
-/// Attempts to unmount `/var`: the log thread may still hold a file.
+/// Attempts to unmount `/var`, because the log thread may still hold a file.
 const ATTEMPTS: u32 = 50;
 
-/// Attempts to see all helpers of an unmount end.
+/// Attempts to reap all helpers of an unmount.
 const LOOKS: u32 = 75;
 
-/// Between two attempts.
+/// The pause between two attempts.
 static PAUSE: libc::timespec = libc::timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 
-/// What the kernel's emergency remount gets, in attempts.
+/// The time for the kernel's emergency remount, in attempts.
 const REMOUNT: u32 = 25;
 
-/// Helpers of an unmount at a time; a node with more volumes has the rest unmounted in line.
+/// The number of helpers of an unmount. If a node has more volumes, the rest are unmounted in
+/// sequence.
 const HELPERS: usize = 256;
 
-/// File systems in memory, whose unmount waits for no device and no server.
+/// File systems in memory. Unmounting them waits for no device and no server.
 const MEMORY: [&str; 16] = [
     "bpf",
     "cgroup2",
@@ -45,15 +46,16 @@ const MEMORY: [&str; 16] = [
     "tracefs",
 ];
 
-/// A mount to take away.
+/// A mount to unmount.
 #[derive(Debug, PartialEq, Eq)]
 struct Leaving {
     point: CString,
-    /// It may wait for a device, a server or a program for ever.
+    /// True if unmounting may wait for a device, a server or a program forever.
     may_hang: bool,
 }
 
-/// Mounts to leave, last mounted first: all but the root and the kernel's own file systems.
+/// Returns the mounts to unmount, the last one first: all but the root and the kernel's file
+/// systems.
 #[must_use]
 fn to_unmount(text: &str) -> Vec<Leaving> {
     let kernel = [&b"/dev"[..], b"/proc", b"/sys"];
@@ -69,11 +71,11 @@ fn to_unmount(text: &str) -> Vec<Leaving> {
     leaving.collect()
 }
 
-/// Starts a child that unmounts everything, `/var` for good and the rest lazily.
+/// Starts a child that unmounts `/var` completely and everything else lazily.
 ///
-/// Lazily is as good: no process is left to hold them, and a lazy unmount cannot fail as busy. What
-/// can hang gets a child's child each, so that one dead server keeps nothing else from being
-/// unmounted.
+/// Lazily is sufficient, because no process is left to hold the mounts, and a lazy unmount cannot
+/// fail as busy. Each unmount that can hang gets a child of its own, so that a dead server does not
+/// block the others.
 pub fn unmount() -> Result<Child> {
     let mountinfo = fs::read_to_string(mountinfo::SELF).context("cannot read mountinfo")?;
     let leaving = to_unmount(&mountinfo);
@@ -86,14 +88,14 @@ pub fn unmount() -> Result<Child> {
     unsafe { spawn::helper(work) }.context("cannot clone PID 1")
 }
 
-/// In the child: gives up PID 1's descriptors, or its log files keep `/var` busy. Nothing is
-/// printed afterwards.
+/// Closes PID 1's descriptors in the child, because its log files would keep `/var` busy. Nothing
+/// can be printed after that.
 fn close_inherited() {
-    // SAFETY: the child uses no descriptor any more.
+    // SAFETY: the child uses no descriptor after this.
     unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) };
 }
 
-/// In the child: system calls only.
+/// Unmounts in the child, by system calls only.
 fn unmount_all(leaving: &[Leaving]) {
     let mut helpers = 0;
     let others = leaving.iter().filter(|mount| mount.point.as_bytes() != b"/var");
@@ -117,12 +119,12 @@ fn detach(point: &CStr) -> i32 {
     unsafe { libc::umount2(point.as_ptr(), libc::MNT_DETACH | libc::UMOUNT_NOFOLLOW) }
 }
 
-/// Not for ever: what hangs is left behind.
+/// Waits for the helpers for a limited time. Hanging helpers are abandoned.
 fn wait_for_helpers() {
     for _ in 0..LOOKS {
-        // SAFETY: no status is asked for.
+        // SAFETY: the status pointer may be null.
         while unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) } > 0 {}
-        // SAFETY: as above; an error says that none is left.
+        // SAFETY: as above; an error means that no child is left.
         if unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) } < 0 {
             return;
         }
@@ -131,11 +133,12 @@ fn wait_for_helpers() {
 }
 
 fn pause() {
-    // SAFETY: the pointer is valid; no remaining time is asked for.
+    // SAFETY: the pointer is valid, and the pointer for the remaining time may be null.
     unsafe { libc::nanosleep(&raw const PAUSE, std::ptr::null_mut()) };
 }
 
-/// Tries for a while, then makes it read-only, if need be by the kernel's force, then detaches it.
+/// Tries to unmount `/var` for a while. If that fails, remounts it read-only, by the kernel's force
+/// if necessary, and detaches it.
 fn unmount_var() {
     let var = c"/var".as_ptr();
     for _ in 0..ATTEMPTS {
@@ -154,7 +157,7 @@ fn unmount_var() {
     detach(c"/var");
 }
 
-/// Sysrq's remount takes no open file for an answer; a thread of the kernel's does it.
+/// Remounts read-only by sysrq, which ignores open files. A kernel thread does the work.
 fn remount_by_force() {
     let flags = OFlags::WRONLY | OFlags::CLOEXEC;
     if let Ok(trigger) = rustix::fs::open(c"/proc/sysrq-trigger", flags, Mode::empty()) {
@@ -186,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_mounted_comes_first_and_the_kernel_s_stay() {
+    fn the_last_mount_comes_first_and_the_kernel_s_stay() {
         let mounted = ["/", "/dev", "/dev/pts", "/run", "/var", "/var/lib/a", "/device"];
         let found = points(&mounted.map(|point| (point, "tmpfs")));
         let expected = ["/device", "/var/lib/a", "/var", "/run"];
@@ -194,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_has_a_device_a_server_or_a_program_behind_it_may_hang() {
+    fn mounts_with_a_device_a_server_or_a_program_behind_them_may_hang() {
         let kinds = ["ext4", "fuse.sshfs", "nfs4", "overlay", "tmpfs", "new-one"];
         let mounted: Vec<_> = kinds.iter().map(|kind| ("/a", *kind)).collect();
         let hang: Vec<bool> = points(&mounted).into_iter().map(|(_, may_hang)| may_hang).collect();

@@ -1,20 +1,20 @@
-//! Controllers of disks, as sysfs shows them: which there are, and whether they need drivers.
+//! The disk controllers in sysfs, and whether their drivers must be loaded.
 
 use std::fs;
 
-/// What there is to do before a data partition can be looked for.
+/// The preparation that a search for the data partition needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
-    /// No disk, and nothing that could bring one up.
+    /// No search: there is no disk and no controller that could bring one up.
     None,
-    /// All disks are there or come by themselves.
+    /// All disks are present or appear by themselves.
     Look,
-    /// Drivers first.
+    /// Drivers must be loaded first.
     Load,
 }
 
-/// From the machine's controllers, whether one of them is a SCSI host by now, whether a disk is
-/// there, and whether a module drives one of the controllers, which takes longest to know.
+/// Decides from the machine's controllers, the presence of a SCSI host and of a disk, and whether a
+/// module drives one of the controllers. The last question takes longest and is asked last.
 #[must_use]
 pub fn way(
     controllers: &[String],
@@ -33,19 +33,19 @@ pub fn way(
     }
 }
 
-/// `NVMe`: its driver scans on its own.
+/// True for `NVMe`, whose driver scans in the background.
 #[must_use]
 pub fn is_late(modalias: &str) -> bool {
     modalias.contains("bc01sc08")
 }
 
-/// True if a SCSI host is there.
+/// True if the machine has a SCSI host.
 #[must_use]
 pub fn has_scsi_host() -> bool {
     fs::read_dir("/sys/class/scsi_host").is_ok_and(|mut hosts| hosts.next().is_some())
 }
 
-/// Modaliases of hardware that can have disks.
+/// Returns the modaliases of all hardware that can have disks.
 #[must_use]
 pub fn controllers() -> Vec<String> {
     let read = |bus: &str| fs::read_dir(format!("/sys/bus/{bus}/devices")).into_iter().flatten();
@@ -55,7 +55,7 @@ pub fn controllers() -> Vec<String> {
     aliases.map(|alias| alias.trim().to_owned()).filter(|alias| has_disks(alias)).collect()
 }
 
-/// PCI base class 1 (mass storage), or virtio's block (2) and SCSI (8) devices.
+/// True for PCI base class 1 (mass storage) and virtio's block (2) and SCSI (8) devices.
 fn has_disks(modalias: &str) -> bool {
     let pci = modalias.starts_with("pci:") && modalias.contains("bc01");
     let virtio = ["virtio:d00000002v", "virtio:d00000008v"];
@@ -70,7 +70,7 @@ mod tests {
     const NVME: &str = "pci:v00001B36d00000010sv00001AF4sd00001100bc01sc08i02";
 
     #[test]
-    fn only_a_machine_that_may_have_disks_is_searched_and_drivers_load_only_where_they_are() {
+    fn only_a_machine_that_may_have_disks_is_searched_and_drivers_are_loaded_only_if_needed() {
         let check = |controllers: &[&str], scsi, disk, driver, expected| {
             let controllers: Vec<String> = controllers.iter().map(|name| (*name).into()).collect();
             assert_eq!(way(&controllers, scsi, disk, |_| driver), expected, "{controllers:?}");

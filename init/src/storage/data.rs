@@ -1,7 +1,7 @@
-//! The data partition: found by its Discoverable Partitions type (UAPI group, DPS), and mounted.
+//! Finds the data partition by its Discoverable Partitions type (UAPI group, DPS), and mounts it.
 //!
-//! A disk without our type is never written, and of two such partitions none is taken: a guess could start a
-//! node on another node's data.
+//! A disk without this type is never written. If two partitions match, neither is used, because a
+//! guess could start a node on another node's data.
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
@@ -20,23 +20,23 @@ use crate::console::kmsg;
 use crate::machine::identity::random_uuid;
 use crate::modules::index::may_have_driver;
 
-/// Where the thread mounts the partition; moved to `/var` only when the thread ended in time, so
-/// that a disk which answers too late cannot cover a `/var` that is in use.
+/// The mount point used by the thread. The partition is moved to `/var` only if the thread ends in
+/// time, so that a slow disk cannot cover a `/var` that is in use.
 pub const MOUNT_POINT: &str = "/run/kiln/data";
 
-/// The partition's random identity, copied to where reading it cannot hang.
+/// A copy of the partition's random identity, on a file system that cannot hang.
 pub const SEED_COPY: &str = "/run/kiln/seed";
 
-/// The partition's random identity, below the partition's root.
+/// The partition's random identity, relative to the partition's root.
 const SEED: &str = "lib/kiln/seed";
 
-/// How long a controller may take to show its disks, where the kernel does not wait itself.
+/// The time that a controller gets to show its disks if loading its driver does not wait for them.
 pub const SETTLE: Duration = Duration::from_secs(2);
 
-/// Between two looks at `/sys/class/block`.
+/// The pause between two scans of `/sys/class/block`.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// In the thread: has drivers loaded, looks for the partition, mounts it, copies its identity.
+/// Has drivers loaded, finds the partition, mounts it and copies its identity. Runs in a thread.
 pub fn find_and_mount() -> Result<Option<PathBuf>> {
     let disk = block_devices("").iter().any(|name| is_disk(name));
     match way(&controllers(), has_scsi_host(), disk, may_have_driver) {
@@ -49,9 +49,9 @@ pub fn find_and_mount() -> Result<Option<PathBuf>> {
         if found.is_empty() {
             return Ok(None);
         }
-        bail!("{} partitions have its type, taking none", found.len());
+        bail!("{} partitions have the type, using none", found.len());
     };
-    fs::create_dir_all(MOUNT_POINT).context("cannot make its mount point")?;
+    fs::create_dir_all(MOUNT_POINT).with_context(|| format!("cannot make {MOUNT_POINT}"))?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOATIME;
     rustix::mount::mount(device, MOUNT_POINT, "ext4", flags, None)
         .with_context(|| format!("cannot mount {}", device.display()))?;
@@ -59,14 +59,14 @@ pub fn find_and_mount() -> Result<Option<PathBuf>> {
     Ok(Some(device.clone()))
 }
 
-/// Not one that the kernel makes up.
+/// True for a disk that the kernel did not make up.
 fn is_disk(name: &str) -> bool {
     !["ram", "loop"].iter().any(|made_up| name.starts_with(made_up))
 }
 
-/// Looks until something is found, but waits only for controllers that answer later.
+/// Scans until a partition is found, but waits only for controllers that show their disks later.
 ///
-/// Loading a module waits for what it probes, with the exception of `nvme`, which scans on its own.
+/// Loading a module waits until its devices are probed, except for `nvme`.
 fn wait_for_partition() -> Result<Vec<PathBuf>> {
     let late = controllers().iter().any(|alias| is_late(alias));
     let begin = Instant::now();
@@ -86,7 +86,7 @@ fn block_devices(prefix: &str) -> Vec<String> {
     names.filter(|name| name.starts_with(prefix)).collect()
 }
 
-/// All partitions of our type on all disks.
+/// Returns all partitions of the type on all disks.
 fn data_partitions() -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for name in block_devices("") {
@@ -96,7 +96,8 @@ fn data_partitions() -> Result<Vec<PathBuf>> {
         }
         let size = fs::read_to_string(folder.join("queue/logical_block_size")).unwrap_or_default();
         let disk = Path::new("/dev").join(&name);
-        // A drive without a medium, or a path of a multipath disk: not readable is nothing wrong.
+        // A drive without a medium and a path of a multipath disk are not readable, which
+        // is fine.
         let table = read_table(&disk, size.trim().parse().unwrap_or(512));
         match table.unwrap_or(Err(GptError::NoSignature)) {
             Ok(numbers) => {
@@ -111,7 +112,8 @@ fn data_partitions() -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Numbers of our partitions on one disk. The outer error is the disk's, the inner one its table's.
+/// Returns the numbers of the partitions of the type on one disk. The outer error is a failure to
+/// read the disk, the inner one an invalid table.
 fn read_table(disk: &Path, block_size: u64) -> Result<Result<Vec<u32>, GptError>> {
     let mut disk = File::open(disk)?;
     let mut block = vec![0; usize::try_from(block_size)?];
@@ -122,13 +124,14 @@ fn read_table(disk: &Path, block_size: u64) -> Result<Result<Vec<u32>, GptError>
         Err(error) => return Ok(Err(error)),
     };
     let mut entries = vec![0; header.bytes()];
-    let start = header.first_block.checked_mul(block_size).context("entries beyond the disk")?;
+    let start =
+        header.first_block.checked_mul(block_size).context("the entries lie beyond the disk")?;
     disk.seek(SeekFrom::Start(start))?;
     disk.read_exact(&mut entries)?;
     Ok(gpt::partitions(&header, &entries, &gpt::VAR))
 }
 
-/// The device of a partition by its number: names differ (`vda1`, `nvme0n1p1`), numbers do not.
+/// Returns the device of a partition by its number, because the names differ (`vda1`, `nvme0n1p1`).
 fn partition_device(disk: &Path, number: u32) -> Result<Option<PathBuf>> {
     for entry in fs::read_dir(disk).with_context(|| format!("cannot list {}", disk.display()))? {
         let entry = entry?.path();
@@ -140,13 +143,13 @@ fn partition_device(disk: &Path, number: u32) -> Result<Option<PathBuf>> {
     Ok(None)
 }
 
-/// Makes the partition's identity at its first use, and copies it.
+/// Copies the partition's identity, and makes it at the first use of the partition.
 fn copy_seed() -> Result<()> {
     let file = Path::new(MOUNT_POINT).join(SEED);
     if !file.exists() {
         let seed = random_uuid()?;
-        fs::create_dir_all(file.parent().context("seed's folder")?)
-            .context("cannot make seed's folder")?;
+        let folder = file.parent().context("the seed has no folder")?;
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
         replace::write(&file, seed.as_bytes(), 0o644, Durability::File)
             .with_context(|| format!("cannot write {}", file.display()))?;
     }

@@ -1,4 +1,4 @@
-//! Drivers of disks, loaded by a helper: an index of modules would stay in PID 1's heap.
+//! Drivers of disks, loaded by the helper `kiln-disks`.
 
 use std::time::Duration;
 
@@ -10,20 +10,20 @@ use crate::modules::index::{Found, Index};
 use crate::modules::load;
 use crate::process::helper::Helper;
 
-/// How long drivers may take of that: one that hangs does not cost a disk that answers.
+/// The time limit for drivers, so that a hanging driver does not hide a disk that works.
 pub const DEADLINE: Duration = Duration::from_secs(15);
 
-/// In a process of its own, since the index would stay in PID 1's heap.
+/// Loads the drivers in a helper, because the index of modules would stay in PID 1's heap.
 pub fn load_in_helper() -> Result<()> {
     let (child, _) = Helper::Disks.start(&[])?;
     match child.wait(DEADLINE) {
         Some(0) => Ok(()),
-        Some(status) => bail!("drivers of disks: exit status {status}"),
-        None => bail!("drivers of disks do not come up in {} s", DEADLINE.as_secs()),
+        Some(status) => bail!("cannot load drivers of disks: exit status {status}"),
+        None => bail!("drivers of disks did not start in {} s", DEADLINE.as_secs()),
     }
 }
 
-/// The applet that does it.
+/// Runs the helper.
 #[must_use]
 pub fn run() -> i32 {
     kmsg::open();
@@ -39,7 +39,8 @@ fn load_all() -> Result<()> {
             }
         }
     }
-    // Disks behind SCSI controllers (virtio-scsi, AHCI) need it, and no alias asks for it in time.
+    // Disks behind SCSI controllers (virtio-scsi, AHCI) need it, but its alias appears too
+    // late.
     if let Found::Load(files) = index.find("sd_mod")
         && has_scsi_host()
     {

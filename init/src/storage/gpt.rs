@@ -1,27 +1,27 @@
-//! GUID Partition Table: which partition has a type (UEFI specification 2.10, chapter 5.3).
+//! The GUID Partition Table: finds the partitions of a type (UEFI specification 2.10, chapter 5.3).
 //!
-//! The kernel makes the partitions, but does not say their types. Read only; the backup table is
-//! not tried, since a table that the kernel did not accept has no partitions anyway.
+//! The kernel makes the partitions but does not report their types. The table is only read. The
+//! backup table is not tried: if the kernel rejects the primary table, there are no partitions.
 
 use std::fmt;
 
-/// The Discoverable Partitions type for `/var`, 4d21b016-b534-45c2-a9fb-5c16e091fd2d, as it lies
-/// on the disk: the first three fields little-endian.
+/// The Discoverable Partitions type for `/var`, 4d21b016-b534-45c2-a9fb-5c16e091fd2d, as on the
+/// disk: the first three fields are little-endian.
 pub const VAR: [u8; 16] = [
     0x16, 0xb0, 0x21, 0x4d, 0x34, 0xb5, 0xc2, 0x45, 0xa9, 0xfb, 0x5c, 0x16, 0xe0, 0x91, 0xfd, 0x2d,
 ];
 
-/// Most entries that are looked at; the usual table has 128.
+/// The largest number of entries that is accepted. The usual table has 128.
 const ENTRIES_MAX: u32 = 1024;
 
-/// Why bytes are no partition table.
+/// The reason why bytes are not a partition table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GptError {
-    /// No "EFI PART" at the beginning: not partitioned, or not with GPT.
+    /// "EFI PART" is missing at the beginning: the disk has no GPT.
     NoSignature,
-    /// Sizes or places that the specification does not allow.
+    /// Sizes or positions that the specification does not allow.
     BadHeader,
-    /// A checksum does not fit.
+    /// A wrong checksum.
     BadChecksum,
 }
 
@@ -29,26 +29,26 @@ impl fmt::Display for GptError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NoSignature => "no GUID partition table",
-            Self::BadHeader => "damaged GUID partition table: sizes make no sense",
-            Self::BadChecksum => "damaged GUID partition table: checksum does not fit",
+            Self::BadHeader => "damaged GUID partition table: invalid sizes",
+            Self::BadChecksum => "damaged GUID partition table: wrong checksum",
         })
     }
 }
 
-/// Where the entries are.
+/// The position of the entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
-    /// First block of the entries.
+    /// The first block of the entries.
     pub first_block: u64,
-    /// Number of entries.
+    /// The number of entries.
     pub count: u32,
-    /// Bytes per entry.
+    /// The size of an entry in bytes.
     pub size: u32,
     checksum: u32,
 }
 
 impl Header {
-    /// Bytes of all entries.
+    /// Returns the size of all entries in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.count as usize * self.size as usize
@@ -63,7 +63,7 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     bytes.get(at..at + 8)?.try_into().ok().map(u64::from_le_bytes)
 }
 
-/// Reads the header: the disk's second block.
+/// Parses the header, which is the disk's second block.
 pub fn header(block: &[u8]) -> Result<Header, GptError> {
     if block.get(..8) != Some(b"EFI PART") {
         return Err(GptError::NoSignature);
@@ -97,7 +97,8 @@ impl Header {
     }
 }
 
-/// Numbers, from 1 as the kernel counts, of the partitions with a type.
+/// Returns the numbers of the partitions with a type. The first partition has number 1, as in the
+/// kernel.
 pub fn partitions(header: &Header, entries: &[u8], kind: &[u8; 16]) -> Result<Vec<u32>, GptError> {
     let entries = entries.get(..header.bytes()).ok_or(GptError::BadHeader)?;
     if crc32(entries) != header.checksum {
@@ -107,7 +108,8 @@ pub fn partitions(header: &Header, entries: &[u8], kind: &[u8; 16]) -> Result<Ve
     Ok(numbered.filter(|(_, entry)| entry.starts_with(kind)).map(|(number, _)| number).collect())
 }
 
-/// CRC-32 as in Ethernet, bit by bit: a table's worth of code for 16 KiB once is not worth it.
+/// Computes the CRC-32 of Ethernet bit by bit: a table would be larger than the 16 KiB that are
+/// read once.
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc, &byte| {
         (0..8).fold(crc ^ u32::from(byte), |crc, _| {

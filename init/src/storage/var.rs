@@ -1,6 +1,6 @@
 //! The place of `/var`.
 
-/// Where `/var` is.
+/// The place of `/var`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Var {
     /// In memory: empty at each boot.

@@ -1,11 +1,11 @@
-//! What a boot loader noted of the time before the kernel: the Boot Loader Interface of systemd's
-//! documentation.
+//! The times before the kernel that a boot loader recorded (the Boot Loader Interface in systemd's
+//! documentation).
 //!
-//! `LoaderTimeInitUSec` is when the loader began, which is what the firmware took, and
-//! `LoaderTimeExecUSec` when it started the kernel. systemd-boot sets both; an EFI stub that the
-//! firmware started itself sets none. A helper reads them once kubelet is ready, since reading a
-//! variable is the firmware's work, and answers through a pipe that PID 1 polls: a firmware that
-//! hangs costs a process and nothing else.
+//! `LoaderTimeInitUSec` is the start of the loader and so the duration of the firmware;
+//! `LoaderTimeExecUSec` is the start of the kernel. systemd-boot sets both. An EFI stub that the
+//! firmware starts directly sets neither. The helper `kiln-loader-times` reads them once kubelet is
+//! ready, because the firmware executes the read and may hang, and answers through a pipe that PID
+//! 1 polls.
 
 use std::fmt;
 use std::io::Write as _;
@@ -20,10 +20,10 @@ use crate::process::helper::Helper;
 /// The interface's vendor GUID.
 const VENDOR: &str = "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
 
-/// Longest answer of the helper: two numbers of 64 bits, a blank and a newline.
+/// The longest answer of the helper: two numbers of 64 bits, a blank and a newline.
 const ANSWER_MAX: usize = 64;
 
-/// Microseconds, where a loader noted them.
+/// The recorded times in microseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Times {
     /// From power-on to the loader.
@@ -33,14 +33,14 @@ pub struct Times {
 }
 
 impl Times {
-    /// From both variables' values, as the firmware has them.
+    /// Converts the values of both variables.
     #[must_use]
     pub fn of(init: Option<u64>, exec: Option<u64>) -> Self {
         let loader = init.zip(exec).and_then(|(init, exec)| exec.checked_sub(init));
         Self { firmware: init, loader }
     }
 
-    /// Reads the helper's answer; anything else is no times.
+    /// Parses the helper's answer. A malformed answer has no times.
     #[must_use]
     pub fn parse(answer: &[u8]) -> Self {
         let text = std::str::from_utf8(answer).unwrap_or_default();
@@ -58,7 +58,7 @@ impl fmt::Display for Times {
     }
 }
 
-/// A variable's value: decimal digits in UTF-16, ended by a NUL or by the variable's end.
+/// Parses a variable's value: decimal digits in UTF-16, ended by a NUL or by the end of the value.
 #[must_use]
 pub fn microseconds(value: &[u8]) -> Option<u64> {
     let (units, rest) = value.as_chunks::<2>();
@@ -68,7 +68,7 @@ pub fn microseconds(value: &[u8]) -> Option<u64> {
     digits.filter(|_| rest.is_empty())?.parse().ok()
 }
 
-/// The helper.
+/// Runs the helper.
 #[must_use]
 pub fn run() -> i32 {
     kmsg::open();
@@ -81,12 +81,12 @@ pub fn run() -> i32 {
     i32::from(write!(std::io::stdout(), "{times}").is_err())
 }
 
-/// A helper that was asked and has not answered yet.
+/// A helper that has not answered yet.
 #[derive(Debug)]
 pub struct Question(OwnedFd);
 
 impl Question {
-    /// Asks, where the machine has variables at all.
+    /// Starts the helper if the machine has EFI variables.
     pub fn ask() -> Option<Self> {
         if !efivar::offered() {
             return None;
@@ -94,7 +94,7 @@ impl Question {
         kmsg::warn_on_error(Helper::LoaderTimes.start_with_answer()).map(Self)
     }
 
-    /// The answer, once the pipe can be read.
+    /// Reads the answer. Call it when the pipe is readable.
     #[must_use]
     pub fn answer(self) -> Times {
         let mut bytes = [0; ANSWER_MAX];
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_digits_and_an_end() {
+    fn a_value_is_digits_up_to_its_end() {
         assert_eq!(microseconds(&utf16("5123456\0")), Some(5_123_456));
         assert_eq!(microseconds(&utf16("5123456")), Some(5_123_456));
         assert_eq!(microseconds(&utf16("12\0junk")), Some(12));
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loader_that_ended_before_it_began_has_no_time() {
+    fn a_loader_that_ended_before_its_start_has_no_time() {
         assert_eq!(Times::of(Some(7), Some(5)), Times { firmware: Some(7), loader: None });
         assert_eq!(Times::of(Some(5), Some(7)), Times { firmware: Some(5), loader: Some(2) });
         assert_eq!(Times::of(None, Some(7)), Times::default());
@@ -139,7 +139,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_the_helper_says_is_what_is_read(
+                fn the_helper_s_answer_is_read_as_it_was_written(
             firmware in any::<Option<u64>>(),
             loader in any::<Option<u64>>(),
         ) {
@@ -150,9 +150,17 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_read(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
-            let _ = (microseconds(&bytes), Times::parse(&bytes));
-        }
+                fn a_malformed_answer_has_no_times(text in "[a-z-]{0,20}( [a-z-]{0,20})?") {
+                    prop_assert_eq!(Times::parse(text.as_bytes()), Times::default());
+                }
+
+                #[test]
+                fn only_digits_in_utf_16_are_a_number(bytes in prop::collection::vec(any::<u8>(), 0..12)) {
+                    if let Some(number) = microseconds(&bytes) {
+                        let digits = number.to_string();
+                        prop_assert!(bytes.chunks(2).any(|unit| unit == [digits.as_bytes()[0], 0]));
+                    }
+                }
 
         #[test]
         fn any_number_is_read(number in any::<u64>()) {

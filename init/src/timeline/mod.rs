@@ -1,9 +1,10 @@
-//! Boot and shutdown as data: one small JSON file (RFC 8259), [`kiln_contract::path::TIMELINE`].
+//! The times of boot and shutdown as data: a small JSON file (RFC 8259),
+//! [`kiln_contract::path::TIMELINE`].
 //!
-//! [`Timeline`] is pure and bounded: however often services end and start again, it keeps the
-//! first and the last [`EVENTS`] of what happened and counts what lies between. [`Keeper`] writes
-//! it, after containerd's start and then after each change. The file lies in `/run`, which is
-//! memory, and is renamed into place, so whoever reads it reads a whole one.
+//! [`Timeline`] is pure and bounded: however often services stop and start, it keeps the first and
+//! the last [`EVENTS_MAX`] events and counts the others. [`Keeper`] writes the file once containerd
+//! is started and after each change. The file is in memory (`/run`) and is renamed into place, so
+//! readers always see a complete file.
 
 pub mod counter;
 pub mod loader;
@@ -25,39 +26,39 @@ use crate::machine::watchdog;
 use crate::timeline::counter::Sample;
 use crate::timeline::loader::Times;
 
-/// Events that are kept of the beginning, and as many of the end.
-pub const EVENTS: usize = 32;
+/// The number of events kept from the beginning, and of those kept from the end.
+pub const EVENTS_MAX: usize = 32;
 
-/// Stages that are kept of the boot, and as many of the shutdown; there are fewer.
-const STAGES: usize = 24;
+/// The number of stages kept of the boot, and of those kept of the shutdown. There are fewer.
+const STAGES_MAX: usize = 24;
 
-/// Microseconds since the kernel's clock began, as in the kernel's log.
+/// Returns the microseconds since the start of the kernel's clock, as in the kernel's log.
 #[must_use]
 pub fn now() -> u64 {
     u64::try_from(clock(ClockId::Monotonic).as_micros()).unwrap_or_default()
 }
 
-/// A stage with its time; all in microseconds.
+/// A stage and its times in microseconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Span {
     /// One lower-case word.
     pub name: String,
-    /// Since the kernel's clock began.
+    /// The time since the start of the kernel's clock.
     pub start: u64,
-    /// How long it took.
+    /// The duration.
     pub duration: u64,
 }
 
-/// Something that happened.
+/// An event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mark {
-    /// Who and what, such as `kubelet ready`.
+    /// The service and the event, such as `kubelet ready`.
     pub name: String,
-    /// In microseconds since the kernel's clock began.
+    /// Microseconds since the start of the kernel's clock.
     pub at: u64,
 }
 
-/// The boot's stages while they run.
+/// The stages of a boot that is running.
 #[derive(Debug)]
 pub struct Stages {
     begin: Sample,
@@ -65,20 +66,20 @@ pub struct Stages {
 }
 
 impl Stages {
-    /// PID 1's first instructions.
+    /// Samples the clocks. Call it in PID 1's first instructions.
     #[must_use]
     pub fn begin() -> Self {
         Self { begin: Sample { ticks: counter::ticks(), micros: now() }, spans: Vec::new() }
     }
 
-    /// Runs one boot stage, says how long it took, and notes it.
+    /// Runs a boot stage, reports its duration and records it.
     pub fn run<T>(&mut self, name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
         watchdog::feed();
         let start = now();
         let value = work().with_context(|| format!("stage {name} failed"))?;
         let duration = now().saturating_sub(start);
         say(name, duration);
-        if self.spans.len() < STAGES {
+        if self.spans.len() < STAGES_MAX {
             self.spans.push(Span { name: name.into(), start, duration });
         }
         Ok(value)
@@ -89,14 +90,14 @@ fn say(name: &str, micros: u64) {
     kmsg::event(&Event::Stage { name: name.into(), millis: micros / 1000 });
 }
 
-/// All that is known of this boot's times.
+/// All times of this boot.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Timeline {
-    /// From power-on to the kernel's clock, where the processor's counter tells.
+    /// Microseconds from power-on to the kernel's clock, if the processor's counter shows them.
     pub before_kernel: Option<u64>,
-    /// What a boot loader noted of firmware and itself.
+    /// The times that a boot loader recorded.
     pub loader: Times,
-    /// PID 1's first instruction.
+    /// The time of PID 1's first instruction.
     pub init: u64,
     /// The boot's stages.
     pub stages: Vec<Span>,
@@ -107,26 +108,26 @@ pub struct Timeline {
 }
 
 impl Timeline {
-    /// Notes what happened. Memory stays bounded.
+    /// Records an event. Memory stays bounded.
     pub fn mark(&mut self, mark: Mark) {
-        if self.first.len() < EVENTS {
+        if self.first.len() < EVENTS_MAX {
             return self.first.push(mark);
         }
-        if self.last.len() == EVENTS {
+        if self.last.len() == EVENTS_MAX {
             self.last.pop_front();
             self.left_out = self.left_out.saturating_add(1);
         }
         self.last.push_back(mark);
     }
 
-    /// Notes a stage of the shutdown that is over.
+    /// Records a finished stage of the shutdown.
     pub fn stopped(&mut self, span: Span) {
-        if self.shutdown.len() < STAGES {
+        if self.shutdown.len() < STAGES_MAX {
             self.shutdown.push(span);
         }
     }
 
-    /// The file's text: one object on one line.
+    /// Returns the file's text: one object on one line.
     #[must_use]
     pub fn json(&self) -> String {
         let mut out = String::from("{\"version\":1");
@@ -187,15 +188,15 @@ fn quoted(text: &str) -> String {
 pub struct Keeper {
     timeline: Timeline,
     begin: Option<Sample>,
-    /// The stage of the shutdown that runs.
+    /// The current stage of the shutdown.
     open: Option<(&'static str, u64)>,
-    /// When the shutdown began.
+    /// The start of the shutdown.
     down: Option<u64>,
     file: bool,
 }
 
 impl Keeper {
-    /// Takes what the boot noted, and writes the file from now on.
+    /// Takes the stages of the boot and writes the file from now on.
     pub fn keep(&mut self, stages: Stages) {
         self.timeline.init = stages.begin.micros;
         self.timeline.stages = stages.spans;
@@ -204,16 +205,14 @@ impl Keeper {
         self.save();
     }
 
-    /// Notes what happened just now.
+    /// Records an event that happened just now.
     pub fn mark(&mut self, name: String) {
         self.timeline.mark(Mark { name, at: now() });
         self.save();
     }
 
-    /// The processor's counter says how long firmware, loader and the EFI stub took: it began with
-    /// the machine, and how fast it counts is known by now.
-    ///
-    /// True for the first call.
+    /// Computes the time that firmware, loader and the EFI stub took, from the processor's
+    /// counter, whose speed is known by now. Returns true for the first call.
     pub fn measure(&mut self) -> bool {
         let later = Sample { ticks: counter::ticks(), micros: now() };
         let Some(begin) = self.begin.take() else { return false };
@@ -225,7 +224,7 @@ impl Keeper {
         true
     }
 
-    /// A boot loader's own times.
+    /// Records a boot loader's times.
     pub fn loaded(&mut self, times: Times) {
         self.timeline.loader = times;
         if let (Some(firmware), Some(loader)) = (times.firmware, times.loader) {
@@ -235,7 +234,7 @@ impl Keeper {
         self.save();
     }
 
-    /// The next stage of a shutdown begins, and the one before it is over.
+    /// Ends the current stage of the shutdown and begins the next one.
     pub fn enter(&mut self, name: &'static str) {
         let now = self.close();
         self.down.get_or_insert(now);
@@ -243,12 +242,13 @@ impl Keeper {
         self.save();
     }
 
-    /// `/run` is about to be unmounted: what comes now is for the console only.
+    /// Writes no more files, because `/run` is about to be unmounted. Stages still go to the
+    /// console.
     pub fn lose_file(&mut self) {
         self.file = false;
     }
 
-    /// The shutdown is over but for its last instruction.
+    /// Reports the shutdown's duration, just before its last instruction.
     pub fn end(&mut self) {
         let now = self.close();
         say("shutdown", now.saturating_sub(self.down.unwrap_or(now)));
@@ -264,7 +264,7 @@ impl Keeper {
         now
     }
 
-    /// Losing it is no reason to do anything else.
+    /// Writes the file. A failure is only a warning.
     fn save(&self) {
         if self.file {
             let (path, json) = (Path::new(path::TIMELINE), self.timeline.json());

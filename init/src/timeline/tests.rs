@@ -1,9 +1,9 @@
-//! What the timeline's file says for any boot, read back by another JSON parser than ours.
+//! The timeline's file for any boot, read by another JSON parser.
 
 use proptest::prelude::*;
 use serde_json::Value;
 
-use super::{EVENTS, Mark, Span, Timeline};
+use super::{EVENTS_MAX, Mark, Span, Timeline};
 use crate::timeline::loader::Times;
 
 fn read(timeline: &Timeline) -> Value {
@@ -42,7 +42,7 @@ fn a_boot_is_one_line() {
 }
 
 #[test]
-fn a_year_of_restarts_does_not_grow_it() {
+fn a_year_of_restarts_does_not_grow_the_timeline() {
     let mut timeline = Timeline::default();
     let all = 1_000_000_u64;
     for at in 0..all {
@@ -51,16 +51,16 @@ fn a_year_of_restarts_does_not_grow_it() {
     }
     let json = read(&timeline);
     let events = json["events"].as_array().unwrap();
-    assert_eq!(events.len(), 2 * EVENTS);
+    assert_eq!(events.len(), 2 * EVENTS_MAX);
     assert_eq!(events[0]["at_us"], 0);
-    assert_eq!(events[2 * EVENTS - 1]["at_us"], all - 1);
-    assert_eq!(json["events_left_out"], all - 2 * EVENTS as u64);
+    assert_eq!(events[2 * EVENTS_MAX - 1]["at_us"], all - 1);
+    assert_eq!(json["events_left_out"], all - 2 * EVENTS_MAX as u64);
     assert!(timeline.json().len() < 8 * 1024);
-    assert!(timeline.last.capacity() <= 2 * EVENTS);
+    assert!(timeline.last.capacity() <= 2 * EVENTS_MAX);
 }
 
 proptest! {
-    /// Whatever the names are, the file is JSON and says what was put in.
+        /// Whatever the names are, the file is valid JSON with the recorded values.
     #[test]
     fn any_timeline_is_json(
         spans in prop::collection::vec((any::<String>(), any::<u64>(), any::<u64>()), 0..5),
@@ -84,7 +84,7 @@ proptest! {
         let events = json["events"].as_array().unwrap();
         let left_out = json["events_left_out"].as_u64().unwrap();
         prop_assert_eq!(events.len() as u64 + left_out, marks.len() as u64);
-        for (found, (name, _)) in events.iter().zip(&marks).take(EVENTS) {
+        for (found, (name, _)) in events.iter().zip(&marks).take(EVENTS_MAX) {
             prop_assert_eq!(found["name"].as_str(), Some(name.as_str()));
         }
     }

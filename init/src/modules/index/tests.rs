@@ -34,12 +34,12 @@ fn dependencies_come_first() {
 }
 
 #[test]
-fn soft_dependencies_that_exist_are_loaded_around_it() {
+fn existing_soft_dependencies_are_loaded_before_and_after() {
     check("fs-erofs", &["crc32c", "erofs", "failover"]);
 }
 
 #[test]
-fn a_builtin_is_nothing_to_load_and_an_unknown_name_is_told_apart() {
+fn a_builtin_module_differs_from_an_unknown_one() {
     check("ext4", &["Builtin"]);
     check("nosuch", &["Unknown"]);
     check("fs-ext4", &["Builtin"]);
@@ -53,7 +53,7 @@ fn a_dash_and_an_underscore_are_the_same_in_names_and_aliases() {
 }
 
 #[test]
-fn circles_of_soft_dependencies_end() {
+fn cycles_of_soft_dependencies_end() {
     let index = Index::parse(
         Path::new("/m"),
         "a.ko:\nb.ko:\n",
@@ -78,13 +78,32 @@ fn settings_add_aliases_and_hide_modules() {
 }
 
 proptest! {
+    /// Every module is loaded once, after everything that it needs, whatever else the index says.
     #[test]
-    fn any_index_is_read(dep in ".{0,200}", alias in ".{0,200}", soft in ".{0,200}") {
-        let index = Index::parse(Path::new("/"), &dep, &alias, &soft, &dep, &alias);
-        let _ = index.find("x");
+    fn a_module_is_loaded_once_after_what_it_needs(
+        needs in prop::collection::vec(0..8_usize, 8),
+        alias in ".{0,100}",
+        soft in prop::collection::vec((0..8_usize, 0..8_usize), 0..5),
+    ) {
+        // Module N can need only modules with smaller numbers, as in a real index.
+        let dep: String = needs
+            .iter()
+            .enumerate()
+            .map(|(n, need)| if *need < n { format!("m{n}.ko: m{need}.ko\n") } else { format!("m{n}.ko:\n") })
+            .collect();
+        let soft: Vec<_> = soft.iter().map(|(a, b)| format!("softdep m{a} pre: m{b}")).collect();
+        let soft = soft.join("\n");
+        let index = Index::parse(Path::new("/"), &dep, &alias, &soft, "", &alias);
+        let Found::Load(files) = index.find("m7") else { panic!("m7 exists") };
+        let at = |n: usize| files.iter().position(|file| file.name == format!("m{n}"));
+        let names: std::collections::HashSet<_> = files.iter().map(|file| &file.name).collect();
+        prop_assert_eq!(names.len(), files.len());
+        prop_assert!(at(7).is_some());
+        if soft.is_empty() && needs[7] < 7 {
+            prop_assert!(at(needs[7]) < at(7));
+        }
     }
 }
-
 #[test]
 fn a_controller_with_a_driver_in_the_list_is_found() {
     let list = "# comment\nalias fs-ext4 ext4\nalias virtio:d00000002v* virtio_blk\n\
