@@ -254,7 +254,7 @@ fn ldflags(go: &Go, build: &Build<'_>) -> Result<String> {
         go.version_of.as_deref().map(|module| version_of(build.go_mod, module)).transpose()?;
     for (variable, value) in &go.variables {
         let value = expand(value, version.as_deref().unwrap_or(""), build.date);
-        flags.push(format!("-X={variable}={value}"));
+        flags.push(word(&format!("-X={variable}={value}"))?);
     }
     Ok(flags.join(" "))
 }
@@ -323,7 +323,7 @@ fn with_libraries(command: Command, libraries: &[PathBuf], scratch: &Path) -> Re
         libraries.iter().map(|dir| flag("-I", dir.join("usr/include"))).collect();
     let libs: Vec<String> = libraries.iter().map(|dir| flag("-L", dir.join(LIBRARIES))).collect();
     Ok(command
-        .env("PKG_CONFIG", quote(&script)?)
+        .env("PKG_CONFIG", word(&script.display().to_string())?)
         .env("KILN_CFLAGS", cflags.join(" "))
         .env("KILN_LIBS", libs.join(" ")))
 }
@@ -341,16 +341,15 @@ fn escape(path: &Path) -> String {
     escaped
 }
 
-/// Keeps a path one word for Go's `internal/quoted`, which knows quotes and no escapes.
-fn quote(path: &Path) -> Result<String> {
-    let path = path.display().to_string();
-    let quote = ['"', '\''].into_iter().find(|quote| !path.contains(*quote));
-    let quote = quote.with_context(|| {
-        format!(
-            "cannot name {path} to Go: it has both kinds of quotes; set TMPDIR to another folder"
-        )
-    })?;
-    Ok(format!("{quote}{path}{quote}"))
+/// Keeps a text one word for Go's `internal/quoted`, which knows quotes and no escapes.
+fn word(text: &str) -> Result<String> {
+    if !text.contains(|c: char| c.is_ascii_whitespace() || c == '"' || c == '\'') {
+        return Ok(text.to_owned());
+    }
+    let quote = ['"', '\''].into_iter().find(|quote| !text.contains(*quote));
+    let quote =
+        quote.with_context(|| format!("cannot pass {text} to Go: it has both kinds of quotes"))?;
+    Ok(format!("{quote}{text}{quote}"))
 }
 
 /// A command of go that reads nothing of the user's but what the group [`GO`] passes on.
@@ -426,9 +425,14 @@ mod tests {
     #[test]
     fn a_path_stays_one_word_for_cgo() {
         assert_eq!(escape(Path::new("/a b/c,'d\\$")), "/a\\ b/c,\\'d\\\\\\$");
-        assert_eq!(quote(Path::new("/a b")).unwrap(), "\"/a b\"");
-        assert_eq!(quote(Path::new("/a \"b")).unwrap(), "'/a \"b'");
-        assert!(quote(Path::new("/'\"")).is_err());
+    }
+
+    #[test]
+    fn a_blank_does_not_split_an_argument_of_go() {
+        assert_eq!(word("-X=a=b,c").unwrap(), "-X=a=b,c");
+        assert_eq!(word("-X=a=b c").unwrap(), "\"-X=a=b c\"");
+        assert_eq!(word("/a \"b").unwrap(), "'/a \"b'");
+        assert!(word("/'\"").is_err());
     }
 
     #[test]
