@@ -1,5 +1,5 @@
-//! The two programs of this crate measure gateways: `relay-load` is all their clients and their
-//! backend, `relay-floor` the least that passes bytes on.
+//! Two programs that measure gateways: `relay-load` is all the clients and the backend of a gateway, and
+//! `relay-floor` is the simplest program that relays bytes.
 
-/// The first flight of a real client that wants `www.a.test`.
+/// The first bytes of a real TLS client that connects to `www.a.test`.
 pub const HELLO: &[u8] = include_bytes!("../../../pkgs/gateway/tests/support/go-1.26.hello");

@@ -1,1 +1,1 @@
-//! The two programs of this crate measure web servers: `web-load` asks, `web-floor` answers.
+//! Two programs that measure web servers: the client `web-load`, and the bare server `web-floor`.

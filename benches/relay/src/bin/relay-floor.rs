@@ -1,7 +1,7 @@
-//! The least that relays a connection: accept, read once, connect, and splice(2) both ways.
+//! The simplest relay: accept, read once, connect, and splice(2) in both directions.
 //!
-//! One thread, one epoll loop, a pipe of its own for each direction. It looks at nothing, has no
-//! routes, no deadlines and no limits: what a gateway costs above this is its own.
+//! It has one thread, one epoll loop and a pipe for each direction. It inspects nothing and has no routes,
+//! deadlines or limits, so a gateway's cost above this program is the cost of its features.
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
@@ -16,13 +16,13 @@ use rustix::net::{
 };
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 
-/// What epoll reports for the listener; connections are reported by number and side.
+/// The epoll data of the listener; the data of a connection is its number and side.
 const LISTENER: u64 = u64::MAX;
 
-/// Bytes of a pipe.
-const PIPE: usize = 256 << 10;
+/// Size of a pipe in bytes.
+const PIPE_BYTES: usize = 256 << 10;
 
-/// A direction: its pipe is made when the first byte after the hello comes.
+/// One direction; its pipe is made when the first byte after the hello arrives.
 #[derive(Debug, Default)]
 struct Flow {
     pipe: Option<(OwnedFd, OwnedFd)>,
@@ -41,9 +41,10 @@ struct Pair {
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [address, backend] = &args[..] else { bail!("usage: relay-floor ADDRESS BACKEND") };
-    let address: SocketAddr = address.parse().context("no address")?;
-    let backend: SocketAddr = backend.parse().context("no address")?;
-    let listener = TcpListener::bind(address).with_context(|| format!("listening on {address}"))?;
+    let address = parse(address)?;
+    let backend = parse(backend)?;
+    let listener =
+        TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
     listener.set_nonblocking(true)?;
     sockopt::set_tcp_nodelay(&listener, true)?;
     let epoll = epoll::create(CreateFlags::CLOEXEC)?;
@@ -58,12 +59,16 @@ fn main() -> Result<()> {
             if data == LISTENER {
                 accept(&listener, &epoll, &mut pairs, &mut last)?;
             } else if let Some(pair) = pairs.get_mut(&(data >> 1))
-                && !pair.step(data >> 1, &epoll, backend)
+                && !pair.advance(data >> 1, &epoll, backend)
             {
                 pairs.remove(&(data >> 1));
             }
         }
     }
+}
+
+fn parse(address: &str) -> Result<SocketAddr> {
+    address.parse().with_context(|| format!("{address} is not an address with a port"))
 }
 
 fn accept(
@@ -87,14 +92,14 @@ fn accept(
 }
 
 impl Pair {
-    /// Does what can be done; false when it is over.
-    fn step(&mut self, number: u64, epoll: &OwnedFd, backend: SocketAddr) -> bool {
+    /// Relays the available bytes; returns false at the end of the connection.
+    fn advance(&mut self, number: u64, epoll: &OwnedFd, backend: SocketAddr) -> bool {
         if self.backend.is_none() {
             return self.begin(number, epoll, backend).is_some();
         }
         let Some(backend) = &self.backend else { return false };
-        let up = self.up.go_on(&self.client, backend);
-        let down = self.down.go_on(backend, &self.client);
+        let up = self.up.relay(&self.client, backend);
+        let down = self.down.relay(backend, &self.client);
         up && down && !(self.up.ended && self.down.ended)
     }
 
@@ -113,7 +118,7 @@ impl Pair {
         {
             return None;
         }
-        // Over loopback it is connected by now.
+        // Over loopback the connection is established by now.
         send(&socket, &hello[..count], SendFlags::NOSIGNAL).ok()?;
         let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
         epoll::add(epoll, &socket, EventData::new_u64(number << 1 | 1), flags).ok()?;
@@ -123,8 +128,8 @@ impl Pair {
 }
 
 impl Flow {
-    /// Splices until either side has nothing or takes nothing; false when a side is broken.
-    fn go_on(&mut self, from: &OwnedFd, to: &OwnedFd) -> bool {
+    /// Splices until one side has no bytes or the other accepts none; returns false on an error.
+    fn relay(&mut self, from: &OwnedFd, to: &OwnedFd) -> bool {
         if self.ended {
             return true;
         }
@@ -132,7 +137,7 @@ impl Flow {
             let Ok((read, write)) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK) else {
                 return false;
             };
-            let _ = fcntl_setpipe_size(&write, PIPE);
+            let _ = fcntl_setpipe_size(&write, PIPE_BYTES);
             self.pipe = Some((read, write));
         }
         let Some((read, write)) = &self.pipe else { return false };

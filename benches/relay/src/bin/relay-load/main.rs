@@ -1,8 +1,8 @@
-//! Clients and backend of a gateway in one thread: what passes between them has passed the gateway.
+//! The clients and the backend of a gateway in one thread.
 //!
-//! `new` opens connections, each for a hello and an answer of 1 KiB; `bulk` has the backend send for
-//! all the time, and throws the bytes away inside the kernel; `idle` opens connections and holds
-//! them until standard input ends. The result is one line of JSON on standard output.
+//! `new` opens connections, each for a hello and a response of 1 KiB. With `bulk` the backend sends all
+//! the time, and the bytes are discarded inside the kernel. `idle` opens connections and holds them
+//! until standard input ends. The result is one line of JSON on standard output.
 
 mod peer;
 
@@ -11,27 +11,15 @@ use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::fd::OwnedFd;
 
-use peer::{Peer, Role};
+use peer::{Mode, Peer, Role};
 
 const USAGE: &str = "relay-load GATEWAY BACKEND new|bulk|idle CONNECTIONS MILLISECONDS";
 
-/// What epoll reports for the backend's listener; peers are reported by their index.
+/// The epoll data of the backend's listener; the data of a peer is its index.
 const LISTENER: u64 = u64::MAX;
-
-/// What is measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// Connections.
-    New,
-    /// Bytes.
-    Bulk,
-    /// Nothing: somebody looks at the gateway meanwhile.
-    Idle,
-}
 
 #[derive(Debug)]
 struct Load {
@@ -41,7 +29,7 @@ struct Load {
     listener: TcpListener,
     peers: Vec<Option<Peer>>,
     free: Vec<usize>,
-    /// Connections that came to their end, or (idle) to their answer.
+    /// Connections that have ended, or (with `idle`) got their response.
     done: usize,
     bytes: u64,
     latencies: Vec<u32>,
@@ -56,11 +44,13 @@ fn main() -> Result<()> {
         "idle" => Mode::Idle,
         _ => bail!("usage: {USAGE}"),
     };
-    let listener = TcpListener::bind(backend).with_context(|| format!("listening on {backend}"))?;
+    let listener =
+        TcpListener::bind(backend).with_context(|| format!("cannot listen on {backend}"))?;
     listener.set_nonblocking(true)?;
     let epoll = epoll::create(CreateFlags::CLOEXEC)?;
     epoll::add(&epoll, &listener, EventData::new_u64(LISTENER), EventFlags::IN)?;
-    let gateway = gateway.parse().context("no address")?;
+    let gateway =
+        gateway.parse().with_context(|| format!("{gateway} is not an address with a port"))?;
     let mut load = Load {
         gateway,
         mode,
@@ -79,7 +69,7 @@ fn main() -> Result<()> {
 
 impl Load {
     fn run(&mut self, count: usize, end: Instant) -> Result<()> {
-        // A few at a time, so that no queue overflows while many are opened.
+        // Idle connections are opened a few at a time, so that no queue overflows.
         let mut opened = 0;
         let mut events: Vec<Event> = Vec::with_capacity(256);
         loop {
@@ -94,13 +84,17 @@ impl Load {
             {
                 return Ok(());
             }
-            ensure!(now < end + Duration::from_mins(1), "{} of {count} were answered", self.done);
-            let time = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+            ensure!(
+                now < end + Duration::from_mins(1),
+                "only {} of {count} connections got a response",
+                self.done
+            );
+            let time = kiln_base::time::timespec(Duration::from_millis(50));
             epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), Some(&time))?;
             for event in events.drain(..) {
                 match event.data.u64() {
                     LISTENER => self.accept()?,
-                    index => self.step(usize::try_from(index)?)?,
+                    index => self.advance(usize::try_from(index)?)?,
                 }
             }
         }
@@ -129,18 +123,18 @@ impl Load {
         Ok(())
     }
 
-    fn step(&mut self, index: usize) -> Result<()> {
+    fn advance(&mut self, index: usize) -> Result<()> {
         let Some(Some(peer)) = self.peers.get_mut(index) else { return Ok(()) };
         let is_client = peer.role == Role::Client;
-        let step = peer.step(self.mode)?;
-        self.bytes += step.received;
-        if step.answered {
+        let progress = peer.advance(self.mode)?;
+        self.bytes += progress.received;
+        if progress.answered {
             self.done += 1;
             let micros = u32::try_from(peer.begun.elapsed().as_micros()).unwrap_or(u32::MAX);
             self.latencies.push(micros);
         }
-        if step.over {
-            ensure!(!is_client || self.mode == Mode::New, "the gateway ended a connection");
+        if progress.closed {
+            ensure!(!is_client || self.mode == Mode::New, "the gateway closed a connection");
             self.peers[index] = None;
             self.free.push(index);
             if is_client {

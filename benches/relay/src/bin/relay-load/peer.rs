@@ -12,15 +12,24 @@ use rustix::net::{
     sockopt,
 };
 
-use crate::Mode;
+/// Bytes of a response.
+const RESPONSE: usize = 1024;
 
-/// Bytes of an answer.
-const ANSWER: usize = 1024;
-
-/// What the backend sends again and again.
+/// The bytes that the backend sends again and again.
 static DATA: [u8; 256 << 10] = [0x17; 256 << 10];
 
-/// Which end.
+/// The measured property.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// New connections.
+    New,
+    /// Bytes from the backend.
+    Bulk,
+    /// The gateway's memory with idle connections.
+    Idle,
+}
+
+/// The end of a connection at which a peer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     Client,
@@ -36,15 +45,15 @@ pub struct Peer {
     received: usize,
 }
 
-/// What came of a step.
+/// The events since a peer was last advanced.
 #[derive(Debug, Default)]
-pub struct Step {
+pub struct Progress {
     /// Bytes that reached a client.
     pub received: u64,
-    /// A client has its whole answer.
+    /// True if a client has received its whole response.
     pub answered: bool,
-    /// The connection is to be closed.
-    pub over: bool,
+    /// True if the connection must be closed.
+    pub closed: bool,
 }
 
 impl Peer {
@@ -66,38 +75,38 @@ impl Peer {
         Ok(Self { socket: stream.into(), role, begun, sent: 0, received: 0 })
     }
 
-    pub fn step(&mut self, mode: Mode) -> Result<Step> {
+    pub fn advance(&mut self, mode: Mode) -> Result<Progress> {
         match self.role {
             Role::Client => self.client(mode),
             Role::Backend => self.backend(mode),
         }
     }
 
-    fn client(&mut self, mode: Mode) -> Result<Step> {
+    fn client(&mut self, mode: Mode) -> Result<Progress> {
         if self.sent < HELLO.len() && !self.send(&HELLO[self.sent..])? {
-            return Ok(Step::default());
+            return Ok(Progress::default());
         }
         let before = self.received;
-        let ended = self.receive(if mode == Mode::Bulk { usize::MAX } else { 0 })?;
-        let answered = before < ANSWER && self.received >= ANSWER;
-        let over = ended || (mode == Mode::New && self.received >= ANSWER);
-        Ok(Step { received: (self.received - before) as u64, answered, over })
+        let ended = self.receive(mode == Mode::Bulk)?;
+        let answered = before < RESPONSE && self.received >= RESPONSE;
+        let closed = ended || (mode == Mode::New && self.received >= RESPONSE);
+        Ok(Progress { received: (self.received - before) as u64, answered, closed })
     }
 
-    fn backend(&mut self, mode: Mode) -> Result<Step> {
-        let ended = self.receive(0)?;
+    fn backend(&mut self, mode: Mode) -> Result<Progress> {
+        let ended = self.receive(false)?;
         if self.received >= HELLO.len() {
-            let most = if mode == Mode::Bulk { usize::MAX } else { ANSWER };
+            let most = if mode == Mode::Bulk { usize::MAX } else { RESPONSE };
             while self.sent < most {
                 if !self.send(&DATA[..DATA.len().min(most - self.sent)])? {
                     break;
                 }
             }
         }
-        Ok(Step { over: ended, ..Step::default() })
+        Ok(Progress { closed: ended, ..Progress::default() })
     }
 
-    /// False if nothing was taken.
+    /// Sends bytes; returns false if the socket accepts none.
     fn send(&mut self, bytes: &[u8]) -> Result<bool> {
         match send(&self.socket, bytes, SendFlags::NOSIGNAL) {
             Ok(count) => {
@@ -106,16 +115,16 @@ impl Peer {
             }
             Err(Errno::AGAIN | Errno::NOTCONN) => Ok(false),
             Err(Errno::PIPE | Errno::CONNRESET) if self.role == Role::Backend => Ok(false),
-            Err(errno) => bail!("sending: {errno}"),
+            Err(errno) => bail!("cannot send: {errno}"),
         }
     }
 
-    /// Throws away what came; true at the end.
-    fn receive(&mut self, most: usize) -> Result<bool> {
+    /// Discards the received bytes; returns true at the end of the connection.
+    fn receive(&mut self, in_kernel: bool) -> Result<bool> {
         let mut buffer = [0; 4096];
         loop {
-            let got = if most > 0 {
-                // The kernel copies nothing (tcp(7)), but wants to know how much it may drop.
+            let got = if in_kernel {
+                // The kernel copies nothing (MSG_TRUNC in tcp(7)); the buffer only limits the count.
                 drop_bytes(&self.socket)
             } else {
                 recv(&self.socket, &mut buffer, RecvFlags::empty()).map(|(_, count)| count)
@@ -124,13 +133,13 @@ impl Peer {
                 Ok(0) | Err(Errno::CONNRESET) => return Ok(true),
                 Ok(count) => self.received += count,
                 Err(Errno::AGAIN | Errno::NOTCONN) => return Ok(false),
-                Err(errno) => bail!("receiving: {errno}"),
+                Err(errno) => bail!("cannot receive: {errno}"),
             }
         }
     }
 }
 
-/// Drops up to 1 MiB of what has come.
+/// Discards up to 1 MiB of the received bytes inside the kernel.
 fn drop_bytes(socket: &OwnedFd) -> Result<usize, Errno> {
     thread_local! {
         static SPACE: std::cell::RefCell<Vec<u8>> = std::cell::RefCell::new(vec![0; 1 << 20]);

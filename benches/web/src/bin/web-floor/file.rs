@@ -1,4 +1,4 @@
-//! A file with its ready answer, and the two ways to send it.
+//! A file with its prepared response, and the two ways to send the response.
 
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::Path;
@@ -9,7 +9,7 @@ use rustix::fs::sendfile;
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
 
-/// How answers are sent.
+/// The way in which responses are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// Head and body from memory.
@@ -21,7 +21,7 @@ pub enum Mode {
 /// A file of the folder.
 #[derive(Debug)]
 pub struct File {
-    /// Its name, which is its path without the slash.
+    /// The name, which is the request's path without the slash.
     pub name: Vec<u8>,
     /// Head and body.
     whole: Vec<u8>,
@@ -29,15 +29,15 @@ pub struct File {
     open: OwnedFd,
 }
 
-/// All files directly in a folder.
+/// Reads all files directly in a folder.
 pub fn load(folder: &Path) -> Result<Vec<File>> {
     let mut files = Vec::new();
     for entry in
-        std::fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))?
+        std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?
     {
         let entry = entry?;
         let body = std::fs::read(entry.path())?;
-        // As long as a real server's head.
+        // The head is as long as a real server's.
         let head = format!(
             "HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: {}\r\n\
              ETag: \"0123456789abcdef0123456789abcdef\"\r\nAccept-Ranges: bytes\r\n\
@@ -52,7 +52,7 @@ pub fn load(folder: &Path) -> Result<Vec<File>> {
 }
 
 impl File {
-    /// Sends on from `sent`; true when all is sent, false when the socket is full.
+    /// Continues to send from offset `sent`; returns true at the end, and false if the socket is full.
     pub fn send(&self, socket: &OwnedFd, sent: &mut usize, mode: Mode) -> rustix::io::Result<bool> {
         while *sent < self.whole.len() {
             let result = match mode {

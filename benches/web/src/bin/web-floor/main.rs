@@ -1,9 +1,9 @@
-//! The least that answers a GET: what a server's own work is measured against.
+//! The simplest program that answers GET requests, with which real servers are compared.
 //!
-//! One thread, one level-triggered epoll loop, answers made before the first request. A request is
-//! looked at for its end, its path and `Connection: close`, and for nothing else. `write` sends the
-//! answer from memory with one call, `sendfile` sends the head and then the file (sendfile(2)).
-//! This is no server: it has no limits, no timeouts and no errors.
+//! It has one thread and one level-triggered epoll loop, and prepares all responses before the first
+//! request. It reads only the end of a request, the path and `Connection: close`. `write` sends the
+//! response from memory with one call; `sendfile` sends the head and then the file (sendfile(2)).
+//! It is not a real server: it has no limits, no timeouts and no error responses.
 
 mod file;
 
@@ -17,24 +17,24 @@ use rustix::net::{RecvFlags, SocketFlags, accept_with, recv, sockopt};
 
 use file::{File, Mode};
 
-/// What epoll reports for the listener; connections are reported by their descriptor.
+/// The epoll data of the listener; the data of a connection is its descriptor.
 const LISTENER: u64 = u64::MAX;
 
-/// A request is shorter.
-const REQUEST: usize = 4096;
+/// The longest request, in bytes.
+const REQUEST_BYTES_MAX: usize = 4096;
 
 const USAGE: &str = "web-floor write|sendfile ADDRESS FOLDER";
 
-/// A connection; most are in no answer.
+/// A connection, and the response that is being sent.
 #[derive(Debug)]
 struct Peer {
     socket: OwnedFd,
-    answer: Option<Answer>,
+    response: Option<Response>,
 }
 
-/// What is being sent.
+/// A response that is being sent.
 #[derive(Debug, Clone, Copy)]
-struct Answer {
+struct Response {
     file: usize,
     sent: usize,
     close: bool,
@@ -49,8 +49,10 @@ fn main() -> Result<()> {
         _ => bail!("usage: {USAGE}"),
     };
     let files = file::load(folder.as_ref())?;
-    let address: SocketAddr = address.parse().context("no address")?;
-    let listener = TcpListener::bind(address).with_context(|| format!("listening on {address}"))?;
+    let address: SocketAddr =
+        address.parse().with_context(|| format!("{address} is not an address with a port"))?;
+    let listener =
+        TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
     listener.set_nonblocking(true)?;
     serve(&listener, &files, mode)
 }
@@ -63,7 +65,7 @@ fn serve(listener: &TcpListener, files: &[File], mode: Mode) -> Result<()> {
     loop {
         match epoll::wait(&epoll, rustix::buffer::spare_capacity(&mut events), None) {
             Ok(_) | Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno).context("waiting"),
+            Err(errno) => return Err(errno).context("cannot wait for events"),
         }
         for event in events.drain(..) {
             let data = event.data.u64();
@@ -73,8 +75,8 @@ fn serve(listener: &TcpListener, files: &[File], mode: Mode) -> Result<()> {
             }
             let index = usize::try_from(data).unwrap_or(usize::MAX);
             let Some(slot) = peers.get_mut(index) else { continue };
-            let over = slot.as_mut().is_some_and(|peer| !step(peer, files, mode, &epoll));
-            if over {
+            let closed = slot.as_mut().is_some_and(|peer| !advance(peer, files, mode, &epoll));
+            if closed {
                 *slot = None;
             }
         }
@@ -84,7 +86,7 @@ fn serve(listener: &TcpListener, files: &[File], mode: Mode) -> Result<()> {
 fn accept(listener: &TcpListener, epoll: &OwnedFd, peers: &mut Vec<Option<Peer>>) {
     while let Ok(socket) = accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
         let index = usize::try_from(socket.as_raw_fd()).unwrap_or(0);
-        // Without it the end of a long answer would wait for an acknowledgement.
+        // Otherwise the end of a long response would wait for an acknowledgement.
         let _ = sockopt::set_tcp_nodelay(&socket, true);
         if epoll::add(epoll, &socket, EventData::new_u64(index as u64), EventFlags::IN).is_err() {
             continue;
@@ -92,30 +94,30 @@ fn accept(listener: &TcpListener, epoll: &OwnedFd, peers: &mut Vec<Option<Peer>>
         if peers.len() <= index {
             peers.resize_with(index + 1, || None);
         }
-        peers[index] = Some(Peer { socket, answer: None });
+        peers[index] = Some(Peer { socket, response: None });
     }
 }
 
-/// False when the connection is over.
-fn step(peer: &mut Peer, files: &[File], mode: Mode, epoll: &OwnedFd) -> bool {
-    let waited = peer.answer.is_some();
+/// Receives a request or sends a part of the response; returns false at the end of the connection.
+fn advance(peer: &mut Peer, files: &[File], mode: Mode, epoll: &OwnedFd) -> bool {
+    let waited = peer.response.is_some();
     if !waited {
-        let mut buffer = [0; REQUEST];
+        let mut buffer = [0; REQUEST_BYTES_MAX];
         let count = match recv(&peer.socket, &mut buffer[..], RecvFlags::empty()) {
             Ok((_, count)) => count,
             Err(Errno::AGAIN) => return true,
             Err(_) => return false,
         };
-        let Some(answer) = find(&buffer[..count], files) else { return false };
-        peer.answer = Some(answer);
+        let Some(response) = find(&buffer[..count], files) else { return false };
+        peer.response = Some(response);
     }
-    let Some(answer) = &mut peer.answer else { return false };
-    let Ok(done) = files[answer.file].send(&peer.socket, &mut answer.sent, mode) else {
+    let Some(response) = &mut peer.response else { return false };
+    let Ok(done) = files[response.file].send(&peer.socket, &mut response.sent, mode) else {
         return false;
     };
-    let close = answer.close;
+    let close = response.close;
     if done {
-        peer.answer = None;
+        peer.response = None;
     }
     if done == waited {
         let flags = if done { EventFlags::IN } else { EventFlags::OUT };
@@ -127,11 +129,11 @@ fn step(peer: &mut Peer, files: &[File], mode: Mode, epoll: &OwnedFd) -> bool {
     !(done && close)
 }
 
-fn find(request: &[u8], files: &[File]) -> Option<Answer> {
+fn find(request: &[u8], files: &[File]) -> Option<Response> {
     let rest = request.strip_prefix(b"GET /")?;
     rest.ends_with(b"\r\n\r\n").then_some(())?;
     let name = &rest[..rest.iter().position(|byte| *byte == b' ')?];
     let file = files.iter().position(|file| file.name == name)?;
     let close = rest.windows(7).any(|seven| seven == b": close");
-    Some(Answer { file, sent: 0, close })
+    Some(Response { file, sent: 0, close })
 }

@@ -1,4 +1,4 @@
-//! One connection: sends a request, checks the answer's head, counts its body.
+//! One connection, which sends a request, checks the response's head and counts the bytes of its body.
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -10,78 +10,79 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, connect, recv, send, socket_with,
 };
 
-/// Read at once as long as the head is not whole; a short answer needs one read.
+/// Bytes that are read at once until the head is complete; a short response needs one read.
 const FIRST_READ: usize = 16 << 10;
 
 /// A connection with at most one request.
 #[derive(Debug)]
 pub struct Client {
-    /// Blocking, but read without waiting.
+    /// A blocking socket, which is read without waiting.
     pub socket: OwnedFd,
-    /// When the present request was begun; for a new connection before it was opened.
+    /// The start of the current request; for a new connection the time before it was opened.
     pub started: Instant,
-    /// Body length that is expected.
+    /// The expected length of the body in bytes.
     length: usize,
-    /// The server shall close after the answer.
+    /// True if the server must close the connection after the response.
     fresh: bool,
-    /// Bytes of the answer that are still to come; none while the head has not come.
+    /// Bytes of the response that are missing; `None` until the head has arrived.
     left: Option<usize>,
     ended: bool,
 }
 
-/// Room that all connections share.
+/// Buffers that all connections share.
 #[derive(Debug)]
 pub struct Scratch {
     first: Vec<u8>,
-    /// Never touched: its length is what the kernel may throw away at once.
+    /// Never written to: its length is the number of bytes that the kernel discards at once.
     rest: Vec<u8>,
 }
 
-/// What a read has led to.
+/// The result of a read.
 #[derive(Debug)]
 pub enum Outcome {
-    /// More is to come.
+    /// The response is incomplete.
     Unfinished,
-    /// The answer is whole and right.
+    /// The response is complete and correct.
     Finished,
-    /// It is not what was asked for.
+    /// The response is wrong, with the reason.
     Broken(String),
 }
 
 impl Scratch {
-    /// For bodies of this length.
+    /// Makes buffers for bodies of this length.
     pub fn new(length: usize) -> Self {
         Self { first: vec![0; FIRST_READ], rest: vec![0; length.max(1)] }
     }
 }
 
 impl Client {
-    /// Opens a connection. The handshake on loopback needs nothing of the server's process.
+    /// Opens a connection. On loopback the handshake takes no time of the server's process.
     pub fn connect(address: SocketAddr, length: usize, fresh: bool) -> Result<Self> {
         let started = Instant::now();
         let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-        connect(&socket, &address).with_context(|| format!("connecting to {address}"))?;
+        connect(&socket, &address).with_context(|| format!("cannot connect to {address}"))?;
         Ok(Self { socket, started, length, fresh, left: None, ended: false })
     }
 
-    /// Begins the next request.
+    /// Sends the next request.
     pub fn send(&mut self, request: &[u8]) -> Result<()> {
         if !self.fresh {
             self.started = Instant::now();
         }
         self.left = None;
-        let sent = send(&self.socket, request, SendFlags::NOSIGNAL).context("sending a request")?;
-        ensure!(sent == request.len(), "a request was sent in part");
+        let sent =
+            send(&self.socket, request, SendFlags::NOSIGNAL).context("cannot send a request")?;
+        ensure!(sent == request.len(), "only a part of a request was sent");
         Ok(())
     }
 
-    /// Whether the next request needs a new connection.
-    pub fn over(&self) -> bool {
+    /// True if the next request needs a new connection.
+    pub fn is_closed(&self) -> bool {
         self.fresh || self.ended
     }
 
-    /// Takes what has come.
+    /// Reads the bytes that have arrived.
     pub fn readable(&mut self, scratch: &mut Scratch) -> Outcome {
         let read = match self.left {
             None => recv(&self.socket, &mut scratch.first[..], RecvFlags::DONTWAIT),
@@ -95,7 +96,7 @@ impl Client {
             Ok((_, 0)) => self.end(),
             Ok((_, count)) => self.take(count, &scratch.first),
             Err(Errno::AGAIN) => Outcome::Unfinished,
-            Err(errno) => self.broken(format!("reading: {errno}")),
+            Err(errno) => self.broken(format!("cannot read: {errno}")),
         }
     }
 
@@ -109,20 +110,20 @@ impl Client {
         };
         self.left = left;
         match left {
-            None => self.broken("more bytes than the answer has".to_owned()),
-            // The end of the connection is part of the exchange.
+            None => self.broken("the response is too long".to_owned()),
+            // With `fresh`, the end of the connection is part of the response.
             Some(0) if !self.fresh => Outcome::Finished,
             Some(_) => Outcome::Unfinished,
         }
     }
 
-    /// The server has closed.
+    /// Handles the end of the connection.
     fn end(&mut self) -> Outcome {
         self.ended = true;
         if self.fresh && self.left == Some(0) {
             return Outcome::Finished;
         }
-        self.broken("the connection ended before the answer".to_owned())
+        self.broken("the connection ended before the response".to_owned())
     }
 
     fn broken(&mut self, why: String) -> Outcome {
@@ -131,17 +132,18 @@ impl Client {
     }
 }
 
-/// Bytes that are still to come after a head that is right; no server splits its head here.
+/// Checks the head and returns the number of missing bytes; `None` if there are too many. The servers send
+/// the head in one piece.
 fn checked(bytes: &[u8], length: usize) -> Result<Option<usize>, String> {
-    let told = || String::from_utf8_lossy(&bytes[..bytes.len().min(300)]).into_owned();
+    let text = || String::from_utf8_lossy(&bytes[..bytes.len().min(300)]).into_owned();
     if !bytes.starts_with(b"HTTP/1.1 200 ") {
-        return Err(format!("no 200: {}", told()));
+        return Err(format!("the status is not 200: {}", text()));
     }
     let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
-    let end = end.ok_or_else(|| format!("no whole head: {}", told()))?;
-    let said = bytes[..end].split(|byte| *byte == b'\n').find_map(content_length);
-    if said != Some(length) {
-        return Err(format!("Content-Length is {said:?} and should be {length}: {}", told()));
+    let end = end.ok_or_else(|| format!("the head is incomplete: {}", text()))?;
+    let found = bytes[..end].split(|byte| *byte == b'\n').find_map(content_length);
+    if found != Some(length) {
+        return Err(format!("Content-Length is {found:?} instead of {length}: {}", text()));
     }
     Ok((end + 4 + length).checked_sub(bytes.len()))
 }
@@ -157,7 +159,7 @@ mod tests {
     use super::checked;
 
     #[test]
-    fn an_answer_is_counted_to_its_last_byte() {
+    fn a_response_is_counted_to_its_last_byte() {
         let head = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n";
         assert_eq!(checked(head, 4), Ok(Some(4)));
         assert_eq!(checked(&[head, &b"body"[..]].concat(), 4), Ok(Some(0)));
@@ -165,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn another_status_or_length_is_no_answer() {
+    fn a_wrong_status_or_length_is_refused() {
         for bad in [
             "HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\n",
             "HTTP/1.1 200 OK\r\n\r\n",

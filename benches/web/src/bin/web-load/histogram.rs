@@ -1,11 +1,11 @@
-//! Latencies in buckets of 3 %: constant memory, no allocation while load is being made.
+//! Latencies in buckets of 3 %, with constant memory and no allocation during a measurement.
 
 use std::time::Duration;
 
 /// Buckets for each power of two.
-const STEPS: u32 = 32;
+const BUCKETS: u32 = 32;
 
-/// Counts by bucket.
+/// A counter for each bucket.
 #[derive(Debug)]
 pub struct Histogram {
     counts: Vec<u64>,
@@ -13,18 +13,19 @@ pub struct Histogram {
 
 impl Default for Histogram {
     fn default() -> Self {
-        Self { counts: vec![0; (64 * STEPS) as usize] }
+        Self { counts: vec![0; (64 * BUCKETS) as usize] }
     }
 }
 
 impl Histogram {
-    /// Counts one.
+    /// Counts a latency.
     pub fn add(&mut self, latency: Duration) {
         let nanos = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
         self.counts[bucket(nanos)] += 1;
     }
 
-    /// Nanoseconds that this share (0 to 1) of all latencies does not exceed; 0 without any.
+    /// Returns the nanoseconds that this share (0 to 1) of all latencies does not exceed; 0 if there are no
+    /// latencies.
     pub fn quantile(&self, share: f64) -> u64 {
         let all: u64 = self.counts.iter().sum();
         #[expect(
@@ -48,12 +49,12 @@ impl Histogram {
 fn bucket(nanos: u64) -> usize {
     let power = nanos.max(1).ilog2();
     let within = if power >= 5 { nanos >> (power - 5) } else { nanos << (5 - power) } & 31;
-    (power * STEPS) as usize + usize::try_from(within).unwrap_or(0)
+    (power * BUCKETS) as usize + usize::try_from(within).unwrap_or(0)
 }
 
-/// The first value that is above a bucket.
+/// Returns the first value above a bucket.
 fn upper(index: usize) -> u64 {
-    let (power, within) = (index / STEPS as usize, (index % STEPS as usize) as u64);
+    let (power, within) = (index / BUCKETS as usize, (index % BUCKETS as usize) as u64);
     ((u128::from(33 + within) << power) >> 5).try_into().unwrap_or(u64::MAX)
 }
 
@@ -63,7 +64,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn a_quantile_is_right_to_four_percent() {
+    fn a_quantile_is_correct_to_four_percent() {
         let mut histogram = Histogram::default();
         assert_eq!(histogram.quantile(0.5), 0);
         (1..=1000).for_each(|micros| histogram.add(Duration::from_micros(micros)));

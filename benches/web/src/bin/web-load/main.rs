@@ -1,8 +1,8 @@
-//! Load generator: keeps a number of connections to a web server busy and says what came of it.
+//! A load generator, which keeps a number of connections to a web server busy.
 //!
-//! One thread, one epoll loop, one request at a time on each connection (no pipelining). What it
-//! costs itself must be little beside what a server costs, so bodies that are longer than one read
-//! are thrown away inside the kernel (`MSG_TRUNC`, tcp(7)) once their head was checked.
+//! It has one thread and one epoll loop, and sends one request at a time on each connection (no
+//! pipelining). Its own cost must be small compared with a server's, so once a head was checked, bodies
+//! longer than one read are discarded inside the kernel (`MSG_TRUNC`, tcp(7)).
 //! The result is one line of JSON on standard output.
 
 mod client;
@@ -19,22 +19,22 @@ use rustix::fd::OwnedFd;
 use client::{Client, Outcome, Scratch};
 use histogram::Histogram;
 
-/// What to do.
+/// The command line.
 #[derive(Debug)]
 struct Options {
     address: SocketAddr,
     path: String,
-    /// Connections at once.
+    /// Number of connections.
     connections: usize,
-    /// How long new requests are begun.
+    /// The time during which requests are sent.
     time: Duration,
-    /// Body length that every answer must have.
+    /// Body length in bytes that every response must have.
     length: usize,
-    /// A new connection for each request.
+    /// True for a new connection for each request.
     fresh: bool,
 }
 
-/// What came of it.
+/// The result.
 #[derive(Debug, Default)]
 struct Totals {
     requests: u64,
@@ -73,9 +73,11 @@ fn run() -> Result<()> {
 fn options(args: &[String]) -> Result<Options> {
     let [address, path, length, connections, millis, mode] = args else { bail!("usage: {USAGE}") };
     let number =
-        |text: &String| text.parse::<usize>().with_context(|| format!("{text} is no number"));
+        |text: &String| text.parse::<usize>().with_context(|| format!("{text} is not a number"));
     let options = Options {
-        address: address.parse().with_context(|| format!("{address} is no address"))?,
+        address: address
+            .parse()
+            .with_context(|| format!("{address} is not an address with a port"))?,
         path: path.clone(),
         connections: number(connections)?,
         time: Duration::from_millis(number(millis)? as u64),
@@ -86,15 +88,17 @@ fn options(args: &[String]) -> Result<Options> {
             _ => bail!("usage: {USAGE}"),
         },
     };
-    ensure!((1..=4096).contains(&options.connections), "1 to 4096 connections");
+    ensure!((1..=4096).contains(&options.connections), "CONNECTIONS must be between 1 and 4096");
     Ok(options)
 }
 
-/// Nanoseconds on a processor of this program so far (`sched-stats` of the kernel's documentation).
+/// Returns the processor time of this program in nanoseconds (`sched-stats` in the kernel's
+/// documentation).
 fn cpu() -> Result<u64> {
-    let text = std::fs::read_to_string("/proc/self/schedstat").context("reading schedstat")?;
+    let text = std::fs::read_to_string("/proc/self/schedstat")
+        .context("cannot read /proc/self/schedstat")?;
     let first = text.split(' ').next().unwrap_or_default();
-    first.parse().context("schedstat has no number")
+    first.parse().context("/proc/self/schedstat has no number")
 }
 
 fn load(options: &Options, start: Instant) -> Result<Totals> {
@@ -108,8 +112,8 @@ fn load(options: &Options, start: Instant) -> Result<Totals> {
     let mut scratch = Scratch::new(options.length);
     let mut totals = Totals::default();
     let mut events = Vec::with_capacity(256);
-    let mut open_ones = options.connections;
-    while open_ones > 0 {
+    let mut open_count = options.connections;
+    while open_count > 0 {
         epoll::wait(&epoll, rustix::buffer::spare_capacity(&mut events), None)?;
         for event in events.drain(..) {
             let index = usize::try_from(event.data.u64()).unwrap_or(usize::MAX);
@@ -123,13 +127,13 @@ fn load(options: &Options, start: Instant) -> Result<Totals> {
                 }
                 Outcome::Broken(why) => {
                     totals.errors += 1;
-                    ensure!(totals.errors < 1000, "too many broken answers; the last: {why}");
+                    ensure!(totals.errors < 1000, "too many wrong responses; the last one: {why}");
                 }
             }
             if !more {
                 epoll::delete(&epoll, &client.socket)?;
-                open_ones -= 1;
-            } else if client.over() {
+                open_count -= 1;
+            } else if client.is_closed() {
                 *client = open(options, &request, &epoll, index)?;
             } else {
                 client.send(&request)?;
