@@ -21,7 +21,6 @@ pub mod dns;
 pub mod exit;
 pub mod health;
 pub mod log;
-pub mod rfc3339;
 pub mod signal;
 
 use std::ffi::OsString;
