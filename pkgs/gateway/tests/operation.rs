@@ -113,7 +113,10 @@ fn check_and_routes_describe_a_file() {
     let good = "[https_backends]\n\"a.test\" = \"10.0.0.1:443\"\n";
     assert_eq!(run(good, &["check"]).0, 0);
     let (code, text) = run("[https_backends]\n\"a.test\" = \"nowhere\"\n", &["check"]);
-    assert!(code == 1 && text.contains("servers.toml:2: `nowhere` is not a backend"), "{text}");
+    assert!(
+        code == 1 && text.contains("servers.toml:2: `https_backends`: `nowhere` is not a backend"),
+        "{text}"
+    );
     let (code, text) = run(good, &["routes", "A.test"]);
     assert!(
         code == 0 && text.contains("https: 10.0.0.1:443") && text.contains("http: no route"),

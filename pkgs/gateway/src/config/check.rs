@@ -27,7 +27,7 @@ fn duplicates(config: &Config) -> Vec<Problem> {
         for key in keys(route, &names) {
             let Some(first) = seen.insert(key.clone(), route.line) else { continue };
             if !reported.contains(&key.1) {
-                let text = format!("{} is already routed in line {first}", key.1);
+                let text = format!("`names`: {} is already routed in line {first}", key.1);
                 problems.push(Problem { line: route.line, text });
                 reported.push(key.1);
             }
@@ -66,7 +66,7 @@ fn loops(config: &Config, route: &Route) -> Vec<Problem> {
         }
     };
     let looped = route.backends.iter().filter(is_ours);
-    let text = |backend: &Backend| format!("backend {backend} is a listener of this gateway");
+    let text = |backend: &Backend| format!("`backends`: {backend} is a listener of this gateway");
     looped.map(|backend| Problem { line: route.line, text: text(backend) }).collect()
 }
 
@@ -90,6 +90,6 @@ fn is_here(address: IpAddr) -> bool {
 fn idle_options(config: &Config, route: &Route) -> Option<Problem> {
     let http = route.listeners.iter().any(|index| config.listeners[*index].kind == Kind::Http);
     let option = route.headers.first_key()?;
-    let text = format!("`{option}` has no effect: no HTTP listener has this route");
+    let text = format!("`{option}`: no HTTP listener has this route; remove the key");
     (!http).then_some(Problem { line: route.line, text })
 }

@@ -1,6 +1,6 @@
 //! Text to [`Config`]: finds all problems of a file at once, each with its line.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
@@ -62,7 +62,7 @@ impl Reader<'_> {
         let DeValue::Table(table) = route else { return Ok(Rules::default()) };
         Rules::take(table).map_err(|(key, place)| {
             let line = self.line(place.start);
-            Problem { line, text: format!("`{key}` is not true or false") }
+            Problem { line, text: format!("`{key}`: must be true or false") }
         })
     }
 
@@ -82,15 +82,15 @@ impl Reader<'_> {
         1 + self.text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count()
     }
 
-    fn problem<T>(&mut self, at: &Spanned<T>, text: impl Into<String>) {
+    fn problem<T>(&mut self, at: &Spanned<T>, key: &str, text: impl Display) {
         let line = self.line(at.span().start);
-        self.problems.push(Problem { line, text: text.into() });
+        self.problems.push(Problem { line, text: format!("`{key}`: {text}") });
     }
 
     /// Passes a parsed value on, or records a problem with the wanted form.
-    fn value<T>(&mut self, text: &Text, wanted: &str, value: Option<T>) -> Option<T> {
+    fn value<T>(&mut self, text: &Text, key: &str, wanted: &str, value: Option<T>) -> Option<T> {
         if value.is_none() {
-            self.problem(text, format!("`{}` is not {wanted}", text.get_ref()));
+            self.problem(text, key, format_args!("`{}` is not {wanted}", text.get_ref()));
         }
         value
     }
@@ -105,10 +105,11 @@ impl Reader<'_> {
         let mut listeners: Vec<Listener> = Vec::new();
         for raw in &file.listener {
             let Some(listener) = self.listener(raw.get_ref()) else { continue };
-            if listeners.iter().any(|other| other.name == listener.name) {
-                self.problem(raw, format!("there is another listener `{}`", listener.name));
-            } else if listeners.iter().any(|other| overlap(other.address, listener.address)) {
-                self.problem(raw, format!("there is another listener on {}", listener.address));
+            if listeners.iter().any(|other| overlap(other.address, listener.address)) {
+                let text = format_args!("another listener is on {}", listener.address);
+                self.problem(raw, "address", text);
+            } else if listeners.iter().any(|other| other.name == listener.name) {
+                self.problem(raw, "name", format_args!("`{}` is used twice", listener.name));
             } else {
                 listeners.push(listener);
             }
@@ -118,19 +119,25 @@ impl Reader<'_> {
 
     fn listener(&mut self, raw: &raw::Listener) -> Option<Listener> {
         let address = listen_address(raw.address.get_ref());
-        let address = self.value(&raw.address, "an address with a port, such as [::]:443", address);
+        let address = self.value(
+            &raw.address,
+            "address",
+            "an address with a port, such as [::]:443",
+            address,
+        );
         let kind = match raw.kind.get_ref().as_str() {
             "tls" => Some(Kind::Tls),
             "http" => Some(Kind::Http),
             _ => None,
         };
-        let kind = self.value(&raw.kind, "`tls` or `http`", kind);
+        let kind = self.value(&raw.kind, "kind", "`tls` or `http`", kind);
         let listener = Listener {
             name: raw.name.as_ref().unwrap_or(&raw.address).get_ref().clone(),
-            proxy_in: self.networks(&raw.proxy_in),
-            trusted: self.networks(&raw.trusted),
-            max_connections: self.positive(raw.max_connections.as_ref()),
-            max_per_address: self.positive(raw.max_connections_per_address.as_ref()),
+            proxy_in: self.networks("proxy-in", &raw.proxy_in),
+            trusted: self.networks("trusted", &raw.trusted),
+            max_connections: self.positive("max-connections", raw.max_connections.as_ref()),
+            max_per_address: self
+                .positive("max-connections-per-address", raw.max_connections_per_address.as_ref()),
             timeouts: self.timeouts(raw),
             address: address?,
             kind: kind?,
@@ -141,35 +148,40 @@ impl Reader<'_> {
     fn timeouts(&mut self, raw: &raw::Listener) -> Timeouts {
         let usual = Timeouts::default();
         Timeouts {
-            hello: self.millis(raw.hello_timeout.as_ref()).unwrap_or(usual.hello),
-            connect: self.millis(raw.connect_timeout.as_ref()).unwrap_or(usual.connect),
-            idle: self.millis(raw.idle_timeout.as_ref()).unwrap_or(usual.idle),
-            half_closed: self.millis(raw.half_closed_timeout.as_ref()).unwrap_or(usual.half_closed),
-            lifetime: self.millis(raw.lifetime.as_ref()),
+            hello: self.millis("hello-timeout", raw.hello_timeout.as_ref()).unwrap_or(usual.hello),
+            connect: self
+                .millis("connect-timeout", raw.connect_timeout.as_ref())
+                .unwrap_or(usual.connect),
+            idle: self.millis("idle-timeout", raw.idle_timeout.as_ref()).unwrap_or(usual.idle),
+            half_closed: self
+                .millis("half-closed-timeout", raw.half_closed_timeout.as_ref())
+                .unwrap_or(usual.half_closed),
+            lifetime: self.millis("lifetime", raw.lifetime.as_ref()),
         }
     }
 
-    fn networks(&mut self, texts: &[Text]) -> Vec<IpNet> {
+    fn networks(&mut self, key: &str, texts: &[Text]) -> Vec<IpNet> {
         let wanted = "an address or a network, such as 10.0.0.0/8";
-        let mut parse = |text: &Text| self.value(text, wanted, network(text.get_ref()));
+        let mut parse = |text: &Text| self.value(text, key, wanted, network(text.get_ref()));
         texts.iter().filter_map(&mut parse).collect()
     }
 
-    fn positive(&mut self, value: Option<&Spanned<u32>>) -> Option<u32> {
+    fn positive(&mut self, key: &str, value: Option<&Spanned<u32>>) -> Option<u32> {
         let value = value?;
         if *value.get_ref() == 0 {
-            self.problem(value, "must be at least 1; without the key there is no limit");
+            self.problem(value, key, "must be at least 1; without the key there is no limit");
         }
         Some(*value.get_ref())
     }
 
     /// Converts seconds to milliseconds. Accepts one millisecond to one year.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within bounds")]
-    fn millis(&mut self, value: Option<&Spanned<f64>>) -> Option<u64> {
+    fn millis(&mut self, key: &str, value: Option<&Spanned<f64>>) -> Option<u64> {
         let value = value?;
         let seconds = *value.get_ref();
         if !(0.001..=31_536_000.0).contains(&seconds) {
-            self.problem(value, format!("{seconds} is not 0.001 to 31536000 seconds"));
+            let text = format_args!("{seconds} is not 0.001 to 31536000 seconds");
+            self.problem(value, key, text);
             return None;
         }
         Some((seconds * 1000.0) as u64)
@@ -178,14 +190,16 @@ impl Reader<'_> {
     /// Reads the routes of kiagateway's two tables.
     fn legacy(&mut self, file: &raw::File, listeners: &[Listener]) -> Vec<Route> {
         let mut routes = Vec::new();
-        for (table, kind) in [(&file.https_backends, Kind::Tls), (&file.http_backends, Kind::Http)]
-        {
+        for (key, table, kind) in [
+            ("https_backends", &file.https_backends, Kind::Tls),
+            ("http_backends", &file.http_backends, Kind::Http),
+        ] {
             let all = listeners.iter().enumerate();
             let of_kind = all.filter(|(_, listener)| listener.kind == kind).map(|(index, _)| index);
             let served: Vec<usize> = of_kind.collect();
             for (name, backend) in table {
-                let Some(pattern) = self.pattern(name) else { continue };
-                let Some(backend) = self.backend(backend) else { continue };
+                let Some(pattern) = self.pattern(key, name) else { continue };
+                let Some(backend) = self.backend(key, backend) else { continue };
                 routes.push(Route {
                     names: vec![pattern],
                     listeners: served.clone(),
@@ -206,8 +220,9 @@ impl Reader<'_> {
         let line = self.line(raw.span().start);
         let table = raw.get_ref();
         let names: Vec<Pattern> =
-            table.names.iter().filter_map(|name| self.pattern(name)).collect();
-        let backends = table.backends.iter().filter_map(|text| self.backend(text)).collect();
+            table.names.iter().filter_map(|name| self.pattern("names", name)).collect();
+        let backends =
+            table.backends.iter().filter_map(|text| self.backend("backends", text)).collect();
         let route = Route {
             default: table.default,
             listeners: self.served(table, listeners),
@@ -222,11 +237,11 @@ impl Reader<'_> {
             ..empty(line)
         };
         if table.names.is_empty() && !table.default {
-            self.problem(raw, "a route needs `names` or `default = true`");
+            self.problem(raw, "route", "needs `names` or `default = true`");
             return None;
         }
         if table.backends.is_empty() && !route.redirect {
-            self.problem(raw, "a route needs `backends` or `redirect = \"https\"`");
+            self.problem(raw, "route", "needs `backends` or `redirect = \"https\"`");
             return None;
         }
         Some(route)
@@ -246,10 +261,14 @@ impl Reader<'_> {
         let mut served = Vec::new();
         for name in named.get_ref() {
             match listeners.iter().position(|listener| listener.name == *name.get_ref()) {
-                None => self.problem(name, format!("there is no listener `{}`", name.get_ref())),
+                None => {
+                    let text = format_args!("there is no listener `{}`", name.get_ref());
+                    self.problem(name, "listeners", text);
+                }
                 Some(index) if !fits(&index) => {
                     let what = if table.redirect.is_some() { "redirect" } else { "alpn" };
-                    self.problem(name, format!("`{what}` has no effect on this kind of listener"));
+                    let text = format_args!("`{what}` has no effect on `{}`", name.get_ref());
+                    self.problem(name, "listeners", text);
                 }
                 Some(index) => served.push(index),
             }
@@ -257,13 +276,14 @@ impl Reader<'_> {
         served
     }
 
-    fn pattern(&mut self, text: &Text) -> Option<Pattern> {
+    fn pattern(&mut self, key: &str, text: &Text) -> Option<Pattern> {
         let wanted = "a name, such as a.test, *.a.test or (in punycode) xn--bcher-kva.test";
-        self.value(text, wanted, Pattern::parse(text.get_ref()))
+        self.value(text, key, wanted, Pattern::parse(text.get_ref()))
     }
 
-    fn backend(&mut self, text: &Text) -> Option<Backend> {
-        self.value(text, "a backend, such as 10.0.0.1:443 or name:443", backend(text.get_ref()))
+    fn backend(&mut self, key: &str, text: &Text) -> Option<Backend> {
+        let wanted = "a backend, such as 10.0.0.1:443 or name:443";
+        self.value(text, key, wanted, backend(text.get_ref()))
     }
 
     fn policy(&mut self, text: Option<&Text>) -> Policy {
@@ -273,7 +293,7 @@ impl Reader<'_> {
             "round-robin" => Some(Policy::RoundRobin),
             _ => None,
         };
-        self.value(text, "`ordered` or `round-robin`", policy).unwrap_or(Policy::Ordered)
+        self.value(text, "policy", "`ordered` or `round-robin`", policy).unwrap_or(Policy::Ordered)
     }
 
     fn proxy_out(&mut self, text: Option<&Text>) -> Option<ProxyVersion> {
@@ -283,12 +303,12 @@ impl Reader<'_> {
             "v2" => Some(ProxyVersion::V2),
             _ => None,
         };
-        self.value(text, "`v1` or `v2`", version)
+        self.value(text, "proxy-out", "`v1` or `v2`", version)
     }
 
     fn redirect(&mut self, text: Option<&Text>) -> bool {
         let Some(text) = text else { return false };
-        self.value(text, "`https`", (text.get_ref() == "https").then_some(())).is_some()
+        self.value(text, "redirect", "`https`", (text.get_ref() == "https").then_some(())).is_some()
     }
 
     fn alpn(&mut self, texts: &[Text]) -> Vec<String> {
@@ -296,7 +316,7 @@ impl Reader<'_> {
         for text in texts {
             let fits = (1..=255).contains(&text.get_ref().len());
             let value = fits.then(|| text.get_ref().clone());
-            taken.extend(self.value(text, "a protocol, such as acme-tls/1", value));
+            taken.extend(self.value(text, "alpn", "a protocol, such as acme-tls/1", value));
         }
         taken
     }
@@ -306,20 +326,20 @@ impl Reader<'_> {
         let http = match table.kind.get_ref().as_str() {
             "tcp" => None,
             "http" => Some(self.get(table)?),
-            _ => return self.value(&table.kind, "`tcp` or `http`", None),
+            _ => return self.value(&table.kind, "kind", "`tcp` or `http`", None),
         };
         if http.is_none()
             && (table.path.is_some() || table.status.is_some() || table.host.is_some())
         {
-            self.problem(raw, "`path`, `host` and `status` need `kind = \"http\"`");
+            self.problem(raw, "check", "`path`, `host` and `status` need `kind = \"http\"`");
         }
-        let interval = self.millis(table.interval.as_ref()).unwrap_or(5_000);
+        let interval = self.millis("interval", table.interval.as_ref()).unwrap_or(5_000);
         Some(Check {
             http,
             interval,
-            timeout: self.millis(table.timeout.as_ref()).unwrap_or(2_000).min(interval),
-            rise: self.positive(table.rise.as_ref()).unwrap_or(2),
-            fall: self.positive(table.fall.as_ref()).unwrap_or(3),
+            timeout: self.millis("timeout", table.timeout.as_ref()).unwrap_or(2_000).min(interval),
+            rise: self.positive("rise", table.rise.as_ref()).unwrap_or(2),
+            fall: self.positive("fall", table.fall.as_ref()).unwrap_or(3),
         })
     }
 
@@ -330,7 +350,12 @@ impl Reader<'_> {
             None => "/".to_owned(),
             Some(text) => {
                 let path = text.get_ref();
-                self.value(text, "a path, such as /health", is_path(path).then(|| path.clone()))?
+                self.value(
+                    text,
+                    "path",
+                    "a path, such as /health",
+                    is_path(path).then(|| path.clone()),
+                )?
             }
         };
         let host = match &table.host {
@@ -338,12 +363,12 @@ impl Reader<'_> {
             Some(text) => {
                 let good =
                     name::authority(text.get_ref().as_bytes()).map(|_| text.get_ref().clone());
-                Some(self.value(text, "a host", good)?)
+                Some(self.value(text, "host", "a host", good)?)
             }
         };
         let status = table.status.as_ref().map(|status| *status.get_ref());
         if let Some(raw) = table.status.as_ref().filter(|s| !(200..=599).contains(s.get_ref())) {
-            self.problem(raw, "must be a final status, 200 to 599");
+            self.problem(raw, "status", "must be a final status, 200 to 599");
         }
         Some(Get { path, host, status })
     }

@@ -110,21 +110,21 @@ redirect = "http"
 check = { kind = "icmp" }
 "#,
         &[
-            "2: `here:443` is not an address",
-            "3: `tcp` is not `tls` or `http`",
-            "4: `everyone` is not an address or a network",
-            "5: 0 is not 0.001 to 31536000 seconds",
-            "8: `*` is not a name",
-            "8: `a..test` is not a name",
-            "9: there is no listener `nowhere`",
-            "10: `10.0.0.1` is not a backend",
-            "10: `10.0.0.300:80` is not a backend",
-            "10: `::1:80` is not a backend",
-            "10: `a:0` is not a backend",
-            "11: `random` is not `ordered`",
-            "12: `v3` is not `v1` or `v2`",
-            "13: `http` is not `https`",
-            "14: `icmp` is not `tcp` or `http`",
+            "2: `address`: `here:443` is not an address",
+            "3: `kind`: `tcp` is not `tls` or `http`",
+            "4: `proxy-in`: `everyone` is not an address or a network",
+            "5: `idle-timeout`: 0 is not 0.001 to 31536000 seconds",
+            "8: `names`: `*` is not a name",
+            "8: `names`: `a..test` is not a name",
+            "9: `listeners`: there is no listener `nowhere`",
+            "10: `backends`: `10.0.0.1` is not a backend",
+            "10: `backends`: `10.0.0.300:80` is not a backend",
+            "10: `backends`: `::1:80` is not a backend",
+            "10: `backends`: `a:0` is not a backend",
+            "11: `policy`: `random` is not `ordered`",
+            "12: `proxy-out`: `v3` is not `v1` or `v2`",
+            "13: `redirect`: `http` is not `https`",
+            "14: `kind`: `icmp` is not `tcp` or `http`",
         ],
     );
 }
@@ -133,12 +133,12 @@ check = { kind = "icmp" }
 fn names_that_are_equal_after_normalising_are_errors() {
     check(
         "[https_backends]\n\"a.test\" = \"10.0.0.1:1\"\n\"A.test.\" = \"10.0.0.2:1\"\n",
-        &["2: `a.test` is already routed in line 3"],
+        &["2: `names`: `a.test` is already routed in line 3"],
     );
     let route = "[[route]]\nnames = [\"a.test\"]\nbackends = [\"10.0.0.1:1\"]\n";
-    check(&[route, route].concat(), &["4: `a.test` is already routed in line 1"]);
+    check(&[route, route].concat(), &["4: `names`: `a.test` is already routed in line 1"]);
     let default = "[[route]]\ndefault = true\nbackends = [\"10.0.0.1:1\"]\n";
-    check(&[default, default].concat(), &["4: default is already routed"]);
+    check(&[default, default].concat(), &["4: `names`: default is already routed"]);
     // Another protocol of the same name may go to another backend.
     good(&[route, route, "alpn = [\"acme-tls/1\"]\n"].concat());
 }
@@ -148,7 +148,7 @@ fn a_backend_that_is_a_listener_of_the_gateway_is_refused() {
     let routed =
         |backend: &str| format!("[[route]]\nnames = [\"a.test\"]\nbackends = [\"{backend}\"]\n");
     for ours in ["127.0.0.1:443", "[::1]:80", "127.9.9.9:80", "0.0.0.0:80", "localhost:443"] {
-        check(&routed(ours), &["1: backend "]);
+        check(&routed(ours), &["1: `backends`: "]);
     }
     good(&routed("127.0.0.1:8080"));
     good(&routed("10.0.0.1:443"));
@@ -160,11 +160,11 @@ fn two_listeners_on_one_address_are_refused() {
         |address: &str| format!("[[listener]]\naddress = \"{address}\"\nkind = \"tls\"\n");
     check(
         &[listener(":443"), listener("10.0.0.1:443")].concat(),
-        &["4: there is another listener on"],
+        &["4: `address`: another listener is on"],
     );
     check(
         &[listener("10.0.0.1:1"), listener("10.0.0.1:1")].concat(),
-        &["4: there is another listener"],
+        &["4: `address`: another listener"],
     );
     good(&[listener("10.0.0.1:1"), listener("10.0.0.2:1")].concat());
 }
@@ -174,16 +174,16 @@ fn options_without_an_effect_are_errors() {
     let tls = "[[listener]]\naddress = \":443\"\nkind = \"tls\"\n[[route]]\nnames = [\"a.test\"]\n";
     check(
         &format!("{tls}backends = [\"10.0.0.1:1\"]\nforwarded = true\n"),
-        &["4: `forwarded` has no effect"],
+        &["4: `forwarded`: no HTTP listener has this route"],
     );
     check(
         &format!("{tls}redirect = \"https\"\nlisteners = [\":443\"]\n"),
-        &["7: `redirect` has no effect"],
+        &["7: `listeners`: `redirect` has no effect"],
     );
-    check(&format!("{tls}\n"), &["4: a route needs `backends`"]);
-    check("[[route]]\nbackends = [\"10.0.0.1:1\"]\n", &["1: a route needs `names`"]);
+    check(&format!("{tls}\n"), &["4: `route`: needs `backends`"]);
+    check("[[route]]\nbackends = [\"10.0.0.1:1\"]\n", &["1: `route`: needs `names`"]);
     check("[[route]]\nname = [\"a\"]\n", &["2: unknown field `name`"]);
-    check("[[route]]\nforwarded = 1\n", &["2: `forwarded` is not true or false"]);
+    check("[[route]]\nforwarded = 1\n", &["2: `forwarded`: must be true or false"]);
     check("a = \n", &["1: "]);
 }
 
