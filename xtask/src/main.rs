@@ -10,6 +10,7 @@
 )]
 
 mod arch;
+mod assemble;
 mod bench;
 mod build;
 mod cache;
@@ -19,6 +20,7 @@ mod digest;
 mod fetch;
 mod image;
 mod inputs;
+mod judge;
 mod kernel;
 mod lock;
 mod plan;

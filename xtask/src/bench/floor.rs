@@ -15,18 +15,20 @@ use kiln_contract::{archive, path, root};
 use xshell::cmd;
 
 use crate::arch::Arch;
+use crate::assemble;
 use crate::build::Builder;
+use crate::build::staged::{cached, list};
 use crate::build::{image_files, tool};
 use crate::cache;
+use crate::config::erofs::{Compression, Settings};
 use crate::config::{Manifest, Output};
-use crate::image::erofs::{Compression, Settings};
 use crate::image::{cpio, erofs, oci, uki};
 use crate::plan::{KERNEL, PACKER, staged};
 use crate::process::{Command, shell};
 use crate::source::Subject;
 use crate::source::go::{self, Go};
-use crate::tree::staged::{Staged, cached};
-use crate::tree::{self, Content, Node, Tree};
+use crate::tree::staged::Staged;
+use crate::tree::{Content, Node, Tree};
 
 /// The floor's own files, below the workspace.
 const FOLDER: &str = "benches/floor";
@@ -136,7 +138,7 @@ impl<'a> Parts<'a> {
     }
 
     fn staged(&self, package: &str) -> Result<Staged> {
-        Staged::list(package, self.entry(&staged(package))?)
+        list(package, self.entry(&staged(package))?)
     }
 
     /// `init`, `containerd` and `ctr`, built into a folder of their own.
@@ -157,7 +159,7 @@ impl<'a> Parts<'a> {
         };
         go::build(&package, &source(), &build, &out, &builder.progress)?;
         self.compile_init(&out.join("init"))?;
-        Staged::list("floor", &out)
+        list("floor", &out)
     }
 
     fn package(&self) -> Subject<'_> {
@@ -196,7 +198,7 @@ impl<'a> Parts<'a> {
             self.add_package(&mut tree, package)?;
         }
         self.add_etc(&mut tree)?;
-        tree.add("/usr/lib/os-release", "floor", file(tree::root::os_release(config)))?;
+        tree.add("/usr/lib/os-release", "floor", file(assemble::root::os_release(config)))?;
         for name in ["containerd.toml", "kubelet.yaml"] {
             tree.add(&format!("{SHARE}/{name}"), "floor", file(self.text(name)?))?;
         }
@@ -228,7 +230,7 @@ impl<'a> Parts<'a> {
             .workspace
             .join("rootfs")
             .join(path::ETC_SOURCE.trim_start_matches('/'));
-        for (name, node) in Staged::list("rootfs", &source)?.files {
+        for (name, node) in list("rootfs", &source)?.files {
             tree.add(&format!("/etc/{name}"), "rootfs", node)?;
         }
         for (path, text) in ETC {
@@ -244,7 +246,7 @@ impl<'a> Parts<'a> {
         let mut images = Vec::new();
         for name in [PAUSE, POD] {
             let files = image_files(name, self.builder, &self.made, scratch.path())?;
-            images.push(tree::pods::image(config, &files)?);
+            images.push(assemble::pods::image(config, &files)?);
         }
         let platform = oci::Platform { architecture: config.arch.go(), created: config.date };
         oci::layout(&images, platform)?.archive(config.date.into())
@@ -264,7 +266,7 @@ impl<'a> Parts<'a> {
 
     fn archive(&self, root: Content) -> Result<Tree> {
         let modules = self.modules()?;
-        let list = self.text("modules")?;
+        let names = self.text("modules")?;
         let mut tree = Tree::default();
         for folder in ["/dev", "/proc", "/sys"] {
             tree.add(folder, "floor", Node::Dir(0o755))?;
@@ -272,18 +274,18 @@ impl<'a> Parts<'a> {
         tree.add(
             archive::INIT,
             "floor",
-            Staged::list("floor", &self.out.join("bin"))?.get("init")?.clone(),
+            list("floor", &self.out.join("bin"))?.get("init")?.clone(),
         )?;
-        for name in list.lines() {
+        for name in names.lines() {
             tree.add(&format!("{}/{name}.ko", archive::MODULES), "kernel", modules.find(name)?)?;
         }
-        tree.add(&format!("{}/list", archive::MODULES), "floor", file(list))?;
+        tree.add(&format!("{}/list", archive::MODULES), "floor", file(names))?;
         tree.add(archive::ROOT, "floor", Node::File(0o444, root))?;
         Ok(tree)
     }
 
     fn modules(&self) -> Result<Modules> {
-        Ok(Modules(Staged::list(KERNEL, self.entry(KERNEL)?)?))
+        Ok(Modules(list(KERNEL, self.entry(KERNEL)?)?))
     }
 
     fn uki(&self, tree: &Tree) -> Result<PathBuf> {
@@ -296,7 +298,7 @@ impl<'a> Parts<'a> {
             .join(config.arch.stub().trim_start_matches('/'));
         let parts = uki::Parts {
             stub: cached(stub)?,
-            os_release: tree::root::os_release(config),
+            os_release: assemble::root::os_release(config),
             cmdline: CMDLINE.to_owned(),
             uname: fs::read_to_string(kernel.join("release"))
                 .context("the kernel step has no release file")?,

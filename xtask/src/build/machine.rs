@@ -4,8 +4,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::make::tool;
-use super::{Builder, Built};
+use super::Builder;
+use super::made::tool;
+use super::report::Built;
 use crate::config::{OVMF, QEMU};
 use crate::plan::staged;
 use crate::qemu::{Forward, Machine, Network, WATCHDOG};

@@ -1,44 +1,42 @@
 //! One step: which source or writer makes it, from which entries.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use xshell::cmd;
 
 use super::Builder;
+use super::made::{Made, PACKER_PROGRAM, dir, packer, tool};
 use super::report::{self, Contents};
+use super::staged::{cached, list};
 use crate::arch::Arch;
-use crate::cache::Entry;
+use crate::assemble::{self, pods};
 use crate::config::{INIT, JUDGES, Output, QEMU};
-use crate::host::{self, HostTool};
+use crate::host;
 use crate::image::{cpio, erofs, uki};
 use crate::kernel;
 use crate::lock::Locked;
-use crate::plan::{ARCHIVE, Action, KERNEL, PACKER, PODS, ROOT, Step, staged};
+use crate::plan::{ARCHIVE, Action, KERNEL, PODS, ROOT, Step, staged};
 use crate::process::{Command, shell};
 use crate::source::cargo::Cargo;
 use crate::source::{Download, Kind, Making, crates, go};
-use crate::tree::staged::{Staged, cached};
-use crate::tree::{self, Node, Tree};
+use crate::tree::staged::Staged;
+use crate::tree::{Node, Tree};
 
-/// The program that makes packs, and its crate.
+/// The crate that has the program that makes packs.
 const PACKER_CRATE: &str = "static-server";
-const PACKER_PROGRAM: &str = "static-server-pack";
-
-type Needs = BTreeMap<String, Entry>;
 
 /// Makes a step's files in `out`, an empty folder.
-pub(super) fn run(builder: &Builder, step: &Step, needs: &Needs, out: &Path) -> Result<()> {
+pub(super) fn run(builder: &Builder, step: &Step, needs: &Made, out: &Path) -> Result<()> {
     match &step.action {
         Action::Fetch(name) => kind(builder, name).fetch(&making(builder, name, step, needs, out)?),
         Action::Stage(name) => stage(builder, name, step, needs, out),
         Action::Kernel => stage_kernel(builder, needs, out),
         Action::BuildPacker => build_packer(builder, out),
         Action::Root => root(builder, needs, out),
-        Action::Pods => pods(builder, needs, out),
+        Action::Pods => pods_erofs(builder, needs, out),
         Action::Archive => archive(builder, needs, out),
         Action::Uki => efi(builder, needs, out),
     }
@@ -48,7 +46,7 @@ fn kind<'a>(builder: &'a Builder, name: &str) -> &'a dyn Kind {
     builder.config.package(name).source.kind()
 }
 
-fn stage(builder: &Builder, name: &str, step: &Step, needs: &Needs, out: &Path) -> Result<()> {
+fn stage(builder: &Builder, name: &str, step: &Step, needs: &Made, out: &Path) -> Result<()> {
     kind(builder, name).stage(&making(builder, name, step, needs, out)?)?;
     if name == QEMU { host::prepare_qemu(out) } else { Ok(()) }
 }
@@ -57,7 +55,7 @@ fn making<'a>(
     builder: &'a Builder,
     name: &'a str,
     step: &Step,
-    needs: &Needs,
+    needs: &Made,
     out: &'a Path,
 ) -> Result<Making<'a>> {
     let downloads = step
@@ -85,7 +83,7 @@ fn downloaded(builder: &Builder, file: &Locked) -> Result<PathBuf> {
     })
 }
 
-fn stage_kernel(builder: &Builder, needs: &Needs, out: &Path) -> Result<()> {
+fn stage_kernel(builder: &Builder, needs: &Made, out: &Path) -> Result<()> {
     let config = &builder.config;
     let package = dir(needs, &staged(config.kernel.package()))?;
     let depmod = tool(needs, "kmod", "depmod")?;
@@ -100,20 +98,19 @@ fn build_packer(builder: &Builder, out: &Path) -> Result<()> {
     crates::build(program, &cargo, Arch::HOST, out, &builder.progress)
 }
 
-fn root(builder: &Builder, needs: &Needs, out: &Path) -> Result<()> {
+fn root(builder: &Builder, needs: &Made, out: &Path) -> Result<()> {
     let config = &builder.config;
-    let kernel = Staged::list(builder.config.kernel.package(), &dir(needs, KERNEL)?)?;
+    let kernel = list(builder.config.kernel.package(), &dir(needs, KERNEL)?)?;
     let listed = config
         .listed
         .iter()
         .filter(|name| matches!(config.package(name).output, Output::Rootfs(_)));
-    let packages = listed
-        .map(|name| Staged::list(name, &dir(needs, &staged(name))?))
-        .collect::<Result<Vec<_>>>()?;
+    let packages =
+        listed.map(|name| list(name, &dir(needs, &staged(name))?)).collect::<Result<Vec<_>>>()?;
     let layers = config.rootfs.iter().filter(|rootfs| rootfs.exists());
-    let layers = layers.map(|rootfs| Staged::list("rootfs", rootfs)).collect::<Result<Vec<_>>>()?;
-    let tree = tree::root::build(config, &kernel, &packages, &layers)?;
-    let found = tree::root::executables(&tree);
+    let layers = layers.map(|rootfs| list("rootfs", rootfs)).collect::<Result<Vec<_>>>()?;
+    let tree = assemble::root::build(config, &kernel, &packages, &layers)?;
+    let found = assemble::root::executables(&tree);
     anyhow::ensure!(
         found.len() <= config.budget.executables,
         "the root has {} executables, its budget is {}: {}",
@@ -125,14 +122,14 @@ fn root(builder: &Builder, needs: &Needs, out: &Path) -> Result<()> {
     Contents::of(&tree).write(&out.join(report::CONTENTS))
 }
 
-fn pods(builder: &Builder, needs: &Needs, out: &Path) -> Result<()> {
+fn pods_erofs(builder: &Builder, needs: &Made, out: &Path) -> Result<()> {
     let config = &builder.config;
     let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
     let mut packages = Vec::new();
     for (package, _) in config.images() {
         packages.push(image_files(&package.name, builder, needs, scratch.path())?);
     }
-    let tree = tree::pods::build(config, &packages)?;
+    let tree = pods::build(config, &packages)?;
     write_erofs(builder, needs, &tree, &out.join(PODS))?;
     Contents::of(&tree).write(&out.join(report::CONTENTS))
 }
@@ -141,9 +138,9 @@ fn pods(builder: &Builder, needs: &Needs, out: &Path) -> Result<()> {
 pub fn image_files(
     name: &str,
     builder: &Builder,
-    needs: &Needs,
+    needs: &Made,
     scratch: &Path,
-) -> Result<tree::pods::Files> {
+) -> Result<pods::Files> {
     let package = builder.config.package(name);
     let mut packs = Staged { owner: name.to_owned(), ..Staged::default() };
     for (number, (folder, _)) in package.packs().enumerate() {
@@ -155,18 +152,18 @@ pub fn image_files(
         packs.files.insert(folder.clone(), Node::File(0o644, cached(pack)?));
     }
     let base = match package.base() {
-        Some(base) => Staged::list(name, &dir(needs, &staged(base))?)?,
+        Some(base) => list(name, &dir(needs, &staged(base))?)?,
         None => Staged::default(),
     };
-    Ok(tree::pods::Files {
+    Ok(pods::Files {
         base,
-        staged: Staged::list(name, &dir(needs, &staged(name))?)?,
-        folder: Staged::list(name, &package.folder)?,
+        staged: list(name, &dir(needs, &staged(name))?)?,
+        folder: list(name, &package.folder)?,
         packs,
     })
 }
 
-fn write_erofs(builder: &Builder, needs: &Needs, tree: &Tree, out: &Path) -> Result<()> {
+fn write_erofs(builder: &Builder, needs: &Made, tree: &Tree, out: &Path) -> Result<()> {
     let mkfs = tool(needs, "erofs-utils", "mkfs.erofs")?;
     let name = out.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let _task = builder.progress.task(&format!("{name}: compress"), None);
@@ -178,19 +175,19 @@ fn write_erofs(builder: &Builder, needs: &Needs, tree: &Tree, out: &Path) -> Res
     Ok(fs::remove_dir_all(&scratch)?)
 }
 
-fn archive(builder: &Builder, needs: &Needs, out: &Path) -> Result<()> {
-    let init = Staged::list(INIT, &dir(needs, &staged(INIT))?)?;
-    let kernel = Staged::list(builder.config.kernel.package(), &dir(needs, KERNEL)?)?;
+fn archive(builder: &Builder, needs: &Made, out: &Path) -> Result<()> {
+    let init = list(INIT, &dir(needs, &staged(INIT))?)?;
+    let kernel = list(builder.config.kernel.package(), &dir(needs, KERNEL)?)?;
     let root = cached(dir(needs, ROOT)?.join(ROOT))?;
     let pods = cached(dir(needs, PODS)?.join(PODS))?;
-    let tree = tree::archive::build(&init, &kernel, root, pods)?;
+    let tree = assemble::archive::build(&init, &kernel, root, pods)?;
     let mut file = create(&out.join(ARCHIVE))?;
     cpio::write(&tree, &mut file)?;
     file.flush()?;
     Contents::of(&tree).write(&out.join(report::CONTENTS))
 }
 
-fn efi(builder: &Builder, needs: &Needs, out: &Path) -> Result<()> {
+fn efi(builder: &Builder, needs: &Made, out: &Path) -> Result<()> {
     let mut file = create(&out.join(report::EFI))?;
     uki::write(&parts(builder, needs)?, &mut file)?;
     file.flush()?;
@@ -198,14 +195,14 @@ fn efi(builder: &Builder, needs: &Needs, out: &Path) -> Result<()> {
     report::write(builder, needs, out)
 }
 
-fn parts(builder: &Builder, needs: &Needs) -> Result<uki::Parts> {
+fn parts(builder: &Builder, needs: &Made) -> Result<uki::Parts> {
     let config = &builder.config;
     let kernel = dir(needs, KERNEL)?;
     let stub =
         dir(needs, &staged("systemd-boot-efi"))?.join(config.arch.stub().trim_start_matches('/'));
     Ok(uki::Parts {
         stub: cached(stub)?,
-        os_release: tree::root::os_release(config),
+        os_release: assemble::root::os_release(config),
         cmdline: config.cmdline.clone(),
         uname: fs::read_to_string(kernel.join("release"))
             .context("the kernel step has no release file")?,
@@ -221,7 +218,7 @@ impl Builder {
     }
 
     /// What the finished file is made of, and the programs that judge it.
-    pub fn uki_parts(&self) -> Result<(uki::Parts, Needs)> {
+    pub fn uki_parts(&self) -> Result<(uki::Parts, Made)> {
         let judges = JUDGES.map(staged);
         let stub = staged("systemd-boot-efi");
         let steps = [KERNEL, ARCHIVE, stub.as_str()].into_iter();
@@ -229,22 +226,6 @@ impl Builder {
         let made = self.make(&steps)?;
         Ok((parts(self, &made)?, made))
     }
-}
-
-/// The program that makes packs, where its step has been made.
-pub fn packer(made: &Needs) -> Result<PathBuf> {
-    Ok(dir(made, PACKER)?.join(PACKER_PROGRAM))
-}
-
-/// A program out of a package that has been made.
-pub fn tool(made: &Needs, package: &str, program: &str) -> Result<HostTool> {
-    Ok(HostTool::new(&dir(made, &staged(package))?, program))
-}
-
-/// The folder of a step that has been made.
-pub(super) fn dir(needs: &Needs, step: &str) -> Result<PathBuf> {
-    let entry = needs.get(step).ok_or_else(|| anyhow!("step `{step}` was not made"))?;
-    Ok(entry.path().to_owned())
 }
 
 fn create(path: &Path) -> Result<BufWriter<File>> {

@@ -9,8 +9,8 @@ use kiln_base::replace::{self, Durability};
 use serde::{Deserialize, Serialize};
 use xshell::{Cmd, cmd};
 
-use super::make::dir;
-use super::{Builder, Built};
+use super::Builder;
+use super::made::dir;
 use crate::cache::Entry;
 use crate::config::{Config, Layer};
 use crate::digest::Digest;
@@ -27,6 +27,15 @@ const REPORT: &str = "image.json";
 pub(super) const CONTENTS: &str = "contents.json";
 
 const MIB: u64 = 1024 * 1024;
+
+/// A finished image.
+#[derive(Debug, Clone)]
+pub struct Built {
+    /// The EFI file.
+    pub efi: PathBuf,
+    /// What is in it.
+    pub report: Report,
+}
 
 /// Everything in the image.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -9,8 +9,9 @@ use kiln_base::calendar::Civil;
 use toml::Spanned;
 use toml::value::Datetime;
 
-use super::{Budget, raw};
-use crate::image::erofs::Compression;
+use super::budget::Budget;
+use super::erofs::Compression;
+use super::raw;
 use crate::text::{Read, Text};
 
 /// A folder with `pkgs/`, `manifests/`, `kernel/`, `rootfs/` and a `build.lock`; each may be missing.

@@ -4,6 +4,8 @@
 //! `manifests/` and `rootfs/` beside it, a *layer*; it may list more such folders and inherit
 //! another build file with its layers. A name is looked for in the nearest layer first.
 
+mod budget;
+pub mod erofs;
 mod image;
 mod kernel;
 mod layers;
@@ -20,6 +22,7 @@ use anyhow::Result;
 use kiln_base::calendar::{Civil, Precision};
 use toml::Spanned;
 
+pub use budget::Budget;
 pub use image::Image;
 pub use kernel::Kernel;
 pub use layers::Layer;
@@ -27,9 +30,9 @@ pub use manifest::Manifest;
 pub use package::{Output, Package, debian_requests};
 
 use crate::arch::Arch;
-use crate::image::erofs::Settings;
 use crate::source::{Source, Subject};
 use crate::text::{Read, Text};
+use erofs::Settings;
 use layers::{Item, Merged};
 
 /// Packages that the builder itself runs or bakes in, whatever build.toml says.
@@ -86,19 +89,6 @@ pub struct Config {
     pub erofs: Settings,
     /// What it must not exceed.
     pub budget: Budget,
-}
-
-/// Upper bounds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Budget {
-    /// `size` fails above this many MiB of the finished file.
-    pub uki_mib: u64,
-    /// `build` itself fails above this.
-    pub uki_limit_mib: u64,
-    /// Regular files with an x bit in the root.
-    pub executables: usize,
-    /// PID 1's binary in KiB.
-    pub init_kib: u64,
 }
 
 impl Config {

@@ -7,8 +7,8 @@ use std::path::Path;
 use expect_test::{Expect, expect};
 
 use super::Config;
+use super::erofs::Compression;
 use crate::arch::Arch;
-use crate::image::erofs::Compression;
 use crate::source::Source;
 
 pub(super) type Files = BTreeMap<&'static str, String>;

@@ -8,7 +8,6 @@
 //! `-Eall-fragments` is not offered: mkfs.erofs 1.8.6 writes wrong data with it when the source is a
 //! tar file, and says nothing. [`read_back`] would notice.
 
-use std::fmt;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -18,6 +17,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::Source;
 use super::tar::{self, ROOT_MODE};
+use crate::config::erofs::{Compression, Settings};
 use crate::host::HostTool;
 use crate::tree::{Node, Tree};
 
@@ -29,36 +29,6 @@ const CHUNK: usize = 256 * 1024;
 
 /// One block for every kernel page size that Kiln boots on.
 const BLOCK_SIZE: u32 = 4096;
-
-/// How file data is compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Compression {
-    /// Not at all.
-    None,
-    /// LZ4 with the thorough compressor, level 1 to 12. Fast to read.
-    Lz4hc(u8),
-    /// Zstandard, level 1 to 22. Smaller, half again as slow to read.
-    Zstd(u8),
-}
-
-impl fmt::Display for Compression {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::None => f.write_str("none"),
-            Self::Lz4hc(level) => write!(f, "lz4hc,{level}"),
-            Self::Zstd(level) => write!(f, "zstd,{level}"),
-        }
-    }
-}
-
-/// What an image is made with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Settings {
-    /// How file data is compressed.
-    pub compression: Compression,
-    /// The most that is compressed as one piece, in bytes: a multiple of 4096, at most 1 MiB.
-    pub cluster: u32,
-}
 
 /// Writes the tree to `out`, a file that is not there yet. `scratch` is a folder for what comes and goes.
 ///

@@ -5,8 +5,6 @@
 
 pub mod cpio;
 pub mod erofs;
-pub mod hardening;
-pub mod judge;
 pub mod oci;
 pub mod pe;
 mod tar;
@@ -65,7 +63,7 @@ impl Read for Source<'_> {
 }
 
 /// Copies a file's bytes to `out`.
-fn copy(content: &Content, out: &mut impl Write) -> Result<()> {
+pub fn copy(content: &Content, out: &mut impl Write) -> Result<()> {
     io::copy(&mut Source::open(content)?, out)?;
     Ok(())
 }

@@ -110,11 +110,6 @@ impl Plan {
         }
         Ok(part)
     }
-
-    /// Step → steps it needs, in Graphviz' language.
-    pub fn dot(&self) -> String {
-        dot::render(self)
-    }
 }
 
 /// The name of the step that stages a package's files.

@@ -12,7 +12,6 @@ use anyhow::{Context, Error, Result, bail};
 use xshell::cmd;
 
 use super::cargo;
-use super::smoke::Smoke;
 use crate::arch::Arch;
 use crate::cache::Cache;
 use crate::digest::Digest;
@@ -82,6 +81,15 @@ pub struct Subject<'a> {
     pub date: u32,
     /// The test of its programs.
     pub smoke: Option<&'a Smoke>,
+}
+
+/// A command whose output must contain a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Smoke {
+    /// Program (a staged name) and arguments.
+    pub command: Vec<String>,
+    /// The text that its output must contain.
+    pub expect: String,
 }
 
 /// The compilers of this host; one that no package needs may be missing.

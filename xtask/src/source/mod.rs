@@ -17,8 +17,7 @@ use anyhow::Result;
 use serde::Deserialize;
 use toml::Spanned;
 
-pub use kind::{Download, Facts, Kind, Known, Making, Subject, Toolchain};
-pub use smoke::Smoke;
+pub use kind::{Download, Facts, Kind, Known, Making, Smoke, Subject, Toolchain};
 
 use crate::arch::Arch;
 use crate::lock::Request;

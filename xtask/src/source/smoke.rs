@@ -9,15 +9,6 @@ use super::kind::Subject;
 use crate::arch::Arch;
 use crate::process::{Command, shell};
 
-/// A command whose output must contain a text.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Smoke {
-    /// Program (a staged name) and arguments.
-    pub command: Vec<String>,
-    /// The text that its output must contain.
-    pub expect: String,
-}
-
 /// Runs a package's smoke command if its programs were built for this machine.
 pub fn run(package: &Subject<'_>, out: &Path) -> Result<()> {
     let Some(smoke) = package.smoke else { return Ok(()) };

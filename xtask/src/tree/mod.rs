@@ -4,9 +4,6 @@
 //! the tree says for every entry who it comes from, so that a clash can name both sides and
 //! `size` can say who owns which bytes.
 
-pub mod archive;
-pub mod pods;
-pub mod root;
 pub mod staged;
 
 use std::collections::BTreeMap;

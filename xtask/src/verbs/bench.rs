@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use kiln_host::job::Runs;
 
-use super::Target;
+use super::target::Target;
 use crate::arch::Arch;
 use crate::bench::{self, Peer};
 use crate::build::Builder;

@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::Result;
 use clap::Args;
 
-use super::Target;
+use super::target::Target;
 use crate::progress::Bytes;
 use kiln_host::println;
 

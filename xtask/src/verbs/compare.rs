@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
-use super::Target;
+use super::target::Target;
 use crate::arch::Arch;
 use crate::bench;
 

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::Args;
 
-use super::Target;
+use super::target::Target;
 use kiln_host::println;
 
 #[derive(Debug, Args)]

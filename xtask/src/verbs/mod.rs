@@ -9,17 +9,12 @@ mod fetch;
 mod plan;
 mod run;
 mod size;
+mod target;
 mod test;
 mod update;
 
-use std::path::{Path, PathBuf};
-
-use anyhow::{Context, Result};
-use clap::{Args, Parser, Subcommand};
-
-use crate::arch::Arch;
-use crate::build::{Builder, workspace};
-use crate::progress::Progress;
+use anyhow::Result;
+use clap::{Parser, Subcommand};
 
 /// Bakes a Kubernetes node into one EFI file.
 #[derive(Debug, Parser)]
@@ -58,17 +53,6 @@ enum Verb {
     Clean(clean::Clean),
 }
 
-/// Which image.
-#[derive(Debug, Args)]
-struct Target {
-    /// The build file
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// What the image runs on
-    #[arg(long, value_enum, default_value_t = Arch::HOST)]
-    arch: Arch,
-}
-
 impl Cli {
     /// Does what was asked for.
     pub fn run(self) -> Result<()> {
@@ -86,27 +70,4 @@ impl Cli {
             Verb::Clean(clean::Clean {}) => clean::Clean::run(),
         }
     }
-}
-
-impl Target {
-    /// The requested build file, or the repository's own.
-    fn file(&self) -> Result<PathBuf> {
-        match &self.config {
-            Some(path) => whole(path),
-            None => Ok(workspace()?.join("build.toml")),
-        }
-    }
-
-    fn open(&self) -> Result<Builder> {
-        Builder::open(&self.file()?, self.arch, Progress::new())
-    }
-}
-
-/// An absolute path without `..`, so that messages and locks name each folder in one way.
-fn whole(path: &Path) -> Result<PathBuf> {
-    let path = std::path::absolute(path)?;
-    let parts = path.parent().zip(path.file_name());
-    let (folder, name) = parts.with_context(|| format!("{} is not a file", path.display()))?;
-    let folder = folder.canonicalize();
-    Ok(folder.with_context(|| format!("cannot read {}", path.display()))?.join(name))
 }

@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Args;
 use kiln_host::{print, println};
 
-use super::Target;
+use super::target::Target;
 use crate::build::Builder;
 use crate::config::{OVMF, QEMU};
 use crate::plan;

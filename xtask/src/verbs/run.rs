@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use clap::Args;
 
-use super::Target;
+use super::target::Target;
 use crate::build::machine;
 use crate::process;
 use crate::qemu::{self, Machine, Options, PortChoice, check_free, forwards};

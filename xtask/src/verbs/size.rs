@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 
-use super::Target;
+use super::target::Target;
 use crate::build::{Builder, Item, Report, tool};
 use crate::config::Budget;
 use crate::image::erofs;

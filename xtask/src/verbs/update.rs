@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use kiln_base::replace::{self, Durability};
 
-use super::Target;
+use super::target::Target;
 use crate::build::{load, read_lock};
 use crate::config::{self, Config};
 use crate::debian::apt;

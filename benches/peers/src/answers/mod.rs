@@ -23,16 +23,13 @@ use kiln_host::process;
 use crate::servers::{self, Kind, Place, Server};
 use answer::Known;
 use cases::Case;
-use table::Row;
+use table::{Row, Three};
 
 /// Who is asked, in the order of the table's columns.
 const SERVERS: [Kind; 3] = [Kind::Ours, Kind::Nginx, Kind::Lighttpd];
 
 /// How long a server may be silent; then what has come counts.
 const SILENCE: Duration = Duration::from_secs(2);
-
-/// What the three made of one case.
-type Three = [String; 3];
 
 /// Asks all, compares what differs with the rows, and prints how many requests differ.
 pub fn check(job: &job::Answers) -> Result<()> {

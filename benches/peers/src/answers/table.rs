@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Result, ensure};
 
-use super::Three;
+/// The answers of the three servers to one request.
+pub type Three = [String; 3];
 
 /// A difference and its reason.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,7 +8,6 @@ use kiln_host::process;
 use kiln_host::qemu::{End, LAST_LINES, LOOK, Line, Machine, Poll, SILENCE, Vm, kernel_start};
 use serde_json::{Value, json};
 
-use super::BALLOON;
 use super::table::Times;
 
 /// How much the guest's clock may run fast or slow. Under emulation the kernel measures its clock
@@ -21,6 +20,9 @@ const SETTLED: Duration = Duration::from_mins(1);
 
 /// How often the guest reports its memory, in seconds.
 const REPORT: u64 = 2;
+
+/// The device through which the host reads the guest's memory, by the name that QMP knows it by.
+pub const BALLOON: &str = "balloon";
 
 /// What a boot came to.
 #[derive(Debug)]

@@ -13,14 +13,11 @@ use kiln_host::job::{Boot, Peer};
 use kiln_host::process;
 use kiln_host::qemu::{Machine, Network, WATCHDOG, free_forwards};
 use kiln_host::{print, println};
-use measure::{After, Outcome};
+use measure::{After, BALLOON, Outcome};
 use table::{FLOOR, OTHER, OURS, Times};
 
 /// How often one boot is tried again when the machine, not the image, was at fault.
 const TRIES: usize = 3;
-
-/// The device through which the host reads the guest's memory, by the name that QMP knows it by.
-const BALLOON: &str = "balloon";
 
 /// Boots both images in turn and prints the times of each boot, their medians and the ratios.
 pub fn images(job: &Boot) -> Result<()> {

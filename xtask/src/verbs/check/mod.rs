@@ -10,7 +10,7 @@ use clap::Args;
 use kiln_host::println;
 use xshell::cmd;
 
-use super::Target;
+use super::target::Target;
 use crate::build::Builder;
 use crate::digest::Digest;
 use crate::fetch;

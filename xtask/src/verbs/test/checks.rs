@@ -10,7 +10,7 @@ use super::super::size::over_budget;
 use crate::bench;
 use crate::build::Builder;
 use crate::host::HostTool;
-use crate::image::{hardening, judge};
+use crate::judge::{self, hardening};
 use crate::plan::staged;
 use crate::process::{Command, shell};
 use crate::source::{Source, go};
@@ -165,8 +165,8 @@ fn judges(host: &Host<'_>) -> Result<String> {
     let ukify = HostTool::python(made["package ukify"].path(), "ukify");
     let pe_inspect = HostTool::python(made["package virt-firmware"].path(), "pe-inspect");
     let scratch = tempfile::tempdir()?;
-    judge::compare_with_ukify(&ukify, &parts, &efi, scratch.path())?;
-    judge::inspect(&ukify, &pe_inspect, &efi)?;
+    judge::uki::compare_with_ukify(&ukify, &parts, &efi, scratch.path())?;
+    judge::uki::inspect(&ukify, &pe_inspect, &efi)?;
     Ok(String::new())
 }
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::Args;
 
-use super::Target;
+use super::target::Target;
 use crate::arch::Arch;
 use crate::build::machine;
 use crate::scenario::{self, Scenario, Selection, Shard, select};

@@ -12,11 +12,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
-use super::copy;
-use super::pe::{Headers, Section};
-use super::uki::Parts;
 use crate::digest::Digest;
 use crate::host::HostTool;
+use crate::image::copy;
+use crate::image::pe::{Headers, Section};
+use crate::image::uki::{self, Parts};
 use crate::tree::Content;
 
 /// Lets ukify make a UKI of the same parts and compares: section by section first, for a useful
@@ -42,7 +42,7 @@ pub fn inspect(ukify: &HostTool, pe_inspect: &HostTool, file: &Path) -> Result<(
     let report: BTreeMap<String, Inspected> =
         serde_json::from_str(&report).context("cannot read ukify's report")?;
     let bytes = read(file)?;
-    let sections = super::uki::read(&bytes)?;
+    let sections = uki::read(&bytes)?;
     for section in &sections {
         let found = report
             .get(&section.name)

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use kiln_contract::path;
 
-use super::staged::Staged;
-use super::{Content, Node, Tree};
 use crate::config::Config;
 use crate::image::oci;
+use crate::tree::staged::Staged;
+use crate::tree::{Content, Node, Tree};
 
 /// What a package's image is made of.
 #[derive(Debug)]

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use anyhow::Result;
 use kiln_contract::{path, root};
 
-use super::staged::Staged;
-use super::{Content, Node, Tree};
 use crate::config::{Config, Output};
+use crate::tree::staged::Staged;
+use crate::tree::{Content, Node, Tree};
 
 /// Owner of what every root has.
 const LAYOUT: &str = "contract";

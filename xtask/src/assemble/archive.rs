@@ -3,8 +3,8 @@
 use anyhow::Result;
 use kiln_contract::archive;
 
-use super::staged::Staged;
-use super::{Content, Node, Tree};
+use crate::tree::staged::Staged;
+use crate::tree::{Content, Node, Tree};
 
 /// Puts the archive together.
 pub fn build(init: &Staged, kernel: &Staged, root: Content, pods: Content) -> Result<Tree> {
