@@ -73,7 +73,7 @@ pub(super) struct Connection {
     /// Bytes of the client that have not gone to a backend.
     inbox: Inbox,
     web: Option<Box<Web>>,
-    /// Present until a request has been sent or, for TLS, until the backend has answered.
+    /// Present until a request has been sent or, for TLS, until the backend has responded.
     dial: Option<Box<Dial>>,
 }
 
@@ -150,7 +150,7 @@ impl Connection {
     }
 
     /// Frees what the connection holds, then counts and logs it.
-    pub(super) fn close(mut self, end: End, shared: &Shared, tools: &mut Tools) {
+    pub(super) fn close(mut self: Box<Self>, end: End, shared: &Shared, tools: &mut Tools) {
         self.link.close(end, &mut tools.pipes);
         self.session.leave(shared, self.link.totals(), end, tools.now);
     }
@@ -216,14 +216,18 @@ impl Connection {
     }
 
     fn read_head(&mut self, tools: &mut Tools) -> Result<Turn, Farewell> {
+        // A client that has sent nothing has no state of HTTP.
+        if !self.fill(tools)? {
+            return Ok(Turn::Wait);
+        }
         let Self { link, inbox, session, web, .. } = self;
         let web = web.get_or_insert_default();
-        let more = web.read(&mut Parts { link, inbox, session }, tools)?;
-        if self.session.is_routed() {
-            let first = self.link.take_up();
-            return self.dial(first, tools);
+        web.parse(&mut Parts { link, inbox, session }, tools)?;
+        if !self.session.is_routed() {
+            return Ok(Turn::Next);
         }
-        Ok(if more { Turn::Next } else { Turn::Wait })
+        let first = self.link.take_up();
+        self.dial(first, tools)
     }
 }
 

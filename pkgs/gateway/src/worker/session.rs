@@ -2,7 +2,7 @@
 //!
 //! A session keeps the snapshot that was in force when it began, so a reload changes nothing for it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -29,7 +29,7 @@ pub(super) struct Session {
     /// The client, as the PROXY header has it if one came.
     client: SocketAddr,
     /// The address that connected: the key of the cap per address.
-    peer: SocketAddr,
+    peer: IpAddr,
     /// The address that the client connected to, as the PROXY header has it.
     destination: Option<Box<SocketAddr>>,
     started: u64,
@@ -61,7 +61,7 @@ impl Session {
             route: None,
             target: None,
             client: peer,
-            peer,
+            peer: peer.ip(),
             destination: None,
             started: now,
             name: None,
@@ -83,7 +83,7 @@ impl Session {
 
     /// True if the peer must send a PROXY header.
     pub(super) fn needs_proxy_header(&self) -> bool {
-        config::contains(&self.listener().proxy_in, self.peer.ip())
+        config::contains(&self.listener().proxy_in, self.peer)
     }
 
     /// Takes the client's address from a PROXY header.
@@ -94,7 +94,7 @@ impl Session {
 
     /// Returns the facts that header rules depend on.
     pub(super) fn client(&self) -> Client {
-        let trusted = config::contains(&self.listener().trusted, self.peer.ip());
+        let trusted = config::contains(&self.listener().trusted, self.peer);
         Client { address: self.client.ip(), trusted }
     }
 
@@ -209,7 +209,7 @@ impl Session {
     pub(super) fn leave(&self, shared: &Shared, (up, down): (u64, u64), end: End, now: u64) {
         let counters = &shared.counters;
         counters.open.fetch_sub(1, Ordering::Relaxed);
-        self.snapshot.listeners[usize::from(self.listener)].leave(self.peer.ip(), self.listener());
+        self.snapshot.listeners[usize::from(self.listener)].leave(self.peer, self.listener());
         match self.route() {
             Some((route, _)) => {
                 route.counters.up.fetch_add(up, Ordering::Relaxed);

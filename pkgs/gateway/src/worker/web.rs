@@ -117,24 +117,19 @@ impl Web {
 
     /// Reads the client's bytes and passes them on to the backend, as far as possible; false if the
     /// client has sent no more.
-    pub(super) fn read(
-        &mut self,
-        parts: &mut Parts<'_>,
-        tools: &mut Tools,
-    ) -> Result<bool, Farewell> {
+    fn read(&mut self, parts: &mut Parts<'_>, tools: &mut Tools) -> Result<bool, Farewell> {
         match parts.link.fill(parts.inbox, tools) {
             Ok(Fill::New) => self.parse(parts, tools).map(|()| true),
             Ok(Fill::Nothing) => Ok(false),
             // Between requests this is the usual end.
-            Ok(Fill::End) if parts.session.is_routed() && parts.inbox.is_empty() => {
-                Err(Farewell::Close(End::Done))
-            }
+            Ok(Fill::End) if parts.inbox.is_empty() => Err(Farewell::Close(End::Done)),
             Ok(Fill::End) => Err(Farewell::Close(End::ClientGone)),
             Err(_) => Err(Farewell::Close(End::ClientReset)),
         }
     }
 
-    fn parse(&mut self, parts: &mut Parts<'_>, tools: &Tools) -> Result<(), Farewell> {
+    /// Parses the client's bytes once, and passes those on that may go to the backend.
+    pub(super) fn parse(&mut self, parts: &mut Parts<'_>, tools: &Tools) -> Result<(), Farewell> {
         match self.exchange.client(parts.inbox.bytes()) {
             Ok(FromClient::More) => {
                 self.head_since.get_or_insert(tools.now);
