@@ -15,31 +15,31 @@ use rustix::net::{
 use crate::connection::sending::{Output, Sending};
 use crate::connection::{Connection, Context, Want};
 
-/// Steps (reads and writes) of one connection before others get their turn.
+/// The most reads and writes of one connection before others get their turn.
 const STEPS: usize = 16;
 
-/// More than this goes in pieces, with a turn for others after each. A client on the same machine
-/// that gets all at once seems to be woken for every packet; while several connections take turns
-/// it stays awake, and the server spends half as much (docs/benchmarks.md).
+/// A longer file is sent in pieces, with a turn for others after each. A client on the same machine
+/// that gets the whole file at once seems to be woken for every packet. While several connections
+/// take turns it stays awake, and the server spends half as much (docs/benchmarks.md).
 const LONG: u64 = 256 << 10;
 const PIECE: usize = 128 << 10;
 
 /// A write of this many bytes ends the turn of its connection.
 const TURN: usize = 64 << 10;
 
-/// Bytes that are read at once, into a buffer that all connections of a worker share.
+/// The most bytes of one read, into a buffer that all connections of a worker share.
 pub(crate) const READ_SIZE: usize = 16 << 10;
 
-/// An answer of up to this many bytes is put together before it is written: to copy it here costs
-/// less than to have the kernel walk over four pieces.
+/// An answer of up to this many bytes is copied into one buffer before it is written, because the
+/// copy costs less than four pieces cost the kernel.
 const TOGETHER: usize = 4 << 10;
 
-/// What a worker lends to the connection whose turn it is.
+/// The worker's tools for the connection whose turn it is.
 pub(crate) struct Tools<'a> {
     pub(crate) context: &'a Context<'a>,
-    /// [`READ_SIZE`] bytes.
+    /// A buffer of [`READ_SIZE`] bytes.
     pub(crate) buffer: &'a mut [u8],
-    /// Gets every finished answer.
+    /// Receives every finished answer.
     pub(crate) finished: &'a mut dyn FnMut(&OwnedFd, Box<Sending>),
 }
 
@@ -48,14 +48,14 @@ pub(crate) struct Tools<'a> {
 pub(crate) struct Client {
     socket: OwnedFd,
     pub(crate) connection: Connection,
-    /// What epoll reports of it; empty as long as epoll does not know it. A client that asks for
-    /// one thing and has it at once never gets there.
+    /// The events that epoll reports for the socket; empty before the socket is added to the epoll.
+    /// A client that sends one request and gets its answer at once is never added.
     interest: EventFlags,
-    /// Came in through the port for operators.
+    /// True for a connection through the port for operators.
     pub(crate) is_operator: bool,
-    /// Bytes that were written.
+    /// Bytes written.
     sent: u64,
-    /// Bytes of them that the client had taken when that was last asked.
+    /// Of the written bytes, those that the client had acknowledged at the last check.
     taken: u64,
 }
 
@@ -72,8 +72,8 @@ impl Client {
         }
     }
 
-    /// Reads and writes until the socket has nothing more, or others should have their turn.
-    /// False when the connection is over.
+    /// Reads and writes until the socket has nothing more, or until others should have their turn.
+    /// Returns false at the end of the connection.
     pub(crate) fn step(&mut self, tools: &mut Tools<'_>) -> bool {
         for _ in 0..STEPS {
             match self.once(tools) {
@@ -88,7 +88,7 @@ impl Client {
         self.connection.want(tools.context) != Want::Close
     }
 
-    /// One step; false when there is surely none to follow at once.
+    /// Does one read or write; returns false if no other can follow at once.
     fn once(&mut self, tools: &mut Tools<'_>) -> Result<bool, Errno> {
         let context = tools.context;
         let connection = &mut self.connection;
@@ -123,7 +123,8 @@ impl Client {
         }
     }
 
-    /// Has epoll report it by its index when it can have what it wants; false when that fails.
+    /// Asks epoll to report the socket by its index when it is ready for the next step; false if
+    /// that fails.
     pub(crate) fn follow(&mut self, epoll: &OwnedFd, index: usize, context: &Context<'_>) -> bool {
         let interest = match self.connection.want(context) {
             Want::Write | Want::HalfClose => EventFlags::OUT,
@@ -142,14 +143,14 @@ impl Client {
         }
     }
 
-    /// The deadline has passed. A client that has taken bytes since it was last looked at gets
-    /// more time: what counts is what has arrived there, not what the kernel here has buffered.
+    /// Handles an expired deadline. A client that has acknowledged bytes since the last check gets
+    /// more time: bytes that arrived at the client count, bytes in the kernel's buffer do not.
     pub(crate) fn expired(&mut self, context: &Context<'_>) {
         let waiting = unacknowledged(&self.socket);
         let taken = self.sent.saturating_sub(waiting);
         let reads = waiting > 0 && taken > self.taken;
         self.taken = taken;
-        // Between two requests too: the last answer may still be in the kernel's buffer.
+        // Between two requests the last answer may still be in the kernel's buffer, too.
         let is_idle = self.connection.waiting_since().is_some() && self.connection.held() == 0;
         if reads && (self.connection.is_answering() || is_idle) {
             self.connection.progressed(context);
@@ -163,7 +164,7 @@ impl Client {
     }
 }
 
-/// Writes what there is; none when the file has become shorter than it was.
+/// Writes the output and returns how many bytes were written; `None` if the file is now shorter.
 fn write(socket: &OwnedFd, output: &Output<'_>, buffer: &mut [u8]) -> Result<Option<usize>, Errno> {
     let text: usize = output.slices.iter().map(|slice| slice.len()).sum();
     let Some(file) = &output.file else {
@@ -188,7 +189,7 @@ fn write(socket: &OwnedFd, output: &Output<'_>, buffer: &mut [u8]) -> Result<Opt
     }
 }
 
-/// Puts slices together in a buffer of their length.
+/// Copies slices into a buffer as long as all of them together.
 fn join<'a>(slices: &[IoSlice<'_>], buffer: &'a mut [u8]) -> &'a [u8] {
     let mut rest = &mut *buffer;
     for slice in slices {
@@ -199,11 +200,12 @@ fn join<'a>(slices: &[IoSlice<'_>], buffer: &'a mut [u8]) -> &'a [u8] {
     buffer
 }
 
-/// Bytes that the client has not taken yet (`SIOCOUTQ` of tcp(7), which is `TIOCOUTQ`).
+/// Returns the bytes that the client has not acknowledged yet (`SIOCOUTQ` of tcp(7), which is
+/// `TIOCOUTQ`).
 fn unacknowledged(socket: &OwnedFd) -> u64 {
     // SAFETY: `TIOCOUTQ` writes one `int`.
     let getter = unsafe { Getter::<0x5411, i32>::new() };
-    // SAFETY: the descriptor is a socket, and the getter has the place for the answer.
+    // SAFETY: the descriptor is a socket, and the getter has room for the result.
     let count = unsafe { ioctl(socket, getter) };
     count.ok().and_then(|count| u64::try_from(count).ok()).unwrap_or(0)
 }

@@ -1,4 +1,4 @@
-//! What is served: one site, or one for each host name.
+//! The content: one site, or one for each host name.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use crate::request::normalized_host;
 /// Everything that is served.
 #[derive(Debug)]
 pub enum Content {
-    /// One site, whatever the host.
+    /// One site for every host.
     One(Arc<Index>),
     /// A site for each host.
     Hosts(Hosts),
@@ -18,17 +18,18 @@ pub enum Content {
 /// Sites by host name.
 #[derive(Debug, Default)]
 pub struct Hosts {
-    /// Sites by normalised name; a client's name is looked up here and never joined to a path.
+    /// Sites by normalised name. A client's host name is only looked up here and never becomes a
+    /// path.
     pub named: HashMap<Vec<u8>, Arc<Index>>,
-    /// For every other name.
+    /// The site for every other name.
     pub default: Option<Arc<Index>>,
 }
 
-/// Name of the site for every host that has none.
+/// The name of the site for hosts without one of their own.
 const DEFAULT: &[u8] = b"default";
 
 impl Hosts {
-    /// Adds a site by the name of its host, normalised.
+    /// Adds a site under the normalised name of its host.
     pub fn insert(&mut self, name: Vec<u8>, index: Arc<Index>) {
         if name == DEFAULT {
             self.default = Some(index);
@@ -39,7 +40,7 @@ impl Hosts {
 }
 
 impl Content {
-    /// The site that was added by that name, and none in its place.
+    /// Returns the site that was added under that name, without falling back to the default.
     #[must_use]
     pub fn own_site(&self, name: &[u8]) -> Option<&Arc<Index>> {
         match self {
@@ -49,7 +50,7 @@ impl Content {
         }
     }
 
-    /// The site of a host as a client names it; none is a 421.
+    /// Returns the site of a host as a client names it; `None` is answered with 421.
     #[must_use]
     pub fn site(&self, host: &[u8]) -> Option<&Arc<Index>> {
         match self {
@@ -60,7 +61,7 @@ impl Content {
         }
     }
 
-    /// All sites.
+    /// Returns all sites.
     pub fn sites(&self) -> impl Iterator<Item = &Arc<Index>> {
         let (one, hosts) = match self {
             Self::One(index) => (Some(index), None),

@@ -1,9 +1,9 @@
-//! Follows the content: a thread looks at it from time to time and makes a new index when it has
+//! Follows the content: a thread checks it from time to time and builds a new index when it has
 //! changed.
 //!
-//! It polls. Notification would have to be set up anew for every link that is flipped, and tells
-//! nothing on some file systems; a look at a thousand files takes a millisecond. The time between
-//! two looks is at least a hundred times what the last one took.
+//! The thread polls. Notifications would have to be set up again for every link that is switched,
+//! and do not work on some file systems. A check of a thousand files takes a millisecond, and the
+//! time between two checks is at least a hundred times the duration of the last one.
 
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
@@ -17,54 +17,57 @@ use crate::options::Options;
 use crate::shared::{Shared, State};
 use crate::source::{Loaded, Look, Source};
 
-/// A look may take this part of the time: one processor's hundredth.
+/// The least time between two checks, in durations of the last one: a check may use a hundredth of
+/// one processor.
 const LOOK_FACTOR: u32 = 100;
 
-/// Reading may take this part of the time while the content changes again and again: a tenth.
+/// The least time between two readings, in durations of the last one, while the content changes
+/// again and again.
 const LOAD_FACTOR: u32 = 10;
 
-/// How often content that changes while it is read is read at the start and for a SIGHUP.
+/// The number of attempts to read content that changes while it is read, at the start and after
+/// SIGHUP.
 const TRIES: usize = 10;
 
-/// How often, and after which time each, it is looked whether workers have cut slow readers.
+/// The number of checks whether workers have cut slow readers, and the time before each.
 const CUT_LOOKS: usize = 500;
 const CUT_PAUSE: Duration = Duration::from_millis(2);
 
-/// What could not be read and looks the same is read again after the first number of looks, then
-/// after twice as many each time, up to the second number.
+/// Content that could not be read and looks unchanged is read again after the first number of
+/// checks, then after twice as many each time, up to the second number.
 const FIRST_PASS: u32 = 64;
 const LAST_PASS: u32 = 4096;
 
-/// A file that was changed so shortly before it was read may change again without any of its
-/// times showing it: kernels count file times in ticks of up to 10 ms.
+/// A file that changed so shortly before it was read may change again without a new time: kernels
+/// count file times in ticks of up to 10 ms.
 const TICK: i128 = 20_000_000;
 
 /// Decides when to read again. Pure.
 #[derive(Debug)]
 struct Decision {
-    /// What the content that is served looked like.
+    /// The state of the source when the served content was read.
     served: Look,
-    /// It was read so soon after a change that another one could have been missed.
+    /// The content was read so soon after a change that another change may have been missed.
     is_doubtful: bool,
-    /// What it looked like last time, if that was not what is served.
+    /// The state at the last check, if it was not that of the served content.
     last: Option<Look>,
-    /// What could not be read, until something else is seen.
+    /// The state that could not be read, until another state is seen.
     bad: Option<Bad>,
 }
 
-/// What could not be read.
+/// A state that could not be read.
 #[derive(Debug, Clone, Copy)]
 struct Bad {
     look: Look,
-    /// Looks from one reading to the next.
+    /// The number of checks from one attempt to the next.
     looks: u32,
-    /// How many of them are left.
+    /// The number of checks until the next attempt.
     left: u32,
 }
 
 impl Decision {
-    /// Whether to read, now that the source looks like that: it has changed, and has not changed
-    /// since the last look.
+    /// True if it is time to read, given the state of the source: the state has changed, and is the
+    /// same as at the last check.
     fn is_time(&mut self, look: Look) -> bool {
         if look == self.served && !self.is_doubtful {
             (self.last, self.bad) = (None, None);
@@ -81,8 +84,8 @@ impl Decision {
         false
     }
 
-    /// What looked like that could not be read. It is passed over as long as it looks the same,
-    /// but not for ever: the reason may have been a lack of memory or descriptors.
+    /// Records that this state could not be read. It is skipped as long as it stays the same, but
+    /// not forever, because the reason may have been a lack of memory or descriptors.
     fn could_not_read(&mut self, look: Look) {
         let before = self.bad.filter(|bad| bad.look == look);
         let looks = before.map_or(FIRST_PASS, |bad| bad.looks.saturating_mul(2).min(LAST_PASS));
@@ -98,13 +101,13 @@ pub struct Bell {
 }
 
 impl Bell {
-    /// Asks for settings and content to be read again.
+    /// Asks the thread to read settings and content again.
     pub fn ring(&self) {
         *self.rung.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.news.notify_one();
     }
 
-    /// Sleeps; true if it was rung meanwhile.
+    /// Sleeps; true if the bell was rung.
     fn wait(&self, time: Option<Duration>) -> bool {
         let rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
         let asleep = |rung: &mut bool| !*rung;
@@ -121,18 +124,18 @@ impl Bell {
 
 /// Reads content for the first time.
 ///
-/// What changes while it is read is read again, so that no page is of one revision and its style
-/// sheet of another.
+/// Content that changes while it is read is read again, so that a page and its style sheet are of
+/// the same revision.
 pub fn first(options: &Options, limits: &scan::Limits) -> anyhow::Result<Loaded> {
     let source = options.source();
     if let Some(loaded) = at_rest(&source, limits, &options.policy, TRIES - 1, None)? {
         return Ok(loaded);
     }
-    tracing::warn!("{} does not come to rest", source.path().display());
+    tracing::warn!("{} keeps changing while it is read", source.path().display());
     source.load(limits, &options.policy, None)
 }
 
-/// Reads until nothing has changed meanwhile; none if that does not happen.
+/// Reads until nothing has changed during the reading; `None` if that does not happen.
 fn at_rest(
     source: &Source,
     limits: &scan::Limits,
@@ -149,24 +152,24 @@ fn at_rest(
     Ok(None)
 }
 
-/// The thread.
+/// The thread that follows the content.
 #[derive(Debug)]
 pub struct Follower {
     shared: Arc<Shared>,
     bell: Arc<Bell>,
-    /// What holds: those that the content was read with.
+    /// The options that the content was read with.
     options: Options,
-    /// Most files that stay open.
+    /// The most files that stay open.
     open_files: usize,
     /// Reads the options again: flags, environment, file.
     reread: fn() -> anyhow::Result<Options>,
     decision: Decision,
-    /// What was logged, so that it is logged once.
+    /// Lines that were logged, so that each is logged once.
     told: HashSet<String>,
 }
 
 impl Follower {
-    /// Begins with content that was read.
+    /// Starts with content that was read.
     #[must_use]
     pub fn new(
         shared: Arc<Shared>,
@@ -187,7 +190,7 @@ impl Follower {
         Self { shared, bell, options, open_files, reread, decision, told }
     }
 
-    /// Follows for ever.
+    /// Follows forever.
     pub fn run(mut self) -> ! {
         let mut pause = self.options.poll;
         loop {
@@ -198,7 +201,7 @@ impl Follower {
         }
     }
 
-    /// Looks, and reads if it is time; returns the least time until the next look.
+    /// Checks the source, and reads it if it is time; returns the least time until the next check.
     fn look(&mut self) -> Duration {
         let source = self.options.source();
         let start = Instant::now();
@@ -208,7 +211,7 @@ impl Follower {
             Ok(look) if self.decision.is_time(look) => {
                 match self.load_again() {
                     Ok(true) => {}
-                    // Changed while it was read: the next look comes soon.
+                    // The content changed while it was read, so the next check comes soon.
                     Ok(false) => self.decision.last = None,
                     Err(error) => {
                         self.decision.could_not_read(look);
@@ -219,9 +222,9 @@ impl Follower {
                 return (looked * LOOK_FACTOR).max(loaded * LOAD_FACTOR);
             }
             Ok(_) => {}
-            // What was read is served on: a revision may be gone for a moment.
+            // The old content stays, because a revision may be missing for a moment only.
             Err(error) => {
-                self.tell(&format!("{error:#}; what was read before is served"));
+                self.tell(&format!("{error:#}; the old content stays"));
                 self.shared.set_whole(false);
                 self.decision.is_doubtful = true;
             }
@@ -229,29 +232,34 @@ impl Follower {
         looked * LOOK_FACTOR
     }
 
-    /// Reads settings and content again; what is wrong changes nothing. Without polling no look
-    /// follows, so what changes meanwhile is read again here.
+    /// Reads settings and content again. An error changes nothing.
+    ///
+    /// Without polling no check follows, so content that changes during the reading is read again
+    /// here.
     fn reload(&mut self) {
         match (self.reread)().and_then(|options| self.load(options, TRIES, None)) {
             Ok(true) => {}
-            Ok(false) => self.failed(&anyhow::anyhow!("the content does not come to rest")),
+            Ok(false) => {
+                self.failed(&anyhow::anyhow!("the content keeps changing while it is read"));
+            }
             Err(error) => self.failed(&error),
         }
     }
 
     fn failed(&mut self, error: &anyhow::Error) {
         self.shared.failed_reloads.fetch_add(1, Ordering::Relaxed);
-        tracing::error!("{error:#}; nothing is changed");
+        tracing::error!("{error:#}; the old settings and content stay");
     }
 
-    /// Reads content once for the same options. A host whose site cannot be read holds up no other.
+    /// Reads content once with the same options. A host whose site cannot be read does not stop the
+    /// others.
     fn load_again(&mut self) -> anyhow::Result<bool> {
         let (_, state) = self.shared.state();
         self.load(self.options.clone(), 1, Some(&state.content))
     }
 
-    /// Reads content; the options hold from then on, and not if it cannot be read. False if it
-    /// changed every time while it was read.
+    /// Reads content, and adopts the options if that succeeds. False if the content changed during
+    /// every reading.
     fn load(
         &mut self,
         options: Options,
@@ -267,8 +275,8 @@ impl Follower {
         Ok(true)
     }
 
-    /// Waits until those are cut who hold content before that of now, so that content is never
-    /// held three times. A worker needs a turn for that; one that hangs is not waited for.
+    /// Waits until slow readers of content before the current one are cut, so that content is never
+    /// held three times. A worker needs a turn for that; a worker that hangs is not waited for.
     fn make_room(&self) {
         for _ in 0..CUT_LOOKS {
             if !self.shared.cut_retired() {
@@ -305,7 +313,7 @@ impl Follower {
     }
 }
 
-/// What is remembered of content that was read.
+/// The facts about content that was read.
 #[derive(Debug, Clone)]
 pub struct Seen {
     look: Look,
@@ -314,7 +322,7 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// Of content that was read just now.
+    /// Returns the facts about content that was just read.
     #[must_use]
     pub fn of(loaded: &Loaded) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();

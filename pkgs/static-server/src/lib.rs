@@ -1,11 +1,11 @@
 //! A web server for immutable content.
 //!
-//! The content is read once, and an index of ready answers (header block and body) is made before
-//! the port is opened. A request is then a lookup in that index and one write; no path of a client
-//! ever reaches the file system. When the content changes, a new index is made beside the old one
-//! and takes its place.
+//! At start it reads the content once and builds an index of complete answers (header block and
+//! body), before it opens the port. A request is then a lookup in that index and one write; no path
+//! from a client reaches the file system. When the content changes, the server builds a new index
+//! next to the old one and swaps them.
 //!
-//! | module | what | touches |
+//! | module | content | touches |
 //! | --- | --- | --- |
 //! | [`options`] | command line, environment, file → [`options::Options`] | nothing |
 //! | [`folder`], [`source`] | folder → items | files |
@@ -19,8 +19,8 @@
 //! | [`follow`] | looks at the content, makes new indexes | files |
 //! | [`server`] | starts and ends threads | signals |
 //!
-//! What it follows: RFC 9110 (semantics), RFC 9111 (caching), RFC 9112 (HTTP/1.1), RFC 3986 (URI).
-//! What it leaves to others: TLS, HTTP/2 and later, uploads, compression while serving.
+//! Implements RFC 9110 (semantics), RFC 9111 (caching), RFC 9112 (HTTP/1.1) and RFC 3986 (URI).
+//! TLS, HTTP/2 and later, uploads and compression of answers are left to other programs.
 
 pub mod answer;
 mod client;

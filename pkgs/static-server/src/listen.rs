@@ -1,4 +1,4 @@
-//! Sockets that listen: TCP in one or both families, a Unix socket, or a descriptor that was passed.
+//! The listening socket that the options ask for.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -9,14 +9,14 @@ use anyhow::Context as _;
 use kiln_daemon::exit::Exit;
 use kiln_server::listen;
 
-/// Where to listen.
+/// The place to listen at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
-    /// An address; `::` takes both families.
+    /// An address; `::` accepts both families.
     Tcp(SocketAddr),
     /// A Unix socket at this path.
     Unix(PathBuf),
-    /// A descriptor that listens already.
+    /// A descriptor that the parent process opened and that listens already.
     Passed(RawFd),
 }
 
@@ -30,9 +30,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// Listens. From now on clients wait in the kernel's queue.
-///
-/// A port that is taken is a temporary failure: the program before this one may be ending.
+/// Starts to listen. From now on clients wait in the kernel's queue.
 pub fn open(place: &Place) -> anyhow::Result<OwnedFd> {
     let result = match place {
         Place::Tcp(address) => listen::tcp(*address, None),
@@ -42,7 +40,7 @@ pub fn open(place: &Place) -> anyhow::Result<OwnedFd> {
     result.map_err(|errno| listen::failure(errno, place))
 }
 
-/// Where a socket listens, as a person would write it.
+/// Returns the place that a socket listens at, for the log.
 #[must_use]
 pub fn name(socket: &OwnedFd, place: &Place) -> String {
     listen::local_address(socket).map_or_else(|| place.to_string(), |address| address.to_string())

@@ -1,42 +1,41 @@
-//! What the machine, or the container, allows: processors and descriptors.
+//! The server's share of the processors and descriptors that the machine or the container allows.
 
 use kiln_server::limits;
 
-/// Most workers that are started without being asked for: a page needs no more.
+/// The most workers that are started by default; serving pages does not need more.
 const WORKERS_MAX: usize = 16;
 
-/// Most connections at once that are allowed without being asked for: together they take about
-/// 2 MiB when idle.
+/// The most connections at once by default. Idle ones take about 2 MiB together.
 const CONNECTIONS_MAX: usize = 16_384;
 
-/// Descriptors for standard streams, signals, listeners, folders that are looked at, and some room.
+/// Descriptors for standard streams, signals, listeners and watched folders, with some to spare.
 const OTHER_DESCRIPTORS: u64 = 16;
 
-/// Descriptors that a worker has: its epoll and its eventfd.
+/// Descriptors of a worker: its epoll and its eventfd.
 const WORKER_DESCRIPTORS: u64 = 2;
 
-/// Returns the number of workers that are started without being asked for.
+/// Returns the default number of workers.
 #[must_use]
 pub fn workers() -> usize {
     limits::processors().min(WORKERS_MAX)
 }
 
-/// How descriptors are shared out.
+/// The shares of the descriptors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Descriptors {
-    /// Most connections of all workers together.
+    /// The most connections of all workers together.
     pub connections: usize,
-    /// Most files of the content that stay open.
+    /// The most content files that stay open.
     pub files: usize,
 }
 
-/// Raises the limit of descriptors to the hard one and shares them out.
+/// Raises the soft limit of descriptors to the hard one, and divides it.
 #[must_use]
 pub fn descriptors(workers: usize, wanted: Option<usize>) -> Descriptors {
     share(limits::raise_descriptors().unwrap_or(u64::MAX), workers, wanted)
 }
 
-/// A quarter for files, the rest for connections.
+/// Gives a quarter to files and the rest to connections.
 fn share(limit: u64, workers: usize, wanted: Option<usize>) -> Descriptors {
     let files = limit / 4;
     let others = OTHER_DESCRIPTORS + WORKER_DESCRIPTORS * workers as u64;

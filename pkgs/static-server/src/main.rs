@@ -1,4 +1,4 @@
-//! Serves immutable content over HTTP/1.1: see [`static_server`] for how, `--help` for use.
+//! Serves immutable content over HTTP/1.1. See [`static_server`] for the design, `--help` for use.
 
 use std::process::ExitCode;
 

@@ -1,9 +1,9 @@
-//! Media types by a name's extension (IANA's registry; the charset where the type has one).
+//! Media types by file extension (from IANA's registry, with a charset where the type has one).
 
-/// For names without a known extension: the client shall not guess, and not run it.
+/// The type for names without a known extension. The client must neither guess nor run such a file.
 const UNKNOWN: &str = "application/octet-stream";
 
-/// Sorted by extension: it is searched by halves.
+/// Sorted by extension, for binary search.
 const TYPES: [(&str, &str); 46] = [
     ("aac", "audio/aac"),
     ("atom", "application/atom+xml"),
@@ -53,7 +53,7 @@ const TYPES: [(&str, &str); 46] = [
     ("zip", "application/zip"),
 ];
 
-/// The `Content-Type` of a file, by its name or path.
+/// Returns the `Content-Type` of a file by its name or path.
 #[must_use]
 pub fn media_type(path: &[u8]) -> &'static str {
     let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or(path);

@@ -1,4 +1,4 @@
-//! Starts the threads, waits for signals, and ends.
+//! Starts the threads, waits for signals, and shuts down.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -20,12 +20,12 @@ use crate::shared::{Shared, State};
 use crate::source::Loaded;
 use crate::worker::{Setup, Turn, Worker};
 
-/// Stack of a thread. The deepest calls are those of the walk through nested folders.
+/// Bytes of a thread's stack. The walk through nested folders needs the most.
 const STACK: usize = 512 << 10;
 
-/// Serves until SIGTERM or SIGINT. `reread` reads the options again for SIGHUP.
+/// Serves until SIGTERM or SIGINT. `reread` reads the options again after SIGHUP.
 pub fn run(options: &Options, reread: fn() -> anyhow::Result<Options>) -> anyhow::Result<()> {
-    let signals = Requests::new().context("blocking signals")?;
+    let signals = Requests::new().context("cannot block signals")?;
     let workers = options.workers.unwrap_or_else(machine::workers);
     let Descriptors { connections, files } = descriptors(workers, options.connections);
     let limits = scan::Limits { memory: options.memory_limit, open_files: files };
@@ -46,7 +46,7 @@ pub fn run(options: &Options, reread: fn() -> anyhow::Result<Options>) -> anyhow
     };
     let first = Worker::new(setup(0, operators))?;
     first.watch_signals(signals.as_fd())?;
-    let others = (1..workers).map(|number| beside(setup(number, None)));
+    let others = (1..workers).map(|number| start_worker(setup(number, None)));
     let others = others.collect::<anyhow::Result<Vec<_>>>()?;
     tracing::info!("serving on {}", listen::name(&listener, &place));
     drop(listener);
@@ -54,27 +54,27 @@ pub fn run(options: &Options, reread: fn() -> anyhow::Result<Options>) -> anyhow
     for other in others {
         other.join().map_err(|_| anyhow::anyhow!("a worker panicked"))??;
     }
-    tracing::info!("ended");
+    tracing::info!("stopped");
     Ok(())
 }
 
-/// Opens the port for operators, if there is to be one.
+/// Opens the port for operators, if one is configured.
 fn operators(options: &Options, place: &Place) -> anyhow::Result<Option<OwnedFd>> {
     let operators = options.operators.map(|address| listen::open(&Place::Tcp(address)));
     let operators = operators.transpose()?;
     if let Some(operators) = &operators {
-        tracing::info!("operators are answered on {}", listen::name(operators, place));
+        tracing::info!("port for operators on {}", listen::name(operators, place));
     }
     Ok(operators)
 }
 
-/// Starts a worker on a thread of its own.
-fn beside(setup: Setup) -> anyhow::Result<JoinHandle<anyhow::Result<()>>> {
+/// Starts a worker in a thread of its own.
+fn start_worker(setup: Setup) -> anyhow::Result<JoinHandle<anyhow::Result<()>>> {
     let worker = Worker::new(setup)?;
     spawn("worker", STACK, move || worker.run())
 }
 
-/// Reads the content; with `--strict` all of it must be right.
+/// Reads the content. With `--strict`, anything wrong with it is an error.
 fn read(options: &Options, limits: &scan::Limits) -> anyhow::Result<Loaded> {
     let start = Instant::now();
     let loaded = first(options, limits).context(Exit::Config)?;
@@ -82,7 +82,7 @@ fn read(options: &Options, limits: &scan::Limits) -> anyhow::Result<Loaded> {
         tracing::warn!("{note}");
     }
     if options.strict && !loaded.notes.is_empty() {
-        let text = "--strict: what the lines above name is wrong with the content";
+        let text = "--strict: the content has the problems above";
         bail!(anyhow::anyhow!(text).context(Exit::Config));
     }
     let paths: usize = loaded.content.sites().map(|site| site.entries.len()).sum();
@@ -100,7 +100,7 @@ fn share(options: &Options, loaded: Loaded, workers: usize) -> anyhow::Result<Ar
     Ok(Arc::new(Shared::new(state, Wakers::new(workers)?, log)))
 }
 
-/// Serves on this thread until the signal to end, then until everything has ended.
+/// Serves in this thread until the signal to stop, then until all connections have ended.
 fn until_signal(
     mut worker: Worker,
     shared: &Shared,
@@ -113,15 +113,15 @@ fn until_signal(
         if worker.turn(end)? != Turn::Signal {
             continue;
         }
-        while let Some(request) = signals.take().context("reading a signal")? {
+        while let Some(request) = signals.take().context("cannot read a signal")? {
             match request {
                 Request::Reload => bell.ring(),
                 Request::End if end.is_none() => {
-                    tracing::info!("ending");
+                    tracing::info!("stopping");
                     shared.leave();
                     end = Some(Instant::now() + delay);
                 }
-                // Who asks twice does not want to wait.
+                // A second signal asks to skip the delay.
                 Request::End => end = Some(Instant::now()),
             }
         }

@@ -1,4 +1,4 @@
-//! What all threads share: the content of now, how the program is, and what it has done.
+//! The state that all threads share: the current content, readiness, and counters.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,24 +15,24 @@ use crate::index::Index;
 use crate::request::{Head, Method, Target};
 use crate::status::Status;
 
-/// What is served, and how; replaced as a whole.
+/// The content and the limits that are in force; replaced as a whole.
 #[derive(Debug)]
 pub struct State {
-    /// What is served.
+    /// The content.
     pub content: Content,
     /// Sizes and times.
     pub limits: Limits,
-    /// Whether all of the content could be read.
+    /// True if all of the content could be read.
     pub is_whole: bool,
 }
 
-/// What all threads share.
+/// The state that all threads share.
 #[derive(Debug)]
 pub struct Shared {
     state: Mutex<Arc<State>>,
-    /// Rises with every new state.
+    /// Grows with every new state.
     generation: AtomicU64,
-    /// Answers of states before this one are cut.
+    /// Answers made from a state before this one are cut.
     oldest: AtomicU64,
     /// Content of earlier states that may still be on its way to clients.
     retired: Mutex<Vec<Weak<Index>>>,
@@ -43,26 +43,26 @@ pub struct Shared {
     pub wakers: Wakers,
     /// One for each worker.
     pub counters: Vec<Counters>,
-    /// States that could not be made.
+    /// States that could not be built.
     pub failed_reloads: AtomicU64,
     /// The access log, if there is one.
     pub log: Option<Arc<AccessLog>>,
 }
 
-/// What one worker has done; only that worker writes.
+/// The counters of one worker, which only that worker writes.
 #[derive(Debug, Default)]
 pub struct Counters {
     /// Connections that were accepted.
     pub accepted: Counter,
     /// Connections that are open.
     pub open: Counter,
-    /// Answers by the first digit of their status, from 1.
+    /// Answers, by the first digit of their status, from 1.
     pub answers: [Counter; 5],
-    /// Bytes of answers that were finished.
+    /// Bytes of finished answers.
     pub bytes: Counter,
     /// Connections that were closed to make room for others.
     pub evicted: Counter,
-    /// Answers that were cut: the client took nothing for too long, or the content was gone.
+    /// Answers that were cut, because the client took nothing for too long or the content was gone.
     pub cut: Counter,
 }
 
@@ -71,17 +71,17 @@ pub struct Counters {
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// Adds to it; only the thread that owns it may.
+    /// Adds to the number. Only the owning thread may.
     pub fn add(&self, count: u64) {
         self.0.store(self.get().wrapping_add(count), Ordering::Relaxed);
     }
 
-    /// Sets it; only the thread that owns it may.
+    /// Sets the number. Only the owning thread may.
     pub fn set(&self, count: u64) {
         self.0.store(count, Ordering::Relaxed);
     }
 
-    /// The number.
+    /// Returns the number.
     #[must_use]
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
@@ -108,20 +108,20 @@ impl Shared {
         }
     }
 
-    /// The state of now, with its number.
+    /// Returns the current state and its number.
     #[must_use]
     pub fn state(&self) -> (u64, Arc<State>) {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         (self.generation(), Arc::clone(&state))
     }
 
-    /// The number of the state of now.
+    /// Returns the number of the current state.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// Answers of states before this one are to be cut.
+    /// Returns the number of the oldest state whose answers are not cut.
     #[must_use]
     pub fn oldest(&self) -> u64 {
         self.oldest.load(Ordering::Acquire)
@@ -129,8 +129,8 @@ impl Shared {
 
     /// Replaces the state.
     ///
-    /// Answers under way keep the content that they began with, so memory for content is taken
-    /// twice for as long as they last. It is never taken three times: see [`Self::cut_retired`].
+    /// Answers under way keep the content that they started with, so content takes twice the memory
+    /// for as long as they last. It never takes three times the memory: see [`Self::cut_retired`].
     pub fn publish(&self, state: State) {
         let kept: HashSet<_> = state.content.sites().map(Arc::as_ptr).collect();
         self.ready.store(state.is_whole, Ordering::Release);
@@ -145,8 +145,10 @@ impl Shared {
         self.wakers.wake();
     }
 
-    /// Has answers cut that hold content of states before the one of now; to be called before more
-    /// content is read. False if there are none.
+    /// Cuts the answers that still hold content of states before the current one; false if no answer
+    /// does.
+    ///
+    /// Must be called before more content is read.
     pub fn cut_retired(&self) -> bool {
         let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
         retired.retain(|index| index.strong_count() > 0);
@@ -154,7 +156,7 @@ impl Shared {
             return false;
         }
         drop(retired);
-        // Only one thread publishes, the one that calls this.
+        // Only the thread that calls this publishes states.
         let now = self.generation();
         if self.oldest.swap(now, Ordering::AcqRel) != now {
             self.wakers.wake();
@@ -162,30 +164,30 @@ impl Shared {
         true
     }
 
-    /// A part of the content cannot be read any more.
+    /// Sets whether all of the content can be read.
     pub fn set_whole(&self, is_whole: bool) {
         self.ready.store(is_whole, Ordering::Release);
     }
 
-    /// Whether all of the content could be read, and the program is to stay.
+    /// True if all of the content can be read and the server is not about to stop.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Acquire) && !self.leaving.load(Ordering::Acquire)
     }
 
-    /// From now on not ready: the end is near.
+    /// Makes the server not ready, because it will stop soon.
     pub fn leave(&self) {
         self.leaving.store(true, Ordering::Release);
     }
 
-    /// Tells all workers to end.
+    /// Tells all workers to stop.
     pub fn stop(&self) {
         self.leave();
         self.stopping.store(true, Ordering::Release);
         self.wakers.wake();
     }
 
-    /// Whether workers are to end.
+    /// True if the workers must stop.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
@@ -193,7 +195,7 @@ impl Shared {
 }
 
 impl State {
-    /// What answers are made of.
+    /// Returns the content for answers, with readiness.
     #[must_use]
     pub const fn serving(&self, ready: bool) -> Serving<'_> {
         Serving { content: &self.content, ready }

@@ -1,4 +1,4 @@
-//! Where content comes from: a folder, a pack, or a folder with one of them for each host.
+//! The source of content: a folder, a pack, or a folder with one of them for each host.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hasher as _};
@@ -17,7 +17,7 @@ use crate::index::policy::Policy;
 use crate::pack;
 use crate::request::normalized_host;
 
-/// Where content comes from.
+/// A source of content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     /// A folder.
@@ -28,27 +28,27 @@ pub enum Source {
     Hosts(PathBuf),
 }
 
-/// What a source looked like: equal ones have equal content.
+/// The state of a source. Equal states have equal content.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Look(u64);
 
-/// Content with what was found on the way to it.
+/// Content, with the facts from reading it.
 #[derive(Debug)]
 pub struct Loaded {
     /// The content.
     pub content: Content,
-    /// What the source looked like.
+    /// The state of the source.
     pub look: Look,
     /// The latest change of any file, in nanoseconds since 1970.
     pub newest: i128,
-    /// What was left out or is wrong, one line each; the program goes on.
+    /// Problems that do not stop the server, one line each.
     pub notes: Vec<String>,
-    /// Sites that could not be read: they are as they were, or not there.
+    /// The number of sites that could not be read. Each stays as it was, or is missing.
     pub unread: usize,
 }
 
 impl Loaded {
-    /// Whether all of it could be read.
+    /// True if all of the content could be read.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         self.unread == 0 && self.content.sites().all(|site| site.unread == 0)
@@ -56,8 +56,8 @@ impl Loaded {
 }
 
 impl Source {
-    /// Reads all of it. A host's site that cannot be read stays what it was in `old`, if there is
-    /// any `old`; otherwise that is an error.
+    /// Reads a source. A host's site that cannot be read stays as it was in `old`; without `old` it
+    /// is an error.
     pub fn load(
         &self,
         limits: &Limits,
@@ -74,7 +74,7 @@ impl Source {
         Ok(Loaded { content, look: Look(look), newest, notes, unread: 0 })
     }
 
-    /// Looks at it without reading it.
+    /// Checks the state of a source without reading the content.
     pub fn look(&self) -> anyhow::Result<Look> {
         let (path, is_pack) = match self {
             Self::Folder(path) => (path, false),
@@ -90,7 +90,7 @@ impl Source {
         Site { path: path.clone(), is_pack }.look().map(Look)
     }
 
-    /// Its path.
+    /// Returns the path of the source.
     #[must_use]
     pub fn path(&self) -> &Path {
         match self {
@@ -128,19 +128,19 @@ impl Site {
     fn look(&self) -> anyhow::Result<u64> {
         if !self.is_pack {
             let seen = survey(&self.path)
-                .with_context(|| format!("opening the folder {}", self.path.display()))?;
+                .with_context(|| format!("cannot open the folder {}", self.path.display()))?;
             return Ok(hash(&seen.signature));
         }
         let stat = std::fs::metadata(&self.path)
-            .with_context(|| format!("looking at {}", self.path.display()))?;
+            .with_context(|| format!("cannot check {}", self.path.display()))?;
         Ok(hash(&(stat.dev(), stat.ino(), stat.size(), stat.mtime(), stat.mtime_nsec())))
     }
 }
 
-/// The sites in a folder of hosts, by name. A folder comes before a pack of the same name; names
-/// that begin with a dot are none.
+/// Returns the sites in a folder of hosts, by name. A folder wins over a pack of the same name.
+/// Names that begin with a dot are skipped.
 fn sites(folder: &Path) -> anyhow::Result<BTreeMap<Vec<u8>, Site>> {
-    let opening = || format!("opening the folder {}", folder.display());
+    let opening = || format!("cannot open the folder {}", folder.display());
     let mut sites = BTreeMap::new();
     for entry in std::fs::read_dir(folder).with_context(opening)? {
         let path = entry.with_context(opening)?.path();
@@ -181,7 +181,7 @@ fn hosts(
             (Err(error), None) => return Err(error),
             (Err(error), Some(old)) => {
                 look = sum(look, &name, site.look().unwrap_or_default());
-                notes.push(format!("{host}: {error:#}; it stays as it was"));
+                notes.push(format!("{host}: {error:#}; the old site stays"));
                 unread += 1;
                 old.own_site(&name).cloned()
             }
@@ -235,10 +235,10 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_opened_is_named() {
+    fn an_error_names_the_source_that_cannot_be_opened() {
         let error =
             Source::Hosts("/nowhere".into()).load(&SMALL, &Policy::default(), None).unwrap_err();
-        assert!(format!("{error:#}").starts_with("opening the folder /nowhere: "));
+        assert!(format!("{error:#}").starts_with("cannot open the folder /nowhere: "));
     }
 
     #[test]

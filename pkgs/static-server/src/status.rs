@@ -1,33 +1,33 @@
-//! Status codes that this server sends on its own (RFC 9110 section 15).
+//! Status codes of answers that the server makes up itself (RFC 9110 section 15).
 
 use std::fmt;
 
-/// A status that is answered with its own name as the body.
+/// A status whose answer has its name as the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
-    /// The request is not HTTP as RFC 9112 has it, or may mean two things.
+    /// The request breaks RFC 9112, or is ambiguous.
     BadRequest,
-    /// No file has this path.
+    /// There is no file at this path.
     NotFound,
-    /// A known method that immutable content cannot have.
+    /// A known method that immutable content does not support.
     MethodNotAllowed,
-    /// The head or the body did not come in time.
+    /// The head or the body took too long.
     RequestTimeout,
-    /// A precondition of the client does not hold.
+    /// A precondition of the client is false.
     PreconditionFailed,
     /// The request line alone is above the limit.
     UriTooLong,
-    /// No range that was asked for is there.
+    /// No requested range lies within the content.
     RangeNotSatisfiable,
-    /// No site has this host name.
+    /// There is no site for this host name.
     MisdirectedRequest,
-    /// The fields are too many or too large.
+    /// There are too many fields, or they are too large.
     FieldsTooLarge,
-    /// A method or a transfer coding that this server does not know.
+    /// The method or the transfer coding is unknown.
     NotImplemented,
-    /// A part of the content is missing, or the server is about to end.
+    /// A part of the content is missing, or the server is about to stop.
     ServiceUnavailable,
-    /// Not HTTP/1.
+    /// The version is not HTTP/1.
     VersionNotSupported,
 }
 
@@ -49,14 +49,14 @@ impl Status {
         }
     }
 
-    /// The number, 400 to 505.
+    /// Returns the code, 400 to 505.
     #[must_use]
     pub const fn code(self) -> u16 {
         self.parts().0
     }
 }
 
-/// As it stands in the status line: `404 Not Found`.
+/// Formats code and reason as in the status line: `404 Not Found`.
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (code, reason) = self.parts();

@@ -13,7 +13,7 @@ use std::sync::mpsc;
 use common::{DEADLINE, GET, LARGE, LAST, Server, command, rest, start, start_in};
 use rustix::process::Signal;
 
-/// Makes a revision with two files that say which one it is.
+/// Makes a revision with two files that contain its name.
 fn revision(root: &Path, name: &str) {
     fs::create_dir(root.join(name)).unwrap();
     for file in ["index.html", "other"] {
@@ -21,7 +21,7 @@ fn revision(root: &Path, name: &str) {
     }
 }
 
-/// Flips a link as kubelet and git-sync do: by renaming a new one over it.
+/// Switches a link as kubelet and git-sync do: by renaming a new link over it.
 fn flip(root: &Path, link: &str, to: &str) {
     symlink(to, root.join("new-link")).unwrap();
     fs::rename(root.join("new-link"), root.join(link)).unwrap();
@@ -80,14 +80,14 @@ fn a_file_that_is_overwritten_is_read_again_and_new_ones_appear() {
     server.until_body("/new", "404 Not Found\n");
 }
 
-/// What a write of that number puts into a file: its letter and its length tell it from the last.
+/// Returns the text of a numbered write. Letter and length differ from those of the last write.
 fn written(number: u8) -> String {
     let letter = char::from(b'a' + number % 26);
     std::iter::repeat_n(letter, usize::from(number) * 1000).collect()
 }
 
-/// Whether an answer is a 200. Its body must then be of one write: all of it, or what was there of
-/// it at one moment, since a file can stand still in the middle of a write.
+/// True if an answer is a 200. Its body must then be of one write: all of it, or the part that was
+/// there at one moment, because a file can rest in the middle of a write.
 fn is_of_one_write(answer: &str) -> bool {
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     assert!(head.contains(&format!("\r\nContent-Length: {}\r\n", body.len())), "{head}");
@@ -102,13 +102,14 @@ fn is_of_one_write(answer: &str) -> bool {
 
 #[test]
 fn a_file_that_changes_all_the_time_is_never_mixed_and_right_whenever_it_rests() {
-    // Small, since the time between two looks grows with the time of the last one.
+    // Small, because the time between two checks grows with the duration of the last one.
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("index.html"), "page").unwrap();
     fs::write(folder.path().join("busy"), written(1)).unwrap();
     let server = start_in(folder, "", &[]);
     let path = server.path().join("busy");
-    // A word makes the writer rest, the next one go on; without anybody to say one it ends.
+    // A word makes the writer rest, and the next one makes it continue. The writer ends with the
+    // sender.
     let (word, words) = mpsc::channel();
     let (resting, rests) = mpsc::channel();
     let writer = std::thread::spawn(move || {
@@ -156,7 +157,7 @@ fn an_answer_under_way_keeps_the_content_that_it_began_with() {
 }
 
 #[test]
-fn who_holds_the_content_before_the_last_is_cut_before_more_is_read() {
+fn readers_of_the_content_before_the_last_are_cut_before_more_is_read() {
     let folder = common::folder();
     let config = folder.path().join(".settings.toml");
     fs::write(&config, "poll-secs = 0\n").unwrap();
@@ -173,7 +174,7 @@ fn who_holds_the_content_before_the_last_is_cut_before_more_is_read() {
     let second = ask(&server);
     fs::write(&config, "hosts = \"/nowhere\"\n").unwrap();
     server.signal(Signal::HUP);
-    server.until_log("nothing is changed");
+    server.until_log("the old settings and content stay");
     let mut rest_of_first = Vec::new();
     let _ = first.read_to_end(&mut rest_of_first);
     assert!(rest_of_first.len() < LARGE, "it was kept");
@@ -214,14 +215,17 @@ fn a_hangup_reads_settings_again_and_a_wrong_file_changes_nothing() {
 }
 
 #[test]
-fn strict_refuses_what_would_be_left_out() {
+fn strict_refuses_content_that_would_be_left_out() {
     let folder = tempfile::tempdir().unwrap();
     symlink("/etc/hostname", folder.path().join("out")).unwrap();
     fs::write(folder.path().join("_redirects"), "/a\n").unwrap();
     let output = command().arg("--strict").arg("-s").arg(folder.path()).output().unwrap();
     let log = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(78), "{log}");
-    assert!(log.contains("/out leads outside") && log.contains("_redirects:1: "), "{log}");
+    assert!(
+        log.contains("/out is a link out of the folder") && log.contains("_redirects:1: "),
+        "{log}"
+    );
     let server = start_in(folder, "", &[]);
     assert!(server.get("/ready").ends_with("ok\n"));
     assert!(server.get("/out").starts_with("HTTP/1.1 404 "));

@@ -7,5 +7,5 @@ mod replay;
 #[path = "../fuzz/src/lib.rs"]
 mod targets;
 
-/// Inputs are cut and flipped at so many places, which is everywhere.
+/// The number of places at which inputs are cut and flipped: all of them.
 const PLACES: usize = 2048;

@@ -1,4 +1,4 @@
-//! Load and damage that come from outside: memory stays bounded, and others do not notice.
+//! Load and damage from outside: memory stays bounded, and other clients do not notice.
 
 #![expect(clippy::unwrap_used, reason = "all of this is test code")]
 
@@ -14,21 +14,22 @@ use std::time::Instant;
 use common::{DEADLINE, GET, LARGE, LAST, Server, command, folder, page, start};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Anonymous memory that a server may have, in KiB: content is in sealed memory or in files.
+/// The most KiB of anonymous memory that a server may have. Content is in sealed memory or in
+/// files.
 const MEMORY: u64 = 2048;
 
-/// Bytes of the longest line that a client sends here.
+/// The bytes of the longest line that a client sends here.
 const LONG: usize = 400 << 20;
 
-/// As many connections as the limit of descriptors allows both sides, up to this many; with fewer a
-/// test says so, since it then shows less.
+/// Returns the number of connections that the limit of descriptors allows both sides, up to `most`.
+/// A test with fewer prints that, because it shows less.
 fn connections(most: u64) -> u64 {
     let maximum = getrlimit(Resource::Nofile).maximum;
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
     // The server keeps a quarter for files.
     let count = maximum.map_or(most, |maximum| most.min(maximum / 2));
     if count < most {
-        println!("{count} connections in place of {most}: the limit of descriptors is {maximum:?}");
+        println!("{count} connections instead of {most}: the limit of descriptors is {maximum:?}");
     }
     count
 }
@@ -73,13 +74,13 @@ fn a_header_line_of_400_mib_costs_one_head() {
 }
 
 #[test]
-fn heads_that_never_end_are_held_in_little_memory_however_many() {
+fn any_number_of_endless_heads_takes_little_memory() {
     let server = start(&["--workers", "1"]);
     let part = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}", "x".repeat(7000));
     let held: Vec<TcpStream> = (0..connections(2000))
         .map(|_| {
             let mut stream = server.connect();
-            // The server may end some of them at any time, to keep the memory of all bounded.
+            // The server may end some of them at any time, so that the memory of all stays bounded.
             let _ = stream.write_all(part.as_bytes());
             stream
         })
@@ -90,7 +91,7 @@ fn heads_that_never_end_are_held_in_little_memory_however_many() {
 }
 
 #[test]
-fn bodies_that_come_slowly_hold_up_nobody_and_are_ended() {
+fn slow_bodies_hold_up_no_client_and_are_cut() {
     let server = start(&["--workers", "1", "-c", "1"]);
     let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 60000\r\n\r\nfirst";
     let slow: Vec<TcpStream> = (0..100)
@@ -108,7 +109,7 @@ fn bodies_that_come_slowly_hold_up_nobody_and_are_ended() {
     }
 }
 
-/// Waits for about a second without sleeping: until the server ends a connection that is idle.
+/// Waits for about a second without sleeping: until the server closes an idle connection.
 fn tick(server: &Server) {
     let mut idle = server.connect();
     idle.write_all(GET.as_bytes()).unwrap();
@@ -116,15 +117,15 @@ fn tick(server: &Server) {
 }
 
 #[test]
-fn a_slow_reader_that_takes_bytes_is_kept_and_one_that_takes_none_is_cut() {
+fn a_slow_reader_that_takes_bytes_is_kept_and_a_stalled_one_is_cut() {
     let server = start(&["--workers", "1", "-c", "2", "-k", "1"]);
     let mut readers = [server.connect(), server.connect()];
     for stream in &mut readers {
         stream.write_all(LAST.replace("/ ", "/large ").as_bytes()).unwrap();
     }
     let [mut slow, mut stuck] = readers;
-    // So little at a time that the kernel, which waits until a third of its buffer is free, lets
-    // the server write nothing for longer than the two seconds.
+    // Pieces so small that the server cannot write for longer than the two seconds, because the
+    // kernel waits until a third of its buffer is free.
     let mut piece = vec![0; 64 << 10];
     for _ in 0..6 {
         slow.read_exact(&mut piece).unwrap();
@@ -146,10 +147,10 @@ fn half_closed_and_reset_connections_leave_nothing_behind() {
     for number in 0..200 {
         let mut stream = server.connect();
         match number % 4 {
-            // Nothing, or a part of a request, and then the end.
+            // Nothing or a part of a request, and then the end.
             0 => stream.shutdown(Shutdown::Write).unwrap(),
             1 => stream.write_all(b"GET / HT").unwrap(),
-            // A whole request and no wait for the answer; unread bytes make it a reset.
+            // A whole request, without waiting for the answer. Unread bytes make the close a reset.
             2 => stream.write_all(GET.replace("/ ", "/large ").as_bytes()).unwrap(),
             _ => stream.write_all([GET, GET, "GET"].concat().as_bytes()).unwrap(),
         }
@@ -161,7 +162,7 @@ fn half_closed_and_reset_connections_leave_nothing_behind() {
     }
 }
 
-/// Packs a folder with the program that does it.
+/// Packs a folder with the packer.
 #[expect(clippy::disallowed_methods, reason = "the test's own child, not part of a build")]
 fn pack(folder: &Path) -> PathBuf {
     let out = folder.with_extension("pack");
@@ -171,7 +172,7 @@ fn pack(folder: &Path) -> PathBuf {
     out
 }
 
-/// A server of a pack of the folder.
+/// Starts a server of a pack of the folder.
 fn start_pack() -> (Server, PathBuf) {
     let place = folder();
     let pack = pack(place.path());
@@ -191,7 +192,7 @@ fn a_pack_that_is_cut_while_it_is_served_ends_its_answers_only() {
     let end = stream.read_to_end(&mut body);
     assert!(end.is_ok() || end.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset));
     assert!(body.len() < LARGE, "{} bytes came", body.len());
-    // Small bodies were read at the start; the other one fails again, and only that.
+    // Small bodies were read at the start. The other request fails again, and nothing else does.
     assert!(server.get("/").ends_with("page"));
     assert!(server.get("/large").len() < LARGE);
     assert!(server.get("/").ends_with("page"));
@@ -208,7 +209,7 @@ fn a_new_pack_takes_the_place_of_the_old_one_and_a_damaged_one_does_not() {
         fs::rename(new, &pack_path).unwrap();
     };
     put(&whole[..whole.len() / 2]);
-    server.until_log("reading the pack");
+    server.until_log("cannot read the pack");
     assert!(server.get("/").ends_with("page"));
     let other = tempfile::tempdir().unwrap();
     fs::write(other.path().join("index.html"), "other").unwrap();
@@ -220,7 +221,7 @@ fn a_new_pack_takes_the_place_of_the_old_one_and_a_damaged_one_does_not() {
 }
 
 #[test]
-fn what_is_no_pack_is_refused_at_the_start() {
+fn a_file_that_is_not_a_pack_is_refused_at_the_start() {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("site.pack");
     for bytes in [&b""[..], b"KILNPACK", &[0; 4096], b"PK\x03\x04 some other archive"] {

@@ -1,4 +1,4 @@
-//! How the program is run: sockets, signals, ports for operators, logs.
+//! Operation of the program: sockets, signals, ports for operators, logs.
 
 #![expect(clippy::unwrap_used, reason = "all of this is test code")]
 
@@ -20,8 +20,8 @@ use common::{DEADLINE, LAST, Server, folder, rest, start, start_command, start_i
 use kiln_test_support::{client, pid1};
 use rustix::process::{Resource, Rlimit, Signal, kill_process, setrlimit};
 
-/// The port for operators, which is logged before the one for clients; so it is asked for by
-/// number here: one that was free a moment ago.
+/// Starts a server with a port for operators. That port is logged before the one for clients, so
+/// the test chooses a number that was free a moment ago.
 fn with_operators(options: &[&str]) -> (Server, String) {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let address = free.to_string();
@@ -51,7 +51,7 @@ fn operators_see_how_it_is_on_a_port_of_their_own() {
 fn before_the_end_it_is_not_ready_and_still_serves() {
     let (mut server, operators) = with_operators(&["--drain-delay-secs", "2"]);
     server.signal(Signal::TERM);
-    server.until_log("ending");
+    server.until_log("stopping");
     assert!(ask(&operators, "/ready").starts_with("HTTP/1.1 503 "));
     assert!(server.get("/ready").starts_with("HTTP/1.1 503 "));
     assert!(server.get("/").ends_with("page"));
@@ -59,7 +59,7 @@ fn before_the_end_it_is_not_ready_and_still_serves() {
 }
 
 #[test]
-fn who_waits_in_the_queue_at_the_end_is_answered() {
+fn clients_in_the_queue_are_answered_at_the_end() {
     for workers in ["1", "3"] {
         let mut server = start(&["--workers", workers]);
         let mut waiting: Vec<TcpStream> = (0..40).map(|_| server.connect()).collect();
@@ -77,14 +77,14 @@ fn who_waits_in_the_queue_at_the_end_is_answered() {
 }
 
 #[test]
-fn sigterm_ends_it_as_pid_1_too() {
+fn sigterm_stops_it_as_pid_1_too() {
     let mut server = start_command(pid1::inside(common::command()), folder(), "", &[]);
     let pid = pid1::of(&server.child);
     let mut asked = server.connect();
     asked.write_all(LAST.replace("/ ", "/large ").as_bytes()).unwrap();
     asked.read_exact(&mut [0]).unwrap();
     kill_process(pid, Signal::TERM).unwrap();
-    server.until_log("ending");
+    server.until_log("stopping");
     assert!(rest(asked).ends_with('x'));
     assert_eq!(server.child.wait().unwrap().code(), Some(0));
 }
@@ -126,7 +126,7 @@ fn settings_that_are_wrong_are_counted() {
 
 #[test]
 fn settings_whose_content_cannot_be_read_leave_the_old_content_followed_and_ready() {
-    // Small, since the time between two looks grows with the time of the last one.
+    // Small, because the time between two checks grows with the duration of the last one.
     let place = tempfile::tempdir().unwrap();
     fs::write(place.path().join("index.html"), "page").unwrap();
     let config = place.path().join(".settings.toml");
@@ -137,7 +137,7 @@ fn settings_whose_content_cannot_be_read_leave_the_old_content_followed_and_read
     let server = start_in(place, "", &options);
     fs::write(&config, "hosts = \"/nowhere\"\npoll-secs = 0\n").unwrap();
     server.signal(Signal::HUP);
-    server.until_log("opening the folder /nowhere");
+    server.until_log("cannot open the folder /nowhere");
     fs::write(server.path().join("index.html"), "another page").unwrap();
     server.until_body("/", "another page");
     assert!(server.get("/ready").ends_with("ok\n"));
@@ -159,13 +159,13 @@ fn few_descriptors_are_enough_to_serve() {
     assert!(server.get("/").ends_with("page"));
 }
 
-/// A command without the capabilities of root that pass over a file's mode.
+/// Returns a command without the capabilities with which root ignores a file's mode.
 fn command_bound_by_modes() -> std::process::Command {
     use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
     let mut command = common::command();
     let drop = || {
         for capability in [CapabilitySet::DAC_OVERRIDE, CapabilitySet::DAC_READ_SEARCH] {
-            // Who is not root may not, and need not.
+            // A user other than root is not allowed to, and need not.
             let _ = remove_capability_from_bounding_set(capability);
         }
         Ok(())
@@ -180,7 +180,7 @@ fn a_site_that_is_not_whole_is_served_and_not_ready() {
     let mode = |path: &Path, mode| {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     };
-    // Small, since the time between two looks grows with the time of the last one.
+    // Small, because the time between two checks grows with the duration of the last one.
     let place = tempfile::tempdir().unwrap();
     fs::write(place.path().join("index.html"), "page").unwrap();
     let locked = place.path().join("locked");
@@ -238,7 +238,7 @@ fn each_answer_is_a_line_of_json() {
 }
 
 #[test]
-fn a_log_that_nobody_reads_holds_up_nobody() {
+fn an_access_log_that_is_not_read_holds_up_no_client() {
     let server = start(&["--access-log", "json"]);
     // More lines than the pipe and the buffer hold.
     let long = format!("/{}", "x".repeat(4000));

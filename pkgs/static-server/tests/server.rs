@@ -1,6 +1,4 @@
 //! The program itself, over loopback sockets, on ports that the kernel chooses.
-//!
-//! Nothing here sleeps; a socket's timeout only ends a test that would hang.
 
 #![expect(clippy::unwrap_used, reason = "all of this is test code")]
 
@@ -100,7 +98,7 @@ fn an_endless_pipeline_is_served_in_turn_with_others() {
     let server = start(&[]);
     let mut greedy = server.connect();
     let many = GET.repeat(500);
-    // It never reads, so at some time nothing more is taken from it.
+    // The client never reads, so the server cannot write everything.
     greedy.set_nonblocking(true).unwrap();
     while greedy.write_all(many.as_bytes()).is_ok() {}
     assert!(server.talk(LAST).ends_with("page"));
@@ -150,10 +148,10 @@ fn an_idle_connection_and_a_slow_head_are_ended() {
 }
 
 #[test]
-fn those_who_only_hold_connections_do_not_keep_others_out() {
+fn clients_that_only_hold_connections_do_not_keep_others_out() {
     let server = start(&[]);
-    // The limit of connections was taken from the limit of descriptors at the start, so all that
-    // this does is to make accept(2) fail.
+    // The server took its limit of connections from the limit of descriptors at the start, so the
+    // only effect of the new limit is that accept(2) fails.
     let few = Rlimit { current: Some(20), maximum: Some(20) };
     prlimit(Some(Pid::from_child(&server.child)), Resource::Nofile, few).unwrap();
     let held: Vec<TcpStream> = (0..20).map(|_| server.connect()).collect();
@@ -162,14 +160,14 @@ fn those_who_only_hold_connections_do_not_keep_others_out() {
 }
 
 #[test]
-fn sigterm_ends_it_at_once_and_answers_what_was_asked() {
+fn sigterm_stops_it_at_once_after_the_pending_answers() {
     let mut server = start(&[]);
     let mut idle = server.connect();
     idle.write_all(GET.as_bytes()).unwrap();
     page(&mut idle);
     let mut asked = server.connect();
     asked.write_all(GET.replace("/ ", "/large ").as_bytes()).unwrap();
-    // A byte of the answer has come, so it is under way; most of it does not fit into buffers.
+    // A byte has arrived, so the answer is under way. Most of it does not fit into buffers.
     asked.read_exact(&mut [0]).unwrap();
     let start = Instant::now();
     server.signal(Signal::TERM);
@@ -199,7 +197,7 @@ fn clients_that_vanish_leave_nothing_behind() {
         let mut stream = server.connect();
         stream.write_all(GET.replace("/ HTTP", "/large HTTP").as_bytes()).unwrap();
         stream.read_exact(&mut [0]).unwrap();
-        // Bytes that were not read make this a reset.
+        // Unread bytes make this close a reset.
         drop(stream);
     }
     let descriptors =
@@ -212,7 +210,7 @@ fn clients_that_vanish_leave_nothing_behind() {
 }
 
 #[test]
-fn what_cannot_work_ends_with_its_code_and_one_line() {
+fn a_failed_start_has_an_exit_code_and_one_line() {
     let server = start(&[]);
     let port = server.address.rsplit(':').next().unwrap();
     let check = |args: &[&str], code: i32, text: &str| {
@@ -222,6 +220,6 @@ fn what_cannot_work_ends_with_its_code_and_one_line() {
         assert!(log.lines().last().unwrap().contains(text), "{log}");
     };
     check(&["--nonsense"], 64, "unknown option --nonsense");
-    check(&["-s", "/nowhere"], 78, "opening the folder /nowhere: No such file");
+    check(&["-s", "/nowhere"], 78, "cannot open the folder /nowhere: No such file");
     check(&["-s", "content", "-b", "127.0.0.1", "-p", port], 75, "cannot listen on 127.0.0.1:");
 }

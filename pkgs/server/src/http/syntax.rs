@@ -40,7 +40,7 @@ pub const fn is_text_byte(byte: u8) -> bool {
     byte == b'\t' || (byte >= b' ' && byte != 0x7f)
 }
 
-/// Returns the offset of the first control character, or the length if there is none.
+/// Returns the offset of the first control character, or the length of a text without one.
 ///
 /// Reads eight bytes at a time.
 #[inline]

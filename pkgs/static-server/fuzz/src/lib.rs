@@ -1,6 +1,6 @@
-//! What must hold for any bytes: one function for each fuzz target.
+//! The properties that hold for any bytes: one function for each fuzz target.
 //!
-//! They stand in a file of their own, without libFuzzer, so that `tests/fuzz.rs` can replay the
+//! They are in a file of their own, without libFuzzer, so that `tests/fuzz.rs` can replay the
 //! checked-in inputs of `seeds/` with a plain `cargo test`.
 
 use static_server::index::Kind;
@@ -15,17 +15,17 @@ pub type Target = (&'static str, fn(&[u8]));
 /// Every target.
 pub const TARGETS: [Target; 3] = [("pack", pack), ("request", request), ("rules", rules)];
 
-/// Most bytes of a head.
+/// The most bytes of a head.
 const HEAD_BYTES_MAX: usize = 8192;
 
-/// Bytes of a pack's header that the input sets: the counts.
+/// The part of a pack's header that comes from the input: the counts.
 const COUNTS: std::ops::Range<usize> = 40..76;
 
-/// Bytes of bodies behind a pack's index.
+/// The bytes of bodies behind a pack's index.
 const BODIES: u64 = 1 << 20;
 
-/// A pack's counts and index: what the reader accepts can be walked through. Lengths and checksum
-/// are made right first, or nothing would get past them.
+/// Reads a pack's counts and index: an index that is accepted can be walked through. Lengths and
+/// checksum are corrected first, because otherwise nothing would pass the first check.
 pub fn pack(input: &[u8]) {
     if input.len() < COUNTS.len() {
         return;
@@ -53,7 +53,7 @@ pub fn pack(input: &[u8]) {
     }
 }
 
-/// A request: no decision changes with more bytes, and no path leads outside.
+/// Reads a request: more bytes change no decision, and no path leads outside.
 pub fn request(input: &[u8]) {
     let whole = parse_request(input, HEAD_BYTES_MAX);
     for cut in 0..input.len() {
@@ -69,8 +69,8 @@ pub fn request(input: &[u8]) {
     }
 }
 
-/// `_headers`, `_redirects` and a path, with a NUL between them: nothing that comes out can break
-/// a line or name another host by accident.
+/// Reads `_headers`, `_redirects` and a path, with a NUL between them: no result can break a line
+/// or name another host by accident.
 pub fn rules(input: &[u8]) {
     let mut parts = input.splitn(3, |byte| *byte == 0);
     let mut part = || parts.next().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! A resource as an answer: which variant, whether at all, and which part.
+//! A resource as an answer: which variant, which status, and which part.
 
 use std::sync::Arc;
 
@@ -12,25 +12,27 @@ use crate::semantics::condition::{Validators, Verdict, evaluate, if_range};
 use crate::semantics::range::{self, Part};
 use crate::status::Status;
 
-/// A variant that was chosen, with the block that this answer gets.
+/// The chosen variant, with the block for this answer.
 pub(super) struct Chosen<'a> {
     pub(super) number: u32,
     pub(super) variant: &'a Variant,
-    /// Made for this answer; none where the index has it ready.
+    /// A block made for this answer; `None` if the index has it ready.
     pub(super) made: Option<block::Block>,
     pub(super) status: u16,
 }
 
 impl Request<'_> {
-    /// A path's own resource.
+    /// Answers with a path's own resource.
     pub(super) fn found(&self, number: u32) -> Answer {
         let rules = &self.index.rules;
         let made = rules.depend_on_host().then(|| rules.changes(self.path, Some(&self.host())));
         self.resource(number, made.as_deref())
     }
 
-    /// A resource in place of the one that is not there: an error page, or the single page. Its
-    /// block has no rules yet, since they go by the path that was asked for.
+    /// Answers with another resource instead of the missing one: an error page, or the single page.
+    ///
+    /// The block of such a resource contains no header rules yet, because they depend on the
+    /// requested path.
     pub(super) fn instead(&self, number: u32) -> Answer {
         let rules = &self.index.rules;
         if !rules.change_fields() {
@@ -38,7 +40,7 @@ impl Request<'_> {
         }
         let mut changes = rules.changes(self.path, Some(&self.host()));
         if self.index.resources[number as usize].status == 404 {
-            // An error is never kept, whatever a rule says about what should be there.
+            // An error is never cached, even if a rule wants the missing page to be.
             changes.retain(|change| !change.is_about(b"cache-control"));
         }
         self.resource(number, Some(&changes))
@@ -93,7 +95,8 @@ impl Request<'_> {
         Chosen { number, variant, made, status: resource.status }
     }
 
-    /// The chosen variant's block from where a part of it begins.
+    /// Returns the chosen variant's block from the second part on, or from the third
+    /// (`shared_only`).
     pub(super) fn block<'a>(&'a self, chosen: &'a Chosen<'_>, shared_only: bool) -> &'a [u8] {
         let variant = chosen.variant;
         let ready = || (self.index.bytes(variant.head), variant.rest, variant.shared);

@@ -1,7 +1,8 @@
-//! Head and content → answer. Pure: what is sent depends on nothing else but the date.
+//! Head and content → answer. A pure function: the bytes that are sent depend on nothing else but
+//! the date.
 //!
-//! [`Answer`] is data: a head, mostly a block that the index has ready, and a body, mostly a name
-//! for bytes that the index has.
+//! [`Answer`] is data. Its head is mostly a block that the index has ready, and its body mostly
+//! refers to bytes of the index.
 
 mod found;
 mod parts;
@@ -17,26 +18,26 @@ use crate::request::{Head, Method, Target};
 use crate::rules::Redirect;
 use crate::status::Status;
 
-/// What the methods are that content has.
+/// The methods that content supports.
 const ALLOW: &str = "Allow: GET, HEAD, OPTIONS\r\n";
 
-/// What answers are made of.
+/// The source of answers.
 #[derive(Debug, Clone, Copy)]
 pub struct Serving<'a> {
     /// The content.
     pub content: &'a Content,
-    /// What `/ready` says.
+    /// The answer of `/ready`.
     pub ready: bool,
 }
 
-/// An answer but for `Date`, `Connection` and the empty line, which follow the head.
+/// An answer, except for `Date`, `Connection` and the empty line, which follow the head.
 #[derive(Debug)]
 pub struct Answer {
-    /// The status, for the log and the counters.
+    /// The status, for the access log and the counters.
     pub status: u16,
     /// Status line and fields.
     pub head: Block,
-    /// What [`Block::Ready`] and [`Payload::Piece`] are parts of.
+    /// The index that [`Block::Ready`] and [`Payload::Piece`] refer to.
     pub index: Option<Arc<Index>>,
     /// The body.
     pub body: Payload,
@@ -45,7 +46,7 @@ pub struct Answer {
 /// Status line and fields.
 #[derive(Debug)]
 pub enum Block {
-    /// Made before the first request came.
+    /// Made together with the index.
     Ready(Span),
     /// Made for this answer.
     Made(Vec<u8>),
@@ -54,34 +55,34 @@ pub enum Block {
 /// A body.
 #[derive(Debug)]
 pub enum Payload {
-    /// None, or none because of HEAD.
+    /// No body, or no body because of HEAD.
     Nothing,
-    /// A text of our own.
+    /// A text that the server makes up.
     Text(Cow<'static, str>),
     /// Bytes of the index.
     Piece(Piece),
-    /// Several pieces, each with what comes before it.
+    /// Several pieces, each with the bytes before it.
     Parts(Vec<(Vec<u8>, Piece)>),
 }
 
-/// Bytes of a variant's body.
+/// A range of a variant's body.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Piece {
-    /// Number of the variant in the index.
+    /// The number of the variant in the index.
     pub variant: u32,
-    /// Offset of the first byte in the variant's body.
+    /// The offset of the first byte in the variant's body.
     pub start: u64,
-    /// Number of bytes.
+    /// The number of bytes.
     pub len: u64,
 }
 
 impl Answer {
-    /// An answer with a head of its own and no body.
+    /// Makes an answer with its own head and without a body.
     fn made(status: u16, head: String) -> Self {
         Self { status, head: Block::Made(head.into_bytes()), index: None, body: Payload::Nothing }
     }
 
-    /// A text, which HEAD does not get.
+    /// Makes an answer with a text; the answer to HEAD has no body.
     #[must_use]
     pub fn text(status: &str, fields: &str, text: Cow<'static, str>, method: Method) -> Self {
         let head = format!(
@@ -97,7 +98,7 @@ impl Answer {
     }
 }
 
-/// A status with its own name as the text, which HEAD does not get.
+/// Makes an answer whose text is the status; the answer to HEAD has no body.
 #[must_use]
 pub fn plain(status: Status, method: Method) -> Answer {
     let fields = match status {
@@ -125,15 +126,15 @@ pub fn answer(serving: &Serving<'_>, head: &Head<'_>) -> Answer {
     let request = Request { serving, index, head, path };
     match index.rules.redirect(path) {
         None => request.at(path),
-        // A rule for everything does not take the probes' paths.
+        // A rule for all paths does not apply to the paths of probes.
         Some(_) if is_health(path) => request.at(path),
         Some(Redirect::Serve(path)) => request.at(&served(index, path)),
         Some(Redirect::To { status, location }) => request.elsewhere(status, location),
     }
 }
 
-/// The path that has the content: a rule may name a folder without its slash, or a page with the
-/// ending that clean URLs do without.
+/// Returns the path that has the content. A rule may name a folder without its slash, or a page
+/// with the extension that clean URLs leave out.
 fn served(index: &Index, mut path: Vec<u8>) -> Vec<u8> {
     let shorter = |path: &[u8], end: &[u8]| path.strip_suffix(end).map(<[u8]>::to_vec);
     match index.find(&path) {
@@ -156,7 +157,7 @@ fn options() -> Answer {
     Answer::made(204, format!("HTTP/1.1 204 No Content\r\n{ALLOW}"))
 }
 
-/// What probes ask for, where no file has that name.
+/// Answers a probe, if no file has the path.
 fn health(serving: &Serving<'_>, path: &[u8], method: Method) -> Option<Answer> {
     let well = match path {
         b"/health" => true,
@@ -179,12 +180,12 @@ struct Request<'a> {
     serving: &'a Serving<'a>,
     index: &'a Arc<Index>,
     head: &'a Head<'a>,
-    /// The decoded path that was asked for.
+    /// The decoded path of the request.
     path: &'a [u8],
 }
 
 impl Request<'_> {
-    /// Answers with what is at a path.
+    /// Answers with the content at a path.
     fn at(&self, path: &[u8]) -> Answer {
         match self.index.find(path) {
             None => self.nothing_at(path),
@@ -209,10 +210,10 @@ impl Request<'_> {
         }
     }
 
-    /// Sends the client to a path beside its own.
+    /// Redirects the client to a path next to the requested one.
     ///
-    /// The location is relative to the path, so that it holds behind a proxy that strips a prefix,
-    /// and begins with a dot, so that no name can be taken for a scheme or another host.
+    /// The location is relative, so that it also works behind a proxy that strips a prefix. It
+    /// begins with a dot, so that no file name is mistaken for a scheme or another host.
     fn neighbour(&self, kind: Kind) -> Answer {
         let Target::Path { raw, .. } = self.head.target else {
             return plain(Status::NotFound, self.head.method);

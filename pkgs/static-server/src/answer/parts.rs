@@ -30,7 +30,8 @@ impl Request<'_> {
     }
 
     fn several(&self, chosen: &Chosen<'_>, ranges: &[Range<u64>]) -> (Vec<u8>, Payload) {
-        // The entity tag is a digest of the content, which therefore does not hold it.
+        // The content cannot contain the boundary, because the entity tag is a digest of the
+        // content.
         let tag = String::from_utf8_lossy(self.index.bytes(chosen.variant.etag));
         let boundary = format!("part-{}", tag.trim_matches('"'));
         let block = self.block(chosen, false);

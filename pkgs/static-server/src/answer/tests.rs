@@ -1,4 +1,4 @@
-//! What each kind of request is answered with, in whole answers.
+//! The whole answer to each kind of request.
 
 use super::{Answer, Block, Payload, Serving, answer};
 use crate::content::{Content, Hosts};
@@ -8,7 +8,7 @@ use crate::index::testing::{from_files, with_variant};
 use crate::request::parse;
 use std::sync::Arc;
 
-/// The bytes of an answer, without `Date` and `Connection`.
+/// Returns the bytes of an answer, without `Date` and `Connection`.
 fn text(answer: &Answer) -> String {
     let index = answer.index.as_ref();
     let mut all = match &answer.head {
@@ -90,7 +90,7 @@ fn content_comes_with_its_fields() {
 }
 
 #[test]
-fn what_is_not_there_is_404_and_never_kept() {
+fn a_missing_page_is_404_and_never_cached() {
     let site = site();
     site.check("GET /none", "", "404 Not Found\r\nContent-Length: 4\r\n", "\r\n\r\noops");
     site.check("HEAD /none", "", "404 Not Found\r\nContent-Length: 4\r\n", "\r\n\r\n");
@@ -136,7 +136,7 @@ fn methods_are_allowed_refused_or_unknown() {
 }
 
 #[test]
-fn conditions_are_about_what_would_be_sent() {
+fn conditions_apply_to_the_chosen_variant() {
     let site = site();
     let etag = site.field("GET /", "ETag").unwrap();
     let not_modified =

@@ -1,8 +1,8 @@
-//! One client's protocol state, without I/O: bytes and the time come in as arguments, and
-//! [`Connection::want`] says what to do next.
+//! The protocol state of one client, without I/O: bytes and the time come in as arguments, and
+//! [`Connection::want`] returns the next step.
 //!
-//! One answer is under way at a time. While it is being written nothing is read, so a client that
-//! sends without reading costs no more memory than one head.
+//! A connection has one answer under way at a time, and reads nothing while it writes one. A client
+//! that sends without reading therefore costs no more memory than one head.
 
 pub mod sending;
 #[cfg(test)]
@@ -18,68 +18,68 @@ use crate::connection::sending::{Output, Progress, Sending, Then};
 use crate::request::{Head, Method, Name, parse};
 use crate::status::Status;
 
-/// How long, and how much, is read after the last answer, so that the client gets it: closing with
-/// bytes unread makes the kernel send a reset, which can destroy the answer on its way (RFC 9112
-/// section 9.6).
+/// The time, and the bytes, that the server keeps reading after the last answer, so that the client
+/// gets it. Closing a socket with unread bytes makes the kernel send a reset, which can destroy the
+/// answer on its way (RFC 9112 section 9.6).
 const DRAIN_TIME: Duration = Duration::from_secs(2);
 const DRAIN_BYTES_MAX: usize = 1 << 20;
 
-/// Most bytes of a request's body that are read for the sake of the next request.
+/// The most bytes of a request's body that are read in order to reach the next request.
 const BODY_BYTES_MAX: u64 = 64 << 10;
 
-/// How long a connection that was accepted while the server ends may take for its first bytes.
+/// The time for the first bytes of a connection that was accepted while the server stops.
 const LAST_CHANCE: Duration = Duration::from_secs(1);
 
-/// What may differ from one start, or one file of settings, to the next.
+/// Sizes and times, which the options set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Most bytes of a head.
+    /// The most bytes of a head.
     pub head: usize,
-    /// For a whole head and for a whole body; for no progress of an answer.
+    /// For a whole head, for a whole body, and for an answer without progress.
     pub time: Duration,
-    /// For no request at all.
+    /// For a connection between two requests.
     pub idle: Duration,
 }
 
-/// What all connections share in one turn of the loop.
+/// The data that all connections share in one turn of the loop.
 #[derive(Debug)]
 pub struct Context<'a> {
-    /// What answers are made of; `None` where the program itself is asked how it is.
+    /// The content for answers; `None` on the port for operators.
     pub serving: Option<Serving<'a>>,
-    /// The number of the state that holds what answers are made of; later states have larger ones.
+    /// The number of the state with the content. Later states have larger numbers.
     pub generation: u64,
-    /// Answers about the program itself.
+    /// Answers about the server itself.
     pub about: &'a dyn About,
-    /// The time now.
+    /// The current time.
     pub now: Instant,
-    /// The same as a `Date` field's value.
+    /// The current time as the value of a `Date` field.
     pub date: &'a str,
     /// Sizes and times.
     pub limits: &'a Limits,
-    /// The server ends: every answer is the last one of its connection.
+    /// The server stops: every answer is the last one of its connection.
     pub stopping: bool,
-    /// Whether finished answers are to be noted for the access log.
+    /// True if finished answers go into the access log.
     pub log: bool,
 }
 
-/// Answers about the program itself: live, ready, metrics.
+/// Answers about the server itself: live, ready, metrics.
 pub trait About: std::fmt::Debug {
     /// Answers a request to the port for operators.
     fn answer(&self, head: &Head<'_>) -> Answer;
 }
 
-/// What the connection needs.
+/// The next step of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Want {
-    /// At most this many bytes; hand them to [`Connection::received`].
+    /// Read at most this many bytes, and pass them to [`Connection::received`].
     Read(usize),
-    /// [`Connection::output`] written; then call [`Connection::sent`].
+    /// Write [`Connection::output`], then call [`Connection::sent`].
     Write,
-    /// The writing side closed; then call [`Connection::half_closed`].
+    /// Close the writing side, then call [`Connection::half_closed`].
     HalfClose,
-    /// Bytes read and thrown away; then call [`Connection::discarded`].
+    /// Read bytes and throw them away, then call [`Connection::discarded`].
     Discard,
-    /// Nothing any more.
+    /// Close the connection.
     Close,
 }
 
@@ -87,15 +87,15 @@ pub enum Want {
 enum Phase {
     /// Waits for a request, since this moment.
     Head { since: Instant },
-    /// Throws a request's body away; the head is in `input`, this many bytes long.
+    /// Throws a request's body away. The head is in `input` and has this many bytes.
     Body { since: Instant, body: Body, head: usize, skipped: u64 },
     /// Writes an answer.
     Answer(Box<Sending>),
     /// Has written the last answer.
     Last,
-    /// Throws away what still comes, this much at the most.
+    /// Throws away bytes that still arrive, at most this many.
     Drain { left: usize },
-    /// Done.
+    /// Closed.
     Closed,
 }
 
@@ -103,17 +103,17 @@ enum Phase {
 #[derive(Debug)]
 pub struct Connection {
     phase: Phase,
-    /// What has come and is not answered: a part of a head, or heads behind the current one.
+    /// Bytes that are not answered yet: a part of a head, or heads behind the current one.
     input: Vec<u8>,
     deadline: Instant,
-    /// [`Context::generation`] when the last answer began.
+    /// [`Context::generation`] at the start of the last answer.
     generation: u64,
-    /// Whether a request has been answered.
+    /// True once a request has been answered.
     served: bool,
 }
 
 impl Connection {
-    /// A connection that was just accepted.
+    /// Starts with a connection that was just accepted.
     #[must_use]
     pub fn new(context: &Context<'_>) -> Self {
         let time = if context.stopping { LAST_CHANCE } else { context.limits.time };
@@ -126,7 +126,7 @@ impl Connection {
         }
     }
 
-    /// What to do next.
+    /// Returns the next step.
     #[must_use]
     pub fn want(&self, context: &Context<'_>) -> Want {
         match self.phase {
@@ -140,18 +140,19 @@ impl Connection {
         }
     }
 
-    /// An idle connection has no future when the server ends.
+    /// True for an idle connection while the server stops.
     const fn is_over(&self, context: &Context<'_>) -> bool {
         context.stopping && self.served && self.input.is_empty()
     }
 
-    /// When [`Connection::expired`] must be called, unless something else happens first.
+    /// Returns the moment at which [`Connection::expired`] must be called, unless something else
+    /// happens first.
     #[must_use]
     pub const fn deadline(&self) -> Instant {
         self.deadline
     }
 
-    /// Since when it waits for a request; `None` while it is being answered.
+    /// Returns the moment since which the connection waits for a request; `None` during an answer.
     #[must_use]
     pub const fn waiting_since(&self) -> Option<Instant> {
         match self.phase {
@@ -160,37 +161,37 @@ impl Connection {
         }
     }
 
-    /// Bytes of memory that its client makes it hold.
+    /// Returns the bytes of memory that the client makes the connection hold.
     #[must_use]
     pub const fn held(&self) -> usize {
         self.input.capacity()
     }
 
-    /// Whether an answer is under way, which is given more time while the client takes bytes.
+    /// True during an answer, which gets more time while the client takes bytes.
     #[must_use]
     pub const fn is_answering(&self) -> bool {
         matches!(self.phase, Phase::Answer(_))
     }
 
-    /// The number of the state that the answer under way was made of.
+    /// Returns the number of the state that the answer under way was made from.
     #[must_use]
     pub fn answers_from(&self) -> Option<u64> {
         self.is_answering().then_some(self.generation)
     }
 
-    /// The client has taken bytes meanwhile.
+    /// Gives an answer more time, because the client has taken bytes.
     pub fn progressed(&mut self, context: &Context<'_>) {
         self.deadline = context.now + context.limits.time;
     }
 
-    /// The server has begun to end: a client that has not sent anything gets a last chance.
+    /// Prepares for the server to stop: a client that has not sent anything gets a last chance.
     pub fn stop(&mut self, context: &Context<'_>) {
         if matches!(self.phase, Phase::Head { .. }) && self.input.is_empty() {
             self.deadline = self.deadline.min(context.now + LAST_CHANCE);
         }
     }
 
-    /// Takes bytes from the client; none mean that it will send no more.
+    /// Takes bytes from the client. No bytes mean that the client sends no more.
     pub fn received(&mut self, bytes: &[u8], context: &Context<'_>) {
         if bytes.is_empty() {
             self.phase = Phase::Closed;
@@ -225,7 +226,7 @@ impl Connection {
         }
     }
 
-    /// Looks for a request at the beginning of `input`; returns how many bytes are done with.
+    /// Looks for a request at the beginning of `input`, and returns how many bytes are used up.
     fn request(&mut self, input: &[u8], context: &Context<'_>) -> usize {
         match parse(input, context.limits.head) {
             Ok(None) => 0,
@@ -254,8 +255,8 @@ impl Connection {
                 self.reply(head, then, context);
                 used
             }
-            // A client that waits for a 100 gets its answer at once, and may or may not send the
-            // body then: nobody can tell where the next request would begin.
+            // A client that waits for a 100 gets its answer at once. It may or may not send the
+            // body after that, so the start of the next request would be unknown.
             Body::Length(length)
                 if length > BODY_BYTES_MAX || head.fields.first(Name::Expect).is_some() =>
             {
@@ -275,7 +276,8 @@ impl Connection {
         }
     }
 
-    /// Throws away what has come of a body, and answers its request when that has ended.
+    /// Throws away the part of a body that has arrived, and answers its request at the end of the
+    /// body.
     fn skip(&mut self, context: &Context<'_>) {
         let Phase::Body { since, mut body, head, skipped } = self.phase else { return };
         let used = match body.advance(&self.input[head..]) {
@@ -296,7 +298,7 @@ impl Connection {
 
     fn after_body(&mut self, length: usize, is_long: bool, context: &Context<'_>) {
         let input = std::mem::take(&mut self.input);
-        // It was a whole head when the body began.
+        // The head was whole when the body began.
         if let Ok(Some((head, _))) = parse(&input[..length], context.limits.head) {
             let stay = head.persistent && !context.stopping && !is_long;
             self.reply(&head, if stay { Then::KeepAlive } else { Then::CloseSlowly }, context);
@@ -316,7 +318,7 @@ impl Connection {
         self.start(answer, then, log, context);
     }
 
-    /// Answers what is no request; nothing after it is looked at.
+    /// Answers bytes that are not a request. Nothing after them is read.
     fn refuse(&mut self, status: Status, method: Method, context: &Context<'_>) {
         let log = context.log.then(logged_without_head);
         self.start(plain(status, method), Then::CloseSlowly, log, context);
@@ -330,7 +332,7 @@ impl Connection {
         self.served = true;
     }
 
-    /// What is left to write.
+    /// Returns the bytes that are left to write.
     #[must_use]
     pub fn output(&self) -> Output<'_> {
         match &self.phase {
@@ -339,8 +341,8 @@ impl Connection {
         }
     }
 
-    /// Takes note of bytes that were written, of those in [`Connection::output`]; returns the
-    /// answer if it is finished.
+    /// Records that bytes of [`Connection::output`] were written; returns the answer once it is
+    /// finished.
     pub fn sent(&mut self, count: usize, context: &Context<'_>) -> Option<Box<Sending>> {
         self.deadline = context.now + context.limits.time;
         let Phase::Answer(sending) = &mut self.phase else { return None };
@@ -359,7 +361,7 @@ impl Connection {
         Some(sending)
     }
 
-    /// Waits for the next request, which may have come already.
+    /// Waits for the next request, which may have arrived already.
     fn wait(&mut self, context: &Context<'_>) {
         if self.input.is_empty() {
             self.deadline = context.now + context.limits.idle;
@@ -368,18 +370,19 @@ impl Connection {
         }
     }
 
-    /// What was to be sent is not there any more: only the end of the connection can say so.
+    /// Gives up an answer whose bytes are gone. Only the end of the connection can tell the client.
     pub fn cut(&mut self) {
         self.phase = Phase::Closed;
     }
 
-    /// The client knows now that nothing follows.
+    /// Records that the client knows that nothing follows.
     pub fn half_closed(&mut self, context: &Context<'_>) {
         self.phase = Phase::Drain { left: DRAIN_BYTES_MAX };
         self.deadline = context.now + DRAIN_TIME;
     }
 
-    /// Takes note of bytes that were thrown away; none mean that the client has closed.
+    /// Records that bytes were thrown away. No bytes mean that the client has closed the
+    /// connection.
     pub fn discarded(&mut self, count: usize) {
         let Phase::Drain { left } = &mut self.phase else { return };
         *left = left.saturating_sub(count);
@@ -388,7 +391,8 @@ impl Connection {
         }
     }
 
-    /// The deadline has passed: a client in the middle of a request is told so, others are left.
+    /// Handles an expired deadline. A client in the middle of a request gets a 408; any other
+    /// connection is closed.
     pub fn expired(&mut self, context: &Context<'_>) {
         let asking = matches!(self.phase, Phase::Head { .. } | Phase::Body { .. });
         if asking && !self.input.is_empty() {
@@ -423,8 +427,8 @@ const fn status_of(bad: BadBody) -> Status {
     }
 }
 
-/// What a head that is no request may still be known for: an answer to HEAD has no body, whatever
-/// else is wrong (RFC 9110 section 9.3.2).
+/// Returns the method of bytes that are not a request, as far as it matters: an answer to HEAD
+/// never has a body (RFC 9110 section 9.3.2).
 fn method_of(input: &[u8]) -> Method {
     if input.starts_with(b"HEAD ") { Method::Head } else { Method::Get }
 }

@@ -1,4 +1,4 @@
-//! An answer on its way: what is left of it, as slices of memory and a part of a file.
+//! An answer on its way, as slices of memory and a part of a file that are left to write.
 
 use std::io::IoSlice;
 use std::os::fd::BorrowedFd;
@@ -10,7 +10,7 @@ use crate::answer::{Answer, Block, Payload, Piece};
 use crate::index::Index;
 use crate::index::store::SENDFILE_FROM;
 
-/// `Date`, `Connection` and the empty line.
+/// The most bytes of `Date`, `Connection` and the empty line.
 const TAIL: usize = 64;
 
 /// An answer on its way.
@@ -22,16 +22,16 @@ pub struct Sending {
     tail_len: u8,
     then: Then,
     status: u16,
-    /// What comes between tail and piece.
+    /// The text between tail and piece.
     text: std::borrow::Cow<'static, str>,
     piece: Piece,
-    /// What comes after the piece, the next one last.
+    /// The parts after the piece, the next one last.
     parts: Vec<(Vec<u8>, Piece)>,
     /// Bytes written of head, tail and text together.
     sent_text: usize,
     /// Bytes written of the piece.
     sent_piece: u64,
-    /// Bytes written in all.
+    /// Bytes written in total.
     total: u64,
     log: Option<Members>,
 }
@@ -47,21 +47,21 @@ pub enum Then {
     CloseSlowly,
 }
 
-/// Whether anything is left.
+/// The state of an answer after a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
-    /// Something is left.
+    /// Bytes are left.
     More,
-    /// All of it has been written.
+    /// Everything has been written.
     Done,
 }
 
-/// What is left to write now.
+/// The bytes to write next.
 #[derive(Debug)]
 pub struct Output<'a> {
-    /// Memory, in order; some may be empty.
+    /// Slices of memory, in order; some may be empty.
     pub slices: [IoSlice<'a>; 4],
-    /// What comes after the memory.
+    /// The part of a file that follows the memory.
     pub file: Option<FilePart<'a>>,
 }
 
@@ -76,14 +76,14 @@ impl Default for Output<'_> {
 pub struct FilePart<'a> {
     /// The file.
     pub fd: BorrowedFd<'a>,
-    /// Offset of the first byte.
+    /// The offset of the first byte.
     pub offset: u64,
-    /// Number of bytes.
+    /// The number of bytes.
     pub len: u64,
 }
 
 impl Sending {
-    /// Begins with an answer; `date` is the value of its `Date` field.
+    /// Starts to send an answer; `date` is the value of its `Date` field.
     #[must_use]
     pub fn new(answer: Answer, then: Then, date: &str, log: Option<Members>) -> Self {
         let (text, piece, mut parts) = match answer.body {
@@ -111,25 +111,25 @@ impl Sending {
         }
     }
 
-    /// What is done after it.
+    /// Returns the next step of the connection after this answer.
     #[must_use]
     pub const fn then(&self) -> Then {
         self.then
     }
 
-    /// Its status.
+    /// Returns the status.
     #[must_use]
     pub const fn status(&self) -> u16 {
         self.status
     }
 
-    /// Bytes written.
+    /// Returns the number of bytes written.
     #[must_use]
     pub const fn total(&self) -> u64 {
         self.total
     }
 
-    /// What the access log is to say about the request.
+    /// Takes the members of the access log that are about the request.
     pub const fn take_log(&mut self) -> Option<Members> {
         self.log.take()
     }
@@ -142,7 +142,7 @@ impl Sending {
         }
     }
 
-    /// What is left to write, up to the end of the piece.
+    /// Returns the bytes that are left to write, up to the end of the piece.
     #[must_use]
     pub fn output(&self) -> Output<'_> {
         let tail = &self.tail[..usize::from(self.tail_len)];
@@ -158,7 +158,7 @@ impl Sending {
         Output { slices: [head, tail, text, IoSlice::new(body)], file }
     }
 
-    /// What is left of the piece: in memory, or in a file.
+    /// Returns the rest of the piece, in memory or in a file.
     fn piece_left(&self) -> (&[u8], Option<FilePart<'_>>) {
         let left = self.piece.len - self.sent_piece;
         let Some(index) = self.index.as_deref().filter(|_| left > 0) else { return (&[], None) };
@@ -175,7 +175,7 @@ impl Sending {
         (&[], Some(FilePart { fd: store.fd(), offset: body.start + start, len: left }))
     }
 
-    /// Takes note of bytes that were written.
+    /// Records that bytes were written.
     pub fn sent(&mut self, count: usize) -> Progress {
         self.total += count as u64;
         let text = self.head().len() + usize::from(self.tail_len) + self.text.len();
@@ -193,7 +193,7 @@ impl Sending {
     }
 }
 
-/// The last lines of a head.
+/// Returns the last lines of a head.
 fn tail(date: &str, then: Then) -> ([u8; TAIL], u8) {
     let connection = match then {
         Then::KeepAlive => "",

@@ -1,4 +1,4 @@
-//! Conversations, byte by byte, with a clock of their own.
+//! Conversations, byte by byte, with a clock of the test's own.
 
 use super::{About, Connection, Context, DRAIN_BYTES_MAX, DRAIN_TIME, LAST_CHANCE, Limits, Want};
 use crate::answer::{Answer, Serving, plain};
@@ -44,7 +44,7 @@ fn with(run: impl FnOnce(&mut Connection, &mut Context<'_>)) {
     run(&mut Connection::new(&context), &mut context);
 }
 
-/// Writes in pieces of at most `most` bytes until something else is wanted.
+/// Writes in pieces of at most `most` bytes until the connection wants something else.
 fn written(connection: &mut Connection, context: &Context<'_>, most: usize) -> String {
     let mut all = Vec::new();
     while connection.want(context) == Want::Write {
@@ -58,7 +58,7 @@ fn written(connection: &mut Connection, context: &Context<'_>, most: usize) -> S
     String::from_utf8(all).unwrap()
 }
 
-/// All that is answered to `input` when it comes in pieces of `size` bytes.
+/// Returns everything that is answered to `input` when it arrives in pieces of `size` bytes.
 fn talk(input: &[u8], size: usize, most: usize) -> (String, Want) {
     let mut result = (String::new(), Want::Close);
     with(|connection, context| {
@@ -86,7 +86,7 @@ fn pipelined_requests_are_answered_in_order() {
 }
 
 #[test]
-fn nothing_behind_what_is_no_request_is_answered() {
+fn nothing_behind_a_bad_request_is_answered() {
     for first in [
         "GET /x\r\n\r\n",
         "GET /x HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\n",
@@ -141,7 +141,7 @@ fn a_client_that_said_it_closes_is_closed_at_once() {
 }
 
 #[test]
-fn the_time_for_a_head_is_absolute_and_told_to_the_client() {
+fn a_slow_head_is_answered_with_408_at_a_fixed_time() {
     with(|connection, context| {
         let end = context.now + SMALL.time;
         context.now += Duration::from_secs(1);
@@ -246,7 +246,7 @@ proptest! {
     ) {
         let input = parts.concat().into_bytes();
         let (whole, cut) = (talk(&input, usize::MAX, usize::MAX), talk(&input, size, most));
-        // Whether something came behind the last request is known to the whole alone.
+        // Only the whole input shows whether bytes came behind the last request.
         let ends = |want: Want| matches!(want, Want::Close | Want::HalfClose);
         prop_assert!(ends(whole.1) == ends(cut.1) && whole.0 == cut.0);
     }

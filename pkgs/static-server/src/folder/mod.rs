@@ -1,6 +1,6 @@
-//! A folder as content: read once into memory, looked at again from time to time.
+//! A folder as content: read into memory once, and checked for changes from time to time.
 //!
-//! | module | what |
+//! | module | content |
 //! | --- | --- |
 //! | [`walk`] | names in the folder, with links followed inside it only |
 //! | [`scan`] | every file's bytes → items for [`crate::index::assemble`] |

@@ -1,8 +1,9 @@
 //! Every file's bytes in a folder → items for [`crate::index::assemble`].
 //!
-//! Bytes go into one region of memory, equal ones once. Above the limit the largest files stay
-//! open instead; a file that is open is still there after its name is gone. A folder is never
-//! compressed: what lies beside a file as `.br`, `.zst` or `.gz` is used if it is not older.
+//! The bytes go into one region of memory, equal files once. Above the memory limit the largest
+//! files stay open instead; an open file still exists after its name is gone. Nothing is compressed
+//! here: a file next to another with the extension `.br`, `.zst` or `.gz` is its coded form, if it
+//! is not older.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -21,48 +22,48 @@ use crate::index::store::{Filling, Store};
 use crate::index::{Body, Coding, Index};
 use crate::rules::{Complaint, Rules};
 
-/// Most bytes of `_headers` and of `_redirects`. With Cloudflare's limits of lines and of bytes in
-/// a line no useful file is larger.
+/// The most bytes of `_headers` and of `_redirects`. Within Cloudflare's limits of lines and of
+/// bytes per line, no useful file is larger.
 const RULES_BYTES_MAX: u64 = 1 << 20;
 
-/// Up to this limit of memory, addresses are taken without asking how large the folder is.
+/// Up to this memory limit, addresses are reserved without checking the size of the folder.
 const EASY_BYTES_MAX: u64 = 256 << 20;
 
-/// How much content is held, and how.
+/// The limits of held content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Most bytes in memory.
+    /// The most bytes in memory.
     pub memory: u64,
-    /// Most files that stay open.
+    /// The most files that stay open.
     pub open_files: usize,
 }
 
-/// What was found in a folder.
+/// The content of a folder.
 #[derive(Debug)]
 pub struct Scan {
-    /// Files.
+    /// The files.
     pub items: Vec<Item>,
-    /// Their bytes.
+    /// The bytes of the files.
     pub stores: Vec<Store>,
     /// `_headers` and `_redirects`.
     pub rules: Rules,
-    /// Bad lines in them.
+    /// Invalid lines in `_headers` and `_redirects`.
     pub complaints: Vec<Complaint>,
-    /// Names without content, and why.
+    /// Names without content, with the reasons.
     pub left_out: Vec<LeftOut>,
-    /// What the folder looked like.
+    /// The state of the folder.
     pub signature: Signature,
-    /// The latest change of any file, in nanoseconds since 1970: one that is about as late as the
-    /// scan may not be the last.
+    /// The latest change of any file, in nanoseconds since 1970. A change that is about as late as
+    /// the scan may not be the last.
     pub newest: i128,
 }
 
 /// A name without content.
 #[derive(Debug, PartialEq, Eq)]
 pub struct LeftOut {
-    /// Its path.
+    /// The path.
     pub path: Vec<u8>,
-    /// Why it could not be read; none for a link out of the folder, to nothing or back.
+    /// The reason why it cannot be read; `None` for a link out of the folder, to nothing or back.
     pub error: Option<String>,
 }
 
@@ -70,14 +71,17 @@ impl fmt::Display for LeftOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = String::from_utf8_lossy(&self.path);
         match &self.error {
-            None => write!(f, "{path} leads outside, nowhere or back, or is no file: left out"),
+            None => write!(
+                f,
+                "{path} is a link out of the folder, to nothing or back, or not a file; left out"
+            ),
             Some(error) => write!(f, "{path} cannot be read: {error}"),
         }
     }
 }
 
 impl Scan {
-    /// Makes the index.
+    /// Builds the index.
     #[must_use]
     pub fn into_index(self, policy: &Policy) -> Index {
         let unread = self.left_out.iter().filter(|left| left.error.is_some()).count();
@@ -87,9 +91,9 @@ impl Scan {
     }
 }
 
-/// Reads a folder whole.
+/// Reads a whole folder.
 pub fn scan(root: &Path, limits: &Limits) -> anyhow::Result<Scan> {
-    let opening = || format!("opening the folder {}", root.display());
+    let opening = || format!("cannot open the folder {}", root.display());
     if limits.memory <= EASY_BYTES_MAX {
         let mut reader = Reader::new(limits.memory, u64::MAX)?;
         let signature = walk(root, &mut reader).with_context(opening)?;
@@ -108,8 +112,8 @@ pub fn scan(root: &Path, limits: &Limits) -> anyhow::Result<Scan> {
     reader.finished(signature)
 }
 
-/// Decides which files stay open: the largest, until the others fit. Returns the bytes for memory
-/// and the least size of those that stay open.
+/// Decides which files stay open: the largest ones, until the others fit. Returns the bytes for
+/// memory and the smallest size of an open file.
 fn split(mut sizes: Vec<u64>, limits: &Limits) -> anyhow::Result<(u64, u64)> {
     sizes.sort_unstable_by(|a, b| b.cmp(a));
     let mut memory: u64 = sizes.iter().sum();
@@ -139,7 +143,7 @@ struct Found {
 
 struct Reader {
     filling: Filling,
-    /// Bytes that may still be put into memory.
+    /// The bytes that may still go into memory.
     room: u64,
     open_from: u64,
     is_full: bool,
@@ -156,7 +160,7 @@ impl Reader {
         // Large bodies begin at a page, which takes up to an eighth more.
         let room = memory.saturating_add(memory / 8).saturating_add(EASY_BYTES_MAX / 256);
         Ok(Self {
-            filling: Filling::with_room(room).context("getting memory for the content")?,
+            filling: Filling::with_room(room).context("cannot allocate memory for the content")?,
             room: memory,
             open_from,
             is_full: false,
@@ -223,7 +227,7 @@ impl Reader {
     }
 
     fn finished(self, signature: Signature) -> anyhow::Result<Scan> {
-        let region = self.filling.seal().context("sealing the content")?;
+        let region = self.filling.seal().context("cannot seal the memory of the content")?;
         let mut stores = vec![Store::Memory(region)];
         stores.extend(self.open);
         let (rules, complaints) = Rules::parse(&self.rules[0], &self.rules[1]);
@@ -253,7 +257,7 @@ impl Visitor for Reader {
     }
 }
 
-/// Files with what lies beside them in other codings.
+/// Combines files with their coded forms.
 fn items(files: &HashMap<Vec<u8>, Found>) -> Vec<Item> {
     let mut name = Vec::new();
     let mut items: Vec<Item> = files

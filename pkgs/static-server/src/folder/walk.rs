@@ -1,8 +1,8 @@
-//! The walk through a folder: which files have a path, and what stands in the way of others.
+//! The walk through a folder: the files that have a path, and the reasons why others have none.
 //!
-//! Links are followed as long as they stay inside the folder, which the kernel checks (`openat2(2)`
-//! with `RESOLVE_BENEATH`), so a link that is changed meanwhile cannot lead out either. Names that
-//! begin with a dot are left out (`/.well-known` is not), but a link may point to them: that is how
+//! Links are followed as long as they stay inside the folder. The kernel checks that (`openat2(2)`
+//! with `RESOLVE_BENEATH`), so a link that changes in between cannot lead out either. Names that
+//! begin with a dot are left out, except `/.well-known`, but a link may point to them: that is how
 //! kubelet lays out a `ConfigMap`.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -15,35 +15,35 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-/// Most folders in one another; a tree of links could otherwise be without end.
+/// The most nested folders; a tree of links could otherwise be endless.
 const DEPTH_MAX: usize = 32;
 
-/// What a folder looks like: equal numbers mean that no file was added, taken away or written.
+/// The state of a folder. If it stays equal, no file was added, removed or written.
 ///
 /// It is a sum over all files of a hash of path, device, inode, size and times.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Signature(u64);
 
-/// What a walk does with what it finds.
+/// The receiver of the files and names that a walk finds.
 pub trait Visitor {
-    /// A file: where it can be opened, and what was found out about it.
+    /// Handles a file, with the place to open it at and its metadata.
     fn file(&mut self, path: &[u8], place: &Place<'_>, stat: &Stat) -> Result<(), Trouble>;
 
-    /// A name that has no content.
+    /// Handles a name without content.
     fn trouble(&mut self, path: &[u8], trouble: Trouble);
 }
 
-/// Where a file is.
+/// The place of a file.
 #[derive(Debug)]
 pub enum Place<'a> {
-    /// A name in a folder; no link.
+    /// A name in a folder that is not a link.
     Name(BorrowedFd<'a>, &'a std::ffi::CStr),
-    /// What a link led to, open.
+    /// The open target of a link.
     Open(&'a OwnedFd),
 }
 
 impl Place<'_> {
-    /// Opens the file to be read.
+    /// Opens the file for reading.
     pub fn open(&self) -> Result<std::fs::File, Trouble> {
         match self {
             Self::Name(folder, name) => {
@@ -55,16 +55,16 @@ impl Place<'_> {
     }
 }
 
-/// Not blocking: the name may be that of a FIFO.
+/// Non-blocking, because the name may be a FIFO's.
 const FILE: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
-/// Why a name has no content.
+/// The reason why a name has no content.
 #[derive(Debug)]
 pub enum Trouble {
-    /// A link out of the folder, to nothing or back up; or neither file nor folder.
+    /// A link out of the folder, to nothing or back up; or neither a file nor a folder.
     Nowhere,
-    /// It may be content, but cannot be read.
+    /// It may have content, but cannot be read.
     Unreadable(io::Error),
 }
 
@@ -83,9 +83,10 @@ impl From<Errno> for Trouble {
     }
 }
 
-/// Walks through a folder; an error means that the folder itself cannot be opened.
+/// Walks through a folder. An error means that the folder itself cannot be opened.
 pub fn walk(root: &Path, visitor: &mut dyn Visitor) -> io::Result<Signature> {
-    // Links on the way to the root are followed: that is how git-sync and others flip it.
+    // Links on the way to the root are followed, because git-sync and others switch revisions
+    // there.
     let root = openat(CWD, root, FOLDER, Mode::empty())?;
     let mut walk = Walk { root: root.as_fd(), visitor, above: Vec::new(), sum: 0 };
     let top = root.try_clone()?;
@@ -95,19 +96,19 @@ pub fn walk(root: &Path, visitor: &mut dyn Visitor) -> io::Result<Signature> {
     Ok(Signature(walk.sum))
 }
 
-/// Looks only.
+/// Walks through a folder without reading its files.
 pub fn survey(root: &Path) -> io::Result<Survey> {
     let mut sizes = Sizes::default();
     let signature = walk(root, &mut sizes)?;
     Ok(Survey { signature, sizes: sizes.0 })
 }
 
-/// What a look found.
+/// The result of a walk that reads no file.
 #[derive(Debug)]
 pub struct Survey {
-    /// What the folder looks like.
+    /// The state of the folder.
     pub signature: Signature,
-    /// Bytes of every file.
+    /// The bytes of every file.
     pub sizes: Vec<u64>,
 }
 
@@ -126,13 +127,13 @@ impl Visitor for Sizes {
 struct Walk<'a> {
     root: BorrowedFd<'a>,
     visitor: &'a mut dyn Visitor,
-    /// Device and inode of the folders on the way down: a link to one of them is a loop.
+    /// Device and inode of the folders on the way down. A link to one of them is a loop.
     above: Vec<(u64, u64)>,
     sum: u64,
 }
 
 impl Walk<'_> {
-    /// Everything in an open folder, whose path ends with a slash.
+    /// Visits everything in an open folder, whose path ends with a slash.
     fn folder(&mut self, folder: OwnedFd, path: &mut Vec<u8>) -> Result<(), Trouble> {
         let stat = fstat(&folder)?;
         let identity = (stat.st_dev, stat.st_ino);
@@ -164,7 +165,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// One name; a folder is walked through.
+    /// Visits a name; a folder is walked through.
     fn name(
         &mut self,
         folder: BorrowedFd<'_>,
@@ -188,7 +189,7 @@ impl Walk<'_> {
         }
     }
 
-    /// What a link leads to, by its path below the root.
+    /// Visits the target of a link, under the link's path.
     fn link(&mut self, path: &mut Vec<u8>) -> Result<(), Trouble> {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
         let open = openat2(self.root, &path[1..], FILE, Mode::empty(), resolve)?;
@@ -209,8 +210,8 @@ impl Walk<'_> {
     fn file(&mut self, path: &[u8], place: &Place<'_>, stat: &Stat) {
         let times = (stat.st_mtime, stat.st_mtime_nsec, stat.st_ctime, stat.st_ctime_nsec);
         self.add(path, &(stat.st_dev, stat.st_ino, stat.st_size, times));
-        // Only some visitors open files, so what comes of it is no part of what the folder looks
-        // like: a look must find what reading found.
+        // Only some visitors open files, so the outcome must not change the folder's state: a walk
+        // without reading must find the same state as one with it.
         if let Err(trouble) = self.visitor.file(path, place, stat) {
             self.visitor.trouble(path, trouble);
         }

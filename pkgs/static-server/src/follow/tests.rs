@@ -1,4 +1,4 @@
-//! When content is read again, and what holds after that.
+//! The decision to read content again, and its effects.
 
 use super::{Bell, Decision, FIRST_PASS, Follower, Seen, first};
 use crate::folder::scan::Limits;
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 const SMALL: Limits = Limits { memory: 1 << 20, open_files: 9 };
 
-/// The folder of the options that are read again, which a plain function does.
+/// The folder for the function that reads options again, which cannot have a parameter.
 static BUSY: OnceLock<PathBuf> = OnceLock::new();
 
 fn options(folder: PathBuf) -> Options {
@@ -51,7 +51,7 @@ fn it_is_read_again_when_it_has_changed_and_come_to_rest() {
 }
 
 #[test]
-fn what_was_read_too_soon_after_a_change_is_read_again() {
+fn content_read_too_soon_after_a_change_is_read_again() {
     let [one, ..] = looks();
     let mut decision = Decision { served: one, is_doubtful: true, last: None, bad: None };
     assert!(!decision.is_time(one));
@@ -92,7 +92,7 @@ fn a_hangup_while_content_changes_is_done_or_counted_and_never_lost() {
 }
 
 #[test]
-fn what_could_not_be_read_is_passed_over_until_it_changes_and_tried_ever_more_rarely() {
+fn unreadable_content_is_skipped_until_it_changes_and_retried_less_and_less_often() {
     let [one, two, three] = looks();
     let mut decision = Decision { served: one, is_doubtful: false, last: None, bad: None };
     decision.is_time(two);
@@ -116,9 +116,9 @@ fn what_could_not_be_read_is_passed_over_until_it_changes_and_tried_ever_more_ra
 fn a_pack_that_stays_damaged_is_read_and_counted_once() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("index.html"), "page").unwrap();
-    let none = || anyhow::bail!("nobody asked");
+    let none = || anyhow::bail!("not called");
     let mut follower = follower(&options(folder.path().into()), none);
-    // As if the options had always named it.
+    // Acts as if the options had always named the pack.
     let pack = folder.path().join("site.pack");
     std::fs::write(&pack, "KILNPACK and no more").unwrap();
     follower.options.pack = Some(pack);
@@ -137,7 +137,7 @@ fn a_host_that_stays_damaged_is_named_once_and_the_others_are_followed() {
     std::fs::write(&page, "page").unwrap();
     let hosts = Some(folder.path().into());
     let options = Options { hosts, ..options(folder.path().into()) };
-    let mut follower = follower(&options, || anyhow::bail!("nobody asked"));
+    let mut follower = follower(&options, || anyhow::bail!("not called"));
     follower.decision.is_doubtful = false;
     let two = folder.path().join("two.pack");
     std::fs::write(&two, "no pack").unwrap();

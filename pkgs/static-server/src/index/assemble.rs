@@ -1,6 +1,6 @@
-//! Files with their variants → [`Index`]: which paths there are, and what each answers with.
+//! Files with their variants → [`Index`]: the paths, and the answer of each.
 //!
-//! Both ways to content end here: a folder that was read, and a pack that is being made.
+//! Both kinds of content use it: a folder after it was read, and a pack when it is made.
 
 use std::collections::BTreeMap;
 
@@ -15,9 +15,9 @@ use crate::rules::{Change, Rules};
 /// A file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
-    /// Decoded path; begins with a slash, has no empty and no dot segment.
+    /// The decoded path. Begins with a slash, and has no empty segment and no dot segment.
     pub path: Vec<u8>,
-    /// Its representations, identity first.
+    /// The representations, identity first.
     pub variants: Vec<Encoded>,
     /// `Last-Modified`, in seconds since 1970.
     pub modified: Option<u64>,
@@ -26,24 +26,24 @@ pub struct Item {
 /// A representation of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Encoded {
-    /// How it is coded.
+    /// The coding of the bytes.
     pub coding: Coding,
-    /// Its bytes.
+    /// The bytes.
     pub body: Body,
-    /// The first half of its bytes' SHA-256, which becomes the entity tag.
+    /// The first half of the bytes' SHA-256, which becomes the entity tag.
     pub tag: Tag,
 }
 
-/// What tells one content from another.
+/// A digest that distinguishes contents.
 pub type Tag = [u8; 16];
 
-/// Names of the two files with rules, which have no path.
+/// The names of the two files with rules, which are not served.
 pub const RULES: [&[u8]; 2] = [b"/_headers", b"/_redirects"];
 
 const INDEX: &[u8] = b"index.html";
 const ERROR: &[u8] = b"404.html";
 
-/// Makes the index. The order of items does not matter.
+/// Builds the index. The order of items does not matter.
 #[must_use]
 pub fn assemble(items: &[Item], stores: Vec<Store>, rules: Rules, policy: &Policy) -> Index {
     let index = Index { stores, rules, ..Index::default() };
@@ -67,12 +67,12 @@ fn is_served(item: &Item) -> bool {
 struct Assembly<'a> {
     index: Index,
     policy: &'a Policy,
-    /// What was found for each path; the first claim of a path holds.
+    /// The answer for each path. The first claim of a path holds.
     paths: BTreeMap<Vec<u8>, Kind>,
 }
 
 impl Assembly<'_> {
-    /// A file at its own path and, for an index page, at its folder's.
+    /// Adds a file under its own path and, if it is an index page, under its folder's.
     fn file(&mut self, item: &Item) {
         let path = item.path.as_slice();
         let (folder, name) = split(path);
@@ -96,7 +96,8 @@ impl Assembly<'_> {
         }
     }
 
-    /// An index page's own path shares its folder's answer, unless rules tell them apart.
+    /// Adds an index page's own path. It shares the folder's answer, unless header rules treat the
+    /// two paths differently.
     fn own_path(&mut self, item: &Item, folder: &[u8], resource: u32) {
         let path = &item.path;
         let same = self.index.rules.changes(path, None) == self.index.rules.changes(folder, None);
@@ -104,7 +105,7 @@ impl Assembly<'_> {
         self.paths.insert(path.clone(), Kind::Resource(own));
     }
 
-    /// Takes a path that no file has by its own name.
+    /// Claims a path for which no file has that exact name.
     fn claim(&mut self, path: &[u8], kind: Kind) {
         let free = self.paths.get(path).is_none_or(|found| !matches!(found, Kind::Resource(_)));
         if free && !path.is_empty() {
@@ -121,8 +122,8 @@ impl Assembly<'_> {
         }
     }
 
-    /// The root's index page as an answer whose fields are still without the rules of the path
-    /// that it will be sent for.
+    /// Adds the root's index page as a fallback, still without header rules, because they depend on
+    /// the path of the request.
     fn fallback(&mut self, items: &[&Item]) {
         let root = items.iter().find(|item| item.path == b"/index.html");
         if let Some(root) = root.filter(|_| self.policy.single_page) {
@@ -195,7 +196,7 @@ impl Assembly<'_> {
     }
 }
 
-/// Folder, with its slash, and name.
+/// Splits a path into its folder, with the slash, and its name.
 fn split(path: &[u8]) -> (&[u8], &[u8]) {
     let slash = path.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
     path.split_at((slash + 1).min(path.len()))
@@ -209,7 +210,7 @@ fn number(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-/// Where in a block the entity tag stands.
+/// Returns the span of the entity tag in a block.
 fn find(block: &[u8], etag: &[u8], head: Span) -> Span {
     let Some(first) = etag.first() else { return Span::default() };
     let mut parts = block.windows(etag.len());
@@ -220,7 +221,7 @@ fn find(block: &[u8], etag: &[u8], head: Span) -> Span {
     })
 }
 
-/// A strong entity tag.
+/// Formats a strong entity tag.
 #[must_use]
 pub fn tag_text(tag: &Tag) -> String {
     let mut text = String::with_capacity(2 * tag.len() + 2);

@@ -1,33 +1,33 @@
 //! Header blocks: made once per representation, and changed by rules.
 //!
-//! [`Variant`](super::Variant) says what the three parts of a block are.
+//! [`Variant`](super::Variant) describes the three parts of a block.
 
 use std::io::Write as _;
 
 use crate::index::Coding;
 use crate::rules::Change;
 
-/// A block with where its parts begin.
+/// A block with the offsets of its parts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Block {
-    /// All of it.
+    /// The whole block.
     pub bytes: Vec<u8>,
-    /// Where what only an answer with a body has begins.
+    /// The offset of the fields that only an answer with a body has.
     pub rest: u32,
-    /// Where what a 304 has too begins.
+    /// The offset of the fields that a 304 has too.
     pub shared: u32,
 }
 
-/// What a block is made of.
+/// The values that a block is made from.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts<'a> {
     /// 200 or 404.
     pub status: u16,
-    /// Bytes of the body.
+    /// The bytes of the body.
     pub length: u64,
     /// `Content-Type`.
     pub media_type: &'a str,
-    /// `Content-Encoding`, but for identity.
+    /// `Content-Encoding`; omitted for identity.
     pub coding: Coding,
     /// `ETag`, with its quotes; empty for none.
     pub etag: &'a str,
@@ -35,7 +35,7 @@ pub struct Facts<'a> {
     pub modified: &'a str,
     /// `Cache-Control`; empty for none.
     pub cache_control: &'a str,
-    /// Whether the resource has other variants.
+    /// True if the resource has other variants.
     pub varies: bool,
 }
 
@@ -43,7 +43,7 @@ pub struct Facts<'a> {
 const SHARED: [&[u8]; 6] =
     [b"etag", b"last-modified", b"cache-control", b"expires", b"vary", b"content-location"];
 
-/// More than most blocks have.
+/// Bytes reserved for a block; most need less.
 const BLOCK: usize = 320;
 
 /// Makes a block.
@@ -64,7 +64,7 @@ pub fn make(facts: &Facts<'_>, changes: &[Change]) -> Block {
     render(facts.status, facts.length, &fields, changes)
 }
 
-/// The status line, `Content-Length`, and fields after changes.
+/// Renders the status line, `Content-Length`, and the fields after the changes.
 #[must_use]
 pub fn render(status: u16, length: u64, fields: &[(&[u8], &[u8])], changes: &[Change]) -> Block {
     let reason = match status {
@@ -86,7 +86,7 @@ pub fn render(status: u16, length: u64, fields: &[(&[u8], &[u8])], changes: &[Ch
     Block { bytes, rest, shared }
 }
 
-/// Appends what only an answer with a body has, then the rest; returns where that begins.
+/// Appends the fields that only an answer with a body has, then the others; returns their offset.
 fn two_parts(bytes: &mut Vec<u8>, fields: &[(&[u8], &[u8])]) -> u32 {
     for (name, value) in fields.iter().filter(|(name, _)| !is_shared(name)) {
         push(bytes, name, value);
@@ -98,7 +98,7 @@ fn two_parts(bytes: &mut Vec<u8>, fields: &[(&[u8], &[u8])]) -> u32 {
     shared
 }
 
-/// Fields of a block, without status line and `Content-Length`.
+/// Returns the fields of a block without its status line and `Content-Length`.
 pub fn fields(rest: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     rest.split(|byte| *byte == b'\n').filter_map(|line| {
         let colon = line.iter().position(|byte| *byte == b':')?;
@@ -120,7 +120,7 @@ fn is_shared(name: &[u8]) -> bool {
     SHARED.iter().any(|known| known.eq_ignore_ascii_case(name))
 }
 
-/// Applies changes. `Vary` is never taken away by one: what it names is added.
+/// Applies changes. A change of `Vary` only adds to it.
 fn changed(fields: &[(&[u8], &[u8])], changes: &[Change]) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut all: Vec<(Vec<u8>, Vec<u8>)> =
         fields.iter().map(|(name, value)| (name.to_vec(), value.to_vec())).collect();

@@ -1,17 +1,17 @@
 //! The index: every path that has an answer, with that answer, as plain data.
 //!
 //! A folder ([`crate::folder`]) and a pack both become an [`Index`], and the server knows nothing
-//! else. All texts (paths, header blocks, entity tags) lie in one piece of memory and are named by
-//! [`Span`]s; bodies lie in [`Store`]s and are named by [`Body`]s. So an index costs a few
-//! allocations however many paths it has, and a pack can hold its tables as they are.
+//! else. All texts (paths, header blocks, entity tags) are in one piece of memory and referred to by
+//! [`Span`]s; bodies are in [`Store`]s and referred to by [`Body`]s. An index therefore costs a few
+//! allocations however many paths it has, and a pack can contain its tables unchanged.
 //!
-//! | module | what |
+//! | module | content |
 //! | --- | --- |
 //! | [`assemble`] | files with their variants → [`Index`] |
 //! | [`block`] | header blocks |
 //! | [`cache`] | small bodies of open files |
-//! | [`policy`] | cache policy by name, and the other choices of whoever runs a site |
-//! | [`store`] | where bodies are: sealed memory or an open file |
+//! | [`policy`] | cache policy by name, and the other choices for a site |
+//! | [`store`] | bodies in sealed memory or in an open file |
 //! | [`table`] | path → number |
 
 pub mod assemble;
@@ -28,21 +28,20 @@ use crate::index::store::Store;
 use crate::index::table::Table;
 use crate::rules::Rules;
 
-/// A part of [`Index::text`].
+/// A range of [`Index::text`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Span {
-    /// Offset of its first byte.
+    /// The offset of the first byte.
     pub start: u32,
-    /// Number of bytes.
+    /// The number of bytes.
     pub len: u32,
 }
 
-/// A content coding (RFC 9110 section 8.4.1), in the order in which they are preferred when a
-/// client likes several equally; identity is the one that needs nothing.
+/// A content coding (RFC 9110 section 8.4.1), the simplest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Coding {
-    /// None.
+    /// No coding.
     Identity = 0,
     /// `gzip` (RFC 1952).
     Gzip = 1,
@@ -53,10 +52,10 @@ pub enum Coding {
 }
 
 impl Coding {
-    /// All of them, the plainest first.
+    /// All codings, identity first.
     pub const ALL: [Self; 4] = [Self::Identity, Self::Gzip, Self::Zstd, Self::Brotli];
 
-    /// Its name in `Content-Encoding` and `Accept-Encoding`.
+    /// Returns the name in `Content-Encoding` and `Accept-Encoding`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -67,7 +66,7 @@ impl Coding {
         }
     }
 
-    /// How the name of a sidecar file ends.
+    /// Returns the extension of a sidecar file.
     #[must_use]
     pub const fn extension(self) -> &'static str {
         match self {
@@ -79,61 +78,62 @@ impl Coding {
     }
 }
 
-/// Where the bytes of a representation are.
+/// The location of a representation's bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Body {
-    /// Number in [`Index::stores`].
+    /// The number of the store in [`Index::stores`].
     pub store: u32,
-    /// Offset of the first byte.
+    /// The offset of the first byte.
     pub start: u64,
-    /// Number of bytes.
+    /// The number of bytes.
     pub len: u64,
 }
 
-/// One representation of a resource, ready to be sent.
+/// A representation of a resource, ready to be sent.
 ///
-/// The block is the status line and all fields but `Date` and `Connection`, each with its CRLF, in
-/// three parts: status line with `Content-Length`, what only an answer with a body has, and what a
-/// 304 has too. So the blocks of 206 and 304 need no memory of their own.
+/// The header block is the status line and all fields except `Date` and `Connection`, each with its
+/// CRLF, in three parts: the status line with `Content-Length`, fields that only an answer with a
+/// body has, and fields that a 304 has too. The blocks of 206 and 304 therefore need no memory of
+/// their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Variant {
-    /// How the body is coded.
+    /// The coding of the body.
     pub coding: Coding,
-    /// The block.
+    /// The header block.
     pub head: Span,
-    /// Where in the block the second part begins.
+    /// The offset of the block's second part.
     pub rest: u32,
-    /// Where in the block the third part begins.
+    /// The offset of the block's third part.
     pub shared: u32,
-    /// The strong entity tag with its quotes; empty where there is none.
+    /// The strong entity tag with its quotes; empty if there is no tag.
     pub etag: Span,
     /// The body.
     pub body: Body,
 }
 
-/// What one path, or several, answer with.
+/// The answer of one path or several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Resource {
     /// 200, or 404 for an error page.
     pub status: u16,
-    /// Number of variants; more than one are chosen by `Accept-Encoding`.
+    /// The number of variants. `Accept-Encoding` chooses among several.
     pub count: u16,
-    /// Number of the first one in [`Index::variants`], which is always the identity.
+    /// The number of the first variant in [`Index::variants`], which is always the identity.
     pub first: u32,
     /// `Last-Modified`, in seconds since 1970.
     pub modified: Option<u64>,
 }
 
-/// What is at a path.
+/// The kind of answer at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// An answer: number in [`Index::resources`].
+    /// An answer: its number in [`Index::resources`].
     Resource(u32),
-    /// Nothing but a way to the same path with a slash: a folder with an index page.
+    /// A redirect to the same path with a slash, for a folder with an index page.
     AddSlash,
-    /// Nothing but a way to the same path without it (clean URLs).
+    /// A redirect to the same path without the slash (clean URLs).
     StripSlash,
-    /// Nothing but a way to the same path without `.html` or `index.html` (clean URLs).
+    /// A redirect to the same path without `.html` or `index.html` (clean URLs).
     StripHtml,
 }
 
@@ -142,7 +142,7 @@ pub enum Kind {
 pub struct Entry {
     /// The decoded path; begins with a slash.
     pub path: Span,
-    /// What is there.
+    /// The kind of answer.
     pub kind: Kind,
 }
 
@@ -155,10 +155,10 @@ pub struct ErrorPage {
     pub resource: u32,
 }
 
-/// Everything of one site.
+/// The index of one site.
 #[derive(Debug, Default)]
 pub struct Index {
-    /// What all spans are parts of.
+    /// The texts that spans refer to.
     pub text: Vec<u8>,
     /// Paths.
     pub entries: Vec<Entry>,
@@ -168,25 +168,26 @@ pub struct Index {
     pub resources: Vec<Resource>,
     /// Representations.
     pub variants: Vec<Variant>,
-    /// Where bodies are.
+    /// The bodies.
     pub stores: Vec<Store>,
     /// Error pages, the deepest folder first.
     pub error_pages: Vec<ErrorPage>,
-    /// What a path without an answer gets in single-page mode, unless its last segment has a dot.
+    /// The answer of single-page mode for a path without an answer, unless its last segment has a
+    /// dot.
     pub fallback: Option<u32>,
     /// `_headers` and `_redirects`.
     pub rules: Rules,
-    /// Files and folders that could not be read: the site is not ready then.
+    /// The number of files and folders that could not be read. The site is ready if this is 0.
     pub unread: u32,
-    /// Small bodies that are not in a memory store; made by [`Index::finish`].
+    /// Small bodies that are not in a memory store. [`Index::finish`] makes the cache.
     pub cache: Cache,
 }
 
-/// Most bytes of [`Index::cache`].
+/// The most bytes in [`Index::cache`].
 const CACHE_BYTES_MAX: u64 = 64 << 20;
 
 impl Index {
-    /// The bytes of a span.
+    /// Returns the bytes of a span.
     #[must_use]
     pub fn bytes(&self, span: Span) -> &[u8] {
         let start = span.start as usize;
@@ -204,14 +205,14 @@ impl Index {
         self.entries.get(number as usize).map_or(&[], |entry| self.bytes(entry.path))
     }
 
-    /// A resource's variants; never empty for a resource of this index.
+    /// Returns the variants of a resource of this index; there is at least one.
     #[must_use]
     pub fn variants(&self, resource: &Resource) -> &[Variant] {
         let first = resource.first as usize;
         &self.variants[first..first + usize::from(resource.count)]
     }
 
-    /// A body's bytes, where they are in memory.
+    /// Returns the bytes of a body that is in memory.
     #[must_use]
     pub fn memory(&self, body: Body) -> Option<&[u8]> {
         self.stores.get(body.store as usize)?.memory(body.start, body.len)
@@ -227,7 +228,7 @@ impl Index {
         }
     }
 
-    /// The error page for a path: that of the nearest folder above it.
+    /// Returns the error page of the nearest folder above a path.
     #[must_use]
     pub fn error_page(&self, path: &[u8]) -> Option<u32> {
         let pages = &mut self.error_pages.iter();
@@ -242,7 +243,7 @@ impl Index {
         Span { start, len: u32::try_from(bytes.len()).unwrap_or(0) }
     }
 
-    /// Makes the table of paths and the empty cache; called once, when all entries are there.
+    /// Builds the table of paths and an empty cache. Called once, after all entries were added.
     pub fn finish(&mut self) {
         let mut table = Table::with_room(self.entries.len());
         for number in 0..u32::try_from(self.entries.len()).unwrap_or(u32::MAX) {
@@ -253,7 +254,7 @@ impl Index {
         self.cache = Cache::new(if files { self.variants.len() } else { 0 }, CACHE_BYTES_MAX);
     }
 
-    /// Bytes of content in memory.
+    /// Returns the bytes of content in memory.
     #[must_use]
     pub fn content_bytes(&self) -> u64 {
         self.stores.iter().map(Store::memory_bytes).sum()

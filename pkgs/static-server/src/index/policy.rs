@@ -1,13 +1,13 @@
-//! What whoever runs a site chooses about it, and which names are fingerprinted.
+//! The choices for a site, and the names that have a fingerprint.
 
-/// Choices that shape an index.
+/// The choices that shape an index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
-    /// `/about` serves `about.html`, and `/about.html` leads to it.
+    /// `/about` serves `about.html`, and `/about.html` redirects to it.
     pub clean_urls: bool,
     /// A path without an answer gets `/index.html`, unless its last segment has a dot.
     pub single_page: bool,
-    /// `Cache-Control` of HTML; empty for none.
+    /// `Cache-Control` of HTML; empty for no field.
     pub cache_html: String,
     /// `Cache-Control` of names with a fingerprint.
     pub cache_fingerprinted: String,
@@ -18,8 +18,8 @@ pub struct Policy {
 }
 
 impl Default for Policy {
-    /// What is named by its content is kept for ever, everything else is asked for again: the
-    /// entity tag makes that cheap, and nobody sees an old page beside a new style sheet.
+    /// Names with a fingerprint are cached forever. Everything else is revalidated, which entity
+    /// tags make cheap, so that a client never combines an old page with a new style sheet.
     fn default() -> Self {
         Self {
             clean_urls: false,
@@ -33,7 +33,7 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// The `Cache-Control` of a file, by its path.
+    /// Returns the `Cache-Control` of a file by its path.
     #[must_use]
     pub fn cache_control(&self, path: &[u8]) -> &str {
         if is_html(path) {
@@ -46,7 +46,7 @@ impl Policy {
     }
 }
 
-/// Whether a name is that of a page.
+/// True for the name of a page.
 #[must_use]
 pub fn is_html(path: &[u8]) -> bool {
     let ends = |end: &[u8]| {
@@ -55,22 +55,23 @@ pub fn is_html(path: &[u8]) -> bool {
     ends(b".html") || ends(b".htm") || ends(b".xhtml")
 }
 
-/// Extensions whose files build tools name by their content: styles, scripts, fonts, images.
+/// The extensions of files that build tools name by their content: styles, scripts, fonts, images.
 const FINGERPRINTED: [&[u8]; 17] = [
     b"css", b"js", b"mjs", b"wasm", b"woff", b"woff2", b"ttf", b"otf", b"eot", b"png", b"jpg",
     b"jpeg", b"gif", b"svg", b"webp", b"avif", b"ico",
 ];
 
-/// Least length of a fingerprint.
+/// The shortest fingerprint.
 const FINGERPRINT: usize = 8;
 
-/// Whether a file's name holds a fingerprint: at least 8 letters and digits, both of them, between
-/// separators before the extension (`app.3f9a1c2b.js`, `app-BQzXx8Kd.min.js`).
+/// True if a file's name has a fingerprint: at least 8 letters and digits, at least one of each,
+/// between separators before the extension (`app.3f9a1c2b.js`, `app-BQzXx8Kd.min.js`).
 ///
-/// Two more forms count. A name that is nothing else must be hexadecimal (`3f9a1c2b.js`, but not
-/// `photo2024.jpg`). And eight characters right before the extension may hold `-` and `_`, which
-/// are digits of base64url too, if they cannot be words and years: capital and small letters and
-/// digits, one piece with both (`index-BQ_zXx8K.js`, but not `report-2024-May.png`).
+/// Two more forms count. A name without any other part must be hexadecimal (`3f9a1c2b.js`, but not
+/// `photo2024.jpg`). Eight characters right before the extension may include `-` and `_`, which are
+/// digits of base64url, if they cannot be words and years: they need capital letters, small letters
+/// and digits, and one piece with both letters and digits (`index-BQ_zXx8K.js`, but not
+/// `report-2024-May.png`).
 #[must_use]
 pub fn is_fingerprinted(path: &[u8]) -> bool {
     let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or(path);
@@ -112,7 +113,7 @@ mod tests {
     use super::{Policy, is_fingerprinted};
 
     #[test]
-    fn fingerprints_are_told_from_words() {
+    fn words_and_years_are_not_fingerprints() {
         for name in [
             "/assets/app.3f9a1c2b.js",
             "/app-BQzXx8Kd.css",

@@ -1,13 +1,13 @@
-//! Where bodies are: in sealed memory, or in an open file.
+//! Bodies in sealed memory, or in an open file.
 //!
-//! Memory is a memfd(2) that is sealed before it is mapped to be read, so its pages can neither
-//! change nor go away: reading them never faults, and sendfile(2) from it never meets a change.
-//! Where larger bodies lie it gets huge pages while it is filled, if the kernel has some (6.1 and
-//! later): sendfile(2) then spends a seventh less, because it finds all pages at once. What the
-//! last of them has beyond the content is given back when the memory is sealed.
+//! The memory is a memfd(2) that is sealed before it is mapped for reading, so that its pages can
+//! neither change nor disappear: reading them never faults, and sendfile(2) never sees a change.
+//! Ranges with larger bodies get huge pages while they are filled, if the kernel supports it (6.1
+//! and later). sendfile(2) then spends a seventh less, because it finds all pages at once. Sealing
+//! returns the part of the last huge page that is beyond the content.
 //!
-//! A file may be cut while it is served; it is therefore never mapped, only read by system calls,
-//! which report its end.
+//! A file may be truncated while it is served. It is therefore never mapped, only read by system
+//! calls, which report its end.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -20,28 +20,27 @@ use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 const ALIGNED_FROM: u64 = 32 << 10;
 const PAGE: u64 = 4096;
 
-/// Bodies of at least this many bytes are sent by sendfile(2), also from memory: it copies nothing,
-/// and that is worth more than the second system call.
+/// Bodies of at least this many bytes are sent by sendfile(2), also from memory, because saving the
+/// copy is worth more than the second system call costs.
 pub const SENDFILE_FROM: u64 = 8 << 10;
 
-/// A huge page where pages have 4 KiB. Elsewhere, and where the kernel has none, the memory is as it
-/// would be without.
+/// The size of a huge page if pages have 4 KiB. Without huge pages the memory works as well.
 const HUGE: usize = 2 << 20;
 
 /// `MADV_COLLAPSE` of madvise(2).
 const COLLAPSE: libc::c_int = 25;
 
-/// A place with bodies.
+/// A store of bodies.
 #[derive(Debug)]
 pub enum Store {
     /// Bytes that cannot change.
     Memory(Region),
-    /// A file that is read when it is asked for; it may turn out to be shorter than it was.
+    /// A file that is read on demand, and may have become shorter.
     File(File),
 }
 
 impl Store {
-    /// Bytes of it, if they are in memory.
+    /// Returns bytes of a memory store.
     #[must_use]
     pub fn memory(&self, start: u64, len: u64) -> Option<&[u8]> {
         let Self::Memory(region) = self else { return None };
@@ -50,7 +49,7 @@ impl Store {
         region.map.bytes().get(start..end)
     }
 
-    /// The descriptor that its bytes can be sent from.
+    /// Returns the descriptor that the bytes can be sent from.
     #[must_use]
     pub fn fd(&self) -> BorrowedFd<'_> {
         match self {
@@ -59,7 +58,7 @@ impl Store {
         }
     }
 
-    /// Bytes that it holds in memory.
+    /// Returns the number of bytes in memory.
     #[must_use]
     pub fn memory_bytes(&self) -> u64 {
         match self {
@@ -76,19 +75,19 @@ pub struct Region {
     map: Map,
 }
 
-/// A region while it is filled.
+/// A region that is being filled.
 #[derive(Debug)]
 pub struct Filling {
     memfd: OwnedFd,
     map: Map,
     used: usize,
-    /// Where the first range begins that has not been tried as a huge page; none after a refusal,
-    /// since asking again may cost the kernel a search each time.
+    /// The start of the first range that was not tried as a huge page yet; `None` after a refusal,
+    /// because every further attempt may cost the kernel a search.
     plain_from: Option<usize>,
 }
 
 impl Filling {
-    /// Room for this many bytes; what is not used costs nothing but addresses.
+    /// Reserves addresses for this many bytes. Unused ones cost nothing else.
     pub fn with_room(room: u64) -> io::Result<Self> {
         let room = usize::try_from(room).unwrap_or(usize::MAX).max(1);
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
@@ -98,18 +97,18 @@ impl Filling {
         Ok(Self { memfd, map, used: 0, plain_from: Some(0) })
     }
 
-    /// Bytes that still fit.
+    /// Returns the number of bytes that still fit.
     #[must_use]
     pub fn room(&self) -> u64 {
         (self.map.len - self.used) as u64
     }
 
-    /// Reads a file that should have `len` bytes, and returns the bytes with their offset.
+    /// Reads a file of `len` bytes, and returns the bytes and their offset.
     ///
-    /// A file that turns out shorter or longer is an error: it is being changed.
+    /// A file that is shorter or longer is being changed, and is an error.
     pub fn read(&mut self, file: &mut File, len: u64) -> io::Result<(u64, &[u8])> {
-        // With room for one byte more, one system call both reads the file and finds its end: the
-        // kernel gives fewer bytes than there is room for only there.
+        // With room for one byte more, one system call both reads the file and finds its end,
+        // because the kernel returns fewer bytes than requested only there.
         let start = self.place(len + 1)?;
         let end = start + usize::try_from(len).map_err(io::Error::other)?;
         let mut at = start;
@@ -136,12 +135,12 @@ impl Filling {
         Ok(start as u64)
     }
 
-    /// Takes the last bytes back: they turned out to be there already.
+    /// Removes the last bytes again, because an earlier copy of them exists.
     pub fn take_back(&mut self, start: u64) {
         self.used = self.used.min(usize::try_from(start).unwrap_or(usize::MAX));
     }
 
-    /// Where the next bytes go.
+    /// Returns the offset for the next bytes.
     fn place(&mut self, len: u64) -> io::Result<usize> {
         let used = self.used as u64;
         let start = if len >= ALIGNED_FROM { used.next_multiple_of(PAGE) } else { used };
@@ -155,7 +154,7 @@ impl Filling {
         Ok(start)
     }
 
-    /// Gives the ranges that a body will lie in huge pages, as far as they are to be had.
+    /// Gives the range of a body huge pages, as far as possible.
     fn make_huge(&mut self, start: usize, end: usize) {
         while let Some(plain_from) = self.plain_from {
             let range = plain_from.max(start / HUGE * HUGE);
@@ -170,10 +169,10 @@ impl Filling {
         }
     }
 
-    /// Ends the filling: nothing can change the bytes after it.
+    /// Ends the filling. The bytes can never change after it.
     pub fn seal(self) -> io::Result<Region> {
         let Self { memfd, map, used, .. } = self;
-        // The kernel seals only what nobody can write any more.
+        // The kernel only seals memory that no mapping can write to.
         drop(map);
         ftruncate(&memfd, used.max(1) as u64)?;
         let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL;
@@ -183,7 +182,7 @@ impl Filling {
     }
 }
 
-/// A mapping that this process alone has, of a memfd that it alone has.
+/// A mapping of a memfd, both of which only this process has.
 #[derive(Debug)]
 struct Map {
     address: *mut u8,
@@ -203,7 +202,7 @@ impl Map {
         Ok(Self { address: address.cast(), len })
     }
 
-    /// One whose address is a multiple of a huge page, which the kernel asks for.
+    /// Maps at an address that is a multiple of a huge page, as the kernel requires.
     fn aligned(memfd: &OwnedFd, len: usize, protection: ProtFlags) -> io::Result<Self> {
         let span = len.saturating_add(HUGE);
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
@@ -213,36 +212,36 @@ impl Map {
         // SAFETY: nothing refers to the mapping that was just made.
         unsafe { munmap(found, span) }?;
         let hint = found.map_addr(|address| address.next_multiple_of(HUGE));
-        // SAFETY: as in `new`; where something else took the place meanwhile, the kernel chooses.
+        // SAFETY: as in `new`. If another mapping took the place in between, the kernel chooses
+        // another.
         let address = unsafe { mmap(hint, len, protection, MapFlags::SHARED, memfd, 0) }?;
         Ok(Self { address: address.cast(), len })
     }
 
-    /// Puts a range that has a page, with what is in it, into one huge page; false if the kernel
-    /// does not.
+    /// Moves a range that has at least one page into one huge page; false if the kernel refuses.
     fn collapse(&mut self, start: usize, len: usize) -> bool {
         let range = &mut self.bytes_mut()[start..start + len];
-        // SAFETY: the range is mapped, and its bytes stay what they are.
+        // SAFETY: the range is mapped, and its bytes do not change.
         unsafe { libc::madvise(range.as_mut_ptr().cast(), len, COLLAPSE) == 0 }
     }
 
     const fn bytes(&self) -> &[u8] {
-        // SAFETY: the mapping is `len` bytes of a memfd that is never cut below that while the
-        // mapping lives, and that nobody writes to but through `bytes_mut`.
+        // SAFETY: the mapping has `len` bytes of a memfd that never becomes shorter while the
+        // mapping lives, and that only `bytes_mut` writes to.
         unsafe { std::slice::from_raw_parts(self.address, self.len) }
     }
 
-    /// Only for a mapping that was made to be written.
+    /// Returns the bytes of a writable mapping.
     const fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as for `bytes`; the exclusive reference keeps others away. `Filling` is the one
-        // caller, and its mapping is writable.
+        // SAFETY: as for `bytes`; the exclusive reference excludes other access. `Filling` is the
+        // only caller, and its mapping is writable.
         unsafe { std::slice::from_raw_parts_mut(self.address, self.len) }
     }
 }
 
 impl Drop for Map {
     fn drop(&mut self) {
-        // SAFETY: nothing refers to the mapping any more. It cannot fail for a whole mapping.
+        // SAFETY: nothing refers to the mapping any more. Unmapping a whole mapping cannot fail.
         let _ = unsafe { munmap(self.address.cast(), self.len) };
     }
 }
@@ -281,7 +280,7 @@ mod tests {
             assert_eq!(filling.push(&bytes).unwrap(), 0);
             let store = Store::Memory(filling.seal().unwrap());
             assert_eq!(store.memory(0, len).unwrap(), bytes);
-            // A block has 512 bytes, a page at least eight of them.
+            // A block has 512 bytes, and a page has at least eight blocks.
             let blocks = rustix::fs::fstat(store.fd()).unwrap().st_blocks;
             let page = rustix::param::page_size() as u64;
             assert_eq!(u64::try_from(blocks).unwrap() * 512, len.next_multiple_of(page), "{len}");
@@ -289,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_or_changes_is_an_error() {
+    fn a_file_that_does_not_fit_or_changes_is_an_error() {
         let mut filling = Filling::with_room(10).unwrap();
         assert!(filling.push(&[0; 11]).is_err());
         let mut file = tempfile::tempfile().unwrap();

@@ -1,25 +1,25 @@
-//! Path → number: open addressing with linear probing, made once and never changed.
+//! Path → number: open addressing with linear probing, built once and never changed.
 //!
-//! The hash is not keyed: what is in the table comes from whoever runs the site, and a client that
-//! asks for odd paths can do no more than meet the longest run of this one table.
+//! The hash has no key. The keys come from the owner of the site, so a client that requests odd
+//! paths can at worst probe the longest run of this one table.
 
-/// A table of numbers; the paths themselves are elsewhere.
+/// A table of numbers. The paths themselves are stored elsewhere.
 #[derive(Debug, Default)]
 pub struct Table {
-    /// Low half: number + 1, 0 for an empty place. High half: the hash's upper bits.
+    /// Low half: number + 1, or 0 for a free place. High half: the upper bits of the hash.
     places: Vec<u64>,
-    /// Bytes of the longest path; a longer one need not be looked for.
+    /// The bytes of the longest path; a longer one cannot be in the table.
     longest: usize,
 }
 
 impl Table {
-    /// An empty table with room for this many paths, at most half full.
+    /// Makes an empty table with room for this many paths, at most half full.
     #[must_use]
     pub fn with_room(count: usize) -> Self {
         Self { places: vec![0; (count * 2).next_power_of_two().max(2)], longest: 0 }
     }
 
-    /// Adds a number for a path. The first number of a path is the one that is found.
+    /// Adds a number under a path. A path's first number stays.
     pub fn insert(&mut self, number: u32, path: &[u8]) {
         self.longest = self.longest.max(path.len());
         let hash = hash(path);
@@ -31,7 +31,7 @@ impl Table {
         self.places[place] = (hash & HIGH) | u64::from(number.wrapping_add(1));
     }
 
-    /// Finds a path's number; `path_of` says what a number's path is.
+    /// Finds a path's number; `path_of` returns the path of a number.
     pub fn find<'a>(&self, path: &[u8], path_of: impl Fn(u32) -> &'a [u8]) -> Option<u32> {
         if path.len() > self.longest || self.places.is_empty() {
             return None;
@@ -61,7 +61,7 @@ const fn low(hash: u64) -> usize {
     hash as usize
 }
 
-/// Eight bytes at a time, multiplied and folded.
+/// Hashes eight bytes at a time: multiply and fold.
 fn hash(path: &[u8]) -> u64 {
     const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
     let fold = |state: u64, word: u64| {
@@ -85,7 +85,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_put_in_is_found_and_nothing_else(
+        fn exactly_the_inserted_paths_are_found(
             paths in proptest::collection::hash_set("/[a-c]{0,12}", 0..60),
             others in proptest::collection::vec("/[a-d]{0,14}", 0..60),
         ) {

@@ -15,7 +15,7 @@ fn encoded(filling: &mut Filling, coding: Coding, text: &str) -> Encoded {
     Encoded { coding, body, tag }
 }
 
-/// A site of these paths and texts.
+/// Builds a site of these paths and texts.
 pub fn from_files(files: &[(&str, &str)], policy: &Policy) -> Index {
     let mut filling = Filling::with_room(64 << 20).unwrap();
     let items: Vec<Item> = files
@@ -35,7 +35,7 @@ pub fn from_files(files: &[(&str, &str)], policy: &Policy) -> Index {
     assemble(&items, vec![Store::Memory(filling.seal().unwrap())], rules, policy)
 }
 
-/// A site of one file in two codings.
+/// Builds a site of one file in two codings.
 pub fn with_variant(path: &str, text: &str, coding: Coding, coded: &str) -> Index {
     let mut filling = Filling::with_room(1 << 20).unwrap();
     let identity = encoded(&mut filling, Coding::Identity, text);

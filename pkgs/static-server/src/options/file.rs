@@ -1,21 +1,21 @@
-//! The file of settings: TOML 1.0, as far as settings without tables and lists need it.
+//! The file of settings: the part of TOML 1.0 that settings without tables and lists need.
 //!
-//! A line is `key = value` with a string, a number or a truth value. What else TOML has (tables,
-//! lists, dates, strings of several lines) no setting takes; it is refused with its line.
+//! A line is `key = value` with a string, a number or a boolean. The rest of TOML (tables, lists,
+//! dates, multi-line strings) is refused with the line's number, because no setting uses it.
 
 use anyhow::{Context as _, anyhow, bail, ensure};
 
 /// A setting as it was written.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Line {
-    /// From 1.
+    /// The number of the line, from 1.
     pub(super) number: usize,
     pub(super) key: String,
     /// Without quotes and escapes.
     pub(super) value: String,
 }
 
-/// Reads a file. Errors begin with the line's number and a colon.
+/// Parses a file. Errors begin with the line's number and a colon.
 pub(super) fn parse(text: &str) -> anyhow::Result<Vec<Line>> {
     let mut lines: Vec<Line> = Vec::new();
     for (number, text) in (1..).zip(text.lines()) {
@@ -23,7 +23,7 @@ pub(super) fn parse(text: &str) -> anyhow::Result<Vec<Line>> {
         let Some((key, value)) = parsed else { continue };
         let known = lines.iter().find(|line| line.key == key);
         if let Some(known) = known {
-            bail!("{number}: {key} stands on line {} already", known.number);
+            bail!("{number}: {key} is already set on line {}", known.number);
         }
         lines.push(Line { number, key, value });
     }
@@ -35,41 +35,41 @@ fn line(text: &str) -> anyhow::Result<Option<(String, String)>> {
     if text.is_empty() || text.starts_with('#') {
         return Ok(None);
     }
-    ensure!(!text.starts_with('['), "no setting takes a table");
+    ensure!(!text.starts_with('['), "settings have no tables");
     let (key, rest) = if text.starts_with(['"', '\'']) {
         quoted(text)?
     } else {
         let end = text.find(|char: char| !char.is_ascii_alphanumeric() && !"-_".contains(char));
         let (key, rest) = text.split_at(end.unwrap_or(text.len()));
-        ensure!(!key.is_empty(), "a line is `key = value`");
+        ensure!(!key.is_empty(), "expected `key = value`");
         (key.to_owned(), rest)
     };
-    let rest = rest.trim_start().strip_prefix('=').context("a line is `key = value`")?.trim_start();
+    let rest = rest.trim_start().strip_prefix('=').context("expected `key = value`")?.trim_start();
     let (value, rest) = if rest.starts_with(['"', '\'']) { quoted(rest)? } else { bare(rest)? };
     let rest = rest.trim_start();
-    ensure!(rest.is_empty() || rest.starts_with('#'), "`{rest}` follows the value");
+    ensure!(rest.is_empty() || rest.starts_with('#'), "unexpected `{rest}` after the value");
     Ok(Some((key, value)))
 }
 
-/// A string in quotes at the beginning, and what follows it.
+/// Parses a quoted string at the beginning, and returns it with the rest.
 fn quoted(text: &str) -> anyhow::Result<(String, &str)> {
     let mut chars = text.chars();
     let quote = chars.next().unwrap_or_default();
     let long: String = std::iter::repeat_n(quote, 3).collect();
-    ensure!(!text.starts_with(&long), "no setting takes a string of several lines");
+    ensure!(!text.starts_with(&long), "settings have no multi-line strings");
     let mut value = String::new();
     loop {
-        match chars.next().context("a string without an end")? {
+        match chars.next().context("unterminated string")? {
             char if char == quote => return Ok((value, chars.as_str())),
             '\\' if quote == '"' => value.push(escaped(&mut chars)?),
-            char if char.is_control() && char != '\t' => bail!("a control character in a string"),
+            char if char.is_control() && char != '\t' => bail!("control character in a string"),
             char => value.push(char),
         }
     }
 }
 
 fn escaped(chars: &mut std::str::Chars<'_>) -> anyhow::Result<char> {
-    let char = chars.next().context("a string without an end")?;
+    let char = chars.next().context("unterminated string")?;
     let digits = match char {
         '"' | '\\' => return Ok(char),
         'b' => return Ok('\u{8}'),
@@ -79,15 +79,15 @@ fn escaped(chars: &mut std::str::Chars<'_>) -> anyhow::Result<char> {
         'r' => return Ok('\r'),
         'u' => 4,
         'U' => 8,
-        _ => bail!("`\\{char}` is no escape"),
+        _ => bail!("`\\{char}` is not an escape"),
     };
-    let text = chars.as_str().get(..digits).context("an escape without its digits")?;
+    let text = chars.as_str().get(..digits).context("escape without its digits")?;
     *chars = chars.as_str()[digits..].chars();
     let code = u32::from_str_radix(text, 16).ok().filter(|_| !text.starts_with('+'));
-    code.and_then(char::from_u32).with_context(|| format!("`{text}` is no character"))
+    code.and_then(char::from_u32).with_context(|| format!("`{text}` is not a character"))
 }
 
-/// A number or a truth value at the beginning, and what follows it.
+/// Parses a number or a boolean at the beginning, and returns it with the rest.
 fn bare(text: &str) -> anyhow::Result<(String, &str)> {
     let end = text.find(|char: char| char.is_whitespace() || char == '#').unwrap_or(text.len());
     let (word, rest) = text.split_at(end);
@@ -97,7 +97,7 @@ fn bare(text: &str) -> anyhow::Result<(String, &str)> {
     let groups =
         word.split('_').all(|group| !group.is_empty() && group.bytes().all(|b| b.is_ascii_digit()));
     let leading = word.len() > 1 && word.starts_with('0');
-    ensure!(groups && !leading, "`{word}` is no string, number or truth value");
+    ensure!(groups && !leading, "`{word}` is not a string, number or boolean");
     Ok((word.replace('_', ""), rest))
 }
 
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_setting_is_refused_with_its_line() {
+    fn an_invalid_line_is_refused_with_its_number() {
         for text in [
             "[table]",
             "port",

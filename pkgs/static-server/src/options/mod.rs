@@ -1,8 +1,8 @@
 //! Command line, environment and file of settings.
 //!
-//! Every setting is one row of [`settings::SETTINGS`]. Precedence: flag, our variable, the variable
-//! of KISS (the server that this one stands in for), file, default. An empty variable counts as not
-//! set.
+//! Every setting is a row of [`settings::SETTINGS`]. Precedence: flag, `KILN_WEB_*` variable,
+//! variable of KISS (the server that this one replaces), file, default. An empty variable counts as
+//! not set.
 
 mod file;
 mod settings;
@@ -20,38 +20,38 @@ use lexopt::Arg;
 use crate::options::settings::{Kind, SETTINGS, Setting};
 pub use crate::options::values::Options;
 
-/// What the command line asks for.
+/// The action that the command line asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// `--help`.
     Help,
-    /// Everything else.
+    /// Serve with these options.
     Serve(Box<Options>),
 }
 
-/// What the outside says: arguments without the program's name, variables, files.
+/// The inputs: arguments, variables, files.
 pub struct Outside<'a> {
     /// Arguments without the program's name.
     pub args: Vec<OsString>,
-    /// A variable's value.
+    /// Returns a variable's value.
     pub variable: &'a dyn Fn(&str) -> Option<OsString>,
-    /// A file's text.
+    /// Returns a file's text.
     pub file: &'a dyn Fn(&OsStr) -> std::io::Result<String>,
 }
 
-/// A setting that was named, with its value and where it was named.
+/// A setting with its value and the place that gave it.
 struct Given {
     setting: &'static Setting,
     value: OsString,
     place: String,
 }
 
-/// Reads all of it.
+/// Evaluates all inputs.
 pub fn parse(outside: &Outside<'_>) -> anyhow::Result<Command> {
     let Some(flags) = flags(&outside.args).context(Exit::Usage)? else { return Ok(Command::Help) };
     let variables = variables(outside.variable);
     let named = |given: &&Given| given.setting.long == settings::CONFIG;
-    // The last flag counts, and a flag before a variable.
+    // The last flag wins, and a flag wins over a variable.
     let config = flags.iter().rfind(named).or_else(|| variables.iter().rfind(named));
     let lines = match config {
         Some(Given { value, .. }) => from_file(value, outside.file).context(Exit::Config)?,
@@ -69,12 +69,12 @@ pub fn parse(outside: &Outside<'_>) -> anyhow::Result<Command> {
     Ok(Command::Serve(Box::new(options)))
 }
 
-/// The keys of a file are the long flags without their dashes.
+/// Parses a file of settings. Its keys are the long flags without their dashes.
 fn from_file(
     name: &OsStr,
     read: impl Fn(&OsStr) -> std::io::Result<String>,
 ) -> anyhow::Result<Vec<Given>> {
-    let text = read(name).with_context(|| format!("reading {}", name.display()))?;
+    let text = read(name).with_context(|| format!("cannot read {}", name.display()))?;
     let lines = file::parse(&text).map_err(|error| anyhow!("{}:{error}", name.display()))?;
     let given = |line: file::Line| {
         let place = format!("{}:{}: {}", name.display(), line.number, line.key);
@@ -88,10 +88,10 @@ fn from_file(
     lines.into_iter().map(given).collect()
 }
 
-/// Variables that are set, those of KISS first.
+/// Returns the variables that are set, those of KISS first.
 ///
-/// Kubernetes sets `NAME_PORT=tcp://…` in every pod for a Service called `name`: such a value of a
-/// port's variable was not meant for us.
+/// For a Service called `name`, Kubernetes sets `NAME_PORT=tcp://…` in every pod. Such a value of a
+/// port's variable is ignored.
 fn variables(environment: impl Fn(&str) -> Option<OsString>) -> Vec<Given> {
     let all =
         |number: usize| SETTINGS.iter().map(move |setting| (setting, setting.variables[number]));
@@ -107,7 +107,7 @@ fn variables(environment: impl Fn(&str) -> Option<OsString>) -> Vec<Given> {
     given
 }
 
-/// Reads the flags; `None` for `--help`.
+/// Parses the flags; `None` for `--help`.
 fn flags(args: &[OsString]) -> anyhow::Result<Option<Vec<Given>>> {
     let mut given = Vec::new();
     let mut parser = lexopt::Parser::from_args(args);
@@ -127,7 +127,7 @@ fn flags(args: &[OsString]) -> anyhow::Result<Option<Vec<Given>>> {
     Ok(Some(given))
 }
 
-/// Returns an argument as the user wrote it.
+/// Formats an argument as the user wrote it.
 fn written(arg: Arg<'_>) -> String {
     match arg {
         Arg::Long(name) => format!("--{name}"),
@@ -137,7 +137,7 @@ fn written(arg: Arg<'_>) -> String {
 }
 
 impl Setting {
-    /// True if this is the setting's flag, long or short.
+    /// True if the argument is this setting's flag, long or short.
     fn is(&self, arg: &Arg<'_>) -> bool {
         match arg {
             Arg::Long(name) => self.long.strip_prefix("--") == Some(name),
@@ -149,7 +149,7 @@ impl Setting {
     }
 }
 
-/// The text of `--help`.
+/// Returns the text of `--help`.
 #[must_use]
 pub fn help() -> String {
     let mut text = String::from(

@@ -1,4 +1,4 @@
-//! The table of settings: names, default, and how a text becomes a value.
+//! The table of settings: names, default, and the conversion from text to value.
 
 use std::ffi::OsStr;
 use std::net::SocketAddr;
@@ -12,30 +12,30 @@ use crate::options::values::Options;
 /// The flag that names a file of settings.
 pub(super) const CONFIG: &str = "--config";
 
-/// How a setting is given.
+/// The kind of value that a setting takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// With a value.
+    /// Any value.
     Value,
-    /// `true` or `false`; the flag alone is `true`.
+    /// `true` or `false`; the flag alone means `true`.
     Switch,
 }
 
-/// One setting: its names and how its text is taken.
+/// A setting.
 pub(super) struct Setting {
     pub(super) long: &'static str,
-    /// Empty for none.
+    /// The short flag, or empty.
     pub(super) short: &'static str,
-    /// Our environment variable, then KISS's; empty for none.
+    /// The `KILN_WEB_*` variable, then the variable of KISS, or empty.
     pub(super) variables: [&'static str; 2],
-    /// Empty for none.
+    /// The default value, or empty.
     pub(super) default: &'static str,
     pub(super) kind: Kind,
     pub(super) about: &'static str,
     pub(super) set: fn(&mut Options, &OsStr) -> anyhow::Result<()>,
 }
 
-/// A setting with a value and no short names.
+/// Makes a setting with a value and no short names.
 const fn value(
     long: &'static str,
     variable: &'static str,
@@ -46,7 +46,7 @@ const fn value(
     Setting { long, short: "", variables: [variable, ""], default, kind: Kind::Value, about, set }
 }
 
-/// A switch that is off by default.
+/// Makes a switch that is off by default.
 const fn switch(
     long: &'static str,
     variable: &'static str,
@@ -57,7 +57,7 @@ const fn switch(
     Setting { long, short: "", variables, default: "false", kind: Kind::Switch, about, set }
 }
 
-/// With the names that KISS has.
+/// Adds the names that KISS has.
 const fn kiss(mut setting: Setting, short: &'static str, variable: &'static str) -> Setting {
     setting.short = short;
     setting.variables[1] = variable;
@@ -236,7 +236,7 @@ pub(super) const SETTINGS: [Setting; 25] = [
         "",
         "address and port for /live, /ready and /metrics",
         |o, text| {
-            optional(text, |text| number(text, "an address with a port"))
+            optional(text, |text| number(text, "an address must not have a port"))
                 .map(|value: Option<SocketAddr>| o.operators = value)
         },
     ),
@@ -291,7 +291,7 @@ fn number<T: FromStr>(text: &OsStr, wanted: &str) -> anyhow::Result<T> {
 fn within(text: &OsStr, least: usize, most: usize) -> anyhow::Result<usize> {
     let value = number(text, "a number")?;
     if !(least..=most).contains(&value) {
-        bail!("{value} is not within {least} and {most}");
+        bail!("{value} is not between {least} and {most}");
     }
     Ok(value)
 }
@@ -305,7 +305,7 @@ fn truth(text: &OsStr) -> anyhow::Result<bool> {
     number(text, "true or false")
 }
 
-/// Empty for none.
+/// Parses a value; an empty one is `None`.
 fn optional<T>(
     text: &OsStr,
     read: impl Fn(&OsStr) -> anyhow::Result<T>,
@@ -317,8 +317,8 @@ fn path(text: &OsStr) -> Option<std::path::PathBuf> {
     (!text.is_empty()).then(|| text.into())
 }
 
-/// A text that a header field can have.
+/// Parses a text that a header field can have.
 fn field(text: &OsStr) -> anyhow::Result<String> {
     let text = text.to_str().filter(|text| text.bytes().all(|byte| (b' '..0x7f).contains(&byte)));
-    text.map(|text| text.trim().to_owned()).context("a field's value is of visible characters")
+    text.map(|text| text.trim().to_owned()).context("a field's value must be printable ASCII")
 }

@@ -1,4 +1,4 @@
-//! Which value counts, and what a wrong one is told.
+//! The precedence of values, and the errors for wrong ones.
 
 use super::settings::SETTINGS;
 use super::{Command, Options, Outside, help, parse};
@@ -49,7 +49,7 @@ fn a_flag_counts_before_ours_before_kiss_before_the_file_before_the_default() {
 }
 
 #[test]
-fn a_flag_may_hold_its_value_and_a_switch_needs_none() {
+fn a_flag_may_be_joined_to_its_value_and_a_switch_needs_no_value() {
     for args in [&["--port=9"][..], &["--port", "9"], &["-p9"], &["-p", "9"], &["-p", "8", "-p9"]] {
         check_port(args, &[], 9);
     }
@@ -58,7 +58,7 @@ fn a_flag_may_hold_its_value_and_a_switch_needs_none() {
 }
 
 #[test]
-fn what_kubernetes_sets_for_a_service_is_not_a_port() {
+fn a_services_address_from_kubernetes_is_not_a_port() {
     check_port(&[], &[("KISS_PORT", "tcp://10.0.0.1:80")], 8080);
     check_port(&[], &[("KILN_WEB_PORT", "tcp://10.0.0.1:80"), ("KISS_PORT", "7")], 7);
     check_port(&[], &[("KILN_WEB_PORT", "")], 8080);
@@ -83,12 +83,12 @@ fn an_error_names_the_place_and_the_value() {
     };
     config(
         &[("KISS_KEEPALIVE_TIMEOUT", "0")],
-        "KISS_KEEPALIVE_TIMEOUT: 0 is not within 1 and 86400",
+        "KISS_KEEPALIVE_TIMEOUT: 0 is not between 1 and 86400",
     );
     config(&[("KILN_WEB_CONFIG", "bad")], "bad:2: ports is not a setting; --help lists them");
-    config(&[("KILN_WEB_CONFIG", "broken")], "broken:1: a string without an end");
+    config(&[("KILN_WEB_CONFIG", "broken")], "broken:1: unterminated string");
     config(&[("KILN_WEB_CONFIG", "wrong")], "wrong:1: port: x is not a port (0 to 65535)");
-    config(&[("KILN_WEB_CONFIG", "none")], "reading none: entity not found");
+    config(&[("KILN_WEB_CONFIG", "none")], "cannot read none: entity not found");
 }
 
 #[test]

@@ -10,42 +10,42 @@ use crate::index::policy::Policy;
 use crate::listen::Place;
 use crate::source::Source;
 
-/// How to serve.
+/// The options of the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
-    /// Address to listen on; `::` takes both families.
+    /// The address to listen on; `::` accepts both families.
     pub address: IpAddr,
-    /// Port to listen on; 0 takes a free one.
+    /// The port to listen on; 0 takes a free one.
     pub port: u16,
-    /// Unix socket to listen on in place of the port.
+    /// A Unix socket to listen on instead of the port.
     pub unix: Option<PathBuf>,
-    /// Descriptor that listens already, in place of the port.
+    /// An inherited descriptor that listens already, instead of the port.
     pub descriptor: Option<RawFd>,
-    /// Folder with the content.
+    /// The folder with the content.
     pub folder: PathBuf,
-    /// Pack with the content, in place of the folder.
+    /// A pack with the content, instead of the folder.
     pub pack: Option<PathBuf>,
-    /// Folder with the content of each host, in place of the folder.
+    /// A folder with the content of each host, instead of the folder.
     pub hosts: Option<PathBuf>,
     /// Sizes and times of connections.
     pub limits: Limits,
-    /// How the content is presented.
+    /// The choices for the site.
     pub policy: Policy,
-    /// Most bytes of content in memory.
+    /// The most bytes of content in memory.
     pub memory_limit: u64,
-    /// Time between two looks at the content; none for never.
+    /// The time between two checks of the content; `None` for no checks.
     pub poll: Option<Duration>,
-    /// What would be left out or is wrong ends the program at the start.
+    /// Anything wrong with the content stops the server at the start.
     pub strict: bool,
-    /// Address for live, ready and metrics; none for none.
+    /// The address for liveness, readiness and metrics.
     pub operators: Option<SocketAddr>,
-    /// Whether answers are logged.
+    /// True if answers are logged.
     pub access_log: bool,
-    /// Time between SIGTERM and the end of accepting, with readiness false.
+    /// The time between SIGTERM and the end of accepting, during which the server is not ready.
     pub drain_delay: Duration,
-    /// Number of threads that serve; none for as many as there are processors.
+    /// The number of workers; `None` for one per processor.
     pub workers: Option<usize>,
-    /// Most connections at once; none for as many as descriptors allow.
+    /// The most connections at once; `None` for as many as descriptors allow.
     pub connections: Option<usize>,
 }
 
@@ -78,7 +78,7 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Where the content comes from.
+    /// Returns the source of the content.
     #[must_use]
     pub fn source(&self) -> Source {
         match (&self.hosts, &self.pack) {
@@ -88,7 +88,7 @@ impl Options {
         }
     }
 
-    /// Where to listen.
+    /// Returns the place to listen at.
     #[must_use]
     pub fn place(&self) -> Place {
         match (self.descriptor, &self.unix) {

@@ -2,19 +2,20 @@
 
 use crate::index::Span;
 
-/// How a pack begins.
+/// The first bytes of a pack.
 pub const MAGIC: [u8; 8] = *b"KILNPACK";
 
-/// The one version that there is.
+/// The only version so far.
 pub const VERSION: u32 = 1;
 
-/// Bytes of the header.
+/// The bytes of the header.
 pub const HEADER: usize = 128;
 
-/// Bytes of the header that the checksum covers, before the index; the checksum follows them.
+/// The bytes of the header that the checksum covers, together with the index; the checksum follows
+/// them.
 pub const CHECKED: usize = 96;
 
-/// Bytes of each record.
+/// The bytes of each record.
 pub const BLOB: usize = 48;
 /// See [`BLOB`].
 pub const RESOURCE: usize = 16;
@@ -25,58 +26,58 @@ pub const ENTRY: usize = 16;
 /// See [`BLOB`].
 pub const ERROR_PAGE: usize = 16;
 
-/// Bodies of at least this many bytes are large: they begin at a page and are sent from the file,
-/// smaller ones are held in memory.
+/// Bodies of at least this many bytes are large: they begin at a page and are sent from the file.
+/// Smaller ones are held in memory.
 pub const LARGE: u64 = 32 << 10;
 
-/// Where large bodies may begin.
+/// The alignment of large bodies.
 pub const PAGE: u64 = 4096;
 
-/// Stands for "none" where a number is.
+/// The number that stands for "none".
 pub const NONE: u32 = u32::MAX;
 
-/// What the header says.
+/// The values in the header.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Header {
-    /// Bytes of the whole file.
+    /// The bytes of the whole file.
     pub file: u64,
-    /// Where the index ends and small bodies begin.
+    /// The offset of the end of the index, where small bodies begin.
     pub small: u64,
-    /// Where small bodies end.
+    /// The offset of the end of small bodies.
     pub large: u64,
-    /// Number of blobs.
+    /// The number of blobs.
     pub blobs: u32,
-    /// Number of resources.
+    /// The number of resources.
     pub resources: u32,
-    /// Number of variants.
+    /// The number of variants.
     pub variants: u32,
-    /// Number of entries.
+    /// The number of entries.
     pub entries: u32,
-    /// Number of error pages.
+    /// The number of error pages.
     pub error_pages: u32,
     /// The resource of single-page mode, or [`NONE`].
     pub fallback: u32,
-    /// Bytes of paths and header blocks.
+    /// The bytes of paths and header blocks.
     pub text: u32,
-    /// Bytes of `_headers`.
+    /// The bytes of `_headers`.
     pub headers: u32,
-    /// Bytes of `_redirects`.
+    /// The bytes of `_redirects`.
     pub redirects: u32,
 }
 
 /// A body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Blob {
-    /// Offset in the file.
+    /// The offset in the file.
     pub start: u64,
-    /// Its length in bytes.
+    /// The length in bytes.
     pub len: u64,
-    /// Of its bytes.
+    /// The digest of the bytes.
     pub sha256: [u8; 32],
 }
 
 impl Header {
-    /// The header without its checksum.
+    /// Encodes the header without its checksum.
     #[must_use]
     pub fn bytes(&self) -> [u8; CHECKED] {
         let mut bytes = [0; CHECKED];
@@ -111,7 +112,7 @@ impl Header {
         ]
     }
 
-    /// The header's numbers, whatever they are; magic and version are the caller's to check.
+    /// Decodes the numbers of a header. The caller checks them, the magic and the version.
     #[must_use]
     pub fn parse(bytes: &[u8; HEADER]) -> Self {
         let count = |number: usize| u32_at(bytes, 40 + 4 * number);
@@ -131,7 +132,7 @@ impl Header {
         }
     }
 
-    /// Bytes of the index. Nine products of 32-bit numbers cannot overflow.
+    /// Returns the bytes of the index. Nine products of 32-bit numbers cannot overflow.
     #[must_use]
     pub fn index(&self) -> u64 {
         let tables = [
@@ -148,7 +149,7 @@ impl Header {
     }
 }
 
-/// The number at an offset; zero behind the end, which callers rule out by lengths.
+/// Returns the number at an offset; 0 beyond the end, which callers exclude by length checks.
 #[must_use]
 pub fn u16_at(bytes: &[u8], at: usize) -> u16 {
     bytes.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |part| u16::from_le_bytes(*part))

@@ -1,22 +1,22 @@
-//! Packs: a whole site in one file, prepared so that a server has nothing to prepare.
+//! Packs: a whole site in one file, with all the work done that a server would do at start.
 //!
-//! A pack is an [`Index`] with its bodies. It holds no clock, no owner and no order of reading, so
-//! equal names and bytes make an equal file. Numbers are little endian. docs/static-server-pack.md
-//! has the same tables for people.
+//! A pack is an [`Index`] with its bodies. It contains no time of its making, no owner and no order
+//! of reading, so equal names and bytes make an equal file. Numbers are little endian.
+//! docs/static-server-pack.md describes the format.
 //!
-//! | part | bytes | what |
+//! | part | bytes | content |
 //! | --- | --- | --- |
 //! | header | [`layout::HEADER`] | magic, version, lengths, counts, SHA-256 of header and index |
 //! | blobs | 48 each | where a body is, its length, its SHA-256 |
 //! | resources | 16 each | status, variants, time |
 //! | variants | 32 each | coding, header block, entity tag, blob |
-//! | entries | 16 each | path, what is there |
+//! | entries | 16 each | path, kind of answer |
 //! | error pages | 16 each | folder, resource |
 //! | texts | | paths and header blocks, then `_headers`, then `_redirects` |
 //! | small bodies | | one after another |
 //! | large bodies | | each at a multiple of 4096, to the end of the file |
 //!
-//! | module | what | touches |
+//! | module | content | touches |
 //! | --- | --- | --- |
 //! | [`layout`] | records ↔ bytes | nothing |
 //! | [`read`] | bytes → [`Index`], everything bounded | nothing |

@@ -1,8 +1,8 @@
 //! A pack's file → an index that can be served.
 //!
-//! Header and index are read into memory and checked. Small bodies are copied into sealed memory as
-//! long as the limit allows; everything else is read from the file when it is asked for. The file is
-//! never mapped: if it is cut while it is served, reads end early and answers are ended, no more.
+//! Header and index are read into memory and checked. Small bodies are copied into sealed memory up
+//! to the limit; everything else is read from the file on demand. The file is never mapped: if it
+//! is truncated while it is served, reads end early, and only the answers under way are cut.
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
@@ -17,17 +17,18 @@ use crate::index::store::{Filling, Store};
 use crate::pack::layout::{Blob, HEADER};
 use crate::pack::read::{self, Contents, FILE};
 
-/// Number of the store with small bodies.
+/// The number of the store with small bodies.
 const MEMORY: u32 = FILE + 1;
 
-/// Opens a pack to be served; at most `limit` bytes of bodies are held in memory.
+/// Opens a pack for serving, with at most `limit` bytes of bodies in memory.
 pub fn load(path: &Path, limit: u64) -> anyhow::Result<Index> {
-    let reading = || format!("reading the pack {}", path.display());
+    let reading = || format!("cannot read the pack {}", path.display());
     let mut file = File::open(path).with_context(reading)?;
     let Contents { header, mut index, .. } = contents(&mut file).with_context(reading)?;
     let small = header.large - header.small;
     if small <= limit {
-        let mut filling = Filling::with_room(small).context("getting memory for the content")?;
+        let mut filling =
+            Filling::with_room(small).context("cannot allocate memory for the content")?;
         fill(&mut filling, &file, header.small, small).with_context(reading)?;
         for variant in &mut index.variants {
             let body = &mut variant.body;
@@ -35,7 +36,7 @@ pub fn load(path: &Path, limit: u64) -> anyhow::Result<Index> {
                 (body.store, body.start) = (MEMORY, body.start - header.small);
             }
         }
-        let region = filling.seal().context("sealing the content")?;
+        let region = filling.seal().context("cannot seal the memory of the content")?;
         index.stores = vec![Store::File(file), Store::Memory(region)];
     } else {
         index.stores = vec![Store::File(file)];
@@ -43,7 +44,7 @@ pub fn load(path: &Path, limit: u64) -> anyhow::Result<Index> {
     Ok(index)
 }
 
-/// Header and index of a pack, checked.
+/// Reads and checks header and index of a pack.
 pub fn contents(file: &mut File) -> anyhow::Result<Contents> {
     let found = file.metadata()?.len();
     let mut head = [0; HEADER];
@@ -52,7 +53,7 @@ pub fn contents(file: &mut File) -> anyhow::Result<Contents> {
         return Err(read::Flaw::Foreign.into());
     }
     file.read_exact(&mut head)?;
-    // The header was compared with the file's length, so this is no more than the file has.
+    // The header matches the file's length, so the index is not longer than the file.
     let len = read::header(&head, found)?.index();
     let mut index = vec![0; usize::try_from(len)?];
     file.read_exact(&mut index)?;
@@ -67,9 +68,9 @@ fn fill(filling: &mut Filling, file: &File, start: u64, len: u64) -> anyhow::Res
     Ok(())
 }
 
-/// Compares every body with its digest; returns the number of bodies.
+/// Compares every body with its digest, and returns the number of bodies.
 pub fn verify(path: &Path) -> anyhow::Result<usize> {
-    let reading = || format!("reading the pack {}", path.display());
+    let reading = || format!("cannot read the pack {}", path.display());
     let mut file = File::open(path).with_context(reading)?;
     let Contents { index, blobs, .. } = contents(&mut file).with_context(reading)?;
     for blob in &blobs {
@@ -95,7 +96,7 @@ fn digest(file: &mut File, blob: &Blob) -> anyhow::Result<[u8; 32]> {
     }
 }
 
-/// Paths that a body belongs to, for people.
+/// Returns the paths of a body, for an error message.
 fn paths(index: &Index, blob: &Blob) -> String {
     use crate::index::Kind;
     let has = |number: u32| {

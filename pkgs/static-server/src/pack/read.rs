@@ -1,5 +1,6 @@
-//! Bytes of a pack → [`Index`]. Pure; whatever the bytes are, it never panics, and what it returns
-//! can be served: every number was checked against what it is a number of.
+//! Bytes of a pack → [`Index`]. A pure function that never panics, whatever the bytes are. Its
+//! result can be served, because every number is checked against the things that it counts or
+//! refers to.
 
 use std::fmt;
 
@@ -12,28 +13,28 @@ use crate::pack::layout::{
 };
 use crate::rules::Rules;
 
-/// The store that bodies of a pack's index are in: the file itself.
+/// The number of the store with the bodies of a pack's index: the file itself.
 pub const FILE: u32 = 0;
 
-/// Why bytes are no pack that can be served.
+/// The reason why a pack cannot be served.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Flaw {
-    /// It does not begin as a pack does.
+    /// The bytes do not begin like a pack.
     Foreign,
-    /// Another version than [`VERSION`].
+    /// The version is not [`VERSION`].
     Version(u32),
-    /// The file is shorter or longer than its header says.
+    /// The length of the file is not the one in its header.
     Length {
-        /// What the header says.
+        /// The length in the header.
         said: u64,
-        /// What it is.
+        /// The length of the file.
         found: u64,
     },
-    /// Header or index are not what was written.
+    /// Header or index have changed since they were written.
     Checksum,
-    /// A number leads out of what it counts.
+    /// A number is out of bounds.
     Bounds(&'static str),
-    /// A line of `_headers` or `_redirects`.
+    /// An invalid line of `_headers` or `_redirects`.
     Rule(String),
 }
 
@@ -42,33 +43,33 @@ impl fmt::Display for Flaw {
         match self {
             Self::Foreign => f.write_str("it is no pack"),
             Self::Version(version) => {
-                write!(f, "its format is version {version}, this program reads {VERSION}")
+                write!(f, "it has version {version}, but this program reads version {VERSION}")
             }
             Self::Length { said, found } => {
                 write!(f, "it has {found} bytes and should have {said}")
             }
             Self::Checksum => f.write_str("its index is damaged: the checksum differs"),
             Self::Bounds(what) => write!(f, "its index is damaged: {what}"),
-            Self::Rule(what) => write!(f, "it has a bad rule: {what}"),
+            Self::Rule(what) => write!(f, "it has an invalid rule: {what}"),
         }
     }
 }
 
 impl std::error::Error for Flaw {}
 
-/// What a pack's index says.
+/// The content of a pack's index.
 #[derive(Debug)]
 pub struct Contents {
-    /// Where small bodies begin and end.
+    /// The header.
     pub header: Header,
-    /// The site; all bodies are in the store [`FILE`], which the caller puts there.
+    /// The site. All its bodies are in the store [`FILE`], which the caller adds.
     pub index: Index,
     /// All bodies.
     pub blobs: Vec<Blob>,
 }
 
-/// Reads a header; `found` is the file's length. The index is then `header.index()` bytes long,
-/// which is less than the file.
+/// Parses a header; `found` is the file's length. The index is then `header.index()` bytes long,
+/// and shorter than the file.
 pub fn header(bytes: &[u8], found: u64) -> Result<Header, Flaw> {
     let Some(bytes) = bytes.first_chunk::<HEADER>().filter(|bytes| bytes.starts_with(&MAGIC))
     else {
@@ -83,13 +84,16 @@ pub fn header(bytes: &[u8], found: u64) -> Result<Header, Flaw> {
         return Err(Flaw::Length { said: header.file, found });
     }
     let end = header.index() + HEADER as u64;
-    ensure(end == header.small, "the index has another length")?;
-    ensure(header.small <= header.large && header.large <= header.file, "bodies are no range")?;
+    ensure(end == header.small, "the index has the wrong length")?;
+    ensure(
+        header.small <= header.large && header.large <= header.file,
+        "the bodies are out of order",
+    )?;
     Ok(header)
 }
 
-/// Reads an index. `head` is the file's first [`HEADER`] bytes, `index` the `header.index()` bytes
-/// that follow them.
+/// Parses an index. `head` is the first [`HEADER`] bytes of the file, `index` the `header.index()`
+/// bytes after them.
 pub fn parse(head: &[u8; HEADER], index: &[u8], found: u64) -> Result<Contents, Flaw> {
     let header = header(head, found)?;
     if index.len() as u64 != header.index() || head[CHECKED..] != checksum(head, index) {
@@ -98,7 +102,7 @@ pub fn parse(head: &[u8; HEADER], index: &[u8], found: u64) -> Result<Contents, 
     tables(header, index)
 }
 
-/// SHA-256 of the header's checked bytes and the index.
+/// Returns the SHA-256 of the header's checked bytes and the index.
 #[must_use]
 pub fn checksum(head: &[u8], index: &[u8]) -> [u8; 32] {
     let mut hasher = Sha256::new();
@@ -111,13 +115,13 @@ fn ensure(holds: bool, what: &'static str) -> Result<(), Flaw> {
     if holds { Ok(()) } else { Err(Flaw::Bounds(what)) }
 }
 
-/// The parts of an index, in their order.
+/// The parts of an index, in order.
 struct Parts<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Parts<'a> {
-    /// The next part; the lengths were compared with their sum before.
+    /// Takes the next part. The sum of all lengths was checked before.
     fn take(&mut self, count: u32, size: usize) -> &'a [u8] {
         let (part, rest) = self.rest.split_at((count as usize * size).min(self.rest.len()));
         self.rest = rest;
@@ -151,7 +155,7 @@ fn tables(header: Header, bytes: &[u8]) -> Result<Contents, Flaw> {
     Ok(Contents { header, index, blobs })
 }
 
-/// The two files with rules, in which the packer has left no bad line.
+/// Parses the two files with rules. The packer has refused invalid lines, so there must be none.
 fn rules(headers: &[u8], redirects: &[u8]) -> Result<Rules, Flaw> {
     let (rules, complaints) = Rules::parse(headers, redirects);
     match complaints.first() {
@@ -160,7 +164,7 @@ fn rules(headers: &[u8], redirects: &[u8]) -> Result<Rules, Flaw> {
     }
 }
 
-/// Each path once, and of two error pages the nearer one first.
+/// Checks that each path occurs once, and that nearer error pages come first.
 fn are_sorted(text: &[u8], entries: &[Entry], error_pages: &[ErrorPage]) -> Result<(), Flaw> {
     let path = |entry: &Entry| part(text, entry.path);
     ensure(entries.is_sorted_by(|a, b| path(a) < path(b)), "paths are not in order")?;
@@ -180,8 +184,11 @@ fn blob(bytes: &[u8], header: &Header) -> Result<Blob, Flaw> {
     let (start, len) = (u64_at(bytes, 0), u64_at(bytes, 8));
     let end = start.checked_add(len).filter(|end| *end <= header.file);
     ensure(start >= header.small && end.is_some(), "a body is outside the file")?;
-    // Small bodies are read as one piece.
-    ensure(start >= header.large || end <= Some(header.large), "a body crosses the border")?;
+    // Small bodies are read in one piece.
+    ensure(
+        start >= header.large || end <= Some(header.large),
+        "a body crosses the end of small bodies",
+    )?;
     let mut sha256 = [0; 32];
     sha256.copy_from_slice(&bytes[16..48]);
     Ok(Blob { start, len, sha256 })
@@ -194,15 +201,15 @@ fn variant(bytes: &[u8], text: &[u8], blobs: &[Blob]) -> Result<Variant, Flaw> {
     let blob = blobs.get(u32_at(bytes, 24) as usize).ok_or(Flaw::Bounds("no such body"))?;
     let coding =
         Coding::ALL.get(u32_at(bytes, 28) as usize).ok_or(Flaw::Bounds("no such coding"))?;
-    ensure(is_within(text, head) && is_within(text, etag), "a text is outside the texts")?;
-    ensure(rest <= shared && shared <= head.len, "a header block has no three parts")?;
+    ensure(is_within(text, head) && is_within(text, etag), "a text is out of bounds")?;
+    ensure(rest <= shared && shared <= head.len, "the parts of a header block are out of order")?;
     ensure(is_framed(part(text, head), rest, blob.len), "a header block does not fit its body")?;
     let body = Body { store: FILE, start: blob.start, len: blob.len };
     Ok(Variant { coding: *coding, head, rest, shared, etag, body })
 }
 
-/// Whether a block begins with a status line and the body's length, and ends with a line's end:
-/// the part that tells a client where the answer ends is not left to the pack.
+/// True if a block begins with a status line and the body's length, and ends with a line's end. A
+/// client finds the end of an answer by these parts, so a pack must not get them wrong.
 fn is_framed(block: &[u8], rest: u32, len: u64) -> bool {
     let (first, others) = block.split_at((rest as usize).min(block.len()));
     let first = first
@@ -222,30 +229,33 @@ fn resource(bytes: &[u8], variants: &[Variant]) -> Result<Resource, Flaw> {
     let start = first as usize;
     let own = variants.get(start..start.saturating_add(usize::from(count))).unwrap_or_default();
     let plain = own.first().is_some_and(|variant| variant.coding == Coding::Identity);
-    ensure(plain, "a resource has no variant, or begins with a coded one")?;
-    ensure(matches!(status, 200 | 404), "a resource has no status of a resource")?;
+    ensure(plain, "a resource has no plain variant first")?;
+    ensure(matches!(status, 200 | 404), "invalid status of a resource")?;
     Ok(Resource { status, count, first, modified })
 }
 
 fn entry(bytes: &[u8], text: &[u8], resources: &[Resource]) -> Result<Entry, Flaw> {
     let path = span_at(bytes, 0);
-    ensure(is_within(text, path) && part(text, path).starts_with(b"/"), "a path is none")?;
+    ensure(is_within(text, path) && part(text, path).starts_with(b"/"), "invalid path")?;
     let number = u32_at(bytes, 12);
     let kind = match u32_at(bytes, 8) {
         0 if is_found(resources, number) => Kind::Resource(number),
         1 => Kind::AddSlash,
         2 => Kind::StripSlash,
         3 => Kind::StripHtml,
-        _ => return Err(Flaw::Bounds("a path leads nowhere")),
+        _ => return Err(Flaw::Bounds("unknown kind of path")),
     };
     Ok(Entry { path, kind })
 }
 
 fn error_page(bytes: &[u8], text: &[u8], resources: &[Resource]) -> Result<ErrorPage, Flaw> {
     let (folder, resource) = (span_at(bytes, 0), u32_at(bytes, 8));
-    ensure(is_within(text, folder) && part(text, folder).ends_with(b"/"), "a folder is none")?;
+    ensure(
+        is_within(text, folder) && part(text, folder).ends_with(b"/"),
+        "invalid folder of an error page",
+    )?;
     let found = resources.get(resource as usize).is_some_and(|found| found.status == 404);
-    ensure(found, "an error page is none")?;
+    ensure(found, "invalid resource of an error page")?;
     Ok(ErrorPage { folder, resource })
 }
 
@@ -257,7 +267,7 @@ fn is_within(text: &[u8], span: Span) -> bool {
     u64::from(span.start) + u64::from(span.len) <= text.len() as u64
 }
 
-/// The bytes of a span that was found within the text.
+/// Returns the bytes of a span whose bounds were checked.
 fn part(text: &[u8], span: Span) -> &[u8] {
     text.get(span.start as usize..span.start as usize + span.len as usize).unwrap_or_default()
 }

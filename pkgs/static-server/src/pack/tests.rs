@@ -12,7 +12,7 @@ use crate::index::policy::Policy;
 use crate::index::{Body, Coding, Index, Kind};
 use crate::rules::Rules;
 
-/// A pack of these files, with a coded variant for each that is longer than 4 bytes.
+/// Makes a pack of these files, with a coded variant for each that is longer than 4 bytes.
 fn pack(files: &[(&str, &[u8])]) -> Vec<u8> {
     let mut bodies: Vec<Vec<u8>> = Vec::new();
     for (_, bytes) in files {
@@ -96,7 +96,7 @@ fn walk(index: &Index) {
 }
 
 #[test]
-fn what_was_packed_is_served_from_memory_and_from_the_file() {
+fn a_packed_site_is_served_from_memory_and_from_the_file() {
     let file = stored(&site());
     for limit in [0, 1 << 20] {
         let index = load(file.path(), limit).unwrap();
@@ -123,8 +123,8 @@ fn what_was_packed_is_served_from_memory_and_from_the_file() {
 #[test]
 fn equal_bodies_are_in_a_pack_once() {
     let mut file = stored(&site()).reopen().unwrap();
-    // Two pages with equal text, three other files, and three coded bodies, one of which is the
-    // text of another: "a pa" of the pages, the first bytes of /long.
+    // Two pages with equal text, three other files, and three coded bodies. One of those equals
+    // another file: "a pa", the beginning of the pages.
     assert_eq!(contents(&mut file).unwrap().blobs.len(), 6);
 }
 
@@ -146,7 +146,7 @@ fn a_pack_of_another_version_says_so() {
     bytes[8] = 9;
     assert_eq!(
         read(&bytes).unwrap_err().to_string(),
-        "its format is version 9, this program reads 1"
+        "it has version 9, but this program reads version 1"
     );
 }
 
@@ -160,7 +160,7 @@ fn a_damaged_body_is_found_by_verification_and_named() {
     damaged.write_all(b"x").unwrap();
     let error = verify(file.path()).unwrap_err().to_string();
     assert!(error.starts_with("the body of /long at byte "), "{error}");
-    // It can still be served: starting reads no large body.
+    // The pack can still be served, because a start reads no large body.
     load(file.path(), 1 << 20).unwrap();
 }
 

@@ -1,4 +1,4 @@
-//! [`Index`] → bytes of a pack. Pure: equal indexes and bodies give equal bytes.
+//! [`Index`] → bytes of a pack. A pure function: equal indexes and bodies give equal bytes.
 
 use std::io;
 
@@ -6,19 +6,19 @@ use crate::index::{Entry, Index, Kind, Resource, Span, Variant};
 use crate::pack::layout::{Blob, HEADER, Header, LARGE, NONE, PAGE};
 use crate::pack::read::checksum;
 
-/// Header and index, and where the bodies belong.
+/// Header, index, and the places of the bodies.
 #[derive(Debug)]
 pub struct Plan {
     /// The first bytes of the file.
     pub head: Vec<u8>,
-    /// Each body, in the order of the blobs, with its offset in the file.
+    /// Each body with its offset in the file, in the order of the blobs.
     pub blobs: Vec<Blob>,
-    /// Bytes of the whole file.
+    /// The bytes of the whole file.
     pub len: u64,
 }
 
-/// Lays a pack out. A variant's `body.start` is the number of its blob; of a blob, length and digest
-/// count. Blobs must be in the order of [`order`].
+/// Plans the layout of a pack. A variant's `body.start` is the number of its blob. Of a blob, only
+/// length and digest are used, and blobs must be in the order of [`order`].
 pub fn plan(index: &Index, blobs: &[Blob]) -> io::Result<Plan> {
     let mut header = Header {
         blobs: number(blobs.len())?,
@@ -51,7 +51,8 @@ pub fn plan(index: &Index, blobs: &[Blob]) -> io::Result<Plan> {
     Ok(Plan { head: [&head[..], &sum, &tables].concat(), blobs: placed, len: end })
 }
 
-/// How blobs are ordered: small ones first, then by digest, so that nothing depends on names.
+/// Returns the sort key of a blob: small ones first, then by digest, so that nothing depends on
+/// names.
 #[must_use]
 pub fn order(blob: &Blob) -> (bool, [u8; 32]) {
     (is_large(blob), blob.sha256)

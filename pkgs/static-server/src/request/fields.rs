@@ -1,8 +1,7 @@
-//! Header fields: their syntax (RFC 9110 section 5, RFC 9112 section 5) and the length of a body
-//! (RFC 9112 section 6).
+//! Header fields (RFC 9110 section 5, RFC 9112 section 5).
 //!
-//! A head is looked at once: while the lines are checked, those that mean something to this server
-//! are remembered, so that asking for one later costs nothing.
+//! A head is read once: while its lines are checked, the fields that this server uses are
+//! remembered, so that a later access costs nothing.
 
 use kiln_server::http::body::Body;
 use kiln_server::http::framing::{BadFraming, Framing};
@@ -11,7 +10,7 @@ use kiln_server::http::syntax::members;
 
 use crate::status::Status;
 
-/// Fields that mean something to this server.
+/// The fields that this server uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Name {
@@ -44,7 +43,7 @@ pub enum Name {
 const KNOWN: usize = 12;
 
 impl Name {
-    /// Compares lengths first: most fields of a browser are none of these.
+    /// Compares lengths first, because most fields of a browser are not in this list.
     fn of(name: &[u8]) -> Option<Self> {
         let candidates: &[(&str, Self)] = match name.len() {
             4 => &[("host", Self::Host)],
@@ -68,33 +67,30 @@ impl Name {
     }
 }
 
-/// Field lines that have been checked.
+/// Checked field lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fields<'a> {
     /// The lines, each with its CRLF.
     lines: &'a [u8],
     /// The first value of each known field.
     first: [Option<&'a [u8]>; KNOWN],
-    /// Whether a known field has come more than once, one bit each.
+    /// The known fields that came more than once, one bit each.
     repeated: u16,
 }
 
 impl<'a> Fields<'a> {
-    /// No lines yet.
+    /// Starts without lines.
     pub(super) const fn new() -> Self {
         Self { lines: &[], first: [None; KNOWN], repeated: 0 }
     }
 
-    /// Where all lines are, once they are known.
+    /// Adds the range of all lines, once it is known.
     pub(super) const fn with_lines(mut self, lines: &'a [u8]) -> Self {
         self.lines = lines;
         self
     }
 
-    /// Checks and remembers one line without its CRLF, whose control characters have been checked.
-    ///
-    /// A folded line begins with a blank, which no name does; a blank before the colon is not part
-    /// of a name either.
+    /// Checks and remembers a line of [`Lines`](kiln_server::http::line::Lines).
     pub(super) fn add(&mut self, line: &'a [u8]) -> Result<(), Status> {
         let (name, value) = field(line).ok_or(Status::BadRequest)?;
         if let Some(name) = Name::of(name) {
@@ -108,19 +104,19 @@ impl<'a> Fields<'a> {
         Ok(())
     }
 
-    /// The value of a field, the first one if there are several.
+    /// Returns the value of a field; the first one if the field is repeated.
     #[must_use]
     pub const fn first(&self, name: Name) -> Option<&'a [u8]> {
         self.first[name as usize]
     }
 
-    /// Whether a field has come more than once.
+    /// True if a field came more than once.
     #[must_use]
     pub const fn is_repeated(&self, name: Name) -> bool {
         self.repeated & (1 << name as usize) != 0
     }
 
-    /// Values of all fields of a name, in order, without blanks around them.
+    /// Returns the values of all fields with a name, in order, without blanks around them.
     pub fn values(&self, name: Name) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         let rest = if self.is_repeated(name) { self.lines } else { &[] };
         let all = rest.split(|byte| *byte == b'\n').filter_map(move |line| {
@@ -132,9 +128,10 @@ impl<'a> Fields<'a> {
         only.into_iter().chain(all)
     }
 
-    /// Members of a comma-separated list, all fields of this name together, empty ones left out.
+    /// Returns the non-empty members of a comma-separated list, of all fields with this name
+    /// together.
     ///
-    /// Not for lists that may hold quoted strings.
+    /// Not for lists that may have quoted strings.
     pub fn list(&self, name: Name) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         self.values(name).flat_map(members)
     }

@@ -3,7 +3,7 @@
 use super::{Fields, Name};
 use crate::status::Status;
 
-/// HTTP/1.1 has exactly one; HTTP/1.0 at most one.
+/// Checks that HTTP/1.1 has exactly one host, and HTTP/1.0 at most one.
 pub(super) fn check(fields: &Fields<'_>, required: bool) -> Result<(), Status> {
     match fields.first(Name::Host) {
         _ if fields.is_repeated(Name::Host) => Err(Status::BadRequest),
@@ -13,7 +13,7 @@ pub(super) fn check(fields: &Fields<'_>, required: bool) -> Result<(), Status> {
     }
 }
 
-/// A host's name for comparing: without port and final dot, in lower case.
+/// Returns a host's name for comparison: without port and final dot, in lower case.
 #[must_use]
 pub fn normalized(host: &[u8]) -> Vec<u8> {
     let name = match host.iter().position(|byte| *byte == b']') {
@@ -23,7 +23,7 @@ pub fn normalized(host: &[u8]) -> Vec<u8> {
     name.strip_suffix(b".").unwrap_or(name).to_ascii_lowercase()
 }
 
-/// `uri-host [ ":" port ]`. It may be empty: a target may have no authority.
+/// True for `uri-host [ ":" port ]`. The host may be empty, because a target may have no authority.
 pub(super) fn is_host(text: &[u8]) -> bool {
     let end_of_name = match text.iter().position(|byte| *byte == b']') {
         Some(bracket) => bracket + 1,
@@ -38,7 +38,7 @@ pub(super) fn is_host(text: &[u8]) -> bool {
     port_is_good && (is_literal(name) || is_name(name))
 }
 
-/// `[` IPv6 address `]`; what is inside is checked for its letters only.
+/// True for `[` IPv6 address `]`. Only the characters of the address are checked.
 fn is_literal(text: &[u8]) -> bool {
     let inside = text.strip_prefix(b"[").and_then(|text| text.strip_suffix(b"]"));
     inside.is_some_and(|inside| {
@@ -47,7 +47,7 @@ fn is_literal(text: &[u8]) -> bool {
     })
 }
 
-/// `reg-name`; a dotted address is one too.
+/// True for a `reg-name`, or a dotted address.
 fn is_name(text: &[u8]) -> bool {
     text.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(byte))
 }

@@ -1,11 +1,10 @@
 //! Requests: bytes → [`Head`], as a pure function (RFC 9112 sections 2 to 7).
 //!
-//! Strict where two readers could disagree about what a request is: line ends are CRLF and nothing
-//! else, a field is never folded, a body's length is stated once. What is refused here closes the
-//! connection, because nobody can say where the next request would begin.
+//! The parser is strict wherever two readers could understand a request differently. A refused
+//! request closes the connection, because the start of the next request is unknown.
 //!
-//! The result depends on the bytes alone, never on how they were cut into packets: a decision is
-//! made at a line's end or at the limit, and more bytes never change it.
+//! The result depends on the bytes alone and not on how they were cut into packets: more bytes
+//! never change a decision.
 
 mod fields;
 mod host;
@@ -23,19 +22,19 @@ use kiln_server::http::syntax::is_token;
 
 use crate::status::Status;
 
-/// Most header fields of a request; more are a 431. Browsers send about 20.
+/// The most header fields of a request; more are answered with 431. Browsers send about 20.
 pub const FIELDS_MAX: usize = 100;
 
-/// What a request wants. Method names are case-sensitive.
+/// The method of a request. Names are case-sensitive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
     /// The content.
     Get,
     /// The header of the content's answer.
     Head,
-    /// What is allowed.
+    /// The supported methods.
     Options,
-    /// Registered by RFC 9110 or 5789, but nothing for immutable content.
+    /// A registered method (RFC 9110 or 5789) that immutable content does not support.
     NotAllowed,
     /// Any other token.
     Unknown,
@@ -48,19 +47,18 @@ pub struct Head<'a> {
     pub line: &'a [u8],
     /// The method.
     pub method: Method,
-    /// What it is about.
+    /// The target.
     pub target: Target<'a>,
     /// The header fields.
     pub fields: Fields<'a>,
-    /// Whether the client will take another answer on this connection: HTTP/1.1, and not asked to
-    /// close.
+    /// True if another request may follow on this connection: HTTP/1.1 without `close`.
     pub persistent: bool,
     /// The body that follows.
     pub body: Body,
 }
 
 impl<'a> Head<'a> {
-    /// The host that is asked for: the target's, else the field's (RFC 9112 section 3.2.2).
+    /// Returns the requested host: the target's, otherwise the field's (RFC 9112 section 3.2.2).
     #[must_use]
     pub fn host(&self) -> &'a [u8] {
         match self.target {
@@ -70,10 +68,10 @@ impl<'a> Head<'a> {
     }
 }
 
-/// Reads a request's head from the beginning of `input`; also returns its length.
+/// Parses a request's head at the beginning of `input`, and also returns its length.
 ///
-/// `None` means that more bytes are needed. A head is at most `limit` bytes long.
-/// One empty line before it is skipped (RFC 9112 section 2.2).
+/// `None` means that more bytes are needed. A head has at most `limit` bytes. One empty line before
+/// it is skipped (RFC 9112 section 2.2).
 pub fn parse(input: &[u8], limit: usize) -> Result<Option<(Head<'_>, usize)>, Status> {
     let mut lines = Lines::new(input, limit);
     let Some(mut line) = next(&mut lines, Status::UriTooLong)? else { return Ok(None) };
@@ -123,7 +121,7 @@ fn method(name: &[u8]) -> Result<Method, Status> {
     }
 }
 
-/// Returns the field lines up to the empty one, each checked.
+/// Returns the checked field lines up to the empty line.
 fn header<'a>(input: &'a [u8], lines: &mut Lines<'a>) -> Result<Option<Fields<'a>>, Status> {
     let start = lines.position();
     let mut fields = Fields::new();

@@ -5,17 +5,17 @@ use std::borrow::Cow;
 use super::host::is_host;
 use crate::status::Status;
 
-/// What a request is about.
+/// The target of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target<'a> {
     /// A path on this server.
     Path {
-        /// Percent-decoded once. Begins with a slash, has no dot segment, no NUL, and no slash
-        /// that was encoded.
+        /// Percent-decoded once. Begins with a slash, and has no dot segment, no NUL and no encoded
+        /// slash.
         path: Cow<'a, [u8]>,
         /// As it was sent.
         raw: &'a [u8],
-        /// What follows the question mark.
+        /// The part after the question mark.
         query: Option<&'a [u8]>,
         /// The host in an absolute target.
         authority: Option<&'a [u8]>,
@@ -27,9 +27,9 @@ pub enum Target<'a> {
 }
 
 impl<'a> Target<'a> {
-    /// Reads a target; `method` decides which forms are allowed.
+    /// Parses a target; `method` decides which forms are allowed.
     pub(super) fn parse(text: &'a [u8], method: &[u8]) -> Result<Self, Status> {
-        // Visible ASCII only, and no fragment: a client keeps that for itself.
+        // Visible ASCII only, and no fragment, because a client never sends one.
         if !text.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'#') {
             return Err(Status::BadRequest);
         }
@@ -41,7 +41,7 @@ impl<'a> Target<'a> {
         }
     }
 
-    /// `http://host/path`.
+    /// Parses `http://host/path`.
     fn absolute(text: &'a [u8], method: &[u8]) -> Result<Self, Status> {
         let after = after_scheme(text).ok_or(Status::BadRequest)?;
         let end = after.iter().position(|byte| b"/?".contains(byte)).unwrap_or(after.len());
@@ -82,7 +82,7 @@ fn after_scheme(text: &[u8]) -> Option<&[u8]> {
     })
 }
 
-/// Percent-decodes once; `None` for a broken escape, a NUL, or a slash in disguise.
+/// Percent-decodes once; `None` for a broken escape, a NUL, or an encoded slash.
 fn decode(raw: &[u8]) -> Option<Cow<'_, [u8]>> {
     if !raw.contains(&b'%') {
         return Some(Cow::Borrowed(raw));
@@ -98,7 +98,7 @@ fn decode(raw: &[u8]) -> Option<Cow<'_, [u8]>> {
     Some(Cow::Owned(decoded))
 }
 
-/// The byte that two hexadecimal digits stand for.
+/// Returns the byte that two hexadecimal digits stand for.
 fn escaped(high: u8, low: u8) -> Option<u8> {
     let digit = |byte: u8| char::from(byte).to_digit(16);
     let byte = u8::try_from(digit(high)? * 16 + digit(low)?).ok()?;

@@ -1,4 +1,4 @@
-//! Tables of what is taken and what is refused, and properties for all other bytes.
+//! Tables of accepted and refused requests, and properties for all other bytes.
 
 use super::{Head, Method, Name, Target, normalized_host, parse};
 use crate::status::Status;
@@ -15,7 +15,7 @@ fn code(input: &[u8]) -> u16 {
     }
 }
 
-/// A head with this request line and these fields, besides a good Host.
+/// Checks the status of a head with this request line and these fields, and a valid Host.
 fn check(line: &str, fields: &str, expected: u16) {
     let head = format!("{line}\r\nHost: a\r\n{fields}\r\n");
     assert_eq!(code(head.as_bytes()), expected, "{head:?}");
@@ -53,7 +53,7 @@ fn a_request_line_has_three_parts_and_two_blanks() {
 }
 
 #[test]
-fn versions_are_told_apart_by_their_major_number() {
+fn only_the_major_version_matters() {
     check("GET / HTTP/1.2", "", 200);
     check("GET / HTTP/2.0", "", 505);
     check("GET / HTTP/0.9", "", 505);
@@ -230,7 +230,7 @@ fn a_host_is_compared_without_port_case_and_final_dot() {
     assert_eq!(good("GET / HTTP/1.1\r\nHost: a\r\n\r\n").host(), b"a");
 }
 
-/// Pieces that heads are made of, so that random ones get past the first line.
+/// Returns pieces of heads, so that random heads get past the first line.
 fn piece() -> impl Strategy<Value = Vec<u8>> {
     let known: Vec<&[u8]> = vec![
         b"GET ",

@@ -26,7 +26,7 @@ impl Change {
         }
     }
 
-    /// True if it changes the field of this name.
+    /// True if the change is about the field with this name.
     #[must_use]
     pub fn is_about(&self, name: &[u8]) -> bool {
         self.name().eq_ignore_ascii_case(name)

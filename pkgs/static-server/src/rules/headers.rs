@@ -1,4 +1,4 @@
-//! `_headers`: fields that are added to, replaced in and taken from answers.
+//! `_headers`: fields that are added to, replaced in and removed from answers.
 //!
 //! ```text
 //! # Every page
@@ -13,11 +13,12 @@ use crate::rules::change::Change;
 use crate::rules::line::{Complaint, lines};
 use crate::rules::pattern::{Captures, Pattern, expand};
 
-/// Most rules and most bytes of a line, as Cloudflare has them.
+/// The most rules, and the most bytes of a line; Cloudflare has the same limits.
 const RULES_MAX: usize = 100;
 const LINE_BYTES_MAX: usize = 2000;
 
-/// Fields that frame a message, name the bytes or belong to the connection: they are ours.
+/// Fields that frame a message, describe its bytes or belong to the connection. Only the server
+/// sets them.
 const OURS: [&str; 19] = [
     "accept-ranges",
     "age",
@@ -40,7 +41,7 @@ const OURS: [&str; 19] = [
     "http2-settings",
 ];
 
-/// A pattern with what it changes.
+/// A pattern with the changes for a matching path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeaderRule {
     host: Option<Pattern>,
@@ -51,14 +52,14 @@ pub struct HeaderRule {
 }
 
 impl HeaderRule {
-    /// Whether it counts for some hosts only.
+    /// True if the rule applies to some hosts only.
     #[must_use]
     pub const fn has_host(&self) -> bool {
         self.host.is_some()
     }
 
-    /// Adds what it changes to what earlier rules do: a name that one of them has set gets both
-    /// values, joined by a comma.
+    /// Adds the changes of this rule to those of earlier rules. A field that an earlier rule has
+    /// set gets both values, joined by a comma.
     pub fn apply(&self, path: &[u8], host: Option<&[u8]>, changes: &mut Vec<Change>) {
         let mut captures = Captures::new();
         if let Some(pattern) = &self.host {
@@ -87,12 +88,12 @@ impl HeaderRule {
     }
 }
 
-/// A part of a path as a part of a value: what a value cannot have is left out.
+/// Returns the characters of a part of a path that a field's value may have.
 fn safe(part: &[u8]) -> Vec<u8> {
     part.iter().copied().filter(|byte| (b' '..0x7f).contains(byte)).collect()
 }
 
-/// Reads the file.
+/// Parses the file.
 #[must_use]
 pub fn parse(text: &[u8]) -> (Vec<HeaderRule>, Vec<Complaint>) {
     let mut rules: Vec<HeaderRule> = Vec::new();
@@ -110,7 +111,7 @@ pub fn parse(text: &[u8]) -> (Vec<HeaderRule>, Vec<Complaint>) {
             let is_first = rules.is_empty();
             match rules.last_mut() {
                 Some(rule) if is_open => field(line, rule),
-                // What belongs to a path that was refused is not refused again.
+                // The lines below a path that was refused are not reported again.
                 _ if is_first && complaints.is_empty() => {
                     Err("a field before the first path".to_owned())
                 }
@@ -144,7 +145,7 @@ fn pattern(line: &[u8], number: usize, count: usize) -> Result<HeaderRule, Strin
         return Err(format!("more than {LINE_BYTES_MAX} bytes"));
     }
     if line.iter().any(u8::is_ascii_whitespace) {
-        return Err("a path with a blank in it".to_owned());
+        return Err("a path must not have a blank".to_owned());
     }
     let (host, path) = if line.starts_with(b"/") {
         (None, line)
@@ -153,7 +154,7 @@ fn pattern(line: &[u8], number: usize, count: usize) -> Result<HeaderRule, Strin
         let end = rest.iter().position(|byte| *byte == b'/').unwrap_or(rest.len());
         let (host, path) = rest.split_at(end);
         if has_port(host) {
-            return Err("an address with a port".to_owned());
+            return Err("an address must not have a port".to_owned());
         }
         (Some(Pattern::host(host)?), if path.is_empty() { &b"/"[..] } else { path })
     };
@@ -175,14 +176,14 @@ fn field(line: &[u8], rule: &mut HeaderRule) -> Result<(), String> {
         rule.remove.push(name);
         return Ok(());
     }
-    let colon = line.iter().position(|byte| *byte == b':').ok_or("neither a path nor a field")?;
+    let colon = line.iter().position(|byte| *byte == b':').ok_or("expected a path or a field")?;
     let name = checked_name(line[..colon].trim_ascii())?;
     let value = line[colon + 1..].trim_ascii();
     if value.is_empty() {
-        return Err("a field without a value".to_owned());
+        return Err("the field has no value".to_owned());
     }
     if !value.iter().all(|byte| *byte == b'\t' || (*byte >= b' ' && *byte != 0x7f)) {
-        return Err("a control character in a value".to_owned());
+        return Err("the value has a control character".to_owned());
     }
     rule.set.push((name, value.to_vec()));
     Ok(())
@@ -194,7 +195,7 @@ fn checked_name(name: &[u8]) -> Result<Vec<u8>, String> {
         return Err(format!("`{text}` is not a field's name"));
     }
     if OURS.iter().any(|ours| name.eq_ignore_ascii_case(ours.as_bytes())) {
-        return Err(format!("`{text}` is set by the server alone"));
+        return Err(format!("only the server sets `{text}`"));
     }
     Ok(name.to_vec())
 }
@@ -251,10 +252,7 @@ mod tests {
         let lines: Vec<usize> = complaints.iter().map(|complaint| complaint.line).collect();
         assert_eq!(lines, [1, 3, 4, 5, 6, 8, 10, 11, 12, 13]);
         assert_eq!(rules.len(), 1);
-        assert_eq!(
-            complaints[1].to_string(),
-            "_headers:3: `Content-Length` is set by the server alone"
-        );
+        assert_eq!(complaints[1].to_string(), "_headers:3: only the server sets `Content-Length`");
         check(text, None, "/a", &["Good: yes"]);
     }
 

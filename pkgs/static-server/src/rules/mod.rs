@@ -2,7 +2,8 @@
 //!
 //! Its documentation is the specification
 //! (<https://developers.cloudflare.com/pages/configuration/headers/> and `…/redirects/`). Rules are
-//! compared with the decoded path. A line that is no rule is left out and reported; the others hold.
+//! compared with the decoded path. An invalid line is skipped and reported; the other lines stay in
+//! force.
 
 mod change;
 pub mod headers;
@@ -18,23 +19,23 @@ pub use crate::rules::line::Complaint;
 pub use crate::rules::redirects::Redirect;
 use crate::rules::redirects::RedirectRule;
 
-/// Rules of one site.
+/// The rules of one site.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rules {
-    /// The text of `_headers`; a pack keeps it.
+    /// The text of `_headers`, for a pack.
     pub headers_text: Vec<u8>,
-    /// The text of `_redirects`; a pack keeps it.
+    /// The text of `_redirects`, for a pack.
     pub redirects_text: Vec<u8>,
     headers: Vec<HeaderRule>,
     redirects: Vec<RedirectRule>,
-    /// Decoded path → number of its rule, for those without placeholders.
+    /// Decoded path → number of its redirect rule, for rules without placeholders.
     fixed: HashMap<Vec<u8>, usize>,
-    /// Numbers of the others.
+    /// The numbers of the other redirect rules.
     dynamic: Vec<usize>,
 }
 
 impl Rules {
-    /// Reads both texts. Bad lines are left out and reported.
+    /// Parses both texts. Invalid lines are skipped and reported.
     #[must_use]
     pub fn parse(headers: &[u8], redirects: &[u8]) -> (Self, Vec<Complaint>) {
         let (header_rules, mut complaints) = headers::parse(headers);
@@ -59,8 +60,8 @@ impl Rules {
         (rules, complaints)
     }
 
-    /// What the rules of `_headers` change for a decoded path. Rules with a host count if it is
-    /// `host`, which is normalised.
+    /// Returns the changes that `_headers` makes for a decoded path. A rule with a host applies if
+    /// the host is `host`, which must be normalised.
     #[must_use]
     pub fn changes(&self, path: &[u8], host: Option<&[u8]>) -> Vec<Change> {
         let mut changes = Vec::new();
@@ -70,19 +71,19 @@ impl Rules {
         changes
     }
 
-    /// Whether fields depend on the host, so that no block can be ready.
+    /// True if the changes depend on the host, so that the index cannot have a block ready.
     #[must_use]
     pub fn depend_on_host(&self) -> bool {
         self.headers.iter().any(HeaderRule::has_host)
     }
 
-    /// Whether `_headers` has a rule.
+    /// True if `_headers` has a rule.
     #[must_use]
     pub const fn change_fields(&self) -> bool {
         !self.headers.is_empty()
     }
 
-    /// The first rule of `_redirects` that matches a decoded path.
+    /// Returns the outcome of the first redirect rule that matches a decoded path.
     #[must_use]
     pub fn redirect(&self, path: &[u8]) -> Option<Redirect> {
         if self.redirects.is_empty() {

@@ -1,11 +1,11 @@
-//! Patterns of paths and hosts: `*` (the splat, anything, once) and `:name` (anything up to the next
-//! `/`, in a host also up to the next `.`).
+//! Patterns of paths and hosts: `*` (the splat) stands for anything, and may occur once; `:name`
+//! stands for anything up to the next `/`, in a host also up to the next `.`.
 
 /// A pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern {
     parts: Vec<Part>,
-    /// What ends a placeholder.
+    /// The bytes that end a placeholder.
     delimiters: &'static [u8],
 }
 
@@ -16,20 +16,20 @@ enum Part {
     Placeholder(Vec<u8>),
 }
 
-/// What the parts of a pattern stood for: name (`splat` for the splat) and bytes.
+/// The texts that the parts of a pattern stood for, by name (`splat` for the splat).
 pub type Captures = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// The most steps of one match: parts of the pattern times bytes of the text.
 const WORK_MAX: usize = 1 << 20;
 
 impl Pattern {
-    /// A pattern of decoded paths; its escapes are decoded.
+    /// Parses a pattern of paths, and decodes its escapes.
     pub fn path(text: &[u8]) -> Result<Self, &'static str> {
-        let decoded = decode(text).ok_or("a broken percent escape")?;
+        let decoded = decode(text).ok_or("invalid percent escape")?;
         Self::new(&decoded, b"/")
     }
 
-    /// A pattern of hosts in lower case.
+    /// Parses a pattern of hosts, in lower case.
     pub fn host(text: &[u8]) -> Result<Self, &'static str> {
         Self::new(&text.to_ascii_lowercase(), b"/.")
     }
@@ -60,7 +60,7 @@ impl Pattern {
         }
     }
 
-    /// The text that it stands for, if it stands for one only.
+    /// Returns the text of a pattern without splat and placeholders.
     #[must_use]
     pub fn literal(&self) -> Option<&[u8]> {
         match self.parts.as_slice() {
@@ -69,16 +69,17 @@ impl Pattern {
         }
     }
 
-    /// Whether it stands for one text only.
+    /// True if the pattern has no splat and no placeholder.
     #[must_use]
     pub fn is_static(&self) -> bool {
         self.literal().is_some()
     }
 
-    /// Matches the whole of a text; each part takes as much as it can, the first ones first.
+    /// Matches a whole text. Each part takes as many bytes as it can, the first parts first.
     ///
-    /// The time is bounded by parts times bytes: first it is found out, from the end, from where
-    /// the rest of the pattern can match, then the way is gone once.
+    /// The time is bounded by parts times bytes: a first pass, from the end, marks the positions
+    /// from which the rest of the pattern can match; a second pass, from the beginning, follows
+    /// them.
     #[must_use]
     pub fn matches(&self, text: &[u8]) -> Option<Captures> {
         let first = self.parts.first();
@@ -100,7 +101,8 @@ impl Pattern {
         can[0].then(|| self.captures(text, &can, width))
     }
 
-    /// From where one part can begin, given from where (`after`) the rest can.
+    /// Marks the positions at which a part can begin, given the positions (`after`) at which the
+    /// rest can.
     fn reach(&self, part: &Part, text: &[u8], here: &mut [bool], after: &[bool]) {
         match part {
             Part::Literal(literal) => {
@@ -125,7 +127,7 @@ impl Pattern {
         }
     }
 
-    /// Goes the way; only for a text that matches.
+    /// Follows the marks of a text that matches.
     fn captures(&self, text: &[u8], can: &[bool], width: usize) -> Captures {
         let mut captures = Vec::new();
         let mut start = 0;
@@ -151,7 +153,7 @@ impl Pattern {
     }
 }
 
-/// The name at the beginning: a letter, then letters, digits and `_`.
+/// Returns the name at the beginning: a letter, then letters, digits and `_`.
 fn name(text: &[u8]) -> &[u8] {
     if !text.first().is_some_and(u8::is_ascii_alphabetic) {
         return &[];
@@ -160,7 +162,7 @@ fn name(text: &[u8]) -> &[u8] {
     &text[..end.unwrap_or(text.len())]
 }
 
-/// Puts captures where a template has `:name`; names that are not known stay as they are.
+/// Replaces each `:name` in a template by its capture. An unknown name stays as it is.
 #[must_use]
 pub fn expand(template: &[u8], captures: &Captures, quote: fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
     let mut text = Vec::new();
@@ -179,7 +181,7 @@ pub fn expand(template: &[u8], captures: &Captures, quote: fn(&[u8]) -> Vec<u8>)
     text
 }
 
-/// Percent-escapes all that a path cannot have as it is (RFC 3986 section 3.3).
+/// Percent-escapes the bytes that a path must not have (RFC 3986 section 3.3).
 #[must_use]
 pub fn escape(path: &[u8]) -> Vec<u8> {
     let mut text = Vec::with_capacity(path.len());
@@ -193,7 +195,7 @@ pub fn escape(path: &[u8]) -> Vec<u8> {
     text
 }
 
-/// Takes percent escapes away; none for a broken one.
+/// Decodes percent escapes; `None` for an invalid one.
 #[must_use]
 pub fn decode(text: &[u8]) -> Option<Vec<u8>> {
     let mut decoded = Vec::with_capacity(text.len());
@@ -224,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_take_what_they_can() {
+    fn parts_are_greedy() {
         check("/a", "/a", Some(""));
         check("/a", "/a/", None);
         check("/*", "/a/b", Some("splat=a/b"));

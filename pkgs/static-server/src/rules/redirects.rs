@@ -1,12 +1,12 @@
-//! `_redirects`: `source destination [status]`, one on a line; the first one that matches counts,
-//! whether or not there is a file at the path.
+//! `_redirects`: one `source destination [status]` per line. The first rule that matches applies,
+//! even if a file has the path.
 
 use std::collections::HashSet;
 
 use crate::rules::line::{Complaint, lines};
 use crate::rules::pattern::{Pattern, decode, escape, expand};
 
-/// Most rules of each kind and most bytes of a line, as Cloudflare has them.
+/// The most rules of each kind, and the most bytes of a line; Cloudflare has the same limits.
 const STATIC_RULES_MAX: usize = 2000;
 const DYNAMIC_RULES_MAX: usize = 100;
 const LINE_BYTES_MAX: usize = 1000;
@@ -25,23 +25,23 @@ pub enum Redirect {
     Serve(Vec<u8>),
 }
 
-/// A pattern with where it leads.
+/// A pattern and its destination.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RedirectRule {
     from: Pattern,
-    /// Path or address, with placeholders.
+    /// A path or an address, with placeholders.
     to: Vec<u8>,
     status: u16,
 }
 
 impl RedirectRule {
-    /// The one decoded path that it is about, if it is about one only.
+    /// Returns the decoded path of a rule for a single path.
     #[must_use]
     pub fn fixed_source(&self) -> Option<&[u8]> {
         self.from.literal()
     }
 
-    /// What it says about a decoded path.
+    /// Returns the outcome for a decoded path that matches.
     #[must_use]
     pub fn apply(&self, path: &[u8]) -> Option<Redirect> {
         let captures = self.from.matches(path)?;
@@ -54,13 +54,14 @@ impl RedirectRule {
     }
 }
 
-/// A capture could make a path begin with two slashes, which would name another host.
+/// Reduces slashes at the beginning to one. With two of them, which a capture could cause, the path
+/// would name another host.
 fn within(location: Vec<u8>) -> Vec<u8> {
     let slashes = location.iter().take_while(|byte| **byte == b'/').count();
     if slashes > 1 { location[slashes - 1..].to_vec() } else { location }
 }
 
-/// Reads the file.
+/// Parses the file.
 #[must_use]
 pub fn parse(text: &[u8]) -> (Vec<RedirectRule>, Vec<Complaint>) {
     let mut rules = Vec::new();
@@ -113,7 +114,7 @@ fn rule(line: &[u8]) -> Result<RedirectRule, String> {
     }
     check_destination(to, status)?;
     if is_loop(source, to) {
-        return Err("it leads to itself".to_owned());
+        return Err("the redirect leads to itself".to_owned());
     }
     Ok(RedirectRule { from: Pattern::path(source)?, to: visible(to), status })
 }
@@ -126,7 +127,7 @@ fn status(text: &[u8]) -> Result<u16, String> {
         b"303" => Ok(303),
         b"307" => Ok(307),
         b"308" => Ok(308),
-        _ => Err(format!("{} is no status of a redirect", String::from_utf8_lossy(text))),
+        _ => Err(format!("{} is not a redirect status", String::from_utf8_lossy(text))),
     }
 }
 
@@ -136,14 +137,14 @@ fn check_destination(to: &[u8], status: u16) -> Result<(), String> {
     match (path, absolute) {
         (true, _) => Ok(()),
         (_, true) if status == 200 => {
-            Err("other servers are not asked: 200 needs a path".to_owned())
+            Err("200 needs a path, because other servers are not queried".to_owned())
         }
         (_, true) => Ok(()),
         _ => Err("the destination must be a path or begin with http:// or https://".to_owned()),
     }
 }
 
-/// A whole folder to its own index page, or a path to itself.
+/// True for a rule from a whole folder to its own index page, or from a path to itself.
 fn is_loop(from: &[u8], to: &[u8]) -> bool {
     let folder = from.strip_suffix(b"*").unwrap_or(from);
     let page = to.strip_suffix(b".html").unwrap_or(to);
@@ -151,7 +152,7 @@ fn is_loop(from: &[u8], to: &[u8]) -> bool {
     from == to || (folder.ends_with(b"/") && index == Some(folder))
 }
 
-/// Escapes what a `Location` cannot have; what is visible stays as it was written.
+/// Escapes the bytes that a `Location` must not have; visible ones stay as they were written.
 fn visible(to: &[u8]) -> Vec<u8> {
     let quoted = to.iter().map(|byte| {
         if byte.is_ascii_graphic() { vec![*byte] } else { format!("%{byte:02X}").into_bytes() }

@@ -1,7 +1,7 @@
-//! Which variant a client gets: `Accept-Encoding` (RFC 9110 section 12.5.3).
+//! The choice of a variant by `Accept-Encoding` (RFC 9110 section 12.5.3).
 //!
-//! Without the field a client gets the identity, since it may not know any coding. A client that
-//! refuses everything gets the identity too: a page that it can probably read serves it better
+//! Without the field a client gets the identity, because it may not know any coding. A client that
+//! refuses everything gets the identity too, because a page that it can probably read is better
 //! than a 406.
 
 use crate::index::Coding;
@@ -9,7 +9,7 @@ use crate::index::Coding;
 /// A weight in thousandths, 0 to 1000.
 type Weight = u16;
 
-/// What a client thinks of each coding.
+/// The weight that a client gives each coding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Accepted {
     named: [Option<Weight>; 4],
@@ -17,7 +17,7 @@ pub struct Accepted {
 }
 
 impl Accepted {
-    /// Reads the members of the field. One that is no coding with a weight is left out.
+    /// Parses the members of the field, skipping members that are not a coding with a weight.
     #[must_use]
     pub fn parse<'a>(members: impl Iterator<Item = &'a [u8]>) -> Self {
         let mut accepted = Self { named: [None; 4], others: None };
@@ -34,8 +34,8 @@ impl Accepted {
         accepted
     }
 
-    /// How much a coding is liked. Identity is acceptable without being named, but liked less than
-    /// anything that is.
+    /// Returns the weight of a coding. Identity is acceptable without being named, but less than
+    /// any named coding.
     fn weight(&self, coding: Coding) -> Weight {
         let named = self.named[coding as usize];
         match (named, self.others) {
@@ -44,8 +44,8 @@ impl Accepted {
         }
     }
 
-    /// The number of the best variant; among those that are liked equally the shortest. The first
-    /// one is the identity, which is taken when nothing is accepted.
+    /// Returns the number of the best variant; among equal ones, the shortest. The first variant is
+    /// the identity, which is the choice when the client accepts nothing.
     #[must_use]
     pub fn best(&self, variants: impl Iterator<Item = (Coding, u64)>) -> usize {
         let liked = variants.enumerate().filter_map(|(number, (coding, length))| {
@@ -57,14 +57,14 @@ impl Accepted {
 }
 
 fn coding(name: &[u8]) -> Option<Coding> {
-    // RFC 9110 section 8.4.1.3: a recipient takes `x-gzip` for `gzip`.
+    // RFC 9110 section 8.4.1.3: `x-gzip` is equivalent to `gzip`.
     if name.eq_ignore_ascii_case(b"x-gzip") {
         return Some(Coding::Gzip);
     }
     Coding::ALL.into_iter().find(|coding| name.eq_ignore_ascii_case(coding.name().as_bytes()))
 }
 
-/// `q=0.5`, with at most three digits after the point; 1 where it is missing.
+/// Parses `q=0.5`, with at most three digits after the point; 1 if it is missing.
 fn weight(parameter: Option<&[u8]>, more: Option<&[u8]>) -> Option<Weight> {
     let Some(parameter) = parameter else { return Some(1000) };
     let (name, value) = parameter.split_at_checked(2)?;
@@ -93,7 +93,7 @@ mod tests {
     use super::Accepted;
     use crate::index::Coding;
 
-    /// The coding that is chosen of all four, of lengths 100, 50, 40 and 30.
+    /// Checks the choice among all four codings, with lengths of 100, 50, 40 and 30.
     fn check(field: &str, expected: Coding) {
         let members = field.split(',').map(|member| member.trim().as_bytes());
         let lengths = Coding::ALL.into_iter().zip([100, 50, 40, 30]);
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn identity_is_what_is_left() {
+    fn identity_is_the_last_resort() {
         check("", Coding::Identity);
         check("deflate", Coding::Identity);
         check("identity;q=0", Coding::Identity);
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_weight_that_is_none_takes_its_member_away() {
+    fn a_member_with_an_invalid_weight_is_skipped() {
         for weight in ["q", "q=", "q=2", "q=1.001", "q=0.1234", "q=.5", "q=-1", "x=1", "q=1;q=1"] {
             check(&format!("gzip;{weight}"), Coding::Identity);
         }

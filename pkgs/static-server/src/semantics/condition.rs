@@ -3,7 +3,7 @@
 use crate::date::parse_http_date;
 use crate::request::{Fields, Name};
 
-/// What of a representation conditions are about.
+/// The properties of a representation that conditions refer to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Validators<'a> {
     /// The strong entity tag with its quotes; empty for none.
@@ -12,14 +12,14 @@ pub struct Validators<'a> {
     pub modified: Option<u64>,
 }
 
-/// What conditions say.
+/// The outcome of the conditions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Send it.
+    /// Send the representation.
     Go,
     /// The client has it: 304.
     NotModified,
-    /// It is not what the client wants it to be: 412.
+    /// The client wants another version: 412.
     Failed,
 }
 
@@ -47,8 +47,8 @@ pub fn evaluate(fields: &Fields<'_>, validators: &Validators<'_>) -> Verdict {
     Verdict::Go
 }
 
-/// Whether `If-Range` lets a range be sent: it names the very same bytes, by a strong tag or by
-/// the exact date (section 13.1.5).
+/// True if `If-Range` allows a range: it names the very same bytes, by a strong tag or by the exact
+/// date (section 13.1.5).
 #[must_use]
 pub fn if_range(fields: &Fields<'_>, validators: &Validators<'_>) -> bool {
     let Some(value) = fields.first(Name::IfRange) else { return true };
@@ -61,26 +61,26 @@ pub fn if_range(fields: &Fields<'_>, validators: &Validators<'_>) -> bool {
     }
 }
 
-/// A date; a field that has none, or two, counts as not sent.
+/// Returns the date of a field; an invalid or repeated field is ignored.
 fn date(fields: &Fields<'_>, name: Name) -> Option<u64> {
     fields.first(name).filter(|_| !fields.is_repeated(name)).and_then(parse_http_date)
 }
 
-/// An entity tag, its opaque part with quotes.
+/// An entity tag; the opaque part has its quotes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Tag<'a> {
     weak: bool,
     opaque: &'a [u8],
 }
 
-/// Whether a list of tags has one like that, or is `*`.
+/// True if a list of tags has a tag like that, or is `*`.
 fn any_tag(fields: &Fields<'_>, name: Name, wanted: impl Fn(Tag<'_>) -> bool) -> bool {
     fields
         .values(name)
         .any(|value| value == b"*" || tags(value).any(|tag| tag.is_some_and(&wanted)))
 }
 
-/// The tags of a list; `None`, and then the end, where it is not one.
+/// Returns the tags of a list; `None`, and then the end, at an error.
 fn tags(value: &[u8]) -> impl Iterator<Item = Option<Tag<'_>>> {
     let mut rest = value;
     std::iter::from_fn(move || {
@@ -96,7 +96,7 @@ fn tags(value: &[u8]) -> impl Iterator<Item = Option<Tag<'_>>> {
     })
 }
 
-/// One tag at the beginning, with what follows it.
+/// Parses a tag at the beginning, and returns it with the rest.
 fn tag(text: &[u8]) -> Option<(Tag<'_>, &[u8])> {
     let (weak, quoted) = match text.strip_prefix(b"W/") {
         Some(rest) => (true, rest),
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_must_match_comes_before_what_must_not() {
+    fn if_match_is_evaluated_before_if_none_match() {
         check(&["If-Match: \"x\"", "If-None-Match: *"], Verdict::Failed);
         check(&["If-Match: *", "If-None-Match: *"], Verdict::NotModified);
     }

@@ -1,9 +1,9 @@
-//! What a request's fields mean for a representation (RFC 9110), as pure functions.
+//! The meaning of a request's fields for a representation (RFC 9110), as pure functions.
 //!
-//! | module | what |
+//! | module | content |
 //! | --- | --- |
 //! | [`coding`] | `Accept-Encoding`: which variant |
-//! | [`condition`] | `If-Match` and its kin: whether to send it |
+//! | [`condition`] | `If-Match` and its kin: send it or not |
 //! | [`range`] | `Range` and `If-Range`: which part of it |
 
 pub mod coding;

@@ -2,22 +2,23 @@
 
 use std::ops::Range;
 
-/// More ranges than this are answered with the whole: no client needs them, and some that ask for
-/// hundreds want to do harm.
+/// The most ranges; a request with more gets the whole. No client needs that many, and hundreds of
+/// ranges are an attack.
 const RANGES_MAX: usize = 16;
 
-/// What a `Range` field asks for.
+/// The outcome of a `Range` field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Part {
-    /// Everything: another unit, a text that is not a range, too many ranges, overlapping ones.
+    /// The whole: for another unit, a text that is not a range, too many ranges, or overlapping
+    /// ones.
     Whole,
     /// These bytes, in this order; not empty.
     Ranges(Vec<Range<u64>>),
-    /// Nothing that is there: 416.
+    /// No range lies within the representation: 416.
     Nothing,
 }
 
-/// Reads the field's value for a representation of `length` bytes.
+/// Evaluates the field's value for a representation of `length` bytes.
 #[must_use]
 pub fn evaluate(value: &[u8], length: u64) -> Part {
     let Some((unit, set)) = value.split_at_checked(6) else { return Part::Whole };
@@ -42,7 +43,7 @@ pub fn evaluate(value: &[u8], length: u64) -> Part {
     }
     match (asked, ranges.len()) {
         (0, _) => Part::Whole,
-        // The end of nothing is nothing, which no 206 can say.
+        // A 206 cannot express the last bytes of an empty representation.
         (_, 0) if length == 0 && set.trim_ascii().starts_with(b"-") => Part::Whole,
         (_, 0) => Part::Nothing,
         _ if overlap(&ranges) => Part::Whole,
@@ -52,7 +53,7 @@ pub fn evaluate(value: &[u8], length: u64) -> Part {
 
 struct NotARange;
 
-/// `first-last`, `first-` or `-count`; none if it is outside.
+/// Parses `first-last`, `first-` or `-count`; `None` if it is outside the representation.
 fn one(spec: &[u8], length: u64) -> Result<Option<Range<u64>>, NotARange> {
     let dash = spec.iter().position(|byte| *byte == b'-').ok_or(NotARange)?;
     let (first, last) = (number(&spec[..dash])?, number(&spec[dash + 1..])?);
@@ -66,7 +67,7 @@ fn one(spec: &[u8], length: u64) -> Result<Option<Range<u64>>, NotARange> {
     Ok((range.start < range.end).then_some(range))
 }
 
-/// Digits, none of them for none; a number that is too large is as large as can be.
+/// Parses digits, or `None` for an empty text. A number that is too large becomes the largest one.
 fn number(digits: &[u8]) -> Result<Option<u64>, NotARange> {
     if digits.is_empty() {
         return Ok(None);
@@ -94,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges_are_cut_to_what_is_there() {
+    fn ranges_are_cut_to_the_content() {
         let some = |range| Part::Ranges(vec![range]);
         check("bytes=0-0", 10, &some(0..1));
         check("bytes=2-", 10, &some(2..10));
@@ -108,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_nothing() {
+    fn ranges_outside_the_content_are_not_satisfiable() {
         check("bytes=10-", 10, &Part::Nothing);
         check("bytes=-0", 10, &Part::Nothing);
         check("bytes=99999999999999999999-", 10, &Part::Nothing);
@@ -116,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_range_is_the_whole() {
+    fn an_invalid_range_gets_the_whole() {
         for value in [
             "bytes",
             "bytes=",

@@ -38,7 +38,7 @@ impl Clients {
         index
     }
 
-    /// Removes a client, which closes its socket; false if there is none.
+    /// Removes a client, which closes its socket; false for a free index.
     ///
     /// Closing also takes the socket out of the epoll, because no other descriptor refers to it.
     pub(super) fn remove(&mut self, index: usize) -> bool {

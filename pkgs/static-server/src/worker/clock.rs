@@ -1,7 +1,7 @@
 //! The time of one turn of the loop.
 //!
-//! Read from the kernel's coarse clocks, which cost a few nanoseconds and are right to a tick (1 to
-//! 10 ms): nothing here is measured, only timed out.
+//! It comes from the kernel's coarse clocks, which cost a few nanoseconds and are accurate to a
+//! tick (1 to 10 ms). That is enough, because the worker measures nothing and only times out.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use crate::date::http_date;
 #[derive(Debug)]
 pub(super) struct Clock {
     pub(super) now: Instant,
-    /// A moment on both clocks.
+    /// One moment on both clocks.
     start: (Instant, Duration),
     posix: u64,
     /// The value of a `Date` field.
@@ -41,12 +41,12 @@ impl Clock {
     }
 }
 
-/// A clock's time; a clock before 1970 stands at 1970.
+/// Reads a clock. A clock before 1970 reads as 1970.
 fn coarse(clock: ClockId) -> Duration {
     clock_gettime(clock).try_into().unwrap_or_default()
 }
 
-/// A client's address as the log has it; empty for one that has none.
+/// Returns a client's address for the log; empty for a client without one.
 pub(super) fn peer(socket: &OwnedFd) -> String {
     let address: Option<SocketAddrAny> = rustix::net::getpeername(socket).ok().flatten();
     let address = address.and_then(|address| std::net::SocketAddr::try_from(address).ok());

@@ -1,10 +1,11 @@
-//! A worker: one thread with one epoll loop, level-triggered.
+//! A worker: one thread with one level-triggered epoll loop.
 //!
-//! Every socket is non-blocking, and a connection gets a bounded number of steps per turn, so no
-//! client can hold up another. What a connection does is decided in [`crate::connection`]. All
-//! workers wait on the same listening socket (`EPOLLEXCLUSIVE` wakes one of them), so there is one
-//! queue, which the last worker empties at the end; `SO_REUSEPORT` would have one for each, and
-//! would let another program share the port without a word.
+//! Every socket is non-blocking, and a connection gets a bounded number of steps per turn, so that
+//! no client can hold up another. [`crate::connection`] decides what a connection does.
+//!
+//! All workers wait for the same listening socket (`EPOLLEXCLUSIVE` wakes one of them), so there is
+//! one queue, which the last worker empties at the end. With `SO_REUSEPORT` every worker would have
+//! its own queue, and another program could share the port unnoticed.
 
 mod clients;
 mod clock;
@@ -31,14 +32,14 @@ use crate::worker::clients::Clients;
 use crate::worker::clock::Clock;
 use crate::worker::room::Pause;
 
-/// Connections that are taken at once before those that are open get their turn.
+/// The most connections that are accepted at once before open ones get their turn.
 const ACCEPTS: usize = 64;
 
-/// Least time between two looks for connections whose time is over: with thousands of them a look
-/// costs something, and nobody notices a tenth of a second.
+/// The shortest time between two checks for expired connections. With thousands of connections a
+/// check has a cost, and a tenth of a second does not matter to a client.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// What epoll reports for these; connections are reported by their index.
+/// The data of epoll events for these descriptors; a connection's event has its index.
 const LISTENER: u64 = u64::MAX;
 const OPERATORS: u64 = u64::MAX - 1;
 const WAKER: u64 = u64::MAX - 2;
@@ -47,29 +48,29 @@ const SIGNALS: u64 = u64::MAX - 3;
 const NO_EVENT: epoll::Event =
     epoll::Event { flags: EventFlags::empty(), data: epoll::EventData::new_u64(0) };
 
-/// What a worker is made with.
+/// The parts that a worker is built from.
 #[derive(Debug)]
 pub struct Setup {
-    /// Which one it is, from 0.
+    /// The worker's number, from 0.
     pub number: usize,
-    /// What all workers share.
+    /// The state that all workers share.
     pub shared: Arc<Shared>,
-    /// Where clients come from.
+    /// The listening socket for clients.
     pub listener: Arc<OwnedFd>,
-    /// Where operators come from; one worker has this.
+    /// The listening socket for operators; one worker has it.
     pub operators: Option<OwnedFd>,
-    /// Most connections at once.
+    /// The most connections at once.
     pub most: usize,
 }
 
-/// Why the loop of a worker has ended.
+/// The reason why a turn of the loop has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turn {
-    /// Nothing but work.
+    /// The work is done.
     Done,
     /// The descriptor for signals is readable.
     Signal,
-    /// The moment until which to wait has come.
+    /// The caller's deadline has passed.
     Time,
 }
 
@@ -77,13 +78,13 @@ pub enum Turn {
 #[derive(Debug)]
 pub struct Worker {
     setup: Setup,
-    /// The state of now, with its number.
+    /// The current state and its number.
     state: (u64, Arc<State>),
-    /// Answers of states before this one have been cut.
+    /// Answers made from a state before this one have been cut.
     oldest: u64,
     epoll: OwnedFd,
     clients: Clients,
-    /// Set while the listener is not waited for, because there is no room.
+    /// Set while the worker does not wait for the listener, because there is no room.
     pause: Option<Pause>,
     /// No deadline is before this moment.
     next_deadline: Option<Instant>,
@@ -93,9 +94,9 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Waits for clients from now on.
+    /// Starts to wait for clients.
     pub fn new(setup: Setup) -> anyhow::Result<Self> {
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).context("creating an epoll")?;
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).context("cannot create an epoll")?;
         let state = setup.shared.state();
         let worker = Self {
             setup,
@@ -118,17 +119,17 @@ impl Worker {
         Ok(worker)
     }
 
-    /// Also reports when this descriptor is readable.
+    /// Adds a descriptor whose events end a turn with [`Turn::Signal`].
     pub fn watch_signals(&self, signals: BorrowedFd<'_>) -> anyhow::Result<()> {
         self.watch(signals, SIGNALS, EventFlags::IN)
     }
 
     fn watch(&self, fd: BorrowedFd<'_>, data: u64, flags: EventFlags) -> anyhow::Result<()> {
         epoll::add(&self.epoll, fd, epoll::EventData::new_u64(data), flags)
-            .context("waiting for a descriptor")
+            .context("cannot wait for a descriptor")
     }
 
-    /// Serves until the workers are told to end, then until what is in flight has ended.
+    /// Serves until the workers are told to stop, then until the answers under way have ended.
     pub fn run(mut self) -> anyhow::Result<()> {
         while !self.setup.shared.is_stopping() {
             self.turn(None)?;
@@ -136,7 +137,7 @@ impl Worker {
         self.stop()
     }
 
-    /// One turn of the loop, which waits until `until` at the most.
+    /// Does one turn of the loop, which waits no longer than until `until`.
     pub fn turn(&mut self, until: Option<Instant>) -> anyhow::Result<Turn> {
         let deadline = self.next_deadline.into_iter().chain(until).min();
         let mut events = [NO_EVENT; 128];
@@ -160,13 +161,13 @@ impl Worker {
     }
 
     fn wait(&self, events: &mut [epoll::Event], until: Option<Instant>) -> anyhow::Result<usize> {
-        // What this turn took so far only makes the next one come later by as much.
+        // The time that this turn has taken so far only delays the next one by as much.
         let time = until.map(|until| until.saturating_duration_since(self.clock.now));
         let time = time.map(Timespec::try_from).transpose().ok().flatten();
         match epoll::wait(&self.epoll, events, time.as_ref()) {
             Ok(count) => Ok(count),
             Err(Errno::INTR) => Ok(0),
-            Err(error) => Err(error).context("waiting for events"),
+            Err(error) => Err(error).context("cannot wait for events"),
         }
     }
 
@@ -174,7 +175,7 @@ impl Worker {
         self.setup.shared.wakers.clear(self.setup.number);
     }
 
-    /// Takes a new state, and lets go of what only slow readers of old ones still hold.
+    /// Switches to a new state, and closes connections of slow readers that still hold an old one.
     fn take_state(&mut self) {
         if self.setup.shared.generation() != self.state.0 {
             self.state = self.setup.shared.state();
@@ -198,7 +199,7 @@ impl Worker {
         &self.setup.shared.counters[self.setup.number]
     }
 
-    /// Takes those who wait in the queue, some at once so that others get their turn.
+    /// Accepts clients from the queue, at most `most` so that others get their turn.
     fn accept(&mut self, most: usize) {
         for _ in 0..most {
             if self.open() >= self.setup.most && !self.make_room() {
@@ -216,7 +217,7 @@ impl Worker {
                         return self.pause();
                     }
                 }
-                // All others are about the connection that was to be taken.
+                // Any other error is about the new connection alone.
                 Err(_) => {}
             }
         }
@@ -235,11 +236,11 @@ impl Worker {
         let index = self.clients.add(Client::new(socket, is_operator, &context));
         self.counters().accepted.add(1);
         self.counters().open.set(self.open() as u64);
-        // Its request has often come already.
+        // Its request has often arrived already.
         self.serve(index);
     }
 
-    /// Connections that are open.
+    /// Returns the number of open connections.
     const fn open(&self) -> usize {
         self.clients.open()
     }
@@ -274,13 +275,13 @@ impl Worker {
         }
     }
 
-    /// Closes a client's connection for the sake of others.
+    /// Closes a client's connection to make room for others.
     fn evict(&mut self, index: usize) {
         self.counters().evicted.add(1);
         self.close(index);
     }
 
-    /// Makes room for a new client; false if no other has to go yet.
+    /// Makes room for a new client; false if no client may be closed yet.
     fn make_room(&mut self) -> bool {
         let client = room::for_a_new_client(&self.clients, self.clock.now);
         client.map(|index| self.evict(index)).is_some()
@@ -317,7 +318,7 @@ impl Worker {
         self.next_deadline = Some(self.next_deadline.map_or(deadline, |next| next.min(deadline)));
     }
 
-    /// Tells the connections whose time is over, and finds the next moment to look.
+    /// Handles expired deadlines, and finds the next one.
     fn expire(&mut self) {
         let now = self.clock.now;
         if self.next_deadline.is_none_or(|next| next > now) {
@@ -342,7 +343,8 @@ impl Worker {
         }
     }
 
-    /// Answers what has been asked and what waits in the queue, closes the rest.
+    /// Answers all requests that have arrived, including those in the queue, and closes idle
+    /// connections.
     fn stop(&mut self) -> anyhow::Result<()> {
         let end = self.clock.now + DRAIN_TIME_MAX;
         self.stopping = true;
@@ -363,7 +365,7 @@ impl Worker {
             self.turn(Some(end))?;
         }
         if self.open() > 0 {
-            tracing::warn!("{} connections are cut", self.open());
+            tracing::warn!("cut {} connections", self.open());
         }
         Ok(())
     }
@@ -384,7 +386,7 @@ fn finish(shared: &Shared, worker: usize, socket: &OwnedFd, mut sending: Box<Sen
     }
 }
 
-/// What connections see of a worker.
+/// Returns the part of the worker's state that connections see.
 fn context<'a>(
     (generation, state): &'a (u64, Arc<State>),
     shared: &'a Shared,

@@ -14,7 +14,7 @@ const HELD_BYTES_MAX: usize = 512 << 10;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pause {
     until: Instant,
-    /// Connections at its beginning: fewer end it.
+    /// The connections at its beginning; the pause ends when there are fewer.
     open: usize,
 }
 

@@ -1,7 +1,7 @@
 //! Bytes → coded bytes, where that helps.
 //!
-//! A pack is made once and read often, so each coder works as hard as it can. No coder writes a
-//! time, a name or the number of its threads, so equal bytes give equal coded bytes.
+//! A pack is made once and read often, so each coder uses its highest effort. No coder writes a
+//! time, a name or its number of threads, so equal bytes give equal coded bytes.
 
 use std::io::{Read as _, Write as _};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,20 +9,20 @@ use std::sync::{Mutex, PoisonError};
 
 use static_server::index::Coding;
 
-/// Shorter bodies fit into one segment anyway.
+/// The shortest body that is coded; a shorter one fits into one segment anyway.
 const LEAST: usize = 256;
 
-/// A coded body must save this part of the plain one, or the client's work is not worth it.
+/// A coded body must save at least one part in this many, or the client's work is not worth it.
 const SAVED: usize = 20;
 
-/// zstd's highest level whose window every browser accepts (RFC 9659: 8 MiB).
+/// The highest level of zstd whose window every browser accepts (RFC 9659: 8 MiB).
 const ZSTD_LEVEL: i32 = 19;
 const ZSTD_WINDOW: u32 = 23;
 
 const BROTLI_QUALITY: u32 = 11;
 const BROTLI_WINDOW: u32 = 22;
 
-/// Kinds of media that are compressed already, or that are not worth trying.
+/// False for media types that are compressed already or do not compress well.
 pub fn is_worth_trying(media_type: &str) -> bool {
     let essence = media_type.split(';').next().unwrap_or_default();
     essence.starts_with("text/")
@@ -44,10 +44,10 @@ pub fn is_worth_trying(media_type: &str) -> bool {
         .contains(&essence)
 }
 
-/// Coded forms of one body.
+/// The coded forms of one body.
 pub type Forms = Vec<(Coding, Vec<u8>)>;
 
-/// Coded forms of each body that are worth it, in the order of the bodies.
+/// Returns the coded forms of each body that are worth it, in the order of the bodies.
 pub fn all(bodies: &[&[u8]], threads: usize) -> anyhow::Result<Vec<Forms>> {
     let next = AtomicUsize::new(0);
     let done = Mutex::new(vec![Vec::new(); bodies.len()]);
@@ -78,7 +78,7 @@ fn coded(body: &[u8]) -> anyhow::Result<Forms> {
     Ok(all.into_iter().filter(|(_, coded)| helps(coded.len(), body.len())).collect())
 }
 
-/// Whether a coded length is worth it.
+/// True if a coded form is short enough to be worth it.
 pub const fn helps(coded: usize, plain: usize) -> bool {
     coded + plain / SAVED < plain
 }
@@ -105,7 +105,7 @@ fn brotli(body: &[u8]) -> anyhow::Result<Vec<u8>> {
     Ok(out)
 }
 
-/// Whether coded bytes are those of a body; what comes after the body's length is not unpacked.
+/// True if coded bytes are a form of a body. Unpacks no more than the body's length.
 pub fn is_coded_form(coding: Coding, coded: &[u8], body: &[u8]) -> bool {
     let mut plain = Vec::new();
     let room = body.len() as u64 + 1;
@@ -129,7 +129,7 @@ mod tests {
     use static_server::index::Coding;
 
     #[test]
-    fn what_helps_comes_back_whole_and_does_not_depend_on_threads() {
+    fn coded_bodies_unpack_to_the_same_bytes_with_any_number_of_threads() {
         let text = "a line of text, again and again\n".repeat(100);
         let bodies = [text.as_bytes(), b"short", &[]];
         let one = all(&bodies, 1).unwrap();
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_shrink_has_no_coded_form() {
+    fn a_body_that_does_not_shrink_has_no_coded_form() {
         let mut state = 1_u32;
         let noise: Vec<u8> = std::iter::repeat_with(|| {
             state = state.wrapping_mul(747_796_405).wrapping_add(1);

@@ -1,4 +1,4 @@
-//! Every file of a folder, whole, by its path.
+//! The files of a folder, by path, with all their bytes.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -13,29 +13,30 @@ use static_server::rules::Rules;
 /// A file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
-    /// Its bytes.
+    /// The bytes.
     pub bytes: Vec<u8>,
-    /// When it was written, in seconds since 1970.
+    /// The time of the last change, in seconds since 1970.
     pub modified: Option<u64>,
 }
 
 /// Everything that goes into a pack.
 #[derive(Debug, Default)]
 pub struct Gathered {
-    /// By path; sorted, so that the order of reading does not matter.
+    /// Files by path; sorted, so that the order of reading does not matter.
     pub files: BTreeMap<Vec<u8>, Found>,
-    /// `_headers` and `_redirects`, without a bad line.
+    /// `_headers` and `_redirects`, which have no invalid line.
     pub rules: Rules,
-    /// Links that lead out of the folder, to nothing or back, and what is neither file nor folder.
+    /// Links that lead out of the folder, to nothing or back, and names that are neither file nor
+    /// folder.
     pub left_out: Vec<Vec<u8>>,
     unreadable: Vec<String>,
 }
 
-/// Reads a folder. What cannot be read is an error: a pack is whole or none.
+/// Reads a folder. A file that cannot be read is an error, because a pack must be complete.
 pub fn gather(folder: &Path) -> anyhow::Result<Gathered> {
     let mut gathered = Gathered::default();
     walk(folder, &mut gathered)
-        .with_context(|| format!("opening the folder {}", folder.display()))?;
+        .with_context(|| format!("cannot open the folder {}", folder.display()))?;
     if let Some(first) = gathered.unreadable.first() {
         bail!("{first} ({} cannot be read)", gathered.unreadable.len());
     }
@@ -60,7 +61,7 @@ impl Gathered {
                 for line in others {
                     tracing::error!("{line}");
                 }
-                bail!("{first} ({} lines are wrong)", lines.len());
+                bail!("{first} ({} invalid lines)", lines.len());
             }
         }
         self.rules = rules;

@@ -1,4 +1,4 @@
-//! What is in a pack, for people: one line for each path.
+//! The content of a pack as text: one line for each path.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -9,9 +9,9 @@ use static_server::index::block::fields;
 use static_server::index::{Coding, Index, Kind, Resource, Variant};
 use static_server::pack::open::contents;
 
-/// Lists a pack: path, media type, length plain and coded, cache policy; tabs in between.
+/// Lists a pack: path, media type, lengths plain and coded, cache policy, separated by tabs.
 pub fn list(file: &Path) -> anyhow::Result<String> {
-    let reading = || format!("reading the pack {}", file.display());
+    let reading = || format!("cannot read the pack {}", file.display());
     let mut open = File::open(file).with_context(reading)?;
     let index = contents(&mut open).with_context(reading)?.index;
     let mut out = String::from("path\ttype\tbytes\tgzip\tzstd\tbr\tcache\n");
@@ -53,7 +53,7 @@ fn field(index: &Index, variant: &Variant, name: &[u8]) -> String {
     found.map_or("-".to_owned(), |(_, value)| escaped(value))
 }
 
-/// Bytes that are no printable ASCII as `\xNN`, so that a name cannot change the table.
+/// Escapes bytes that are not printable text as `\xNN`, so that a name cannot change the table.
 fn escaped(bytes: &[u8]) -> String {
     let text = std::str::from_utf8(bytes).ok().filter(|text| !text.contains(char::is_control));
     text.map_or_else(|| bytes.escape_ascii().to_string(), str::to_owned)

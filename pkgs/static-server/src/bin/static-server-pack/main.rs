@@ -1,7 +1,7 @@
-//! Makes and looks at packs: `static-server pack` becomes this program.
+//! Makes, verifies and lists packs: `static-server pack` becomes this program.
 //!
-//! It is apart from the server because compressors are larger than the server is.
-//! The format is [`static_server::pack`]'s; this is the way from a folder to it.
+//! It is separate from the server because the compressors are larger than the server.
+//! [`static_server::pack`] has the format; this program turns a folder into it.
 
 mod compress;
 mod gather;
@@ -25,7 +25,7 @@ fn main() -> ExitCode {
             Command::Pack(options) => make::make(&options)?,
             Command::Verify(file) => {
                 let count = open::verify(&file)?;
-                println!("{}: {count} bodies are whole", file.display());
+                println!("{}: {count} bodies are intact", file.display());
             }
             Command::List(file) => show(&list::list(&file)?)?,
         }
@@ -33,10 +33,10 @@ fn main() -> ExitCode {
     })
 }
 
-/// Prints a long text; whoever reads it may stop, as `head` does.
+/// Prints a long text. The reader may stop early, as `head` does.
 fn show(text: &str) -> anyhow::Result<()> {
     match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("printing"),
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("cannot print"),
         _ => Ok(()),
     }
 }

@@ -24,10 +24,10 @@ type Digest = [u8; 32];
 #[derive(Debug, Default)]
 struct Bodies(HashMap<Digest, Vec<u8>>);
 
-/// Digests of the coded forms of a body.
+/// The digests of the coded forms of a body.
 type Forms = BTreeMap<Coding, Digest>;
 
-/// Makes a pack and says what is in it.
+/// Makes a pack and prints a summary.
 pub fn make(options: &Options) -> anyhow::Result<()> {
     let gathered = gather(&options.folder).context(Exit::Config)?;
     report(&gathered, options.strict).context(Exit::Config)?;
@@ -39,9 +39,9 @@ pub fn make(options: &Options) -> anyhow::Result<()> {
     let blobs = bodies.blobs();
     let items = items(&files, &plain, &coded, &blobs, options.policy.last_modified);
     let index = assemble(&items, Vec::new(), rules, &options.policy);
-    let laid = plan(&index, &blobs).context("laying the pack out")?;
+    let laid = plan(&index, &blobs).context("cannot lay out the pack")?;
     write(&options.out, &laid.head, &laid.blobs, &bodies)
-        .with_context(|| format!("writing {}", options.out.display()))?;
+        .with_context(|| format!("cannot write {}", options.out.display()))?;
     println!(
         "{}: {} files, {} bodies, {} bytes",
         options.out.display(),
@@ -52,7 +52,7 @@ pub fn make(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Every file with its forms; a body's offset is, for now, the number of its blob.
+/// Returns every file with its forms. The offset of a body is the number of its blob for now.
 fn items(
     files: &BTreeMap<Vec<u8>, Found>,
     plain: &BTreeMap<&Vec<u8>, Digest>,
@@ -82,19 +82,22 @@ fn items(
     files.iter().map(item).collect()
 }
 
-/// Names what has no content.
+/// Reports the names without content.
 fn report(gathered: &Gathered, strict: bool) -> anyhow::Result<()> {
     for path in &gathered.left_out {
         let path = String::from_utf8_lossy(path);
         if strict {
-            bail!("{path} leads outside, nowhere or back, or is no file");
+            bail!("{path} is a link out of the folder, to nothing or back, or not a file");
         }
-        tracing::warn!("{path} leads outside, nowhere or back, or is no file: left out");
+        tracing::warn!(
+            "{path} is a link out of the folder, to nothing or back, or not a file; left out"
+        );
     }
     Ok(())
 }
 
-/// Coded forms of every file that has some: what lies beside it, if it is the same, else our own.
+/// Returns the coded forms of every file that has some: a coded file next to it, if it unpacks to
+/// the same bytes, otherwise one made here.
 fn coded<'a>(
     files: &'a BTreeMap<Vec<u8>, Found>,
     plain: &BTreeMap<&Vec<u8>, Digest>,
@@ -116,17 +119,17 @@ fn coded<'a>(
     let mut all = BTreeMap::new();
     for (path, found) in files {
         let mut forms = if worth(path) { own[&plain[path]].clone() } else { Forms::new() };
-        beside(files, path, found, plain, &mut forms);
+        take_sidecars(files, path, found, plain, &mut forms);
         all.insert(path, forms);
     }
     bodies.keep(plain.values().chain(all.values().flat_map(BTreeMap::values)));
     Ok(all)
 }
 
-/// Takes coded forms that lie beside a file, such as `app.js.br`, in place of ours.
+/// Takes coded files next to a file, such as `app.js.br`, instead of forms made here.
 ///
-/// They are unpacked and compared: a pack does not depend on which file is older.
-fn beside(
+/// They are unpacked and compared, so that a pack does not depend on which file is older.
+fn take_sidecars(
     files: &BTreeMap<Vec<u8>, Found>,
     path: &[u8],
     found: &Found,
@@ -155,13 +158,13 @@ impl Bodies {
         digest
     }
 
-    /// Drops what nothing refers to.
+    /// Drops bodies that nothing refers to.
     fn keep<'a>(&mut self, wanted: impl Iterator<Item = &'a Digest>) {
         let wanted: std::collections::HashSet<&Digest> = wanted.collect();
         self.0.retain(|digest, _| wanted.contains(digest));
     }
 
-    /// All of them in the order of a pack, without their places.
+    /// Returns all bodies in the order of a pack, without their offsets.
     fn blobs(&self) -> Vec<Blob> {
         let blob = |(digest, bytes): (&Digest, &Vec<u8>)| Blob {
             start: 0,
@@ -174,7 +177,7 @@ impl Bodies {
     }
 }
 
-/// Writes beside the target and renames: a server that has the old pack open keeps it.
+/// Writes next to the target and renames, so that a server that has the old pack open keeps it.
 fn write(out: &Path, head: &[u8], blobs: &[Blob], bodies: &Bodies) -> anyhow::Result<()> {
     let mut name = out.file_name().context("it has no name")?.to_owned();
     name.push(".part");
@@ -239,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_has_every_path_and_hidden_names_have_none() {
+    fn a_list_has_every_path_and_no_hidden_name() {
         let dir = tempfile::tempdir().unwrap();
         site(
             dir.path(),
@@ -260,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_coded_form_beside_a_file_counts_only_if_it_is_one() {
+    fn a_sidecar_is_used_only_if_it_unpacks_to_the_file() {
         let dir = tempfile::tempdir().unwrap();
         site(dir.path(), &["a.css"], 1);
         let coded = super::compress::all(&[b"another text"], 1).unwrap();
@@ -274,12 +277,12 @@ mod tests {
     }
 
     #[test]
-    fn what_leads_out_fails_only_if_it_shall() {
+    fn a_link_out_of_the_folder_fails_only_with_strict() {
         let dir = tempfile::tempdir().unwrap();
         site(dir.path(), &["a.css"], 1);
         std::os::unix::fs::symlink("/etc/passwd", dir.path().join("site/out")).unwrap();
         make(&options(dir.path(), 1)).unwrap();
         let error = make(&Options { strict: true, ..options(dir.path(), 1) }).unwrap_err();
-        assert!(format!("{error:#}").contains("/out leads outside"));
+        assert!(format!("{error:#}").contains("/out is a link out of the folder"));
     }
 }

@@ -1,4 +1,4 @@
-//! Command line of the packer.
+//! The command line of the packer.
 
 use std::ffi::{OsStr, OsString};
 use std::num::NonZeroUsize;
@@ -8,31 +8,31 @@ use anyhow::{Context as _, anyhow, bail};
 use lexopt::Arg;
 use static_server::index::policy::Policy;
 
-/// What is asked for.
+/// The action that the command line asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// `--help`.
     Help,
     /// Make a pack.
     Pack(Options),
-    /// Compare bodies with their digests.
+    /// Compare the bodies of a pack with their digests.
     Verify(PathBuf),
-    /// Show what is in a pack.
+    /// List the content of a pack.
     List(PathBuf),
 }
 
-/// How to make a pack.
+/// The options for making a pack.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
-    /// The folder.
+    /// The folder with the content.
     pub folder: PathBuf,
-    /// The file.
+    /// The file to write.
     pub out: PathBuf,
-    /// Choices that are baked in.
+    /// The choices for the site.
     pub policy: Policy,
     /// Links that lead out of the folder are errors.
     pub strict: bool,
-    /// Threads that compress; the pack does not depend on it.
+    /// The number of threads that compress. The pack does not depend on it.
     pub threads: usize,
 }
 
@@ -64,7 +64,7 @@ Equal names and bytes make an equal pack. Names that begin with a dot stay out, 
 does not. A bad line in _headers or _redirects is an error.
 ";
 
-/// Reads the arguments.
+/// Parses the arguments.
 pub fn parse(args: Vec<OsString>) -> anyhow::Result<Command> {
     let mut options = Options {
         folder: PathBuf::new(),
@@ -111,10 +111,10 @@ fn threads(text: &OsStr) -> anyhow::Result<usize> {
     Ok(number.context("--threads needs a number above 0")?.get())
 }
 
-/// A value that can stand in a header field.
+/// Parses a value that a header field can have.
 fn field(text: &OsStr) -> anyhow::Result<String> {
     let text = text.to_str().filter(|text| text.bytes().all(|byte| (b' '..=b'~').contains(&byte)));
-    text.map(str::to_owned).context("a value of Cache-Control is one line of ASCII")
+    text.map(str::to_owned).context("Cache-Control must be one line of ASCII")
 }
 
 #[cfg(test)]

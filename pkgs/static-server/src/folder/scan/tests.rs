@@ -85,7 +85,7 @@ fn links_are_followed_inside_and_never_out() {
 #[test]
 fn a_folder_that_is_not_there_is_an_error_that_names_it() {
     let error = scan("/nowhere/at/all".as_ref(), &SMALL).unwrap_err();
-    assert!(format!("{error:#}").starts_with("opening the folder /nowhere/at/all: "));
+    assert!(format!("{error:#}").starts_with("cannot open the folder /nowhere/at/all: "));
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn the_split_leaves_as_much_in_memory_as_fits() {
 }
 
 #[test]
-fn the_signature_changes_with_what_is_in_the_folder() {
+fn the_signature_changes_with_the_folder() {
     let root = tempfile::tempdir().unwrap();
     let look = || survey(root.path()).unwrap().signature;
     let empty = look();
@@ -168,17 +168,17 @@ fn names_need_not_be_text() {
 }
 
 #[test]
-fn what_is_neither_file_nor_folder_is_left_out() {
+fn only_files_and_folders_are_content() {
     let root = tempfile::tempdir().unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(root.path().join("socket")).unwrap();
     let found = read(root.path());
     assert_eq!((found.items.len(), found.left_out.len()), (0, 1));
 }
 
-/// Does something as a user who is not root: what this thread does with files is then checked.
-fn as_nobody<T>(act: impl FnOnce() -> T) -> T {
-    // SAFETY: it changes nothing but this thread's user for files, and cannot fail for root;
-    // others are not root anyway.
+/// Acts as a user other than root, so that the kernel checks this thread's access to files.
+fn without_privileges<T>(act: impl FnOnce() -> T) -> T {
+    // SAFETY: it changes only this thread's user for files, and cannot fail for root. Another user
+    // is not root anyway.
     let before = unsafe { libc::setfsuid(65534) };
     let result = act();
     // SAFETY: as above.
@@ -187,7 +187,7 @@ fn as_nobody<T>(act: impl FnOnce() -> T) -> T {
 }
 
 #[test]
-fn what_may_not_be_read_is_named_and_all_else_is_served() {
+fn an_unreadable_file_is_named_and_the_others_are_served() {
     let root = tempfile::tempdir().unwrap();
     fs::create_dir(root.path().join("shut")).unwrap();
     for path in ["page", "locked", "shut/x"] {
@@ -196,8 +196,8 @@ fn what_may_not_be_read_is_named_and_all_else_is_served() {
     for (path, mode) in [("", 0o755), ("locked", 0), ("shut", 0)] {
         fs::set_permissions(root.path().join(path), fs::Permissions::from_mode(mode)).unwrap();
     }
-    let found = as_nobody(|| read(root.path()));
-    let looked = as_nobody(|| survey(root.path()).unwrap().signature);
+    let found = without_privileges(|| read(root.path()));
+    let looked = without_privileges(|| survey(root.path()).unwrap().signature);
     assert_eq!(found.signature, looked, "a look must find what reading found");
     let told: Vec<String> = found.left_out.iter().map(ToString::to_string).collect();
     let denied = "cannot be read: Permission denied (os error 13)";

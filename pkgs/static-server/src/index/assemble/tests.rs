@@ -1,4 +1,4 @@
-//! Which paths a set of files has, and what each answers with.
+//! The paths of a set of files, and the answer of each.
 
 use super::{Encoded, Item, assemble};
 use crate::index::policy::Policy;
