@@ -1,6 +1,6 @@
 //! Command line, environment and file of settings.
 //!
-//! Every setting is a row of [`settings::SETTINGS`]. Precedence: flag, `KILN_WEB_*` variable,
+//! Every setting is a row of [`settings::SETTINGS`]. Precedence: flag, Kiln's variable, the
 //! variable of KISS (the server that this one replaces), file, default. An empty variable counts as
 //! not set.
 
@@ -167,8 +167,8 @@ pub fn help() -> String {
     }
     text.push_str(
         "  -h, --help\n  -V, --version\n\n\
-         A flag counts before a variable, a variable before the file of --config, whose keys are the\n\
-         flags without dashes. /health and /ready answer unless a file has that name.\n\
+         A flag overrides a variable, and a variable the file of --config, whose keys are the flags\n\
+         without dashes. /health and /ready answer unless a file has that name.\n\
          SIGHUP reads settings and content again; address, workers and log stay as they are.\n\
          KILN_LOG sets the lowest level to log (off, error, warn, info, debug, trace).\n",
     );

@@ -26,7 +26,7 @@ pub(super) struct Setting {
     pub(super) long: &'static str,
     /// The short flag, or empty.
     pub(super) short: &'static str,
-    /// The `KILN_WEB_*` variable, then the variable of KISS, or empty.
+    /// Kiln's environment variable, then the variable of KISS; empty for no variable.
     pub(super) variables: [&'static str; 2],
     /// The default value, or empty.
     pub(super) default: &'static str,
@@ -91,7 +91,7 @@ pub(super) const SETTINGS: [Setting; 25] = [
         "--unix-socket",
         "KILN_WEB_UNIX_SOCKET",
         "",
-        "Unix socket to listen on in place of the port",
+        "Unix socket to listen on, instead of the port",
         |o, text| {
             o.unix = path(text);
             Ok(())
@@ -101,7 +101,7 @@ pub(super) const SETTINGS: [Setting; 25] = [
         "--listen-fd",
         "KILN_WEB_LISTEN_FD",
         "",
-        "number of a descriptor that listens already, in place of the port",
+        "number of an inherited listening descriptor, instead of the port",
         |o, text| optional(text, |text| number(text, "a number")).map(|value| o.descriptor = value),
     ),
     kiss(
@@ -122,7 +122,7 @@ pub(super) const SETTINGS: [Setting; 25] = [
         "--pack",
         "KILN_WEB_PACK",
         "",
-        "pack with the content, in place of the folder",
+        "pack with the content, instead of the folder",
         |o, text| {
             o.pack = path(text);
             Ok(())
@@ -143,7 +143,7 @@ pub(super) const SETTINGS: [Setting; 25] = [
             "--max-request-size",
             "KILN_WEB_MAX_REQUEST_SIZE",
             "8192",
-            "most bytes of a request's head (256 to 1048576)",
+            "the most bytes of a request's head (256 to 1048576)",
             |o, text| within(text, 256, 1 << 20).map(|value| o.limits.head = value),
         ),
         "-r",
@@ -154,7 +154,7 @@ pub(super) const SETTINGS: [Setting; 25] = [
             "--connection-timeout-secs",
             "KILN_WEB_CONNECTION_TIMEOUT",
             "30",
-            "seconds for a whole head, for a whole body, and for no progress of an answer",
+            "seconds for a whole head, for a whole body, and for an answer without progress",
             |o, text| seconds(text, 1).map(|value| o.limits.time = value),
         ),
         "-c",
@@ -175,39 +175,39 @@ pub(super) const SETTINGS: [Setting; 25] = [
         "--memory-limit",
         "KILN_WEB_MEMORY_LIMIT",
         "256",
-        "most MiB of content in memory; above it the largest files stay open instead",
+        "the most MiB of content in memory; above it the largest files stay open instead",
         |o, text| within(text, 0, 1 << 20).map(|value| o.memory_limit = (value as u64) << 20),
     ),
     value(
         "--poll-secs",
         "KILN_WEB_POLL",
         "1",
-        "seconds between two looks at the content, 0 for none",
+        "seconds between two checks of the content, 0 for no checks",
         |o, text| seconds(text, 0).map(|value| o.poll = Some(value).filter(|time| !time.is_zero())),
     ),
     switch(
         "--strict",
         "KILN_WEB_STRICT",
-        "end at the start if anything in the content is left out or wrong",
+        "do not start if anything in the content is left out or wrong",
         |o, text| truth(text).map(|value| o.strict = value),
     ),
     switch(
         "--clean-urls",
         "KILN_WEB_CLEAN_URLS",
-        "serve about.html as /about, and lead there from /about.html",
+        "serve about.html as /about, and redirect /about.html to it",
         |o, text| truth(text).map(|value| o.policy.clean_urls = value),
     ),
     switch(
         "--single-page",
         "KILN_WEB_SINGLE_PAGE",
-        "answer with /index.html where nothing is, unless the last segment has a dot",
+        "answer a path without content with /index.html, unless its last segment has a dot",
         |o, text| truth(text).map(|value| o.policy.single_page = value),
     ),
     value(
         "--cache-html",
         "KILN_WEB_CACHE_HTML",
         "no-cache",
-        "Cache-Control of HTML, empty for none",
+        "Cache-Control of HTML, empty for no field",
         |o, text| field(text).map(|value| o.policy.cache_html = value),
     ),
     value(
@@ -221,7 +221,7 @@ pub(super) const SETTINGS: [Setting; 25] = [
         "--cache-other",
         "KILN_WEB_CACHE_OTHER",
         "no-cache",
-        "Cache-Control of everything else, empty for none",
+        "Cache-Control of everything else, empty for no field",
         |o, text| field(text).map(|value| o.policy.cache_other = value),
     ),
     switch(
@@ -261,21 +261,21 @@ pub(super) const SETTINGS: [Setting; 25] = [
         "--drain-delay-secs",
         "KILN_WEB_DRAIN_DELAY",
         "0",
-        "seconds of serving on after SIGTERM, with readiness false",
+        "seconds of serving after SIGTERM while not ready",
         |o, text| seconds(text, 0).map(|value| o.drain_delay = value),
     ),
     value(
         "--workers",
         "KILN_WEB_WORKERS",
         "",
-        "threads that serve, as many as processors by default",
+        "worker threads, one per processor by default",
         |o, text| optional(text, |text| within(text, 1, 1024)).map(|value| o.workers = value),
     ),
     value(
         "--max-connections",
         "KILN_WEB_MAX_CONNECTIONS",
         "",
-        "most connections at once, up to 16384 by default as the limit of descriptors allows",
+        "the most connections at once; by default up to 16384, as the limit of descriptors allows",
         |o, text| {
             optional(text, |text| within(text, 1, 1 << 24)).map(|value| o.connections = value)
         },
@@ -305,7 +305,7 @@ fn truth(text: &OsStr) -> anyhow::Result<bool> {
     number(text, "true or false")
 }
 
-/// Parses a value; an empty one is `None`.
+/// Parses a value; an empty value gives `None`.
 fn optional<T>(
     text: &OsStr,
     read: impl Fn(&OsStr) -> anyhow::Result<T>,

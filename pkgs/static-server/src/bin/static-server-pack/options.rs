@@ -38,14 +38,14 @@ pub struct Options {
 
 /// `--help`.
 pub const HELP: &str = "\
-Makes one file of a folder, prepared for static-server --pack.
+Makes a pack of a folder for static-server --pack.
 
 usage: static-server pack --in DIR --out FILE [option]...
        static-server pack --verify FILE
        static-server pack --list FILE
 
   --in DIR                    the folder
-  --out FILE                  the pack; replaced when it is whole
+  --out FILE                  the pack; replaced once the new one is complete
   --clean-urls                /about serves about.html
   --single-page               a path without an answer gets /index.html
   --cache-html VALUE          Cache-Control of pages [default: no-cache]
@@ -60,8 +60,8 @@ usage: static-server pack --in DIR --out FILE [option]...
   -h, --help
   -V, --version
 
-Equal names and bytes make an equal pack. Names that begin with a dot stay out, /.well-known
-does not. A bad line in _headers or _redirects is an error.
+Equal names and bytes make an equal pack. Names that begin with a dot are left out, except
+/.well-known. An invalid line in _headers or _redirects is an error.
 ";
 
 /// Parses the arguments.
