@@ -9,10 +9,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use kiln_base::replace::{self, Durability};
 use kiln_host::job::{self, Answers, Gateway, Job, Programs, Runs, StaticServer};
 use kiln_host::process::{Command, shell};
+use kiln_host::qemu::Start;
 use xshell::cmd;
 
 use crate::build::{Builder, machine, packer};
@@ -55,15 +56,18 @@ pub fn boot(builder: &Builder, peer: &Peer, rounds: usize, settle: bool) -> Resu
     let built = builder.image()?;
     let peer = other.map_or_else(|| floor::build(builder), Ok)?;
     let machine = machine::of(builder, &built, Vec::new(), machine::MEMORY)?;
+    let Start::Firmware { code, variables, efi } = machine.start else {
+        bail!("boots are compared with firmware")
+    };
     start(
         builder,
         &Job::Boot(job::Boot {
             qemu: machine.qemu,
-            firmware: machine.firmware,
-            variables: machine.variables,
+            firmware: code,
+            variables,
             scratch: machine.scratch,
             memory: machine.memory,
-            ours: machine.efi,
+            ours: efi,
             peer,
             kind,
             port: floor::port(builder)?,

@@ -8,8 +8,8 @@ use super::Builder;
 use super::made::tool;
 use super::report::Built;
 use crate::config::{OVMF, QEMU};
-use crate::plan::staged;
-use crate::qemu::{Forward, Machine, Network, WATCHDOG};
+use crate::plan::{ARCHIVE, KERNEL, staged};
+use crate::qemu::{Forward, Kernel, Machine, Network, Start, WATCHDOG};
 use crate::scenario::Rig;
 
 /// What a node gets where nobody says more, in MiB. The least that works is half of it.
@@ -30,15 +30,27 @@ pub fn of(
     let made = builder.make(&[&qemu, &ovmf])?;
     Ok(Machine {
         qemu: tool(&made, QEMU, "qemu-system-x86_64")?,
-        firmware: made[&ovmf].file(FIRMWARE)?,
-        variables: made[&ovmf].file(VARIABLES)?,
-        efi: built.efi.clone(),
+        start: Start::Firmware {
+            code: made[&ovmf].file(FIRMWARE)?,
+            variables: made[&ovmf].file(VARIABLES)?,
+            efi: built.efi.clone(),
+        },
         memory,
         forwards,
         network: Network::User,
         watchdog: WATCHDOG,
         extra: Vec::new(),
         scratch: builder.inputs.workspace.join("target/kiln"),
+    })
+}
+
+/// The parts of an image's file that QEMU can start without firmware.
+pub fn kernel(builder: &Builder) -> Result<Kernel> {
+    let made = builder.make(&[KERNEL, ARCHIVE])?;
+    Ok(Kernel {
+        image: made[KERNEL].file("vmlinuz")?,
+        archive: made[ARCHIVE].file(ARCHIVE)?,
+        cmdline: builder.config.cmdline.clone(),
     })
 }
 

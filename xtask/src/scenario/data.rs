@@ -11,9 +11,13 @@ use serde_json::{Map, Value};
 
 use super::select::Tier;
 
+/// The name of the SMBIOS string (type 11) that holds more kernel parameters: systemd-stub(7).
+pub const STUB_CMDLINE: &str = "io.systemd.stub.kernel-cmdline-extra";
+
 /// One scenario.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a key of the file")]
 pub struct Scenario {
     /// The file's stem.
     #[serde(skip)]
@@ -29,6 +33,12 @@ pub struct Scenario {
     /// Ports of the node that the host can ask.
     #[serde(default)]
     pub ports: Vec<u16>,
+    /// True if UEFI firmware starts the image's file, as on a real machine; false if QEMU starts the
+    /// kernel, which is quicker and leaves out firmware and EFI stub.
+    #[serde(default = "default_firmware")]
+    pub firmware: bool,
+    /// More kernel parameters.
+    pub cmdline: Option<String>,
     /// Whether the machine has a hardware watchdog.
     #[serde(default = "default_watchdog")]
     pub watchdog: bool,
@@ -315,6 +325,10 @@ fn default_memory() -> u32 {
     1024
 }
 
+fn default_firmware() -> bool {
+    true
+}
+
 fn default_watchdog() -> bool {
     true
 }
@@ -338,6 +352,8 @@ impl Scenario {
     }
 
     fn check(&self) -> Result<()> {
+        let by_stub = self.qemu.iter().any(|argument| argument.contains(STUB_CMDLINE));
+        ensure!(!by_stub, "`qemu` has kernel parameters; use the key `cmdline`");
         ensure!(matches!(self.steps.first(), Some(Step::Boot(_))), "the first step must be `boot`");
         let lan = self.network == Network::Lan;
         let mut running = false;

@@ -26,7 +26,7 @@ pub use select::{Selection, Shard, select};
 
 use crate::host::HostTool;
 use crate::progress::{Progress, Task};
-use crate::qemu::LAST_LINES;
+use crate::qemu::{Kernel, LAST_LINES};
 use booted::Crash;
 use runner::Run;
 
@@ -59,8 +59,17 @@ impl Rig {
     }
 }
 
+/// A finished image.
+#[derive(Debug, Clone)]
+pub struct Image {
+    /// The file that firmware starts.
+    pub efi: PathBuf,
+    /// Its parts, which QEMU starts for scenarios with `firmware = false`.
+    pub kernel: Kernel,
+}
+
 /// The finished images that scenarios boot, by the names that their `boot` steps use.
-pub type Images = BTreeMap<String, PathBuf>;
+pub type Images = BTreeMap<String, Image>;
 
 /// Runs one scenario and returns the figures that it measured.
 ///

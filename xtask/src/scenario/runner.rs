@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow};
 
 use super::booted::{Booted, Crash};
-use super::data::{Figure, Get, Lan, Look, Network, Plug, Scenario, Step};
+use super::data::{Figure, Get, Lan, Look, Network, Plug, STUB_CMDLINE, Scenario, Step};
 use super::watch::Watch;
-use super::{Images, PROBE_PORT, Rig, disk, lan, ntp, page, refused};
-use crate::qemu::{self, End, Forward, Machine, SILENCE, Scratch};
+use super::{Image, Images, PROBE_PORT, Rig, disk, lan, ntp, page, refused};
+use crate::qemu::{self, End, Forward, Kernel, Machine, SILENCE, Scratch, Start};
 
 /// How long one question may take while it is asked again and again.
 const TRY: Duration = Duration::from_secs(5);
@@ -173,17 +173,13 @@ impl<'a> Run<'a> {
             let (qemu, peer) = lan.sockets();
             qemu::Network::Frames { qemu, peer }
         });
+        if let Some(cmdline) = self.scenario.cmdline.as_ref().filter(|_| self.scenario.firmware) {
+            let cmdline = cmdline.replace(',', ",,");
+            extra.extend(["-smbios".into(), format!("type=11,value={STUB_CMDLINE}={cmdline}")]);
+        }
         Ok(Machine {
             qemu: self.rig.qemu.clone(),
-            firmware: self.rig.firmware.clone(),
-            variables: Some(self.variables())
-                .filter(|kept| kept.exists())
-                .unwrap_or_else(|| self.rig.variables.clone()),
-            efi: self
-                .images
-                .get(image)
-                .with_context(|| format!("no image `{image}` was built"))?
-                .clone(),
+            start: self.start(image)?,
             memory: self.scenario.memory,
             forwards: forwards.to_vec(),
             network,
@@ -191,6 +187,20 @@ impl<'a> Run<'a> {
             extra,
             scratch: self.folder.path().to_owned(),
         })
+    }
+
+    fn start(&self, image: &str) -> Result<Start> {
+        let image = self.images.get(image);
+        let Image { efi, kernel } = image.context("the image was not built")?.clone();
+        if self.scenario.firmware {
+            let kept = Some(self.variables()).filter(|kept| kept.exists());
+            let variables = kept.unwrap_or_else(|| self.rig.variables.clone());
+            return Ok(Start::Firmware { code: self.rig.firmware.clone(), variables, efi });
+        }
+        let more = self.scenario.cmdline.iter().map(String::as_str);
+        let cmdline =
+            [kernel.cmdline.as_str()].into_iter().chain(more).collect::<Vec<_>>().join(" ");
+        Ok(Start::Kernel(Kernel { cmdline, ..kernel }))
     }
 
     fn get(&mut self, get: &Get) -> Result<()> {

@@ -11,7 +11,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use kiln_host::job::{Boot, Peer};
 use kiln_host::process;
-use kiln_host::qemu::{Machine, Network, WATCHDOG, free_forwards};
+use kiln_host::qemu::{Machine, Network, Start, WATCHDOG, free_forwards};
 use kiln_host::{print, println};
 use measure::{After, BALLOON, Outcome};
 use table::{FLOOR, OTHER, OURS, Times};
@@ -54,9 +54,11 @@ fn machine(job: &Boot, efi: &Path) -> Result<Machine> {
     }
     Ok(Machine {
         qemu: job.qemu.clone(),
-        firmware: job.firmware.clone(),
-        variables: job.variables.clone(),
-        efi: efi.to_owned(),
+        start: Start::Firmware {
+            code: job.firmware.clone(),
+            variables: job.variables.clone(),
+            efi: efi.to_owned(),
+        },
         memory: job.memory,
         forwards: free_forwards(&[job.port])?,
         network: Network::User,

@@ -26,7 +26,7 @@ pub use forward::{Forward, PortChoice, check_free, forwards, free_forwards};
 pub use qmp::slot;
 pub use scratch::Scratch;
 pub use timeline::{Answer, Timeline, kernel_start};
-pub use vm::{End, LOOK, Machine, Network, Vm, WATCHDOG};
+pub use vm::{End, Kernel, LOOK, Machine, Network, Start, Vm, WATCHDOG};
 
 /// How long a node may do nothing that can be seen from outside: no line, no answer.
 ///
@@ -90,7 +90,7 @@ pub fn run(machine: &Machine, options: Options) -> Result<()> {
     if let Some(note) = &vm.note {
         println!("no KVM: {note}");
     }
-    println!("boots {} with {}, {} MiB", machine.efi.display(), vm.accel, machine.memory);
+    println!("boots {} with {}, {} MiB", machine.start, vm.accel, machine.memory);
     let mut session = Session::new(vm, machine, options);
     let mut presses = 0;
     loop {

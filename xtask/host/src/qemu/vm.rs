@@ -4,6 +4,7 @@
 //! virtio network, random numbers, a watchdog and a serial console. All of its files lie in a folder of its
 //! own, which goes when the machine goes.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -25,8 +26,14 @@ use crate::tool::HostTool;
 /// QEMU's socket, below the machine's folder.
 const QMP: &str = "qmp";
 
-/// What QEMU says itself, below the machine's folder.
+/// QEMU's own messages, below the machine's folder.
 const LOG: &str = "qemu.log";
+
+/// The firmware's variables, below the machine's folder.
+const VARIABLES: &str = "variables.fd";
+
+/// The boot disk, below the machine's folder.
+const ESP: &str = "esp.img";
 
 /// How long a machine may take from QEMU's start to the firmware's first line, before KVM counts as broken.
 /// OVMF needs one second on a quiet machine.
@@ -43,12 +50,8 @@ pub const LOOK: Duration = Duration::from_millis(50);
 pub struct Machine {
     /// `qemu-system-x86_64`.
     pub qemu: HostTool,
-    /// OVMF's code, `OVMF_CODE_4M.fd`.
-    pub firmware: PathBuf,
-    /// OVMF's empty variables, `OVMF_VARS_4M.fd`; the machine gets a copy.
-    pub variables: PathBuf,
-    /// The file to boot; it is put on an ESP.
-    pub efi: PathBuf,
+    /// What it starts with.
+    pub start: Start,
     /// Memory in MiB.
     pub memory: u32,
     /// Ports of the host that lead to the node, for [`Network::User`].
@@ -61,6 +64,34 @@ pub struct Machine {
     pub extra: Vec<String>,
     /// Where the machine's folder is made; needs room for a copy of the file.
     pub scratch: PathBuf,
+}
+
+/// What a machine starts with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Start {
+    /// UEFI firmware (OVMF), which starts an EFI file from an ESP, as on a real machine.
+    Firmware {
+        /// OVMF's code, `OVMF_CODE_4M.fd`.
+        code: PathBuf,
+        /// OVMF's variables, such as the empty `OVMF_VARS_4M.fd`; the machine gets a copy.
+        variables: PathBuf,
+        /// The file to boot, which is put on the ESP.
+        efi: PathBuf,
+    },
+    /// The kernel, which QEMU puts into memory: no UEFI, no EFI stub and no ESP. This saves what
+    /// the firmware needs to read and unpack the file.
+    Kernel(Kernel),
+}
+
+/// The parts of an EFI file that QEMU can start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kernel {
+    /// The kernel, a bzImage.
+    pub image: PathBuf,
+    /// The initramfs archive.
+    pub archive: PathBuf,
+    /// Kernel parameters.
+    pub cmdline: String,
 }
 
 /// What a machine's network card is connected to.
@@ -147,14 +178,15 @@ impl Machine {
 
     fn folder(&self) -> Result<Scratch> {
         let folder = Scratch::new(&self.scratch, "vm-")?;
-        copy(&self.variables, &folder.path().join("variables.fd"))?;
-        esp::write(&self.efi, &folder.path().join("esp.img"))?;
+        if let Start::Firmware { variables, efi, .. } = &self.start {
+            copy(variables, &folder.path().join(VARIABLES))?;
+            esp::write(efi, &folder.path().join(ESP))?;
+        }
         Ok(folder)
     }
 
     /// QEMU runs in the machine's folder; files there go by their bare names.
     fn arguments(&self, accel: Accel) -> Vec<String> {
-        let firmware = escape(&self.firmware);
         let mut arguments: Vec<String> = accel.arguments().map(String::from).into();
         let fixed = [
             "-nodefaults",
@@ -166,12 +198,6 @@ impl Machine {
             "q35",
             "-smp",
             "2",
-            "-drive",
-            "if=pflash,format=raw,file=variables.fd",
-            "-drive",
-            "if=none,id=esp,format=raw,file=esp.img,readonly=on",
-            "-device",
-            "nvme,drive=esp,serial=esp,bootindex=0",
             "-device",
             "virtio-rng-pci",
             "-chardev",
@@ -183,9 +209,7 @@ impl Machine {
             "-device",
             "virtio-net-pci,netdev=net,romfile=",
         ];
-        // The code's unit 0 must come before the variables' unit 1.
-        arguments
-            .extend(["-drive".into(), format!("if=pflash,format=raw,readonly=on,file={firmware}")]);
+        arguments.extend(self.start.arguments());
         arguments.extend(fixed.map(String::from));
         if !self.watchdog.is_empty() {
             arguments.extend(["-device".into(), self.watchdog.into()]);
@@ -206,6 +230,45 @@ impl Machine {
                 escape(qemu),
                 escape(peer)
             ),
+        }
+    }
+}
+
+/// The file that starts, for messages.
+impl fmt::Display for Start {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Firmware { efi: file, .. } | Self::Kernel(Kernel { image: file, .. }) => {
+                write!(f, "{}", file.display())
+            }
+        }
+    }
+}
+
+impl Start {
+    fn arguments(&self) -> Vec<String> {
+        match self {
+            Self::Firmware { code, .. } => {
+                let code = escape(code);
+                // The code's unit 0 must come before the variables' unit 1.
+                let drives = [
+                    format!("if=pflash,format=raw,readonly=on,file={code}"),
+                    format!("if=pflash,format=raw,file={VARIABLES}"),
+                    format!("if=none,id=esp,format=raw,file={ESP},readonly=on"),
+                ];
+                let drives = drives.into_iter().flat_map(|drive| ["-drive".to_owned(), drive]);
+                let disk = ["-device", "nvme,drive=esp,serial=esp,bootindex=0"];
+                drives.chain(disk.map(str::to_owned)).collect()
+            }
+            Self::Kernel(Kernel { image, archive, cmdline }) => {
+                let path = |path: &Path| path.to_string_lossy().into_owned();
+                let options = [
+                    ("-kernel", path(image)),
+                    ("-initrd", path(archive)),
+                    ("-append", cmdline.clone()),
+                ];
+                options.into_iter().flat_map(|(option, value)| [option.to_owned(), value]).collect()
+            }
         }
     }
 }
@@ -243,9 +306,10 @@ impl Vm {
         Ok(Some(format!("the firmware said nothing for {} s", SIGN_OF_LIFE.as_secs())))
     }
 
-    /// Copies what the firmware keeps, for another boot of the same machine.
+    /// Copies the firmware's variables, for another boot of the same machine; there may be none.
     pub fn keep_variables(&self, to: &Path) -> Result<()> {
-        copy(&self.folder.path().join("variables.fd"), to)
+        let variables = self.folder.path().join(VARIABLES);
+        if variables.exists() { copy(&variables, to) } else { Ok(()) }
     }
 
     /// How it ended, if it has.
@@ -304,9 +368,11 @@ mod tests {
     fn machine(network: Network) -> Machine {
         Machine {
             qemu: HostTool::new(Path::new("/tools"), "qemu-system-x86_64"),
-            firmware: "/a,b/code.fd".into(),
-            variables: "/vars.fd".into(),
-            efi: "/kiln.efi".into(),
+            start: Start::Firmware {
+                code: "/a,b/code.fd".into(),
+                variables: "/vars.fd".into(),
+                efi: "/kiln.efi".into(),
+            },
             memory: 512,
             forwards: vec![Forward { host: 18080, guest: 8080 }],
             network,
@@ -328,6 +394,17 @@ mod tests {
         let code =
             arguments.iter().find(|argument| argument.contains("readonly=on,file=/a,,b/code.fd"));
         assert!(code.is_some(), "{arguments:?}");
+    }
+
+    #[test]
+    fn without_firmware_there_is_neither_flash_nor_a_boot_disk() {
+        let start = Start::Kernel(Kernel {
+            image: "/vmlinuz".into(),
+            archive: "/archive".into(),
+            cmdline: "a b".into(),
+        });
+        let expected = ["-kernel", "/vmlinuz", "-initrd", "/archive", "-append", "a b"];
+        assert_eq!(start.arguments(), expected);
     }
 
     #[test]

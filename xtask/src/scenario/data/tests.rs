@@ -52,6 +52,16 @@ fn mistakes_name_the_file_and_the_place() {
     );
     check(&format!("[[step]]\nunplug = 0\n{end}"), "slot 0 is not among");
     check("", "the last step must be");
+    let stub = "qemu = [\"-smbios\", \"type=11,value=io.systemd.stub.kernel-cmdline-extra=a\"]\n";
+    let error = format!("{:#}", parse(&format!("{stub}{BOOT}{end}")).unwrap_err());
+    assert!(error.contains("use the key `cmdline`"), "{error}");
+}
+
+#[test]
+fn a_scenario_boots_by_firmware_unless_it_says_otherwise() {
+    let end = "[[step]]\npower-cut = true\n";
+    assert!(parse(&format!("{BOOT}{end}")).unwrap().firmware);
+    assert!(!parse(&format!("firmware = false\n{BOOT}{end}")).unwrap().firmware);
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! slower one. A scenario that measures time starts only after the first lane has ended.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
@@ -16,9 +16,9 @@ use super::Suite;
 use super::checks::Check;
 use super::report::{Kind, Report};
 use crate::arch::Arch;
-use crate::build::Builder;
+use crate::build::{Builder, machine};
 use crate::process;
-use crate::scenario::{self, Images, Rig, Scenario};
+use crate::scenario::{self, Image, Images, Rig, Scenario};
 
 /// What the lanes know of each other.
 #[derive(Default)]
@@ -77,8 +77,8 @@ fn build_images(suite: &Suite, builder: &Builder, shared: &Shared, report: &Repo
         process::check_interrupt()?;
         let mut state = shared.state();
         let outcome = match result {
-            Ok(efi) => {
-                state.images.insert(name.to_owned(), efi);
+            Ok(image) => {
+                state.images.insert(name.to_owned(), image);
                 Ok(String::new())
             }
             Err(error) => {
@@ -94,11 +94,12 @@ fn build_images(suite: &Suite, builder: &Builder, shared: &Shared, report: &Repo
     Ok(())
 }
 
-fn build_image(file: &Path, builder: &Builder) -> Result<PathBuf> {
-    let built = Builder::open(file, Arch::HOST, builder.progress.clone())
-        .and_then(|builder| builder.image())
-        .with_context(|| format!("cannot build {}", file.display()))?;
-    Ok(built.efi)
+fn build_image(file: &Path, builder: &Builder) -> Result<Image> {
+    let build = || -> Result<Image> {
+        let builder = Builder::open(file, Arch::HOST, builder.progress.clone())?;
+        Ok(Image { efi: builder.image()?.efi, kernel: machine::kernel(&builder)? })
+    };
+    build().with_context(|| format!("cannot build {}", file.display()))
 }
 
 fn run_scenarios(
@@ -167,7 +168,10 @@ impl Drop for EndOfLane<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
+    use crate::qemu::Kernel;
 
     fn scenario(image: &str, more: &str) -> Scenario {
         let text = format!(
@@ -177,7 +181,10 @@ mod tests {
     }
 
     fn state(images: &[&str]) -> State {
-        let images = images.iter().map(|name| ((*name).to_owned(), PathBuf::new()));
+        let kernel =
+            Kernel { image: PathBuf::new(), archive: PathBuf::new(), cmdline: String::new() };
+        let image = Image { efi: PathBuf::new(), kernel };
+        let images = images.iter().map(|name| ((*name).to_owned(), image.clone()));
         State { images: images.collect(), ..State::default() }
     }
 
