@@ -1,8 +1,8 @@
 //! A disk with one data partition: a GUID partition table (UEFI specification 2.10, chapter 5) and ext4.
 //!
 //! PID 1 finds the partition by its type, `/var` of the Discoverable Partitions Specification. The
-//! table is written here and the file system by a locked `mke2fs`, so nothing of PID 1's own reader
-//! judges itself.
+//! table is written here and the file system by a locked `mke2fs`, so that PID 1's code is not tested
+//! against itself.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -17,21 +17,21 @@ const VAR: [u8; 16] = [
     0x16, 0xb0, 0x21, 0x4d, 0x34, 0xb5, 0xc2, 0x45, 0xa9, 0xfb, 0x5c, 0x16, 0xe0, 0x91, 0xfd, 0x2d,
 ];
 
-/// Any two numbers that differ: disk and partition.
+/// The GUIDs of disk and partition: any two that differ.
 const DISK_ID: [u8; 16] = *b"kiln-test-disk-1";
 const PARTITION_ID: [u8; 16] = *b"kiln-test-part-1";
 
 const SECTOR: u64 = 512;
 
-/// The table's usual size, which the specification asks to reserve: 128 entries of 128 bytes.
+/// The size that the specification reserves for the table: 128 entries of 128 bytes.
 const ENTRIES: u32 = 128;
 const ENTRY: u32 = 128;
 const TABLE_SECTORS: u64 = (ENTRIES as u64 * ENTRY as u64) / SECTOR;
 
-/// Partitions start at a whole MiB.
+/// The first sector of the partition, at 1 MiB.
 const FIRST: u64 = 2048;
 
-/// Makes the disk, sparse.
+/// Makes the disk as a sparse file.
 pub fn make(path: &Path, mib: u32, mke2fs: &HostTool) -> Result<()> {
     let sectors = u64::from(mib) * 2048;
     let context = || format!("cannot make the disk {}", path.display());
@@ -50,20 +50,20 @@ pub fn make(path: &Path, mib: u32, mke2fs: &HostTool) -> Result<()> {
     Ok(())
 }
 
-/// ext4's superblock (the kernel's Documentation/filesystems/ext4/super.rst): its place in the partition, and
-/// in it the fields `s_magic`, `s_state` and `s_feature_incompat`.
+/// ext4's superblock (the kernel's Documentation/filesystems/ext4/super.rst): its offset in the partition,
+/// and the offsets of its fields `s_magic`, `s_state` and `s_feature_incompat`.
 const SUPERBLOCK: u64 = 1024;
 const MAGIC: (usize, u16) = (0x38, 0xef53);
 const STATE: usize = 0x3a;
 const INCOMPATIBLE: usize = 0x60;
 
-/// `EXT4_VALID_FS`: nothing is known to be wrong.
+/// `EXT4_VALID_FS`: no error is known.
 const VALID: u16 = 1;
 
-/// `INCOMPAT_RECOVER`: the journal has to be replayed, since nobody unmounted it.
+/// `INCOMPAT_RECOVER`: the journal must be replayed, because the file system was not unmounted.
 const RECOVER: u16 = 4;
 
-/// Whether the partition's file system was unmounted.
+/// Checks that the partition's file system was unmounted.
 pub fn check_unmounted(path: &Path) -> Result<()> {
     let mut block = [0; 0x400];
     let mut disk = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
@@ -74,13 +74,13 @@ pub fn check_unmounted(path: &Path) -> Result<()> {
 
 fn is_clean(block: &[u8; 0x400]) -> Result<()> {
     let field = |at: usize| u16::from_le_bytes([block[at], block[at + 1]]);
-    ensure!(field(MAGIC.0) == MAGIC.1, "the data disk has no ext4");
+    ensure!(field(MAGIC.0) == MAGIC.1, "the data disk has no ext4 file system");
     ensure!(field(INCOMPATIBLE) & RECOVER == 0, "the data disk was not unmounted");
-    ensure!(field(STATE) == VALID, "the data disk's file system has errors");
+    ensure!(field(STATE) == VALID, "the file system of the data disk has errors");
     Ok(())
 }
 
-/// First and last sector; the last MiB is left to the second table.
+/// Returns the first and the last sector; the last MiB is left to the second table.
 fn partition(sectors: u64) -> (u64, u64) {
     (FIRST, sectors - FIRST - 1)
 }
@@ -96,12 +96,12 @@ fn write_table(disk: &mut (impl Write + Seek), sectors: u64) -> std::io::Result<
     put(2, &entries)?;
     put(sectors - 1 - TABLE_SECTORS, &entries)?;
     let mut second = header(sectors, sectors - 1, 1, sectors - 1 - TABLE_SECTORS, &entries);
-    // Whole, because the file ends here.
+    // The sector is written whole, because the file ends here.
     second.resize(second.len().next_multiple_of(512), 0);
     put(sectors - 1, &second)
 }
 
-/// Tells old programs that the whole disk is taken (section 5.2.3).
+/// The protective MBR, which shows the whole disk as occupied to old programs (section 5.2.3).
 fn protective(sectors: u64) -> Vec<u8> {
     let mut out = vec![0; 446];
     out.extend([0, 0, 2, 0, 0xee, 0xff, 0xff, 0xff, 1, 0, 0, 0]);
@@ -137,7 +137,7 @@ fn header(sectors: u64, own: u64, other: u64, table: u64, entries: &[u8]) -> Vec
         }
         out
     };
-    // The checksum is taken while its own field is zero.
+    // The checksum is computed while its own field is zero.
     build(crc32(&build(0)))
 }
 
@@ -159,12 +159,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_checksum_is_the_usual_one() {
+    fn the_checksum_is_crc_32() {
         assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
     }
 
     #[test]
-    fn both_headers_check_and_lead_to_the_same_table() {
+    fn both_headers_are_valid_and_lead_to_the_same_table() {
         let sectors = 64 * 2048;
         let mut disk = Cursor::new(Vec::new());
         write_table(&mut disk, sectors).unwrap();
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_system_that_nobody_unmounted_is_seen() {
+    fn a_file_system_that_was_not_unmounted_is_detected() {
         let block = |magic: u16, state: u16, incompatible: u16| {
             let mut block = [0; 0x400];
             for (at, value) in [(MAGIC.0, magic), (STATE, state), (INCOMPATIBLE, incompatible)] {
@@ -194,7 +194,7 @@ mod tests {
             }
             is_clean(&block).map_err(|error| error.to_string())
         };
-        // What mke2fs makes has the features 0x2c2.
+        // A file system fresh from mke2fs has the features 0x2c2.
         assert_eq!(block(MAGIC.1, VALID, 0x2c2), Ok(()));
         assert!(block(MAGIC.1, VALID, 0x2c6).unwrap_err().contains("not unmounted"));
         assert!(block(MAGIC.1, 3, 0x2c2).unwrap_err().contains("errors"));

@@ -1,9 +1,9 @@
 //! A network with one node and one DHCP server that can fail, frame by frame.
 //!
-//! QEMU sends each Ethernet frame of the node as a datagram to a unix socket and takes frames from
-//! another. So no root and no network of the host is needed, and the server can do what no
-//! well-behaved one would. [`Server`] is the protocol without any I/O: DHCP (RFC 2131, options of RFC
-//! 2132), ARP (RFC 826) and ping (RFC 792), IPv4 (RFC 791) without options.
+//! QEMU sends each Ethernet frame of the node as a datagram to a Unix socket and receives frames from
+//! another one. The network therefore needs no privileges and no network of the host, and the server
+//! can misbehave on purpose. [`Server`] is the protocol without I/O: DHCP (RFC 2131, options of RFC
+//! 2132), ARP (RFC 826) and ping (RFC 792) over IPv4 (RFC 791) without options.
 
 use std::net::Ipv4Addr;
 use std::os::unix::net::UnixDatagram;
@@ -16,17 +16,17 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 
-/// The server and its network, 10.9.0.0/24.
+/// The server's address in its network, 10.9.0.0/24.
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
 const MASK: Ipv4Addr = Ipv4Addr::new(255, 255, 255, 0);
 
-/// Last byte of the first address that is given out; each refusal moves on by one.
+/// The last byte of the first address that is leased; each refusal adds one.
 const FIRST: u8 = 50;
 
-/// Short, so that renewal is seen soon: clients renew after half of it.
+/// The duration of a lease in seconds: short, because clients renew after half of it.
 const LEASE: u32 = 40;
 
-/// Locally administered.
+/// The server's hardware address, a locally administered one.
 const MAC: [u8; 6] = [2, 0x6b, 0x69, 0x6c, 0x6e, 1];
 const BROADCAST: [u8; 6] = [0xff; 6];
 
@@ -36,23 +36,25 @@ const REQUEST: u8 = 3;
 const ACK: u8 = 5;
 const NAK: u8 = 6;
 
-/// What precedes the options: 236 bytes and the magic cookie.
+/// The magic cookie before the options.
 const COOKIE: [u8; 4] = [99, 130, 83, 99];
+
+/// The offset of the options: 236 bytes and the cookie.
 const OPTIONS: usize = 240;
 
-/// What the DHCP server does.
+/// The behaviour of the DHCP server.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Mode {
-    /// It gives leases.
+    /// Gives leases.
     #[default]
     Serve,
-    /// It is not there.
+    /// Answers nothing.
     Silent,
-    /// It refuses the next request, then gives another address.
+    /// Refuses the next request, then gives another address.
     Nak,
 }
 
-/// The server's side of the network.
+/// The state of the server and of its network.
 #[derive(Debug, Default)]
 pub struct Server {
     mode: Mode,
@@ -63,7 +65,7 @@ pub struct Server {
     replied: Option<Ipv4Addr>,
 }
 
-/// A running network; it ends when this is dropped.
+/// A running network, which ends when this is dropped.
 #[derive(Debug)]
 pub struct Network {
     server: Arc<Mutex<Server>>,
@@ -73,7 +75,7 @@ pub struct Network {
 }
 
 impl Server {
-    /// Takes a frame of the node, gives the frames to send.
+    /// Processes a frame from the node and returns the frame to send, if any.
     pub fn receive(&mut self, frame: &[u8]) -> Option<Vec<u8>> {
         let source: [u8; 6] = frame.get(6..12)?.try_into().ok()?;
         let (kind, body) = frame.get(12..)?.split_at_checked(2)?;
@@ -120,7 +122,7 @@ impl Server {
             self.refusals += 1;
             return self.reply(message, NAK);
         }
-        // A known client names its address in its header, a new one in an option.
+        // A client with a lease sends its address in the header, a new client in an option.
         let current = Ipv4Addr::from(<[u8; 4]>::try_from(&message[12..16]).unwrap_or_default());
         let wanted =
             option(message, 50).and_then(|ip| Some(Ipv4Addr::from(<[u8; 4]>::try_from(ip).ok()?)));
@@ -135,10 +137,10 @@ impl Server {
         Ipv4Addr::new(10, 9, 0, FIRST.wrapping_add(self.refusals))
     }
 
-    /// A message to the client: to its address when it has one, else to all (RFC 2131, section 4.1).
+    /// Makes a message to the client: to its address if it has one, else a broadcast (RFC 2131, section 4.1).
     fn reply(&self, message: &[u8], kind: u8) -> Vec<u8> {
         let mut out = vec![2, 1, 6, 0];
-        // Transaction; no seconds; the client's flags.
+        // The transaction, no seconds, the client's flags.
         out.extend(&message[4..8]);
         out.extend([0, 0, message[10], message[11]]);
         let given = if kind == NAK { Ipv4Addr::UNSPECIFIED } else { self.address() };
@@ -168,13 +170,13 @@ impl Server {
         };
         let mut udp = vec![0, 67, 0, 68];
         udp.extend(length(8 + out.len()));
-        // No checksum, which IPv4 allows.
+        // IPv4 allows UDP without a checksum.
         udp.extend([0, 0]);
         udp.extend(out);
         ethernet(mac, [0x08, 0x00], &ipv4(17, ip, &udp))
     }
 
-    /// A ping to the node, once it is known.
+    /// Makes a ping to the node, once its hardware address is known.
     fn ping(&self, to: Ipv4Addr) -> Option<Vec<u8>> {
         let mut icmp = vec![8, 0, 0, 0, 0, 1, 0, 1];
         let sum = checksum(&icmp);
@@ -183,7 +185,7 @@ impl Server {
     }
 }
 
-/// Answers "who has 10.9.0.1".
+/// Answers the request for the server's hardware address.
 fn arp(body: &[u8], source: [u8; 6]) -> Option<Vec<u8>> {
     if body.get(6..8)? != [0, 1] || body.get(24..28)? != SERVER.octets() {
         return None;
@@ -195,7 +197,7 @@ fn arp(body: &[u8], source: [u8; 6]) -> Option<Vec<u8>> {
     Some(ethernet(source, [0x08, 0x06], &out))
 }
 
-/// A DHCP option's value; `None` as well for a message that is cut short.
+/// Returns the value of a DHCP option; nothing if the option is missing or the message is cut short.
 fn option(message: &[u8], wanted: u8) -> Option<&[u8]> {
     let (head, mut rest) = message.split_at_checked(OPTIONS)?;
     if head[OPTIONS - 4..] != COOKIE {
@@ -233,11 +235,11 @@ fn ipv4(protocol: u8, to: Ipv4Addr, payload: &[u8]) -> Vec<u8> {
 }
 
 fn length(bytes: usize) -> [u8; 2] {
-    // Packets made here have some hundred bytes.
+    // Packets of this server have a few hundred bytes.
     u16::try_from(bytes).unwrap_or(u16::MAX).to_be_bytes()
 }
 
-/// The internet checksum (RFC 1071) of an even number of bytes.
+/// Computes the internet checksum (RFC 1071) of an even number of bytes.
 fn checksum(bytes: &[u8]) -> [u8; 2] {
     let mut sum: u32 =
         bytes.chunks_exact(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
@@ -249,16 +251,16 @@ fn checksum(bytes: &[u8]) -> [u8; 2] {
 }
 
 impl Network {
-    /// Starts it, with a server that gives leases.
+    /// Starts a network whose server gives leases.
     pub fn start() -> Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix("kiln-lan-")
             .tempdir()
-            .context("cannot make a folder for sockets")?;
+            .context("cannot create a folder for sockets")?;
         let peer = folder.path().join("peer");
         let socket = UnixDatagram::bind(&peer).with_context(|| {
             format!(
-                "cannot make the socket {} (a path may have 107 bytes; TMPDIR chooses the folder)",
+                "cannot bind the socket {}; a path may have 107 bytes, and TMPDIR chooses the folder",
                 peer.display()
             )
         })?;
@@ -269,7 +271,7 @@ impl Network {
         Ok(network)
     }
 
-    /// Where QEMU's socket is to be, and where it sends to.
+    /// Returns the paths of QEMU's socket and of the socket that QEMU sends to.
     pub fn sockets(&self) -> (PathBuf, PathBuf) {
         (self.folder.path().join("qemu"), self.folder.path().join("peer"))
     }
@@ -284,31 +286,31 @@ impl Network {
                 let Ok(length) = socket.recv(&mut frame) else { continue };
                 let answer = lock(&server).receive(&frame[..length]);
                 if let Some(answer) = answer {
-                    // Lost like any frame on a real network.
+                    // A frame may be lost, as on a real network.
                     let _ = socket.send_to(&answer, &qemu);
                 }
             }
         });
     }
 
-    /// Changes what the server does; counting starts anew.
+    /// Changes the server's behaviour and sets the counts to zero.
     pub fn set(&self, mode: Mode) {
         let mut server = lock(&self.server);
         server.mode = mode;
         (server.acked, server.unanswered) = (0, 0);
     }
 
-    /// Leases given since the last change.
+    /// The number of leases given since the last change.
     pub fn acked(&self) -> u32 {
         lock(&self.server).acked
     }
 
-    /// Messages that the silent server did not answer.
+    /// The number of messages that the silent server did not answer.
     pub fn unanswered(&self) -> u32 {
         lock(&self.server).unanswered
     }
 
-    /// Whether the node has answered a ping at this address; sends the next one.
+    /// True if the node has answered a ping at this address; sends the next ping otherwise.
     pub fn answers(&self, at: Ipv4Addr) -> bool {
         let mut server = lock(&self.server);
         if server.replied.take() == Some(at) {
@@ -340,7 +342,7 @@ mod tests {
 
     const NODE: [u8; 6] = [2, 0, 0, 0, 0, 9];
 
-    /// A client's message in its frame.
+    /// Makes a client's message in its frame.
     fn message(kind: u8, wanted: Option<Ipv4Addr>) -> Vec<u8> {
         let mut out = vec![1, 1, 6, 0, 1, 2, 3, 4];
         out.resize(28, 0);
@@ -360,7 +362,7 @@ mod tests {
         frame
     }
 
-    /// Kind of the answer, and the address in it.
+    /// Returns the kind of the answer and the address in it.
     fn ask(server: &mut Server, kind: u8, wanted: Option<Ipv4Addr>) -> Option<(u8, Ipv4Addr)> {
         let answer = server.receive(&message(kind, wanted))?;
         let dhcp = &answer[14 + 20 + 8..];
@@ -369,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_is_offered_and_given() {
+    fn a_lease_is_offered_and_then_given() {
         let mut server = Server::default();
         let first = Ipv4Addr::new(10, 9, 0, 50);
         assert_eq!(ask(&mut server, DISCOVER, None), Some((OFFER, first)));
@@ -382,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_refusal_another_address_is_given() {
+    fn after_a_refusal_the_server_gives_another_address() {
         let mut server = Server { mode: Mode::Nak, ..Server::default() };
         let first = server.address();
         assert_eq!(ask(&mut server, REQUEST, Some(first)), Some((NAK, Ipv4Addr::UNSPECIFIED)));
@@ -390,14 +392,14 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_server_counts_what_it_does_not_answer() {
+    fn a_silent_server_counts_unanswered_messages() {
         let mut server = Server { mode: Mode::Silent, ..Server::default() };
         assert_eq!(ask(&mut server, DISCOVER, None), None);
         assert_eq!(server.unanswered, 1);
     }
 
     #[test]
-    fn who_asks_for_the_server_gets_its_address() {
+    fn an_arp_request_for_the_server_is_answered_with_its_hardware_address() {
         let mut question = [&BROADCAST[..], &NODE, &[8, 6, 0, 1, 8, 0, 6, 4, 0, 1], &NODE].concat();
         question.extend([10, 9, 0, 50, 0, 0, 0, 0, 0, 0, 10, 9, 0, 1]);
         let answer = Server::default().receive(&question).unwrap();
@@ -408,23 +410,65 @@ mod tests {
     }
 
     #[test]
-    fn a_checksum_over_itself_is_zero() {
+    fn the_checksum_of_a_finished_header_is_zero() {
         let packet = ipv4(1, SERVER, &[]);
         assert_eq!(checksum(&packet), [0, 0]);
     }
 
+    /// Checks that an answer is a whole frame from the server: its length fields agree with its length.
+    fn check_frame(frame: &[u8]) -> Result<(), TestCaseError> {
+        prop_assert_eq!(&frame[6..12], &MAC);
+        if frame[12..14] == [0x08, 0x06] {
+            prop_assert_eq!(frame.len(), 14 + 28);
+            return Ok(());
+        }
+        let packet = &frame[14..];
+        let length = |at: usize| usize::from(u16::from_be_bytes([packet[at], packet[at + 1]]));
+        prop_assert_eq!(length(2), packet.len());
+        prop_assert_eq!(length(24), packet.len() - 20);
+        prop_assert_eq!(checksum(&packet[..20]), [0, 0]);
+        let kind = option(&packet[28..], 53);
+        prop_assert!(matches!(kind, Some([OFFER | ACK | NAK])));
+        Ok(())
+    }
+
     proptest! {
         #[test]
-        fn any_frame_is_taken_without_a_panic(frame: Vec<u8>) {
-            Server::default().receive(&frame);
+        fn random_bytes_give_no_answer_or_a_whole_frame(frame: Vec<u8>) {
+            if let Some(answer) = Server::default().receive(&frame) {
+                check_frame(&answer)?;
+            }
         }
 
         #[test]
-        fn any_message_is_taken_without_a_panic(tail: Vec<u8>, cut in 0_usize..400) {
+        fn a_damaged_message_gives_no_answer_or_a_whole_frame(tail: Vec<u8>, cut in 0_usize..400) {
             let mut frame = message(REQUEST, None);
             frame.truncate(cut);
             frame.extend(tail);
-            Server::default().receive(&frame);
+            let mut server = Server::default();
+            let answer = server.receive(&frame);
+            // A lease is only ever given by an answer.
+            prop_assert!(server.acked == 0 || answer.is_some());
+            if let Some(answer) = answer {
+                check_frame(&answer)?;
+            }
+        }
+
+        #[test]
+        fn an_option_is_found_after_any_other_options(others: Vec<(u8, Vec<u8>)>, value: [u8; 4]) {
+            let mut message = vec![0; OPTIONS - 4];
+            message.extend(COOKIE);
+            for (code, other) in others {
+                let other = &other[..other.len().min(255)];
+                // Code 0 is padding and 255 the end.
+                if !matches!(code, 0 | 50 | 255) {
+                    message.extend([code, u8::try_from(other.len()).unwrap()]);
+                    message.extend(other);
+                }
+            }
+            message.extend([50, 4]);
+            message.extend(value);
+            prop_assert_eq!(option(&message, 50), Some(&value[..]));
         }
     }
 }

@@ -1,79 +1,41 @@
-//! The VM scenarios of `cargo xtask test`: data in `tests/vm`, run one after another.
+//! The VM scenarios of `cargo xtask test`, which are data in `tests/vm`.
 //!
-//! `tests/vm/NAME.toml` are the build files of the images that scenarios boot, `scenarios/` says what
-//! must happen, `golden/` what the probe pod must see. A failed scenario leaves its console beside
-//! the images, and never counts when it was QEMU that died (once).
+//! `tests/vm/NAME.toml` are the build files of the images that scenarios boot, `scenarios/` holds the
+//! scenarios, and `golden/` the pages that the probe pod must show. A failed scenario leaves its
+//! console in a file next to the images.
 
 mod booted;
 mod data;
 mod disk;
+mod instruction;
 mod lan;
 mod ntp;
 mod page;
 mod refused;
+mod rig;
 mod runner;
 mod select;
 mod watch;
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
 
 use anyhow::{Error, Result};
 
 pub use data::{Scenario, load};
+pub use rig::{Image, Images, Rig};
 pub use select::{Selection, Shard, select};
 
-use crate::host::HostTool;
 use crate::progress::{Progress, Task};
-use crate::qemu::{Kernel, LAST_LINES};
+use crate::qemu::LAST_LINES;
 use booted::Crash;
 use runner::Run;
 
-/// Where the probe pod listens on the node.
-pub const PROBE_PORT: u16 = 9090;
-
-/// Lines of the console that a failed scenario leaves.
-const CONSOLE_LINES: usize = 20_000;
-
-/// What scenarios are run with.
-#[derive(Debug, Clone)]
-pub struct Rig {
-    /// `qemu-system-x86_64`.
-    pub qemu: HostTool,
-    /// OVMF's code.
-    pub firmware: PathBuf,
-    /// OVMF's empty variables.
-    pub variables: PathBuf,
-    /// Makes the file system of data disks.
-    pub mke2fs: HostTool,
-    /// Where disks and consoles go.
-    pub scratch: PathBuf,
-    /// `tests/vm`.
-    pub dir: PathBuf,
-}
-
-impl Rig {
-    fn golden(&self) -> PathBuf {
-        self.dir.join("golden")
-    }
-}
-
-/// A finished image.
-#[derive(Debug, Clone)]
-pub struct Image {
-    /// The file that firmware starts.
-    pub efi: PathBuf,
-    /// Its parts, which QEMU starts for scenarios with `firmware = false`.
-    pub kernel: Kernel,
-}
-
-/// The finished images that scenarios boot, by the names that their `boot` steps use.
-pub type Images = BTreeMap<String, Image>;
+/// The most lines of the console that a failed scenario leaves in a file.
+const CONSOLE_LINES_MAX: usize = 20_000;
 
 /// Runs one scenario and returns the figures that it measured.
 ///
-/// QEMU's emulator sometimes dies by itself; this is reported, and the scenario is tried once more.
+/// QEMU's emulator sometimes crashes. This is reported, and the scenario runs once more.
 pub fn run(
     rig: &Rig,
     scenario: &Scenario,
@@ -82,7 +44,7 @@ pub fn run(
 ) -> Result<Vec<String>> {
     match attempt(rig, scenario, images, progress) {
         Err(error) if is_crash(&error) => {
-            progress.message(&format!("{}: tried once more because {error:#}", scenario.name));
+            progress.message(&format!("{}: runs once more: {error:#}", scenario.name));
             attempt(rig, scenario, images, progress)
         }
         result => result,
@@ -99,20 +61,12 @@ fn attempt(
     images: &Images,
     progress: &Progress,
 ) -> Result<Vec<String>> {
-    let task = progress.task(&format!("vm {}", scenario.name), Some(scenario.steps.len() as u64));
+    let total = scenario.instructions.len() as u64;
+    let task = progress.task(&format!("vm {}", scenario.name), Some(total));
     let mut run = Run::new(rig, scenario, images)?;
-    let result = run.steps(|at| announce(&task, scenario, at));
+    let result = run.follow(|at| announce(&task, scenario, at));
     if let Err(error) = result {
-        let path = rig.scratch.join(format!("{}.console", scenario.name));
-        // The reason matters more than this file.
-        let kept = fs::write(&path, run.console(CONSOLE_LINES)).is_ok();
-        let place =
-            if kept { format!(", all of them in {}", path.display()) } else { String::new() };
-        let tail = run.console(LAST_LINES);
-        return Err(error.context(format!(
-            "{}\nlast lines of the console{place}:\n{tail}\nreason",
-            scenario.about
-        )));
+        return Err(error.context(explain(rig, scenario, &run)));
     }
     task.done();
     Ok(run.figures)
@@ -122,7 +76,17 @@ fn announce(task: &Task, scenario: &Scenario, at: usize) {
     if at > 0 {
         task.advance(1);
     }
-    task.note(&scenario.steps[at].to_string());
+    task.note(&scenario.instructions[at].to_string());
+}
+
+/// Writes the console of a failed scenario to a file and returns the context of the error.
+fn explain(rig: &Rig, scenario: &Scenario, run: &Run<'_>) -> String {
+    let path = rig.scratch.join(format!("{}.console", scenario.name));
+    // The error matters more than this file.
+    let written = fs::write(&path, run.console(CONSOLE_LINES_MAX)).is_ok();
+    let place = if written { format!(", all of it in {}", path.display()) } else { String::new() };
+    let tail = run.console(LAST_LINES);
+    format!("{}\nthe end of the console{place}:\n{tail}\nreason", scenario.about)
 }
 
 #[cfg(test)]
@@ -130,8 +94,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_crash_of_qemu_is_told_from_a_failure() {
-        assert!(is_crash(&Error::new(Crash("x".into())).context("step 3")));
-        assert!(!is_crash(&anyhow::anyhow!("x").context("step 3")));
+    fn only_a_crash_of_qemu_is_retried() {
+        assert!(is_crash(&Error::new(Crash("x".into())).context("instruction 3")));
+        assert!(!is_crash(&anyhow::anyhow!("x").context("instruction 3")));
     }
 }

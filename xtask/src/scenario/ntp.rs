@@ -1,4 +1,4 @@
-//! The smallest time server (RFC 5905, section 14): the host's clock, stratum 1, one UDP port.
+//! A minimal time server (RFC 5905, section 14): the host's clock, stratum 1, one UDP port.
 
 use std::net::{Ipv4Addr, UdpSocket};
 use std::sync::Arc;
@@ -8,37 +8,37 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 
-/// Where it listens on 127.0.0.1, as the test manifest of the ntp pod has it.
+/// The UDP port on 127.0.0.1, as in the test manifest of the ntp pod.
 pub const PORT: u16 = 11123;
 
-/// Seconds from 1900, where NTP counts from, to 1970 (RFC 5905, figure 4).
+/// Seconds from 1900, the epoch of NTP, to 1970 (RFC 5905, figure 4).
 const EPOCH: u64 = 2_208_988_800;
 
-/// How often it looks whether it should end.
+/// The interval at which the server checks that it is still wanted.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// Serves until it is dropped.
+/// A server that runs until it is dropped.
 #[derive(Debug)]
 pub struct Server {
     stop: Arc<AtomicBool>,
 }
 
 impl Server {
-    /// Starts it.
+    /// Starts the server.
     pub fn start() -> Result<Self> {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, PORT)).with_context(|| {
-            format!("cannot serve the time on UDP port {PORT} of 127.0.0.1; end what uses it")
+            format!("cannot serve the time on UDP port {PORT} of 127.0.0.1; stop the program that uses the port")
         })?;
         socket.set_read_timeout(Some(LOOK))?;
         let stop = Arc::new(AtomicBool::new(false));
         let ended = Arc::clone(&stop);
         thread::spawn(move || {
-            let mut question = [0; 512];
+            let mut request = [0; 512];
             while !ended.load(Ordering::Relaxed) {
-                let Ok((length, from)) = socket.recv_from(&mut question) else { continue };
+                let Ok((length, from)) = socket.recv_from(&mut request) else { continue };
                 let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                if let Some(answer) = answer(&question[..length], now) {
-                    // A client that is gone asks no more.
+                if let Some(answer) = answer(&request[..length], now) {
+                    // A client that is gone does not need the answer.
                     let _ = socket.send_to(&answer, from);
                 }
             }
@@ -53,16 +53,16 @@ impl Drop for Server {
     }
 }
 
-/// The answer to a client's question (mode 3); `now` is since 1970.
-fn answer(question: &[u8], now: Duration) -> Option<[u8; 48]> {
-    let first = *question.first()?;
-    let origin = question.get(40..48)?;
+/// Returns the answer to a client's request (mode 3); `now` counts from 1970.
+fn answer(request: &[u8], now: Duration) -> Option<[u8; 48]> {
+    let first = *request.first()?;
+    let origin = request.get(40..48)?;
     if first & 7 != 3 {
         return None;
     }
     let mut out = [0; 48];
     // No leap second, the client's version, mode 4 (server); stratum 1, its poll, precision 2^-20 s.
-    out[..4].copy_from_slice(&[first & 0b0011_1000 | 4, 1, question[2], 0xec]);
+    out[..4].copy_from_slice(&[first & 0b0011_1000 | 4, 1, request[2], 0xec]);
     out[12..16].copy_from_slice(b"TEST");
     let now = timestamp(now);
     out[16..24].copy_from_slice(&now);
@@ -72,7 +72,7 @@ fn answer(question: &[u8], now: Duration) -> Option<[u8; 48]> {
     Some(out)
 }
 
-/// Seconds since 1900 modulo 2^32, then the fraction in 2^-32 s.
+/// Encodes seconds since 1900 modulo 2^32, then the fraction in units of 2^-32 s.
 fn timestamp(now: Duration) -> [u8; 8] {
     let seconds = (now.as_secs() + EPOCH) & 0xffff_ffff;
     let fraction = (u64::from(now.subsec_nanos()) << 32) / 1_000_000_000;
@@ -84,16 +84,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_clients_question_is_answered_with_its_own_stamp() {
-        let mut question = [7; 48];
-        question[0] = 0x23;
-        let answer = answer(&question, Duration::from_millis(1500)).unwrap();
+    fn an_answer_repeats_the_timestamp_of_the_request() {
+        let mut request = [7; 48];
+        request[0] = 0x23;
+        let answer = answer(&request, Duration::from_millis(1500)).unwrap();
         assert_eq!((answer[0], answer[1], &answer[24..32]), (0x24, 1, &[7; 8][..]));
         assert_eq!(answer[40..48], [0x83, 0xaa, 0x7e, 0x81, 0x80, 0, 0, 0]);
     }
 
     #[test]
-    fn what_is_no_question_gets_no_answer() {
+    fn anything_but_a_clients_request_is_ignored() {
         assert_eq!(answer(&[0x24; 48], Duration::ZERO), None);
         assert_eq!(answer(&[0x23; 47], Duration::ZERO), None);
         assert_eq!(answer(&[], Duration::ZERO), None);

@@ -1,32 +1,32 @@
-//! What a page of a node must be.
+//! Compares pages of a node with the expectations of a scenario.
 
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-use super::data::{Figure, Get, Look};
+use super::instruction::{Figure, Get, Look};
 use crate::qemu::Page;
 
-/// Set to rewrite the golden files with what the node says.
+/// The environment variable that rewrites the golden files with the node's pages.
 pub const UPDATE: &str = "UPDATE_EXPECT";
 
-/// Whether a port's answer is the expected one.
+/// Checks the answer of a port.
 pub fn check_get(get: &Get, page: &Page) -> Result<()> {
     if page.status != get.status {
-        bail!("{} on port {} answers {}, not {}", get.path, get.port, page.status, get.status);
+        bail!("{} on port {} answers {}, expected {}", get.path, get.port, page.status, get.status);
     }
     let what = format!("{} on port {}", get.path, get.port);
     check_texts(&what, get.contains.as_slice(), &get.lacks, &page.body)?;
     match (get.lines, page.body.lines().count()) {
         (Some(wanted), found) if wanted != found => {
-            bail!("{what} has {found} lines, not {wanted}:\n{}", page.body)
+            bail!("{what} has {found} lines, expected {wanted}:\n{}", page.body)
         }
         _ => Ok(()),
     }
 }
 
-/// Whether the probe sees what it should; `golden` is the folder of golden files.
+/// Checks a page of the probe; `golden` is the folder of golden files.
 pub fn check_look(look: &Look, page: &Page, golden: &Path) -> Result<()> {
     let Page { status, body } = page;
     if *status != 200 {
@@ -37,7 +37,7 @@ pub fn check_look(look: &Look, page: &Page, golden: &Path) -> Result<()> {
         let number: u64 = body
             .trim()
             .parse()
-            .with_context(|| format!("the probe's {} is no number: {body}", look.path))?;
+            .with_context(|| format!("the probe's {} is not a number: {body}", look.path))?;
         if number < low || number > high {
             bail!("the probe's {} is {number}, not between {low} and {high}", look.path);
         }
@@ -65,26 +65,26 @@ fn check_golden(path: &Path, body: &str) -> Result<()> {
         return Ok(());
     }
     bail!(
-        "the node differs from {}; if that is meant to be, run the scenario with {UPDATE}=1\n{}",
+        "the page differs from {}; if the change is intended, run the scenario with {UPDATE}=1\n{}",
         path.display(),
         difference(&expected, body)
     )
 }
 
-/// Lines that only one side has; the order of the files is sorted anyway.
+/// Lists the lines that only one side has; the pages are sorted anyway.
 fn difference(expected: &str, found: &str) -> String {
     let gone = expected.lines().filter(|line| !found.lines().any(|other| other == *line));
     let new = found.lines().filter(|line| !expected.lines().any(|other| other == *line));
     let lines: Vec<String> =
         gone.map(|line| format!("- {line}")).chain(new.map(|line| format!("+ {line}"))).collect();
     if lines.is_empty() {
-        "the same lines, in another order or number".to_owned()
+        "the lines are the same, in another order or number".to_owned()
     } else {
         lines.join("\n")
     }
 }
 
-/// A figure that is within its bounds.
+/// Returns a figure if it is within its bounds.
 pub fn check_figure(figure: &Figure, page: &Page) -> Result<u64> {
     let Figure { path, name, at_least, at_most, .. } = figure;
     let value = |line: &str| {
@@ -100,9 +100,9 @@ pub fn check_figure(figure: &Figure, page: &Page) -> Result<u64> {
     bail!("{name} is {found}, not between {at_least} and {at_most}:\n{}", page.body)
 }
 
-/// A service that a request without credentials gets nothing from.
+/// True if a status refuses a request without credentials.
 pub fn is_refusal(status: u16) -> bool {
-    // 400: plain text on a port that speaks TLS. 404: a port that has no such thing.
+    // 400: a request in plain text on a port for TLS. 404: a port without this page.
     matches!(status, 400 | 401 | 403 | 404)
 }
 
@@ -120,22 +120,22 @@ mod tests {
 
     fn check(text: &str, body: &str) -> String {
         let result = check_look(&look(text), &page(200, body), Path::new("/nowhere"));
-        result.map_or_else(|error| error.to_string(), |()| "holds".to_owned())
+        result.map_or_else(|error| error.to_string(), |()| "passes".to_owned())
     }
 
     #[test]
-    fn each_expectation_can_fail() {
-        assert_eq!(check("contains = [\"a\"]\nlacks = [\"b\"]", "a"), "holds");
+    fn each_expectation_can_fail_on_its_own() {
+        assert_eq!(check("contains = [\"a\"]\nlacks = [\"b\"]", "a"), "passes");
         assert!(check("contains = [\"a\"]", "x").contains("lacks \"a\""));
         assert!(check("lacks = [\"b\"]", "b").contains("contains \"b\""));
-        assert_eq!(check("between = [1, 3]", "3\n"), "holds");
+        assert_eq!(check("between = [1, 3]", "3\n"), "passes");
         assert!(check("between = [1, 3]", "4\n").contains("not between 1 and 3"));
-        assert!(check("between = [1, 3]", "x").contains("no number"));
+        assert!(check("between = [1, 3]", "x").contains("not a number"));
         assert!(check("golden = \"p.txt\"", "x").contains("/nowhere/p.txt"));
     }
 
     #[test]
-    fn a_page_of_the_wrong_status_does_not_hold() {
+    fn a_page_with_the_wrong_status_fails() {
         let text = "port = 1\ncontains = \"x\"\nlacks = [\"z\"]\nlines = 1";
         let get: Get = toml::from_str(text).unwrap();
         assert!(check_get(&get, &page(200, "x")).is_ok());
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_golden_file_that_differs_is_shown_by_its_lines() {
+    fn a_difference_from_a_golden_file_is_shown_line_by_line() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("g.txt");
         fs::write(&path, "a\nb\n").unwrap();
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_figure_out_of_its_bounds_is_refused() {
+    fn a_figure_outside_its_bounds_fails() {
         let figure: Figure =
             toml::from_str("path = \"/m\"\nname = \"in-use\"\nat-least = 5\nat-most = 10").unwrap();
         let check = |body: &str| check_figure(&figure, &page(200, body));
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn only_refusals_are_refusals() {
+    fn success_redirects_and_server_errors_are_not_refusals() {
         assert!([400, 401, 403, 404].into_iter().all(is_refusal));
         assert!(![200, 204, 301, 500].into_iter().any(is_refusal));
     }

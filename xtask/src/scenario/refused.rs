@@ -1,4 +1,4 @@
-//! Whether the node's own services refuse who shows no credentials.
+//! Checks that the node's own services refuse requests without credentials.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -8,24 +8,25 @@ use anyhow::{Context, Result, bail, ensure};
 use super::page::is_refusal;
 use crate::qemu;
 
-/// Services that are part of the node; pods may serve whom they like.
+/// Services that are part of the node; pods may serve any client.
 const SERVICES: [&str; 3] = ["containerd", "init", "kubelet"];
 
-/// Ports of kubelet's API that must be refused or closed, whoever listens: the API, the same read-only.
+/// Ports that must refuse or be closed even if `sockets` does not list them: kubelet's API, and the same
+/// read-only.
 const ALWAYS: [u16; 2] = [10250, 10255];
 
-/// What does answer, to see that questions arrive at all: kubelet's health, on loopback.
+/// A page that does answer, which proves that requests reach the node: kubelet's health, on loopback.
 const CONTROL: &str = "http://127.0.0.1:10248/healthz";
 
-/// How long one question may take.
-const TRY: Duration = Duration::from_secs(20);
+/// The longest time for one request.
+const TRY_MAX: Duration = Duration::from_secs(20);
 
-/// Asks every path on every address and port, in plain text and over TLS.
+/// Requests every path on every address and port, in plain text and over TLS.
 ///
 /// `addresses` and `sockets` are the probe's pages.
 pub fn check(proxy: &str, addresses: &str, sockets: &str, paths: &[String]) -> Result<()> {
-    let control = qemu::get_through(proxy, CONTROL, TRY)
-        .context("nothing arrives at the node's loopback address")?;
+    let control = qemu::get_through(proxy, CONTROL, TRY_MAX)
+        .context("cannot reach the node's loopback address")?;
     ensure!(control.status == 200, "{CONTROL} answers {}", control.status);
     for address in addresses.lines() {
         for port in ports(sockets) {
@@ -39,17 +40,17 @@ pub fn check(proxy: &str, addresses: &str, sockets: &str, paths: &[String]) -> R
     Ok(())
 }
 
-/// Closed, no answer that can be understood, and a refusal are all right.
+/// Accepts a closed port, an answer that is not HTTP, and a refusal.
 fn check_one(proxy: &str, url: &str) -> Result<()> {
-    match qemu::get_through(proxy, url, TRY) {
+    match qemu::get_through(proxy, url, TRY_MAX) {
         Ok(page) if !is_refusal(page.status) => {
-            bail!("{url} answers {} to who shows no credentials:\n{}", page.status, page.body)
+            bail!("{url} answers {} without credentials:\n{}", page.status, page.body)
         }
         _ => Ok(()),
     }
 }
 
-/// TCP ports of the node's services, out of lines like `tcp 127.0.0.1:10248 kubelet`.
+/// Returns the TCP ports of the node's services from lines like `tcp 127.0.0.1:10248 kubelet`.
 fn ports(sockets: &str) -> BTreeSet<u16> {
     let port = |line: &str| {
         let words: Vec<&str> = line.split_ascii_whitespace().collect();
@@ -64,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_nodes_own_ports_are_asked() {
+    fn only_ports_of_the_nodes_own_services_are_checked() {
         let sockets = "tcp 0.0.0.0:8080 static-server\ntcp 127.0.0.1:10010 containerd\ntcp [::]:10250 kubelet\n\
                        udp 0.0.0.0:68 dhcp\npacket kubelet\ntcp 127.0.0.1:* kubelet\n";
         assert_eq!(ports(sockets).into_iter().collect::<Vec<_>>(), [10010, 10250, 10255]);

@@ -1,4 +1,4 @@
-//! Runs one scenario: machines, steps, verdict.
+//! Runs one scenario: starts its machines and follows its instructions.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -6,46 +6,49 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow};
 
 use super::booted::{Booted, Crash};
-use super::data::{Figure, Get, Lan, Look, Network, Plug, STUB_CMDLINE, Scenario, Step};
+use super::data::{Network, STUB_CMDLINE, Scenario};
+use super::instruction::{Figure, Get, Instruction, Lan, Look, Plug};
+use super::rig::{Image, Images, PROBE_PORT, Rig};
 use super::watch::Watch;
-use super::{Image, Images, PROBE_PORT, Rig, disk, lan, ntp, page, refused};
+use super::{disk, lan, ntp, page, refused};
 use crate::qemu::{self, End, Forward, Kernel, Machine, SILENCE, Scratch, Start};
 
-/// How long one question may take while it is asked again and again.
-const TRY: Duration = Duration::from_secs(5);
+/// The longest time for one request that is repeated until the answer is as expected.
+const TRY_MAX: Duration = Duration::from_secs(5);
 
-/// How long the probe may take for one thing that it does.
-const ACT: Duration = SILENCE;
+/// The longest time for one action of the probe.
+const ACT_MAX: Duration = SILENCE;
 
-/// How often the probe is asked until what it sees is right; a page can be asked for too early.
-const LOOKS: u32 = 60;
+/// The most requests for a page of the probe; the first ones may come too early.
+const LOOKS_MAX: u32 = 60;
 
-/// The pause between two questions.
+/// The pause between two requests.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// QEMU's name of the data disk.
 const DISK: &str = "data";
 
-/// Its file, below the scenario's folder.
+/// The data disk's file in the scenario's folder.
 const DISK_FILE: &str = "data.img";
 
-/// Bytes per second of a disk that stands still: a sector takes nine minutes. QEMU knows no zero.
+/// The throughput of a stalled disk in bytes per second: a sector takes nine minutes. QEMU has no
+/// setting of zero.
 const STALLED: u64 = 1;
 
-/// What QEMU takes for no limit.
+/// QEMU's value for no limit.
 const UNLIMITED: u64 = 0;
 
-/// The one end after which the machine stays on.
+/// The one shutdown after which the machine stays on.
 const HALT: &str = "halt";
 
-/// The kernel's last words when it has halted.
+/// The kernel's last line before it halts.
 const HALTED: &str = "System halted";
 
-/// How long a halted machine is watched: longer than its watchdog would wait, which is the deadline of a
-/// shutdown without grace (30 s) and 10 s.
-const STAYS: Duration = Duration::from_secs(45);
+/// How long a halted machine must stay on. Its watchdog would reset it earlier: after the deadline of
+/// a shutdown without grace, 30 s, and another 10 s.
+const HALT_TIME: Duration = Duration::from_secs(45);
 
-/// A scenario under way.
+/// A scenario that runs.
 pub struct Run<'a> {
     rig: &'a Rig,
     scenario: &'a Scenario,
@@ -60,7 +63,7 @@ pub struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    /// Prepares the scenario's surroundings.
+    /// Makes the scenario's disk and starts its network and time server.
     pub fn new(rig: &'a Rig, scenario: &'a Scenario, images: &'a Images) -> Result<Self> {
         let folder = Scratch::new(&rig.scratch, "scenario-")?;
         if let Some(data) = scenario.disk {
@@ -71,17 +74,17 @@ impl<'a> Run<'a> {
         Ok(Self { rig, scenario, images, vm: None, lan, figures: Vec::new(), _time: time, folder })
     }
 
-    /// Takes all steps; `progress` hears of each before it is taken.
-    pub fn steps(&mut self, mut progress: impl FnMut(usize)) -> Result<()> {
-        for (at, step) in self.scenario.steps.iter().enumerate() {
+    /// Follows all instructions; calls `progress` with the index of each before it starts.
+    pub fn follow(&mut self, mut progress: impl FnMut(usize)) -> Result<()> {
+        for (at, instruction) in self.scenario.instructions.iter().enumerate() {
             progress(at);
-            let result = self.step(step).map_err(|error| self.explain(error));
-            result.with_context(|| format!("step {}, {step}", at + 1))?;
+            let result = self.follow_one(instruction).map_err(|error| self.explain(error));
+            result.with_context(|| format!("instruction {}, {instruction}", at + 1))?;
         }
         Ok(())
     }
 
-    /// When QEMU has died, that is why the step failed, whatever it says itself.
+    /// Replaces the error of an instruction if QEMU has crashed, because then that is the cause.
     fn explain(&mut self, error: anyhow::Error) -> anyhow::Error {
         let end = self.vm.as_mut().and_then(|booted| booted.vm.wait_for_end(PAUSE).ok());
         match end {
@@ -90,50 +93,52 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// The console of the machine that runs or has just ended.
+    /// The end of the console of the machine that runs or was the last to run.
     pub fn console(&self, lines: usize) -> String {
         self.vm.as_ref().map(|booted| booted.vm.console.last(lines)).unwrap_or_default()
     }
 
-    fn step(&mut self, step: &Step) -> Result<()> {
-        match step {
-            Step::Boot(image) => self.boot(image),
-            Step::Console(text) => {
+    fn follow_one(&mut self, instruction: &Instruction) -> Result<()> {
+        match instruction {
+            Instruction::Boot(image) => self.boot(image),
+            Instruction::Console(text) => {
                 self.booted()?.wait(|booted| Ok(booted.watch.find(|line| line.text.contains(text))))
             }
-            Step::Get(get) => self.get(get),
-            Step::Probe(look) => self.probe(look),
-            Step::Act(look) => self.act(look),
-            Step::Refused(paths) => self.refused(paths),
-            Step::Figure(figure) => self.figure(figure),
-            Step::Lan(lan) => self.lan(lan),
-            Step::Elapsed(elapsed) => self.heard()?.elapsed(elapsed),
-            Step::StallDisk(_) => self.booted()?.vm.qmp()?.limit_bytes(DISK, STALLED),
-            Step::ResumeDisk(_) => self.booted()?.vm.qmp()?.limit_bytes(DISK, UNLIMITED),
-            Step::StopConsole(_) => self.read_console(false),
-            Step::ResumeConsole(_) => self.read_console(true),
-            Step::Plug(plug) => self.plug(plug),
-            Step::Unplug(slot) => self.unplug(*slot),
-            Step::Said(said) => self.heard()?.said(said),
-            Step::CtrlAltDel(_) => self.booted()?.vm.qmp()?.press(&["ctrl", "alt", "delete"]),
-            Step::QemuEvent(name) => self.booted()?.vm.qmp()?.wait_for_event(name, SILENCE),
-            Step::PowerButton(_) => self.booted()?.vm.qmp()?.power_button(),
-            Step::PressUntil(text) => self.press_until(text),
-            Step::Reset(by) => self.booted()?.wait_for_reset(*by),
-            Step::Down(action) if action == HALT => self.halt(),
-            Step::Down(action) => self.down(action),
-            Step::Unmounted(_) => disk::check_unmounted(&self.disk()),
-            Step::PauseMillis(millis) => self.booted()?.pass(Duration::from_millis(*millis)),
-            Step::PowerCut(_) => self.power_cut(),
+            Instruction::Get(get) => self.get(get),
+            Instruction::Probe(look) => self.probe(look),
+            Instruction::Act(look) => self.act(look),
+            Instruction::Refused(paths) => self.refused(paths),
+            Instruction::Figure(figure) => self.figure(figure),
+            Instruction::Lan(lan) => self.lan(lan),
+            Instruction::Elapsed(elapsed) => self.heard()?.elapsed(elapsed),
+            Instruction::StallDisk(_) => self.booted()?.vm.qmp()?.limit_bytes(DISK, STALLED),
+            Instruction::ResumeDisk(_) => self.booted()?.vm.qmp()?.limit_bytes(DISK, UNLIMITED),
+            Instruction::StopConsole(_) => self.read_console(false),
+            Instruction::ResumeConsole(_) => self.read_console(true),
+            Instruction::Plug(plug) => self.plug(plug),
+            Instruction::Unplug(slot) => self.unplug(*slot),
+            Instruction::Said(said) => self.heard()?.said(said),
+            Instruction::CtrlAltDel(_) => {
+                self.booted()?.vm.qmp()?.press(&["ctrl", "alt", "delete"])
+            }
+            Instruction::QemuEvent(name) => self.booted()?.vm.qmp()?.wait_for_event(name, SILENCE),
+            Instruction::PowerButton(_) => self.booted()?.vm.qmp()?.power_button(),
+            Instruction::PressUntil(text) => self.press_until(text),
+            Instruction::Reset(by) => self.booted()?.wait_for_reset(*by),
+            Instruction::Down(action) if action == HALT => self.halt(),
+            Instruction::Down(action) => self.down(action),
+            Instruction::Unmounted(_) => disk::check_unmounted(&self.disk()),
+            Instruction::PauseMillis(millis) => self.booted()?.pass(Duration::from_millis(*millis)),
+            Instruction::PowerCut(_) => self.power_cut(),
         }
     }
 
     fn booted(&mut self) -> Result<&mut Booted<'a>> {
-        // `Scenario::check` has seen that a boot comes first.
+        // `Scenario::check` guarantees a boot before this instruction.
         self.vm.as_mut().context("no machine runs")
     }
 
-    /// What the console has said by now.
+    /// The console up to now.
     fn heard(&mut self) -> Result<&Watch> {
         let booted = self.booted()?;
         booted.listen()?;
@@ -150,7 +155,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// What the firmware of the scenario's machine keeps, once it has booted.
+    /// The firmware's variables, which exist after the first boot with firmware.
     fn variables(&self) -> PathBuf {
         self.folder.path().join("variables.fd")
     }
@@ -160,23 +165,10 @@ impl<'a> Run<'a> {
     }
 
     fn machine(&self, image: &str, forwards: &[Forward]) -> Result<Machine> {
-        let mut extra = self.scenario.qemu.clone();
-        if self.scenario.disk.is_some() {
-            let path = self.disk();
-            let path = path.to_string_lossy().replace(',', ",,");
-            let drive = format!("if=none,id={DISK},format=raw,file={path}");
-            extra.extend(["-drive".into(), drive]);
-            extra.extend(["-device".into(), format!("virtio-blk-pci,drive={DISK}")]);
-        }
-        extra.extend((1..=self.scenario.slots).flat_map(qemu::slot));
         let network = self.lan.as_ref().map_or(qemu::Network::User, |lan| {
             let (qemu, peer) = lan.sockets();
             qemu::Network::Frames { qemu, peer }
         });
-        if let Some(cmdline) = self.scenario.cmdline.as_ref().filter(|_| self.scenario.firmware) {
-            let cmdline = cmdline.replace(',', ",,");
-            extra.extend(["-smbios".into(), format!("type=11,value={STUB_CMDLINE}={cmdline}")]);
-        }
         Ok(Machine {
             qemu: self.rig.qemu.clone(),
             start: self.start(image)?,
@@ -184,11 +176,12 @@ impl<'a> Run<'a> {
             forwards: forwards.to_vec(),
             network,
             watchdog: if self.scenario.watchdog { qemu::WATCHDOG } else { "" },
-            extra,
+            extra: self.arguments(),
             scratch: self.folder.path().to_owned(),
         })
     }
 
+    /// The kernel parameters of a scenario go into the command line or, with firmware, to the EFI stub.
     fn start(&self, image: &str) -> Result<Start> {
         let image = self.images.get(image);
         let Image { efi, kernel } = image.context("the image was not built")?.clone();
@@ -197,10 +190,29 @@ impl<'a> Run<'a> {
             let variables = kept.unwrap_or_else(|| self.rig.variables.clone());
             return Ok(Start::Firmware { code: self.rig.firmware.clone(), variables, efi });
         }
-        let more = self.scenario.cmdline.iter().map(String::as_str);
-        let cmdline =
-            [kernel.cmdline.as_str()].into_iter().chain(more).collect::<Vec<_>>().join(" ");
+        let mut cmdline = kernel.cmdline.clone();
+        if let Some(more) = &self.scenario.cmdline {
+            cmdline.extend([" ", more]);
+        }
         Ok(Start::Kernel(Kernel { cmdline, ..kernel }))
+    }
+
+    /// QEMU's arguments for this scenario alone.
+    fn arguments(&self) -> Vec<String> {
+        let mut arguments = self.scenario.qemu.clone();
+        if self.scenario.disk.is_some() {
+            let path = self.disk();
+            let path = path.to_string_lossy().replace(',', ",,");
+            let drive = format!("if=none,id={DISK},format=raw,file={path}");
+            arguments.extend(["-drive".into(), drive]);
+            arguments.extend(["-device".into(), format!("virtio-blk-pci,drive={DISK}")]);
+        }
+        arguments.extend((1..=self.scenario.slots).flat_map(qemu::slot));
+        if let Some(cmdline) = self.scenario.cmdline.as_ref().filter(|_| self.scenario.firmware) {
+            let cmdline = cmdline.replace(',', ",,");
+            arguments.extend(["-smbios".into(), format!("type=11,value={STUB_CMDLINE}={cmdline}")]);
+        }
+        arguments
     }
 
     fn get(&mut self, get: &Get) -> Result<()> {
@@ -209,20 +221,20 @@ impl<'a> Run<'a> {
         if get.tls {
             url = url.replacen("http:", "https:", 1);
         }
-        let mut last = anyhow!("never asked");
+        let mut last = anyhow!("no request was sent");
         let asked = booted.wait(|_| {
-            let held = qemu::get(&url, TRY).and_then(|page| page::check_get(get, &page));
+            let held = qemu::get(&url, TRY_MAX).and_then(|page| page::check_get(get, &page));
             Ok(held.map_err(|error| last = error).is_ok())
         });
         asked.with_context(|| format!("last answer: {last:#}"))
     }
 
-    /// Asks until it can be reached, then some times more until it is right.
+    /// Waits until the probe answers, and repeats the request until the page is as expected.
     fn probe(&mut self, look: &Look) -> Result<()> {
         let golden = self.rig.golden();
         let booted = self.booted()?;
         let mut result = Ok(());
-        for _ in 0..LOOKS {
+        for _ in 0..LOOKS_MAX {
             let page = booted.ask(&look.path)?;
             result = page::check_look(look, &page, &golden);
             if result.is_ok() {
@@ -237,7 +249,7 @@ impl<'a> Run<'a> {
         let golden = self.rig.golden();
         let booted = self.booted()?;
         let url = booted.url(PROBE_PORT, &look.path)?;
-        page::check_look(look, &qemu::get(&url, ACT)?, &golden)
+        page::check_look(look, &qemu::get(&url, ACT_MAX)?, &golden)
     }
 
     fn refused(&mut self, paths: &[String]) -> Result<()> {
@@ -256,11 +268,11 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn lan(&mut self, step: &Lan) -> Result<()> {
+    fn lan(&mut self, instruction: &Lan) -> Result<()> {
         let lan = self.lan.as_ref().context("the scenario has no network of its own")?;
-        // `Scenario::check` has seen that a boot comes first.
+        // `Scenario::check` guarantees a boot before this instruction.
         let booted = self.vm.as_mut().context("no machine runs")?;
-        match step {
+        match instruction {
             Lan::Serve(_) => lan.set(lan::Mode::Serve),
             Lan::Silent(_) => lan.set(lan::Mode::Silent),
             Lan::Nak(_) => lan.set(lan::Mode::Nak),
@@ -271,7 +283,8 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// As an operator does: a node hears its button only when the button's driver is loaded.
+    /// Presses the button as an operator does, because a node reacts to it only after the button's
+    /// driver is loaded.
     fn press_until(&mut self, text: &str) -> Result<()> {
         let booted = self.booted()?;
         let mut pressed: Option<Instant> = None;
@@ -295,13 +308,13 @@ impl<'a> Run<'a> {
         booted.finish()
     }
 
-    /// The machine stops and stays as it is, also when its watchdog's time is over.
+    /// Waits for the halt and checks that the machine stays on, also after its watchdog's time.
     fn halt(&mut self) -> Result<()> {
         let variables = self.variables();
         let booted = self.booted()?;
         booted.wait_for_down(HALT)?;
         booted.wait(|booted| Ok(booted.watch.find(|line| line.text.contains(HALTED))))?;
-        booted.pass(STAYS)?;
+        booted.pass(HALT_TIME)?;
         booted.judge()?;
         booted.vm.keep_variables(&variables)?;
         self.power_cut()
@@ -319,7 +332,7 @@ impl<'a> Run<'a> {
     }
 
     fn power_cut(&mut self) -> Result<()> {
-        // Dropping it kills it.
+        // QEMU is killed when the machine is dropped.
         self.vm.take().map(drop).context("no machine runs")
     }
 }

@@ -1,33 +1,11 @@
-//! Which scenarios a run takes: a tier, a shard of all, or the named ones.
+//! Selects the scenarios of a run: a tier, all, a shard of all, or the named ones.
 
 use std::cmp::Reverse;
 use std::str::FromStr;
 
 use anyhow::{Context, Error, Result, ensure};
-use serde::Deserialize;
 
-use super::Scenario;
-
-/// How often a scenario runs.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Tier {
-    /// With every `cargo xtask test`.
-    Core,
-    /// With `--all` and by name.
-    #[default]
-    Full,
-}
-
-impl Tier {
-    /// The word in the scenario's file.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Core => "core",
-            Self::Full => "full",
-        }
-    }
-}
+use super::data::{Scenario, Tier};
 
 /// The scenarios that a user asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,12 +18,12 @@ pub enum Selection {
     Named(Vec<String>),
 }
 
-/// One of several machines that share the scenarios, written `I/N`.
+/// One part of all scenarios, written `I/N`, for machines that share the work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shard {
-    /// Which one, from 1.
+    /// The part's number, from 1.
     pub number: usize,
-    /// How many there are.
+    /// The number of parts.
     pub count: usize,
 }
 
@@ -105,8 +83,7 @@ fn named(all: Vec<Scenario>, names: &[String]) -> Result<Vec<Scenario>> {
 
 /// Cuts all scenarios into shards of about equally many boots and keeps one shard.
 ///
-/// The cut depends on nothing but the scenarios, so that machines that know nothing of each other
-/// agree on it.
+/// The cut depends on nothing but the scenarios, so that all machines agree on it.
 fn cut(all: Vec<Scenario>, shard: Shard) -> Vec<Scenario> {
     let mut weights = vec![0; shard.count];
     weights[0] = CHECKS_WEIGHT;
@@ -114,7 +91,7 @@ fn cut(all: Vec<Scenario>, shard: Shard) -> Vec<Scenario> {
     heaviest_first.sort_by_key(|&at| Reverse(all[at].images().count()));
     let mut ours = Vec::new();
     for at in heaviest_first {
-        // `Shard` has seen that there is one at least.
+        // A parsed `Shard` has a count of at least one.
         let lightest = (0..shard.count).min_by_key(|&shard| weights[shard]).unwrap_or_default();
         weights[lightest] += all[at].images().count();
         if lightest + 1 == shard.number {

@@ -1,65 +1,70 @@
-//! What the console of a running machine must and must not say.
+//! The console of one boot, and the texts that it must and must not contain.
 
 use anyhow::{Context, Error, Result, ensure};
 
 use crate::qemu::Line;
 
-use super::data::{Elapsed, Said, Scenario};
+use super::data::Scenario;
+use super::instruction::{Elapsed, Said};
 
-/// The console of one boot, as it is read.
+/// The console lines of one boot so far.
 #[derive(Debug, Default)]
 pub struct Watch {
     lines: Vec<Line>,
-    /// How far the scenario's `console` steps have come.
+    /// The number of lines up to the one that the last `console` instruction found.
     matched: usize,
 }
 
 impl Watch {
-    /// Takes new lines; why the scenario has failed, if they say so.
+    /// Adds new lines; returns the reason if one of them fails the scenario.
     pub fn take(&mut self, scenario: &Scenario, lines: Vec<Line>) -> Option<String> {
         let is_lost = |line: &Line| line.is_fatal() && !scenario.crashes;
         let bad = |line: &&Line| {
             is_lost(line) || scenario.forbid.iter().any(|text| line.text.contains(text))
         };
         let found = lines.iter().find(bad).map(|line| {
-            let what =
-                if is_lost(line) { "the kernel is lost" } else { "the console must not say" };
+            let what = if is_lost(line) { "the kernel crashed" } else { "a forbidden line" };
             format!("{what}: {}", line.text)
         });
         self.lines.extend(lines);
         found
     }
 
-    /// Goes on to the line after the next one that `wanted` accepts; whether there was one.
+    /// Moves past the next line that `wanted` accepts; false if there is no such line yet.
     pub fn find(&mut self, wanted: impl Fn(&Line) -> bool) -> bool {
         let found = self.lines[self.matched..].iter().position(wanted);
         self.matched = found.map_or(self.matched, |at| self.matched + at + 1);
         found.is_some()
     }
 
-    /// Whether a line came soon enough after another one, by the kernel's clock.
+    /// Checks that a line came soon enough after another one, by the kernel's clock.
     pub fn elapsed(&self, bounds: &Elapsed) -> Result<()> {
         let Elapsed { from, to, within_millis } = bounds;
         let find = |lines: &[Line], text: &str| {
             let at = lines.iter().rposition(|line| line.text.contains(text));
-            let at = at.with_context(|| format!("the console does not say {text:?}"))?;
-            Ok::<_, Error>((at, lines[at].stamp.with_context(|| format!("{text:?} has no stamp"))?))
+            let at = at.with_context(|| format!("no console line has {text:?}"))?;
+            Ok::<_, Error>((
+                at,
+                lines[at]
+                    .stamp
+                    .with_context(|| format!("the line with {text:?} has no timestamp"))?,
+            ))
         };
         let (at, end) = find(&self.lines, to)?;
         let (_, start) = find(&self.lines[..at], from)?;
         let millis = end.saturating_sub(start).as_millis();
         ensure!(
             millis <= u128::from(*within_millis),
-            "{to:?} came {millis} ms after {from:?}, not within {within_millis}"
+            "{to:?} came {millis} ms after {from:?}, more than {within_millis} ms"
         );
         Ok(())
     }
 
-    /// Whether so many lines have a text, by now.
+    /// Checks the number of lines with a text.
     pub fn said(&self, said: &Said) -> Result<()> {
         let Said { text, times } = said;
         let count = self.count(text);
-        ensure!(count == *times, "{count} lines of the console say {text:?}, {times} must");
+        ensure!(count == *times, "{count} console lines have {text:?}, expected {times}");
         Ok(())
     }
 
@@ -67,12 +72,12 @@ impl Watch {
         self.lines.iter().filter(|line| line.text.contains(text)).count()
     }
 
-    /// What is missing or there twice at the end of a boot.
+    /// Checks at the end of a boot that each text of `once` is on exactly one line.
     pub fn verdict(&self, scenario: &Scenario) -> std::result::Result<(), String> {
         for text in &scenario.once {
             let count = self.count(text);
             if count != 1 {
-                return Err(format!("{count} lines of the console say {text:?}, one must"));
+                return Err(format!("{count} console lines have {text:?}, expected 1"));
             }
         }
         Ok(())
@@ -103,14 +108,14 @@ mod tests {
     }
 
     #[test]
-    fn a_required_line_must_be_there_once() {
+    fn a_required_line_must_come_exactly_once() {
         assert_eq!(verdict(&["a", "up", "b"]), Ok(()));
         assert!(verdict(&["a"]).unwrap_err().starts_with("0 lines"));
         assert!(verdict(&["up", "up"]).unwrap_err().starts_with("2 lines"));
     }
 
     #[test]
-    fn lines_are_counted_as_they_come() {
+    fn the_count_follows_new_lines() {
         let mut watch = Watch::default();
         let said = |watch: &Watch, times| watch.said(&Said { text: "a".into(), times }).is_ok();
         assert!(said(&watch, 0) && !said(&watch, 1));
@@ -119,15 +124,15 @@ mod tests {
     }
 
     #[test]
-    fn a_forbidden_line_and_a_panic_end_it() {
+    fn a_forbidden_line_or_a_panic_fails_the_scenario() {
         let take = |text| Watch::default().take(&scenario(), lines(&["a", text]));
-        assert!(take("something bad").unwrap().contains("must not say"));
-        assert!(take("Kernel panic - not syncing").unwrap().contains("kernel is lost"));
+        assert!(take("something bad").unwrap().contains("a forbidden line"));
+        assert!(take("Kernel panic - not syncing").unwrap().contains("the kernel crashed"));
         assert_eq!(take("good"), None);
     }
 
     #[test]
-    fn the_time_between_two_lines_is_the_kernels() {
+    fn the_time_between_two_lines_is_measured_by_the_kernels_clock() {
         let mut watch = Watch::default();
         let texts =
             ["[    1.000000] a", "[    2.000000] a", "[    2.250000] b", "[    9.000000] a"];
@@ -138,12 +143,12 @@ mod tests {
         };
         assert_eq!(check("a", "b", 250), Ok(()));
         assert!(check("a", "b", 249).unwrap_err().contains("came 250 ms after"));
-        assert!(check("a", "c", 1).unwrap_err().contains("does not say \"c\""));
-        assert!(check("b", "b", 1).unwrap_err().contains("does not say \"b\""));
+        assert!(check("a", "c", 1).unwrap_err().contains("no console line has \"c\""));
+        assert!(check("b", "b", 1).unwrap_err().contains("no console line has \"b\""));
     }
 
     #[test]
-    fn console_steps_go_forward_only() {
+    fn a_search_never_goes_back() {
         let mut watch = Watch::default();
         watch.take(&scenario(), lines(&["one", "two", "one"]));
         let mut find = |text: &str| watch.find(|line| line.text == text);

@@ -143,9 +143,9 @@ fn table_keys(source: &str) -> Vec<String> {
     keys(&fields)
 }
 
-/// Variants of the enum `Step`, as keys of TOML.
-fn steps(source: &str) -> Vec<String> {
-    let body = source.split_once("pub enum Step {").unwrap().1.split_once("\n}").unwrap().0;
+/// Variants of the enum `Instruction`, as keys of TOML.
+fn variants(source: &str) -> Vec<String> {
+    let body = source.split_once("pub enum Instruction {").unwrap().1.split_once("\n}").unwrap().0;
     let variants =
         body.lines().filter_map(|line| line.trim().split_once('(')).map(|(name, _)| name);
     let variants = variants.filter(|name| name.chars().all(char::is_alphabetic));
@@ -213,9 +213,10 @@ fn every_key_of_a_configuration_file_is_documented() {
 fn every_key_of_a_scenario_is_documented() {
     let page = text("docs/testing.md");
     let source = text("xtask/src/scenario/data.rs");
-    let keys = [keys(&source), steps(&source)].concat();
+    let instructions = text("xtask/src/scenario/instruction.rs");
+    let keys = [keys(&source), keys(&instructions), variants(&instructions)].concat();
     let missing = keys.iter().filter(|key| {
-        !["name", "steps"].contains(&key.as_str())
+        !["name", "instructions"].contains(&key.as_str())
             && !names_key(&page, key)
             && !page.contains(&format!("`{key} = "))
     });

@@ -1,5 +1,6 @@
-//! What a scenario file may say, and what it must not.
+//! Valid and invalid scenario files.
 
+use super::super::instruction::Get;
 use super::*;
 
 fn parse(text: &str) -> Result<Scenario> {
@@ -9,7 +10,7 @@ fn parse(text: &str) -> Result<Scenario> {
 const BOOT: &str = "about = \"x\"\nports = [8080, 9090]\n[[step]]\nboot = \"build\"\n";
 
 #[test]
-fn a_whole_scenario_is_read() {
+fn a_complete_scenario_is_parsed() {
     let text = format!(
         "{BOOT}[[step]]\nget = {{ port = 8080 }}\n[[step]]\nprobe = {{ path = \"/p\", golden = \"p.txt\" }}\n\
          [[step]]\npower-button = true\n[[step]]\ndown = \"power-off\"\n"
@@ -26,11 +27,11 @@ fn a_whole_scenario_is_read() {
         lacks: Vec::new(),
         lines: None,
     };
-    assert_eq!(scenario.steps[1], Step::Get(get));
+    assert_eq!(scenario.instructions[1], Instruction::Get(get));
 }
 
 #[test]
-fn mistakes_name_the_file_and_the_place() {
+fn a_mistake_is_reported_with_file_and_place() {
     let check = |rest: &str, expected: &str| {
         let error = format!("{:#}", parse(&format!("{BOOT}{rest}")).unwrap_err());
         assert!(error.contains("scenarios/x.toml") && error.contains(expected), "{rest}: {error}");
@@ -41,7 +42,10 @@ fn mistakes_name_the_file_and_the_place() {
     check(&format!("[[step]]\nget = {{ port = 80 }}\n{end}"), "port 80 is not among");
     check(&format!("[[step]]\nlan = {{ acked = 1 }}\n{end}"), "needs `network = \"lan\"`");
     check(&format!("[[step]]\nboot = \"b\"\n{end}"), "still runs");
-    check(&format!("{end}[[step]]\nconsole = \"x\"\n"), "step 3: no machine runs");
+    check(
+        &format!("{end}[[step]]\nconsole = \"x\"\n"),
+        "instruction 3, console \"x\": no machine runs",
+    );
     check("[[step]]\npower-cut = false\n", "takes `true`");
     check(&format!("[[step]]\nstall-disk = true\n{end}"), "no `disk`");
     check(&format!("{end}[[step]]\nunmounted = true\n"), "no `disk`");
@@ -51,7 +55,7 @@ fn mistakes_name_the_file_and_the_place() {
         "slot 1 is not among",
     );
     check(&format!("[[step]]\nunplug = 0\n{end}"), "slot 0 is not among");
-    check("", "the last step must be");
+    check("", "the last instruction must be");
     let stub = "qemu = [\"-smbios\", \"type=11,value=io.systemd.stub.kernel-cmdline-extra=a\"]\n";
     let error = format!("{:#}", parse(&format!("{stub}{BOOT}{end}")).unwrap_err());
     assert!(error.contains("use the key `cmdline`"), "{error}");
@@ -65,9 +69,9 @@ fn a_scenario_boots_by_firmware_unless_it_says_otherwise() {
 }
 
 #[test]
-fn a_scenario_starts_with_a_machine() {
+fn a_scenario_must_start_with_a_boot() {
     let error = format!("{:#}", parse("about = \"x\"\nstep = []\n").unwrap_err());
-    assert!(error.contains("first step must be `boot`"), "{error}");
+    assert!(error.contains("first instruction must be `boot`"), "{error}");
 }
 
 #[test]
