@@ -110,8 +110,8 @@ mod tests {
     #[test]
     fn a_required_line_must_come_exactly_once() {
         assert_eq!(verdict(&["a", "up", "b"]), Ok(()));
-        assert!(verdict(&["a"]).unwrap_err().starts_with("0 lines"));
-        assert!(verdict(&["up", "up"]).unwrap_err().starts_with("2 lines"));
+        assert!(verdict(&["a"]).unwrap_err().starts_with("0 console lines"));
+        assert!(verdict(&["up", "up"]).unwrap_err().starts_with("2 console lines"));
     }
 
     #[test]

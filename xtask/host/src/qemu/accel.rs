@@ -1,8 +1,8 @@
-//! How the guest's instructions are run: KVM where it works, else software emulation (TCG).
+//! Chooses between KVM and software emulation (TCG) for the guest's instructions.
 //!
-//! `/dev/kvm` may be there and still fail (nested virtualisation that is half set up, a sandbox).
-//! No question to the device tells that; only a machine that runs does. So this module says what
-//! is worth a try, in order, and the caller falls back when the first try does not come alive.
+//! `/dev/kvm` may exist and still fail, for example in a sandbox or with incomplete nested
+//! virtualisation. Only a running machine shows this. This module therefore returns the
+//! accelerators to try, in order, and the caller falls back if the first one shows no sign of life.
 
 use std::fmt;
 use std::fs::OpenOptions;
@@ -12,7 +12,7 @@ use std::path::Path;
 /// The device of kvm(4).
 const DEVICE: &str = "/dev/kvm";
 
-/// Who runs the guest's instructions.
+/// The accelerator that executes the guest's instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Accel {
     /// The processor.
@@ -21,20 +21,20 @@ pub enum Accel {
     Tcg,
 }
 
-/// What to try, in order, and why KVM is not among it.
+/// The accelerators to try.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Choice {
-    /// The first is tried first.
+    /// The accelerators, in the order to try them.
     pub order: Vec<Accel>,
-    /// Why there is no KVM, for people.
+    /// The reason why KVM is missing, for people.
     pub without_kvm: Option<String>,
 }
 
 impl Accel {
-    /// Its arguments for QEMU.
+    /// QEMU's arguments for this accelerator.
     ///
-    /// `host` and `max` both stand for all that can be offered. QEMU's default processor model is
-    /// too old for the x86-64-v2 that distributions build for.
+    /// `host` and `max` both select every feature that is available. QEMU's default processor model
+    /// lacks features of x86-64-v2, which distributions build for.
     pub fn arguments(self) -> [&'static str; 4] {
         match self {
             Self::Kvm => ["-accel", "kvm", "-cpu", "host"],
@@ -52,7 +52,7 @@ impl fmt::Display for Accel {
     }
 }
 
-/// What this host offers.
+/// Returns the accelerators that this host offers.
 pub fn choose() -> Choice {
     decide(open(Path::new(DEVICE)))
 }
@@ -76,12 +76,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_device_that_opens_is_tried_and_never_relied_on() {
+    fn kvm_is_tried_first_and_emulation_is_always_the_fallback() {
         assert_eq!(decide(Ok(())).order, [Accel::Kvm, Accel::Tcg]);
     }
 
     #[test]
-    fn a_device_that_does_not_open_is_explained() {
+    fn the_reason_for_a_missing_kvm_is_reported() {
         let choice = decide(Err(io::ErrorKind::PermissionDenied.into()));
         assert_eq!(choice.order, [Accel::Tcg]);
         assert_eq!(choice.without_kvm.as_deref(), Some("cannot open /dev/kvm: permission denied"));

@@ -1,4 +1,4 @@
-//! Asks a pod over HTTP, from the host.
+//! HTTP requests from the host to pods.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,17 +13,18 @@ use ureq::{Agent, Proxy};
 use super::forward::Forward;
 use super::timeline::Answer;
 
-/// How often a pod that does not answer yet is asked.
+/// The pause between two requests to a pod that does not answer yet.
 const INTERVAL: Duration = Duration::from_millis(50);
 
-/// How long one try may take. QEMU accepts connections for a node that has no address yet, so a try
-/// can hang until its end; the next one does not wait for that, or the timeline would be late by it.
-const TRY: Duration = Duration::from_secs(2);
+/// The longest time for one request. QEMU accepts connections for a node without an address, so a
+/// request can hang until this limit. The next request starts meanwhile, so that the time of the first
+/// answer is exact.
+const TRY_MAX: Duration = Duration::from_secs(2);
 
-/// How much of a page is read.
-const PAGE: u64 = 16 * 1024 * 1024;
+/// The most bytes of a page that are read.
+const PAGE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
-/// What a server said.
+/// A server's answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
     /// The status code.
@@ -32,20 +33,20 @@ pub struct Page {
     pub body: String,
 }
 
-/// Asks several ports until each has answered once. Ends when this is dropped.
+/// Sends requests to several ports until each has answered once, or until this is dropped.
 #[derive(Debug)]
 pub struct Poll {
     answers: Receiver<Answer>,
     stop: Arc<AtomicBool>,
 }
 
-/// One GET; an error status is an answer too.
+/// Sends one GET request; an error status counts as an answer.
 pub fn get(url: &str, patience: Duration) -> Result<Page> {
-    // The host's proxy has no way to this machine.
+    // The proxy of the host's settings cannot reach this machine.
     ask_once(url, None, patience)
 }
 
-/// One GET as a stranger on the node itself: through a proxy there, to whatever certificate is shown.
+/// Sends one GET request from the node itself, through a proxy there, and accepts any certificate.
 pub fn get_through(proxy: &str, url: &str, patience: Duration) -> Result<Page> {
     ask_once(url, Some(Proxy::new(proxy)?), patience)
 }
@@ -59,12 +60,13 @@ fn ask_once(url: &str, proxy: Option<Proxy>, patience: Duration) -> Result<Page>
     let agent = Agent::new_with_config(config.build());
     let context = || format!("GET {url}");
     let mut response = agent.get(url).call().with_context(context)?;
-    let body = response.body_mut().with_config().limit(PAGE).lossy_utf8(true).read_to_string();
+    let body =
+        response.body_mut().with_config().limit(PAGE_BYTES_MAX).lossy_utf8(true).read_to_string();
     Ok(Page { status: response.status().as_u16(), body: body.with_context(context)? })
 }
 
 impl Poll {
-    /// Starts asking; `start` is when QEMU was started.
+    /// Starts the requests; `start` is the time of QEMU's start.
     #[must_use]
     pub fn new(forwards: &[Forward], start: Instant) -> Self {
         let (sender, answers) = mpsc::channel();
@@ -76,23 +78,23 @@ impl Poll {
         Self { answers, stop }
     }
 
-    /// An answer that has come since the last call.
+    /// Returns the next answer, if one has come.
     #[must_use]
     pub fn next(&self) -> Option<Answer> {
         self.answers.try_recv().ok()
     }
 }
 
-/// At most `TRY / INTERVAL` tries are under way at once.
+/// Sends requests until one succeeds, at most `TRY_MAX / INTERVAL` of them at the same time.
 fn ask(url: &str, start: Instant, answers: &Sender<Answer>, stop: &AtomicBool) {
     let answered = AtomicBool::new(false);
     thread::scope(|tries| {
         while !stop.load(Ordering::Relaxed) && !answered.load(Ordering::Relaxed) {
             tries.spawn(|| {
-                let good = get(url, TRY).is_ok_and(|page| page.status == 200);
+                let good = get(url, TRY_MAX).is_ok_and(|page| page.status == 200);
                 let at = start.elapsed();
                 if good && !answered.swap(true, Ordering::Relaxed) {
-                    // Nobody listens any more when the machine has ended meanwhile.
+                    // The receiver is gone if the machine has ended meanwhile.
                     let _ = answers.send(Answer { url: url.to_owned(), at });
                 }
             });

@@ -1,7 +1,7 @@
 //! The guest's serial console: lines with the host's clock, the kernel's clock and what they mean.
 //!
-//! Firmware, the kernel and PID 1 all write here. A thread takes lines as they come, so that the
-//! guest never waits for the builder; who is interested reads on from where it was.
+//! Firmware, the kernel and PID 1 all write here. A thread reads the lines as they come, so that the
+//! guest never waits for the builder. Each reader has a cursor of its own.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read};
@@ -11,21 +11,22 @@ use std::time::{Duration, Instant};
 
 use kiln_contract::console::{Event, TAG};
 
-/// Lines kept. A boot writes some hundreds; the rest is for a guest that floods its console.
-const KEPT: usize = 20_000;
+/// The most lines that are kept. A boot writes a few hundred; a guest may flood its console.
+const LINES_MAX: usize = 20_000;
 
-/// Bytes kept of one line.
-const LINE: usize = 4096;
+/// The most bytes that are kept of one line.
+const LINE_BYTES_MAX: usize = 4096;
 
-/// Texts of a kernel that is lost. A soft lockup is not among them: a busy host under emulation looks like one.
+/// Texts of a kernel that has crashed. A soft lockup is not among them, because a busy host under
+/// emulation causes them too.
 const FATAL: [&str; 4] = ["Kernel panic", "Oops:", "kernel BUG at", "Unable to handle kernel"];
 
 /// One line of the console.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
-    /// Host's clock, since QEMU was started.
+    /// The host's clock, from QEMU's start.
     pub at: Duration,
-    /// Kernel's clock (`printk.time`), since the kernel was started.
+    /// The kernel's clock (`printk.time`), from the kernel's start.
     pub stamp: Option<Duration>,
     /// The text after the stamp, without control characters.
     pub text: String,
@@ -44,54 +45,54 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     lines: VecDeque<Line>,
-    /// How many lines were dropped at the front.
+    /// The number of lines that were dropped at the front.
     dropped: usize,
     ended: bool,
-    /// Nobody reads; what is sent stays in the pipe.
+    /// True while the console is not read, so that new output stays in the pipe.
     stopped: bool,
 }
 
-/// What a reader got: the lines since its cursor, and where to go on.
+/// The lines after a reader's cursor.
 #[derive(Debug)]
 pub struct News {
-    /// New lines; some are missing when the reader was slower than the bound.
+    /// The new lines; some are missing if the reader was slower than [`LINES_MAX`] allows.
     pub lines: Vec<Line>,
     /// The cursor for the next call.
     pub cursor: usize,
-    /// Whether the console has ended and all its lines were read.
+    /// True if the console has ended and all its lines were read.
     pub ended: bool,
 }
 
 impl Line {
-    /// Takes one line as it came from the wire.
+    /// Parses one line of raw output.
     #[must_use]
     pub fn parse(at: Duration, raw: &[u8]) -> Self {
-        let text = printable(&String::from_utf8_lossy(&raw[..raw.len().min(LINE)]));
+        let text = printable(&String::from_utf8_lossy(&raw[..raw.len().min(LINE_BYTES_MAX)]));
         match stamp(&text) {
             Some((stamp, rest)) => Self { at, stamp: Some(stamp), text: rest.to_owned() },
             None => Self { at, stamp: None, text },
         }
     }
 
-    /// PID 1's event, if it is one.
+    /// Returns the event of PID 1 that the line announces, if any.
     #[must_use]
     pub fn event(&self) -> Option<Event> {
         Event::parse(self.text.strip_prefix(TAG)?)
     }
 
-    /// Whether PID 1 wrote it.
+    /// True if PID 1 wrote the line.
     #[must_use]
     pub fn is_init(&self) -> bool {
         self.text.starts_with(TAG)
     }
 
-    /// Whether it says that the kernel is lost.
+    /// True if the line reports a crash of the kernel.
     #[must_use]
     pub fn is_fatal(&self) -> bool {
         FATAL.iter().any(|text| self.text.contains(text))
     }
 
-    /// As the kernel would have written it.
+    /// Formats the line as the kernel writes it.
     #[must_use]
     pub fn shown(&self) -> String {
         match self.stamp {
@@ -113,14 +114,14 @@ fn stamp(text: &str) -> Option<(Duration, &str)> {
     Some((stamp, rest.strip_prefix(' ').unwrap_or(rest)))
 }
 
-/// Takes escape sequences (ECMA-48) and control characters away; firmware clears the screen with them.
+/// Removes control characters and the escape sequences (ECMA-48) with which firmware clears the screen.
 fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {
         if c == '\x1b' {
             if chars.next_if_eq(&'[').is_some() {
-                // A control sequence ends with a byte in @ … ~.
+                // A control sequence ends with a byte from @ to ~.
                 chars.by_ref().find(|c| ('@'..='~').contains(c));
             } else {
                 chars.next();
@@ -133,7 +134,7 @@ fn printable(text: &str) -> String {
 }
 
 impl Console {
-    /// Starts reading; `start` is when QEMU was started.
+    /// Starts reading; `start` is the time of QEMU's start.
     pub fn read(from: impl Read + Send + 'static, start: Instant) -> Self {
         let console = Self::new();
         let shared = console.clone();
@@ -151,8 +152,11 @@ impl Console {
     fn take_all(&self, from: impl Read, start: Instant) {
         let mut from = BufReader::new(from);
         let mut raw = Vec::new();
-        // A line without an end is cut, so that a guest cannot fill the host's memory.
-        while matches!(from.by_ref().take(LINE as u64).read_until(b'\n', &mut raw), Ok(1..)) {
+        // An endless line is cut, so that a guest cannot fill the host's memory.
+        while matches!(
+            from.by_ref().take(LINE_BYTES_MAX as u64).read_until(b'\n', &mut raw),
+            Ok(1..)
+        ) {
             self.wait_while_stopped();
             let line = Line::parse(start.elapsed(), &raw);
             if !line.text.is_empty() {
@@ -164,7 +168,7 @@ impl Console {
 
     fn push(&self, line: Line) {
         let mut state = self.state();
-        if state.lines.len() == KEPT {
+        if state.lines.len() == LINES_MAX {
             state.lines.pop_front();
             state.dropped += 1;
         }
@@ -173,7 +177,7 @@ impl Console {
         self.0.changed.notify_all();
     }
 
-    /// Reads on, or stops reading, so that the pipe fills and the guest's serial port stands still.
+    /// Continues reading, or stops it, so that the pipe fills and the guest's serial port blocks.
     pub fn read_on(&self, on: bool) {
         self.state().stopped = !on;
         self.0.changed.notify_all();
@@ -194,7 +198,7 @@ impl Console {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lines from `cursor` on (0 is the first line); waits up to `patience` for one.
+    /// Returns the lines from `cursor` on, where 0 is the first line; waits up to `patience` for one.
     pub fn news(&self, cursor: usize, patience: Duration) -> News {
         let nothing =
             |state: &mut State| !state.ended && state.dropped + state.lines.len() <= cursor;
@@ -205,7 +209,7 @@ impl Console {
         News { lines, cursor: state.dropped + state.lines.len(), ended: state.ended }
     }
 
-    /// The last `count` lines, for an error message.
+    /// Returns the last `count` lines, for an error message.
     pub fn last(&self, count: usize) -> String {
         let state = self.state();
         let skip = state.lines.len().saturating_sub(count);
@@ -225,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn stamp_and_event_are_read() {
+    fn timestamp_and_event_are_parsed() {
         let line = line("[    3.004211] kiln: stage mounts took 12 ms\r\n");
         assert_eq!(line.stamp, Some(Duration::from_micros(3_004_211)));
         assert_eq!(line.event(), Some(Event::Stage { name: "mounts".into(), millis: 12 }));
@@ -233,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_without_a_stamp_is_kept_as_it_is() {
+    fn a_line_without_a_timestamp_is_unchanged() {
         for raw in ["BdsDxe: starting Boot0001", "[x] y", "[1.5] y", "[", "[    1.00000a] z"] {
             let line = line(raw);
             assert_eq!((line.stamp, line.text.as_str()), (None, raw));
@@ -241,13 +245,13 @@ mod tests {
     }
 
     #[test]
-    fn firmwares_escapes_are_taken_away() {
+    fn the_firmwares_escape_sequences_are_removed() {
         let raw = "\x1b[2J\x1b[01;01H\x1b[=3hBdsDxe: loading Boot0001\x1bM\r\n";
         assert_eq!(line(raw).text, "BdsDxe: loading Boot0001");
     }
 
     #[test]
-    fn a_lost_kernel_is_seen() {
+    fn a_crash_of_the_kernel_is_detected() {
         assert!(
             line("[    1.000000] Kernel panic - not syncing: Attempted to kill init!").is_fatal()
         );
@@ -256,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_goes_on_where_it_was_and_sees_the_end() {
+    fn a_reader_continues_at_its_cursor_and_sees_the_end() {
         let console = Console::new();
         console.take_all(&b"one\n\r\ntwo\nthree"[..], Instant::now());
         let first = console.news(0, Duration::ZERO);
@@ -271,30 +275,30 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_is_bounded_and_the_newest_lines_stay() {
+    fn of_a_flood_the_newest_lines_are_kept() {
         let console = Console::new();
-        let lines: Vec<String> = (0..KEPT + 5).map(|n| n.to_string()).collect();
+        let lines: Vec<String> = (0..LINES_MAX + 5).map(|n| n.to_string()).collect();
         let flood = lines.join("\n");
         console.take_all(flood.as_bytes(), Instant::now());
         let news = console.news(0, Duration::ZERO);
         assert_eq!(
             (news.lines.len(), news.lines[0].text.as_str(), news.cursor),
-            (KEPT, "5", KEPT + 5)
+            (LINES_MAX, "5", LINES_MAX + 5)
         );
     }
 
     #[test]
-    fn a_line_without_an_end_is_cut() {
+    fn an_endless_line_is_cut() {
         let console = Console::new();
-        console.take_all(&vec![b'x'; LINE * 2 + 1][..], Instant::now());
+        console.take_all(&vec![b'x'; LINE_BYTES_MAX * 2 + 1][..], Instant::now());
         let lengths: Vec<usize> =
             console.news(0, Duration::ZERO).lines.iter().map(|l| l.text.len()).collect();
-        assert_eq!(lengths, [LINE, LINE, 1]);
+        assert_eq!(lengths, [LINE_BYTES_MAX, LINE_BYTES_MAX, 1]);
     }
 
     proptest! {
         #[test]
-        fn any_bytes_give_a_line_without_control_characters(raw: Vec<u8>) {
+        fn a_line_never_has_control_characters(raw: Vec<u8>) {
             let line = Line::parse(Duration::ZERO, &raw);
             prop_assert!(line.text.chars().all(|c| c == '\t' || !c.is_control()));
         }

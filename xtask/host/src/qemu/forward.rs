@@ -1,4 +1,4 @@
-//! Which host port leads to which port of the node.
+//! Ports of the host that are forwarded to ports of the node.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, TcpListener};
@@ -15,12 +15,12 @@ pub struct Forward {
     pub guest: u16,
 }
 
-/// What a user chose with `--port NODE=HOST`.
+/// A choice of the user, `--port NODE=HOST`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PortChoice {
     /// The node's port.
     pub guest: u16,
-    /// Where it shall answer on the host.
+    /// The port on the host.
     pub host: u16,
 }
 
@@ -36,14 +36,14 @@ impl FromStr for PortChoice {
 }
 
 impl Forward {
-    /// The page a browser opens.
+    /// The URL for a browser.
     #[must_use]
     pub fn url(self) -> String {
         format!("http://127.0.0.1:{}/", self.host)
     }
 }
 
-/// Forwards each of the node's `ports` to the host port of the same number, or to the chosen one.
+/// Forwards the host port of the same number, or the chosen one, to each of the node's `ports`.
 pub fn forwards(ports: &[u16], choices: &[PortChoice]) -> Result<Vec<Forward>> {
     let mut chosen = BTreeMap::new();
     for choice in choices {
@@ -57,7 +57,7 @@ pub fn forwards(ports: &[u16], choices: &[PortChoice]) -> Result<Vec<Forward>> {
             );
         }
         if chosen.insert(choice.guest, choice.host).is_some() {
-            bail!("--port names the node's port {} twice", choice.guest);
+            bail!("--port has the node's port {} twice", choice.guest);
         }
     }
     let forwards: Vec<Forward> = ports
@@ -84,33 +84,34 @@ fn list(ports: &[u16]) -> String {
     }
 }
 
-/// Refuses host ports that something else listens on, before anything slow starts.
+/// Refuses occupied host ports before the slow work starts.
 pub fn check_free(forwards: &[Forward]) -> Result<()> {
     for forward in forwards {
         TcpListener::bind((Ipv4Addr::LOCALHOST, forward.host)).with_context(|| {
             let Forward { host, guest } = forward;
             let other = another(*host);
             format!(
-                "cannot listen on 127.0.0.1:{host}, where the node's port {guest} shall answer; \
-                 end what uses it, or choose another with --port {guest}={other}"
+                "cannot listen on 127.0.0.1:{host}, which leads to the node's port {guest}; \
+                 stop the program that uses it, or choose another with --port {guest}={other}"
             )
         })?;
     }
     Ok(())
 }
 
-/// A port to propose in place of one that is taken.
+/// Proposes a port in place of an occupied one.
 fn another(port: u16) -> u16 {
     port.checked_add(10_000).unwrap_or_else(|| port - 10_000)
 }
 
-/// Forwards to ports that are free now; for tests, which do not care for the number.
+/// Forwards free ports of the host, for tests, where the numbers do not matter.
 pub fn free_forwards(ports: &[u16]) -> Result<Vec<Forward>> {
-    // All listeners live until all numbers are known, so that none is given out twice.
+    // All listeners live until all numbers are known, so that they differ.
     let listeners = ports
         .iter()
         .map(|_| {
-            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free TCP port on 127.0.0.1")
+            TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+                .context("cannot find a free TCP port on 127.0.0.1")
         })
         .collect::<Result<Vec<_>>>()?;
     let pairs = listeners.iter().zip(ports);
@@ -134,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn choices_that_cannot_work_are_refused() {
+    fn impossible_choices_are_refused() {
         let check = |ports: &[u16], choices: &[&str], expected: &str| {
             let choices: Vec<PortChoice> =
                 choices.iter().map(|text| text.parse().unwrap()).collect();
@@ -151,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_in_use_is_named_with_the_way_out() {
+    fn an_occupied_port_is_reported_with_a_free_one() {
         let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let host = taken.local_addr().unwrap().port();
         let error = check_free(&[Forward { host, guest: 8080 }]).unwrap_err().to_string();
@@ -162,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proposed_port_exists() {
+    fn a_proposed_port_is_a_valid_one() {
         assert_eq!((another(80), another(8080), another(65_535)), (10_080, 18_080, 55_535));
     }
 

@@ -1,4 +1,4 @@
-//! Image → running node: starts it in QEMU, shows its console and its boot timeline, ends it.
+//! Runs a node in QEMU: starts it, shows its console and its boot timeline, and powers it off.
 
 mod accel;
 mod answer;
@@ -28,28 +28,28 @@ pub use scratch::Scratch;
 pub use timeline::{Answer, Timeline, kernel_start};
 pub use vm::{End, Kernel, LOOK, Machine, Network, Start, Vm, WATCHDOG};
 
-/// How long a node may do nothing that can be seen from outside: no line, no answer.
+/// The longest time without a sign of life from a node: a console line or an answer.
 ///
-/// Under emulation on a busy host a boot takes minutes; a silence this long means that it hangs.
+/// Under emulation on a busy host a boot takes minutes; a longer silence means that the node hangs.
 pub const SILENCE: Duration = Duration::from_mins(5);
 
-/// How long QEMU may take to end after the guest's last word.
+/// The longest time from the node's last message to QEMU's end.
 pub const AFTER_DOWN: Duration = Duration::from_mins(1);
 
-/// How often the power button is pressed until the node goes down.
+/// The pause between two presses of the power button until the node goes down.
 const PRESS_AGAIN: Duration = Duration::from_secs(10);
 
-/// Lines of the console that an error repeats.
+/// The console lines that an error repeats.
 pub const LAST_LINES: usize = 30;
 
-/// How a node is run.
+/// The user's choices for a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
-    /// Power it off as soon as every forwarded port has answered, in place of staying until ctrl-C.
+    /// True to power the node off as soon as every forwarded port has answered, instead of at ctrl-C.
     pub check: bool,
 }
 
-/// A node that is being shown.
+/// A node on show.
 struct Session {
     vm: Vm,
     poll: Poll,
@@ -58,30 +58,30 @@ struct Session {
     lines: Vec<Line>,
     answers: Vec<Answer>,
     cursor: usize,
-    /// When something was last seen of the node.
+    /// The time of the last sign of life.
     alive: Instant,
     state: State,
-    /// Whether everything has answered.
+    /// True once everything has answered.
     served: bool,
-    /// When the power button was pressed last.
+    /// The time of the last press of the power button.
     pressed: Option<Instant>,
     dim: bool,
 }
 
-/// How far a node that is being shown has come.
+/// The state of a node on show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Booting,
     Serving,
     /// The power button was pressed.
     Stopping,
-    /// The node has said its last word.
+    /// The node has written its last message.
     Down,
 }
 
-/// Boots a machine and shows it, until ctrl-C powers it off.
+/// Boots a machine and shows it until ctrl-C powers it off.
 ///
-/// An error when it does not come up, does not answer, or does not go down by itself.
+/// An error if the node does not come up, does not answer, or does not power off.
 pub fn run(machine: &Machine, options: Options) -> Result<()> {
     check_free(&machine.forwards)?;
     // Registered before QEMU starts: from here on ctrl-C is the node's power button.
@@ -121,7 +121,7 @@ impl Session {
         }
     }
 
-    /// Takes what is new; the result, once it is clear.
+    /// Processes new lines and answers; returns the result once it is known.
     fn turn(&mut self, presses: usize) -> Result<Option<Result<()>>> {
         if output::is_closed() {
             bail!("killed, because its output has no reader any more");
@@ -132,7 +132,7 @@ impl Session {
         self.take_lines()?;
         self.take_answers();
         if presses == 1 && !self.lines.iter().any(Line::is_init) {
-            // There is nothing yet that would have to be stopped cleanly.
+            // Nothing has started yet that needs a clean shutdown.
             if self.check {
                 bail!("interrupted before the node was up");
             }
@@ -143,7 +143,7 @@ impl Session {
             self.power_off()?;
         }
         if let Some(end) = self.vm.ended()? {
-            // What QEMU wrote last is still on its way through the pipe.
+            // QEMU's last output may still be in the pipe.
             self.take_lines()?;
             return Ok(Some(self.verdict(&end)));
         }
@@ -166,9 +166,9 @@ impl Session {
             self.alive = Instant::now();
             self.show(&line);
             if line.is_fatal() {
-                // The reason stands in the lines that follow.
+                // The next lines have the reason.
                 std::thread::sleep(Duration::from_secs(1));
-                bail!("the node's kernel is lost: {}{}", line.text, self.tail());
+                bail!("the node's kernel crashed: {}{}", line.text, self.tail());
             }
             if matches!(line.event(), Some(Event::Down { .. })) {
                 self.state = State::Down;
@@ -201,7 +201,7 @@ impl Session {
         }
     }
 
-    /// Without a port to ask, a node is up when kubelet is.
+    /// True once the node is up: without a forwarded port, that is when kubelet is ready.
     fn services_ready(&self) -> bool {
         let ready = |line: &Line| matches!(line.event(), Some(Event::Ready { service }) if service == "kubelet");
         !self.urls.is_empty() || self.lines.iter().any(ready)
@@ -214,7 +214,7 @@ impl Session {
         }
     }
 
-    /// Presses the button, again and again: a node that is booting does not hear it yet.
+    /// Presses the button again and again, because a booting node does not react to it yet.
     fn power_off(&mut self) -> Result<()> {
         if self.state == State::Down || self.pressed.is_some_and(|at| at.elapsed() < PRESS_AGAIN) {
             return Ok(());

@@ -1,7 +1,6 @@
 //! QEMU's machine protocol: one JSON value per line over a unix socket (QEMU's `docs/interop/qmp-spec`).
 //!
-//! Only what the builder needs: connect, agree, ask one thing at a time. Events between a question
-//! and its answer are skipped; what matters is told by the console and by QEMU's end.
+//! One command is sent at a time. Events that arrive between a command and its answer are skipped.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -13,8 +12,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};
 
-/// How long QEMU may take for an answer; it gives most at once.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// The longest time for an answer; QEMU gives most of them at once.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// A connection to a running QEMU.
 #[derive(Debug)]
@@ -25,29 +24,29 @@ pub struct Qmp {
 impl Qmp {
     /// Connects to the socket `name` in `dir`.
     ///
-    /// A socket's address has room for 108 bytes, a folder's path may have more: the folder is
-    /// opened and named by its descriptor.
+    /// A socket's address has room for 108 bytes, and a folder's path may be longer. The address
+    /// therefore names the folder by its descriptor.
     pub fn connect(dir: &Path, name: &str) -> Result<Self> {
         let folder = File::open(dir).with_context(|| format!("cannot open {}", dir.display()))?;
         let address = format!("/proc/self/fd/{}/{name}", folder.as_raw_fd());
         let socket = UnixStream::connect(address)
             .with_context(|| format!("cannot connect to QEMU's socket `{name}`"))?;
-        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.set_read_timeout(Some(ANSWER_TIME_MAX))?;
         let mut qmp = Self { reader: BufReader::new(socket) };
-        qmp.line().context("QEMU did not greet")?;
+        qmp.line().context("cannot read QEMU's greeting")?;
         qmp.execute("qmp_capabilities", &json!({}))?;
         Ok(qmp)
     }
 
-    /// Asks one thing and gives QEMU's answer.
+    /// Sends a command and returns QEMU's answer.
     pub fn execute(&mut self, command: &str, arguments: &Value) -> Result<Value> {
-        let mut question = json!({ "execute": command, "arguments": arguments }).to_string();
-        question.push('\n');
-        let sent = self.reader.get_mut().write_all(question.as_bytes());
+        let mut request = json!({ "execute": command, "arguments": arguments }).to_string();
+        request.push('\n');
+        let sent = self.reader.get_mut().write_all(request.as_bytes());
         sent.with_context(|| format!("cannot send `{command}` to QEMU"))?;
         loop {
             let answer =
-                self.line().with_context(|| format!("QEMU gave no answer to `{command}`"))?;
+                self.line().with_context(|| format!("cannot read QEMU's answer to `{command}`"))?;
             if let Some(value) = answer.get("return") {
                 return Ok(value.clone());
             }
@@ -60,19 +59,19 @@ impl Qmp {
         }
     }
 
-    /// Waits for an event; those that came before the last question are gone.
+    /// Waits for an event; events before the last command do not count.
     pub fn wait_for_event(&mut self, name: &str, patience: Duration) -> Result<()> {
         let context = || format!("there was no {name} within {} s", patience.as_secs());
         let end = Instant::now() + patience;
         loop {
-            // Other events do not begin the time anew. A time of nothing would be for ever.
+            // Other events do not extend the deadline. A timeout of zero would mean forever.
             let left = end.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
             self.reader.get_mut().set_read_timeout(Some(left))?;
             if self.line().with_context(context)?["event"] == name {
                 break;
             }
         }
-        self.reader.get_mut().set_read_timeout(Some(PATIENCE))?;
+        self.reader.get_mut().set_read_timeout(Some(ANSWER_TIME_MAX))?;
         Ok(())
     }
 
@@ -81,14 +80,14 @@ impl Qmp {
         self.execute("system_powerdown", &json!({})).map(drop)
     }
 
-    /// Presses some keys together (QEMU's names, `QKeyCode`).
+    /// Presses several keys at the same time (QEMU's names, `QKeyCode`).
     pub fn press(&mut self, keys: &[&str]) -> Result<()> {
         let keys: Vec<Value> =
             keys.iter().map(|key| json!({ "type": "qcode", "data": key })).collect();
         self.execute("send-key", &json!({ "keys": keys })).map(drop)
     }
 
-    /// Puts a device with these properties into a [`slot`].
+    /// Plugs a device with these properties into a [`slot`].
     pub fn plug(&mut self, device: &str, slot: u8, with: &Map<String, Value>) -> Result<()> {
         let mut arguments = with.clone();
         let place = [("driver", device), ("id", &plugged(slot)), ("bus", &format!("slot{slot}"))];
@@ -96,12 +95,13 @@ impl Qmp {
         self.execute("device_add", &arguments.into()).map(drop)
     }
 
-    /// Asks the guest to let the device in a slot go; `DEVICE_DELETED` says that it has.
+    /// Requests that the guest releases the device in a slot; the event `DEVICE_DELETED` confirms it.
     pub fn unplug(&mut self, slot: u8) -> Result<()> {
         self.execute("device_del", &json!({ "id": plugged(slot) })).map(drop)
     }
 
-    /// Limits what passes to and from a disk, in bytes per second; 0 is no limit, and lets waiting requests go.
+    /// Limits the throughput of a disk, in bytes per second; 0 removes the limit and releases waiting
+    /// requests.
     pub fn limit_bytes(&mut self, disk: &str, per_second: u64) -> Result<()> {
         let arguments = json!({
             "device": disk, "bps": per_second, "bps_rd": 0, "bps_wr": 0, "iops": 0, "iops_rd": 0, "iops_wr": 0,
@@ -125,7 +125,7 @@ pub fn slot(number: u8) -> [String; 2] {
     ["-device".to_owned(), port]
 }
 
-/// QEMU's name of what is in a slot.
+/// QEMU's name of the device in a slot.
 fn plugged(slot: u8) -> String {
     format!("in-slot{slot}")
 }
@@ -137,7 +137,7 @@ mod tests {
 
     use super::*;
 
-    /// A QEMU that says these lines, whatever it is asked.
+    /// Sends a command to a fake QEMU that writes these lines.
     fn ask(lines: &'static str) -> Result<Value> {
         let dir = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(dir.path().join("qmp")).unwrap();
@@ -145,7 +145,7 @@ mod tests {
             let (mut peer, _) = listener.accept().unwrap();
             let greeting = "{\"QMP\": {}}\n{\"return\": {}}\n";
             peer.write_all(format!("{greeting}{lines}").as_bytes()).unwrap();
-            // Closed only when the other side has closed, so that it can still send.
+            // The socket stays open until the other side has closed, so that it can still send.
             let _ = std::io::copy(&mut peer, &mut std::io::sink());
         });
         let result =
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_waited_for_by_its_name() {
+    fn only_the_named_event_ends_the_wait() {
         let wait = |name: &'static str| {
             let dir = tempfile::tempdir().unwrap();
             let listener = UnixListener::bind(dir.path().join("qmp")).unwrap();
@@ -176,20 +176,20 @@ mod tests {
                 let (mut peer, _) = listener.accept().unwrap();
                 let words = "{\"QMP\": {}}\n{\"return\": {}}\n{\"event\": \"STOP\"}\n{\"event\": \"WATCHDOG\"}\n";
                 peer.write_all(words.as_bytes()).unwrap();
-                // The other side still has to ask for its capabilities.
-                let mut question = String::new();
-                BufReader::new(peer).read_line(&mut question).unwrap();
+                // The other side still has to send its first command.
+                let mut request = String::new();
+                BufReader::new(peer).read_line(&mut request).unwrap();
             });
             let mut qmp = Qmp::connect(dir.path(), "qmp").unwrap();
             server.join().unwrap();
-            qmp.wait_for_event(name, PATIENCE)
+            qmp.wait_for_event(name, ANSWER_TIME_MAX)
         };
         assert!(wait("WATCHDOG").is_ok());
         assert!(format!("{:#}", wait("RESET").unwrap_err()).contains("no RESET"));
     }
 
     #[test]
-    fn what_is_no_json_is_shown() {
+    fn an_answer_that_is_not_json_is_quoted() {
         let error = format!("{:#}", ask("hello\n").unwrap_err());
         assert!(error.contains("not JSON: hello"), "{error}");
     }

@@ -1,8 +1,8 @@
-//! Folders that go when their owner goes, even when it was killed.
+//! Temporary folders that are deleted even if their owner was killed.
 //!
-//! A folder is deleted when its [`Scratch`] is dropped. A builder that is killed drops nothing; so
-//! each folder has a locked file while its owner lives, and who makes the next folder deletes the
-//! ones that nobody holds any more.
+//! A folder is deleted when its [`Scratch`] is dropped. A killed builder drops nothing. Each folder
+//! therefore holds a file that is locked while its owner lives, and the next builder that makes a
+//! folder deletes those without a lock.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -10,21 +10,21 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 
-/// The locked file in each folder.
+/// The name of the locked file.
 const LOCK: &str = "lock";
 
-/// A folder of one's own.
+/// A temporary folder.
 #[derive(Debug)]
 pub struct Scratch {
-    // The folder goes before the lock.
+    // The folder is deleted before the lock is released.
     folder: TempDir,
     _lock: File,
 }
 
 impl Scratch {
-    /// Makes a folder `PREFIXxxxxxx` in `dir`, and deletes those that killed builders left there.
+    /// Makes a folder `PREFIXxxxxxx` in `dir` and deletes those that killed builders left there.
     pub fn new(dir: &Path, prefix: &str) -> Result<Self> {
-        let context = || format!("cannot make a folder in {}", dir.display());
+        let context = || format!("cannot create a folder in {}", dir.display());
         fs::create_dir_all(dir).with_context(context)?;
         sweep(dir, prefix);
         let folder =
@@ -34,14 +34,14 @@ impl Scratch {
         Ok(Self { folder, _lock: lock })
     }
 
-    /// Where it is.
+    /// The folder's path.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.folder.path()
     }
 }
 
-/// What cannot be deleted is left: it is in nobody's way.
+/// Deletes abandoned folders; one that cannot be deleted does no harm.
 fn sweep(dir: &Path, prefix: &str) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let ours = entry.file_name().to_string_lossy().starts_with(prefix);
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_killed_builder_left_goes_and_what_is_in_use_stays() {
+    fn abandoned_folders_are_deleted_and_used_ones_are_kept() {
         let dir = tempfile::tempdir().unwrap();
         let used = Scratch::new(dir.path(), "vm-").unwrap();
         let left = dir.path().join("vm-left");

@@ -1,9 +1,9 @@
-//! Where the time went between QEMU's start and the first answer of a pod.
+//! The timeline of a boot, from QEMU's start to the first answer of a pod.
 //!
-//! All moments are the host's clock when a line arrived, which is some milliseconds after it was
-//! written. The kernel's stamps only say when its clock started: under emulation on a busy host that
-//! clock may run wrong by several times, so only lines soon after the first are asked. Answers of
-//! pods are late by up to one polling interval and the round trip.
+//! Each time is the host's clock when a line arrived, a few milliseconds after it was written. The
+//! kernel's timestamps only show when its clock started. Under emulation on a busy host that clock may
+//! run several times too fast or too slow, so only the first lines count. Answers of pods are late by
+//! up to one polling interval and the round trip.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -12,47 +12,47 @@ use kiln_contract::console::Event;
 
 use super::console::Line;
 
-/// OVMF says this before it reads the boot file, and the second when it starts it (edk2, `BdsDxe`).
+/// OVMF's messages before it reads the boot file, and before it starts it (edk2, `BdsDxe`).
 const LOADING: &str = "BdsDxe: loading ";
 const STARTING: &str = "BdsDxe: starting ";
 
-/// For how long after the first stamped line the kernel's clock is taken for right.
+/// The time after the first line with a timestamp in which the kernel's clock counts as exact.
 const EARLY: Duration = Duration::from_secs(2);
 
-/// Columns of the longest bar.
+/// The columns of the longest bar.
 const BAR: u32 = 40;
 
-/// One step of the boot, in host time since QEMU's start.
+/// One part of the boot, in host time from QEMU's start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Span {
-    /// What happened.
+    /// The name of the part.
     pub name: String,
-    /// When it began.
+    /// The start.
     pub from: Duration,
-    /// When it ended.
+    /// The end.
     pub to: Duration,
 }
 
 /// A pod's first answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
-    /// Where it was asked.
+    /// The URL that answered.
     pub url: String,
-    /// Host's clock, since QEMU was started.
+    /// The host's clock, from QEMU's start.
     pub at: Duration,
 }
 
-/// The steps of one boot.
+/// The parts of one boot.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Timeline {
     spans: Vec<Span>,
-    /// When the kernel's clock started.
+    /// The start of the kernel's clock.
     kernel: Option<Duration>,
     first_answer: Option<Duration>,
 }
 
 impl Timeline {
-    /// Reads a boot's console.
+    /// Makes the timeline from a boot's console.
     #[must_use]
     pub fn new(lines: &[Line], answers: &[Answer]) -> Self {
         let kernel = kernel_start(lines);
@@ -63,14 +63,14 @@ impl Timeline {
         let ready =
             spans.iter().filter(|span| span.name.ends_with("ready")).map(|span| span.to).max();
         for Answer { url, at } in answers {
-            // The wait for an answer begins when the last service is ready, or it has overtaken that.
+            // The wait for an answer begins when the last service is ready, unless it came before that.
             let from = ready.or(kernel).unwrap_or_default().min(*at);
             spans.push(Span { name: format!("{url} answers"), from, to: *at });
         }
         Self { spans, kernel, first_answer: answers.iter().map(|answer| answer.at).min() }
     }
 
-    /// A table with bars.
+    /// Renders the timeline as a table with bars.
     #[must_use]
     pub fn render(&self) -> String {
         let end = self.spans.iter().map(|span| span.to).max().unwrap_or_default();
@@ -94,16 +94,16 @@ impl Timeline {
     }
 }
 
-/// How far along the bar a moment is; the bar's length is the whole boot.
+/// Converts a time to columns; the bar's length is the whole boot.
 fn columns(at: Duration, end: Duration) -> usize {
     let (at, end) = (at.as_millis(), end.as_millis().max(1));
     usize::try_from(at * u128::from(BAR) / end).unwrap_or_default()
 }
 
-/// When the kernel's clock started, in host time since QEMU's start.
+/// Returns the start of the kernel's clock, in host time from QEMU's start.
 ///
-/// The kernel keeps its first lines until it has a console, so the first line to arrive is late;
-/// the least late of the next ones counts.
+/// The kernel keeps its first lines until it has a console, so the first line arrives late. The line
+/// with the shortest delay counts.
 #[must_use]
 pub fn kernel_start(lines: &[Line]) -> Option<Duration> {
     let first = lines.iter().find(|line| line.stamp.is_some())?.at;
@@ -144,7 +144,7 @@ fn guest(lines: &[Line], kernel: Duration) -> Vec<Span> {
             }
             Event::Started { service, attempt: 1 } => starting.push((service, at)),
             Event::Ready { service } => {
-                // Only the first time counts; a restarted service is no part of the boot.
+                // Only the first start counts; a restart is not part of the boot.
                 if let Some(found) = starting.iter().position(|(name, _)| *name == service) {
                     let (service, from) = starting.swap_remove(found);
                     spans.push(Span { name: format!("{service} ready"), from, to: at });
@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     #[expect(clippy::needless_raw_string_hashes, reason = "expect-test writes them")]
-    fn a_boot_is_shown_in_order_with_what_each_step_took() {
+    fn the_parts_of_a_boot_are_shown_in_order_with_their_durations() {
         let answers =
             [Answer { url: "http://127.0.0.1:8080/".into(), at: Duration::from_secs(16) }];
         let expected = expect![[r#"
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_runs_wrong_later_does_not_move_the_kernels_start() {
+    fn a_clock_that_drifts_later_does_not_move_the_kernels_start() {
         let lines = lines(&[
             (5000, "[    1.000000] a"),
             (5100, "[    1.200000] b"),
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_boot_that_never_reached_the_kernel_has_a_timeline_too() {
+    fn a_boot_that_ends_in_the_firmware_has_a_timeline_too() {
         let shown = Timeline::new(&lines(&[(2000, "BdsDxe: loading Boot0001")]), &[]).render();
         assert!(shown.contains("firmware") && !shown.contains("kernel"), "{shown}");
         assert!(Timeline::new(&[], &[]).render().starts_with("boot timeline"));

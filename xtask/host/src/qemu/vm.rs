@@ -1,8 +1,8 @@
 //! One virtual machine: QEMU as a child, its console and its protocol socket.
 //!
-//! The machine is what a small cloud server is: UEFI (OVMF), q35, a virtio disk with the ESP,
-//! virtio network, random numbers, a watchdog and a serial console. All of its files lie in a folder of its
-//! own, which goes when the machine goes.
+//! The machine resembles a small cloud server: UEFI (OVMF), q35, an `NVMe` disk with the ESP, virtio
+//! network, random numbers, a watchdog and a serial console. All its files are in a folder of its own,
+//! which is deleted with the machine.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -35,38 +35,38 @@ const VARIABLES: &str = "variables.fd";
 /// The boot disk, below the machine's folder.
 const ESP: &str = "esp.img";
 
-/// How long a machine may take from QEMU's start to the firmware's first line, before KVM counts as broken.
+/// The longest time from QEMU's start to the first console line; after that KVM counts as broken.
 /// OVMF needs one second on a quiet machine.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(30);
+const FIRST_LINE_TIME_MAX: Duration = Duration::from_secs(30);
 
-/// The hardware watchdog that the cloud kernel has a driver for. It resets the machine.
+/// The hardware watchdog for which the cloud kernel has a driver. It resets the machine.
 pub const WATCHDOG: &str = "i6300esb";
 
-/// How often the builder looks after QEMU while it waits.
+/// The interval at which a waiting builder checks QEMU.
 pub const LOOK: Duration = Duration::from_millis(50);
 
-/// What a machine consists of.
+/// The parts of a machine.
 #[derive(Debug, Clone)]
 pub struct Machine {
     /// `qemu-system-x86_64`.
     pub qemu: HostTool,
-    /// What it starts with.
+    /// The program that starts first.
     pub start: Start,
     /// Memory in MiB.
     pub memory: u32,
-    /// Ports of the host that lead to the node, for [`Network::User`].
+    /// Ports of the host that are forwarded to the node, for [`Network::User`].
     pub forwards: Vec<Forward>,
-    /// What its network card is connected to.
+    /// The network of its card.
     pub network: Network,
-    /// Its hardware watchdog, a device of QEMU's; none where it is empty.
+    /// Its hardware watchdog, a device of QEMU; an empty name means that it has no watchdog.
     pub watchdog: &'static str,
     /// More arguments for QEMU.
     pub extra: Vec<String>,
-    /// Where the machine's folder is made; needs room for a copy of the file.
+    /// The folder in which the machine's own folder is made, with room for a copy of the EFI file.
     pub scratch: PathBuf,
 }
 
-/// What a machine starts with.
+/// The program that a machine starts first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Start {
     /// UEFI firmware (OVMF), which starts an EFI file from an ESP, as on a real machine.
@@ -94,51 +94,51 @@ pub struct Kernel {
     pub cmdline: String,
 }
 
-/// What a machine's network card is connected to.
+/// The network of a machine's card.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Network {
-    /// QEMU's own little network (10.0.2.0/24) with DHCP and a way out through the host.
+    /// QEMU's own network (10.0.2.0/24) with DHCP and a route through the host.
     User,
-    /// A unix datagram socket of each side; every datagram is one Ethernet frame.
+    /// A pair of Unix datagram sockets; every datagram is one Ethernet frame.
     Frames {
-        /// Where QEMU listens.
+        /// The path of QEMU's socket.
         qemu: PathBuf,
-        /// Where the other side listens.
+        /// The path of the other side's socket.
         peer: PathBuf,
     },
 }
 
-/// A running machine; it is killed when this is dropped.
+/// A running machine, which is killed when this is dropped.
 #[derive(Debug)]
 pub struct Vm {
-    // Dropped in this order: first QEMU, then the folder that it uses.
+    // Fields are dropped in this order: first QEMU, then the folder that it uses.
     running: Running,
     qmp: Option<Qmp>,
-    /// What it says.
+    /// The serial console.
     pub console: Console,
-    /// When QEMU was started.
+    /// The time of QEMU's start.
     pub start: Instant,
-    /// Who runs its instructions.
+    /// The accelerator that executes the guest's instructions.
     pub accel: Accel,
-    /// Why KVM is not used though it was wanted, for people.
+    /// The reason why KVM is not used, for people.
     pub note: Option<String>,
     folder: Scratch,
 }
 
-/// How QEMU ended.
+/// The end of QEMU.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End {
-    /// The guest powered off, or asked for a reset (QEMU runs with `-no-reboot`).
+    /// The guest powered off or reset the machine (QEMU runs with `-no-reboot`).
     Guest,
-    /// QEMU ended by itself: a crash, or arguments it refuses.
+    /// QEMU crashed or refused its arguments.
     Itself {
-        /// Status and QEMU's last words.
+        /// The exit status and QEMU's messages.
         reason: String,
     },
 }
 
 impl Machine {
-    /// Starts it with KVM where that works, else without.
+    /// Starts the machine with KVM if that works, and otherwise with emulation.
     pub fn start(&self) -> Result<Vm> {
         let choice = accel::choose();
         let mut note = choice.without_kvm;
@@ -152,17 +152,17 @@ impl Machine {
                 None => return Ok(vm),
                 Some(trouble) => {
                     let first = trouble.lines().next().unwrap_or_default();
-                    note = Some(format!("KVM is there and does not work: {first}"));
+                    note = Some(format!("KVM does not work: {first}"));
                 }
             }
         }
-        bail!("no way to run a virtual machine was left")
+        bail!("cannot run a virtual machine: there is no accelerator to try")
     }
 
-    /// Starts it this way.
+    /// Starts the machine with this accelerator.
     pub fn start_with(&self, accel: Accel) -> Result<Vm> {
         let folder = self.folder()?;
-        let log = File::create(folder.path().join(LOG)).context("cannot make QEMU's log")?;
+        let log = File::create(folder.path().join(LOG)).context("cannot create QEMU's log")?;
         let command = self.qemu.command()?.args(self.arguments(accel)).args(&self.extra);
         let command = command
             .with(SESSION)
@@ -171,7 +171,7 @@ impl Machine {
             .output_to(Stdio::piped(), log.into());
         let start = Instant::now();
         let mut running = command.spawn()?;
-        let stdout = running.child().stdout.take().context("QEMU has no console")?;
+        let stdout = running.child().stdout.take().context("QEMU's output is not a pipe")?;
         let console = Console::read(stdout, start);
         Ok(Vm { running, qmp: None, console, start, accel, note: None, folder })
     }
@@ -185,7 +185,7 @@ impl Machine {
         Ok(folder)
     }
 
-    /// QEMU runs in the machine's folder; files there go by their bare names.
+    /// QEMU runs in the machine's folder, so arguments use bare names for the files there.
     fn arguments(&self, accel: Accel) -> Vec<String> {
         let mut arguments: Vec<String> = accel.arguments().map(String::from).into();
         let fixed = [
@@ -273,28 +273,28 @@ impl Start {
     }
 }
 
-/// QEMU splits an option's value at commas; a doubled comma is one.
+/// Doubles the commas of a path, because QEMU splits an option's value at single ones.
 fn escape(path: &Path) -> String {
     path.to_string_lossy().replace(',', ",,")
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {
     let mut source = File::open(from).with_context(|| format!("cannot read {}", from.display()))?;
-    let mut target = File::create(to).with_context(|| format!("cannot make {}", to.display()))?;
+    let mut target = File::create(to).with_context(|| format!("cannot create {}", to.display()))?;
     std::io::copy(&mut source, &mut target)
         .with_context(|| format!("cannot write {}", to.display()))?;
     Ok(())
 }
 
 impl Vm {
-    /// Waits until firmware speaks; what went wrong, if QEMU cannot run the machine at all.
+    /// Waits for the first console line; returns the reason if QEMU cannot run the machine.
     fn trouble_before_life(&mut self) -> Result<Option<String>> {
-        while self.start.elapsed() < SIGN_OF_LIFE {
+        while self.start.elapsed() < FIRST_LINE_TIME_MAX {
             process::check_interrupt()?;
             if !self.console.news(0, LOOK).lines.is_empty() {
                 return Ok(None);
             }
-            // With some failures QEMU stays, stopped, and only its log says so.
+            // After some failures QEMU keeps running with a stopped guest, and only its log shows it.
             let log = self.log();
             if log.contains("kvm run failed") || log.contains("KVM internal error") {
                 return Ok(Some(log));
@@ -303,7 +303,7 @@ impl Vm {
                 return Ok(Some(reason));
             }
         }
-        Ok(Some(format!("the firmware said nothing for {} s", SIGN_OF_LIFE.as_secs())))
+        Ok(Some(format!("the console showed nothing for {} s", FIRST_LINE_TIME_MAX.as_secs())))
     }
 
     /// Copies the firmware's variables, for another boot of the same machine; there may be none.
@@ -312,22 +312,22 @@ impl Vm {
         if variables.exists() { copy(&variables, to) } else { Ok(()) }
     }
 
-    /// How it ended, if it has.
+    /// Returns the end of QEMU, if it has ended.
     pub fn ended(&mut self) -> Result<Option<End>> {
         let status = self.running.try_wait()?;
         Ok(status.map(|status| end(status, &self.log())))
     }
 
-    /// QEMU's protocol socket. QEMU opens it before the guest's first instruction.
+    /// Returns the connection to QEMU, which opens its socket before the guest's first instruction.
     pub fn qmp(&mut self) -> Result<&mut Qmp> {
         if self.qmp.is_none() {
             self.qmp = Some(Qmp::connect(self.folder.path(), QMP)?);
         }
-        // It was just put there.
+        // The connection was made above.
         self.qmp.as_mut().context("no connection to QEMU")
     }
 
-    /// Waits for QEMU's end, which the guest has announced.
+    /// Waits for QEMU's end, after the guest has announced it.
     pub fn wait_for_end(&mut self, patience: Duration) -> Result<End> {
         let until = Instant::now() + patience;
         loop {
@@ -335,17 +335,14 @@ impl Vm {
                 return Ok(end);
             }
             if Instant::now() > until {
-                bail!(
-                    "the node said that it is down, and QEMU still runs {} s later",
-                    patience.as_secs()
-                );
+                bail!("the node is down, but QEMU still runs {} s later", patience.as_secs());
             }
             thread::sleep(LOOK);
         }
     }
 
     fn log(&self) -> String {
-        // Only a message's detail: without it the message is still right.
+        // The log is only a detail of an error message, which is correct without it.
         let log = fs::read(self.folder.path().join(LOG)).unwrap_or_default();
         String::from_utf8_lossy(&log).trim().to_owned()
     }
@@ -355,8 +352,8 @@ fn end(status: ExitStatus, log: &str) -> End {
     if status.success() {
         return End::Guest;
     }
-    let words = if log.is_empty() { "it said nothing" } else { log };
-    End::Itself { reason: format!("QEMU ended by itself with {status}: {words}") }
+    let words = if log.is_empty() { "it left no message" } else { log };
+    End::Itself { reason: format!("QEMU failed with {status}: {words}") }
 }
 
 #[cfg(test)]
@@ -408,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crash_of_qemu_is_not_the_guests_end() {
+    fn a_crash_of_qemu_is_told_apart_from_the_guests_end() {
         assert_eq!(end(ExitStatus::from_raw(0), "noise"), End::Guest);
         let crash = end(ExitStatus::from_raw(6), "iotlb_to_section: Assertion failed");
         let End::Itself { reason } = crash else { panic!("{crash:?}") };
