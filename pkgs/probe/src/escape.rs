@@ -1,13 +1,14 @@
-//! A privileged container that climbs out of its root, and what it can do from there.
+//! A privileged container that climbs out of its root, and a check that this gains it nothing.
 //!
-//! Below every container's root lies the root that the kernel unpacked its archive into: a mount
-//! can be taken away with `umount("/")`, and entering the own mount namespace once more then sets the
-//! root to what is left (`mntns_install()` in the kernel's `fs/namespace.c`). Nothing can
-//! forbid that to `CAP_SYS_ADMIN`; so there must be nothing of worth, and nobody who reads it.
+//! Below every container's root lies the root into which the kernel unpacked its archive. A process can
+//! remove the mount above with `umount("/")`, and when it then enters its own mount namespace again, its
+//! root becomes the one below (`mntns_install()` in the kernel's `fs/namespace.c`). The kernel cannot
+//! forbid this to `CAP_SYS_ADMIN`. The root below must therefore be empty, and no host process may read
+//! it.
 //!
-//! The escape plants traps there: programs that leave a mark when executed ([`crate::trap`]), and
-//! files that are watched for being opened. Then it makes the kernel call its helper and PID 1 start
-//! a host process, and reports. Every line is the same on each node that holds.
+//! The escape plants traps there: programs that leave a mark when they are executed ([`crate::trap`]),
+//! and files that are watched for being opened. Then it makes the kernel call its helper and PID 1 start
+//! a host process, and reports the result. On a node without a weakness every line is the same.
 
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
@@ -39,7 +40,7 @@ const PROGRAMS: [&str; 9] = [
     "/usr/lib/kiln/init",
 ];
 
-/// Files that a host process could take for the host's.
+/// Files that a host process could mistake for the host's.
 const FILES: [&str; 6] = [
     "/etc/hostname",
     "/etc/ld.so.preload",
@@ -49,28 +50,28 @@ const FILES: [&str; 6] = [
     "/root.erofs",
 ];
 
-/// A protocol family that no kernel here has (`AF_APPLETALK`). `socket(2)` asks for `net-pf-5`.
+/// A protocol family that the kernel lacks (`AF_APPLETALK`); `socket(2)` requests the module `net-pf-5`.
 const NO_FAMILY: u16 = 5;
 
-/// A file system that is a module in the root, and that nothing on a node has loaded.
+/// A file system whose module is in the root and not loaded.
 const MODULE: &str = "squashfs";
 
-/// The host process that is made to start anew.
+/// The host process that PID 1 has to restart.
 const VICTIM: &str = "kubelet";
 
-/// How long PID 1 may take for that; its longest pause between two starts is shorter.
-const RESTART: Duration = Duration::from_mins(3);
+/// The longest time for the restart; PID 1's longest pause between two starts is shorter.
+const RESTART_TIME_MAX: Duration = Duration::from_mins(3);
 
-/// Still there at the end, so that "nothing was opened" is about files that existed.
+/// A file that must still exist at the end, so that "nothing was opened" has a meaning.
 const PLANTED: &str = PROGRAMS[0];
 
 /// The kernel's `RAMFS_MAGIC` and `TMPFS_MAGIC` (`include/uapi/linux/magic.h`).
 const RAMFS: u64 = 0x8584_58f6;
 const TMPFS: u64 = 0x0102_1994;
 
-/// Escapes, reports on standard output.
+/// Escapes and reports on standard output.
 pub(crate) fn run() -> Result<()> {
-    let program = fs::read("/proc/self/exe").context("reading this program")?;
+    let program = fs::read("/proc/self/exe").context("cannot read this program")?;
     climb_out()?;
     println!("reached {}", reached()?);
     make_writable()?;
@@ -84,16 +85,18 @@ pub(crate) fn run() -> Result<()> {
 
 fn climb_out() -> Result<()> {
     // SAFETY: this process has one thread, and the flag does not touch its file descriptors.
-    unsafe { unshare_unsafe(UnshareFlags::NEWNS) }.context("unshare(CLONE_NEWNS)")?;
-    let namespace = fs::File::open("/proc/self/ns/mnt").context("opening the mount namespace")?;
-    unmount("/", UnmountFlags::DETACH).context("unmounting /")?;
+    unsafe { unshare_unsafe(UnshareFlags::NEWNS) }.context("cannot unshare the mount namespace")?;
+    let namespace =
+        fs::File::open("/proc/self/ns/mnt").context("cannot open the mount namespace")?;
+    unmount("/", UnmountFlags::DETACH).context("cannot unmount /")?;
     move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Mount))
-        .context("entering it again")
+        .context("cannot enter the mount namespace again")
 }
 
-/// What lies there: file system and entries.
+/// Describes the root below: its file system and its entries.
 fn reached() -> Result<String> {
-    let kind = match u64::try_from(statfs("/").context("statfs of /")?.f_type) {
+    let kind = match u64::try_from(statfs("/").context("cannot query the file system of /")?.f_type)
+    {
         Ok(RAMFS) => "ramfs".to_owned(),
         Ok(TMPFS) => "tmpfs".to_owned(),
         other => format!("a file system {other:x?}"),
@@ -108,12 +111,12 @@ fn reached() -> Result<String> {
 
 fn names(dir: &str) -> Result<Vec<String>> {
     let folder = rustix::fs::open(dir, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())
-        .context("opening /")?;
+        .context("cannot open /")?;
     let mut buffer = Vec::with_capacity(4096);
     let mut entries = RawDir::new(&folder, buffer.spare_capacity_mut());
     let mut names = Vec::new();
     while let Some(entry) = entries.next() {
-        let name = entry.context("reading /")?.file_name().to_string_lossy().into_owned();
+        let name = entry.context("cannot read /")?.file_name().to_string_lossy().into_owned();
         if name != "." && name != ".." {
             names.push(name);
         }
@@ -122,65 +125,69 @@ fn names(dir: &str) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Takes every read-only flag away, of the mount and of the file system.
+/// Removes every read-only flag, of the mount and of the file system.
 fn make_writable() -> Result<()> {
-    mount_remount("/", MountFlags::BIND, "").context("remounting the mount")?;
-    mount_remount("/", MountFlags::empty(), "").context("remounting the file system")
+    mount_remount("/", MountFlags::BIND, "").context("cannot remount the mount")?;
+    mount_remount("/", MountFlags::empty(), "").context("cannot remount the file system")
 }
 
 fn plant(program: &[u8]) -> Result<()> {
     for path in PROGRAMS.iter().chain(&FILES) {
         let path = Path::new(path);
         if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).with_context(|| format!("making {}", parent.display()))?;
+            fs::create_dir_all(parent)
+                .with_context(|| format!("cannot create {}", parent.display()))?;
         }
-        fs::write(path, program).with_context(|| format!("planting {}", path.display()))?;
+        fs::write(path, program).with_context(|| format!("cannot write {}", path.display()))?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
     }
     println!("planted {} files", PROGRAMS.len() + FILES.len());
     Ok(())
 }
 
-/// An open or executed file makes an event, by whatever path and from whatever namespace it was reached.
+/// Watches the planted files. Opening or executing one causes an event, by any path and from any
+/// namespace.
 fn watch() -> Result<OwnedFd> {
-    let watch = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).context("inotify")?;
+    let watch = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)
+        .context("cannot start inotify")?;
     for path in PROGRAMS.iter().chain(&FILES) {
         inotify::add_watch(&watch, *path, WatchFlags::OPEN | WatchFlags::ACCESS)
-            .with_context(|| format!("watching {path}"))?;
+            .with_context(|| format!("cannot watch {path}"))?;
     }
     Ok(watch)
 }
 
-/// Springs one trap, so that "nothing" at the end is more than a trap that never works.
+/// Springs one trap, to prove that the traps work.
 fn check_traps(watch: &OwnedFd) -> Result<()> {
     #[expect(clippy::disallowed_methods, reason = "the rule is the builder's")]
-    let status = Command::new(PLANTED).status().context("executing a planted program")?;
+    let status = Command::new(PLANTED).status().context("cannot execute a planted program")?;
     let mark = format!("{}init", trap::MARK);
     fs::remove_file(&mark)
-        .with_context(|| format!("{PLANTED} ended with {status} and left no mark"))?;
+        .with_context(|| format!("{PLANTED} exited with {status} and left no mark"))?;
     if events(watch)? == 0 {
-        bail!("{PLANTED} was executed and nothing was seen of it");
+        bail!("{PLANTED} was executed without an event");
     }
     println!("the traps work");
     Ok(())
 }
 
-/// Makes the kernel execute its module loader twice: once in vain, once for a module that the host has.
+/// Makes the kernel execute its module loader twice: for a module that is missing, and for one that the
+/// host has.
 fn call_helper() -> Result<()> {
     if socket(AddressFamily::from_raw(NO_FAMILY), SocketType::DGRAM, None).is_ok() {
-        bail!("protocol family {NO_FAMILY} is there: the kernel did not have to ask for it");
+        bail!("the kernel has protocol family {NO_FAMILY} and did not request a module");
     }
-    fs::create_dir_all("/proc").context("making /proc")?;
-    mount("proc", "/proc", "proc", MountFlags::empty(), None).context("mounting /proc")?;
+    fs::create_dir_all("/proc").context("cannot create /proc")?;
+    mount("proc", "/proc", "proc", MountFlags::empty(), None).context("cannot mount /proc")?;
     let path =
-        fs::read_to_string("/proc/sys/kernel/modprobe").context("reading the helper's path")?;
+        fs::read_to_string("/proc/sys/kernel/modprobe").context("cannot read the helper's path")?;
     println!("helper {}", path.trim());
     println!("before {MODULE} {}", known(MODULE)?);
-    // Fails for want of a disk, after the kernel has asked for the module.
+    // The mount fails without a disk, after the kernel has requested the module.
     let _ = mount("none", "/proc", MODULE, MountFlags::empty(), None);
     println!("after {MODULE} {}", known(MODULE)?);
     let pattern =
-        fs::read_to_string("/proc/sys/kernel/core_pattern").context("reading core_pattern")?;
+        fs::read_to_string("/proc/sys/kernel/core_pattern").context("cannot read core_pattern")?;
     println!(
         "core dumps go to {}",
         if pattern.starts_with('|') { pattern.trim() } else { "files" }
@@ -189,7 +196,7 @@ fn call_helper() -> Result<()> {
 }
 
 fn known(kind: &str) -> Result<&'static str> {
-    let list = fs::read_to_string("/proc/filesystems").context("reading /proc/filesystems")?;
+    let list = fs::read_to_string("/proc/filesystems").context("cannot read /proc/filesystems")?;
     let found = list.split_ascii_whitespace().any(|word| word == kind);
     Ok(if found { "known" } else { "unknown" })
 }
@@ -198,14 +205,14 @@ fn restart_victim() -> Result<()> {
     let old = node::find(VICTIM)?.pid;
     node::kill(VICTIM)?;
     let start = Instant::now();
-    while start.elapsed() < RESTART {
+    while start.elapsed() < RESTART_TIME_MAX {
         if node::find(VICTIM).is_ok_and(|process| process.pid != old) {
             println!("{VICTIM} restarted");
             return Ok(());
         }
         thread::sleep(Duration::from_millis(200));
     }
-    bail!("{VICTIM} did not come back within {} s", RESTART.as_secs())
+    bail!("{VICTIM} did not restart within {} s", RESTART_TIME_MAX.as_secs())
 }
 
 fn report(watch: &OwnedFd) -> Result<()> {
@@ -232,7 +239,7 @@ fn events(watch: &OwnedFd) -> Result<usize> {
         match reader.next() {
             Ok(_) => count += 1,
             Err(rustix::io::Errno::AGAIN) => return Ok(count),
-            Err(error) => return Err(error).context("reading inotify"),
+            Err(error) => return Err(error).context("cannot read inotify"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Which images the node has, and whether they are the ones baked into the file it booted.
+//! The node's images, compared with those baked into the file that it booted.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,7 +15,7 @@ const STORE: &str = "var/lib/containerd/io.containerd.content.v1.content/blobs/s
 /// containerd's overlay snapshots.
 const SNAPSHOTS: &str = "var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots";
 
-/// `foreign DIGEST` for each blob in the store that this file did not bring, then numbers.
+/// Lists `foreign DIGEST` for each stored blob that the file does not contain, then the counts.
 pub(crate) fn list() -> Result<String> {
     let root = Path::new(ROOT);
     let baked = names(&root.join(path::IMAGES.trim_start_matches('/')).join("blobs/sha256"))?;
@@ -28,12 +28,12 @@ pub(crate) fn list() -> Result<String> {
     Ok(node::text(&lines))
 }
 
-/// Names in a folder; none if it is not there.
+/// Returns the names in a folder; a missing folder is empty.
 fn names(dir: &Path) -> Result<BTreeSet<String>> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
-        Err(error) => return Err(error).with_context(|| format!("reading {}", dir.display())),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", dir.display())),
     };
     entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
 }

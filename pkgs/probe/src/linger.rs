@@ -1,4 +1,4 @@
-//! A pod that takes its time to stop, and says so where it can be seen after it: in the kernel log.
+//! A pod that stops slowly and reports this in the kernel log, which outlives the pod.
 
 use std::fs;
 use std::thread;
@@ -9,18 +9,19 @@ use anyhow::{Context, Result};
 /// Runs until SIGTERM.
 pub(crate) fn stay(name: &str) -> Result<()> {
     let termination = kiln_daemon::signal::Termination::new()?;
-    say(&format!("{name} is up"))?;
+    report(&format!("{name} is up"))?;
     while !termination.wait(None)? {}
-    say(&format!("{name} ended"))
+    report(&format!("{name} ended"))
 }
 
-/// What the pod does before it is sent SIGTERM.
+/// The pod's hook before SIGTERM.
 pub(crate) fn stop_slowly(name: &str, seconds: u64) -> Result<()> {
-    say(&format!("{name} begins to stop"))?;
+    report(&format!("{name} begins to stop"))?;
     thread::sleep(Duration::from_secs(seconds));
-    say(&format!("{name} has used its {seconds} s"))
+    report(&format!("{name} has used its {seconds} s"))
 }
 
-fn say(text: &str) -> Result<()> {
-    fs::write("/dev/kmsg", format!("<13>marker: {text}\n")).context("writing to the kernel log")
+fn report(text: &str) -> Result<()> {
+    fs::write("/dev/kmsg", format!("<13>marker: {text}\n"))
+        .context("cannot write to the kernel log")
 }

@@ -1,10 +1,10 @@
-//! The eyes and hands of the VM scenarios inside a node; no part of any image but the test ones.
+//! The agent of the VM scenarios inside a node; only test images contain it.
 //!
-//! `probe` serves what it sees as plain text over HTTP (`server`), and is an HTTP proxy (CONNECT),
-//! so that the builder can speak to any address as if it sat on the node. `probe flood` writes to
-//! its log for ever, `probe hog` takes all memory, `probe hold` does nothing, `probe crash` aborts.
-//! Under any other name the program is a trap that tells who executed it (`escape`), or stands in
-//! for a host service (`fault`).
+//! `probe` serves pages about the node as plain text over HTTP (`server`), and is an HTTP proxy
+//! (CONNECT), so that the builder can connect to any address from the node. `probe flood` writes to its
+//! log forever, `probe hog` takes all memory, `probe hold` does nothing, and `probe crash` aborts. Under
+//! any other name the program is a trap that records its execution (`escape`), or takes the place of a
+//! host service (`fault`).
 
 mod escape;
 mod fault;
@@ -48,11 +48,11 @@ fn run(args: &[OsString]) -> Result<()> {
         ["stop-slowly", name, seconds] => linger::stop_slowly(name, seconds.parse()?),
         ["on-host", ..] => host::run(&words[1..]),
         ["read-direct"] => fault::read_direct(),
-        _ => bail!("unknown arguments {args:?}; this file has them"),
+        _ => bail!("unknown arguments {args:?}; pkgs/probe/src/main.rs lists them"),
     }
 }
 
-/// Writes lines as fast as they are taken.
+/// Writes lines as fast as the reader takes them.
 fn flood() -> Result<()> {
     let line = format!("{}\n", "flood ".repeat(20));
     let block = line.repeat(64);

@@ -1,4 +1,4 @@
-//! Where the node's memory went.
+//! The node's memory, by user.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use crate::node;
 
-/// What of `/proc/meminfo` is of interest, besides the two that make "in use".
+/// Fields of `/proc/meminfo` on the page, besides the two that give `in-use`.
 const FIELDS: [&str; 10] = [
     "MemFree",
     "Cached",
@@ -20,12 +20,12 @@ const FIELDS: [&str; 10] = [
     "Percpu",
 ];
 
-/// One figure a line, in KiB: `in-use` is `MemTotal` − `MemAvailable`.
+/// Lists one figure per line in KiB; `in-use` is `MemTotal` − `MemAvailable`.
 pub(crate) fn list() -> Result<String> {
-    let info = fs::read_to_string("/proc/meminfo").context("reading /proc/meminfo")?;
+    let info = fs::read_to_string("/proc/meminfo").context("cannot read /proc/meminfo")?;
     let field = |name: &str| kib(&info, name);
-    let total = field("MemTotal").context("no MemTotal")?;
-    let available = field("MemAvailable").context("no MemAvailable")?;
+    let total = field("MemTotal").context("/proc/meminfo has no MemTotal")?;
+    let available = field("MemAvailable").context("/proc/meminfo has no MemAvailable")?;
     let mut lines = vec![
         format!("in-use {}", total.saturating_sub(available)),
         format!("MemTotal {total}"),
@@ -43,9 +43,9 @@ fn kib(text: &str, name: &str) -> Option<u64> {
     line.split_ascii_whitespace().next()?.parse().ok()
 }
 
-/// In-memory file systems of the host.
+/// Lists the in-memory file systems of the host.
 fn file_systems() -> Result<Vec<String>> {
-    let mounts = fs::read_to_string("/proc/1/mounts").context("reading /proc/1/mounts")?;
+    let mounts = fs::read_to_string("/proc/1/mounts").context("cannot read /proc/1/mounts")?;
     let mut lines = Vec::new();
     for (at, kind) in in_memory(&mounts) {
         let bytes = node::used_by_files(at.trim_start_matches('/'))?;
@@ -66,7 +66,7 @@ fn in_memory(mounts: &str) -> Vec<(&str, &str)> {
         .collect()
 }
 
-/// Resident and proportional sizes of each process that is no kernel thread, largest first.
+/// Lists the resident and the proportional size of each process except kernel threads, largest first.
 fn processes() -> Result<Vec<String>> {
     let mut sizes: Vec<(u64, String)> = Vec::new();
     for process in node::all_processes()? {
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn pods_file_systems_are_not_the_hosts() {
+    fn file_systems_of_pods_are_left_out() {
         let mounts = "none / erofs ro 0 0\ntmpfs /run tmpfs rw 0 0\ntmpfs /var/lib/kubelet/pods/1/v tmpfs rw 0 0\n";
         assert_eq!(in_memory(mounts), [("/run", "tmpfs")]);
     }

@@ -1,4 +1,4 @@
-//! The node's processes and files, through `/proc` of the host's PID namespace (`hostPID: true`).
+//! The node's processes and files, from `/proc` of the host's PID namespace (`hostPID: true`).
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, getsid, kill_process};
 
-/// PID 1's root. A link that leads there only for who may trace PID 1, as a privileged pod may.
+/// PID 1's root. The kernel follows this link only for a process that may trace PID 1, such as one in a
+/// privileged pod.
 pub(crate) const ROOT: &str = "/proc/1/root";
 
-/// Where pods' cgroups are.
+/// The control group of all pods.
 const PODS: &str = "/kubepods";
 
-/// Folders of the host whose files are kernel interfaces or belong to pods.
+/// Folders on the host whose files are kernel interfaces or belong to pods.
 const NOT_HOST: [&str; 6] =
     ["/dev", "/proc", "/sys", "/run/containerd", "/var/lib/containerd", "/var/lib/kubelet/pods"];
 
@@ -28,19 +29,19 @@ pub(crate) struct Process {
     pub(crate) cgroup: String,
 }
 
-/// All processes but kernel threads and those in pods.
+/// Returns all processes except kernel threads and processes in pods.
 pub(crate) fn processes() -> Result<Vec<Process>> {
     let all = all_processes()?;
     Ok(all.into_iter().filter(|process| !process.cgroup.starts_with(PODS)).collect())
 }
 
-/// All processes but kernel threads.
+/// Returns all processes except kernel threads.
 pub(crate) fn all_processes() -> Result<Vec<Process>> {
     let mut found = Vec::new();
-    for entry in fs::read_dir("/proc").context("reading /proc")? {
+    for entry in fs::read_dir("/proc").context("cannot read /proc")? {
         let name = entry?.file_name();
         let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
-        // A process may end while it is looked at.
+        // A process may end meanwhile.
         if let Some(process) = process(pid) {
             found.push(process);
         }
@@ -54,13 +55,13 @@ fn process(pid: i32) -> Option<Process> {
     // Kernel threads have no executable.
     let executable = fs::read_link(dir.join("exe")).ok()?;
     let cgroup = parse_cgroup(&fs::read_to_string(dir.join("cgroup")).ok()?)?;
-    // The kernel adds that when the file is gone, as PID 1's is.
+    // The kernel adds ` (deleted)` if the file is gone, as PID 1's is.
     let file = executable.file_name().and_then(|name| name.to_str());
     let file = file.map(|name| name.trim_end_matches(" (deleted)").to_owned());
     Some(Process { pid, parent, name: file.unwrap_or(name), cgroup })
 }
 
-/// Name and parent of `PID (NAME) STATE PARENT …`; the name may contain anything, `)` too.
+/// Parses name and parent of `PID (NAME) STATE PARENT …`; the name may contain any character, even `)`.
 fn parse_stat(stat: &str) -> Option<(String, i32)> {
     let (head, tail) = stat.rsplit_once(')')?;
     let (_, name) = head.split_once('(')?;
@@ -68,14 +69,14 @@ fn parse_stat(stat: &str) -> Option<(String, i32)> {
     Some((name.to_owned(), parent))
 }
 
-/// The path in the cgroup v2 hierarchy. Seen from a cgroup namespace it starts with `/..`.
+/// Parses the path in the cgroup v2 hierarchy, which starts with `/..` inside a cgroup namespace.
 fn parse_cgroup(text: &str) -> Option<String> {
     let path = text.lines().find_map(|line| line.strip_prefix("0::"))?;
     let inside = path.trim_start_matches("/..");
     Some(if inside.is_empty() { "/".to_owned() } else { inside.to_owned() })
 }
 
-/// `NAME  parent PARENT  cgroup CGROUP`, sorted: the same on each boot.
+/// Lists `NAME  parent PARENT  cgroup CGROUP`, sorted, so that the page is the same on each boot.
 pub(crate) fn list_processes() -> Result<String> {
     let processes = processes()?;
     let names: BTreeMap<i32, &str> = processes.iter().map(|p| (p.pid, p.name.as_str())).collect();
@@ -93,7 +94,7 @@ pub(crate) fn list_processes() -> Result<String> {
     Ok(text(&lines))
 }
 
-/// The one host process of a name. A service leads a session, which its orphans do not.
+/// Finds the one host process with this name. A service leads a session, and its orphans do not.
 pub(crate) fn find(name: &str) -> Result<Process> {
     let mut found = processes()?;
     found.retain(|process| process.name == name);
@@ -112,21 +113,21 @@ fn leads_session(pid: i32) -> bool {
     pid.is_some() && getsid(pid).ok() == pid
 }
 
-/// Kills the one host process of a name, and gives its id.
+/// Kills the one host process with this name and reports its ID.
 pub(crate) fn kill(name: &str) -> Result<String> {
     let process = find(name)?;
     let pid = Pid::from_raw(process.pid).context("process ids are positive")?;
-    kill_process(pid, Signal::KILL).with_context(|| format!("killing {name}"))?;
+    kill_process(pid, Signal::KILL).with_context(|| format!("cannot kill {name}"))?;
     Ok(format!("killed {}\n", process.pid))
 }
 
-/// The times of the boot as PID 1 wrote them.
+/// Returns the timeline of the boot that PID 1 wrote.
 pub(crate) fn timeline() -> Result<String> {
     let file = format!("{ROOT}{}", kiln_contract::path::TIMELINE);
-    fs::read_to_string(&file).with_context(|| format!("reading {file}"))
+    fs::read_to_string(&file).with_context(|| format!("cannot read {file}"))
 }
 
-/// Regular files with an x bit below the host's root, pods' own files left out.
+/// Lists the executable regular files below the host's root, without files of pods.
 pub(crate) fn list_executables() -> Result<String> {
     let mut lines = Vec::new();
     walk(Path::new(ROOT), &mut |path, meta| {
@@ -148,7 +149,7 @@ fn walk(dir: &Path, visit: &mut dyn FnMut(&Path, &fs::Metadata)) -> Result<()> {
         Ok(entries) => entries,
         // Files come and go while a node runs.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error).with_context(|| format!("reading {}", dir.display())),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", dir.display())),
     };
     for entry in entries {
         let path = entry?.path();
@@ -161,14 +162,14 @@ fn walk(dir: &Path, visit: &mut dyn FnMut(&Path, &fs::Metadata)) -> Result<()> {
     Ok(())
 }
 
-/// Bytes of all files on one file system of the host, as far as they use blocks.
+/// Returns the bytes on disk of all files below a folder of the host.
 pub(crate) fn used_by_files(dir: &str) -> Result<u64> {
     let mut bytes = 0;
     walk(&Path::new(ROOT).join(dir), &mut |_, meta| bytes += meta.blocks() * 512)?;
     Ok(bytes)
 }
 
-/// Lines with an end each.
+/// Joins lines and ends each with a newline.
 pub(crate) fn text(lines: &[String]) -> String {
     lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect()
 }
@@ -186,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cgroup_is_the_same_from_inside_a_namespace() {
+    fn a_control_group_has_the_same_name_inside_a_namespace() {
         for seen in
             ["0::/host/kubelet\n", "0::/../../../host/kubelet\n", "1:x:/y\n0::/../host/kubelet"]
         {
@@ -198,9 +199,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_taken_without_a_panic(text: String) {
-            let _ = parse_stat(&text);
-            let _ = parse_cgroup(&text);
+        fn name_and_parent_are_parsed_back_whatever_the_name(name: String, parent: i32) {
+            let stat = format!("7 ({name}) S {parent} 7 7 0 -1");
+            prop_assert_eq!(parse_stat(&stat), Some((name, parent)));
+        }
+
+        #[test]
+        fn a_control_group_never_shows_where_its_namespace_begins(text in "(0::)?(/\\.\\.)*[a-z/.:\n]*") {
+            if let Some(path) = parse_cgroup(&text) {
+                prop_assert!(!path.is_empty() && !path.starts_with("/.."));
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Plain HTTP/1.1 (RFC 9112), one request per connection: GET for what the node looks like, CONNECT
-//! (RFC 9110, section 9.3.6) for a connection to any address as the node sees it.
+//! Plain HTTP/1.1 (RFC 9112), one request per connection: GET for pages about the node, and CONNECT
+//! (RFC 9110, section 9.3.6) for connections from the node to any address.
 //!
-//! It listens on the node's addresses and does what anyone asks. That is why this is a test image.
+//! The server listens on the node's addresses and obeys every client, so it belongs in test images only.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -12,19 +12,20 @@ use anyhow::{Context, Result, bail};
 
 use crate::{fault, images, memory, node, own, sockets};
 
-/// Where it listens.
+/// The address of the server.
 const ADDRESS: &str = "0.0.0.0:9090";
 
-/// How long a connection to elsewhere may take to be made.
-const CONNECT: Duration = Duration::from_secs(5);
+/// The longest time for a connection to another address.
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// Bytes of a request's head.
-const HEAD: u64 = 16 * 1024;
+/// The most bytes of a request's head.
+const HEAD_BYTES_MAX: u64 = 16 * 1024;
 
-/// Serves until it is killed: it is PID 1 of its container, where SIGTERM's default does nothing,
-/// so termination is asked for explicitly.
+/// Serves until SIGTERM. The program handles the signal itself, because it is PID 1 of its container,
+/// where SIGTERM has no effect by default.
 pub(crate) fn serve() -> Result<()> {
-    let listener = TcpListener::bind(ADDRESS).with_context(|| format!("listening on {ADDRESS}"))?;
+    let listener =
+        TcpListener::bind(ADDRESS).with_context(|| format!("cannot listen on {ADDRESS}"))?;
     let termination = kiln_daemon::signal::Termination::new()?;
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
@@ -54,17 +55,18 @@ fn answer(stream: TcpStream) -> Result<()> {
         stream,
         "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
     )
-    .context("sending an answer")
+    .context("cannot send an answer")
 }
 
-/// Reads to the empty line, byte by byte where it matters: what follows a CONNECT belongs to the other side.
+/// Reads up to the empty line, one byte at a time, because the bytes after a CONNECT belong to the other
+/// side.
 fn read_head(stream: &TcpStream) -> Result<(String, String)> {
-    let mut reader = BufReader::with_capacity(1, stream).take(HEAD);
+    let mut reader = BufReader::with_capacity(1, stream).take(HEAD_BYTES_MAX);
     let mut first = String::new();
-    reader.read_line(&mut first).context("reading a request")?;
+    reader.read_line(&mut first).context("cannot read a request")?;
     loop {
         let mut line = String::new();
-        if reader.read_line(&mut line).context("reading a request")? <= 2 {
+        if reader.read_line(&mut line).context("cannot read a request")? <= 2 {
             break;
         }
     }
@@ -98,9 +100,9 @@ fn page(target: &str) -> Result<String> {
     }
 }
 
-/// Runs the escape in a process of its own, which the namespaces that it enters die with.
+/// Runs the escape in a process of its own, because it cannot leave the namespaces that it enters.
 fn escape() -> Result<String> {
-    let output = own::command(&["escape"]).output().context("starting the escape")?;
+    let output = own::command(&["escape"]).output().context("cannot start the escape")?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     if output.status.success() {
         return Ok(text);
@@ -108,7 +110,7 @@ fn escape() -> Result<String> {
     bail!("the escape failed: {}\n{text}{}", output.status, String::from_utf8_lossy(&output.stderr))
 }
 
-/// Half a manifest beside the whole ones, as a copy that was cut off leaves it.
+/// Writes half a manifest next to the complete ones, as an interrupted copy does.
 fn torn_manifest() -> Result<String> {
     let path = format!("{}{}/torn.yaml", node::ROOT, kiln_contract::path::MANIFESTS);
     std::fs::write(&path, "apiVersion: v1\nkind: Pod\nmetadata:\n  name: \"to")
@@ -119,11 +121,13 @@ fn torn_manifest() -> Result<String> {
 fn relay(mut client: TcpStream, target: &str) -> Result<()> {
     let address: SocketAddr =
         target.parse().with_context(|| format!("not an address: {target}"))?;
-    let Ok(server) = TcpStream::connect_timeout(&address, CONNECT) else {
-        // The one answer that the other side counts as closed.
-        return client.write_all(b"HTTP/1.1 502 Bad Gateway\r\n\r\n").context("sending an answer");
+    let Ok(server) = TcpStream::connect_timeout(&address, CONNECT_TIME_MAX) else {
+        // The other side takes this status for a closed port.
+        return client
+            .write_all(b"HTTP/1.1 502 Bad Gateway\r\n\r\n")
+            .context("cannot send an answer");
     };
-    client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").context("sending an answer")?;
+    client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").context("cannot send an answer")?;
     let (from, to) = (client.try_clone()?, server.try_clone()?);
     thread::spawn(move || copy(from, to));
     copy(server, client);
@@ -131,7 +135,7 @@ fn relay(mut client: TcpStream, target: &str) -> Result<()> {
 }
 
 fn copy(mut from: TcpStream, mut to: TcpStream) {
-    // However it ends, the other direction is told.
+    // The other direction learns of the end, with or without an error.
     let _ = std::io::copy(&mut from, &mut to);
     let _ = to.shutdown(Shutdown::Write);
 }

@@ -1,4 +1,5 @@
-//! Who listens on the node, through proc(5)'s `/proc/net` of the host's network (`hostNetwork: true`).
+//! The listening sockets of the node, from `/proc/net` (proc(5)) of the host's network
+//! (`hostNetwork: true`).
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,7 +9,7 @@ use anyhow::{Context, Result};
 
 use crate::node;
 
-/// State 0A is TCP's LISTEN (`include/net/tcp_states.h`); UDP sockets without a peer are in 07.
+/// TCP's LISTEN (`include/net/tcp_states.h`), and the state of UDP sockets without a peer.
 const LISTEN: u8 = 0x0a;
 const UNCONNECTED: u8 = 0x07;
 
@@ -19,7 +20,8 @@ struct Socket {
     inode: u64,
 }
 
-/// `PROTOCOL ADDRESS NAME`, sorted, each once; packet and raw sockets too, since they take from the network.
+/// Lists `PROTOCOL ADDRESS NAME`, sorted and without duplicates; packet and raw sockets are included,
+/// because they receive from the network too.
 pub(crate) fn list() -> Result<String> {
     let owners = owners()?;
     let owner = |inode: u64| owners.get(&inode).map_or("?", String::as_str);
@@ -34,7 +36,7 @@ pub(crate) fn list() -> Result<String> {
             lines.push(format!("{protocol} {} {}", address(socket.local), owner(socket.inode)));
         }
     }
-    // In both the inode is the last column that matters: the ninth of `packet`, the tenth of `raw`.
+    // The inode is the ninth column of `packet` and the tenth of `raw`.
     for inode in column("packet", 8)? {
         lines.push(format!("packet {}", owner(inode)));
     }
@@ -46,7 +48,8 @@ pub(crate) fn list() -> Result<String> {
     Ok(node::text(&lines))
 }
 
-/// Ports that the kernel picked differ on each boot (`ip_local_port_range`).
+/// Formats an address; ports that the kernel chose (`ip_local_port_range`) differ on each boot and
+/// become `*`.
 fn address(local: SocketAddr) -> String {
     match local.port() {
         32768..=60999 => {
@@ -56,13 +59,14 @@ fn address(local: SocketAddr) -> String {
     }
 }
 
-/// The node's own addresses, one a line: those of sockets that could be asked from inside.
+/// Lists the node's own addresses, one per line, that a program on the node can connect to.
 pub(crate) fn addresses() -> Result<String> {
-    let trie = fs::read_to_string("/proc/net/fib_trie").context("reading /proc/net/fib_trie")?;
+    let trie =
+        fs::read_to_string("/proc/net/fib_trie").context("cannot read /proc/net/fib_trie")?;
     let mut found: Vec<String> = local_addresses(&trie).iter().map(Ipv4Addr::to_string).collect();
-    // Not there where IPv6 is switched off.
+    // The file is missing if IPv6 is switched off.
     let table = fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
-    // Link-local addresses need a scope to be asked at; sockets bound to them answer on `::` as well.
+    // A connection to a link-local address needs a scope; sockets bound to `::` answer on the others too.
     found.extend(
         inet6(&table).iter().filter(|ip| !ip.is_unicast_link_local()).map(|ip| format!("[{ip}]")),
     );
@@ -71,7 +75,8 @@ pub(crate) fn addresses() -> Result<String> {
     Ok(node::text(&found))
 }
 
-/// An address line of the trie is followed by a line that says what it is: `/32 host LOCAL`.
+/// Finds the local addresses in the trie: each address line is followed by a line with its type, such as
+/// `/32 host LOCAL`.
 fn local_addresses(trie: &str) -> Vec<Ipv4Addr> {
     let mut last: Option<Ipv4Addr> = None;
     let mut found = Vec::new();
@@ -92,11 +97,12 @@ fn inet6(table: &str) -> Vec<Ipv6Addr> {
 
 fn read(file: &str) -> Result<Vec<Socket>> {
     let text = fs::read_to_string(format!("/proc/net/{file}"))
-        .with_context(|| format!("reading {file}"))?;
+        .with_context(|| format!("cannot read /proc/net/{file}"))?;
     Ok(text.lines().skip(1).filter_map(parse).collect())
 }
 
-/// One line of `/proc/net/tcp` and its like: addresses in hexadecimal 32-bit words of this machine's order.
+/// Parses one line of `/proc/net/tcp` and similar files, where addresses are hexadecimal 32-bit words in
+/// the machine's byte order.
 fn parse(line: &str) -> Option<Socket> {
     let words: Vec<&str> = line.split_ascii_whitespace().collect();
     let (ip, port) = words.get(1)?.split_once(':')?;
@@ -121,15 +127,15 @@ fn parse_ip(hex: &str) -> Option<IpAddr> {
 fn column(file: &str, index: usize) -> Result<Vec<u64>> {
     let text = match fs::read_to_string(format!("/proc/net/{file}")) {
         Ok(text) => text,
-        // A protocol that the kernel does not have.
+        // The file is missing if the kernel lacks the protocol.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error).with_context(|| format!("reading {file}")),
+        Err(error) => return Err(error).with_context(|| format!("cannot read /proc/net/{file}")),
     };
     let number = |line: &str| line.split_ascii_whitespace().nth(index)?.parse().ok();
     Ok(text.lines().skip(1).filter_map(number).collect())
 }
 
-/// Socket's inode → name of a process that has it.
+/// Maps a socket's inode to the name of a process that holds it.
 fn owners() -> Result<BTreeMap<u64, String>> {
     let mut owners = BTreeMap::new();
     for process in node::all_processes()? {
@@ -157,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_families_are_read() {
+    fn addresses_of_both_families_are_parsed() {
         let line = "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 42 1";
         assert_eq!(
             parse(line),
@@ -168,14 +174,14 @@ mod tests {
     }
 
     #[test]
-    fn a_port_that_the_kernel_picked_is_not_named() {
+    fn a_port_that_the_kernel_chose_is_not_shown() {
         assert_eq!(address("127.0.0.1:40000".parse().unwrap()), "127.0.0.1:*");
         assert_eq!(address("[::1]:40000".parse().unwrap()), "[::1]:*");
         assert_eq!(address("[::]:8080".parse().unwrap()), "[::]:8080");
     }
 
     #[test]
-    fn only_the_nodes_own_addresses_are_taken() {
+    fn only_local_addresses_are_listed() {
         let trie = "Main:\n  +-- 0.0.0.0/0 3 0 5\n     |-- 0.0.0.0\n        /0 universe UNICAST\n     \
                     |-- 10.0.2.15\n        /32 host LOCAL\n     |-- 10.0.2.255\n        /32 link BROADCAST\n";
         assert_eq!(local_addresses(trie), [Ipv4Addr::new(10, 0, 2, 15)]);
@@ -183,8 +189,32 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_taken_without_a_panic(text: String) {
-            let _ = (parse(&text), parse_ip(&text), inode(&text), local_addresses(&text), inet6(&text));
+        fn a_line_of_the_kernel_is_parsed_back(ip: [u8; 4], port: u16, state: u8, number: u64) {
+            let word = u32::from_ne_bytes(ip);
+            let line = format!("0: {word:08X}:{port:04X} 0:0 {state:02X} 0:0 0:0 0 0 0 {number} 1");
+            let local = SocketAddr::new(Ipv4Addr::from(ip).into(), port);
+            prop_assert_eq!(parse(&line), Some(Socket { local, state, inode: number }));
+        }
+
+        #[test]
+        fn an_ipv6_address_of_the_kernel_is_parsed_back(bytes: [u8; 16]) {
+            let word = |at: usize| u32::from_ne_bytes(bytes[at..at + 4].try_into().unwrap());
+            let hex = format!("{:08X}{:08X}{:08X}{:08X}", word(0), word(4), word(8), word(12));
+            prop_assert_eq!(parse_ip(&hex), Some(Ipv6Addr::from(bytes).into()));
+        }
+
+        #[test]
+        fn a_link_names_a_socket_only_in_the_kernels_form(number: u64, text in "[^0-9]*") {
+            prop_assert_eq!(inode(&format!("socket:[{number}]")), Some(number));
+            prop_assert_eq!(inode(&text), None);
+        }
+
+        #[test]
+        fn every_listed_address_stands_in_the_text(text in "[-|0-9./ hostLOCAL\n]*") {
+            for address in local_addresses(&text) {
+                prop_assert!(text.contains(&address.to_string()));
+            }
+            prop_assert!(inet6(&text).len() <= text.lines().count());
         }
     }
 }

@@ -1,17 +1,17 @@
-//! A program that tells that it was executed.
+//! A program that proves that it was executed.
 //!
-//! The escape plants copies of this very binary under the names of host programs, outside of the
-//! host's root. If the kernel or a host process ever runs one, it leaves a file beside it.
+//! The escape plants copies of this program under the names of host programs, outside the host's root.
+//! If the kernel or a host process executes one, it leaves a file there.
 
 use std::path::Path;
 use std::process::ExitCode;
 
 use crate::own;
 
-/// The file that a sprung trap leaves, followed by its name, in the root that it ran in.
+/// The file that a sprung trap leaves in its root, followed by its name.
 pub(crate) const MARK: &str = "/executed-";
 
-/// The name this process was started under, if that is not its own.
+/// Returns the name under which this process was started, unless it is the program's own.
 pub(crate) fn sprung() -> Option<String> {
     let program = std::env::args_os().next()?;
     let name = Path::new(&program).file_name()?.to_str()?.to_owned();

@@ -1,4 +1,4 @@
-//! Requests for a shutdown, each on its own way.
+//! Requests for a shutdown, each by another way.
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
@@ -9,7 +9,7 @@ use kiln_contract::path;
 use crate::node::ROOT;
 use crate::own;
 
-/// Where the kernel reads what to do with the core of a process that crashes (core(5)).
+/// The file with the kernel's program for core dumps (core(5)).
 const CORE_PATTERN: &str = "/proc/sys/kernel/core_pattern";
 
 /// The program that the kernel calls for an orderly power-off (`kernel.poweroff_cmd`).
@@ -33,18 +33,19 @@ pub(super) fn by_signal(name: &str) -> Result<String> {
     };
     // SAFETY: kill has no memory effects.
     let sent = unsafe { libc::kill(1, number) };
-    ensure!(sent == 0, "kill: {}", std::io::Error::last_os_error());
+    ensure!(sent == 0, "cannot send the signal: {}", std::io::Error::last_os_error());
     Ok(format!("sent signal {number}\n"))
 }
 
-/// Has the kernel itself call the program for a power-off. What makes it do so for good is a machine that
-/// overheats; a process that crashes makes it call any program the same way (`kernel/umh.c`).
+/// Makes the kernel execute its program for a power-off, as it does for a machine that overheats. A process
+/// that crashes makes the kernel execute any program in the same way (`kernel/umh.c`).
 pub(super) fn by_kernel() -> Result<String> {
     let old = fs::read_to_string(CORE_PATTERN).context(CORE_PATTERN)?;
     fs::write(CORE_PATTERN, format!("|{POWER_OFF}")).context(CORE_PATTERN)?;
-    let status = own::command(&["crash"]).status().context("starting what crashes")?;
+    let status =
+        own::command(&["crash"]).status().context("cannot start the process that crashes")?;
     fs::write(CORE_PATTERN, old).context(CORE_PATTERN)?;
-    ensure!(status.signal() == Some(libc::SIGABRT), "it did not crash: {status}");
-    ensure!(status.core_dumped(), "the kernel called nobody");
-    Ok(format!("the kernel called {POWER_OFF}\n"))
+    ensure!(status.signal() == Some(libc::SIGABRT), "the process did not crash: {status}");
+    ensure!(status.core_dumped(), "the kernel executed nothing");
+    Ok(format!("the kernel executed {POWER_OFF}\n"))
 }

@@ -1,9 +1,8 @@
-//! This very program in the place of containerd or kubelet, with a fault of its own.
+//! This program in the place of containerd or kubelet, with a fault of its own.
 //!
-//! A copy lies in the host's `/run` and is mounted over the genuine program, in PID 1's mount
-//! namespace. It is told by the name it is started under and by the file that names its role; where
-//! that file is not, the program is a trap ([`crate::trap`]). No image has to be built for it, and
-//! PID 1 is the shipped one.
+//! A copy in the host's `/run` is mounted over the genuine program, in PID 1's mount namespace. The copy
+//! recognises itself by its name and by the file with its role; without that file the program is a trap
+//! ([`crate::trap`]). Every image with the probe can be used, and PID 1 is the shipped one.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -17,26 +16,27 @@ use super::service::FOLDER;
 use crate::host;
 use crate::node::{self, ROOT};
 
-/// Puts an impostor in a service's place, for its next start, and kills the genuine one.
+/// Puts an impostor in the place of a service and kills the genuine program, so that PID 1 starts the
+/// impostor.
 pub(super) fn install(name: &str, role: &str) -> Result<String> {
     ensure!(Role::parse(role).is_some(), "there is no role {role}");
     let folder = PathBuf::from(format!("{ROOT}{FOLDER}"));
-    fs::create_dir_all(&folder).context("making the impostors' folder")?;
-    // Another file than the last, which may still run.
+    fs::create_dir_all(&folder).context("cannot create the folder of the impostors")?;
+    // The last copy may still run, so this one is a new file.
     let copy = folder.join(name);
     let _ = fs::remove_file(&copy);
-    fs::copy("/proc/self/exe", &copy).context("copying this program")?;
+    fs::copy("/proc/self/exe", &copy).context("cannot copy this program")?;
     fs::set_permissions(&copy, fs::Permissions::from_mode(0o755))?;
-    fs::write(folder.join(format!("{name}.role")), role).context("writing the role")?;
+    fs::write(folder.join(format!("{name}.role")), role).context("cannot write the role")?;
     host::must(&["mount", &format!("{FOLDER}/{name}"), &format!("{}/{name}", path::BIN)])?;
-    // Looked at after the mount: what is started from now on is the impostor.
+    // The check comes after the mount, from which on PID 1 starts the impostor.
     if is_impostor(name) == Some(false) {
         node::kill(name)?;
     }
     Ok(format!("{name} is an impostor: {role}\n"))
 }
 
-/// Gives a service its genuine program back, and kills the impostor if it runs.
+/// Restores the genuine program of a service, and kills the impostor if it runs.
 pub(super) fn remove(name: &str) -> Result<String> {
     host::must(&["umount", &format!("{}/{name}", path::BIN)])?;
     if is_impostor(name) == Some(true) {
@@ -45,7 +45,7 @@ pub(super) fn remove(name: &str) -> Result<String> {
     Ok(format!("{name} is genuine\n"))
 }
 
-/// Whether the service that runs is the impostor that was installed last; `None` if none runs.
+/// True if the running service is the impostor that was installed last; `None` if the service does not run.
 fn is_impostor(name: &str) -> Option<bool> {
     let process = node::find(name).ok()?;
     let running = fs::metadata(format!("/proc/{}/exe", process.pid)).ok()?;

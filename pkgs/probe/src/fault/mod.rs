@@ -1,4 +1,4 @@
-//! Faults that the scenarios inject, one family per file. docs/boot.md has their expected outcomes.
+//! The faults that scenarios inject, one family per file. docs/boot.md has their expected outcomes.
 
 mod ask;
 mod disk;
@@ -21,7 +21,7 @@ pub(crate) use module::list as modules;
 pub(crate) use pid1::figures;
 pub(crate) use pod::hog;
 
-/// Injects the fault of a page's path below `/fault/`, and says what was done.
+/// Injects the fault that a path below `/fault/` names, and reports it.
 pub(crate) fn page(path: &str) -> Result<String> {
     let words: Vec<&str> = path.split('/').collect();
     match words[..] {

@@ -1,4 +1,4 @@
-//! A pod that takes all memory, made and taken away as a static pod while the node runs.
+//! A static pod that takes all memory, added and removed while the node runs.
 
 use std::fs;
 
@@ -7,10 +7,10 @@ use kiln_contract::path;
 
 use crate::node::ROOT;
 
-/// What the pod takes at once.
+/// The bytes of one allocation.
 const CHUNK: usize = 16 << 20;
 
-/// Without a limit of its own, so that it takes all that pods together may have.
+/// The pod's manifest. It has no limit, so that the pod takes all the memory that pods may have together.
 const MANIFEST: &str = "\
 apiVersion: v1
 kind: Pod
@@ -34,12 +34,12 @@ fn manifest() -> String {
 }
 
 pub(super) fn start_hog() -> Result<String> {
-    fs::write(manifest(), MANIFEST).context("writing the manifest")?;
+    fs::write(manifest(), MANIFEST).context("cannot write the manifest")?;
     Ok("a pod takes all memory\n".to_owned())
 }
 
 pub(super) fn stop_hog() -> Result<String> {
-    fs::remove_file(manifest()).context("removing the manifest")?;
+    fs::remove_file(manifest()).context("cannot remove the manifest")?;
     Ok("no pod takes all memory\n".to_owned())
 }
 

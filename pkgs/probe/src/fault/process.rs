@@ -1,4 +1,4 @@
-//! Host processes that stop, go on, or are killed again and again.
+//! Host processes that are stopped, continued or killed again and again, and the clock.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -9,13 +9,13 @@ use rustix::time::{ClockId, Timespec, clock_settime};
 
 use crate::node;
 
-/// How long PID 1 may take for one restart; its longest pause is shorter.
-const RESTART: Duration = Duration::from_mins(3);
+/// The longest time for one restart; PID 1's longest pause is shorter.
+const RESTART_TIME_MAX: Duration = Duration::from_mins(3);
 
-/// Between two looks.
+/// The pause between two checks.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// Sends `stop` or `cont` to the one host process of a name.
+/// Sends `stop` or `cont` to the one host process with this name.
 pub(super) fn signal(signal: &str, name: &str) -> Result<String> {
     let process = node::find(name)?;
     let number = match signal {
@@ -24,18 +24,18 @@ pub(super) fn signal(signal: &str, name: &str) -> Result<String> {
         _ => bail!("there is no signal {signal} here"),
     };
     let pid = Pid::from_raw(process.pid).context("process ids are positive")?;
-    kill_process(pid, number).with_context(|| format!("sending {signal} to {name}"))?;
+    kill_process(pid, number).with_context(|| format!("cannot send {signal} to {name}"))?;
     Ok(format!("sent {signal} to {}\n", process.pid))
 }
 
 /// Sets the node's clock, in seconds since 1970.
 pub(super) fn set_clock(seconds: u32) -> Result<String> {
     let time = Timespec { tv_sec: seconds.into(), tv_nsec: 0 };
-    clock_settime(ClockId::Realtime, time).context("setting the clock")?;
+    clock_settime(ClockId::Realtime, time).context("cannot set the clock")?;
     Ok(format!("it is {seconds} s after 1970\n"))
 }
 
-/// Kills a host process, waits for the next of its name, kills that, `count` times in all.
+/// Kills a host process and waits for the next one with its name, `count` times.
 pub(super) fn kill_often(name: &str, count: u32) -> Result<String> {
     let mut last = 0;
     for _ in 0..count {
@@ -46,14 +46,14 @@ pub(super) fn kill_often(name: &str, count: u32) -> Result<String> {
     Ok(format!("killed {count} times, and it runs\n"))
 }
 
-/// The process of a name, as soon as it is another one than `old`.
+/// Waits for a process with this name that is not `old`, and returns its ID.
 pub(super) fn wait_for_other(name: &str, old: i32) -> Result<i32> {
     let start = Instant::now();
-    while start.elapsed() < RESTART {
+    while start.elapsed() < RESTART_TIME_MAX {
         match node::find(name) {
             Ok(process) if process.pid != old => return Ok(process.pid),
             _ => thread::sleep(LOOK),
         }
     }
-    bail!("{name} did not come back within {} s", RESTART.as_secs())
+    bail!("{name} did not restart within {} s", RESTART_TIME_MAX.as_secs())
 }

@@ -13,25 +13,26 @@ use kiln_contract::path;
 use super::service::{FOLDER, notify};
 use super::{flood, storm, talk};
 
-/// How often a patient service says that it lives, if nobody has told it.
+/// The interval at which a patient service feeds its watchdog, if `WATCHDOG_USEC` is not set.
 const FEED: Duration = Duration::from_secs(5);
 
-/// What an impostor does.
+/// The behaviour of an impostor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// Ends at once.
+    /// Exits at once.
     Exit,
-    /// Lives, and never says that it is ready.
+    /// Runs, and never reports that it is ready.
     Mute,
-    /// Says that it is ready, takes connections on containerd's socket, and never answers.
+    /// Reports that it is ready, accepts connections on containerd's socket, and never answers.
     Deaf,
-    /// Says that it is ready and never that it lives.
+    /// Reports that it is ready, and never feeds its watchdog.
     Stuck,
-    /// Says that it is ready and that it lives, and does nothing: a kubelet whose API server is absent.
+    /// Reports that it is ready, feeds its watchdog and does nothing else, like a kubelet whose API server
+    /// is absent.
     Patient,
-    /// Says that it is ready, then half messages, unknown ones and too long ones.
+    /// Reports that it is ready, then sends invalid messages.
     Garbled,
-    /// Writes its log as fast as it is taken.
+    /// Writes its log as fast as PID 1 takes it.
     Flood,
     /// Leaves ten thousand orphans behind.
     Storm,
@@ -53,7 +54,7 @@ impl Role {
     }
 }
 
-/// The role of a host service of this name, if this process stands in for it.
+/// Returns the role of an impostor with this name, if there is one.
 pub(crate) fn of(name: &str) -> Option<Role> {
     Role::parse(&fs::read_to_string(format!("{FOLDER}/{name}.role")).ok()?)
 }
@@ -90,12 +91,15 @@ fn act(role: Role) -> Result<()> {
 
 fn deaf() -> Result<()> {
     let _ = fs::remove_file(path::CONTAINERD_SOCKET);
-    fs::create_dir_all(Path::new(path::CONTAINERD_SOCKET).parent().context("no folder")?)?;
-    let listener = UnixListener::bind(path::CONTAINERD_SOCKET).context("listening")?;
+    fs::create_dir_all(
+        Path::new(path::CONTAINERD_SOCKET).parent().context("the socket's path has no folder")?,
+    )?;
+    let listener = UnixListener::bind(path::CONTAINERD_SOCKET)
+        .context("cannot listen on containerd's socket")?;
     notify(b"READY=1")?;
     let mut taken = Vec::new();
     for stream in listener.incoming() {
-        taken.push(stream.context("accepting")?);
+        taken.push(stream.context("cannot accept a connection")?);
     }
     Ok(())
 }
@@ -113,7 +117,7 @@ fn patient() -> Result<()> {
 fn garbled() -> Result<()> {
     notify(b"READY=1")?;
     for message in talk::messages() {
-        // Too long ones are refused by the kernel.
+        // The kernel refuses messages that are too long.
         let _ = notify(&message);
     }
     patient()
@@ -124,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_role_is_one_of_the_known_words() {
+    fn only_known_words_are_roles() {
         assert_eq!(Role::parse("exit\n"), Some(Role::Exit));
         assert_eq!(Role::parse("storm"), Some(Role::Storm));
         assert_eq!(Role::parse(""), None);

@@ -1,18 +1,18 @@
-//! A day's worth of the kernel's messages about devices, in seconds.
+//! A day of the kernel's messages about devices within seconds.
 
 use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 
-/// Writes "change" for every device of every bus in turn, until `count` messages were sent
-/// (Documentation/ABI/testing/sysfs-uevent). Those of devices have a modalias, as when they came.
+/// Announces every device of every bus in turn, until `count` messages were sent
+/// (Documentation/ABI/testing/sysfs-uevent). Each message has a modalias, as when the device was added.
 pub(super) fn send(count: u32) -> Result<String> {
     let devices = devices();
-    ensure!(!devices.is_empty(), "there is no device that can be announced");
+    ensure!(!devices.is_empty(), "there is no device to announce");
     let mut sent: u32 = 0;
     for device in devices.iter().cycle().take(count as usize) {
-        // Some refuse.
+        // Some devices refuse the write.
         sent += u32::from(fs::write(device, "change").is_ok());
     }
     ensure!(sent > count / 2, "only {sent} of {count} messages were sent");
