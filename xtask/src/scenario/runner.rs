@@ -44,7 +44,7 @@ const HALT: &str = "halt";
 /// The kernel's last line before it halts.
 const HALTED: &str = "System halted";
 
-/// How long a halted machine must stay on. Its watchdog would reset it earlier: after the deadline of
+/// The time that a halted machine must stay on. Its watchdog would reset it earlier: after the deadline of
 /// a shutdown without grace, 30 s, and another 10 s.
 const HALT_TIME: Duration = Duration::from_secs(45);
 

@@ -22,7 +22,7 @@ pub(super) struct Check {
     run: fn(&Host<'_>) -> Result<String>,
 }
 
-/// What checks work on.
+/// The builder and the log of a check.
 struct Host<'a> {
     builder: &'a Builder,
     /// The file for the output of the program that the check starts.
@@ -42,8 +42,8 @@ pub(super) const CHECKS: [Check; 9] = [
     Check { name: "answers compared with nginx and lighttpd", run: answers },
 ];
 
-/// Lines of a program's output that a failed check repeats.
-const LOG_LINES: usize = 60;
+/// The most lines of a program's output that a failed check repeats.
+const LOG_LINES_MAX: usize = 60;
 
 impl Check {
     /// Runs the check; returns a remark for its line of the report, which may be empty.
@@ -86,12 +86,12 @@ impl Host<'_> {
         self.run(self.cargo(command))
     }
 
-    /// The developer's own cargo, with all of the developer's settings.
+    /// Prepares a command of the developer's own cargo, with all of the developer's settings.
     fn cargo(&self, command: Cmd<'_>) -> Command {
         Command::from(command).dir(&self.builder.inputs.workspace).with_whole_environment()
     }
 
-    /// Runs a program with its output in the log, so that it does not mix with that of a machine.
+    /// Runs a program with its output in the log, so that it does not mix with the output of a machine.
     fn run(&self, command: Command) -> Result<String> {
         let place = self.log.display();
         let log = File::create(&self.log).with_context(|| format!("cannot create {place}"))?;
@@ -100,14 +100,14 @@ impl Host<'_> {
         command.spawn()?.wait().map_err(|error| {
             let text = fs::read_to_string(&self.log).unwrap_or_default();
             let lines: Vec<&str> = text.lines().collect();
-            let tail = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n");
-            error.context(format!("last lines of {place}:\n{tail}\nreason"))
+            let tail = lines[lines.len().saturating_sub(LOG_LINES_MAX)..].join("\n");
+            error.context(format!("end of {place}:\n{tail}\nreason"))
         })?;
         Ok(String::new())
     }
 }
 
-/// Runs the tests of Go programs of our own.
+/// Runs the tests of our own Go code.
 fn go_test(host: &Host<'_>) -> Result<String> {
     let builder = host.builder;
     let mut tested = 0;
@@ -120,13 +120,14 @@ fn go_test(host: &Host<'_>) -> Result<String> {
             tested += 1;
         }
     }
-    ensure!(tested > 0, "no package has Go code of our own");
+    ensure!(tested > 0, "no package has Go code of its own");
     Ok(String::new())
 }
 
-/// containerd answers for runc (`pkgs/containerd/features`): what it says is what runc would say.
+/// Compares the list of runc's features that containerd contains (`pkgs/containerd/features`) with runc's
+/// own answer.
 ///
-/// `supportedFlags` alone is the machine's, and CRI does not look at it.
+/// `supportedFlags` depends on the machine, and CRI ignores it.
 fn features(host: &Host<'_>) -> Result<String> {
     let builder = host.builder;
     let step = staged("runc");
@@ -141,7 +142,7 @@ fn features(host: &Host<'_>) -> Result<String> {
     let known = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
     ensure!(
         serde_json::from_slice::<serde_json::Value>(&known)? == says,
-        "{} is not what this runc can do; it should be\n{says:#}",
+        "{} differs from runc's own list, which is\n{says:#}",
         file.display()
     );
     Ok(String::new())
@@ -170,7 +171,7 @@ fn judges(host: &Host<'_>) -> Result<String> {
     Ok(String::new())
 }
 
-/// The kernel as the image starts it, against the list of accepted misses.
+/// Checks the kernel's configuration and the command line against the list of accepted misses.
 fn hardened(host: &Host<'_>) -> Result<String> {
     let builder = host.builder;
     let (parts, made) = builder.uki_parts()?;

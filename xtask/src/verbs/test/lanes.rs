@@ -1,5 +1,5 @@
-//! The two lanes of a run: one builds images and runs the checks on the host, the other one runs
-//! the scenarios.
+//! The two lanes of a run, in parallel: one builds images and runs the checks, the other one runs the
+//! scenarios.
 //!
 //! A virtual machine waits most of the time, so both lanes together take little longer than the
 //! slower one. A scenario that measures time starts only after the first lane has ended.
@@ -12,15 +12,15 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow};
 
-use super::Suite;
 use super::checks::Check;
 use super::report::{Kind, Report};
+use super::suite::Suite;
 use crate::arch::Arch;
 use crate::build::{Builder, machine};
 use crate::process;
 use crate::scenario::{self, Image, Images, Rig, Scenario};
 
-/// What the lanes know of each other.
+/// The state that both lanes share.
 #[derive(Default)]
 struct Shared {
     state: Mutex<State>,
@@ -37,10 +37,10 @@ struct State {
     host_is_idle: bool,
 }
 
-/// Tells the other lane that this one has ended, also after a panic.
+/// Marks the first lane as ended when it is dropped, also after a panic.
 struct EndOfLane<'a>(&'a Shared);
 
-/// Runs everything; failures are in the report, an error means that the run was interrupted.
+/// Runs everything. Failures go into the report; an error means that the run was interrupted.
 pub(super) fn run(suite: &Suite, builder: &Builder, rig: &Rig, report: &Report) -> Result<()> {
     let shared = Shared::default();
     thread::scope(|scope| {
@@ -50,7 +50,7 @@ pub(super) fn run(suite: &Suite, builder: &Builder, rig: &Rig, report: &Report) 
             run_checks(suite.checks, builder, report)
         });
         let machines = run_scenarios(&suite.scenarios, rig, &shared, builder, report);
-        let host = host.join().unwrap_or_else(|_| Err(anyhow!("the checks ended in a panic")));
+        let host = host.join().unwrap_or_else(|_| Err(anyhow!("the checks panicked")));
         host.and(machines)
     })
 }

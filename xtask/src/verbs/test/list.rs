@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::Suite;
 use super::report::{Kind, last_durations};
+use super::suite::Suite;
 use crate::progress::Seconds;
 use kiln_host::print;
 

@@ -4,6 +4,7 @@ mod checks;
 mod lanes;
 mod list;
 mod report;
+mod suite;
 
 use std::path::{Path, PathBuf};
 
@@ -13,9 +14,10 @@ use clap::Args;
 use super::target::Target;
 use crate::arch::Arch;
 use crate::build::machine;
-use crate::scenario::{self, Scenario, Selection, Shard, select};
-use checks::{CHECKS, Check};
+use crate::scenario::{self, Selection, Shard, select};
+use checks::CHECKS;
 use report::Report;
+use suite::Suite;
 
 #[derive(Debug, Args)]
 pub(super) struct Test {
@@ -37,14 +39,6 @@ pub(super) struct Test {
     /// Only the VM scenarios in the folder `tests/vm` next to this build file
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-}
-
-/// Everything that one run of the verb does.
-struct Suite {
-    checks: &'static [Check],
-    scenarios: Vec<Scenario>,
-    /// The folder of the scenarios' images and golden files.
-    dir: PathBuf,
 }
 
 impl Test {
