@@ -57,12 +57,12 @@ pub const fn is_exhausted(errno: Errno) -> bool {
 
 /// Lets one log line of a kind pass per second, and counts the others.
 #[derive(Debug, Default)]
-pub struct Seldom {
+pub struct LogLimit {
     next: AtomicU64,
     suppressed: AtomicU64,
 }
 
-impl Seldom {
+impl LogLimit {
     /// A limiter that has let nothing pass.
     #[must_use]
     pub const fn new() -> Self {
@@ -85,7 +85,7 @@ impl Seldom {
 
 #[cfg(test)]
 mod tests {
-    use super::{RESERVED, Seldom, Share, share};
+    use super::{LogLimit, RESERVED, Share, share};
     use proptest::prelude::*;
 
     #[test]
@@ -97,12 +97,12 @@ mod tests {
 
     #[test]
     fn one_line_per_second_passes_and_the_others_are_counted() {
-        let seldom = Seldom::new();
-        assert_eq!(seldom.pass(5000), Some(0));
+        let limit = LogLimit::new();
+        assert_eq!(limit.pass(5000), Some(0));
         for now in 5001..5100 {
-            assert_eq!(seldom.pass(now), None);
+            assert_eq!(limit.pass(now), None);
         }
-        assert_eq!(seldom.pass(6000), Some(99));
+        assert_eq!(limit.pass(6000), Some(99));
     }
 
     proptest! {

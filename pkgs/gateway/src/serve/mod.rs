@@ -51,8 +51,8 @@ struct Control {
     /// The time of SIGTERM.
     ending: Option<u64>,
     drain_delay: u64,
-    /// The listeners have been shut.
-    deaf: bool,
+    /// True once the listeners have been shut.
+    shut: bool,
 }
 
 /// Serves until SIGTERM or SIGINT.
@@ -84,7 +84,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         ops,
         ending: None,
         drain_delay: u64::try_from(options.drain_delay.as_millis())?,
-        deaf: false,
+        shut: false,
     };
     control.adopt();
     listen::announce(&control.shared.snapshot(), workers, limits.connections_max);
@@ -224,9 +224,9 @@ impl Control {
         }
         if !self.shared.draining.swap(true, Ordering::Release) {
             self.shared.wake();
-        } else if !self.deaf {
+        } else if !self.shut {
             // By now the workers have accepted the clients that were in the kernel's queue.
-            self.deaf = true;
+            self.shut = true;
             for socket in &self.shared.snapshot().sockets {
                 let _ = shutdown(socket, Shutdown::Both);
             }
@@ -235,7 +235,7 @@ impl Control {
 
     fn is_over(&self, now: u64) -> bool {
         let Some(since) = self.ending else { return false };
-        (self.deaf && self.open_connections() == 0) || now >= since + DRAIN_TIME
+        (self.shut && self.open_connections() == 0) || now >= since + DRAIN_TIME
     }
 
     fn open_connections(&self) -> usize {

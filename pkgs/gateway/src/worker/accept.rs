@@ -1,4 +1,4 @@
-//! The door for new connections, and the pause while there is no room for them.
+//! Accepting clients, and the pause while there is no room for them.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,17 +9,17 @@ use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
 
-use crate::limits::{self, Seldom};
+use crate::limits::{self, LogLimit};
 use crate::state::{Shared, Snapshot};
 
 /// Milliseconds without new connections when there is no room for them.
 const PAUSE: u64 = 100;
 
-static NO_ROOM: Seldom = Seldom::new();
+static NO_ROOM: LogLimit = LogLimit::new();
 
 /// The listening sockets of a worker.
 #[derive(Debug, Default)]
-pub(super) struct Door {
+pub(super) struct Acceptor {
     /// Sockets that epoll reports.
     listening: Vec<Arc<OwnedFd>>,
     /// The end of the current pause, in milliseconds.
@@ -36,7 +36,7 @@ pub(super) enum Accepted {
     Nothing,
 }
 
-impl Door {
+impl Acceptor {
     /// Makes epoll report the listeners of a snapshot, and no others.
     pub(super) fn open(&mut self, epoll: &OwnedFd, snapshot: &Snapshot) {
         self.close(epoll);
@@ -110,7 +110,7 @@ impl Door {
     }
 
     /// Ends the pause, because a connection has ended.
-    pub(super) fn make_room(&mut self, now: u64) {
+    pub(super) fn end_pause(&mut self, now: u64) {
         if self.paused.is_some() {
             self.paused = Some(now);
         }

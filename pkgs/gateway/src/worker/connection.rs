@@ -1,14 +1,14 @@
 //! A connection from accept to end: its phases, and the deadline of each.
 //!
 //! The parts decide for themselves: [`Session`] where the connection goes, [`Dial`] which address is
-//! tried, [`Web`] how far a request or an answer goes, [`Link`] which bytes move. This file only puts
+//! tried, [`Web`] how far a request or a response goes, [`Link`] which bytes move. This file only puts
 //! them in order.
 
 use rustix::event::epoll::EventFlags;
 use rustix::fd::OwnedFd;
 
 use super::dial::{Dial, Order};
-use super::end::{End, Farewell};
+use super::end::{Closing, End};
 use super::flow::{Broken, Stop};
 use super::inbox::{Fill, Inbox};
 use super::link::{Key, Link, Side};
@@ -17,7 +17,7 @@ use super::session::Session;
 use super::tools::Tools;
 use super::web::{Parts, Relayed, Web};
 use crate::config::{Kind, Timeouts};
-use crate::limits::{self, Seldom};
+use crate::limits::{self, LogLimit};
 use crate::state::Shared;
 use crate::tls::Alert;
 use crate::tls::hello;
@@ -28,7 +28,7 @@ const DRAIN_TIME: u64 = 2_000;
 /// The most bytes of a client that are discarded after an answer, so that no reset destroys it.
 const DRAIN_BYTES_MAX: u32 = 256 << 10;
 
-static NO_BACKEND: Seldom = Seldom::new();
+static NO_BACKEND: LogLimit = LogLimit::new();
 
 /// The progress of a connection.
 #[derive(Debug)]
@@ -85,7 +85,7 @@ impl Connection {
         Self { phase, session, link, inbox: Inbox::default(), web: None, dial: None }
     }
 
-    /// The phase after the PROXY header, if there is one.
+    /// Returns the phase after the PROXY header.
     fn first_phase(session: &Session) -> Phase {
         match session.listener().kind {
             Kind::Tls => Phase::Hello(hello::Scan::default()),
@@ -119,7 +119,7 @@ impl Connection {
             Phase::Relay => self.relay(tools),
             Phase::Drain { .. } => Ok(self.drain(tools)),
         };
-        result.unwrap_or_else(|farewell| self.leave(farewell, tools))
+        result.unwrap_or_else(|closing| self.begin_closing(closing, tools))
     }
 
     /// Tries again to find an address, after news from DNS.
@@ -128,13 +128,13 @@ impl Connection {
         if !matches!(self.phase, Phase::Resolve) {
             return Turn::Wait;
         }
-        self.resolve(tools).unwrap_or_else(|farewell| self.leave(farewell, tools))
+        self.resolve(tools).unwrap_or_else(|closing| self.begin_closing(closing, tools))
     }
 
-    /// Makes the answer that is under way the last one, or ends an idle HTTP connection.
+    /// Makes the response that is under way the last one, or ends an idle HTTP connection.
     ///
-    /// A connection that waits for its first request is not idle: that request was sent before the
-    /// shutdown began.
+    /// A connection that waits for its first request is not idle, because the client connected before
+    /// the shutdown began.
     pub(super) fn finish(&mut self) {
         let asked = matches!(self.phase, Phase::Resolve | Phase::Connect | Phase::Relay);
         if let (true, Some(web)) = (asked, &mut self.web) {
@@ -155,15 +155,15 @@ impl Connection {
         self.session.leave(shared, self.link.totals(), end, tools.now);
     }
 
-    /// Carries out a farewell.
-    fn leave(&mut self, farewell: Farewell, tools: &mut Tools) -> Turn {
-        let end = match farewell {
-            Farewell::Close(end) => return Turn::Close(end),
-            Farewell::Part(end) => {
+    /// Begins to close the connection.
+    fn begin_closing(&mut self, closing: Closing, tools: &mut Tools) -> Turn {
+        let end = match closing {
+            Closing::Now(end) => return Turn::Close(end),
+            Closing::Delivered(end) => {
                 self.link.end_down();
                 end
             }
-            Farewell::Answer(bytes, end) => {
+            Closing::Answer(bytes, end) => {
                 self.dial = None;
                 self.web = None;
                 self.inbox.take();
@@ -184,16 +184,16 @@ impl Connection {
 // From the first byte to a route.
 impl Connection {
     /// Makes sure that the inbox has bytes that no parser has seen; false before the next event.
-    fn fill(&mut self, tools: &mut Tools) -> Result<bool, Farewell> {
+    fn fill(&mut self, tools: &mut Tools) -> Result<bool, Closing> {
         match self.link.fill(&mut self.inbox, tools) {
             Ok(Fill::New) => Ok(true),
             Ok(Fill::Nothing) => Ok(false),
-            Ok(Fill::End) => Err(Farewell::Close(End::ClientGone)),
-            Err(_) => Err(Farewell::Close(End::ClientReset)),
+            Ok(Fill::End) => Err(Closing::Now(End::ClientGone)),
+            Err(_) => Err(Closing::Now(End::ClientReset)),
         }
     }
 
-    fn read_proxy_header(&mut self, tools: &mut Tools) -> Result<Turn, Farewell> {
+    fn read_proxy_header(&mut self, tools: &mut Tools) -> Result<Turn, Closing> {
         if !self.fill(tools)? {
             return Ok(Turn::Wait);
         }
@@ -203,7 +203,7 @@ impl Connection {
         Ok(Turn::Next)
     }
 
-    fn read_hello(&mut self, tools: &mut Tools) -> Result<Turn, Farewell> {
+    fn read_hello(&mut self, tools: &mut Tools) -> Result<Turn, Closing> {
         if !self.fill(tools)? {
             return Ok(Turn::Wait);
         }
@@ -215,7 +215,7 @@ impl Connection {
         self.dial(first, tools)
     }
 
-    fn read_head(&mut self, tools: &mut Tools) -> Result<Turn, Farewell> {
+    fn read_head(&mut self, tools: &mut Tools) -> Result<Turn, Closing> {
         // A client that has sent nothing has no state of HTTP.
         if !self.fill(tools)? {
             return Ok(Turn::Wait);
@@ -234,7 +234,7 @@ impl Connection {
 // From a route to a connected backend.
 impl Connection {
     /// Begins the way to a backend. `first` has the bytes that the client has sent.
-    fn dial(&mut self, mut first: Vec<u8>, tools: &mut Tools) -> Result<Turn, Farewell> {
+    fn dial(&mut self, mut first: Vec<u8>, tools: &mut Tools) -> Result<Turn, Closing> {
         self.session.count_connection();
         let mut header = self.session.proxy_header(|| self.link.local_address());
         if !header.is_empty() {
@@ -247,7 +247,7 @@ impl Connection {
     }
 
     /// Looks up the backends' addresses; waits if DNS has not answered.
-    fn resolve(&mut self, tools: &mut Tools) -> Result<Turn, Farewell> {
+    fn resolve(&mut self, tools: &mut Tools) -> Result<Turn, Closing> {
         match (self.session.order(tools.now), &mut self.dial) {
             (Order::Try(candidates), Some(dial)) => {
                 dial.set_candidates(candidates);
@@ -262,7 +262,7 @@ impl Connection {
     }
 
     /// Tries one address after another until a connection begins.
-    fn try_next(&mut self, tools: &mut Tools) -> Result<Turn, Farewell> {
+    fn try_next(&mut self, tools: &mut Tools) -> Result<Turn, Closing> {
         self.phase = Phase::Connect;
         while let Some((target, address)) = self.dial.as_mut().and_then(|dial| dial.next(tools.now))
         {
@@ -278,9 +278,9 @@ impl Connection {
     }
 
     /// Sends the first bytes; a socket that is not connected yet does not take them.
-    fn connect(&mut self, tools: &mut Tools) -> Result<Turn, Farewell> {
+    fn connect(&mut self, tools: &mut Tools) -> Result<Turn, Closing> {
         let (Some(dial), Some(backend)) = (&mut self.dial, self.link.backend()) else {
-            return Err(Farewell::Close(End::NoBackend));
+            return Err(Closing::Now(End::NoBackend));
         };
         match backend.send_first(dial.unsent()) {
             Ok(Some(count)) => {
@@ -293,7 +293,7 @@ impl Connection {
         }
     }
 
-    /// The backend has accepted, and `count` bytes have gone to it.
+    /// Begins to relay: the backend has accepted, and `count` bytes have gone to it.
     fn connected(&mut self, count: usize, now: u64) {
         let Some(dial) = &self.dial else { return };
         self.link.connected(count as u64, now);
@@ -313,7 +313,7 @@ impl Connection {
         untouched && self.dial.as_ref().is_some_and(|dial| dial.may_try_another(up, now))
     }
 
-    fn no_backend(&self, now: u64) -> Farewell {
+    fn no_backend(&self, now: u64) -> Closing {
         if let (Some(route), Some(more)) = (self.session.route_label(), NO_BACKEND.pass(now)) {
             tracing::warn!(route, more, "no backend can be reached");
         }
@@ -321,14 +321,14 @@ impl Connection {
             return web.unreachable(&self.session, End::NoBackend);
         }
         self.session.count_unreachable();
-        Farewell::alert(Alert::InternalError, End::NoBackend)
+        Closing::alert(Alert::InternalError, End::NoBackend)
     }
 }
 
 // From a connected backend to the end.
 impl Connection {
     /// Moves requests and answers.
-    fn relay_web(&mut self, tools: &mut Tools) -> Result<Turn, Farewell> {
+    fn relay_web(&mut self, tools: &mut Tools) -> Result<Turn, Closing> {
         let Self { link, inbox, session, web: Some(web), .. } = self else {
             return Ok(Turn::Next);
         };
@@ -345,7 +345,7 @@ impl Connection {
 
     /// Moves bytes in both directions without reading them: TLS after its hello, and the protocol
     /// that HTTP was upgraded to.
-    fn relay(&mut self, tools: &mut Tools) -> Result<Turn, Farewell> {
+    fn relay(&mut self, tools: &mut Tools) -> Result<Turn, Closing> {
         let (_, up) = self.link.pump_up(u64::MAX, tools);
         let (_, down) = self.link.pump_down(u64::MAX, tools);
         let (_, answered) = self.link.totals();
@@ -360,12 +360,12 @@ impl Connection {
         }
         match (up, down) {
             (Err(Broken::Source), _) | (_, Err(Broken::Sink)) => {
-                Err(Farewell::Close(End::ClientReset))
+                Err(Closing::Now(End::ClientReset))
             }
-            (Err(Broken::Sink), _) => Err(self.last_words(tools)),
-            (_, Err(Broken::Source)) => Err(Farewell::Close(End::BackendReset)),
+            (Err(Broken::Sink), _) => Err(self.deliver_rest(tools)),
+            (_, Err(Broken::Source)) => Err(Closing::Now(End::BackendReset)),
             // Closing ends both directions and costs one call less than two shutdowns.
-            (Ok(Stop::Ended), Ok(Stop::Ended)) => Err(Farewell::Close(End::Done)),
+            (Ok(Stop::Ended), Ok(Stop::Ended)) => Err(Closing::Now(End::Done)),
             (Ok(up), Ok(down)) => {
                 self.link.shut();
                 let budget = up == Stop::Budget || down == Stop::Budget;
@@ -374,12 +374,12 @@ impl Connection {
         }
     }
 
-    /// Delivers what a backend sent before it stopped reading.
-    fn last_words(&mut self, tools: &mut Tools) -> Farewell {
-        self.link.expect_last_words();
+    /// Delivers the bytes that the backend sent before it stopped reading.
+    fn deliver_rest(&mut self, tools: &mut Tools) -> Closing {
+        self.link.read_rest();
         match self.link.pump_down(u64::MAX, tools) {
-            (_, Ok(Stop::Ended)) => Farewell::Part(End::Done),
-            _ => Farewell::Close(End::BackendReset),
+            (_, Ok(Stop::Ended)) => Closing::Delivered(End::Done),
+            _ => Closing::Now(End::BackendReset),
         }
     }
 }
@@ -407,10 +407,10 @@ impl Connection {
     /// Ends the connection, or tries another backend, because its deadline has passed.
     pub(super) fn expire(&mut self, tools: &mut Tools) -> Turn {
         let result = self.time_out(tools);
-        result.unwrap_or_else(|farewell| self.leave(farewell, tools))
+        result.unwrap_or_else(|closing| self.begin_closing(closing, tools))
     }
 
-    fn time_out(&mut self, tools: &mut Tools) -> Result<Turn, Farewell> {
+    fn time_out(&mut self, tools: &mut Tools) -> Result<Turn, Closing> {
         let end = self.timeout_end(tools.now);
         match (&self.phase, end) {
             (Phase::Connect, End::ConnectTimeout) => {
@@ -421,12 +421,11 @@ impl Connection {
                 Err(self.no_backend(tools.now))
             }
             (Phase::Resolve, End::ConnectTimeout) => Err(self.no_backend(tools.now)),
-            (Phase::Head, End::HelloTimeout) if self.inbox.is_empty() => Err(Farewell::Close(end)),
-            (Phase::Head, End::HelloTimeout) | (Phase::Relay, _) => Err(self
-                .web
-                .as_ref()
-                .map_or(Farewell::Close(end), |web| web.timeout(&self.link, end))),
-            _ => Err(Farewell::Close(end)),
+            (Phase::Head, End::HelloTimeout) if self.inbox.is_empty() => Err(Closing::Now(end)),
+            (Phase::Head, End::HelloTimeout) | (Phase::Relay, _) => {
+                Err(self.web.as_ref().map_or(Closing::Now(end), |web| web.timeout(&self.link, end)))
+            }
+            _ => Err(Closing::Now(end)),
         }
     }
 
@@ -451,7 +450,7 @@ impl Connection {
     }
 
     /// True if one side has ended its sending. Over HTTP the client's end counts as soon as it is
-    /// announced, because it is not read before the answer is whole.
+    /// announced, because it is not read before the response is complete.
     fn is_half_closed(&self) -> bool {
         let announced = self.web.is_some() && self.link.client_is_ending();
         self.link.is_half_closed() || announced

@@ -92,7 +92,7 @@ pub(super) enum Order {
 
 /// Returns the addresses of a route's backends in the order in which they are tried.
 ///
-/// The policy orders the backends; those that are up come before those that did not answer lately,
+/// The policy orders the backends; those that are up come before those that timed out lately,
 /// and those that are down come last. If all are down, all are tried anyway.
 pub(super) fn order(route: &RouteState, policy: Policy, now: u64) -> Order {
     let count = route.backends.len();

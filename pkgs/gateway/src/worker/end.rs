@@ -1,4 +1,4 @@
-//! The ways in which a connection ends.
+//! The reasons why a connection ends, and the ways to close it.
 
 use crate::http::Refusal;
 use crate::http::answer;
@@ -49,20 +49,20 @@ impl End {
     }
 }
 
-/// The last thing that the gateway does for a connection.
+/// A way to close a connection.
 ///
-/// A component that cannot continue returns this as its error; the connection carries it out.
+/// A part of the connection that cannot continue returns it as its error.
 #[derive(Debug)]
-pub(super) enum Farewell {
-    /// Closes both sockets at once.
-    Close(End),
-    /// Delivers the bytes that are on their way to the client, then closes.
-    Part(End),
-    /// Sends the gateway's own answer instead of anything else, then closes.
+pub(super) enum Closing {
+    /// At once.
+    Now(End),
+    /// After the client has got the bytes that are on their way to it.
+    Delivered(End),
+    /// After the client has got these bytes, which the gateway sends instead of anything else.
     Answer(Vec<u8>, End),
 }
 
-impl Farewell {
+impl Closing {
     /// Refuses an HTTP request; the answer to HEAD has no body.
     pub(super) fn refuse(refusal: Refusal, to_head: bool, end: End) -> Self {
         Self::Answer(answer::refusal(refusal, to_head), end)

@@ -244,13 +244,13 @@ impl Link {
     /// Drops the bytes for a backend that takes no more, and reads what it sent before.
     pub(super) fn give_up_sending(&mut self, pipes: &mut Pipes) {
         self.up.clear(pipes);
-        self.expect_last_words();
+        self.read_rest();
     }
 
     /// Reads from the backend even without an event: it may have answered before it stopped reading.
-    pub(super) const fn expect_last_words(&mut self) {
+    pub(super) const fn read_rest(&mut self) {
         if let Some(backend) = &mut self.backend {
-            backend.expect_more();
+            backend.read_again();
         }
     }
 
@@ -326,4 +326,20 @@ fn connecting(address: SocketAddr) -> Result<OwnedFd, Errno> {
     sockopt::set_socket_keepalive(&socket, true)?;
     net::begin_connect(&socket, address)?;
     Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Key, Side};
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_key_survives_the_way_through_epoll(index in 0_u32..1 << 31, generation in 1_u32.., is_client: bool) {
+            let side = if is_client { Side::Client } else { Side::Backend };
+            let (key, data) = (Key { index, generation }, Key { index, generation }.data(side).u64());
+            prop_assert!(data >= Key::FIRST);
+            prop_assert_eq!(Key::parse(data), (key, side));
+        }
+    }
 }

@@ -15,7 +15,7 @@
 //! | `web` | requests and answers |
 //! | `inbox` | bytes of the client that no backend has |
 //! | `link`, `flow`, `pipes`, `socket` | both sockets, and the bytes between them |
-//! | `end` | the ways in which a connection ends |
+//! | `end` | the reasons why a connection ends, and the ways to close it |
 
 mod accept;
 mod connection;
@@ -43,7 +43,7 @@ use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 
 use crate::state::{Shared, Snapshot};
-use accept::{Accepted, Door};
+use accept::{Accepted, Acceptor};
 use connection::{Connection, Turn};
 use end::End;
 use link::Key;
@@ -77,7 +77,7 @@ pub struct Worker {
     shared: Arc<Shared>,
     snapshot: Arc<Snapshot>,
     number: usize,
-    door: Door,
+    acceptor: Acceptor,
     slots: Slots,
     timers: Wheel,
     tools: Tools,
@@ -110,7 +110,7 @@ impl Worker {
         let mut worker = Self {
             snapshot: shared.snapshot(),
             number,
-            door: Door::default(),
+            acceptor: Acceptor::default(),
             slots: Slots::default(),
             timers: Wheel::new(now),
             tools,
@@ -143,7 +143,7 @@ impl Worker {
             while let Some(index) = self.timers.pop(self.tools.now) {
                 self.expire(index);
             }
-            if self.door.resumes(self.tools.now) {
+            if self.acceptor.resumes(self.tools.now) {
                 self.listen();
             }
             self.trim();
@@ -151,7 +151,7 @@ impl Worker {
     }
 
     fn wait(&self, events: &mut [epoll::Event]) -> rustix::io::Result<usize> {
-        let until = [self.timers.next(), self.door.paused_until()].into_iter().flatten().min();
+        let until = [self.timers.next(), self.acceptor.paused_until()].into_iter().flatten().min();
         let millis = match until {
             _ if !self.ready.is_empty() => Some(0),
             Some(until) => Some(until.saturating_sub(self.shared.now())),
@@ -187,19 +187,19 @@ impl Worker {
     /// Waits for clients, unless the gateway is shutting down.
     fn listen(&mut self) {
         if self.tools.draining {
-            self.door.close(&self.tools.epoll);
+            self.acceptor.close(&self.tools.epoll);
         } else {
-            self.door.open(&self.tools.epoll, &self.snapshot);
+            self.acceptor.open(&self.tools.epoll, &self.snapshot);
         }
     }
 
     /// Accepts clients that wait on a listener.
     fn accept(&mut self, listener: usize) {
         for _ in 0..ACCEPTS_MAX {
-            match self.door.accept(listener, &self.shared, self.tools.now) {
+            match self.acceptor.accept(listener, &self.shared, self.tools.now) {
                 Accepted::Client(client, peer) => self.admit(client, peer, listener),
                 Accepted::Failed => {}
-                Accepted::Nothing if self.door.is_paused() => return self.listen(),
+                Accepted::Nothing if self.acceptor.is_paused() => return self.listen(),
                 Accepted::Nothing => return,
             }
         }
@@ -262,7 +262,7 @@ impl Worker {
         self.timers.remove(index);
         connection.close(end, &self.shared, &mut self.tools);
         self.slots.release(index);
-        self.door.make_room(self.tools.now);
+        self.acceptor.end_pause(self.tools.now);
     }
 
     /// Reads what the control thread has published.
@@ -278,7 +278,7 @@ impl Worker {
         if !Arc::ptr_eq(&snapshot, &self.snapshot) || draining != self.tools.draining {
             if draining {
                 // Clients in the kernel's queue came before the shutdown.
-                (0..self.door.len()).for_each(|listener| self.accept(listener));
+                (0..self.acceptor.len()).for_each(|listener| self.accept(listener));
             }
             self.snapshot = snapshot;
             self.tools.draining = draining;
@@ -292,7 +292,7 @@ impl Worker {
         }
     }
 
-    /// Ends idle connections, and makes the answers that are under way the last ones.
+    /// Ends idle connections, and makes the responses that are under way the last ones.
     fn finish(&mut self) {
         for index in 0..self.slots.indices() {
             if let Some(connection) = self.slots.get_mut(index) {

@@ -1,6 +1,6 @@
 //! The first bytes of a client: its PROXY header and its `ClientHello`.
 
-use super::end::{End, Farewell};
+use super::end::{Closing, End};
 use super::inbox::Inbox;
 use super::session::Session;
 use crate::http::answer;
@@ -9,8 +9,8 @@ use crate::tls::Alert;
 use crate::tls::hello::{Garbage, Name, Scan};
 
 /// Reads the PROXY header; false while it is incomplete.
-pub(super) fn proxy_header(inbox: &mut Inbox, session: &mut Session) -> Result<bool, Farewell> {
-    let header = proxy::parse(inbox.bytes()).map_err(|_| Farewell::Close(End::BadProxy))?;
+pub(super) fn proxy_header(inbox: &mut Inbox, session: &mut Session) -> Result<bool, Closing> {
+    let header = proxy::parse(inbox.bytes()).map_err(|_| Closing::Now(End::BadProxy))?;
     let Some(header) = header else { return Ok(false) };
     inbox.consume(header.length);
     if let Some((client, destination)) = header.addresses {
@@ -24,14 +24,14 @@ pub(super) fn client_hello(
     scan: &mut Scan,
     inbox: &Inbox,
     session: &mut Session,
-) -> Result<bool, Farewell> {
+) -> Result<bool, Closing> {
     let hello = match scan.parse(inbox.bytes()) {
         Ok(Some(hello)) => hello,
         Ok(None) => return Ok(false),
         Err(Garbage) if is_request(inbox.bytes()) => {
-            return Err(Farewell::Answer(answer::plain_on_tls(), End::Garbage));
+            return Err(Closing::Answer(answer::plain_on_tls(), End::Garbage));
         }
-        Err(Garbage) => return Err(Farewell::Close(End::Garbage)),
+        Err(Garbage) => return Err(Closing::Now(End::Garbage)),
     };
     let route = match &hello.name {
         Name::Known(name) => {
@@ -41,7 +41,7 @@ pub(super) fn client_hello(
         Name::Absent => session.find(None, &hello.alpn),
         Name::Invalid => None,
     };
-    let unknown = || Farewell::alert(Alert::UnrecognizedName, End::UnknownName);
+    let unknown = || Closing::alert(Alert::UnrecognizedName, End::UnknownName);
     session.take_route(route.ok_or_else(unknown)?);
     Ok(true)
 }

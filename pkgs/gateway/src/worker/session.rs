@@ -14,7 +14,7 @@ use crate::http::headers::Client;
 use crate::proxy;
 use crate::state::{BackendState, RouteState, Shared, Snapshot};
 
-/// Milliseconds during which a backend that did not answer is tried last.
+/// Milliseconds during which a backend that timed out is tried last.
 const SUSPECT_TIME: u64 = 5_000;
 
 /// A client and the place that its connection goes to.
@@ -165,7 +165,7 @@ impl Session {
         self.route().map_or(Order::Nothing, |(route, config)| order(route, config.policy, now))
     }
 
-    /// Makes the current backend, which did not answer, come last for a while.
+    /// Makes the current backend, which timed out, come last for a while.
     pub(super) fn suspect_backend(&self, now: u64) {
         if let Some(backend) = self.backend() {
             backend.suspect_until.store(now + SUSPECT_TIME, Ordering::Relaxed);

@@ -93,7 +93,7 @@ impl Socket {
     }
 
     /// Reads again even without an event, because a failed send suggests that the peer has ended.
-    pub(super) const fn expect_more(&mut self) {
+    pub(super) const fn read_again(&mut self) {
         self.readable = true;
     }
 

@@ -15,6 +15,6 @@ pub(super) struct Tools {
     pub(super) budget: u32,
     /// Milliseconds since the start of the process, as of this round of events.
     pub(super) now: u64,
-    /// True once the gateway is shutting down: every answer is the last on its connection.
+    /// True once the gateway is shutting down: every response is the last on its connection.
     pub(super) draining: bool,
 }

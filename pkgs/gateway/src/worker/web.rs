@@ -1,6 +1,6 @@
 //! A connection on which every request is read: HTTP, until a backend answers 101.
 
-use super::end::{End, Farewell};
+use super::end::{Closing, End};
 use super::flow::{Broken, Stop};
 use super::inbox::{Fill, Inbox};
 use super::link::Link;
@@ -47,7 +47,7 @@ impl Web {
         &mut self,
         parts: &mut Parts<'_>,
         tools: &mut Tools,
-    ) -> Result<Relayed, Farewell> {
+    ) -> Result<Relayed, Closing> {
         let up = self.relay_up(parts, tools)?;
         let down = self.relay_down(parts, tools)?;
         if self.exchange.is_opaque() {
@@ -56,10 +56,10 @@ impl Web {
             return Ok(Relayed::Opaque);
         }
         if self.exchange.is_over() && parts.link.client_has_all() {
-            return Err(Farewell::Part(End::Done));
+            return Err(Closing::Delivered(End::Done));
         }
         Ok(match (up, down) {
-            // The answer is whole, and the next request may already be here.
+            // The response is complete, and the next request may already be here.
             (Stop::Limit, _) | (_, Stop::Limit) => Relayed::Changed,
             (Stop::Budget, _) | (_, Stop::Budget) => Relayed::Budget,
             _ => Relayed::Blocked,
@@ -67,7 +67,7 @@ impl Web {
     }
 
     /// Moves bytes from client to backend. `Limit` means that the state has changed.
-    fn relay_up(&mut self, parts: &mut Parts<'_>, tools: &mut Tools) -> Result<Stop, Farewell> {
+    fn relay_up(&mut self, parts: &mut Parts<'_>, tools: &mut Tools) -> Result<Stop, Closing> {
         loop {
             match parts.link.flush_up(&mut tools.pipes) {
                 Ok(true) => {}
@@ -77,8 +77,8 @@ impl Web {
             if tools.budget == 0 {
                 return Ok(Stop::Budget);
             }
-            // A later request is read when the answer before it is delivered, because the gateway
-            // may have to answer it itself.
+            // A later request is read when the response before it is delivered, because the gateway
+            // may have to answer the request itself.
             let early = self.exchange.is_idle() && !parts.link.client_has_all();
             if early || !self.exchange.wants_client() {
                 return Ok(Stop::Blocked);
@@ -96,20 +96,15 @@ impl Web {
         }
     }
 
-    fn pump_up(
-        &mut self,
-        link: &mut Link,
-        limit: u64,
-        tools: &mut Tools,
-    ) -> Result<Stop, Farewell> {
+    fn pump_up(&mut self, link: &mut Link, limit: u64, tools: &mut Tools) -> Result<Stop, Closing> {
         let (moved, stop) = link.pump_up(limit, tools);
         self.exchange.passed_up(moved);
         match stop {
-            Ok(Stop::Ended) => Err(Farewell::Close(End::ClientGone)),
+            Ok(Stop::Ended) => Err(Closing::Now(End::ClientGone)),
             Ok(stop) => Ok(stop),
-            Err(Broken::Source) => Err(Farewell::Close(End::ClientReset)),
+            Err(Broken::Source) => Err(Closing::Now(End::ClientReset)),
             Err(Broken::Sink) => {
-                link.expect_last_words();
+                link.read_rest();
                 Ok(Stop::Blocked)
             }
         }
@@ -117,19 +112,19 @@ impl Web {
 
     /// Reads the client's bytes and passes them on to the backend, as far as possible; false if the
     /// client has sent no more.
-    fn read(&mut self, parts: &mut Parts<'_>, tools: &mut Tools) -> Result<bool, Farewell> {
+    fn read(&mut self, parts: &mut Parts<'_>, tools: &mut Tools) -> Result<bool, Closing> {
         match parts.link.fill(parts.inbox, tools) {
             Ok(Fill::New) => self.parse(parts, tools).map(|()| true),
             Ok(Fill::Nothing) => Ok(false),
             // Between requests this is the usual end.
-            Ok(Fill::End) if parts.inbox.is_empty() => Err(Farewell::Close(End::Done)),
-            Ok(Fill::End) => Err(Farewell::Close(End::ClientGone)),
-            Err(_) => Err(Farewell::Close(End::ClientReset)),
+            Ok(Fill::End) if parts.inbox.is_empty() => Err(Closing::Now(End::Done)),
+            Ok(Fill::End) => Err(Closing::Now(End::ClientGone)),
+            Err(_) => Err(Closing::Now(End::ClientReset)),
         }
     }
 
     /// Parses the client's bytes once, and passes those on that may go to the backend.
-    pub(super) fn parse(&mut self, parts: &mut Parts<'_>, tools: &Tools) -> Result<(), Farewell> {
+    pub(super) fn parse(&mut self, parts: &mut Parts<'_>, tools: &Tools) -> Result<(), Closing> {
         match self.exchange.client(parts.inbox.bytes()) {
             Ok(FromClient::More) => {
                 self.head_since.get_or_insert(tools.now);
@@ -154,13 +149,13 @@ impl Web {
         parts: &mut Parts<'_>,
         head: &Head,
         draining: bool,
-    ) -> Result<(), Farewell> {
+    ) -> Result<(), Closing> {
         let Parts { link, inbox, session } = parts;
         let (host, is_first) = (head.host.host.as_str(), !session.is_routed());
         session.asks_for(host);
         let Some(route) = session.find(Some(host), b"") else {
             let end = if is_first { End::UnknownName } else { End::Refused };
-            return Err(Farewell::refuse(Refusal::NotFound, head.is_head, end));
+            return Err(Closing::refuse(Refusal::NotFound, head.is_head, end));
         };
         if is_first {
             session.take_route(route);
@@ -169,11 +164,11 @@ impl Web {
         if config.redirect {
             let path = &inbox.bytes()[head.path.clone()];
             let answer = answer::redirect(host, path, head.is_head);
-            return Err(Farewell::Answer(answer, End::Redirected));
+            return Err(Closing::Answer(answer, End::Redirected));
         }
         let rules = config.headers;
         if !is_first && !session.change_route(route) {
-            return Err(Farewell::refuse(Refusal::Misdirected, head.is_head, End::Refused));
+            return Err(Closing::refuse(Refusal::Misdirected, head.is_head, End::Refused));
         }
         let close = draining || rules.is_one_request();
         let mut out = Vec::new();
@@ -185,22 +180,22 @@ impl Web {
         Ok(())
     }
 
-    fn refuse_malformed(&self, link: &Link, refusal: Refusal) -> Farewell {
+    fn refuse_malformed(&self, link: &Link, refusal: Refusal) -> Closing {
         if self.exchange.can_answer() && link.client_has_all() {
             return self.refuse(refusal, End::Refused);
         }
-        Farewell::Close(End::BackendReset)
+        Closing::Now(End::BackendReset)
     }
 
     /// Moves bytes from backend to client. `Limit` means that the state has changed.
-    fn relay_down(&mut self, parts: &mut Parts<'_>, tools: &mut Tools) -> Result<Stop, Farewell> {
+    fn relay_down(&mut self, parts: &mut Parts<'_>, tools: &mut Tools) -> Result<Stop, Closing> {
         let link = &mut *parts.link;
         let was_idle = self.exchange.is_idle() && link.client_has_all();
         loop {
             match link.flush_down(&mut tools.pipes) {
                 Ok(true) => {}
                 Ok(false) => return Ok(Stop::Blocked),
-                Err(_) => return Err(Farewell::Close(End::ClientReset)),
+                Err(_) => return Err(Closing::Now(End::ClientReset)),
             }
             let over = self.exchange.is_over() || self.exchange.is_opaque();
             if over || (self.exchange.is_idle() && !was_idle) {
@@ -215,7 +210,7 @@ impl Web {
                     Stop::Limit => {}
                     stop => return Ok(stop),
                 }
-            } else if !self.read_answer(link, parts.session, tools)? {
+            } else if !self.read_response(link, parts.session, tools)? {
                 return Ok(Stop::Blocked);
             }
         }
@@ -227,27 +222,27 @@ impl Web {
         session: &Session,
         limit: u64,
         tools: &mut Tools,
-    ) -> Result<Stop, Farewell> {
+    ) -> Result<Stop, Closing> {
         let (moved, stop) = link.pump_down(limit, tools);
         self.exchange.passed_down(moved);
         match stop {
             Ok(Stop::Ended) => Err(self.backend_ended(link, session)),
             Ok(stop) => Ok(stop),
-            Err(Broken::Source) => Err(Farewell::Close(End::BackendReset)),
-            Err(Broken::Sink) => Err(Farewell::Close(End::ClientReset)),
+            Err(Broken::Source) => Err(Closing::Now(End::BackendReset)),
+            Err(Broken::Sink) => Err(Closing::Now(End::ClientReset)),
         }
     }
 
     /// Reads the bytes of the backend that have to be parsed; false if it has sent no more.
-    fn read_answer(
+    fn read_response(
         &mut self,
         link: &mut Link,
         session: &Session,
         tools: &mut Tools,
-    ) -> Result<bool, Farewell> {
+    ) -> Result<bool, Closing> {
         match link.read_backend(tools) {
             Ok(Read::Bytes(count)) => {
-                self.parse_answer(link, &tools.scratch[..count])?;
+                self.parse_response(link, &tools.scratch[..count])?;
                 Ok(true)
             }
             Ok(Read::Nothing) => Ok(false),
@@ -256,7 +251,7 @@ impl Web {
         }
     }
 
-    fn parse_answer(&mut self, link: &mut Link, bytes: &[u8]) -> Result<(), Farewell> {
+    fn parse_response(&mut self, link: &mut Link, bytes: &[u8]) -> Result<(), Closing> {
         let whole;
         let mut rest = bytes;
         if !self.kept.is_empty() {
@@ -270,7 +265,7 @@ impl Web {
                 Ok(FromBackend::Forward(count)) => {
                     link.push_down(&rest[..count]);
                     rest = &rest[count..];
-                    // The client has not asked for anything after the last answer.
+                    // The client has not asked for anything after the last response.
                     if self.exchange.is_over() {
                         return Ok(());
                     }
@@ -279,62 +274,62 @@ impl Web {
                     self.kept = rest.to_vec();
                     return Ok(());
                 }
-                Err(_) => return Err(self.bad_answer(link)),
+                Err(_) => return Err(self.bad_response(link)),
             }
         }
         Ok(())
     }
 
-    /// The backend sent an invalid answer, or bytes without a request.
-    fn bad_answer(&self, link: &Link) -> Farewell {
+    /// Closes after an invalid response, or after bytes without a request.
+    fn bad_response(&self, link: &Link) -> Closing {
         let unasked = self.exchange.is_idle();
         if unasked || !link.client_has_all() || !self.exchange.can_answer() {
-            return Farewell::Close(End::BadAnswer);
+            return Closing::Now(End::BadAnswer);
         }
         self.refuse(Refusal::BadGateway, End::BadAnswer)
     }
 
-    /// The backend's connection ended in order.
-    fn backend_ended(&self, link: &Link, session: &Session) -> Farewell {
+    /// Closes after the orderly end of the backend's connection.
+    fn backend_ended(&self, link: &Link, session: &Session) -> Closing {
         if self.exchange.may_end() {
-            return Farewell::Part(End::Done);
+            return Closing::Delivered(End::Done);
         }
         self.backend_broke(link, session)
     }
 
-    /// The backend ended in the middle of an answer or between requests.
-    fn backend_broke(&self, link: &Link, session: &Session) -> Farewell {
+    /// Closes after an end of the backend's connection that cuts a response short.
+    fn backend_broke(&self, link: &Link, session: &Session) -> Closing {
         if !self.exchange.is_idle() && self.exchange.can_answer() && link.client_has_all() {
             return self.unreachable(session, End::BackendReset);
         }
-        Farewell::Close(End::BackendReset)
+        Closing::Now(End::BackendReset)
     }
 
     /// Answers that no backend could be reached.
-    pub(super) fn unreachable(&self, session: &Session, end: End) -> Farewell {
+    pub(super) fn unreachable(&self, session: &Session, end: End) -> Closing {
         session.count_unreachable();
         self.refuse(Refusal::BadGateway, end)
     }
 
     /// Refuses the request that is being read or answered.
-    pub(super) fn refuse(&self, refusal: Refusal, end: End) -> Farewell {
-        Farewell::refuse(refusal, self.exchange.is_to_head(), end)
+    pub(super) fn refuse(&self, refusal: Refusal, end: End) -> Closing {
+        Closing::refuse(refusal, self.exchange.is_to_head(), end)
     }
 
     /// Ends a connection whose deadline has passed, with an answer if one is still possible.
-    pub(super) fn timeout(&self, link: &Link, end: End) -> Farewell {
+    pub(super) fn timeout(&self, link: &Link, end: End) -> Closing {
         let refusal = match end {
             End::HelloTimeout => Refusal::Timeout,
             End::IdleTimeout if !self.exchange.is_idle() => Refusal::GatewayTimeout,
-            _ => return Farewell::Close(end),
+            _ => return Closing::Now(end),
         };
         if !self.exchange.can_answer() || !link.client_has_all() {
-            return Farewell::Close(end);
+            return Closing::Now(end);
         }
         self.refuse(refusal, end)
     }
 
-    /// Makes the answer that is under way the last one; ends an idle connection.
+    /// Makes the response that is under way the last one; ends an idle connection.
     pub(super) fn finish(&mut self) {
         self.exchange.finish();
     }
