@@ -134,25 +134,25 @@ mod tests {
 
     proptest! {
         #[test]
-                fn a_press_is_found_among_any_other_events(
-                    events in prop::collection::vec((0..4_u16, 114..118_u16, 0..3_i32), 0..20),
-                    rest in prop::collection::vec(any::<u8>(), 0..EVENT_SIZE),
-                ) {
-                    let mut bytes: Vec<u8> = events.iter().flat_map(|&(k, c, v)| event(k, c, v)).collect();
-                    bytes.extend(rest);
-                    prop_assert_eq!(power_pressed(&bytes), events.contains(&(1, 116, 1)));
-                }
+        fn a_press_is_found_among_any_other_events(
+            events in prop::collection::vec((0..4_u16, 114..118_u16, 0..3_i32), 0..20),
+            rest in prop::collection::vec(any::<u8>(), 0..EVENT_SIZE),
+        ) {
+            let mut bytes: Vec<u8> = events.iter().flat_map(|&(k, c, v)| event(k, c, v)).collect();
+            bytes.extend(rest);
+            prop_assert_eq!(power_pressed(&bytes), events.contains(&(1, 116, 1)));
+        }
 
-                #[test]
-                fn the_bit_of_the_key_decides(words in prop::collection::vec(any::<u64>(), 0..12)) {
-                    let bitmap: Vec<String> = words.iter().rev().map(|word| format!("{word:x}")).collect();
-                    let expected = words.get(1).is_some_and(|word| word >> 52 & 1 == 1);
-                    prop_assert_eq!(has_power_key(&bitmap.join(" ")), expected);
-                }
+        #[test]
+        fn the_bit_of_the_key_decides(words in prop::collection::vec(any::<u64>(), 0..12)) {
+            let bitmap: Vec<String> = words.iter().rev().map(|word| format!("{word:x}")).collect();
+            let expected = words.get(1).is_some_and(|word| word >> 52 & 1 == 1);
+            prop_assert_eq!(has_power_key(&bitmap.join(" ")), expected);
+        }
 
-                #[test]
-                fn the_count_is_read_before_any_other_words(count: u64, rest in "( [a-z0-9]{0,9}){0,4}") {
-                    prop_assert_eq!(parse_count(&format!("  {count}{rest}\n")), Some(count));
-                }
+        #[test]
+        fn the_count_is_read_before_any_other_words(count: u64, rest in "( [a-z0-9]{0,9}){0,4}") {
+            prop_assert_eq!(parse_count(&format!("  {count}{rest}\n")), Some(count));
+        }
     }
 }

@@ -86,15 +86,15 @@ mod tests {
 
     proptest! {
         #[test]
-                fn a_mount_point_is_found_whatever_its_bytes(
-                    name in prop::collection::vec(any::<u8>(), 0..20),
-                    before in "([0-9 ]{0,20}\n){0,3}",
-                ) {
-                    let escape = |byte: &u8| match byte {
-                        b' ' | b'\t' | b'\n' | b'\\' | 128.. => format!("\\{byte:03o}"),
-                        byte => char::from(*byte).to_string(),
-                    };
-                    let path = [b"/", &name[..]].concat();
+        fn a_mount_point_is_found_whatever_its_bytes(
+            name in prop::collection::vec(any::<u8>(), 0..20),
+            before in "([0-9 ]{0,20}\n){0,3}",
+        ) {
+            let escape = |byte: &u8| match byte {
+                b' ' | b'\t' | b'\n' | b'\\' | 128.. => format!("\\{byte:03o}"),
+                byte => char::from(*byte).to_string(),
+            };
+            let path = [b"/", &name[..]].concat();
             let point: String = path.iter().map(escape).collect();
                     let line = format!("{before}1 1 0:1 / {point} rw - ext4 x rw\n");
                     let expected = Mount { point: path, kind: "ext4".into() };

@@ -128,24 +128,24 @@ mod tests {
 
     proptest! {
         #[test]
-                fn fields_are_found_between_any_others(
-                    before in "([A-Z]{8,9}=[a-z]{0,5}\0){0,3}",
-                    path in "/[a-z/]{0,20}",
-                    modalias in "[a-z0-9:]{0,20}",
-                ) {
-                    let fields = format!("{before}ACTION=add\0DEVPATH={path}\0MODALIAS={modalias}\0");
-                    let expected = Uevent {
-                        action: "add".into(),
-                        path,
-                        modalias,
-                        ..Uevent::default()
-                    };
-                    prop_assert_eq!(parse(format!("add@/x\0{fields}").as_bytes()), Some(expected));
-                }
+        fn fields_are_found_between_any_others(
+            before in "([A-Z]{8,9}=[a-z]{0,5}\0){0,3}",
+            path in "/[a-z/]{0,20}",
+            modalias in "[a-z0-9:]{0,20}",
+        ) {
+            let fields = format!("{before}ACTION=add\0DEVPATH={path}\0MODALIAS={modalias}\0");
+            let expected = Uevent {
+                action: "add".into(),
+                path,
+                modalias,
+                ..Uevent::default()
+            };
+            prop_assert_eq!(parse(format!("add@/x\0{fields}").as_bytes()), Some(expected));
+        }
 
-                #[test]
-                fn only_bytes_with_an_action_are_a_message(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-                    prop_assert!(parse(&bytes).is_none_or(|uevent| !uevent.action.is_empty()));
-                }
+        #[test]
+        fn only_bytes_with_an_action_are_a_message(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            prop_assert!(parse(&bytes).is_none_or(|uevent| !uevent.action.is_empty()));
+        }
     }
 }

@@ -128,25 +128,25 @@ mod tests {
 
     proptest! {
         #[test]
-                fn a_valid_name_is_its_own_normal_form(text in ".{0,80}", name in "[a-z0-9]{1,20}") {
-                    if let Some(valid) = hostname(&text) {
-                        prop_assert!(valid.len() <= NAME_MAX);
-                        prop_assert_eq!(hostname(&valid), Some(valid));
-                    }
-                    prop_assert_eq!(hostname(&name.to_uppercase()), Some(name));
-                }
+        fn a_valid_name_is_its_own_normal_form(text in ".{0,80}", name in "[a-z0-9]{1,20}") {
+            if let Some(valid) = hostname(&text) {
+                prop_assert!(valid.len() <= NAME_MAX);
+                prop_assert_eq!(hostname(&valid), Some(valid));
+            }
+            prop_assert_eq!(hostname(&name.to_uppercase()), Some(name));
+        }
 
-                #[test]
-                fn a_machine_id_is_a_uuid_of_version_4(seed in ".{0,80}") {
-                    let id = machine_id(&seed);
-                    prop_assert!(id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()));
-                    prop_assert!(&id[12..13] == "4" && "89ab".contains(&id[16..17]));
-                }
+        #[test]
+        fn a_machine_id_is_a_uuid_of_version_4(seed in ".{0,80}") {
+            let id = machine_id(&seed);
+            prop_assert!(id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()));
+            prop_assert!(&id[12..13] == "4" && "89ab".contains(&id[16..17]));
+        }
 
-                #[test]
-                fn a_uuid_is_returned_in_lower_case_or_refused(text in "[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-F]{12}") {
-                    let uuid = machine_uuid(&format!(" {text}\n"));
-                    prop_assert!(uuid.is_none_or(|uuid| uuid == text.to_lowercase()));
-                }
+        #[test]
+        fn a_uuid_is_returned_in_lower_case_or_refused(text in "[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-F]{12}") {
+            let uuid = machine_uuid(&format!(" {text}\n"));
+            prop_assert!(uuid.is_none_or(|uuid| uuid == text.to_lowercase()));
+        }
     }
 }

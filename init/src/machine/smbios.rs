@@ -100,26 +100,26 @@ mod tests {
 
     proptest! {
         #[test]
-                fn a_binary_value_comes_back(value in prop::collection::vec(any::<u8>(), 0..40)) {
-                    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-                    let encode = |group: &[u8]| {
-                        let bits = (0..3).fold(0, |bits, at| {
-                            bits << 8 | usize::from(group.get(at).copied().unwrap_or_default())
-                        });
-                        let digits = (0..=group.len()).map(|at| DIGITS[bits >> (18 - 6 * at) & 63]);
-                        digits.map(char::from).collect::<String>()
-                    };
-                    let text: String = value.chunks(3).map(encode).collect();
-                    let found = credentials(&raw(&[&format!("{BINARY}a={text}")]));
-                    prop_assert_eq!(found, vec![("a".to_owned(), value)]);
-                }
+        fn a_binary_value_comes_back(value in prop::collection::vec(any::<u8>(), 0..40)) {
+            const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+            let encode = |group: &[u8]| {
+                let bits = (0..3).fold(0, |bits, at| {
+                    bits << 8 | usize::from(group.get(at).copied().unwrap_or_default())
+                });
+                let digits = (0..=group.len()).map(|at| DIGITS[bits >> (18 - 6 * at) & 63]);
+                digits.map(char::from).collect::<String>()
+            };
+            let text: String = value.chunks(3).map(encode).collect();
+            let found = credentials(&raw(&[&format!("{BINARY}a={text}")]));
+            prop_assert_eq!(found, vec![("a".to_owned(), value)]);
+        }
 
-                #[test]
-                fn the_strings_of_any_bytes_are_short_and_not_empty(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-                    let found = strings(&bytes);
-                    prop_assert!(found.iter().all(|string| !string.is_empty() && !string.contains(&0)));
-                    prop_assert!(found.iter().map(|string| string.len() + 1).sum::<usize>() <= bytes.len() + 1);
-                }
+        #[test]
+        fn the_strings_of_any_bytes_are_short_and_not_empty(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let found = strings(&bytes);
+            prop_assert!(found.iter().all(|string| !string.is_empty() && !string.contains(&0)));
+            prop_assert!(found.iter().map(|string| string.len() + 1).sum::<usize>() <= bytes.len() + 1);
+        }
 
         #[test]
         fn strings_come_back(list in prop::collection::vec("[a-z=:]{1,20}", 0..5)) {

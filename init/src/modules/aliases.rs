@@ -65,7 +65,7 @@ mod tests {
 
     proptest! {
         #[test]
-                fn grouping_by_bus_hides_no_match(
+        fn grouping_by_bus_hides_no_match(
             patterns in prop::collection::vec("[ab:*?]{0,6}", 0..8),
             name in "[ab:]{0,6}",
         ) {

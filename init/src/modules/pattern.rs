@@ -86,31 +86,31 @@ mod tests {
     }
 
     proptest! {
-                #[test]
-                fn matching_agrees_with_a_simple_recursion(
-                    pattern in "[ab*?]{0,10}",
-                    text in "[ab]{0,10}",
-                ) {
-                    fn model(pattern: &[u8], text: &[u8]) -> bool {
-                        match (pattern.split_first(), text.split_first()) {
-                            (None, None) => true,
-                            (Some((b'*', rest)), _) if model(rest, text) => true,
-                            (Some((b'*', _)), Some((_, tail))) => model(pattern, tail),
-                            (Some((b'?', rest)), Some((_, tail))) => model(rest, tail),
-                            (Some((p, rest)), Some((t, tail))) => p == t && model(rest, tail),
-                            _ => false,
-                        }
-                    }
-                    let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
-                    prop_assert_eq!(matches(pattern, text), model(pattern, text));
-                }
+        #[test]
+        fn matching_agrees_with_a_simple_recursion(
+            pattern in "[ab*?]{0,10}",
+            text in "[ab]{0,10}",
+        ) {
+        fn model(pattern: &[u8], text: &[u8]) -> bool {
+            match (pattern.split_first(), text.split_first()) {
+                (None, None) => true,
+                (Some((b'*', rest)), _) if model(rest, text) => true,
+                (Some((b'*', _)), Some((_, tail))) => model(pattern, tail),
+                (Some((b'?', rest)), Some((_, tail))) => model(rest, tail),
+                (Some((p, rest)), Some((t, tail))) => p == t && model(rest, tail),
+                _ => false,
+            }
+        }
+        let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
+        prop_assert_eq!(matches(pattern, text), model(pattern, text));
+        }
 
-                #[test]
-                fn a_text_matches_itself_and_a_set_of_its_first_byte(text in "[a-z0-9:]{1,40}") {
-                    let set = format!("[{}]{}", &text[..1], &text[1..]);
-                    for pattern in [text.clone(), format!("{text}*"), set] {
-                        prop_assert!(matches(pattern.as_bytes(), text.as_bytes()), "{}", pattern);
-                    }
-                }
+        #[test]
+        fn a_text_matches_itself_and_a_set_of_its_first_byte(text in "[a-z0-9:]{1,40}") {
+            let set = format!("[{}]{}", &text[..1], &text[1..]);
+            for pattern in [text.clone(), format!("{text}*"), set] {
+                prop_assert!(matches(pattern.as_bytes(), text.as_bytes()), "{}", pattern);
+            }
+        }
     }
 }

@@ -256,19 +256,19 @@ mod tests {
 
     proptest! {
         #[test]
-                fn only_text_with_control_characters_or_too_long_is_changed(kept in ".{0,500}") {
-                    let reason = Reason { end: End::Forced, power: "halt".into(), text: kept.clone() };
-                    let found = decode(&encode(&reason)).unwrap();
-                    prop_assert!(found.text.len() <= TEXT_MAX);
-                    if kept.len() <= TEXT_MAX && !kept.contains(char::is_control) {
-                        prop_assert_eq!(found, reason);
-                    }
-                }
+        fn only_text_with_control_characters_or_too_long_is_changed(kept in ".{0,500}") {
+            let reason = Reason { end: End::Forced, power: "halt".into(), text: kept.clone() };
+            let found = decode(&encode(&reason)).unwrap();
+            prop_assert!(found.text.len() <= TEXT_MAX);
+            if kept.len() <= TEXT_MAX && !kept.contains(char::is_control) {
+                prop_assert_eq!(found, reason);
+            }
+        }
 
-                #[test]
-                fn a_record_that_was_read_is_written_the_same(text in "END=(running|bug|x)\nPOWER=[a-z]{0,5}\nTEXT=[ -~]{0,50}\n") {
-                    let written = decode(&text).map(|reason| encode(&reason));
-                    prop_assert!(written.is_none_or(|written| written == text));
-                }
+        #[test]
+        fn a_record_that_was_read_is_written_the_same(text in "END=(running|bug|x)\nPOWER=[a-z]{0,5}\nTEXT=[ -~]{0,50}\n") {
+            let written = decode(&text).map(|reason| encode(&reason));
+            prop_assert!(written.is_none_or(|written| written == text));
+        }
     }
 }

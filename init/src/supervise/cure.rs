@@ -1,7 +1,8 @@
-//! Reboots as a cure (`kiln.cure-reboots=N`): at most N in 24 hours, counted on the data partition.
+//! Reboots as a cure for a failing service (`kiln.cure-reboots=N`): at most N in 24 hours, counted
+//! on the data partition.
 //!
-//! A reboot that is not counted could come for ever, so it is written down first, and without a
-//! data partition there is none. All of it runs in a thread of its own, since `/var` can hang.
+//! Reboots that are not counted could follow each other forever, so a reboot is recorded first, and
+//! there are none without a data partition. A thread does the work, because `/var` can hang.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -20,13 +21,13 @@ use crate::supervise::service::Service;
 /// One line per reboot: seconds since 1970, a blank, the service.
 const FILE: &str = "/var/lib/kiln/cure-reboots";
 
-/// What counts, in seconds.
+/// The time in seconds after which a reboot no longer counts.
 const DAY: u64 = 24 * 60 * 60;
 
-/// Lines that are kept and read; more than any N.
+/// The number of lines that are kept and read. It is larger than any N.
 const LINES_MAX: usize = 256;
 
-/// A file, a few lines, a rename.
+/// Enough for a file, a few lines and a rename.
 const STACK: usize = 64 * 1024;
 
 /// Returns how many reboots a failing service may cause: none without a data partition, because
@@ -40,10 +41,10 @@ pub fn allowed(var: Var, wanted: u64) -> u8 {
     u8::try_from(wanted).unwrap_or(u8::MAX)
 }
 
-/// How many reboots of a file count at a time.
+/// Returns the number of reboots in a file that count now.
 ///
-/// All but those that are more than a day old: one in the future means that a clock was or is
-/// wrong, and then each counts. A line that cannot be read counts too.
+/// All count but those that are more than a day old. A reboot in the future counts, because a clock
+/// was or is wrong, and so does a malformed line.
 #[must_use]
 pub fn recent(text: &str, now: u64) -> usize {
     let old = |line: &&str| {
@@ -53,7 +54,7 @@ pub fn recent(text: &str, now: u64) -> usize {
     text.lines().take(LINES_MAX).filter(|line| !old(line)).count()
 }
 
-/// The file with one more reboot, and no more lines than are kept.
+/// Returns the file with one more reboot, cut to the number of lines that are kept.
 fn with(text: &str, now: u64, service: Service) -> String {
     let lines: Vec<&str> = text.lines().take(LINES_MAX).collect();
     let kept = &lines[lines.len().saturating_sub(LINES_MAX - 1)..];
@@ -61,15 +62,15 @@ fn with(text: &str, now: u64, service: Service) -> String {
     lines.chain([format!("{now} {service}\n")]).collect()
 }
 
-/// Bytes of an answer: the service's index, and 1 where the reboot is granted.
+/// The length of an answer in bytes: the service's index, and 1 if the reboot is granted.
 pub const ANSWER: usize = 2;
 
-/// Writes one reboot down, if fewer than `allowed` count, in a thread; the answer goes to `done`.
+/// Records a reboot in a thread, if fewer than `allowed` count. The answer goes to `done`.
 pub fn record(service: Service, allowed: u8, done: OwnedFd) -> Result<()> {
     let work = move || {
         let granted = record_in(Path::new(FILE), service, allowed, now());
         if matches!(granted, Ok(false)) {
-            kmsg::warn(format_args!("{allowed} reboots as a cure in 24 h, no more"));
+            kmsg::warn(format_args!("{allowed} reboots as a cure in 24 h, causing no more"));
         }
         let granted = kmsg::warn_on_error(granted.context("cannot record a reboot")) == Some(true);
         let answer = [u8::try_from(service.index()).unwrap_or_default(), u8::from(granted)];
@@ -107,13 +108,13 @@ mod tests {
     const NOW: u64 = 1_800_000_000;
 
     #[test]
-    fn what_is_older_than_a_day_does_not_count() {
+    fn a_reboot_older_than_a_day_does_not_count() {
         let text = format!("{} kubelet\n{} kubelet\n", NOW - DAY, NOW - DAY + 1);
         assert_eq!(recent(&text, NOW), 1);
     }
 
     #[test]
-    fn with_a_clock_that_is_wrong_every_boot_counts() {
+    fn with_a_wrong_clock_every_reboot_counts() {
         let text = format!("{NOW} kubelet\n{NOW} containerd\n");
         assert_eq!(recent(&text, 12), 2, "1970");
         let in_2100 = "4102444800 kubelet\n";
@@ -132,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_granted_where_it_cannot_be_counted() {
+    fn a_reboot_that_cannot_be_counted_is_not_granted() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("missing/cure-reboots");
         assert!(record_in(&file, Service::Kubelet, 2, NOW).is_err());

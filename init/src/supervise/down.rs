@@ -1,6 +1,6 @@
-//! The way down: the stages of a shutdown, in order, each with its time. Pure, as [`super::up`].
+//! The stages of a shutdown in their order, each with its time limit. Pure, like [`super::up`].
 //!
-//! Nothing is started here, and every stage ends by its own timer although nothing ever answers.
+//! Nothing is started here. Every stage has a timer that ends it, even if nothing answers.
 
 use std::time::Duration;
 
@@ -9,31 +9,32 @@ use super::facts::Facts;
 use super::service::{SERVICES, Service};
 use crate::shutdown::power::Power;
 
-/// From SIGKILL to the next stage; only a process stuck in the kernel takes longer.
+/// The time from SIGKILL to the next stage. Only a process stuck in the kernel needs longer.
 pub const KILL_GRACE: Duration = Duration::from_secs(1);
 
-/// What kubelet gets above the grace that it asked for: it may use all of it for its last pods, and
-/// has to answer after that.
+/// The time that kubelet gets on top of the grace that it asked for, because it may use all of the
+/// grace for its last pods and must answer after that.
 pub const ANSWER: Duration = Duration::from_secs(2);
 
-/// From the end of kubelet's grace to the end of all. The sum of all stages' times is below it (a
-/// test adds them up).
+/// The time limit for everything after kubelet's grace. A test checks that the sum of the stages'
+/// times is below it.
 pub const SHUTDOWN: Duration = Duration::from_secs(30);
 
 /// The stages of a shutdown, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Stage {
-    /// Let kubelet stop its pods, for the grace that it announced.
+    /// Lets kubelet stop its pods, for the grace that it announced.
     Announce,
-    /// End these processes within this time.
+    /// Stops these processes within this time.
     Stop(Target, Duration),
-    /// Have a helper do this within this time.
+    /// Has a helper do this within this time.
     Run(Chore, Duration),
-    /// Nothing is left to do.
+    /// The shutdown is complete.
     Over,
 }
 
-/// Order and time of the stages. kubelet first, so that it does not start again what is stopped.
+/// The stages in their order, with their times. kubelet stops first, so that it does not restart
+/// what is stopped after it.
 pub const STAGES: [Stage; 9] = [
     Stage::Announce,
     Stage::Stop(Target::Service(Service::Kubelet), Duration::from_secs(2)),
@@ -49,18 +50,18 @@ pub const STAGES: [Stage; 9] = [
 /// A node that goes down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Down {
-    /// How it ends.
+    /// The final power state.
     pub power: Power,
-    /// Index into [`STAGES`].
+    /// The index into [`STAGES`].
     stage: u8,
-    /// SIGKILL was sent in this stage.
+    /// True if SIGKILL was sent in this stage.
     killed: bool,
-    /// Which services still have a process, by [`Service::index`].
+    /// True for the services that still have a process, by [`Service::index`].
     pub running: [bool; 2],
 }
 
 impl Down {
-    /// Begins a shutdown; later requests change nothing.
+    /// Begins a shutdown. Later requests change nothing.
     #[must_use]
     pub fn begin(power: Power, running: [bool; 2], facts: Facts) -> (Self, Vec<Action>) {
         let grace = if facts.inhibited { facts.grace } else { Duration::ZERO };
@@ -76,7 +77,7 @@ impl Down {
         (down, actions)
     }
 
-    /// Takes one event and returns what to do.
+    /// Takes an event and returns the actions for it.
     pub fn take(&mut self, event: Event) -> Vec<Action> {
         if let Event::Exited(service) = event {
             self.running[service.index()] = false;
@@ -113,7 +114,7 @@ impl Down {
     }
 }
 
-/// True when an event is what a stage waits for, or its time is over.
+/// True if the event is the one that the stage waits for, or the stage's time is up.
 fn ends(stage: Stage, event: Event) -> bool {
     match (stage, event) {
         (Stage::Over, _) => false,

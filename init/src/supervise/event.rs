@@ -1,14 +1,14 @@
-//! What the supervisor is told, and what it answers.
+//! The events that the supervisor takes, and the actions that it returns.
 
 use std::time::Duration;
 
 use super::service::Service;
 use crate::shutdown::power::Power;
 
-/// What a shutdown stage ends.
+/// The processes that a shutdown stage stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Target {
-    /// A service's own process.
+    /// The process of a service.
     Service(Service),
     /// All processes of all pods.
     Pods,
@@ -16,38 +16,38 @@ pub enum Target {
     Rest,
 }
 
-/// What a shutdown stage has a helper do, because it can hang.
+/// Work of a shutdown stage that a helper does, because it can hang.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Chore {
-    /// Writes down why the node goes down, and sets the machine's clock.
+    /// Records the reason of the shutdown and sets the machine's clock.
     Record,
-    /// Unmounts all that can be.
+    /// Unmounts everything that can be unmounted.
     Unmount,
     /// `sync(2)`.
     Sync,
 }
 
-/// Timers; each runs at most once at a time.
+/// The timers. Each runs at most once at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Timer {
-    /// A service has had its time to say that it is ready.
+    /// The time limit for a service to send `READY=1`.
     Start(Service),
     /// The pause before a service is started again.
     Restart(Service),
-    /// A service has run for long enough to count as well.
+    /// The time after which a running service counts as stable.
     Stable(Service),
-    /// A service that feeds a watchdog has not done so for too long.
+    /// The time limit for a service to feed its watchdog.
     Watchdog(Service),
-    /// Time to ask a service whether it still answers.
+    /// The interval of probes.
     Probe(Service),
-    /// A service that was told to end has had its time.
+    /// The time limit for a service to end before it is killed.
     Kill(Service),
-    /// The current shutdown stage has had its time.
+    /// The time limit of the current shutdown stage.
     Stage,
 }
 
 impl Timer {
-    /// All timers of a service.
+    /// Returns all timers of a service.
     #[must_use]
     pub const fn of(service: Service) -> [Self; 6] {
         [
@@ -60,7 +60,7 @@ impl Timer {
         ]
     }
 
-    /// Whose timer it is; `None` for a shutdown stage's.
+    /// Returns the timer's service, or `None` for the timer of a shutdown stage.
     #[must_use]
     pub const fn service(self) -> Option<Service> {
         match self {
@@ -75,79 +75,79 @@ impl Timer {
     }
 }
 
-/// What happened.
+/// An event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Event {
-    /// Everything is prepared; the first event.
+    /// The boot has prepared everything. This is the first event.
     Boot,
-    /// A service said `READY=1`.
+    /// A service sent `READY=1`.
     Ready(Service),
-    /// A service said `WATCHDOG=1`.
+    /// A service sent `WATCHDOG=1`.
     Fed(Service),
-    /// A service said `STOPPING=1`.
+    /// A service sent `STOPPING=1`.
     Stopping(Service),
     /// A service answered a probe, or refused it.
     Probed(Service, bool),
-    /// A service ended, or could not be started.
+    /// A service ended or could not be started.
     Exited(Service),
-    /// A timer ran out.
+    /// A timer expired.
     Due(Timer),
-    /// kubelet announced how long its pods may take to stop; whole seconds, 0 for none.
+    /// kubelet announced the time that its pods may take to stop, in whole seconds, 0 for none.
     Grace(Duration),
-    /// kubelet wants to be asked before the node goes down.
+    /// kubelet wants to stop its pods before the node goes down.
     Inhibited,
-    /// kubelet does not, or no longer: its pods have stopped.
+    /// kubelet has stopped its pods, or no longer wants to.
     Released,
-    /// A reboot because of this service is granted, and written down where it survives; or refused.
+    /// A reboot because of this service is granted and recorded, or it is refused.
     Cure(Service, bool),
-    /// Somebody asked for the node to go down.
+    /// A shutdown is requested.
     Shutdown(Power),
     /// No process of a target is left.
     Gone(Target),
-    /// A helper ended.
+    /// A helper has ended.
     Finished(Chore),
 }
 
-/// What to do about it.
+/// An action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// Start a service.
+    /// Starts a service.
     Start(Service),
-    /// Start a timer, anew if it runs.
+    /// Starts a timer, or restarts it if it runs.
     Arm(Timer, Duration),
-    /// Stop a timer, if it runs.
+    /// Stops a timer if it runs.
     Disarm(Timer),
-    /// Ask a service whether it answers; forget an earlier question.
+    /// Sends a probe to a service and forgets an earlier one.
     Probe(Service),
-    /// SIGABRT, so that a Go program writes what all its goroutines do into its log.
+    /// Sends SIGABRT, so that a Go program logs the stacks of all goroutines.
     Abort(Service),
-    /// Ask for a reboot because of this service, to be counted where it survives.
+    /// Records a reboot because of this service, if one is allowed.
     Record(Service),
-    /// Tell the console.
+    /// Reports to the console.
     Say(Report),
-    /// Ask kubelet to stop its pods (`PrepareForShutdown(true)`).
+    /// Asks kubelet to stop its pods (`PrepareForShutdown(true)`).
     Announce,
-    /// SIGTERM, and report when it is gone.
+    /// Sends SIGTERM and reports when the target is gone.
     Terminate(Target),
-    /// SIGKILL.
+    /// Sends SIGKILL.
     Kill(Target),
-    /// Start a helper and report when it ended.
+    /// Starts a helper and reports when it has ended.
     Run(Chore),
-    /// From now on the machine goes down within this time, whatever happens.
+    /// Sets the time after which the machine goes down, whatever happens.
     Deadline(Power, Duration),
-    /// Go down now.
+    /// Goes down now.
     Finish(Power),
 }
 
-/// What the supervisor decided and an operator wants to know.
+/// A decision that the console reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Report {
-    /// A service does not say that it is ready, does not feed its watchdog, or answers no probe.
+    /// A service does not become ready, does not feed its watchdog, or does not answer probes.
     Hung(Service),
-    /// A service failed so often that from now on it is tried at the longest pause only.
+    /// A service failed so often that it is now retried at the longest pause only.
     AtCap(Service),
-    /// The node reboots, because a service keeps failing in a trial boot.
+    /// The node reboots because a service keeps failing in a trial boot.
     Trial(Service),
-    /// The node reboots as a cure, because a service keeps failing.
+    /// The node reboots as a cure because a service keeps failing.
     Cure(Service),
 }

@@ -1,16 +1,17 @@
-//! Facts that decisions depend on.
+//! Facts that the supervisor's decisions depend on.
 
 use std::time::Duration;
 
-/// What the supervisor has been told.
+/// The facts. The default is a node without a trial, a cure or a graceful shutdown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Facts {
-    /// How long kubelet's pods may take to stop, in whole seconds; capped by who reports it.
+    /// The time that kubelet's pods may take to stop, in whole seconds. Its source caps it.
     pub grace: Duration,
-    /// kubelet wants to be asked before the node goes down.
+    /// True if kubelet wants to stop its pods before the node goes down.
     pub inhibited: bool,
-    /// This boot is on trial and has not proven itself yet.
+    /// True if this boot is on trial and has not proven itself yet.
     pub trial: bool,
-    /// A reboot may be asked for as a cure, and no question is open. How often is not decided here.
+    /// True if a reboot as a cure may be requested and no request is open. [`super::cure`]
+    /// counts them.
     pub cures: bool,
 }

@@ -1,4 +1,4 @@
-//! What the supervisor does with processes: start, signal, reap, and the helpers of a shutdown.
+//! The supervisor's work on processes: start, signal, reap, and the helpers of a shutdown.
 
 use kiln_contract::{cgroup as groups, console};
 use rustix::io::Errno;
@@ -13,11 +13,11 @@ use crate::process::kill;
 use crate::shutdown::reason::{self, End};
 use crate::shutdown::unmount;
 
-/// Children reaped in one turn of the loop: about a millisecond, so that a storm of orphans delays
-/// neither a restart nor a request.
+/// The number of children reaped in one turn of the loop. It takes about a millisecond, so that a
+/// storm of orphans delays neither a restart nor a request.
 const REAPED_PER_TURN: usize = 256;
 
-/// Whether this process has children left.
+/// Shows if this process has children left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Left {
     None,
@@ -25,9 +25,9 @@ pub(super) enum Left {
 }
 
 impl Runtime {
-    /// Starts a service; the event is its failure.
+    /// Starts a service. Returns an event if that fails.
     pub(super) fn start_service(&mut self, service: Service) -> Option<Event> {
-        // An answer of the process before it would be the wrong one's.
+        // An answer to the previous process' probe would be misleading.
         self.probe = self.probe.take().filter(|(asked, _)| *asked != service);
         match self.services[service.index()].start() {
             Ok(attempt) => {
@@ -47,8 +47,8 @@ impl Runtime {
         }
     }
 
-    /// Until none is left, one turn's worth at a time: one SIGCHLD can stand for many children,
-    /// orphans among them.
+    /// Reaps children until no child has ended, up to one turn's limit: one SIGCHLD can stand
+    /// for many children, orphans among them.
     pub(super) fn reap(&mut self) -> Left {
         self.reaping = false;
         for _ in 0..REAPED_PER_TURN {
@@ -116,12 +116,12 @@ impl Runtime {
         }
     }
 
-    /// SIGABRT: the Go runtime writes all goroutines' stacks and exits.
+    /// Sends SIGABRT. The Go runtime logs all goroutines' stacks and exits.
     pub(super) fn abort(&self, service: Service) {
         self.signal_service(service, Signal::ABORT);
     }
 
-    /// Starts a helper; the event is its end, if it cannot be started.
+    /// Starts a helper. Returns the event of its end if it cannot be started.
     pub(super) fn run_chore(&mut self, chore: Chore) -> Option<Event> {
         self.stopping = None;
         self.log.close();

@@ -1,7 +1,7 @@
-//! What a runtime works with: the services' programs, and what the boot found out.
+//! The parameters of the runtime: the services' programs and the results of the boot.
 //!
-//! A struct and not constants, so that the tests can run the same loop with programs of their own
-//! in a namespace (`init/tests/namespace.rs`).
+//! They are a struct, so that tests can run the same loop with other programs in a namespace
+//! (`init/tests/namespace`).
 
 use kiln_contract::setting::{CURE_REBOOTS, TRIAL};
 use kiln_contract::{cgroup, path};
@@ -25,16 +25,16 @@ pub struct Node {
     pub parameters: Parameters,
 }
 
-/// How to start a service.
+/// A service's command.
 #[derive(Debug, Clone)]
 pub struct Command {
-    /// The program, and its arguments without `argv[0]`.
+    /// The program.
     pub program: String,
-    /// Its arguments, `argv[0]` not included.
+    /// The arguments without `argv[0]`.
     pub args: Vec<String>,
-    /// Its whole environment, `NAME=VALUE`.
+    /// The whole environment, `NAME=VALUE`.
     pub env: Vec<String>,
-    /// Its control group; `None` for PID 1's own.
+    /// The control group, or `None` for PID 1's own.
     pub group: Option<&'static str>,
     /// `oom_score_adj`, as text.
     pub oom_score: &'static std::ffi::CStr,
@@ -43,9 +43,9 @@ pub struct Command {
 /// Everything that differs between a node and a test.
 #[derive(Debug, Clone)]
 pub struct Host {
-    /// By [`super::service::Service::index`].
+    /// The commands, by [`super::service::Service::index`].
     pub services: [Command; 2],
-    /// What the supervisor knows at the start.
+    /// The supervisor's facts at the start.
     pub facts: Facts,
     /// The kernel's command line.
     pub parameters: Parameters,
@@ -55,9 +55,9 @@ pub struct Host {
     pub graceful: bool,
     /// The place of `/var`, which decides how much of the logs is kept.
     pub var: Var,
-    /// How much shorter than a node's the pauses before a restart are: 1 on a node.
+    /// The divisor of the pauses before a restart: 1 on a node.
     pub pace: u32,
-    /// The socket at which containerd must answer probes; `None` for a service that has none.
+    /// The socket for probes of containerd, or `None` without probes.
     pub probe: Option<&'static str>,
 }
 
@@ -91,8 +91,8 @@ fn containerd() -> Command {
     }
 }
 
-/// kubelet feeds its watchdog at half of `WATCHDOG_USEC`. There is no `WATCHDOG_PID`: another one
-/// than its own would switch the watchdog off without a word.
+/// kubelet feeds its watchdog at half of `WATCHDOG_USEC`. `WATCHDOG_PID` is not set, because a pid
+/// other than kubelet's own would silently disable the watchdog.
 fn kubelet() -> Command {
     let mut env = environment();
     env.push(format!("DBUS_SYSTEM_BUS_ADDRESS=unix:path={}", path::LOGIN1_SOCKET));
@@ -106,16 +106,17 @@ fn kubelet() -> Command {
     }
 }
 
-/// What upstream's unit files have; pods go first when memory is out.
+/// The value of upstream's unit files. If memory is out, pods are killed first.
 const OOM_SCORE: &std::ffi::CStr = c"-999";
 
-/// How much a Go heap may grow, in percent of what is alive, before it is collected (Go's default is 100).
+/// The growth of a Go heap, in percent of the live heap, at which it is collected (Go's default is
+/// 100).
 ///
-/// An idle node keeps kubelet's, containerd's and the shims' heaps at their largest for ever.
-/// Less than their default is memory for pods, at the price of some processor time while they start.
+/// kubelet, containerd and the shims of an idle node keep their heaps at the largest size they had.
+/// A lower value leaves memory for pods and costs some CPU time while they start.
 const GARBAGE_PERCENT: u32 = 75;
 
-/// What both services' environment has.
+/// The environment of both services.
 fn environment() -> Vec<String> {
     vec![
         format!("PATH={}", path::BIN),

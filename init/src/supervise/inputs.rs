@@ -1,6 +1,6 @@
-//! What comes in from outside: signals, notify messages, requests, uevents, output, buttons.
+//! Inputs from outside: signals, notify messages, requests, uevents, login1, buttons.
 //!
-//! Each function takes what waits on one descriptor and returns at once.
+//! Each function takes the input that waits on one descriptor and returns at once.
 
 use std::time::{Duration, Instant};
 
@@ -19,11 +19,12 @@ use crate::shutdown::{power, reason, signals};
 use crate::supervise::{hooks, notify};
 use crate::timeline::loader;
 
-/// Messages taken from one socket in one turn of the loop, so that a flood starves nobody else.
+/// The number of messages taken from one socket in one turn of the loop, so that a flood does not
+/// block other inputs.
 const TURN: usize = 64;
 
 impl Runtime {
-    /// The first request counts, and its reason.
+    /// Requests a shutdown. The first request and its reason win.
     pub(super) fn ask(&mut self, power: Power, reason: std::fmt::Arguments) {
         kmsg::notice(reason);
         reason::ask(power, &reason.to_string());
@@ -39,7 +40,7 @@ impl Runtime {
                 let name = std::fs::read_to_string(format!("/proc/{sender}/comm"));
                 let name = name.unwrap_or_else(|_| if sender == 0 { "kernel" } else { "?" }.into());
                 let name = name.trim_end();
-                self.ask(power, format_args!("signal {number} of {sender} ({name})"));
+                self.ask(power, format_args!("signal {number} from {sender} ({name})"));
             }
         }
     }
@@ -75,7 +76,7 @@ impl Runtime {
         }
     }
 
-    /// Once, and not sooner, so that it costs no start anything.
+    /// Computes the time before the kernel, once, and only now, so that it delays no start.
     fn look_before_the_kernel(&mut self) {
         if self.timeline.measure() {
             self.loader = loader::Question::ask();
@@ -90,7 +91,7 @@ impl Runtime {
                 self.ask(power, format_args!("request through {}: {why}", path::POWER_REQUEST));
                 continue;
             }
-            // The console is slow: one line for all that came at once.
+            // The console is slow, so all ignored lines together are one message.
             if ignored == 0 {
                 kmsg::warn(format_args!("{}: {line:?} ignored", path::POWER_REQUEST));
             }
@@ -108,7 +109,8 @@ impl Runtime {
         }
     }
 
-    /// Once each: anybody who is root can make the kernel announce a device again.
+    /// Opens a new input device if it is a button. A known device is skipped, because root can
+    /// make the kernel announce a device again.
     fn add_button(&mut self, device: &str) {
         let first = self.buttons.is_empty();
         if self.buttons.iter().all(|button| button.device != device) {
@@ -119,7 +121,7 @@ impl Runtime {
         }
     }
 
-    /// Once a button's device is open: was it pressed while none was?
+    /// Checks, once a button is open, if it was pressed before that.
     pub(super) fn look_for_early_press(&mut self) {
         if !self.buttons.is_empty() && evdev::pressed_before() {
             self.ask(Power::Off, format_args!("power button pressed during the boot"));
@@ -139,7 +141,8 @@ impl Runtime {
         }
     }
 
-    /// kubelet is told that it gets what it asks for, since it takes no inhibitor otherwise.
+    /// Caps kubelet's grace at the limit. kubelet is promised all of it, because it takes no
+    /// inhibitor otherwise.
     fn cap(&self, grace: Duration) -> Duration {
         let (wanted, max) = (grace.as_secs(), self.shutdown_max.as_secs());
         if wanted > max {
@@ -159,7 +162,8 @@ impl Runtime {
                 self.ask(Power::Off, format_args!("power button pressed"));
             }
             Ok(_) | Err(Errno::AGAIN) => {}
-            // The device was removed. Others may have moved: their turn comes with the next poll.
+            // The device was removed. The other buttons' indexes may have changed; the
+            // next poll reads them.
             Err(_) => drop(self.buttons.remove(index)),
         }
     }

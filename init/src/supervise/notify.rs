@@ -1,7 +1,7 @@
-//! The notify socket (`sd_notify(3)`): how services say that they are ready.
+//! The notify socket (`sd_notify(3)`), on which services report that they are ready.
 //!
-//! A datagram socket that only root can reach. Who sent a message is taken from the kernel
-//! (`SCM_CREDENTIALS`), never from the message.
+//! It is a datagram socket that only root can reach. The kernel supplies the sender
+//! (`SCM_CREDENTIALS`); the message's own claim is ignored.
 
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
@@ -16,7 +16,7 @@ use rustix::net::{
 };
 use rustix::process::Pid;
 
-/// Longest message that is read; systemd's own limit. What is longer is dropped whole.
+/// The longest message in bytes, as in systemd. Longer ones are dropped.
 const MESSAGE_MAX: usize = 4096;
 
 /// A message that PID 1 acts on.
@@ -30,7 +30,7 @@ pub enum Message {
     Stopping,
 }
 
-/// Reads a message: assignments, one per line. Unknown ones are skipped.
+/// Parses a message: assignments, one per line. Unknown ones are skipped.
 #[must_use]
 pub fn parse(bytes: &[u8]) -> Vec<Message> {
     let lines = bytes.split(|&byte| byte == b'\n');
@@ -43,7 +43,7 @@ pub fn parse(bytes: &[u8]) -> Vec<Message> {
     known.collect()
 }
 
-/// Makes the socket. Before any service starts.
+/// Makes the socket. Call it before any service starts.
 pub fn listen() -> Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)
@@ -55,9 +55,10 @@ pub fn listen() -> Result<OwnedFd> {
     Ok(socket)
 }
 
-/// One waiting message and its sender, if that is root; `None` when there is none.
+/// Reads a waiting message. Returns its sender if that is root, or `None` if no message is waiting.
 ///
-/// Descriptors that came along are closed: systemd's barrier (`BARRIER=1`) waits for just that.
+/// Descriptors in the message are closed, which is all that systemd's barrier (`BARRIER=1`) waits
+/// for.
 #[must_use]
 pub fn receive(socket: &OwnedFd) -> Option<(Option<Pid>, Vec<Message>)> {
     let mut buffer = [0_u8; MESSAGE_MAX];
@@ -94,8 +95,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_read(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-            let _ = parse(&bytes);
+        fn exactly_the_known_lines_are_messages(
+            lines in prop::collection::vec("READY=[01]|WATCHDOG=1|STOPPING=1|[A-Z]{0,9}=?[a-z0-9]{0,5}", 0..9),
+        ) {
+            let known = |line: &String| match line.as_str() {
+                "READY=1" => Some(Message::Ready),
+                "WATCHDOG=1" => Some(Message::Fed),
+                "STOPPING=1" => Some(Message::Stopping),
+                _ => None,
+            };
+            let expected: Vec<Message> = lines.iter().filter_map(known).collect();
+            prop_assert_eq!(parse(lines.join("\n").as_bytes()), expected);
         }
     }
 }

@@ -1,9 +1,9 @@
-//! Does containerd still answer? One gRPC call on its socket, without waiting for it.
+//! A probe of containerd: one gRPC call on its socket, without waiting.
 //!
-//! A process that is stopped still "accepts": the kernel's backlog does. So the probe asks
-//! something: an HTTP/2 connection (RFC 9113) with one unary call, and what counts is a HEADERS
-//! frame on the call's stream. Which answer it is does not matter, only that a handler wrote one;
-//! no handler of this call touches a disk.
+//! Connecting is not enough, because the kernel's backlog accepts connections for a stopped
+//! process. So the probe makes one unary call on an HTTP/2 connection (RFC 9113) and waits for a
+//! HEADERS frame on its stream. Any answer counts, because a handler wrote it. The handler of this
+//! call does not touch a disk.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -11,10 +11,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
-/// Client connection preface, RFC 9113 section 3.4.
+/// The client's connection preface, RFC 9113 section 3.4.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// What is called. It takes an empty message and returns containerd's version.
+/// The method. It takes an empty message and returns containerd's version.
 const METHOD: &str = "/containerd.services.version.v1.Version/Version";
 
 /// Frame types, RFC 9113 section 6.
@@ -28,22 +28,22 @@ const GOAWAY: u8 = 7;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
-/// A client's first stream.
+/// The first stream of a client.
 const STREAM: u32 = 1;
 
-/// Largest frame that a peer may send unasked (`SETTINGS_MAX_FRAME_SIZE`).
+/// The largest frame that a peer may send by default (`SETTINGS_MAX_FRAME_SIZE`).
 const FRAME_MAX: usize = 16 * 1024;
 
-/// All that is read of an answer; a real one has about a hundred bytes.
+/// The number of bytes that are read of an answer. A real answer has about a hundred.
 const ANSWER_MAX: usize = 64 * 1024;
 
-/// The bytes of one call.
+/// Returns the bytes of one call.
 #[must_use]
 pub fn request() -> Vec<u8> {
     let mut bytes = PREFACE.to_vec();
     frame(&mut bytes, SETTINGS, 0, 0, &[]);
     frame(&mut bytes, HEADERS, END_HEADERS, STREAM, &headers());
-    // An empty gRPC message: not compressed, length 0.
+    // An empty gRPC message: uncompressed, length 0.
     frame(&mut bytes, DATA, END_STREAM, STREAM, &[0; 5]);
     bytes
 }
@@ -56,7 +56,8 @@ fn frame(bytes: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]) 
     bytes.extend_from_slice(payload);
 }
 
-/// The call's header fields (RFC 7541): names by the static table, values literal and not indexed.
+/// Returns the call's header fields (RFC 7541): names from the static table, literal values without
+/// indexing.
 fn headers() -> Vec<u8> {
     // :method POST (3), :scheme http (6)
     let mut block = vec![0x83, 0x86];
@@ -74,7 +75,7 @@ fn headers() -> Vec<u8> {
     block
 }
 
-/// Reads an answer as it comes in, whatever the pieces are.
+/// Parses an answer, in pieces of any size.
 #[derive(Debug, Default)]
 pub struct Answer {
     header: [u8; 9],
@@ -84,7 +85,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Takes bytes; `Some(true)` when the call was answered, `Some(false)` when it never will be.
+    /// Takes bytes. Returns true once the call is answered and false if it will never be.
     pub fn take(&mut self, mut bytes: &[u8]) -> Option<bool> {
         self.seen = self.seen.saturating_add(bytes.len());
         while !bytes.is_empty() {
@@ -111,7 +112,7 @@ impl Answer {
     }
 }
 
-/// A call on its way. Dropping it hangs up.
+/// A call without an answer yet. Dropping it closes the connection.
 #[derive(Debug)]
 pub struct Probe {
     socket: OwnedFd,
@@ -119,14 +120,14 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// Connects and asks. Nothing here waits: a full backlog is an error.
+    /// Connects and sends the call without waiting. A full backlog is an error.
     pub fn start(path: &str) -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket =
             rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
         rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
         let request = request();
-        // A fresh socket's buffer takes far more than this.
+        // The buffer of a new socket is much larger than the request.
         let written = rustix::net::send(&socket, &request, rustix::net::SendFlags::NOSIGNAL)?;
         if written < request.len() {
             return Err(io::ErrorKind::WriteZero.into());
@@ -134,7 +135,7 @@ impl Probe {
         Ok(Self { socket, answer: Answer::default() })
     }
 
-    /// Reads what there is; `None` while the answer is not complete.
+    /// Reads the available bytes. Returns `None` while the answer is incomplete.
     pub fn read(&mut self) -> Option<bool> {
         let mut bytes = [0; 1024];
         match rustix::io::read(&self.socket, &mut bytes) {
@@ -191,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_without_end_is_none() {
+    fn an_endless_answer_is_a_failure() {
         let mut answer = Answer::default();
         let endless = frames(&[(SETTINGS, 0, FRAME_MAX)]);
         assert!((0..5).any(|_| answer.take(&endless) == Some(false)));
@@ -211,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn who_accepts_and_never_answers_has_not_answered() {
+    fn a_peer_that_accepts_and_never_answers_has_not_answered() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("socket");
         assert!(Probe::start(path.to_str().unwrap()).is_err());
@@ -230,7 +231,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_read_and_pieces_change_nothing(
+        fn pieces_of_any_size_give_the_same_answer(
             bytes in prop::collection::vec(any::<u8>(), 0..200),
             cut in 0_usize..200,
         ) {

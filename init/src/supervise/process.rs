@@ -1,4 +1,4 @@
-//! The two services' processes, and what stays open over their restarts.
+//! The processes of the two services.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
@@ -9,18 +9,18 @@ use super::host::Command;
 use crate::kernel::cgroup;
 use crate::process::spawn::{self, Child, Program};
 
-/// A service with what it needs to be started again and again.
+/// A service with everything that a restart needs.
 pub(super) struct ServiceProcess {
     program: Program,
     group: Option<OwnedFd>,
-    /// The log's pipe. It stays open over restarts, so that no output is lost and nothing leaks.
+    /// The log's pipe. It stays open over restarts, so that no output is lost.
     output: OwnedFd,
     pub(super) child: Option<Child>,
     attempt: u32,
 }
 
 impl ServiceProcess {
-    /// Prepares everything, so that a start allocates nothing. It writes to `output`.
+    /// Prepares everything, so that a start allocates nothing. The process writes to `output`.
     pub(super) fn new(command: &Command, output: OwnedFd) -> Result<Self> {
         let program = Program {
             path: CString::new(command.program.as_str())?,
@@ -32,7 +32,7 @@ impl ServiceProcess {
         Ok(Self { program, group, output, child: None, attempt: 0 })
     }
 
-    /// Starts its process and returns how often it was started, this time included.
+    /// Starts the process and returns the number of starts, this one included.
     pub(super) fn start(&mut self) -> Result<u32> {
         self.attempt = self.attempt.saturating_add(1);
         let group = self.group.as_ref().map(AsFd::as_fd);
@@ -42,5 +42,5 @@ impl ServiceProcess {
 }
 
 fn strings<'a>(texts: impl Iterator<Item = &'a String>) -> Result<Vec<CString>> {
-    texts.map(|text| CString::new(text.as_str()).context("a string with a NUL")).collect()
+    texts.map(|text| CString::new(text.as_str()).context("a string contains a NUL")).collect()
 }

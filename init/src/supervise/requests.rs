@@ -1,7 +1,7 @@
-//! The FIFO that a privileged pod asks through: one request per line.
+//! The FIFO for requests of privileged pods, one request per line.
 //!
-//! Bytes come in whatever pieces the kernel hands out; what is not yet a whole line waits for its
-//! end, so that the first half of a word is never taken for a shorter one.
+//! The kernel delivers bytes in pieces of any size. An incomplete line waits for its end, so that
+//! the first half of a word is never taken for a shorter word.
 
 use std::mem;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -13,25 +13,26 @@ use rustix::fs::{CWD, FileType, Mode, OFlags};
 
 use crate::console::kmsg;
 
-/// Longest line in bytes, its newline not counted; what is longer is ignored up to its end.
+/// The longest line in bytes, without its newline. The rest of a longer line is ignored.
 const LINE_MAX: usize = 512;
 
-/// A line that got no more bytes for this long has lost its writer; the next bytes are another's.
+/// The time after which an incomplete line is dropped. The bytes after it belong to another writer.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Bytes of one look, so that a flood starves nobody else.
+/// The number of bytes that are read in one turn of the loop, so that a flood does not block other
+/// inputs.
 const TURN: usize = 4096;
 
-/// PID 1's end.
+/// PID 1's end of the FIFO.
 pub(super) struct Requests {
     fifo: OwnedFd,
     lines: Lines,
-    /// When bytes last came.
+    /// The time of the last bytes.
     last: Instant,
 }
 
 impl Requests {
-    /// Makes the FIFO. It is opened for writing too, so that it never reads as ended.
+    /// Makes the FIFO. It is opened for writing too, so that it never reports an end of file.
     pub(super) fn listen() -> Result<Self> {
         let mode = Mode::RUSR | Mode::WUSR;
         rustix::fs::mknodat(CWD, path::POWER_REQUEST, FileType::Fifo, mode, 0)
@@ -42,12 +43,12 @@ impl Requests {
         Ok(Self { fifo, lines: Lines::default(), last: Instant::now() })
     }
 
-    /// The lines that are whole by now.
+    /// Returns the lines that are complete.
     pub(super) fn take(&mut self) -> Vec<String> {
         let mut bytes = [0_u8; TURN];
         let length = rustix::io::read(&self.fifo, &mut bytes).unwrap_or(0);
         if self.last.elapsed() > PATIENCE && self.lines.forget() {
-            kmsg::warn(format_args!("{}: a line without its end ignored", path::POWER_REQUEST));
+            kmsg::warn(format_args!("{}: incomplete line ignored", path::POWER_REQUEST));
         }
         self.last = Instant::now();
         self.lines.take(&bytes[..length])
@@ -60,7 +61,7 @@ impl AsFd for Requests {
     }
 }
 
-/// Lines out of pieces, with a bound.
+/// Splits pieces of bytes into lines of bounded length.
 #[derive(Debug, Default)]
 struct Lines {
     begun: Vec<u8>,
@@ -68,14 +69,14 @@ struct Lines {
 }
 
 impl Lines {
-    /// Drops what has begun; whether there was something.
+    /// Drops an incomplete line. Returns true if there was one.
     fn forget(&mut self) -> bool {
         let begun = !self.begun.is_empty() || self.too_long;
         *self = Self::default();
         begun
     }
 
-    /// The lines that these bytes end; empty ones are none.
+    /// Returns the lines completed by `bytes`, skipping empty ones.
     fn take(&mut self, bytes: &[u8]) -> Vec<String> {
         let mut lines = Vec::new();
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
@@ -113,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_writer_left_behind_is_not_the_next_ones() {
+    fn an_incomplete_line_is_not_joined_with_the_next_writer_s() {
         let mut lines = Lines::default();
         assert!(!lines.forget());
         assert!(lines.take(b"reboot").is_empty());
@@ -133,7 +134,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_pieces_do_not_matter(text in "[a-c\n]{0,1500}", cuts in prop::collection::vec(1_usize..700, 0..9)) {
+        fn the_size_of_pieces_does_not_matter(text in "[a-c\n]{0,1500}", cuts in prop::collection::vec(1_usize..700, 0..9)) {
             let whole = Lines::default().take(text.as_bytes());
             let (mut lines, mut found, mut rest) = (Lines::default(), Vec::new(), text.as_bytes());
             for cut in cuts {

@@ -1,11 +1,10 @@
-//! The supervisor's poll loop: turns what happens into events for [`State`], and
-//! does what it answers.
+//! The supervisor's poll loop: turns inputs into events for [`State`] and carries out its actions.
 //!
-//! Nothing here opens, writes or unmounts anything on `/var`; what may hang runs in a thread or a
-//! child of its own.
+//! Nothing here opens, writes or unmounts anything on `/var`. Work that may hang runs in a thread
+//! or a child.
 //!
-//! To add something that the loop waits for: a variant of [`Input`], a line in
-//! [`Runtime::inputs`] and one in [`Runtime::handle`].
+//! A new input of the loop needs a variant of [`Input`], a line in [`Runtime::inputs`] and one in
+//! [`Runtime::handle`].
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -45,10 +44,10 @@ use crate::timeline::loader;
 use crate::timeline::{self, Stages};
 use kiln_base::time::timespec;
 
-/// Between two looks whether a group is empty; only while a shutdown waits for one.
+/// The pause between two checks if a group is empty, while a shutdown waits for that.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Everything that the poll loop waits for.
+/// The state of the loop and everything that it waits for.
 pub struct Runtime {
     state: State,
     pub(super) services: [ServiceProcess; 2],
@@ -68,16 +67,16 @@ pub struct Runtime {
     pub(super) probe: Option<(Service, Probe)>,
     pub(super) timeline: timeline::Keeper,
     pub(super) loader: Option<loader::Question>,
-    /// Where the thread that counts reboots as a cure says that one is granted.
+    /// The pipe for the answers of the thread that counts reboots as a cure.
     pub(super) cure: (OwnedFd, OwnedFd),
     cure_reboots: u8,
     pace: u32,
-    /// More children have ended than one turn reaps.
+    /// True if more children have ended than one turn reaps.
     pub(super) reaping: bool,
     fed: Instant,
 }
 
-/// What a descriptor of the poll loop is.
+/// The input behind a descriptor of the poll loop.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Input {
     Signals,
@@ -91,13 +90,13 @@ pub(super) enum Input {
     Loader,
 }
 
-/// A descriptor of the poll loop, and what to wait for on it.
+/// A descriptor of the poll loop with its input and the awaited events.
 type Waiting<'a> = (Input, BorrowedFd<'a>, PollFlags);
 
 impl Runtime {
     /// Prepares everything and starts containerd.
     pub fn start(host: &Host, devices: Devices) -> Result<Self> {
-        // Signals before threads, since threads inherit what is blocked.
+        // Signals come before threads, because threads inherit the mask.
         let signals = signals::take().context("cannot take signals")?;
         let file_max = stream::file_max(host.var);
         let (log, logging, [first, second]) =
@@ -131,7 +130,7 @@ impl Runtime {
             fed: Instant::now(),
         };
         runtime.feed(Event::Boot);
-        // What containerd does not wait for comes when it runs.
+        // Work that containerd does not wait for comes after its start.
         logging.start()?;
         if host.var == Var::Memory {
             let _ = kmsg::warn_on_error(pod_logs::guard());
@@ -157,7 +156,7 @@ impl Runtime {
         }
     }
 
-    /// Waits for a descriptor or the next timer.
+    /// Waits for an input or the next timer and returns the inputs that are ready.
     fn wait(&self) -> Vec<Input> {
         let (inputs, mut fds): (Vec<_>, Vec<_>) = self
             .inputs()
@@ -167,7 +166,7 @@ impl Runtime {
         if let Err(error) = poll(&mut fds, self.patience().map(timespec).as_ref())
             && error != Errno::INTR
         {
-            kmsg::error(format_args!("poll: {error}"));
+            kmsg::error(format_args!("cannot poll: {error}"));
             std::thread::sleep(Duration::from_secs(1));
         }
         let ready = inputs.into_iter().zip(&fds).filter(|(_, fd)| !fd.revents().is_empty());
@@ -191,7 +190,8 @@ impl Runtime {
         inputs
     }
 
-    /// The watchdog is fed here only: while the loop turns, and not more often than it needs.
+    /// Feeds the watchdog if it is due. Only the loop does this, so that a hung loop resets the
+    /// machine.
     fn feed_watchdog(&mut self) {
         if self.fed.elapsed() >= watchdog::FEED {
             self.fed = Instant::now();
@@ -240,7 +240,7 @@ impl Runtime {
         }
     }
 
-    /// Tells the machine what happened, and does what it answers.
+    /// Gives an event to the state machine and carries out its actions.
     pub(super) fn feed(&mut self, event: Event) {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
@@ -250,7 +250,7 @@ impl Runtime {
         }
     }
 
-    /// Does one thing; the event is what came of it at once.
+    /// Carries out an action. Returns an event if the action has an immediate result.
     fn act(&mut self, action: Action) -> Option<Event> {
         if let Some(name) = stage_of(action) {
             self.timeline.enter(name);
@@ -291,7 +291,7 @@ impl Runtime {
 }
 
 impl Runtime {
-    /// Asks; the event is that it could not even be asked.
+    /// Starts a probe. Returns an event if that fails.
     fn start_probe(&mut self, service: Service) -> Option<Event> {
         let Some(socket) = self.socket else { return Some(Event::Probed(service, true)) };
         self.probe = Probe::start(socket).ok().map(|probe| (service, probe));
@@ -307,7 +307,7 @@ impl Runtime {
         }
     }
 
-    /// Asks for a reboot in a thread; the event is that it cannot be asked for.
+    /// Requests a reboot from a thread. Returns an event if that fails.
     fn record_cure(&self, service: Service) -> Option<Event> {
         let done = self.cure.1.try_clone().context("cannot duplicate a descriptor");
         let asked = done.and_then(|done| cure::record(service, self.cure_reboots, done));
@@ -330,7 +330,7 @@ impl Runtime {
     }
 }
 
-/// The name of the shutdown's stage that begins with this.
+/// Returns the name of the shutdown stage that begins with this action.
 fn stage_of(action: Action) -> Option<&'static str> {
     Some(match action {
         Action::Announce => "grace",

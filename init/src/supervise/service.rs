@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-/// The host's services, in the order in which they start.
+/// The services of the host, in start order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Service {
-    /// Runs containers; kubelet needs its answer.
+    /// Runs containers. kubelet needs it.
     Containerd,
     /// Runs pods.
     Kubelet,
@@ -15,7 +15,7 @@ pub enum Service {
 pub const SERVICES: [Service; 2] = [Service::Containerd, Service::Kubelet];
 
 impl Service {
-    /// Place in arrays.
+    /// Returns the service's index in arrays.
     #[must_use]
     pub const fn index(self) -> usize {
         match self {
@@ -24,7 +24,7 @@ impl Service {
         }
     }
 
-    /// Name on the console and of the log file.
+    /// Returns the name on the console and of the log file.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

@@ -1,9 +1,9 @@
-//! The supervisor as a pure state machine: up, then down.
+//! The supervisor as a pure state machine.
 //!
-//! Invariants, each checked for all reachable states in `tests.rs` and named in `docs/boot.md`:
-//! at most one process per service; kubelet is started only while containerd is ready; the pause
-//! before a restart grows to a cap and falls back after a stable time; in shutdown nothing is
-//! started; every shutdown comes to its end although nothing ever answers.
+//! `docs/boot.md` names its invariants, and `tests.rs` checks each of them for all reachable
+//! states: at most one process per service; kubelet starts only while containerd is ready; the
+//! pause before a restart grows to a cap and falls back after a stable time; nothing starts during
+//! a shutdown; every shutdown ends even if nothing answers.
 
 use super::down::Down;
 use super::event::{Action, Event, Report};
@@ -14,20 +14,21 @@ use crate::shutdown::power::Power;
 /// The whole supervisor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum State {
-    /// Services are kept running.
+    /// The node is up and its services are kept running.
     Up(Up),
     /// The node goes down.
     Down(Down),
 }
 
 impl State {
-    /// Before [`Event::Boot`].
+    /// Returns the state before [`Event::Boot`].
     #[must_use]
     pub fn new(facts: Facts) -> Self {
         Self::Up(Up { services: [ServiceState::Waiting(Failures(0)); 2], facts })
     }
 
-    /// Takes one event and returns what to do, in order. Events that mean nothing now do nothing.
+    /// Takes an event and returns the actions for it, in order. Events without a meaning in the
+    /// current state are ignored.
     pub fn take(&mut self, event: Event) -> Vec<Action> {
         let up = match self {
             Self::Up(up) => up,

@@ -1,6 +1,6 @@
-//! A walk through all states that any order of events can reach, with the world as a model.
+//! A walk through all states that any order of events can reach, with a model of the world.
 //!
-//! `docs/boot.md` names the invariants; [`world`] checks those of single actions, this file those of
+//! `docs/boot.md` names the invariants. [`world`] checks those of actions, this file those of
 //! states.
 
 use std::collections::HashSet;
@@ -20,13 +20,13 @@ use world::{World, booted};
 
 mod world;
 
-/// What boots differ in. A trial boot never comes as far as a cure.
+/// Returns the facts in which boots differ. A trial boot ends before it comes to a cure.
 fn all_facts() -> [Facts; 3] {
     let facts = |trial, cures| Facts { trial, cures, ..Facts::default() };
     [facts(false, false), facts(true, false), facts(false, true)]
 }
 
-/// Visits every state that can be reached from a boot, once, and returns how many there are.
+/// Visits every reachable state once and returns their number.
 fn walk(facts: Facts, mut visit: impl FnMut(&State, &World)) -> usize {
     let mut seen = HashSet::new();
     let mut open = vec![booted(facts)];
@@ -44,7 +44,7 @@ fn walk(facts: Facts, mut visit: impl FnMut(&State, &World)) -> usize {
     seen.len()
 }
 
-/// What must be true of a state whatever led to it.
+/// Checks the invariants of a state.
 fn check(state: &State, world: &World) {
     match state {
         State::Up(up) => {
@@ -63,7 +63,7 @@ fn check(state: &State, world: &World) {
     }
 }
 
-/// Every state has the timer that ends it, and no timer runs that belongs to another state.
+/// Checks that every state has the timer that ends it, and no timer of another state.
 fn check_timers(service: Service, now: ServiceState, world: &World) {
     let kubelet = service == Service::Kubelet;
     let has = |timer: fn(Service) -> Timer| world.timers.has(timer(service));
@@ -79,7 +79,7 @@ fn check_timers(service: Service, now: ServiceState, world: &World) {
     );
 }
 
-/// Takes a node down although nothing answers, and checks that it is down in its time.
+/// Shuts a node down while nothing answers, and checks that it is down in time.
 fn check_the_way_down(state: &State, world: &World) {
     let (mut state, mut world) = (*state, *world);
     let (mut limit, mut time) = (None, Duration::ZERO);
@@ -98,7 +98,7 @@ fn check_the_way_down(state: &State, world: &World) {
         event = Event::Due(Timer::Stage);
     }
     assert!(world.finished, "always-down: {state:?}");
-    // A shutdown that was under way already has used some of its time.
+    // A shutdown that had begun before has used some of its time.
     assert!(limit.is_none_or(|limit| time < limit), "always-down: {time:?} of {limit:?}");
 }
 
@@ -108,7 +108,7 @@ fn no_order_of_events_breaks_an_invariant() {
         let mut ways = HashSet::new();
         let states = walk(facts, |state, world| {
             check(state, world);
-            // The way down begins with what runs and what kubelet wants, and is the same from there.
+            // A shutdown depends only on the running processes and on kubelet's grace.
             let begin = match state {
                 State::Up(up) => (None, world.running, Some((up.facts.grace, up.facts.inhibited))),
                 State::Down(_) => (Some(*state), world.running, None),
@@ -134,10 +134,10 @@ fn all_stages_fit_into_the_deadline() {
 }
 
 #[test]
-fn a_disk_that_stalls_for_a_minute_hangs_nobody() {
+fn a_disk_that_stalls_for_a_minute_makes_no_service_count_as_hung() {
     let stall = Duration::from_mins(1);
     assert!(PROBE * u32::from(PROBES_MISSED) > stall);
-    // kubelet feeds at half of its time, so that much can be gone when the disk stalls.
+    // kubelet feeds at half of its time, so half of it can be used up when the disk stalls.
     assert!(WATCHDOG / 2 >= stall);
     assert!(START > 2 * stall && ABORT_GRACE < SHUTDOWN);
 }
@@ -219,7 +219,7 @@ fn a_shutdown_goes_through_its_stages_in_order() {
     assert_eq!(order, expected);
 }
 
-/// A node whose services are both ready.
+/// Returns a node with both services ready.
 fn ready_node() -> (State, World) {
     let (mut state, mut world) = booted(Facts::default());
     for service in SERVICES {
@@ -229,7 +229,7 @@ fn ready_node() -> (State, World) {
 }
 
 #[test]
-fn containerd_is_ended_after_its_third_missed_probe_and_not_before() {
+fn containerd_is_killed_after_its_third_missed_probe_and_not_before() {
     let (mut state, mut world) = ready_node();
     let probe = Event::Due(Timer::Probe(Service::Containerd));
     let abort = Action::Abort(Service::Containerd);
@@ -259,7 +259,7 @@ fn one_answer_forgives_all_missed_probes() {
 }
 
 #[test]
-fn a_kubelet_that_does_not_feed_is_ended_only_while_containerd_answers() {
+fn a_kubelet_that_does_not_feed_is_killed_only_while_containerd_answers() {
     let (mut state, mut world) = ready_node();
     let starved = Event::Due(Timer::Watchdog(Service::Kubelet));
     for _ in 0..2 {
@@ -298,7 +298,7 @@ fn a_trial_boot_ends_with_the_fifth_failure_and_no_other_boot_does() {
 }
 
 #[test]
-fn a_trial_is_over_when_kubelet_was_ready_for_its_stable_time() {
+fn a_trial_ends_when_kubelet_was_ready_for_its_stable_time() {
     let (mut state, mut world) = booted(Facts { trial: true, ..Facts::default() });
     world.take(&mut state, Event::Ready(Service::Containerd));
     world.take(&mut state, Event::Ready(Service::Kubelet));
@@ -308,7 +308,7 @@ fn a_trial_is_over_when_kubelet_was_ready_for_its_stable_time() {
 }
 
 #[test]
-fn the_cap_is_said_once_and_a_cure_is_asked_for_once() {
+fn the_cap_is_reported_once_and_a_cure_is_requested_once() {
     let service = Service::Containerd;
     let (mut state, _) = booted(Facts { cures: true, ..Facts::default() });
     let (mut said, mut asked) = (0, 0);
@@ -324,7 +324,7 @@ fn the_cap_is_said_once_and_a_cure_is_asked_for_once() {
 }
 
 #[test]
-fn kubelet_is_asked_first_if_it_wants_to_and_not_longer_than_its_grace() {
+fn kubelet_stops_its_pods_first_and_within_its_grace() {
     for end in [Event::Released, Event::Due(Timer::Stage), Event::Exited(Service::Kubelet)] {
         let (mut state, mut world) = ready_node();
         world.take(&mut state, Event::Grace(world::GRACE));

@@ -1,4 +1,5 @@
-//! The supervisor's decisions while the node is up: no clock, no I/O, every state valid by its type.
+//! The supervisor's decisions while the node is up. It has no clock and no I/O, and every state is
+//! valid by its type.
 
 use std::time::Duration;
 
@@ -7,8 +8,8 @@ use super::facts::Facts;
 use super::hooks;
 use super::service::{SERVICES, Service};
 
-/// Pauses before a restart: the first soon, because a killed containerd stops no container, the
-/// last for ever, because a node that gives up needs a visit.
+/// The pauses before a restart. The first is short, because a killed containerd stops no container.
+/// The last is repeated forever, because a node that gives up needs a visit.
 pub const PAUSES: [Duration; 7] = [
     Duration::from_millis(250),
     Duration::from_secs(1),
@@ -22,36 +23,37 @@ pub const PAUSES: [Duration; 7] = [
 #[allow(clippy::cast_possible_truncation, reason = "a handful of pauses")]
 const CAP: u8 = PAUSES.len() as u8;
 
-/// Failures in a row after which a trial boot gives up: 15 s of pauses, so that a service which
-/// only waits for a slow device has had its chance.
+/// The number of failures in a row after which a trial boot gives up. Their pauses take 15 s,
+/// enough for a service that only waits for a slow device.
 pub const TRIAL_FAILURES: u8 = 5;
 
-/// A service that has run this long starts anew with the shortest pause.
+/// The time after which a running service is stable and its next pause is the shortest again.
 ///
-/// containerd's time counts from READY. kubelet's counts from its start: one that waits for an API
-/// server or a certificate and then exits, after minutes, has not failed.
+/// containerd's time counts from READY, kubelet's from its start: a kubelet that waits minutes for
+/// an API server or a certificate and then exits has not failed.
 pub const STABLE: Duration = Duration::from_mins(1);
 
-/// How long containerd may take to say READY. It reads its database and imports the baked images,
-/// which takes seconds; a data disk may stall for 60 s, and check its journal before.
+/// The time limit for containerd's READY. It reads its database and imports the baked images, which
+/// takes seconds, but a data disk may stall for 60 s and check its journal before.
 pub const START: Duration = Duration::from_mins(5);
 
-/// kubelet's watchdog (`WATCHDOG_USEC`); it feeds at half of this. Twice the time that a data disk
-/// may stall.
+/// kubelet's watchdog (`WATCHDOG_USEC`), twice the time that a data disk may stall. kubelet feeds
+/// it at half of this time.
 pub const WATCHDOG: Duration = Duration::from_mins(2);
 
-/// Between two probes of containerd, and how long each may take.
+/// The interval of containerd's probes, and the time limit for each.
 pub const PROBE: Duration = Duration::from_secs(30);
 
-/// Probes in a row without an answer after which containerd counts as hung: 90 s. A disk that
-/// stalls for 60 s can stop all of a Go program, which maps its database into memory: a page fault
-/// is no system call, and the garbage collector waits for the thread that has it.
+/// The number of missed probes in a row, 90 s, after which containerd counts as hung. A disk that
+/// stalls for 60 s can stop a whole Go program that maps its database into memory: a page fault is
+/// not a system call, so the garbage collector waits for the thread.
 pub const PROBES_MISSED: u8 = 3;
 
-/// From SIGABRT (or STOPPING) to SIGKILL: time to write what thousands of goroutines do.
+/// The time from SIGABRT (or STOPPING) to SIGKILL, enough to log the stacks of thousands of
+/// goroutines.
 pub const ABORT_GRACE: Duration = Duration::from_secs(10);
 
-/// How often a service failed in a row; an index into [`PAUSES`] until it reaches their number.
+/// The number of failures in a row. It is an index into [`PAUSES`] until it reaches their number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Failures(pub(super) u8);
 
@@ -64,34 +66,34 @@ impl Failures {
         Self(self.0.saturating_add(1).min(CAP))
     }
 
-    /// True when the longest pause was reached.
+    /// True if the longest pause is reached.
     #[must_use]
     pub const fn at_cap(self) -> bool {
         self.0 >= CAP
     }
 }
 
-/// How the probes of a ready service go. kubelet feeds a watchdog instead, and has none.
+/// The state of a ready service's probes. kubelet has none, because it feeds a watchdog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Probes {
-    /// Probes in a row without an answer, below [`PROBES_MISSED`].
+    /// Missed probes in a row, below [`PROBES_MISSED`].
     missed: u8,
-    /// One is on its way.
+    /// True while a probe waits for its answer.
     open: bool,
 }
 
-/// One service while the node is up.
+/// The state of one service while the node is up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ServiceState {
-    /// No process: waits until what it needs is ready.
+    /// No process: it waits until the services that it needs are ready.
     Waiting(Failures),
-    /// Its process runs and has not said that it is ready. No limit: kubelet may bootstrap.
+    /// It runs and is not ready. There is no time limit for kubelet, which may bootstrap.
     Starting(Failures),
-    /// Its process runs and is ready.
+    /// It runs and is ready.
     Ready(Failures, Probes),
-    /// Its process runs and is about to end: it hung, or said so itself.
+    /// It runs and is about to end, because it hung or announced its end.
     Ending(Failures),
-    /// No process: the pause before the next start.
+    /// No process: it waits for the next start.
     Pausing(Failures),
 }
 
@@ -102,7 +104,7 @@ impl ServiceState {
         matches!(self, Self::Starting(_) | Self::Ready(..) | Self::Ending(_))
     }
 
-    /// How often it failed in a row.
+    /// Returns the number of failures in a row.
     #[must_use]
     pub const fn failures(self) -> Failures {
         match self {
@@ -118,9 +120,9 @@ impl ServiceState {
 /// A node that is up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Up {
-    /// By [`Service::index`].
+    /// The services, by [`Service::index`].
     pub services: [ServiceState; 2],
-    /// What it knows.
+    /// The facts.
     pub facts: Facts,
 }
 
@@ -147,7 +149,7 @@ impl Up {
         &mut self.services[service.index()]
     }
 
-    /// True when a service that ends now has failed too often for a boot on trial.
+    /// True if the end of this service now is one failure too many for a trial boot.
     pub(super) fn trial_fails(&self, service: Service) -> bool {
         let state = self.services[service.index()];
         self.facts.trial && state.runs() && state.failures().next().0 >= TRIAL_FAILURES
@@ -166,7 +168,7 @@ impl Up {
         actions
     }
 
-    /// Gives kubelet its watchdog's whole time again, if its watchdog counts.
+    /// Restarts kubelet's watchdog timer if kubelet is ready.
     fn wind_up(&self) -> Option<Action> {
         let kubelet = Service::Kubelet;
         matches!(self.services[kubelet.index()], ServiceState::Ready(..))
@@ -232,7 +234,7 @@ impl Up {
         Vec::new()
     }
 
-    /// The next probe; the last one has had its time.
+    /// Sends the next probe and counts the last one as missed if it has no answer.
     fn probe(&mut self, service: Service, failures: Failures, probes: Probes) -> Vec<Action> {
         let mut actions = Vec::new();
         if probes.open {
@@ -245,8 +247,8 @@ impl Up {
         actions
     }
 
-    /// A service has not fed its watchdog. kubelet stops feeding when containerd does not answer,
-    /// so while containerd is under suspicion kubelet is not.
+    /// Handles a watchdog that was not fed. kubelet stops feeding if containerd does not
+    /// answer, so kubelet is spared while containerd misses probes.
     fn starved(&mut self, service: Service) -> Vec<Action> {
         let containerd = self.services[Service::Containerd.index()];
         if matches!(containerd, ServiceState::Ready(_, Probes { missed: 0, .. })) {
@@ -268,7 +270,7 @@ impl Up {
         }
     }
 
-    /// A running service is about to end, if need be by SIGKILL.
+    /// Expects the end of a running service, by SIGKILL if necessary.
     fn end(&mut self, service: Service) -> Vec<Action> {
         *self.service(service) = ServiceState::Ending(self.service(service).failures());
         let mut actions: Vec<_> = Timer::of(service).map(Action::Disarm).into();
@@ -293,13 +295,14 @@ impl Up {
         actions
     }
 
-    /// A service has no process any more, and what it wanted is void.
+    /// Takes note that a service has no process, which voids its inhibitor.
     pub(super) fn gone(&mut self, service: Service) {
         *self.service(service) = ServiceState::Pausing(self.service(service).failures().next());
         self.facts.inhibited &= service != Service::Kubelet;
     }
 
-    /// The reboot follows when it is written down: one that is not counted could come for ever.
+    /// Reports the cap and requests a reboot if one is allowed. The reboot follows once it is
+    /// recorded, because uncounted reboots could follow each other forever.
     fn at_cap(&mut self, service: Service) -> Vec<Action> {
         let mut actions = vec![Action::Say(Report::AtCap(service))];
         if self.facts.cures {

@@ -89,7 +89,7 @@ mod tests {
 
     proptest! {
         #[test]
-                fn any_samples_give_a_plausible_time_or_nothing(a in any::<[u64; 4]>()) {
+        fn any_samples_give_a_plausible_time_or_nothing(a in any::<[u64; 4]>()) {
             let first = Sample { ticks: a[0], micros: a[1] };
             let later = Sample { ticks: a[2], micros: a[3] };
             prop_assert!(before_kernel(first, later).is_none_or(|before| before <= FIRMWARE_MAX));

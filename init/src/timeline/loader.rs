@@ -139,7 +139,7 @@ mod tests {
 
     proptest! {
         #[test]
-                fn the_helper_s_answer_is_read_as_it_was_written(
+        fn the_helper_s_answer_is_read_as_it_was_written(
             firmware in any::<Option<u64>>(),
             loader in any::<Option<u64>>(),
         ) {
@@ -150,17 +150,17 @@ mod tests {
         }
 
         #[test]
-                fn a_malformed_answer_has_no_times(text in "[a-z-]{0,20}( [a-z-]{0,20})?") {
-                    prop_assert_eq!(Times::parse(text.as_bytes()), Times::default());
-                }
+        fn a_malformed_answer_has_no_times(text in "[a-z-]{0,20}( [a-z-]{0,20})?") {
+            prop_assert_eq!(Times::parse(text.as_bytes()), Times::default());
+        }
 
-                #[test]
-                fn only_digits_in_utf_16_are_a_number(bytes in prop::collection::vec(any::<u8>(), 0..12)) {
-                    if let Some(number) = microseconds(&bytes) {
-                        let digits = number.to_string();
-                        prop_assert!(bytes.chunks(2).any(|unit| unit == [digits.as_bytes()[0], 0]));
-                    }
-                }
+        #[test]
+        fn only_digits_in_utf_16_are_a_number(bytes in prop::collection::vec(any::<u8>(), 0..12)) {
+            if let Some(number) = microseconds(&bytes) {
+                let digits = number.to_string();
+                prop_assert!(bytes.chunks(2).any(|unit| unit == [digits.as_bytes()[0], 0]));
+            }
+        }
 
         #[test]
         fn any_number_is_read(number in any::<u64>()) {

@@ -67,33 +67,33 @@ fn invalid_sizes_are_refused() {
 }
 
 proptest! {
-        #[test]
-        fn a_changed_bit_is_never_accepted(bit in 0..92_usize * 8, entry in 0..128_usize * 128 * 8) {
-            let (mut block, mut entries) = table(&[VAR]);
-            block[bit / 8] ^= 1 << (bit % 8);
-            prop_assert!(header(&block).is_err());
-            block[bit / 8] ^= 1 << (bit % 8);
-            entries[entry / 8] ^= 1 << (entry % 8);
-            prop_assert_eq!(find(&block, &entries), Err(GptError::BadChecksum));
-        }
+    #[test]
+    fn a_changed_bit_is_never_accepted(bit in 0..92_usize * 8, entry in 0..128_usize * 128 * 8) {
+        let (mut block, mut entries) = table(&[VAR]);
+        block[bit / 8] ^= 1 << (bit % 8);
+        prop_assert!(header(&block).is_err());
+        block[bit / 8] ^= 1 << (bit % 8);
+        entries[entry / 8] ^= 1 << (entry % 8);
+        prop_assert_eq!(find(&block, &entries), Err(GptError::BadChecksum));
+    }
 
-        #[test]
-        fn no_sizes_lead_beyond_the_entries(
-            count: u32,
-            size: u32,
-            length in 0_u32..700,
-            entries in prop::collection::vec(any::<u8>(), 0..600),
-        ) {
-            let (mut block, _) = table(&[]);
-            block[12..16].copy_from_slice(&length.to_le_bytes());
-            block[80..84].copy_from_slice(&count.to_le_bytes());
-            block[84..88].copy_from_slice(&size.to_le_bytes());
-            block[88..92].copy_from_slice(&crc32(&entries).to_le_bytes());
-            seal(&mut block);
-            if let Ok(found) = find(&block, &entries) {
-                prop_assert!(length == 92 && found.len() * 128 <= entries.len());
-            }
+    #[test]
+    fn no_sizes_lead_beyond_the_entries(
+        count: u32,
+        size: u32,
+        length in 0_u32..700,
+        entries in prop::collection::vec(any::<u8>(), 0..600),
+    ) {
+        let (mut block, _) = table(&[]);
+        block[12..16].copy_from_slice(&length.to_le_bytes());
+        block[80..84].copy_from_slice(&count.to_le_bytes());
+        block[84..88].copy_from_slice(&size.to_le_bytes());
+        block[88..92].copy_from_slice(&crc32(&entries).to_le_bytes());
+        seal(&mut block);
+        if let Ok(found) = find(&block, &entries) {
+            prop_assert!(length == 92 && found.len() * 128 <= entries.len());
         }
+    }
 
     #[test]
     fn any_sane_table_is_found(count in 1_u32..200, at in 0_u32..200) {

@@ -1,5 +1,5 @@
-//! The world as the walk models it: what runs, what was promised, and the invariants that every
-//! action must keep. It counts for itself and believes nothing that the machine says.
+//! A model of the world for the walk: processes, promises, and the invariants that every action
+//! must keep. It counts independently of the state machine.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use crate::supervise::service::{SERVICES, Service};
 use crate::supervise::state::State;
 use crate::supervise::up::{PAUSES, PROBES_MISSED, TRIAL_FAILURES};
 
-/// The grace of the walk; its length changes no decision.
+/// The grace in the walk. Its length changes no decision.
 pub const GRACE: Duration = Duration::from_mins(1);
 
-/// Failures beyond the cap are not counted: nothing changes any more.
+/// The largest number of failures that is counted. More failures change nothing.
 const MANY: usize = PAUSES.len() + 1;
 
 const C: usize = Service::Containerd.index();
@@ -41,7 +41,7 @@ impl Timers {
         }
     }
 
-    /// True when a timer runs.
+    /// True if a timer runs.
     pub fn has(self, timer: Timer) -> bool {
         self.0 & Self::bit(timer) != 0
     }
@@ -51,29 +51,29 @@ impl Timers {
     }
 }
 
-/// How containerd's probes go.
+/// The state of containerd's probes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 struct Probes {
     open: bool,
     missed: u8,
 }
 
-/// What the world knows.
+/// The state of the world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[allow(clippy::struct_excessive_bools, reason = "they are independent of each other")]
 pub struct World {
-    /// Which services have a process.
+    /// True for services with a process.
     pub running: [bool; 2],
-    /// Which have said READY and do not stop.
+    /// True for services that are ready and not about to end.
     pub ready: [bool; 2],
-    /// Which were told to end, or said that they do.
+    /// True for services that were told to end or announced it.
     ending: [bool; 2],
-    /// Failures in a row.
+    /// The failures in a row.
     failed: [usize; 2],
-    /// A start deadline ran out, or a watchdog: what may be the reason of an abort.
+    /// True if a start deadline or a watchdog expired, which justifies an abort.
     late: [bool; 2],
     probes: Probes,
-    /// Running timers.
+    /// The running timers.
     pub timers: Timers,
     stopping: Option<Target>,
     chore: Option<Chore>,
@@ -83,18 +83,18 @@ pub struct World {
     trial: bool,
     cures: bool,
     asked: Option<Power>,
-    /// The shutdown that was begun.
+    /// The shutdown that has begun.
     pub down: Option<Power>,
-    /// Nothing comes after it.
+    /// True if no action may follow.
     pub finished: bool,
 }
 
 impl World {
-    /// All events that can come now, whether they make sense or not.
+    /// Returns all events that can come now, sensible or not.
     pub fn possible(&self) -> Vec<Event> {
         let mut events = vec![Event::Shutdown(Power::Off)];
-        // What kubelet wants and what a cure needs do not touch each other, so the walk with cures
-        // leaves the first out; with both there are five times as many states.
+        // kubelet's grace and a cure are independent, so the walk with cures leaves out the
+        // grace. With both there are five times as many states.
         if !self.cures {
             events.extend([Event::Shutdown(Power::Reboot), Event::Released]);
             events.push(Event::Grace(GRACE));
@@ -116,7 +116,7 @@ impl World {
         events
     }
 
-    /// The event's own effect on the world.
+    /// Applies the event to the world.
     fn happen(&mut self, event: Event) {
         match event {
             Event::Ready(service) if !self.ending[service.index()] => {
@@ -171,7 +171,7 @@ impl World {
         }
     }
 
-    /// The action's effect, and the invariants that it must keep.
+    /// Applies the action to the world and checks the invariants that it must keep.
     fn act(&mut self, action: Action) {
         assert!(!self.finished, "{action:?} after the end");
         match action {
@@ -192,20 +192,20 @@ impl World {
             Action::Terminate(target) => self.stopping = Some(target),
             Action::Kill(Target::Service(service)) => {
                 let told = self.ending[service.index()] || self.down.is_some();
-                assert!(self.running[service.index()] && told, "killed without a word before");
+                assert!(self.running[service.index()] && told, "killed without a warning");
             }
             Action::Kill(target) => assert_eq!(self.stopping, Some(target)),
             Action::Run(chore) => (self.stopping, self.chore) = (None, Some(chore)),
             Action::Deadline(power, time) => self.go_down(power, time),
             Action::Finish(power) => {
-                assert_eq!(self.down, Some(power), "another end than the one asked for first");
+                assert_eq!(self.down, Some(power), "another power state than the first request");
                 self.finished = true;
             }
         }
     }
 
     fn start(&mut self, service: Service) {
-        assert!(!self.running[service.index()], "one-process: two of {service}");
+        assert!(!self.running[service.index()], "one-process: two processes of {service}");
         assert!(self.down.is_none(), "no-start-in-shutdown: {service}");
         let met = service == Service::Containerd || self.ready[C];
         assert!(met, "kubelet-after-containerd: started before READY");
@@ -251,7 +251,7 @@ impl World {
                 self.asked = self.asked.or(Some(Power::Reboot));
             }
             Report::Cure(_) => {
-                assert!(self.granted, "cures-are-counted: a reboot that nobody wrote down");
+                assert!(self.granted, "cures-are-counted: an uncounted reboot");
                 self.asked = self.asked.or(Some(Power::Reboot));
             }
         }
@@ -259,12 +259,12 @@ impl World {
 
     fn go_down(&mut self, power: Power, time: Duration) {
         assert_eq!(self.down, None, "first-request-counts: a second deadline");
-        assert_eq!(self.asked, Some(power), "first-request-counts: nobody asked for it");
+        assert_eq!(self.asked, Some(power), "first-request-counts: without a request");
         assert!(time == SHUTDOWN || self.inhibited && time == SHUTDOWN + GRACE);
         self.down = Some(power);
     }
 
-    /// Lets an event happen and checks all that the machine does about it.
+    /// Lets an event happen and checks all actions that follow.
     pub fn take(&mut self, state: &mut State, event: Event) -> Vec<Action> {
         self.happen(event);
         let actions = state.take(event);
@@ -278,13 +278,16 @@ impl World {
                 assert!(said, "cap-is-said: {service}");
             }
             let failed = self.failed[service.index()] >= usize::from(TRIAL_FAILURES);
-            assert!(!(self.trial && failed) || self.down.is_some(), "trial-ends: it goes on");
+            assert!(
+                !(self.trial && failed) || self.down.is_some(),
+                "trial-ends: the boot continues"
+            );
         }
         actions
     }
 }
 
-/// A node after its first event.
+/// Returns a node after its first event.
 pub fn booted(facts: Facts) -> (State, World) {
     let mut state = State::new(facts);
     let mut world = World { trial: facts.trial, cures: facts.cures, ..World::default() };
