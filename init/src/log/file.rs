@@ -1,4 +1,4 @@
-//! A log file that is bounded: `NAME.log`, and `NAME.log.1` with what was before it.
+//! A log file of bounded size: `NAME.log`, and `NAME.log.1` with the lines before it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -9,38 +9,38 @@ use kiln_base::replace::{self, Durability};
 
 use super::line::BOOT;
 
-/// What the log's writer writes to.
+/// The destination of a log.
 pub trait Sink: Send {
-    /// Writes whole lines. May take as long as a disk takes.
+    /// Writes whole lines. It may wait for a disk.
     fn write(&mut self, lines: &[u8]) -> Result<()>;
 }
 
-/// The file of a stream that is being written.
+/// Returns the path of a stream's current file.
 #[must_use]
 pub fn current(folder: &Path, stream: &str) -> PathBuf {
     folder.join(format!("{stream}.log"))
 }
 
-/// The file of a stream with what came before [`current`].
+/// Returns the path of a stream's file with the lines before [`current`].
 #[must_use]
 pub fn previous(folder: &Path, stream: &str) -> PathBuf {
     folder.join(format!("{stream}.log.1"))
 }
 
-/// A stream's two files; the newer one is opened when there is something to write.
+/// The two files of a stream. The current one is opened at the first write.
 #[derive(Debug)]
 pub struct LogFile {
     current: PathBuf,
     previous: PathBuf,
-    /// Bytes of each of the two files at most, as long as what is written at once is smaller.
+    /// The size limit of each file in bytes, which only a single longer write exceeds.
     most: u64,
-    /// The line that says which boot the following ones are from.
+    /// The line that names the boot of the lines after it.
     boot: String,
     open: Option<(File, u64)>,
 }
 
 impl LogFile {
-    /// For a stream's lines in the boot with this id.
+    /// Returns the files for a stream's lines in the boot with this id.
     #[must_use]
     pub fn new(folder: &Path, stream: &str, most: u64, boot: &str) -> Self {
         Self {
@@ -52,8 +52,8 @@ impl LogFile {
         }
     }
 
-    /// The open file, with its size. Opened anew it begins with the boot; a line that was cut by
-    /// a power failure or a full disk ends before it.
+    /// Returns the open file and its size. A newly opened file gets the line about the boot, after
+    /// the end of a line that a power failure or a full disk has cut.
     fn open(&mut self) -> Result<(File, u64)> {
         if let Some(open) = self.open.take() {
             return Ok(open);
@@ -79,7 +79,8 @@ impl LogFile {
 }
 
 impl Sink for LogFile {
-    /// A failure closes the file: the next try opens it anew, and so begins a new line.
+    /// Writes lines. A failure closes the file, so that the next write opens it again and begins a
+    /// new line.
     fn write(&mut self, lines: &[u8]) -> Result<()> {
         let mut open = self.open()?;
         if open.1 > self.boot.len() as u64 + 1 && open.1 + lines.len() as u64 > self.most {
@@ -92,13 +93,13 @@ impl Sink for LogFile {
     }
 }
 
-/// Which boots there were: one id per line, the last boot's last.
+/// The file with the ids of boots, one per line, the last boot's last.
 pub const BOOTS: &str = "boots";
 
-/// Boots that are remembered. Their lines are gone long before.
+/// The number of boots that are remembered. Their lines are removed long before.
 const BOOTS_MAX: usize = 100;
 
-/// Reads the list. A missing or broken one has no boots.
+/// Reads the list of boots. A missing or malformed list is empty.
 #[must_use]
 pub fn boots(folder: &Path) -> Vec<String> {
     let text = fs::read_to_string(folder.join(BOOTS)).unwrap_or_default();
@@ -108,7 +109,7 @@ pub fn boots(folder: &Path) -> Vec<String> {
     ids
 }
 
-/// Adds a boot to the list. Renamed into place, so that a power cut leaves the old or the new one.
+/// Adds a boot to the list.
 pub fn record_boot(folder: &Path, boot: &str) -> io::Result<()> {
     let mut ids = boots(folder);
     if ids.last().is_none_or(|last| last != boot) {
@@ -129,7 +130,7 @@ mod tests {
     const BOOT: &str = "0b7b2f5c-6a3d-4c3e-9d0a-0d2f5a3f1e11";
 
     #[test]
-    fn a_log_is_rotated_at_its_bound_and_each_file_says_its_boot() {
+    fn a_log_is_rotated_at_its_limit_and_each_file_names_its_boot() {
         let folder = tempfile::tempdir().unwrap();
         let mut file = LogFile::new(folder.path(), "x", 150, BOOT);
         for line in ["one\n", "two\n", &"a".repeat(100)] {
@@ -150,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_is_missing_fails_until_it_is_there() {
+    fn a_missing_folder_fails_until_it_exists() {
         let folder = tempfile::tempdir().unwrap();
         let late = folder.path().join("late");
         let mut file = LogFile::new(&late, "x", 1000, BOOT);
@@ -176,7 +177,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_file_is_above_its_bound(lengths in prop::collection::vec(1_usize..400, 1..60)) {
+        fn no_file_exceeds_its_limit(lengths in prop::collection::vec(1_usize..400, 1..60)) {
             let folder = tempfile::tempdir().unwrap();
             let mut file = LogFile::new(folder.path(), "x", 1000, BOOT);
             let mut last = Vec::new();

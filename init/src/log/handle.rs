@@ -15,21 +15,21 @@ use super::stream::{FOLDER, INIT, KERNEL, boot_id};
 use super::writer::{self, StreamWriter};
 use crate::console::kmsg;
 
-/// The threads' stacks: what is large lies on the heap.
+/// The size of the threads' stacks. Large buffers are on the heap.
 const STACK: usize = 64 * 1024;
 
-/// The main loop's end.
+/// The main loop's end of the log.
 #[derive(Debug)]
 pub struct Log(Arc<Shared>);
 
-/// The two threads, before they run.
+/// The two threads before their start.
 pub struct Threads {
     reader: Reader,
     writer: Box<dyn FnOnce() + Send>,
 }
 
 impl Threads {
-    /// Starts both. What the kernel has said by now keeps them busy for a moment.
+    /// Starts both threads. Reading the kernel's log so far keeps them busy for a moment.
     pub fn start(self) -> Result<()> {
         let Self { reader, writer } = self;
         spawn("log-read", move || reader.run())?;
@@ -40,7 +40,7 @@ impl Threads {
 impl Log {
     /// Makes the pipes that the services write to, and the threads that read them.
     ///
-    /// `file_max` is the size in bytes of each of the two files of a stream.
+    /// `file_max` is the size limit in bytes of each of the two files of a stream.
     pub fn new<const N: usize>(
         services: [&'static str; N],
         to_console: bool,
@@ -54,14 +54,14 @@ impl Log {
         let kernel = [KERNEL, INIT].map(|name| StreamWriter::stamped(name, file(name)));
         let streams = streams.chain(kernel).collect();
         let before = move || {
-            // Without the list, journalctl counts only this boot.
+            // If this fails, journalctl knows only this boot.
             let recorded = file::record_boot(Path::new(FOLDER), &boot);
             let _ = kmsg::warn_on_error(recorded.context("cannot record the boot"));
         };
         Self::writing_to(services, streams, reader::open_kernel_log(), before)
     }
 
-    /// The same with other places to write to, for tests and benchmarks; `before` runs on the
+    /// Like [`Self::new`], with other destinations, for tests and benchmarks. `before` runs on the
     /// writer's thread.
     pub fn writing_to<const N: usize>(
         services: [&'static str; N],
@@ -88,17 +88,17 @@ impl Log {
         Ok((Self(shared), Threads { reader, writer }, writers))
     }
 
-    /// What this service writes from now on is from this process.
+    /// Attributes the service's output from now on to this process.
     pub fn started(&self, service: usize, process: u32) {
         if let Some(ring) = self.0.lock().rings.get_mut(service) {
             ring.set_process(process);
         }
     }
 
-    /// Asks the writer to write what it has, to close its files and to end, so that `/var` can be
+    /// Asks the writer to write the remaining lines, close its files and end, so that `/var` can be
     /// unmounted. Does not wait for it.
     pub fn close(&self) {
-        // Under the lock, or the writer could look just before and sleep just after.
+        // Set under the lock, so that the writer cannot check it just before and sleep just after.
         let state = self.0.lock();
         self.0.closing.store(true, Ordering::Relaxed);
         drop(state);

@@ -1,40 +1,40 @@
 //! Records of `/dev/kmsg`, the kernel's log: Documentation/ABI/testing/dev-kmsg.
 //!
-//! `PRIORITY,SEQUENCE,MICROSECONDS,FLAGS[,…];TEXT`, then lines of a dictionary that begin with a
-//! blank. Bytes of the text that are not printable ASCII come as `\xNN`.
+//! A record is `PRIORITY,SEQUENCE,MICROSECONDS,FLAGS[,…];TEXT`, then lines of a dictionary that
+//! begin with a blank. Bytes of the text that are not printable ASCII are written as `\xNN`.
 
 use kiln_contract::console::TAG;
 
-/// Largest record that the kernel hands out (`PRINTK_MESSAGE_MAX` is 2048; each byte may be escaped).
+/// The largest record of the kernel (`PRINTK_MESSAGE_MAX` is 2048, and each byte may be escaped).
 pub const RECORD_MAX: usize = 8 * 1024;
 
-/// syslog's facility of the kernel itself is 0, that of user space 1.
+/// syslog's facility of user space; the kernel's is 0.
 const USER: u32 = 1;
 
-/// One record.
+/// A record.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Record {
     facility: u32,
-    /// Counts all records since the kernel's start.
+    /// The number of the record since the kernel's start.
     pub sequence: u64,
     /// Microseconds since the kernel's start.
     pub micros: u64,
-    /// The text, as it was before the kernel escaped it; may have several lines.
+    /// The text, unescaped. It may have several lines.
     pub text: Vec<u8>,
 }
 
-/// Whose a record is.
+/// The author of a record.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Origin<'a> {
-    /// PID 1's or a helper's, without the tag.
+    /// PID 1 or a helper, without the tag.
     Init(&'a [u8]),
-    /// The kernel's, or another program's.
+    /// The kernel or another program.
     Kernel(&'a [u8]),
-    /// A service's line that PID 1 copied to the console: it is in the service's own file.
+    /// A service's line that PID 1 copied to the console. It is in the service's own file too.
     Copy,
 }
 
-/// Reads a record; `None` if it is not one.
+/// Parses a record. Returns `None` for other bytes.
 #[must_use]
 pub fn parse(record: &[u8]) -> Option<Record> {
     let semicolon = record.iter().position(|&byte| byte == b';')?;
@@ -49,7 +49,7 @@ pub fn parse(record: &[u8]) -> Option<Record> {
 }
 
 impl Record {
-    /// Whose it is; `services` are the names that PID 1 copies lines of.
+    /// Returns the record's author. `services` are the names of services with copied lines.
     #[must_use]
     pub fn origin(&self, services: &[&str]) -> Origin<'_> {
         let Some(text) = self.text.strip_prefix(TAG.as_bytes()).filter(|_| self.facility == USER)
@@ -63,7 +63,7 @@ impl Record {
     }
 }
 
-/// What stands between a service's name and its line on the console.
+/// The text between a service's name and its line on the console.
 pub const COPY: &str = "| ";
 
 fn unescape(text: &[u8]) -> Vec<u8> {
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn records_are_told_apart_by_who_wrote_them() {
+    fn records_are_attributed_to_their_authors() {
         for (record, expected) in [
             (&b"6,339,5140900,-;NET: Registered PF_INET6\n"[..], "kernel NET: Registered PF_INET6"),
             (b"4,1,0,-,caller=T1;a\n SUBSYSTEM=pci\n DEVICE=+pci:0\n", "kernel a"),
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_record_is_none() {
+    fn other_bytes_are_not_a_record() {
         for record in [&b""[..], b"no semicolon", b"1,2,3;too few", b"x,2,3,-;a", b"1,2,-3,-;a"] {
             assert_eq!(parse(record), None);
         }
@@ -128,14 +128,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_read(record in prop::collection::vec(any::<u8>(), 0..100)) {
-            let _ = origin(&record);
+        fn a_text_is_unescaped_byte_by_byte(text in prop::collection::vec(any::<u8>(), 0..60)) {
+            let escape = |byte: &u8| match byte {
+                b'\\' | 0..32 | 127.. => format!("\\x{byte:02x}"),
+                byte => char::from(*byte).to_string(),
+            };
+            let escaped: String = text.iter().map(escape).collect();
+            let record = parse(format!("6,1,2,-;{escaped}\n DICTIONARY=1\n").as_bytes()).unwrap();
+            prop_assert_eq!((record.micros, record.text), (2, text));
         }
 
         #[test]
-        fn any_text_is_read(text in "[0-9,;\\\\x a-f\n-]{0,60}") {
-            let _ = origin(text.as_bytes());
-            let _ = origin(format!("6,1,2,-;{text}").as_bytes());
+        fn bytes_without_numbers_in_front_are_not_a_record(record in "[a-z;\\\\ -]{0,60}") {
+            prop_assert!(parse(record.as_bytes()).is_none());
         }
     }
 }

@@ -1,48 +1,48 @@
-//! The format of log files: one line per line of output, with its time, and who wrote it.
+//! The format of log files: one line per line of output, with its time and its source.
 //!
 //! ```text
 //! -- boot 0b7b2f5c-6a3d-4c3e-9d0a-0d2f5a3f1e11
 //! 2026-11-21T14:43:00.123456Z 12.345678 kubelet[321]: what kubelet wrote
 //! ```
 //!
-//! The wall clock's time, the seconds since the kernel's start, the source, a colon. Every file
-//! starts with the boot that its first line is from, and has such a line wherever a later boot
-//! begins. A service cannot forge either, since whatever it writes stands behind a source.
+//! A line has the wall clock's time, the seconds since the kernel's start, the source and a colon.
+//! Every file starts with the boot of its first line, and a line of the same form starts every
+//! later boot. A service cannot forge these, because its output always stands behind a source.
 
 use kiln_base::calendar::{Civil, Precision};
 
 use super::stamp::Stamp;
 
-/// What a line starts with that says which boot the lines after it are from.
+/// The beginning of a line that names the boot of the lines after it.
 pub const BOOT: &str = "-- boot ";
 
-/// A service's line is cut at this length, and its rest is a line of its own.
+/// The length at which a service's line is cut. The rest becomes a line of its own.
 pub const TEXT_MAX: usize = 16 * 1024;
 
-/// Longer than any line in a file: time, seconds, source and [`TEXT_MAX`].
+/// A bound for all lines in a file: time, seconds, source and [`TEXT_MAX`].
 pub const LINE_MAX: usize = TEXT_MAX + 256;
 
 /// A line of a log file.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Line<'a> {
-    /// The lines after this one are from the boot with this id.
+    /// The id of the boot of the lines after this one.
     Boot(&'a [u8]),
-    /// What somebody wrote.
+    /// A line of output.
     Text(Entry<'a>),
 }
 
-/// One line of output.
+/// A line of output.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Entry<'a> {
-    /// When it was read from its writer.
+    /// The time at which it was read from its source.
     pub stamp: Stamp,
-    /// Who wrote it: a stream's name, with a process id in brackets where there is one.
+    /// The stream's name, with a process id in brackets if there is one.
     pub source: &'a [u8],
-    /// What was written, without the end of the line.
+    /// The text, without the end of the line.
     pub text: &'a [u8],
 }
 
-/// Everything before the text.
+/// Returns the part of a line before the text.
 #[must_use]
 pub fn prefix(stamp: Stamp, source: &str) -> String {
     let time = Civil::from_micros(stamp.real).rfc3339(Precision::Micros);
@@ -50,8 +50,8 @@ pub fn prefix(stamp: Stamp, source: &str) -> String {
     format!("{time} {seconds}.{micros:06} {source}: ")
 }
 
-/// Reads a line without its end; `None` for what no writer of Kiln's wrote (a power cut leaves
-/// NULs and halves).
+/// Parses a line without its newline. Returns `None` for bytes that no writer of Kiln wrote,
+/// because a power cut leaves NULs and incomplete lines.
 #[must_use]
 pub fn parse(line: &[u8]) -> Option<Line<'_>> {
     if let Some(id) = line.strip_prefix(BOOT.as_bytes()) {
@@ -65,12 +65,12 @@ pub fn parse(line: &[u8]) -> Option<Line<'_>> {
     Some(Line::Text(Entry { stamp: Stamp { real, monotonic }, source, text }))
 }
 
-/// A UUID as the kernel writes it: 36 characters.
+/// True for a UUID in the kernel's form: 36 characters.
 fn is_id(id: &[u8]) -> bool {
     id.len() == 36 && id.iter().all(|byte| byte.is_ascii_hexdigit() || *byte == b'-')
 }
 
-/// Seconds with six digits after the point, in microseconds.
+/// Parses seconds with six digits after the point. Returns microseconds.
 fn parse_seconds(text: &[u8]) -> Option<u64> {
     let (seconds, micros) = std::str::from_utf8(text).ok()?.split_once('.')?;
     let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
@@ -81,7 +81,7 @@ fn parse_seconds(text: &[u8]) -> Option<u64> {
     seconds.checked_mul(1_000_000)?.checked_add(micros.parse().ok()?)
 }
 
-/// What is before and after the first `separator`.
+/// Returns the bytes before and after the first `separator`.
 fn cut<'a>(bytes: &'a [u8], separator: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
     let at = bytes.windows(separator.len()).position(|part| part == separator)?;
     Some((&bytes[..at], &bytes[at + separator.len()..]))
@@ -92,25 +92,26 @@ fn cut<'a>(bytes: &'a [u8], separator: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
 pub struct Stamper {
     stream: &'static str,
     process: u32,
-    /// The start of a line whose end has not come yet, and when it began.
+    /// The beginning of an incomplete line, and its time.
     open: Vec<u8>,
     since: Stamp,
 }
 
 impl Stamper {
-    /// For the output of a stream.
+    /// Returns a stamper for the output of a stream.
     #[must_use]
     pub const fn new(stream: &'static str) -> Self {
         Self { stream, process: 0, open: Vec::new(), since: Stamp { real: 0, monotonic: 0 } }
     }
 
-    /// Appends the lines that are whole to `out`; what has no end yet is kept, up to [`TEXT_MAX`].
+    /// Appends the complete lines to `out`. An incomplete line is kept, up to [`TEXT_MAX`].
     pub fn feed(&mut self, bytes: &[u8], stamp: Stamp, process: u32, out: &mut Vec<u8>) {
         if process != self.process {
             self.flush(out);
             self.process = process;
         }
-        // Computed once for all lines of a piece: they were read at one moment.
+        // The prefix is made once for all lines of a piece, because they were read at the same
+        // moment.
         let prefix = prefix(stamp, &self.source());
         for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
             for part in piece.chunks(TEXT_MAX) {
@@ -119,7 +120,7 @@ impl Stamper {
         }
     }
 
-    /// At most [`TEXT_MAX`] bytes, an end of line only at their end.
+    /// Takes at most [`TEXT_MAX`] bytes, with a newline only at their end.
     fn take(&mut self, part: &[u8], stamp: Stamp, prefix: &str, out: &mut Vec<u8>) {
         if self.open.len() + part.len() > TEXT_MAX {
             self.flush(out);
@@ -143,7 +144,7 @@ impl Stamper {
         }
     }
 
-    /// Says in the log that bytes are missing at this place.
+    /// Appends a line about missing bytes.
     pub fn dropped(&mut self, bytes: u64, stamp: Stamp, out: &mut Vec<u8>) {
         self.flush(out);
         let prefix = prefix(stamp, &self.source());
@@ -152,7 +153,7 @@ impl Stamper {
         );
     }
 
-    /// Ends a line that has no end.
+    /// Ends an incomplete line.
     pub fn flush(&mut self, out: &mut Vec<u8>) {
         if self.open.is_empty() {
             return;
@@ -208,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_said_on_a_line_of_its_own() {
+    fn missing_bytes_are_reported_on_a_line_of_their_own() {
         let mut stamper = Stamper::new("x");
         let mut out = Vec::new();
         stamper.feed(b"half", NOW, 1, &mut out);
@@ -229,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_wrote_is_none() {
+    fn bytes_that_no_writer_wrote_are_not_a_line() {
         for line in [
             &b""[..],
             b"\0\0\0\0",
@@ -258,11 +259,20 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_read(line in prop::collection::vec(any::<u8>(), 0..100)) {
-            let _ = parse(&line);
+        fn a_line_that_is_read_is_written_the_same(
+            line in "202[0-9]-0[1-9]-1[0-9]T1[0-9]:00:00\\.[0-9]{6}Z [0-9]{1,5}\\.[0-9]{5,7} [a-z]{1,5}: [ -~]{0,20}",
+        ) {
+            if let Some(Line::Text(entry)) = parse(line.as_bytes()) {
+                let source = std::str::from_utf8(entry.source).unwrap();
+                let text = std::str::from_utf8(entry.text).unwrap();
+                let seconds = line.split(' ').nth(1).unwrap().trim_start_matches('0');
+                let written = prefix(entry.stamp, source) + text;
+                prop_assert!(written.contains(seconds));
+                prop_assert_eq!(parse(written.as_bytes()), Some(Line::Text(entry)));
+            }
         }
 
-        /// However output is cut into pieces, the texts are the same, and every line is one.
+        /// The size of pieces changes no text, and every line can be parsed.
         #[test]
         fn pieces_do_not_change_the_lines(
             bytes in prop::collection::vec(prop_oneof![3 => any::<u8>(), 1 => Just(b'\n')], 0..300),
@@ -285,7 +295,7 @@ mod tests {
         }
 
         #[test]
-        fn no_line_is_longer_than_its_bound(size in 0_usize..5 * TEXT_MAX, cut in 1_usize..30_000) {
+        fn no_line_exceeds_its_limit(size in 0_usize..5 * TEXT_MAX, cut in 1_usize..30_000) {
             let mut stamper = Stamper::new("x");
             let mut out = Vec::new();
             let bytes = vec![b'a'; size];

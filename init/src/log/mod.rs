@@ -1,4 +1,5 @@
-//! Output of the services and lines of the kernel, from pipes to bounded files in `/var/log`.
+//! The output of the services and the lines of the kernel: from pipes to bounded files in
+//! `/var/log`.
 //!
 //! ```text
 //! containerd, kubelet ─pipe─┐                 ┌─ ring ─┐
@@ -6,10 +7,10 @@
 //! /dev/kmsg ────────────────┘                 └─ ring ─┘
 //! ```
 //!
-//! Two threads, because a disk may stall for a minute and a pipe must not: the [`reader`] drops
-//! and counts what has no room, the [`writer`] is the only one that waits for a disk, and the main
-//! loop has no part in it. PID 1's own lines come back to it through the kernel's log. [`line`]
-//! has the format, [`file`](mod@file) the rotation; the applet `journalctl` reads both.
+//! There are two threads, because a disk may stall for a minute but a pipe must not. The [`reader`]
+//! drops and counts the bytes that have no room, only the [`writer`] waits for a disk, and the main
+//! loop does neither. PID 1's own lines come back to it through the kernel's log. [`line`] has the
+//! format and [`file`](mod@file) the rotation. The applet `journalctl` reads both.
 
 pub mod file;
 pub mod handle;

@@ -1,11 +1,11 @@
-//! Pods' logs where `/var` is in memory: a file system of their own, and room in it.
+//! Keeps room for pods' logs if `/var` is in memory.
 //!
-//! A pod that logs for ever must not eat the node's memory, so `/var/log/pods` is a tmpfs with a
-//! size. kubelet alone cannot keep such a file system from being full: it rotates a file of more
-//! than `containerLogMaxSize` every few seconds and keeps the old one, so when the old one fills
-//! everything, the new one stays empty, is never rotated, and the old one never goes; containerd
-//! goes on and drops every pod's lines meanwhile. So a thread removes what is largest as soon as
-//! less than a quarter is free: rotated files first, then it empties files in use, and says so in
+//! `/var/log/pods` is then a tmpfs of limited size, so that a pod that logs forever does not use up
+//! the node's memory. kubelet alone cannot keep it from filling up: it rotates a file above
+//! `containerLogMaxSize` every few seconds and keeps the old file. If the old file fills the file
+//! system, the new one stays empty and is never rotated, the old one is never removed, and
+//! containerd drops the lines of every pod. So a thread frees space as soon as less than a quarter
+//! is free: it removes the largest rotated files first, then empties files in use and notes that in
 //! them.
 
 use std::fs::{self, OpenOptions};
@@ -21,35 +21,35 @@ use rustix::fs::{OFlags, statvfs};
 use super::stamp::Stamp;
 use crate::console::kmsg;
 
-/// Where kubelet has containerd write what pods write.
+/// The folder in which containerd writes the pods' output.
 pub const FOLDER: &str = "/var/log/pods";
 
-/// Between two looks while less than half is used. A pod that writes 10 MB/s fills no quarter of
-/// the smallest node's 24 MiB in it.
+/// The pause between two checks while less than half is used. A pod that writes 10 MB/s does not
+/// fill a quarter of the smallest node's 24 MiB in this time.
 const CALM: Duration = Duration::from_millis(500);
 
-/// Between two looks while more than half is used.
+/// The pause between two checks while more than half is used.
 const BUSY: Duration = Duration::from_millis(100);
 
-/// One in this many parts is kept free.
+/// The divisor of the share that is kept free.
 const FREE_PART: u64 = 4;
 
-/// Between two lines on the console, in microseconds.
+/// The shortest time between two messages on the console, in microseconds.
 const QUIET: u64 = 60_000_000;
 
-/// Files looked at. A node has at most some hundred containers.
+/// The number of files that are listed. A node has at most some hundred containers.
 const FILES_MAX: usize = 10_000;
 
-/// The thread's stack.
+/// The size of the thread's stack.
 const STACK: usize = 64 * 1024;
 
-/// A log file.
+/// A log file of a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct LogFile {
     path: PathBuf,
-    /// Bytes of memory that it takes.
+    /// The bytes of memory that it takes.
     bytes: u64,
-    /// `0.log.20261121-144300`: nobody writes to it any more.
+    /// True for `0.log.20261121-144300`, to which nothing is written any more.
     rotated: bool,
 }
 
@@ -65,7 +65,7 @@ pub fn guard() -> Result<()> {
     spawned.context("cannot start the pod logs' thread").map(drop)
 }
 
-/// Makes room if there is too little, and returns when to look again.
+/// Makes room if there is too little. Returns the time until the next check.
 fn look(folder: &Path, said: &mut Option<u64>) -> Duration {
     let Ok(space) = statvfs(folder) else { return CALM };
     let (total, free) = (space.f_blocks * space.f_frsize, space.f_bavail * space.f_frsize);
@@ -80,7 +80,8 @@ fn look(folder: &Path, said: &mut Option<u64>) -> Duration {
     if free > total / 2 { CALM } else { BUSY }
 }
 
-/// All log files: `NAMESPACE_POD_UID/CONTAINER/N.log` and rotated ones. Links are not followed.
+/// Lists all log files, `NAMESPACE_POD_UID/CONTAINER/N.log` and rotated ones, without following
+/// links.
 fn list(folder: &Path) -> Vec<LogFile> {
     let children = |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().flatten();
     let pods = children(folder.to_owned())
@@ -97,13 +98,13 @@ fn list(folder: &Path) -> Vec<LogFile> {
     files.filter_map(file).take(FILES_MAX).collect()
 }
 
-/// containerd writes to `N.log`; kubelet adds the time when it rotates.
+/// True for a rotated file: containerd writes to `N.log`, and kubelet adds the time.
 fn is_rotated(path: &Path) -> bool {
     path.extension().is_none_or(|extension| extension != "log")
 }
 
-/// The files to give up so that `needed` bytes become free: rotated ones first, and of each kind
-/// the largest first, which are those of the pod that fills everything.
+/// Chooses files so that `needed` bytes become free: rotated ones first, and the largest first,
+/// because they belong to the pod that fills the file system.
 fn choose(mut files: Vec<LogFile>, needed: u64) -> Vec<LogFile> {
     files.sort_by_key(|file| (!file.rotated, std::cmp::Reverse(file.bytes)));
     let mut freed = 0;
@@ -118,8 +119,8 @@ fn choose(mut files: Vec<LogFile>, needed: u64) -> Vec<LogFile> {
     chosen
 }
 
-/// Unlinks a rotated file. One in use is emptied, since containerd goes on writing to it (at its
-/// end, wherever that is), and a line in CRI's format says what is missing.
+/// Unlinks a rotated file. A file in use is emptied, because containerd continues to write at its
+/// end, and a line in CRI's format notes the missing bytes.
 fn remove(file: &LogFile) -> Result<()> {
     let path = file.path.display();
     if file.rotated {
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_rotated_files_go_first_and_no_more_than_needed() {
+    fn the_largest_rotated_files_are_removed_first_and_no_more_than_needed() {
         let files = [
             file("a/0.log", 900),
             file("a/0.log.1", 50),
@@ -178,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_in_use_is_emptied_and_goes_on_with_a_line_that_says_so() {
+    fn a_file_in_use_is_emptied_and_continues_with_a_line_about_it() {
         let folder = tempfile::tempdir().unwrap();
         let container = folder.path().join("default_pod_uid/name");
         fs::create_dir_all(&container).unwrap();

@@ -1,9 +1,8 @@
-//! The thread that keeps the services' pipes and the kernel's log empty.
+//! The thread that empties the services' pipes and reads the kernel's log.
 //!
-//! It never touches a disk and never waits for the thread that does: what has no room in a ring
-//! goes from the pipe to `/dev/null` by `splice(2)`, without being copied. A service that writes
-//! faster than the disk is therefore not slower than one whose output nobody wants. And it is not
-//! the main loop's work, so that a chatty service does not delay a restart.
+//! It never touches a disk and never waits for the writer. Bytes without room in a ring go from the
+//! pipe to `/dev/null` by `splice(2)`, uncopied, so a slow disk does not slow down a service. The
+//! main loop does not do this work, so that a service with much output does not delay a restart.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -22,27 +21,27 @@ use super::stamp::Stamp;
 use super::stream::{INIT, KERNEL};
 use kiln_base::time::timespec;
 
-/// What a pipe holds: the largest that the kernel gives without asking (`pipe-max-size`).
+/// The size of a pipe: the largest that needs no privilege (`pipe-max-size`).
 const PIPE: usize = 1024 * 1024;
 
-/// Reads of one pipe before the others have their turn.
+/// The number of reads from one pipe before the other pipes' turn.
 const TURNS: usize = 16;
 
-/// Records of the kernel's log before the pipes have their turn.
+/// The number of the kernel's records before the pipes' turn.
 const RECORDS: usize = 64;
 
-/// Between two looks whether the rings have room again for the kernel's log.
+/// The pause between two checks if the rings have room for the kernel's log again.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Bytes that are read and thrown away at once where `splice` does not work.
+/// The number of bytes that are discarded at once if `splice` does not work.
 const WASTE: usize = 64 * 1024;
 
-/// A pipe for a service's output: ours, which never blocks, and the service's.
+/// Makes a pipe for a service's output: a non-blocking end for PID 1 and the service's end.
 pub fn pipe() -> anyhow::Result<(OwnedFd, OwnedFd)> {
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).context("cannot make a pipe")?;
-    // PID 1 must not wait for its own read; the services' end stays blocking.
-    rustix::io::ioctl_fionbio(&reader, true).context("cannot make the connection non-blocking")?;
-    // A smaller pipe works as well, with more wake-ups.
+    // PID 1 must not wait for a read; the service's end stays blocking.
+    rustix::io::ioctl_fionbio(&reader, true).context("cannot make a pipe non-blocking")?;
+    // A smaller pipe works too, with more wake-ups.
     let _ = fcntl_setpipe_size(&reader, PIPE);
     Ok((reader, writer))
 }
@@ -54,27 +53,27 @@ pub fn open_kernel_log() -> Option<OwnedFd> {
     rustix::fs::open("/dev/kmsg", flags, Mode::empty()).ok()
 }
 
-/// What the thread owns.
+/// The state of the thread.
 pub struct Reader {
     shared: Arc<Shared>,
-    /// By service; `None` once nobody can write to it any more.
+    /// The pipes by service, or `None` once no process can write to it.
     pipes: Vec<Option<OwnedFd>>,
     services: Vec<&'static str>,
     kernel: Option<OwnedFd>,
-    /// Sequence number of the record that comes next.
+    /// The sequence number of the next record.
     next: Option<u64>,
     null: Option<OwnedFd>,
     waste: Vec<u8>,
     record: Vec<u8>,
 }
 
-/// What a pipe gave.
+/// The result of a read.
 enum Read {
-    /// All that was asked for: there may be more.
+    /// As many bytes as requested: there may be more.
     Full,
-    /// Less, so there is no more for now.
+    /// Fewer bytes: the pipe is empty now.
     Empty,
-    /// Nobody can write to it any more.
+    /// The end: no process can write to the pipe any more.
     End,
 }
 
@@ -92,7 +91,7 @@ fn readable(fd: &OwnedFd) -> PollFd<'_> {
     PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)
 }
 
-/// Throws away what is in a pipe, and returns how much that was.
+/// Discards the content of a pipe and returns its size.
 fn waste(pipe: &OwnedFd, null: Option<&OwnedFd>, bytes: &mut [u8]) -> Result<usize, Errno> {
     let flags = SpliceFlags::NONBLOCK;
     match null.map(|null| splice(pipe, None, null, None, PIPE, flags)) {
@@ -102,7 +101,8 @@ fn waste(pipe: &OwnedFd, null: Option<&OwnedFd>, bytes: &mut [u8]) -> Result<usi
 }
 
 impl Reader {
-    /// For the services' pipes, in the order of their rings, and the kernel's log.
+    /// Returns a reader for the services' pipes, in the order of their rings, and for the kernel's
+    /// log.
     pub(super) fn new(
         shared: Arc<Shared>,
         services: Vec<&'static str>,
@@ -115,8 +115,8 @@ impl Reader {
         Self { shared, pipes, services, kernel, next: None, null: null.ok(), waste, record }
     }
 
-    /// Reads as long as anybody can write, also after the files are closed: a service must not
-    /// wait. PID 1 keeps the services' ends open, so there it is for ever.
+    /// Reads as long as a process can write, even after the files are closed, because a service
+    /// must not wait. On a node PID 1 keeps the services' ends open, so it reads forever.
     pub fn run(mut self) {
         while self.kernel.is_some() || self.pipes.iter().any(Option::is_some) {
             let (ready, kernel) = self.wait();
@@ -130,7 +130,7 @@ impl Reader {
         }
     }
 
-    /// The pipes with something in them, and whether the kernel's log has.
+    /// Waits and returns the pipes with data, and true if the kernel's log has records.
     fn wait(&self) -> (Vec<usize>, bool) {
         let kernel = self.kernel.as_ref().filter(|_| self.shared.has_room_for_records());
         let open = self.pipes.iter().enumerate();
@@ -160,8 +160,8 @@ impl Reader {
         }
     }
 
-    /// Reads into the ring, or throws away what has no room there. Under the lock, so that who
-    /// sees the pipe empty and closes the log afterwards finds the bytes; no call here can wait.
+    /// Reads into the ring, or discards bytes without room. It holds the lock, so that a test that
+    /// sees the pipe empty and then closes the log finds the bytes. No call here can wait.
     fn read(&mut self, service: usize) -> Read {
         let mut state = self.shared.lock();
         let (Some(Some(pipe)), Some(ring)) =
@@ -191,7 +191,7 @@ impl Reader {
             let Some(kernel) = &self.kernel else { return };
             match rustix::io::read(kernel, &mut self.record[..]) {
                 Ok(length) => self.take_record(length),
-                // Records were overwritten: the next read finds the oldest that is left.
+                // Records were overwritten. The next read returns the oldest one that is left.
                 Err(Errno::PIPE | Errno::INTR) => {}
                 Err(Errno::AGAIN) => return,
                 Err(_) => return self.kernel = None,
@@ -218,7 +218,7 @@ impl Reader {
         }
     }
 
-    /// Puts lines into the ring of a stream whose lines come stamped.
+    /// Puts lines into the ring of a stream that is stamped here.
     fn push(&self, stream: &'static str, text: &[u8], stamp: Stamp) {
         let prefix = prefix(stamp, stream);
         let mut lines = Vec::with_capacity(prefix.len() + text.len() + 1);

@@ -1,27 +1,27 @@
-//! A service's output that is not written yet: a ring of fixed size, with the time of each piece.
+//! A ring of fixed size for output that is not written yet, with the time of each piece.
 //!
-//! What does not fit is dropped and counted; nobody ever waits for room. Once something was
-//! dropped, all is dropped until the ring is half empty: a log with one long gap can be read, one
-//! with a gap in every line cannot.
+//! Bytes without room are dropped and counted; no writer waits for room. After a drop everything is
+//! dropped until the ring is half empty, because a log with one long gap is readable and a log with
+//! a gap in every line is not.
 
 use std::collections::VecDeque;
 
 use super::stamp::Stamp;
 
-/// Pieces that are told apart. Beyond that, bytes belong to the last one.
+/// The number of pieces. Further bytes belong to the last one.
 const PIECES: usize = 1024;
 
-/// Pieces that were read within this many microseconds are one.
+/// The time in microseconds within which bytes belong to the same piece.
 const SAME: u64 = 1000;
 
 /// Bytes that were read at one moment from one process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Piece {
-    /// When.
+    /// The time of the read.
     pub stamp: Stamp,
-    /// Process id, or 0.
+    /// The process id, or 0.
     pub process: u32,
-    /// Bytes that were dropped before these.
+    /// The number of bytes that were dropped before these.
     pub dropped: u64,
     length: usize,
 }
@@ -39,7 +39,7 @@ pub struct Ring {
 }
 
 impl Ring {
-    /// Of a size in bytes. Memory is used as it is filled for the first time.
+    /// Returns a ring of a size in bytes. Memory is used as the ring is filled for the first time.
     #[must_use]
     pub fn new(size: usize) -> Self {
         Self {
@@ -53,24 +53,24 @@ impl Ring {
         }
     }
 
-    /// What comes now is from this process.
+    /// Attributes the bytes from now on to this process.
     pub const fn set_process(&mut self, process: u32) {
         self.process = process;
     }
 
-    /// Nothing to take.
+    /// True if there is nothing to take.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.length == 0 && self.dropped == 0
     }
 
-    /// Bytes that are free.
+    /// Returns the number of free bytes.
     #[must_use]
     pub const fn room(&self) -> usize {
         self.bytes.len() - self.length
     }
 
-    /// Where the next bytes may be read into; empty where they must be dropped.
+    /// Returns the buffer for the next bytes, empty if they must be dropped.
     pub fn spare(&mut self) -> &mut [u8] {
         self.full &= self.length > self.bytes.len() / 2;
         if self.full || self.room() == 0 {
@@ -81,7 +81,7 @@ impl Ring {
         &mut self.bytes[free]
     }
 
-    /// The first `length` bytes of [`Self::spare`] were filled.
+    /// Takes note that the first `length` bytes of [`Self::spare`] were filled.
     pub fn fill(&mut self, length: usize, stamp: Stamp) {
         self.length += length;
         let crowded = self.pieces.len() >= PIECES;
@@ -100,13 +100,13 @@ impl Ring {
         }
     }
 
-    /// Bytes were thrown away because there was no room.
+    /// Counts bytes that were discarded for lack of room.
     pub const fn drop_bytes(&mut self, length: u64) {
         self.full = true;
         self.dropped = self.dropped.saturating_add(length);
     }
 
-    /// Copies all of `bytes` in, or drops all of them.
+    /// Copies all of `bytes`, or drops all of them.
     pub fn push(&mut self, mut bytes: &[u8], stamp: Stamp) {
         self.full &= self.length > self.bytes.len() / 2;
         if self.full || self.room() < bytes.len() {
@@ -121,8 +121,8 @@ impl Ring {
         }
     }
 
-    /// Moves bytes of one piece to `into`, at most `most`. Bytes that were dropped after all
-    /// others are a piece without bytes.
+    /// Moves at most `most` bytes of one piece to `into`. Bytes that were dropped at the end are a
+    /// piece without bytes.
     pub fn take(&mut self, most: usize, into: &mut Vec<u8>) -> Option<Piece> {
         into.clear();
         let Some(piece) = self.pieces.front_mut() else {
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_ring_drops_and_says_how_much_and_where() {
+    fn a_full_ring_drops_and_reports_the_number_and_the_place() {
         let mut ring = Ring::new(8);
         ring.push(b"12345678", at(1));
         ring.push(b"lost", at(2));
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_dropped_last_is_said_without_waiting_for_more() {
+    fn bytes_dropped_at_the_end_are_reported_at_once() {
         let mut ring = Ring::new(4);
         ring.push(b"12345", at(1));
         let mut out = Vec::new();
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn many_pieces_take_no_more_memory() {
+    fn many_pieces_use_no_more_memory() {
         let mut ring = Ring::new(1 << 16);
         for at_micros in 0..10_000 {
             ring.push(b"x", at(at_micros * 5000));

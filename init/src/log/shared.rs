@@ -6,16 +6,16 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use super::kernel::RECORD_MAX;
 use super::ring::Ring;
 
-/// Bytes kept of each service while the disk does not keep up.
+/// The bytes kept of each service while the disk is slow.
 pub(super) const PLACES: usize = 256 * 1024;
 
-/// Bytes kept of the kernel's lines and of PID 1's: few, since the kernel keeps them too.
+/// The bytes kept of the kernel's and PID 1's lines: few, because the kernel keeps them too.
 const KERNEL_PLACES: usize = 64 * 1024;
 
-/// What the threads and the main loop share.
+/// The state under the lock.
 #[derive(Debug)]
 pub(super) struct State {
-    /// One per service, then the kernel's, then PID 1's.
+    /// One ring per service, then the kernel's, then PID 1's.
     pub(super) rings: Vec<Ring>,
 }
 
@@ -26,7 +26,7 @@ pub(super) struct Shared {
     pub(super) closing: AtomicBool,
 }
 
-/// What the writer does next.
+/// The writer's next action.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Work {
     Write,
@@ -41,7 +41,7 @@ impl Shared {
         Arc::new(Self { state, changed, closing: AtomicBool::new(false) })
     }
 
-    /// A poisoned lock is taken anyway: bytes of a log have no invariant to lose.
+    /// Takes the lock, poisoned or not: the rings have no invariant that a panic could break.
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -50,15 +50,15 @@ impl Shared {
         self.closing.load(Ordering::Relaxed)
     }
 
-    /// Whether one more record of the kernel's log fits, whoever wrote it. Without room it stays
-    /// where it is: in the kernel's memory.
+    /// True if another record of the kernel's log fits, whoever its author is. Without room it
+    /// stays in the kernel's memory.
     pub(super) fn has_room_for_records(&self) -> bool {
         let state = self.lock();
         !self.is_closing()
             && state.rings.iter().rev().take(2).all(|ring| ring.room() >= 4 * RECORD_MAX)
     }
 
-    /// Waits until a ring has something, or until there will be no more.
+    /// Waits until a ring has bytes, or until there will be no more.
     pub(super) fn wait_for_work(&self) -> Work {
         let is_idle =
             |state: &mut State| !self.is_closing() && state.rings.iter().all(Ring::is_empty);

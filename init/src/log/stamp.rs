@@ -1,22 +1,22 @@
-//! The time of a line, on both clocks.
+//! The time of a line on two clocks.
 
 use kiln_base::time::now;
 use rustix::time::ClockId;
 
 /// A moment on both clocks.
 ///
-/// The wall clock may be set at any time (a machine without a battery starts in 1970), so order
-/// within a boot comes from the other one.
+/// The wall clock may be set at any time (a machine without a battery starts in 1970), so the order
+/// within a boot comes from the monotonic clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Stamp {
-    /// Microseconds since 1970, as the wall clock had it.
+    /// Microseconds since 1970, on the wall clock.
     pub real: i64,
     /// Microseconds since the kernel's start.
     pub monotonic: u64,
 }
 
 impl Stamp {
-    /// Now.
+    /// Returns the current moment.
     #[must_use]
     pub fn now() -> Self {
         let micros = |clock| now(clock).as_micros();
@@ -26,7 +26,7 @@ impl Stamp {
         }
     }
 
-    /// The moment of the same boot that the monotonic clock had as `monotonic`, provided that the
+    /// Returns the moment of the same boot at which the monotonic clock showed `monotonic`, if the
     /// wall clock was not set in between.
     #[must_use]
     pub fn at(self, monotonic: u64) -> Self {

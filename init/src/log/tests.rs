@@ -11,10 +11,10 @@ use super::handle::Log;
 use super::line::{Line, parse};
 use super::writer::StreamWriter;
 
-/// How long a test waits for what happens at once unless something is broken.
+/// The time limit for events that are immediate unless something is broken.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// A disk that takes nothing before it is told to, and then shows what it got.
+/// A disk that takes nothing until it is told to.
 struct Disk {
     go: Receiver<()>,
     running: bool,
@@ -24,7 +24,7 @@ struct Disk {
 impl Sink for Disk {
     fn write(&mut self, lines: &[u8]) -> Result<()> {
         if !self.running {
-            // Also goes on when the test ended early.
+            // This also continues if the test ended early.
             let _ = self.go.recv();
             self.running = true;
         }
@@ -61,13 +61,13 @@ fn texts(lines: &[u8]) -> Vec<(String, String)> {
     lines.split(|&byte| byte == b'\n').filter_map(entry).collect()
 }
 
-/// Bytes that a line says are missing.
+/// Returns the number of missing bytes that a line reports.
 fn dropped(text: &str) -> Option<u64> {
     let rest = text.strip_prefix("kiln: ")?;
     rest.strip_suffix(" bytes of output dropped here")?.parse().ok()
 }
 
-/// Everything until the log has closed its files.
+/// Returns all lines until the log has closed its files.
 fn read_all(written: &Receiver<Vec<u8>>) -> Vec<(String, String)> {
     let mut all = Vec::new();
     while let Ok(lines) = written.recv_timeout(PATIENCE) {
@@ -85,7 +85,7 @@ fn a_service_does_not_wait_for_a_disk_that_stalls_and_every_byte_is_written_or_c
     let (log, threads, [pipe]) = Log::writing_to(["x"], streams, None, || ()).unwrap();
     threads.start().unwrap();
     log.started(0, 7);
-    // Much more than ring and pipe hold together.
+    // Much more than the ring and the pipe hold together.
     let lines = 200_000_u64;
     let (done, service) = channel();
     std::thread::spawn(move || {
@@ -97,7 +97,7 @@ fn a_service_does_not_wait_for_a_disk_that_stalls_and_every_byte_is_written_or_c
     });
     let pipe = service.recv_timeout(PATIENCE).expect("the service waits for the disk");
     go.send(()).unwrap();
-    // The pipe must be empty before closing, since closing discards what comes later.
+    // The pipe must be empty before closing, because closing discards later output.
     wait_until_empty(&pipe);
     log.close();
     let found = read_all(&written);
@@ -113,14 +113,15 @@ fn a_service_does_not_wait_for_a_disk_that_stalls_and_every_byte_is_written_or_c
     assert!((kept + lost).abs_diff(lines * 64) <= ends + 64, "{kept} + {lost} of {}", lines * 64);
 }
 
-/// Waits by asking the kernel how much is in the pipe: there is no event for "it is empty".
+/// Waits until the pipe is empty, by polling, because the kernel has no event for this.
 fn wait_until_empty(pipe: &std::fs::File) {
     while rustix::io::ioctl_fionread(pipe).unwrap() > 0 {
         std::thread::yield_now();
     }
 }
 
-/// A log of one service on a disk that is full for the first writes: its pipe, and what is written.
+/// Returns a log of one service on a disk that is full for the first writes, with its pipe and its
+/// lines.
 fn log_to_disk(failures: u32) -> (Log, std::fs::File, Receiver<Vec<u8>>) {
     let (sender, written) = channel();
     let sink = Full { failures, written: sender };
@@ -131,7 +132,7 @@ fn log_to_disk(failures: u32) -> (Log, std::fs::File, Receiver<Vec<u8>>) {
 }
 
 #[test]
-fn what_a_full_disk_did_not_take_is_counted_once_it_takes_something() {
+fn bytes_refused_by_a_full_disk_are_counted_once_it_has_room() {
     let (log, mut pipe, written) = log_to_disk(1);
     pipe.write_all(b"lost\n").unwrap();
     let mut found = Vec::new();
@@ -147,7 +148,7 @@ fn what_a_full_disk_did_not_take_is_counted_once_it_takes_something() {
 }
 
 #[test]
-fn what_was_written_before_closing_is_in_the_file() {
+fn output_written_before_closing_is_in_the_file() {
     let (log, mut pipe, written) = log_to_disk(0);
     pipe.write_all(b"first\nlast, without an end").unwrap();
     wait_until_empty(&pipe);

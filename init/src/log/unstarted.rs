@@ -64,10 +64,10 @@ fn value(mut fields: &str, key: &str) -> Option<String> {
     }
 }
 
-/// Reads up to the closing quote; returns the value and the text after the quote.
+/// Reads up to the closing quote. Returns the value and the text after the quote.
 ///
-/// Other escapes than those of quotes and backslashes stay as they are: they stand for characters
-/// that no console line has.
+/// Escapes other than those of quotes and backslashes are kept, because a console line cannot
+/// contain the characters that they stand for.
 fn unquote(text: &str) -> Option<(String, &str)> {
     let mut value = String::new();
     let mut chars = text.char_indices();
@@ -83,8 +83,8 @@ fn unquote(text: &str) -> Option<(String, &str)> {
     }
 }
 
-/// The part of a reason that is equal at every attempt, such as `ErrImagePull` in
-/// `failed to "StartContainer" for "x" with ErrImagePull: "…"`.
+/// Returns the part of a reason that is equal at every attempt, such as `ErrImagePull` in `failed
+/// to "StartContainer" for "x" with ErrImagePull: "…"`.
 fn kind(reason: &str) -> &str {
     let start = reason.find(" with ").map_or(0, |at| at + " with ".len());
     reason[start..].split(':').next().unwrap_or_default()
@@ -166,9 +166,10 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_read(line: Vec<u8>, text in "[\\] \"=a\\\\]{0,60}") {
+        fn a_line_without_the_keys_is_ignored(line: Vec<u8>, text in "[\\] \"=a\\\\]{0,60}") {
             prop_assert!(parse(&line).is_none());
-            let _ = parse(format!("{HEAD}\"Error syncing pod, skipping\"{text}").as_bytes());
+            let line = format!("{HEAD}\"Error syncing pod, skipping\"{text}");
+            prop_assert!(parse(line.as_bytes()).is_none());
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The thread that writes: the only one of PID 1's that waits for a disk.
+//! The thread that writes the files. It is the only thread of PID 1 that waits for a disk.
 
 use std::sync::Arc;
 
@@ -13,32 +13,33 @@ use super::stamp::Stamp;
 use super::unstarted::{KUBELET, Unstarted};
 use crate::console::kmsg;
 
-/// Bytes taken from a ring at once. If all of them are ends of lines, their stamps are 50 times as
-/// long, and still far below the size of a file.
+/// The number of bytes taken from a ring at once. If all of them are newlines, their stamps are 50
+/// times as long and still much shorter than a file.
 const CHUNK: usize = 4 * 1024;
 
-/// Bytes written at once, if there are so many.
+/// The number of bytes written at once, if there are so many.
 const BATCH: usize = 64 * 1024;
 
-/// Between two warnings about one file, in microseconds: a full disk fails for hours.
+/// The shortest time between two warnings about one file, in microseconds, because a full disk
+/// fails for hours.
 const QUIET: u64 = 60_000_000;
 
-/// One stream's way from its ring to its file.
+/// The way of one stream from its ring to its file.
 pub struct StreamWriter {
     name: &'static str,
-    /// Of a service's output; lines of the kernel's log come stamped.
+    /// Stamps a service's output. Lines of the kernel's log come stamped.
     stamper: Option<Stamper>,
     sink: Box<dyn Sink>,
     to_console: bool,
-    /// Of kubelet's output.
+    /// Finds pods that do not start in kubelet's output.
     unstarted: Option<Unstarted>,
-    /// Bytes that could not be written.
+    /// The number of bytes that could not be written.
     lost: u64,
     warned: Option<u64>,
 }
 
 impl StreamWriter {
-    /// For a service's output.
+    /// Returns a writer for a service's output.
     #[must_use]
     pub fn service(name: &'static str, sink: Box<dyn Sink>, to_console: bool) -> Self {
         let stamper = Some(Stamper::new(name));
@@ -46,14 +47,14 @@ impl StreamWriter {
         Self { name, stamper, sink, to_console, unstarted, lost: 0, warned: None }
     }
 
-    /// For lines that come stamped.
+    /// Returns a writer for lines that come stamped.
     #[must_use]
     pub fn stamped(name: &'static str, sink: Box<dyn Sink>) -> Self {
         let (stamper, unstarted) = (None, None);
         Self { name, stamper, sink, to_console: false, unstarted, lost: 0, warned: None }
     }
 
-    /// Appends what a ring gave to a batch of lines.
+    /// Appends a piece of a ring to a batch of lines.
     fn format(&mut self, piece: Piece, bytes: &[u8], batch: &mut Vec<u8>) {
         if self.to_console {
             self.copy_to_console(bytes);
@@ -90,7 +91,8 @@ impl StreamWriter {
         }
     }
 
-    /// Writes a batch. What cannot be written is counted, and said once something can.
+    /// Writes a batch. Bytes that cannot be written are counted, and reported once a write
+    /// succeeds.
     fn write(&mut self, batch: &[u8]) {
         if batch.is_empty() {
             return;
@@ -113,7 +115,7 @@ impl StreamWriter {
         let Err(error) = written else { return };
         let now = Stamp::now().monotonic;
         if self.warned.is_none_or(|warned| now.saturating_sub(warned) >= QUIET) {
-            kmsg::warn(format_args!("log of {}: {error:#}", self.name));
+            kmsg::warn(format_args!("cannot log {}: {error:#}", self.name));
             self.warned = Some(now);
         }
     }
@@ -127,7 +129,7 @@ impl StreamWriter {
     }
 }
 
-/// Writes until [`Shared`] is closing and its rings are empty; then the files are closed.
+/// Writes until [`Shared`] is closing and its rings are empty, then closes the files.
 pub(super) fn run(shared: &Arc<Shared>, mut streams: Vec<StreamWriter>) {
     let (mut chunk, mut batch) = (Vec::with_capacity(CHUNK), Vec::with_capacity(BATCH + CHUNK));
     loop {
@@ -141,7 +143,7 @@ pub(super) fn run(shared: &Arc<Shared>, mut streams: Vec<StreamWriter>) {
     }
 }
 
-/// At most as much as a ring holds, so that every stream has its turn.
+/// Writes at most one ring's size, so that every stream has its turn.
 fn write_ring(
     shared: &Shared,
     index: usize,

@@ -1,19 +1,19 @@
-//! The conversation before the first message: SASL in lines of text.
+//! Authentication, which precedes the first message: SASL in lines of text.
 //!
 //! D-Bus Specification, "Authentication Protocol", "Authentication state diagrams" (the server's
-//! side). Only EXTERNAL is offered: who the client is was asked of the kernel before, so what the
-//! client claims is compared with it and proves nothing.
+//! side). Only EXTERNAL is offered. The kernel reports the client's identity, and the client's
+//! claim is only compared with it.
 
-/// Longest line that is taken, in bytes; the longest that makes sense has about 30.
+/// The longest line in bytes. The longest useful line has about 30.
 pub const LINE_MAX: usize = 512;
 
-/// What is offered to a client that asks, or that asks for something else.
+/// The offer to a client that asks for it, or for something else.
 const REJECTED: &str = "REJECTED EXTERNAL\r\n";
 
-/// What the server waits for.
+/// The state of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// The one byte that carries credentials on other systems; always 0.
+    /// Waits for the byte that carries credentials on other systems. It is always 0.
     Nul,
     Auth,
     Data,
@@ -29,28 +29,29 @@ pub struct Auth {
     descriptors: bool,
 }
 
-/// What came of some bytes.
+/// The result of some bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Progress {
     /// More bytes are needed.
     Open,
-    /// Messages begin after what was taken.
+    /// Authentication is complete, and messages follow.
     Done {
-        /// The client can take descriptors.
+        /// True if the client can take descriptors.
         descriptors: bool,
     },
-    /// The client broke the protocol: it is disconnected.
+    /// The client broke the protocol and must be disconnected.
     Broken,
 }
 
 impl Auth {
-    /// For a client whose user id is `uid` by the kernel; `guid` names the server (32 hex digits).
+    /// Returns the state for a client with this user id, as the kernel reports it. `guid`
+    /// identifies the server (32 hex digits).
     #[must_use]
     pub const fn new(uid: u32, guid: String) -> Self {
         Self { state: State::Nul, uid, guid, descriptors: false }
     }
 
-    /// Takes whole lines from the front of `input` and appends the answers to `output`.
+    /// Takes complete lines from the front of `input` and appends the answers to `output`.
     pub fn advance(&mut self, input: &mut Vec<u8>, output: &mut Vec<u8>) -> Progress {
         if self.state == State::Nul && !input.is_empty() {
             if input.remove(0) != 0 {
@@ -71,7 +72,8 @@ impl Auth {
         if input.len() > LINE_MAX { Progress::Broken } else { Progress::Open }
     }
 
-    /// The answer to a line, with its end; `None` for the one line that has none.
+    /// Returns the answer to a line, with its newline, or `None` for the one line without an
+    /// answer.
     fn answer(&mut self, line: &[u8]) -> Option<String> {
         let text = std::str::from_utf8(line).unwrap_or_default();
         let (command, argument) = text.split_once(' ').unwrap_or((text, ""));
@@ -99,9 +101,10 @@ impl Auth {
         }
     }
 
-    /// The claim is the user id in decimal, each digit in hexadecimal; an empty one is as good.
+    /// Checks a claim: the user id in decimal, each digit in hexadecimal. An empty claim is valid
+    /// too.
     fn check(&mut self, claim: &str) -> String {
-        // A digit's code in hexadecimal is 3 and the digit.
+        // The hexadecimal code of a digit is 3 and the digit.
         let uid: String = self.uid.to_string().chars().flat_map(|digit| ['3', digit]).collect();
         if claim.is_empty() || claim == uid {
             self.state = State::Begin;

@@ -1,15 +1,15 @@
-//! One client's conversation as a pure machine: bytes in, bytes and wishes out.
+//! The conversation with one client as a pure machine: bytes in, bytes and effects out.
 //!
-//! It answers what kubelet calls (`pkg/kubelet/nodeshutdown/systemd/inhibit_linux.go`) and refuses
-//! everything else with the error that a bus would send. What needs the world, making a pipe and
-//! reading a file, is an [`Effect`] that the caller does and reports back.
+//! It answers the calls of kubelet (`pkg/kubelet/nodeshutdown/systemd/inhibit_linux.go`) and
+//! refuses all others with the errors of a bus. Making a pipe and reading a file are [`Effect`]s
+//! that the caller carries out and reports back.
 
 use std::time::Duration;
 
 use super::auth::{Auth, Progress};
 use super::wire::{self, Body, CALL, Message, Out, Value, WireError};
 
-/// Interface that carries the inhibitor and the signal, and its object.
+/// The interface with the inhibitor and the signal, and its object.
 const MANAGER: &str = "org.freedesktop.login1.Manager";
 const LOGIN1: &str = "org.freedesktop.login1";
 const LOGIN1_PATH: &str = "/org/freedesktop/login1";
@@ -20,39 +20,40 @@ const BUS: &str = "org.freedesktop.DBus";
 /// The signal that announces a shutdown.
 const PREPARE: &str = "PrepareForShutdown";
 
-/// The one property that kubelet reads.
+/// The only property that kubelet reads.
 const DELAY: &str = "InhibitDelayMaxUSec";
 
-/// Errors' names, as a bus has them.
+/// The names of errors, as on a bus.
 const UNKNOWN_METHOD: &str = "org.freedesktop.DBus.Error.UnknownMethod";
 const UNKNOWN_PROPERTY: &str = "org.freedesktop.DBus.Error.UnknownProperty";
 const INVALID_ARGS: &str = "org.freedesktop.DBus.Error.InvalidArgs";
 const ACCESS_DENIED: &str = "org.freedesktop.DBus.Error.AccessDenied";
 const FAILED: &str = "org.freedesktop.DBus.Error.Failed";
 
-/// What the caller must do for a connection.
+/// Work that the caller must do for a connection.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Send these bytes.
     Send(Vec<u8>),
-    /// Read again how long the client wants a shutdown to wait; then [`Connection::reloaded`].
+    /// Read again the time that the client wants before a shutdown, then call
+    /// [`Connection::reloaded`].
     Reload {
-        /// The call's serial; 0 when no reply is expected.
+        /// The call's serial, or 0 if no reply is expected.
         serial: u32,
     },
-    /// Make an inhibitor; then [`Connection::inhibited`] or [`Connection::failed`].
+    /// Make an inhibitor, then call [`Connection::inhibited`] or [`Connection::failed`].
     Inhibit {
         /// The call's serial.
         serial: u32,
     },
 }
 
-/// Why a connection ends.
+/// The reason why a connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Broken {
-    /// The authentication's protocol was not followed.
+    /// The client violated the authentication protocol.
     Auth,
-    /// Bytes that are no message.
+    /// The client sent a malformed message.
     Wire(WireError),
 }
 
@@ -62,7 +63,7 @@ enum Stage {
     Messages { descriptors: bool },
 }
 
-/// One client.
+/// The connection of one client.
 #[derive(Debug)]
 pub struct Connection {
     stage: Stage,
@@ -75,7 +76,8 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// A new client with its number on this bus, its user id by the kernel, and the bus' id.
+    /// Returns the connection of a new client, with its number on this bus, its user id from the
+    /// kernel, and the bus' id.
     #[must_use]
     pub fn new(number: u64, uid: u32, guid: String) -> Self {
         Self {
@@ -89,25 +91,25 @@ impl Connection {
         }
     }
 
-    /// True after `Hello`: what comes before has a deadline.
+    /// True after `Hello`. The time before it is limited.
     #[must_use]
     pub const fn greeted(&self) -> bool {
         self.greeted
     }
 
-    /// True while a message or line is there in part.
+    /// True while a message or a line is incomplete.
     #[must_use]
     pub fn waits_for_the_rest(&self) -> bool {
         !self.input.is_empty()
     }
 
-    /// True when the client wants to be told about a shutdown.
+    /// True if the client wants to be notified of a shutdown.
     #[must_use]
     pub const fn watching(&self) -> bool {
         self.watching
     }
 
-    /// How long the client asked a shutdown to wait for it; zero until it did.
+    /// Returns the time that the client wants before a shutdown, zero if it has not asked.
     #[must_use]
     pub const fn grace(&self) -> Duration {
         self.grace
@@ -145,7 +147,7 @@ impl Connection {
         }
     }
 
-    /// Replies and signals of clients mean nothing here.
+    /// Answers a message. Replies and signals of clients are ignored.
     fn answer(&mut self, message: &Message) -> Option<Effect> {
         if message.kind != CALL {
             return None;
@@ -153,7 +155,7 @@ impl Connection {
         let effect = self.call(message);
         match effect {
             Effect::Reload { .. } if message.no_reply => Some(Effect::Reload { serial: 0 }),
-            // An inhibitor that nobody receives would be released at once.
+            // An inhibitor that the client cannot receive would be released at once.
             Effect::Send(_) | Effect::Inhibit { .. } if message.no_reply => None,
             effect => Some(effect),
         }
@@ -203,25 +205,26 @@ impl Connection {
         }
     }
 
-    /// The reply that carries the inhibitor's descriptor.
+    /// Returns the reply with the inhibitor's descriptor.
     pub fn inhibited(&mut self, serial: u32) -> Vec<u8> {
         self.message(Out::Reply { to: serial }, LOGIN1, Body::Descriptor)
     }
 
-    /// The answer to a call that could not be done; `None` when none is expected.
+    /// Returns the answer to a call that failed, or `None` if no answer is expected.
     pub fn failed(&mut self, serial: u32, why: &str) -> Option<Vec<u8>> {
         let out = Out::Error { to: serial, name: FAILED };
         (serial != 0).then(|| self.message(out, BUS, Body::Text(why)))
     }
 
-    /// Takes the time that the client wants, and answers; `None` when no answer is expected.
+    /// Stores the time that the client wants. Returns the answer, or `None` if no answer is
+    /// expected.
     pub fn reloaded(&mut self, serial: u32, grace: Duration) -> Option<Vec<u8>> {
         self.grace = grace;
         let out = Out::Reply { to: serial };
         (serial != 0).then(|| self.message(out, "org.freedesktop.systemd1", Body::Empty))
     }
 
-    /// The signal that announces a shutdown.
+    /// Returns the signal that announces a shutdown.
     pub fn announcement(&mut self) -> Vec<u8> {
         let out = Out::Signal { path: LOGIN1_PATH, interface: MANAGER, member: PREPARE };
         self.message(out, LOGIN1, Body::Bool(true))
@@ -237,13 +240,13 @@ impl Connection {
 
     fn message(&mut self, out: Out<'_>, sender: &str, body: Body<'_>) -> Vec<u8> {
         self.serial = self.serial.checked_add(1).unwrap_or(1);
-        // A client that was not greeted has no name yet.
+        // A client has no name before `Hello`.
         let name = if self.greeted { &self.name } else { "" };
         wire::message(self.serial, name, sender, out, body)
     }
 }
 
-/// The body, if it is strings only.
+/// Returns the body if it consists of strings only.
 fn texts(message: &Message) -> Vec<&str> {
     let texts = message.body.iter().map(|value| match value {
         Value::Text(text) => Some(text.as_str()),
@@ -252,7 +255,7 @@ fn texts(message: &Message) -> Vec<&str> {
     texts.collect::<Option<_>>().unwrap_or_default()
 }
 
-/// `KillUnit("systemd-logind.service", "all", SIGHUP)`.
+/// True for `KillUnit("systemd-logind.service", "all", SIGHUP)`.
 fn is_reload(message: &Message) -> bool {
     matches!(
         &message.body[..],
@@ -260,9 +263,9 @@ fn is_reload(message: &Message) -> bool {
     )
 }
 
-/// Whether a match rule lets the announcement through (D-Bus Specification, "Match Rules").
+/// True if a match rule matches the announcement (D-Bus Specification, "Match Rules").
 ///
-/// A rule on something that the announcement does not have, an argument or a destination, does not.
+/// A rule about an argument or a destination does not match, because the announcement has neither.
 #[must_use]
 pub fn rule_matches(rule: &str) -> bool {
     rule.split(',').filter(|part| !part.trim().is_empty()).all(|part| {

@@ -1,7 +1,7 @@
-//! How long kubelet wants a shutdown to wait, as it tells logind: by a drop-in file.
+//! The time that kubelet wants before a shutdown. kubelet writes it to a drop-in file for logind.
 //!
-//! `logind.conf(5)`, `InhibitDelayMaxSec=`. kubelet writes the sum of its grace periods in whole
-//! seconds; its own configuration is never read for it.
+//! The file sets `InhibitDelayMaxSec=` (`logind.conf(5)`) to the sum of kubelet's grace periods in
+//! whole seconds. kubelet's own configuration is not read for it.
 
 use std::io::Read;
 use std::path::Path;
@@ -9,18 +9,19 @@ use std::time::Duration;
 
 use rustix::fs::{FileType, Mode, OFlags};
 
-/// Where kubelet writes it; `/etc` is in memory, so reading cannot hang.
+/// The drop-in file. `/etc` is in memory, so reading it cannot hang.
 pub const DROP_IN: &str = "/etc/systemd/logind.conf.d/99-kubelet.conf";
 
-/// Longest file that is read, in bytes; kubelet's has about 60.
+/// The longest file in bytes. kubelet's has about 60.
 const FILE_MAX: u64 = 4096;
 
-/// Longer than any node waits; keeps sums of durations from overflowing.
+/// The longest time, longer than any node waits, so that sums of durations do not overflow.
 const GRACE_MAX: Duration = Duration::from_hours(24);
 
-/// Reads the file; `None` when there is none, or none that makes sense.
+/// Reads the file. Returns `None` if it is missing or malformed.
 ///
-/// Opened without waiting: who may write to `/etc` could have put a pipe there.
+/// It is opened without waiting, because a process that may write to `/etc` could have put a pipe
+/// there.
 #[must_use]
 pub fn read(file: &Path) -> Option<Duration> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -34,7 +35,7 @@ pub fn read(file: &Path) -> Option<Duration> {
     parse(&text)
 }
 
-/// The last `InhibitDelayMaxSec=` of section `[Login]`, in whole seconds.
+/// Returns the last `InhibitDelayMaxSec=` of section `[Login]`, in whole seconds.
 #[must_use]
 pub fn parse(text: &str) -> Option<Duration> {
     let mut in_section = false;
@@ -49,9 +50,9 @@ pub fn parse(text: &str) -> Option<Duration> {
     found.map(|grace: Duration| grace.min(GRACE_MAX))
 }
 
-/// Whether a configuration of kubelet's asks for a graceful shutdown, as far as its text tells.
+/// True if a configuration of kubelet asks for a graceful shutdown, as far as its text shows.
 ///
-/// Only to know whether silence is an error; the settings themselves stay kubelet's.
+/// It only decides whether a kubelet without an inhibitor is an error.
 #[must_use]
 pub fn is_configured(yaml: &str) -> bool {
     yaml.lines().any(|line| {
@@ -80,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_no_grace() {
+    fn malformed_files_have_no_grace() {
         for text in ["", "InhibitDelayMaxSec=30", "[Login]\nInhibitDelayMaxSec=-1", "[Login]\n"] {
             assert_eq!(parse(text), None, "{text:?}");
         }
@@ -89,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_configured_grace_makes_silence_an_error() {
+    fn a_missing_inhibitor_is_an_error_only_with_a_configured_grace() {
         for yes in ["a: b\nshutdownGracePeriod: 30s\n", "shutdownGracePeriodByPodPriority:\n- x\n"]
         {
             assert!(is_configured(yes), "{yes}");
@@ -107,9 +108,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_read(text in ".{0,200}", seconds in 0_u64..80_000) {
-            let _ = (parse(&text), is_configured(&text));
-            let text = format!("[Login]\nInhibitDelayMaxSec={seconds}");
+        fn the_last_value_of_the_section_wins(other in "[a-zA-Z=#\n]{0,100}", seconds in 0_u64..80_000) {
+            let text = format!("{other}\n[Login]\nInhibitDelayMaxSec={seconds}");
             prop_assert_eq!(parse(&text), Some(Duration::from_secs(seconds)));
         }
     }

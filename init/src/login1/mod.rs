@@ -1,12 +1,12 @@
 //! The part of `org.freedesktop.login1.Manager` that kubelet's graceful shutdown needs.
 //!
-//! kubelet asks a D-Bus at `DBUS_SYSTEM_BUS_ADDRESS` for an inhibitor, and releases it when its
-//! pods have ended (`pkg/kubelet/nodeshutdown`). This is that bus: one socket, one client, no names
-//! of others. [`wire`] is the format, [`auth`] what comes before, [`connection`] the conversation
-//! as a pure machine, and this module the sockets. Nothing here ever waits.
+//! kubelet asks a D-Bus at `DBUS_SYSTEM_BUS_ADDRESS` for an inhibitor and releases it when its pods
+//! have stopped (`pkg/kubelet/nodeshutdown`). This is that bus, with one socket and one client.
+//! [`wire`] is the format, [`auth`] the authentication, [`connection`] the conversation as a pure
+//! machine, and this module the sockets. Nothing here waits.
 //!
-//! Only kubelet's own process is a client: everybody else is disconnected at once, so that a
-//! crowd at the socket costs no more than its `accept`s.
+//! The only client is kubelet's own process. All others are disconnected at once, so that a crowd
+//! of clients costs no more than its `accept`s.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -38,52 +38,54 @@ pub mod wire;
 #[cfg(test)]
 mod tests;
 
-/// Clients at a time. kubelet has one connection; while it starts anew it can have two.
+/// The number of clients. kubelet has one connection, and two for a moment when it restarts.
 const CLIENTS: usize = 4;
 
-/// Inhibitors at a time; kubelet has one, and two for a moment when it takes it anew.
+/// The number of inhibitors. kubelet has one, and two for a moment when it takes it again.
 const INHIBITORS: usize = 4;
 
-/// How long a client may take until `Hello`, or for the rest of a message. Generous: under
-/// emulation a node that starts its pods lets kubelet wait for seconds.
+/// The time limit for `Hello` and for the rest of a message. It is generous, because under
+/// emulation a node that starts its pods makes kubelet wait for seconds.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Bytes that may wait for a client; kubelet never has more than one short reply to read.
+/// The number of bytes that may wait for a client. kubelet never has more than a short reply to
+/// read.
 const QUEUE_MAX: usize = 16 * 1024;
 
-/// Strangers that are turned away in one turn of the loop, so that it also does other things.
+/// The number of other processes that are disconnected in one turn of the loop.
 const ACCEPTS: usize = 64;
 
-/// Bytes read in one turn.
+/// The number of bytes read in one turn.
 const CHUNK: usize = 4096;
 
-/// Connections that wait to be accepted; the kernel's own limit (`net.core.somaxconn`) is lower or equal.
+/// The number of connections that wait to be accepted. The kernel's own limit
+/// (`net.core.somaxconn`) is lower or equal.
 const BACKLOG: i32 = 4096;
 
-/// From kubelet's `READY=1` to the complaint that it took no inhibitor.
+/// The time from kubelet's `READY=1` to a complaint about a missing inhibitor.
 pub const INHIBITOR_EXPECTED: Duration = Duration::from_mins(1);
 
-/// What the supervisor learns.
+/// News for the supervisor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum News {
-    /// kubelet holds an inhibitor, and wants this much time at a shutdown.
+    /// kubelet holds an inhibitor and wants this much time before a shutdown.
     Inhibited(Duration),
-    /// Nobody holds one any more.
+    /// kubelet holds no inhibitor any more.
     Released,
 }
 
 /// A descriptor to poll.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Socket {
-    /// Somebody connects.
+    /// A client connects.
     Listener,
-    /// A client sent something, or can take more.
+    /// A client sent bytes, or can take more.
     Client(u64),
     /// An inhibitor was closed.
     Inhibitor(u64),
 }
 
-/// Bytes on their way, with the descriptor that goes with the first of them.
+/// Bytes to send, with the descriptor that goes with the first of them.
 #[derive(Debug)]
 struct Outgoing {
     bytes: Vec<u8>,
@@ -97,14 +99,14 @@ struct Client {
     socket: OwnedFd,
     connection: Connection,
     queue: VecDeque<Outgoing>,
-    /// When the client must have said `Hello`, or the rest of its message.
+    /// The deadline for `Hello`, or for the rest of the message.
     due: Option<Instant>,
 }
 
 #[derive(Debug)]
 struct Inhibitor {
     number: u64,
-    /// Its other end is kubelet's; when that is closed, this end hangs up.
+    /// The end that hangs up when kubelet closes the other one.
     reader: OwnedFd,
     grace: Duration,
 }
@@ -124,8 +126,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens at the contract's path. `expected` tells whether kubelet's configuration makes it
-    /// take an inhibitor.
+    /// Listens at the contract's path. `expected` is true if kubelet's configuration makes it take
+    /// an inhibitor.
     pub fn start(expected: bool) -> Result<Self> {
         let guid = random_uuid()?.trim().replace('-', "");
         let mut server = Self::listen(LOGIN1_SOCKET, guid, Path::new(grace::DROP_IN))?;
@@ -133,8 +135,8 @@ impl Server {
         Ok(server)
     }
 
-    /// Listens at `path`; before kubelet starts, since it asks once. `guid` has 32 hex digits, and
-    /// `drop_in` is where kubelet writes ([`grace::DROP_IN`]).
+    /// Listens at `path`. Call it before kubelet starts, because kubelet connects only once. `guid`
+    /// has 32 hex digits, and kubelet writes to `drop_in` ([`grace::DROP_IN`]).
     pub fn listen(path: &str, guid: String, drop_in: &Path) -> Result<Self> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let listener =
@@ -161,7 +163,7 @@ impl Server {
         })
     }
 
-    /// What to poll, and for what.
+    /// Returns the sockets to poll and the events to wait for.
     pub fn sockets(&self) -> impl Iterator<Item = (Socket, BorrowedFd<'_>, PollFlags)> {
         let listener = (Socket::Listener, self.listener.as_fd(), PollFlags::IN);
         let clients = self.clients.iter().map(|client| {
@@ -174,19 +176,19 @@ impl Server {
         std::iter::once(listener).chain(clients).chain(inhibitors)
     }
 
-    /// The next time at which [`Self::expire`] has something to do.
+    /// Returns the time at which [`Self::expire`] must be called.
     #[must_use]
     pub fn due(&self) -> Option<Instant> {
         self.clients.iter().filter_map(|client| client.due).chain(self.complain).min()
     }
 
-    /// kubelet is ready: if it should, it takes an inhibitor soon.
+    /// Takes note that kubelet is ready. If its configuration asks for it, it takes an inhibitor
+    /// soon.
     pub fn expect_inhibitor(&mut self, now: Instant) {
         self.complain = self.expected.then(|| now + INHIBITOR_EXPECTED);
     }
 
-    /// Drops clients that are silent in the middle of something, and complains about a kubelet
-    /// that did not take an inhibitor.
+    /// Disconnects clients with incomplete messages, and complains about a missing inhibitor.
     pub fn expire(&mut self, now: Instant) {
         if let Some(complaint) = self.complaint(now) {
             kmsg::error(complaint);
@@ -198,7 +200,7 @@ impl Server {
         }
     }
 
-    /// What is to be said about a kubelet that should have taken an inhibitor by now; once.
+    /// Returns the complaint about a kubelet without an inhibitor, once.
     fn complaint(&mut self, now: Instant) -> Option<&'static str> {
         self.complain.take_if(|due| *due <= now)?;
         (!self.inhibited())
@@ -211,7 +213,7 @@ impl Server {
         !self.inhibitors.is_empty()
     }
 
-    /// Handles what happened at one descriptor. `kubelet` is the pid of its process, if it runs.
+    /// Handles an event on a socket. `kubelet` is the pid of its process, if it runs.
     pub fn handle(&mut self, socket: Socket, kubelet: Option<Pid>, now: Instant) -> Option<News> {
         match socket {
             Socket::Listener => {
@@ -223,7 +225,7 @@ impl Server {
         }
     }
 
-    /// Tells kubelet that the node goes down. False when nobody listens, or nobody would answer.
+    /// Announces the shutdown to kubelet. Returns false if no client listens or holds an inhibitor.
     pub fn announce(&mut self) -> bool {
         let mut told = false;
         if self.inhibited() {
@@ -261,7 +263,7 @@ impl Server {
         }
     }
 
-    /// Says it at the first one and at each power of two: ten thousand are fourteen lines.
+    /// Reports the first refused process and each power of two: ten thousand are fourteen lines.
     fn refuse(&mut self, pid: Pid) {
         self.refused += 1;
         if self.refused.is_power_of_two() {
@@ -285,18 +287,19 @@ impl Server {
         }
     }
 
-    /// Reads once, and does what came of it. An error ends the client, with a word if it is news.
+    /// Reads once and carries out the effects. An error ends the client, with a reason if it is
+    /// worth a message.
     fn serve(&mut self, index: usize, now: Instant) -> Result<Option<News>, Option<String>> {
         let mut bytes = [0_u8; CHUNK];
         let client = &mut self.clients[index];
         client.flush()?;
-        // Without room for them, descriptors that a client sends are closed by the kernel.
+        // Without a buffer for them, the kernel closes descriptors that a client sends.
         let flags = RecvFlags::DONTWAIT;
         let length = match rustix::net::recv(&client.socket, &mut bytes[..], flags) {
             Ok((_, 0)) => return Err(None),
             Ok((_, length)) => length,
             Err(Errno::AGAIN | Errno::INTR) => return Ok(None),
-            Err(error) => return Err(Some(format!("recv: {error}"))),
+            Err(error) => return Err(Some(format!("cannot receive: {error}"))),
         };
         let effects = client.connection.receive(&bytes[..length]);
         let effects = effects.map_err(|broken| Some(format!("kubelet broke off: {broken:?}")))?;
@@ -345,10 +348,10 @@ impl Server {
         Ok(Some(News::Inhibited(grace)))
     }
 
-    /// The newest of those that are left counts.
+    /// Drops an inhibitor. The newest of the remaining ones counts.
     fn release(&mut self, number: u64) -> Option<News> {
         let index = self.inhibitors.iter().position(|inhibitor| inhibitor.number == number)?;
-        // Whoever writes into the pipe instead of closing it is not kubelet.
+        // A client that writes into the pipe instead of closing it is not kubelet.
         self.inhibitors.remove(index);
         Some(self.inhibitors.last().map_or(News::Released, |last| News::Inhibited(last.grace)))
     }
@@ -371,9 +374,9 @@ impl Client {
                 Ok(()) if outgoing.sent == outgoing.bytes.len() => drop(self.queue.pop_front()),
                 Ok(()) => {}
                 Err(Errno::AGAIN | Errno::INTR) => return Ok(()),
-                // It went away; that is read, too.
+                // The client closed the connection, which the next read reports.
                 Err(Errno::PIPE | Errno::CONNRESET) => return Err(None),
-                Err(error) => return Err(Some(format!("sendmsg: {error}"))),
+                Err(error) => return Err(Some(format!("cannot send: {error}"))),
             }
         }
         Ok(())
@@ -392,7 +395,8 @@ impl Outgoing {
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         let sent = rustix::net::sendmsg(socket, &bytes, &mut control, flags)?;
         self.sent += sent;
-        // It went with the first byte; ours is closed, so that kubelet's is the only one.
+        // The descriptor went with the first byte. PID 1's copy is closed, so that kubelet's is the
+        // only one.
         self.descriptor = None;
         Ok(())
     }

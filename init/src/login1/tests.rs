@@ -1,4 +1,5 @@
-//! The codec, the authentication and the conversation on any bytes, and kubelet's own on sockets.
+//! The codec, the authentication and the conversation on any bytes, and kubelet's recorded
+//! conversation on sockets.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -15,10 +16,10 @@ use super::{INHIBITOR_EXPECTED, News, PATIENCE, Server, Socket};
 
 const GUID: &str = "0123456789abcdef0123456789abcdef";
 
-/// What the drop-in of these tests asks for.
+/// The grace in the drop-in file of these tests.
 const GRACE: Duration = Duration::from_secs(30);
 
-/// What kubelet 1.36 (godbus 5.2.2) sent to this server as root, one line per write.
+/// The bytes that kubelet 1.36 (godbus 5.2.2) sent to this server as root, one line per write.
 const RECORDED: &str = include_str!("kubelet.hex");
 
 fn unhex(line: &str) -> Vec<u8> {
@@ -27,13 +28,13 @@ fn unhex(line: &str) -> Vec<u8> {
     pairs.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect()
 }
 
-/// What kubelet sends, write by write.
+/// Returns kubelet's recorded writes.
 fn recorded() -> Vec<Vec<u8>> {
     let lines = RECORDED.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
     lines.map(unhex).collect()
 }
 
-/// A call as godbus makes it, in either byte order.
+/// Returns a call as godbus encodes it, in either byte order.
 fn call(order: u8, interface: &str, member: &str, texts: &[&str], signal: Option<i32>) -> Vec<u8> {
     let number = |value: u32| match order {
         b'l' => value.to_le_bytes(),
@@ -112,7 +113,7 @@ fn padding_that_is_not_zero_is_refused() {
 }
 
 #[test]
-fn what_is_written_can_be_read() {
+fn a_written_message_is_read_again() {
     let out = Out::Signal { path: "/a/b", interface: "c.d", member: "E" };
     let message = parse(&wire::message(3, ":1.1", "f.g", out, Body::Bool(true))).unwrap();
     assert_eq!((message.path.as_str(), message.interface.as_str()), ("/a/b", "c.d"));
@@ -160,7 +161,7 @@ fn converse(connection: &mut Connection, writes: &[Vec<u8>]) -> Result<Vec<Effec
     Ok(effects)
 }
 
-/// A client that has said Hello and can take descriptors.
+/// Returns a client that has sent Hello and can take descriptors.
 fn greeted() -> Connection {
     let mut connection = Connection::new(1, 0, GUID.into());
     let auth = b"\0AUTH EXTERNAL 30\r\nNEGOTIATE_UNIX_FD\r\nBEGIN\r\n".to_vec();
@@ -181,7 +182,7 @@ fn nothing_is_answered_before_hello() {
 }
 
 #[test]
-fn only_delays_of_a_shutdown_can_be_had_and_only_with_descriptors() {
+fn only_delays_of_a_shutdown_are_granted_and_only_with_descriptors() {
     let manager = "org.freedesktop.login1.Manager";
     let inhibit = |what| call(b'l', manager, "Inhibit", &[what, "a", "b", "delay"], None);
     let mut connection = greeted();
@@ -204,7 +205,7 @@ fn only_logind_s_reload_is_a_reload() {
 }
 
 #[test]
-fn a_rule_lets_the_announcement_through_only_if_all_of_it_does() {
+fn a_rule_matches_the_announcement_only_if_all_its_parts_do() {
     let kubelet = "type='signal',interface='org.freedesktop.login1.Manager',\
                    member='PrepareForShutdown',path='/org/freedesktop/login1'";
     for yes in [kubelet, "", "type='signal'", "interface=org.freedesktop.login1.Manager"] {
@@ -215,7 +216,7 @@ fn a_rule_lets_the_announcement_through_only_if_all_of_it_does() {
     }
 }
 
-/// Runs the server until it waits for the world again; returns what it learned.
+/// Runs the server until it is idle and returns its news.
 fn turn(server: &mut Server, kubelet: Pid) -> Vec<News> {
     let mut news = Vec::new();
     loop {
@@ -261,7 +262,7 @@ impl Bus {
     }
 }
 
-/// Everything that the client can read now, and the descriptor among it.
+/// Returns everything that the client can read now, and the descriptor among it.
 fn read(stream: &UnixStream) -> (Vec<u8>, Option<std::os::fd::OwnedFd>) {
     use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
     let (mut bytes, mut descriptor) = (vec![0; 65_536], None);
@@ -283,7 +284,7 @@ fn me() -> Pid {
     rustix::process::getpid()
 }
 
-/// Plays kubelet's recorded conversation up to its end; returns its stream and its inhibitor.
+/// Plays kubelet's recorded conversation and returns its stream, its inhibitor and the news.
 fn play(bus: &mut Bus) -> (UnixStream, std::os::fd::OwnedFd, Vec<News>) {
     let mut stream = bus.connect();
     let (mut inhibitor, mut news) = (None, Vec::new());
@@ -319,7 +320,7 @@ fn kubelet_s_recorded_conversation_ends_with_an_inhibitor_and_the_announcement()
 }
 
 #[test]
-fn a_kubelet_that_takes_no_inhibitor_is_complained_about_once() {
+fn a_kubelet_without_an_inhibitor_is_reported_once() {
     let mut bus = bus();
     let ready = Instant::now();
     let (early, late) = (ready + INHIBITOR_EXPECTED / 2, ready + INHIBITOR_EXPECTED);
@@ -335,7 +336,7 @@ fn a_kubelet_that_takes_no_inhibitor_is_complained_about_once() {
 }
 
 #[test]
-fn a_kubelet_that_starts_anew_takes_it_anew() {
+fn a_restarted_kubelet_takes_its_inhibitor_again() {
     let mut bus = bus();
     let (old, old_inhibitor, _) = play(&mut bus);
     let (_new, new_inhibitor, news) = play(&mut bus);
@@ -348,7 +349,7 @@ fn a_kubelet_that_starts_anew_takes_it_anew() {
 }
 
 #[test]
-fn whoever_is_not_kubelet_is_disconnected_and_kubelet_still_gets_through() {
+fn another_process_is_disconnected_and_kubelet_still_gets_through() {
     let mut bus = bus();
     let strangers: Vec<UnixStream> = (0..200).map(|_| bus.connect()).collect();
     let stranger = Pid::from_raw(1).unwrap();
@@ -362,7 +363,7 @@ fn whoever_is_not_kubelet_is_disconnected_and_kubelet_still_gets_through() {
 }
 
 #[test]
-fn silence_in_the_middle_of_something_ends_a_client() {
+fn an_incomplete_message_ends_its_client() {
     let mut bus = bus();
     let mut silent = bus.connect();
     silent.write_all(b"\0AUTH").unwrap();
@@ -398,19 +399,21 @@ proptest! {
         if let Ok(Some(length)) = wire::frame(&bytes) {
             prop_assert!((16..=MESSAGE_MAX).contains(&length));
         }
-        let _ = wire::parse(&bytes);
+        if let Ok(message) = wire::parse(&bytes) {
+            prop_assert!(message.serial != 0 && bytes.len() >= 16);
+        }
     }
 
     #[test]
-    fn a_message_with_one_wrong_byte_does_no_harm(
+    fn a_message_with_one_wrong_byte_is_refused_or_whole(
         at in any::<prop::sample::Index>(), byte in any::<u8>(), cut in any::<prop::sample::Index>(),
     ) {
         let mut bytes = call(b'l', "org.freedesktop.DBus.Properties", "Get", &["a", "b"], None);
+        prop_assert!(wire::parse(&bytes[..cut.index(bytes.len())]).is_err());
         let index = at.index(bytes.len());
         bytes[index] = byte;
-        let _ = wire::parse(&bytes[..cut.index(bytes.len() + 1)]);
-        if wire::frame(&bytes) == Ok(Some(bytes.len())) {
-            let _ = wire::parse(&bytes);
+        if let Ok(message) = wire::parse(&bytes) {
+            prop_assert!(message.serial != 0 && message.body.len() <= 2);
         }
     }
 
@@ -431,8 +434,10 @@ proptest! {
         let mut connection = Connection::new(1, 0, GUID.into());
         let mut prefix = recorded();
         prefix.truncate(skip);
-        if converse(&mut connection, &prefix).is_ok() {
-            let _ = converse(&mut connection, &chunks);
+        converse(&mut connection, &prefix).unwrap();
+        if let Ok(effects) = converse(&mut connection, &chunks) {
+            // Every effect takes at least a byte, but the first may end what the prefix began.
+            prop_assert!(effects.len() <= chunks.concat().len() + 1);
         }
     }
 

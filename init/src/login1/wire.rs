@@ -1,40 +1,40 @@
-//! D-Bus messages as bytes: as much of the format as kubelet's conversation needs.
+//! D-Bus messages as bytes: the part of the format that kubelet's conversation needs.
 //!
-//! D-Bus Specification, "Message Protocol". Incoming messages may be of either byte order and are
-//! checked strictly: lengths, padding, strings, types. Bodies hold basic types only, since no call
-//! that is answered here has others. Outgoing messages are little-endian.
+//! D-Bus Specification, "Message Protocol". Incoming messages may have either byte order and are
+//! checked strictly: lengths, padding, strings, types. Bodies have basic types only, because the
+//! answered calls have no others. Outgoing messages are little-endian.
 
-/// Longest message that is taken, in bytes; kubelet's longest has about 250.
+/// The longest message in bytes. kubelet's longest has about 250.
 pub const MESSAGE_MAX: usize = 64 * 1024;
 
-/// The fixed part of a header, and the length of the array of header fields.
+/// The length of the fixed part of a header and the length of its array of fields.
 const FIXED: usize = 16;
 
-/// `NO_REPLY_EXPECTED` of a message's flags.
+/// `NO_REPLY_EXPECTED` in a message's flags.
 const NO_REPLY_EXPECTED: u8 = 1;
 
-/// Why bytes are no message. The connection they came from ends.
+/// The reason why bytes are not a message. It ends the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WireError {
-    /// Neither `l` nor `B`.
+    /// A byte order other than `l` and `B`.
     ByteOrder,
-    /// Another major version of the protocol than 1.
+    /// A major version of the protocol other than 1.
     Version,
-    /// Longer than [`MESSAGE_MAX`], or a length inside that leads out of the message.
+    /// A message longer than [`MESSAGE_MAX`], or a length that leads out of the message.
     Length,
     /// Padding that is not zero.
     Padding,
-    /// A string that is not UTF-8, or does not end with NUL, or has one inside.
+    /// A string that is not UTF-8, does not end with a NUL, or contains one.
     Text,
-    /// A type that is not a basic one.
+    /// A type that is not basic.
     Type,
     /// A value that its type does not have: a serial of 0, a boolean of 2.
     Value,
-    /// A header field that the kind of message needs, and that is not there.
+    /// A missing header field.
     Missing,
 }
 
-/// Byte order of a message.
+/// The byte order of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Order {
     Little,
@@ -50,7 +50,7 @@ pub enum Value {
     Bool(bool),
     /// `n`, `i`, `x`.
     Signed(i64),
-    /// `q`, `u`, `t`, and `h`, the index of a descriptor.
+    /// `q`, `u`, `t`, and `h`, which is the index of a descriptor.
     Unsigned(u64),
     /// `d`.
     Double(f64),
@@ -58,31 +58,32 @@ pub enum Value {
     Text(String),
 }
 
-/// A message that came in.
+/// An incoming message.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Message {
     /// 1 is a call, 2 a reply, 3 an error, 4 a signal.
     pub kind: u8,
-    /// The sender expects no reply.
+    /// True if the sender expects no reply.
     pub no_reply: bool,
-    /// The sender's number of it, never 0.
+    /// The sender's serial number, never 0.
     pub serial: u32,
-    /// Object that is called.
+    /// The called object.
     pub path: String,
-    /// Interface of the method; empty when the caller did not say.
+    /// The method's interface, or empty if the sender left it out.
     pub interface: String,
-    /// Name of the method.
+    /// The method's name.
     pub member: String,
-    /// Types of the body.
+    /// The types of the body.
     pub signature: String,
     /// The body.
     pub body: Vec<Value>,
 }
 
-/// The kind of a message that calls a method.
+/// The kind of a method call.
 pub const CALL: u8 = 1;
 
-/// How many bytes the first message in `bytes` has; `None` until its fixed part is there.
+/// Returns the length of the first message in `bytes`, or `None` while its fixed part is
+/// incomplete.
 pub fn frame(bytes: &[u8]) -> Result<Option<usize>, WireError> {
     let Some(fixed) = bytes.get(..FIXED) else { return Ok(None) };
     let order = order(fixed[0])?;
@@ -99,7 +100,7 @@ pub fn frame(bytes: &[u8]) -> Result<Option<usize>, WireError> {
     if length > MESSAGE_MAX { Err(WireError::Length) } else { Ok(Some(length)) }
 }
 
-/// Reads one message; `bytes` are exactly what [`frame`] measured.
+/// Parses a message. `bytes` have exactly the length that [`frame`] returned.
 pub fn parse(bytes: &[u8]) -> Result<Message, WireError> {
     let order = order(*bytes.first().ok_or(WireError::Length)?)?;
     let mut reader = Reader { bytes, at: 1, order };
@@ -116,7 +117,7 @@ pub fn parse(bytes: &[u8]) -> Result<Message, WireError> {
     if reader.at != end.next_multiple_of(8) || bytes.len().checked_sub(reader.at) != Some(body) {
         return Err(WireError::Length);
     }
-    // Alignment in the body counts from its start, which is a multiple of eight anyway.
+    // Alignment in the body counts from its start, which is a multiple of eight.
     message.body = reader.values(&message.signature)?;
     if kind == 0 || (kind == CALL && (message.path.is_empty() || message.member.is_empty())) {
         return Err(WireError::Missing);
@@ -146,7 +147,7 @@ impl Reader<'_> {
         taken.try_into().map_err(|_| WireError::Length)
     }
 
-    /// Aligned to its own size, as all fixed types are.
+    /// Reads a number, aligned to its own size like all fixed types.
     fn number<const N: usize>(&mut self) -> Result<[u8; N], WireError> {
         self.align(N)?;
         let mut bytes = self.take::<N>()?;
@@ -171,7 +172,7 @@ impl Reader<'_> {
         Ok(u32::from_le_bytes(self.number()?))
     }
 
-    /// A length; nothing in a message is longer than the longest message.
+    /// Reads a length. It is at most the length of the longest message.
     fn length(&mut self) -> Result<usize, WireError> {
         let length = usize::try_from(self.u32()?).map_err(|_| WireError::Length)?;
         if length > MESSAGE_MAX { Err(WireError::Length) } else { Ok(length) }
@@ -192,7 +193,8 @@ impl Reader<'_> {
         self.text(length)
     }
 
-    /// A structure of a code and a variant. Unknown fields are skipped, as the specification asks.
+    /// Reads a structure of a code and a variant. Unknown fields are skipped, as the specification
+    /// asks.
     fn field(&mut self, message: &mut Message) -> Result<(), WireError> {
         let code = self.byte()?;
         let signature = self.signature()?;
@@ -241,7 +243,7 @@ impl Reader<'_> {
     }
 }
 
-/// What goes out, in the terms of the specification.
+/// An outgoing message, in the terms of the specification.
 #[derive(Debug, Clone, Copy)]
 pub enum Out<'a> {
     /// The reply to a call.
@@ -256,33 +258,33 @@ pub enum Out<'a> {
         /// The error's name.
         name: &'a str,
     },
-    /// A signal. Path and interface are always there: godbus panics without.
+    /// A signal. Path and interface are always present, because godbus panics without them.
     Signal {
-        /// Object that it comes from.
+        /// The object that sends it.
         path: &'a str,
-        /// Interface of the signal.
+        /// The signal's interface.
         interface: &'a str,
-        /// Name of the signal.
+        /// The signal's name.
         member: &'a str,
     },
 }
 
-/// The body of what goes out.
+/// The body of an outgoing message.
 #[derive(Debug, Clone, Copy)]
 pub enum Body<'a> {
-    /// Nothing.
+    /// An empty body.
     Empty,
     /// `s`.
     Text(&'a str),
     /// `b`.
     Bool(bool),
-    /// `v` that holds a `t`.
+    /// A `v` that holds a `t`.
     VariantU64(u64),
-    /// `h`: the first, and only, descriptor that comes along.
+    /// An `h`: the first and only descriptor of the message.
     Descriptor,
 }
 
-/// One message. `serial` must not be 0; `name` is the receiver's.
+/// Encodes a message. `serial` must not be 0, and `name` is the receiver's.
 #[must_use]
 pub fn message(serial: u32, name: &str, sender: &str, out: Out<'_>, body: Body<'_>) -> Vec<u8> {
     let (signature, body) = encode_body(body);
@@ -314,7 +316,7 @@ pub fn message(serial: u32, name: &str, sender: &str, out: Out<'_>, body: Body<'
     if signature == "h" {
         fields.field_u32(9, 1);
     }
-    // No reply is expected to what is no call.
+    // Messages other than calls expect no reply.
     let mut whole = Writer(vec![b'l', kind, NO_REPLY_EXPECTED, 1]);
     whole.u32(length(&body));
     whole.u32(serial);
@@ -351,12 +353,12 @@ fn encode_body(body: Body<'_>) -> (&'static str, Vec<u8>) {
     (signature, writer.0)
 }
 
-/// Everything that is written here is short.
+/// Returns the length of an encoded part, which is always short.
 fn length(bytes: &[u8]) -> u32 {
     u32::try_from(bytes.len()).unwrap_or(u32::MAX)
 }
 
-/// Writes from an offset that is a multiple of eight.
+/// A writer that starts at an offset that is a multiple of eight.
 #[derive(Default)]
 struct Writer(Vec<u8>);
 
@@ -376,7 +378,7 @@ impl Writer {
         self.0.push(0);
     }
 
-    /// At most a handful of characters.
+    /// Writes a signature of a few characters.
     fn signature(&mut self, signature: &str) {
         self.0.push(u8::try_from(signature.len()).unwrap_or(u8::MAX));
         self.0.extend_from_slice(signature.as_bytes());
