@@ -1,8 +1,8 @@
-//! Texts of errno, as other programs print them.
+//! Error texts in the form that other programs print.
 
 use rustix::io::Errno;
 
-/// strerror(3)'s text, which is what other programs' messages have.
+/// Returns the text of strerror(3).
 #[must_use]
 pub fn describe(error: Errno) -> String {
     let text = std::io::Error::from(error).to_string();

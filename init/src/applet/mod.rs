@@ -1,4 +1,4 @@
-//! The programs that this binary is under other names: applets and helpers.
+//! The programs that this binary runs under other names: applets and helpers.
 //!
 //! Applets are links in `/usr/bin` for kubelet, containers and the kernel. Helpers have no file;
 //! only PID 1 starts them ([`crate::process::helper`]).
@@ -22,7 +22,7 @@ pub mod mount;
 mod power;
 pub mod umount;
 
-/// Exit status for wrong usage.
+/// The exit status for wrong usage.
 const USAGE: i32 = 2;
 
 /// Runs the applet or helper called `name` and returns its exit status.

@@ -1,8 +1,9 @@
-//! `modprobe` (modprobe(8)): for the kernel's own calls (`modprobe -q -- fs-ext4`), kubelet, and
-//! anything else on the host. Safe with an empty environment: it reads files at fixed paths only.
+//! `modprobe` (modprobe(8)), for the kernel's own calls (`modprobe -q -- fs-ext4`), kubelet, and
+//! other programs on the host. It reads files at fixed paths only, so it is safe with an empty
+//! environment.
 //!
-//! Containers have a modprobe of their own and read `/lib/modules`, where depmod's indexes are.
-//! Texts and exit statuses are those of kmod's modprobe.
+//! Containers have a modprobe of their own and read `/lib/modules` with depmod's indexes. Texts and
+//! exit statuses are those of kmod's modprobe.
 
 use std::path::Path;
 
@@ -18,10 +19,10 @@ use crate::modules::load;
 use crate::modules::name::canonical;
 use crate::modules::settings::Settings;
 
-/// Options that kmod takes from the environment, in front of all others.
+/// The variable with options that kmod puts in front of all others.
 const ENVIRONMENT: &str = "MODPROBE_OPTIONS";
 
-/// What to do.
+/// A parsed command line.
 #[derive(Debug, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is one independent option")]
 pub struct Request {
@@ -29,24 +30,24 @@ pub struct Request {
     options: String,
     quiet: bool,
     verbose: bool,
-    /// Names are subject to the blacklist too.
+    /// True if the blacklist applies to names too.
     blacklist: bool,
-    /// A module that is loaded already is an error.
+    /// True if a module that is loaded already is an error.
     first_time: bool,
     verb: Verb,
 }
 
-/// What to do with the modules.
+/// The action on the modules.
 #[derive(Debug, Default, PartialEq, Eq, Clone, Copy)]
 enum Verb {
     #[default]
     Load,
     Remove,
-    /// Print what would be loaded.
+    /// Prints the modules that would be loaded.
     Show,
-    /// Print the names that an alias stands for.
+    /// Prints the modules that an alias stands for.
     Resolve,
-    /// Look the modules up only.
+    /// Only looks the modules up.
     Nothing,
     Version,
 }
@@ -69,7 +70,7 @@ pub fn run(args: &[String]) -> i32 {
     }
 }
 
-/// Reads the arguments: options, then one module and its parameters, or with `-a` many modules.
+/// Parses the arguments: options, then one module and its parameters, or with `-a` many modules.
 pub fn parse(args: &[String]) -> Result<Request> {
     let mut request = Request::default();
     let (mut all, mut words) = (false, Vec::new());
@@ -159,7 +160,7 @@ fn load(request: &Request, settings: &Settings, name: &str, module: &ModuleFile)
     insert(settings, module, options)
 }
 
-/// Into the kernel; a refusal because modules are locked is told to the operator too.
+/// Loads a module. If modules are locked, the console reports the request too.
 fn insert(settings: &Settings, module: &ModuleFile, options: &str) -> Result<()> {
     if load::is_loaded(&module.name) || settings.forbids(&module.name) {
         return Ok(());
@@ -173,7 +174,7 @@ fn insert(settings: &Settings, module: &ModuleFile, options: &str) -> Result<()>
     })
 }
 
-/// kmod's texts for what the kernel says about a module's own bytes.
+/// Returns kmod's texts for errors about the module's file.
 fn insert_error(error: Errno) -> String {
     match error {
         Errno::NOENT => "Unknown symbol in module, or unknown parameter (see dmesg)".into(),
@@ -181,7 +182,7 @@ fn insert_error(error: Errno) -> String {
     }
 }
 
-/// Removes the module, and of what it needed all that nobody uses any more.
+/// Removes the module, then the modules that it needed and that have no other users.
 fn remove(request: &Request, name: &str, files: &[ModuleFile]) -> Result<()> {
     let (own, others): (Vec<_>, Vec<_>) =
         files.iter().rev().partition(|module| module.name == canonical(name));
@@ -223,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn words_after_a_module_are_its_parameters_but_modules_with_a() {
+    fn words_after_a_module_are_its_parameters_or_with_a_more_modules() {
         assert_eq!(request("loop max_loop=4").unwrap().options, "max_loop=4");
         assert_eq!(request("-va a b").unwrap().names, ["a", "b"]);
         assert_eq!(request("-r a b").unwrap().names.len(), 2);

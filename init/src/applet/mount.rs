@@ -1,7 +1,7 @@
-//! `mount`, as far as kubelet and containers' callers use it (mount(8)).
+//! `mount` (mount(8)), as far as kubelet and containers use it.
 //!
-//! New mounts, bind, remount, move, propagation; `mount.TYPE` helpers are executed where they are.
-//! Not here: /etc/fstab, labels, loop devices.
+//! It makes new mounts, binds, remounts, moves and changes propagation, and executes a `mount.TYPE`
+//! helper if there is one. `/etc/fstab`, labels and loop devices are not supported.
 
 use std::ffi::{CString, c_char};
 use std::path::Path;
@@ -14,13 +14,13 @@ use rustix::mount::{MountFlags, MountPropagationFlags};
 
 use super::errno::describe;
 
-/// Exit status of mount(8) for a failed mount, and of umount(8) for a failed unmount.
+/// The exit status of mount(8) for a failed mount, and of umount(8) for a failed unmount.
 pub(super) const FAILED: i32 = 32;
 
-/// Exit status of both for wrong usage.
+/// The exit status of both for wrong usage.
 pub(super) const USAGE: i32 = 1;
 
-/// What to do, after all options were read.
+/// A parsed command line.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Request {
     source: Option<String>,
@@ -33,7 +33,7 @@ pub struct Request {
     options: Vec<String>,
 }
 
-/// The main operation; at most one.
+/// The main operation.
 #[derive(Debug, Default, PartialEq, Eq, Clone, Copy)]
 enum Operation {
     #[default]
@@ -46,10 +46,10 @@ enum Operation {
     Move,
 }
 
-/// `MountFlags` as plain bits, for comparing in tests.
+/// `MountFlags` as plain bits, so that tests can compare them.
 type Flags = u32;
 
-/// As in [`MountPropagationFlags`].
+/// [`MountPropagationFlags`] as plain bits.
 type Propagation = u32;
 
 /// Runs the applet.
@@ -75,7 +75,7 @@ pub fn run(args: &[String]) -> i32 {
     }
 }
 
-/// Reads the arguments.
+/// Parses the arguments.
 pub fn parse(args: &[String]) -> Result<Request> {
     let mut request = Request::default();
     let mut places = Vec::new();
@@ -163,7 +163,7 @@ impl Request {
             }
             [target] if only_target => self.target.clone_from(target),
             [_] => bail!("source or target is missing"),
-            _ => bail!("source and target, and nothing else, are needed"),
+            _ => bail!("exactly a source and a target are needed"),
         }
         Ok(())
     }
@@ -198,7 +198,8 @@ impl Request {
         self.source.as_deref().context("no source given")
     }
 
-    /// A bind mount, and its flags in a second call: the kernel ignores them in the first.
+    /// Makes a bind mount and sets its flags by a second call, because the kernel ignores them in
+    /// the first one.
     fn bind(&self, recursive: bool, flags: MountFlags) -> Result<()> {
         let (source, target) = (self.source()?, self.target.as_str());
         if recursive {
@@ -230,14 +231,14 @@ impl Request {
         rustix::mount::mount(source, self.target.as_str(), kind, flags, &*data)
     }
 
-    /// Without a type: every one that the kernel has for devices.
+    /// Tries every file system type for devices that the kernel has.
     fn mount_any(&self, source: &str, flags: MountFlags) -> Result<()> {
         let kinds = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
         let mut last = Errno::INVAL;
         for kind in kinds.lines().filter_map(|line| line.strip_prefix('\t')) {
             match self.mount_as(kind, source, flags) {
                 Ok(()) => return Ok(()),
-                // Not of this type.
+                // The device has another type.
                 Err(Errno::INVAL) => {}
                 Err(error) => last = error,
             }
@@ -245,7 +246,7 @@ impl Request {
         Err(self.explain(last, ""))
     }
 
-    /// The text that mount(8) prints, which callers search.
+    /// Returns the text that mount(8) prints, because callers search it.
     fn explain(&self, error: Errno, kind: &str) -> anyhow::Error {
         let source = self.source.as_deref().unwrap_or("none");
         let target_exists = Path::new(&self.target).exists();
@@ -273,7 +274,7 @@ impl Request {
         }
     }
 
-    /// Becomes `mount.TYPE` where there is one, such as `mount.nfs` from a package.
+    /// Executes `mount.TYPE` if it exists, such as `mount.nfs` from a package.
     fn execute_helper(&self, kind: &str, source: &str) -> Result<()> {
         let helper = format!("/usr/bin/mount.{kind}");
         if kind.contains('/') || !Path::new(&helper).exists() {
@@ -289,11 +290,11 @@ impl Request {
         pointers.push(std::ptr::null());
         // SAFETY: the array ends with a null pointer, and its strings live until the call returns.
         unsafe { libc::execv(args[0].as_ptr(), pointers.as_ptr()) };
-        Err(std::io::Error::last_os_error()).with_context(|| format!("execute {helper}"))
+        Err(std::io::Error::last_os_error()).with_context(|| format!("cannot execute {helper}"))
     }
 }
 
-/// Mount flag of an option, and whether the option sets it.
+/// Returns the mount flag of an option, and true if the option sets it.
 fn flag(option: &str) -> Option<(MountFlags, bool)> {
     Some(match option {
         "ro" => (MountFlags::RDONLY, true),
@@ -340,7 +341,7 @@ fn propagation(option: &str) -> Option<MountPropagationFlags> {
     Some(kind | recursive)
 }
 
-/// Options that no kernel sees.
+/// True for options that are not passed to the kernel.
 fn is_for_people(option: &str) -> bool {
     let plain = ["defaults", "auto", "noauto", "nofail", "_netdev", "user", "nouser", "users"];
     let prefixes = ["x-", "X-", "comment=", "user="];
@@ -360,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn what_kubelet_calls_is_understood() {
+    fn the_calls_of_kubelet_are_understood() {
         let tmpfs = request("-t tmpfs -o noswap,size=1048576,ro tmpfs /var/lib/x").unwrap();
         assert_eq!(tmpfs.kind.as_deref(), Some("tmpfs"));
         assert_eq!(tmpfs.data, ["noswap", "size=1048576"]);
@@ -389,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn letters_can_be_joined_and_the_last_of_two_options_counts() {
+    fn letters_can_be_joined_and_the_last_of_two_options_wins() {
         let joined = request("-rtext4 -oro,rw,nosuid /dev/x /y").unwrap();
         assert_eq!(joined.kind.as_deref(), Some("ext4"));
         assert_eq!(joined.flags, MountFlags::NOSUID.bits());
@@ -428,8 +429,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_arguments_are_read(args in prop::collection::vec("-{0,2}[a-zäö,=]{0,8}", 0..6)) {
-            let _ = parse(&args);
+        fn every_place_and_type_arrives(kind in "[a-z]{1,8}", source in "[a-z/]{1,20}", options in "[a-z]{1,8}(,[a-z]{1,8}=[0-9]{1,3}){0,3}") {
+            let line = ["-t", &kind, "-o", &options, &source, "/target"].map(str::to_owned);
+            if let Ok(request) = parse(&line) {
+                prop_assert_eq!(request.kind, Some(kind));
+                prop_assert_eq!(request.target, "/target".to_owned());
+                prop_assert!(request.data.iter().all(|option| options.split(',').any(|o| o == option)));
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `poweroff` and `reboot`: ask PID 1 by a signal, which needs no file system.
+//! `poweroff` and `reboot`, which send PID 1 a signal and so need no file system.
 
 /// Sends PID 1 the signal. The kernel calls these applets too (`kernel.poweroff_cmd`).
 #[must_use]

@@ -1,4 +1,4 @@
-//! `umount` (umount(8)). kubelet looks for "not mounted" in its error text.
+//! `umount` (umount(8)). kubelet searches its error text for "not mounted".
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -13,7 +13,7 @@ use super::errno::describe;
 use super::mount::{FAILED, USAGE};
 use crate::kernel::mountinfo;
 
-/// What to do.
+/// A parsed command line.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Request {
     targets: Vec<String>,
@@ -22,7 +22,7 @@ pub struct Request {
     quiet: bool,
 }
 
-/// Flags of the system call, and what to do when the target is busy.
+/// The flags of the system call, and the action for a busy target.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct How {
     force: bool,
@@ -45,7 +45,7 @@ pub fn run(args: &[String]) -> i32 {
     }
 }
 
-/// Reads the arguments.
+/// Parses the arguments.
 pub fn parse(args: &[String]) -> Result<Request> {
     let mut request = Request::default();
     let mut args = Parser::from_args(args);
@@ -105,7 +105,7 @@ impl Request {
     }
 }
 
-/// The text that umount(8) prints, which callers search.
+/// Returns the text that umount(8) prints, because callers search it.
 fn message(target: &[u8], error: Errno) -> String {
     let target = OsStr::from_bytes(target).to_string_lossy();
     match error {

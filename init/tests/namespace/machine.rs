@@ -1,7 +1,7 @@
 //! A machine for the tests: a process that is PID 1 of its own namespace and runs PID 1's loop.
 //!
-//! What belongs to the real machine is out of its reach: `/proc`, `/sys`, `/run` and `/var` are empty
-//! file systems there, and `reboot(2)` ends the namespace.
+//! It cannot reach the real machine: `/proc`, `/sys`, `/run` and `/var` are empty file systems, and
+//! `reboot(2)` ends the namespace.
 
 use std::ffi::CString;
 use std::fs::{self, File};
@@ -27,28 +27,28 @@ use rustix::process::{Pid, Signal, WaitOptions, getgid, getuid, kill_process, wa
 
 use crate::service;
 
-/// Where the namespace has the test's binary.
+/// The path of the test's binary in the namespace.
 const PROGRAM: &str = "/run/service";
 
-/// Where PID 1 writes logs.
+/// The folder of PID 1's logs.
 const LOGS: &str = kiln_init::log::stream::FOLDER;
 
-/// Far above what any of this takes; it only ends a test that would hang.
+/// The time limit of a test. It is much longer than any test takes and only ends one that hangs.
 const DEADLINE: Duration = Duration::from_mins(2);
 
-/// Pauses between restarts are this much shorter than a node's: 7 ms at the cap.
+/// The divisor of the pauses between restarts: 7 ms at the cap.
 const PACE: u32 = 4000;
 
-/// What is seen of PID 1 from outside.
+/// The status of PID 1, seen from outside.
 #[derive(Debug)]
 pub struct Status {
-    /// Memory that is its own, in KiB.
+    /// Private memory in KiB.
     pub anonymous: u64,
-    /// All resident memory, in KiB, pages of the test's binary included.
+    /// All resident memory in KiB, pages of the test's binary included.
     #[expect(dead_code, reason = "printed")]
     pub resident: u64,
-    /// Open descriptors, without the log's files: those open with a service's first line, and
-    /// again when they are rotated.
+    /// Open descriptors, without those of the log's files, which are opened with a service's first
+    /// line and again when they are rotated.
     pub descriptors: usize,
     /// Children that ended and were not reaped.
     pub zombies: usize,
@@ -88,13 +88,13 @@ impl Machine {
         }
     }
 
-    /// Reads the console until a line contains `text`; returns all that was read.
+    /// Reads the console until a line contains `text`. Returns all lines read.
     pub fn until(&mut self, text: &str) -> Result<Vec<String>> {
         self.until_all(&[text])
     }
 
-    /// Reads the console until each of `texts` was in a line, in whatever order: what a service
-    /// prints takes another way than what PID 1 says.
+    /// Reads the console until a line with each of `texts` was read, in any order, because the
+    /// output of a service takes another way than PID 1's lines.
     pub fn until_all(&mut self, texts: &[&str]) -> Result<Vec<String>> {
         let end = Instant::now() + DEADLINE;
         let (mut lines, mut missing): (Vec<String>, _) = (Vec::new(), texts.to_vec());
@@ -109,7 +109,7 @@ impl Machine {
         Ok(lines)
     }
 
-    /// One line; each is written as a whole.
+    /// Reads one line. Each line is written at once.
     fn line(&mut self, end: Instant) -> Result<String> {
         if self.console.buffer().is_empty() {
             let mut fds = [PollFd::new(self.console.get_ref(), PollFlags::IN)];
@@ -126,22 +126,22 @@ impl Machine {
         format!("/proc/{}/root{file}", self.pid.as_raw_nonzero())
     }
 
-    /// Lets the restarts come to rest and looks at PID 1.
+    /// Stops the restarts and returns the status of PID 1.
     pub fn calm(&mut self) -> Result<Status> {
-        fs::write(self.path(service::CALM_FILE), "").context("calm it")?;
+        fs::write(self.path(service::CALM_FILE), "").context("cannot write the calm file")?;
         self.until_all(&["| calm", "kubelet is ready"])?;
         self.status()
     }
 
-    /// Ends the rest.
+    /// Kills the process that rests after its storm.
     pub fn storm_again(&self) -> Result<()> {
         fs::remove_file(self.path(service::CALM_FILE))?;
-        // The kernel lists them in the order of their birth, and kubelet is started after containerd.
+        // The kernel lists children in start order, and kubelet starts after containerd.
         let last = self.children()?.into_iter().next_back().context("no children")?;
-        kill_process(Pid::from_raw(last).context("no pid")?, Signal::KILL).context("kill")
+        kill_process(Pid::from_raw(last).context("no pid")?, Signal::KILL).context("cannot kill it")
     }
 
-    /// Between the end of the storm's process and the start of its successor.
+    /// Returns the time from the end of the storm's process to the start of its successor.
     pub fn stormed(&self) -> Result<Duration> {
         let read = |file| -> Result<u64> { Ok(fs::read_to_string(self.path(file))?.parse()?) };
         let (end, next) = (read(service::STORM_END)?, read(service::STORM_NEXT)?);
@@ -154,7 +154,7 @@ impl Machine {
         Ok(text.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect())
     }
 
-    /// Looks at PID 1.
+    /// Returns the status of PID 1.
     pub fn status(&self) -> Result<Status> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid.as_raw_nonzero()))?;
         let field = |name: &str| {
@@ -178,7 +178,7 @@ impl Machine {
         })
     }
 
-    /// Waits until no ended child is left.
+    /// Waits until all ended children are reaped.
     pub fn until_all_are_reaped(&self) -> Result<()> {
         let begin = Instant::now();
         while self.status()?.zombies > 0 {
@@ -188,12 +188,12 @@ impl Machine {
         Ok(())
     }
 
-    /// Asks PID 1 to go down, and waits until it has.
+    /// Asks PID 1 to power off and waits until it has.
     pub fn power_off(mut self) -> Result<()> {
-        kill_process(self.pid, Signal::TERM).context("SIGTERM")?;
+        kill_process(self.pid, Signal::TERM).context("cannot send SIGTERM")?;
         self.until("all stopped and synced, now power-off")?;
         let (_, status) = waitpid(Some(self.pid), WaitOptions::empty())?.context("no status")?;
-        // reboot(2) in a namespace: SIGINT stands for power-off (pid_namespaces(7)).
+        // In a namespace, reboot(2) reports a power-off as SIGINT (pid_namespaces(7)).
         let signal = status.terminating_signal();
         ensure!(signal == Some(Signal::INT.as_raw()), "PID 1 ended with {status:?}");
         Ok(())
@@ -201,7 +201,7 @@ impl Machine {
 }
 
 impl Drop for Machine {
-    /// A namespace goes with its PID 1.
+    /// Kills PID 1, which ends the namespace.
     fn drop(&mut self) {
         if let Ok(None) = waitpid(Some(self.pid), WaitOptions::NOHANG) {
             let _ = kill_process(self.pid, Signal::KILL);
@@ -210,7 +210,7 @@ impl Drop for Machine {
     }
 }
 
-/// PID 1's life; only its failure returns.
+/// Runs PID 1. Returns only if it fails.
 fn run(roles: [&str; 2], ids: (u32, u32), console: &OwnedFd) -> anyhow::Error {
     let stages = Stages::begin();
     let runtime = prepare(ids).and_then(|()| {
@@ -222,7 +222,7 @@ fn run(roles: [&str; 2], ids: (u32, u32), console: &OwnedFd) -> anyhow::Error {
             parameters: parameters::parse("kiln.log=console"),
             cure_reboots: 0,
             graceful: false,
-            // As far as the logs are concerned: no thread looks for those of pods.
+            // For the logs only: no thread watches those of pods.
             var: Var::Partition,
             pace: PACE,
             // The test's services have no gRPC server.
@@ -237,19 +237,19 @@ fn run(roles: [&str; 2], ids: (u32, u32), console: &OwnedFd) -> anyhow::Error {
 }
 
 fn prepare((user, group): (u32, u32)) -> Result<()> {
-    // A user may map itself only, and must give up setgroups(2) first (user_namespaces(7)).
-    fs::write("/proc/self/setgroups", "deny").context("write setgroups")?;
-    fs::write("/proc/self/uid_map", format!("0 {user} 1")).context("write uid_map")?;
-    fs::write("/proc/self/gid_map", format!("0 {group} 1")).context("write gid_map")?;
+    // A user may map only itself and must first give up setgroups(2) (user_namespaces(7)).
+    fs::write("/proc/self/setgroups", "deny").context("cannot write setgroups")?;
+    fs::write("/proc/self/uid_map", format!("0 {user} 1")).context("cannot write uid_map")?;
+    fs::write("/proc/self/gid_map", format!("0 {group} 1")).context("cannot write gid_map")?;
     let mut program = File::open("/proc/self/exe").context("open the test's binary")?;
     for folder in ["/run", "/var", "/sys", "/proc"] {
         rustix::mount::mount("tmpfs", folder, "tmpfs", MountFlags::empty(), None)
-            .with_context(|| format!("mount a tmpfs on {folder}"))?;
+            .with_context(|| format!("cannot mount a tmpfs on {folder}"))?;
     }
     for folder in ["/run/kiln", "/var/log", "/proc/sys/kernel/random"] {
         fs::create_dir_all(folder)?;
     }
-    // The one file below /proc that PID 1 cannot do without.
+    // The only file below /proc that PID 1 needs.
     fs::write("/proc/sys/kernel/random/uuid", "00000000-0000-4000-8000-000000000000\n")?;
     std::io::copy(&mut program, &mut File::create(PROGRAM)?)?;
     fs::set_permissions(PROGRAM, fs::Permissions::from_mode(0o755))?;
@@ -266,7 +266,7 @@ fn command(role: &str) -> Command {
     }
 }
 
-/// Starts one service as PID 1 would, outside of any namespace, and returns what it prints.
+/// Starts a service as PID 1 does, but outside any namespace, and returns its output.
 pub fn output_of(role: &str) -> Result<String> {
     let program = Program {
         path: CString::new(std::env::current_exe()?.to_str().context("the test's path")?)?,

@@ -1,8 +1,9 @@
-//! PID 1's own loop, in a namespace: real processes, real signals, programs of the test's own.
+//! PID 1's own loop in a namespace, with real processes, real signals and the test's own services.
 //!
-//! What a model cannot show: that nothing leaks over a thousand restarts, that a storm of orphans
-//! delays nobody, that a service is believed only itself. It needs no root, but a kernel that lets
-//! users make user namespaces. No test harness, since only a process with one thread may enter one.
+//! It shows what a model cannot: that nothing leaks over a thousand restarts, that a storm of
+//! orphans delays no restart, and that a service can speak only for itself. It needs no root, but a
+//! kernel that lets users make user namespaces. It has no test harness, because only a process with
+//! one thread may enter a user namespace.
 
 use anyhow::{Context, Result, ensure};
 
@@ -33,19 +34,19 @@ const TESTS: [(&str, Test); 5] = [
     ("garbage_costs_no_memory_and_a_shutdown_ends", garbage_costs_no_memory),
 ];
 
-/// Restarts of the test; what the issue of the supervisor asks for.
+/// The number of restarts in the test.
 const RESTARTS: u32 = 1000;
 
-/// What a heap may differ by between two looks, in KiB: pages that the allocator keeps for reuse.
-/// A leak of 100 bytes per restart would be as much.
+/// The difference in heap size that is allowed, in KiB, because the allocator keeps pages for
+/// reuse. A leak of 100 bytes per restart would be as large.
 const NOISE: u64 = 96;
 
 fn a_child_inherits_nothing() -> Result<()> {
-    // Things that a child must not have: an open file without close-on-exec, an ignored and a
+    // State that a child must not inherit: a file without close-on-exec, an ignored signal and a
     // blocked signal.
     let file = std::fs::File::open("/dev/zero")?;
     rustix::io::fcntl_setfd(&file, rustix::io::FdFlags::empty())?;
-    // SAFETY: nobody handles this signal.
+    // SAFETY: the signal has no handler.
     unsafe { libc::signal(libc::SIGUSR1, libc::SIG_IGN) };
     block(libc::SIGUSR2)?;
     let output = machine::output_of(service::INSPECT)?;
@@ -71,7 +72,7 @@ fn block(signal: i32) -> Result<()> {
     unsafe { libc::sigemptyset(set.as_mut_ptr()) };
     // SAFETY: it was just initialised.
     unsafe { libc::sigaddset(set.as_mut_ptr(), signal) };
-    // SAFETY: as above; no old set is asked for.
+    // SAFETY: as above; the pointer for the old set may be null.
     let error = unsafe { libc::sigprocmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut()) };
     ensure!(error == 0, "sigprocmask");
     Ok(())
@@ -100,7 +101,7 @@ fn a_storm_of_orphans() -> Result<()> {
     let delay = begin.elapsed();
     println!("restarted {} ms after its end was seen", delay.as_millis());
     machine.until("kubelet is ready")?;
-    // Its end was seen in the midst of the storm or after it; both must be soon after it happened.
+    // The end was seen during the storm or after it; both must be soon after it happened.
     let total = machine.stormed()?;
     println!("restarted {} ms after its end", total.as_millis());
     ensure!(total < std::time::Duration::from_secs(1), "the storm delayed the restart");
@@ -110,7 +111,7 @@ fn a_storm_of_orphans() -> Result<()> {
 
 fn only_the_service_itself_is_believed() -> Result<()> {
     let mut machine = Machine::boot([service::LIAR, service::READY])?;
-    // The same loop writes both lines, and reads what was said before it sees the end.
+    // The same loop writes both lines, and reads the message before it sees the end.
     let lines = machine.until("containerd ended")?;
     let believed = lines.iter().any(|line| line.contains("containerd is ready"));
     ensure!(!believed, "a child's READY=1 counted for its parent: {lines:?}");

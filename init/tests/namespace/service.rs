@@ -1,4 +1,4 @@
-//! The test's own services: this binary again, told by `ROLE` in its environment what to be.
+//! The test's own services: this binary again, with its part in `ROLE` in the environment.
 
 use std::fs;
 use std::io::Write as _;
@@ -7,37 +7,37 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use kiln_contract::path;
 
-/// Prints what it inherited.
+/// Prints its inherited state.
 pub const INSPECT: &str = "inspect";
-/// Says READY and stays.
+/// Sends READY and stays.
 pub const READY: &str = "ready";
 /// Fails at once, unless it is told to be calm.
 pub const CALM: &str = "calm";
-/// Leaves thousands of orphans behind, once, then is as [`READY`].
+/// Leaves thousands of orphans behind, once, and then behaves as [`READY`].
 pub const STORM: &str = "storm";
-/// Has a child say READY long before itself.
+/// Has a child send READY long before itself.
 pub const LIAR: &str = "liar";
-/// Says READY and then sends garbage to every socket that it can reach.
+/// Sends READY and then garbage to every socket that it can reach.
 pub const FLOOD: &str = "flood";
 
-/// Exists while [`CALM`] shall stay.
+/// Exists while [`CALM`] must stay.
 pub const CALM_FILE: &str = "/run/calm";
-/// When the storm's process ended, in milliseconds since 1970.
+/// The time at which the storm's process ended, in milliseconds since 1970.
 pub const STORM_END: &str = "/run/storm-end";
-/// Exists once [`LIAR`] has lied; from then on it is honest.
+/// Exists once [`LIAR`] has lied. After that it is honest.
 pub const LIE_TOLD: &str = "/run/lie-told";
-/// When its successor began.
+/// The time at which its successor started.
 pub const STORM_NEXT: &str = "/run/storm-next";
 
-/// Orphans of a storm: groups, and how many in each.
+/// The orphans of a storm: groups, and orphans in each group.
 const ORPHANS: (u32, u32) = (10, 1000);
 
-/// What this process shall be; `None` for the test itself.
+/// Returns the role of this process, or `None` for the test itself.
 pub fn role() -> Option<String> {
     std::env::var("ROLE").ok()
 }
 
-/// Does it; nothing returns from here.
+/// Plays the role and never returns.
 pub fn run(role: &str) -> ! {
     match role {
         INSPECT => inspect(),
@@ -75,7 +75,7 @@ fn write_time(file: &str) {
     let _ = fs::write(file, now.as_millis().to_string());
 }
 
-/// Rust's own start has ignored SIGPIPE by now, so that one is not looked at.
+/// Prints the inherited state. SIGPIPE is left out, because Rust's runtime has ignored it by now.
 fn inspect() -> ! {
     let mut open: Vec<i32> = fs::read_dir("/proc/self/fd")
         .into_iter()
@@ -140,7 +140,7 @@ fn storm() -> ! {
     exit(1)
 }
 
-/// A child says that its parent is ready. Then the parent ends, without a word of its own.
+/// Lets a child claim that its parent is ready, then ends without a message.
 fn lie() -> ! {
     let _ = fs::write(LIE_TOLD, "");
     if fork() == 0 {

@@ -1,6 +1,7 @@
-//! Command line of `journalctl`: what kubelet passes, and little more.
+//! The command line of `journalctl`: the options that kubelet passes, and a few more.
 //!
-//! kubelet's side is `pkg/kubelet/kubelet_server_journal_linux.go`; the meaning is journalctl(1)'s.
+//! kubelet's side is `pkg/kubelet/kubelet_server_journal_linux.go`. The options have the meaning of
+//! journalctl(1).
 
 use kiln_base::calendar::Civil;
 use lexopt::prelude::*;
@@ -8,48 +9,48 @@ use lexopt::{Parser, ValueExt};
 
 use crate::log::stream::KERNEL;
 
-/// What to do.
+/// A parsed command line.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Request {
-    /// List the values of `_SYSTEMD_UNIT`: what has a log.
+    /// List the values of `_SYSTEMD_UNIT`, which are the streams of the log.
     Units,
-    /// List the boots that have lines.
+    /// List the boots in the log.
     Boots,
     /// Show lines.
     Show(Query),
 }
 
-/// Which lines to show, and how.
+/// The lines to show, and their form.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Query {
-    /// Names without `.service`; all units where it is empty.
+    /// Names without `.service`, or nothing for all units.
     pub units: Vec<String>,
-    /// Not before this time, in microseconds since 1970.
+    /// The first time to show, in microseconds since 1970.
     pub since: Option<i64>,
-    /// Not after this time.
+    /// The last time to show.
     pub until: Option<i64>,
-    /// Only of this boot.
+    /// The only boot to show.
     pub boot: Option<Boot>,
-    /// Only the last lines, as many as this.
+    /// The number of last lines to show.
     pub lines: Option<usize>,
-    /// Only lines that match; not yet compiled.
+    /// The pattern that lines must match, not yet compiled.
     pub pattern: Option<String>,
-    /// What stands before the text.
+    /// The form of a line.
     pub output: Output,
-    /// Nothing but lines: no word about boots, or that there are no lines.
+    /// True to show lines only, without notes about boots or missing lines.
     pub quiet: bool,
 }
 
-/// A boot as the user names it.
+/// A boot in the user's form.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Boot {
-    /// 0 is this one, -1 the one before; 1 is the first that is known, 2 the one after it.
+    /// 0 is this boot and -1 the previous one; 1 is the first known boot and 2 the next one.
     Offset(i32),
-    /// Its id, with or without dashes.
+    /// The id, with or without dashes.
     Id(String),
 }
 
-/// Form of a line.
+/// The form of a line.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Output {
     /// `Nov 21 14:43:00 HOST UNIT[PID]: TEXT`.
@@ -61,13 +62,13 @@ pub enum Output {
     Cat,
 }
 
-/// Lines that are shown with `--pager-end` and no number: journalctl's.
+/// The number of lines for `--pager-end`, as in journalctl.
 const PAGER_END: usize = 1000;
 
-/// Lines that are shown with `--lines` and no number: journalctl's.
+/// The number of lines for `--lines` without a value, as in journalctl.
 const LINES: usize = 10;
 
-/// The most lines from the end: kubelet's `maxTailLines`. Their places take 24 bytes each.
+/// The largest number of last lines: kubelet's `maxTailLines`. Each takes 24 bytes of memory.
 const LINES_MAX: usize = 100_000;
 
 /// Parses a command line. The error is a sentence for the user.
@@ -115,8 +116,8 @@ fn parse_all(args: &[String]) -> Result<Request, lexopt::Error> {
     Ok(request.unwrap_or(Request::Show(query)))
 }
 
-/// Returns the value of an option that may have none: the attached one, or the next word if it can
-/// be one.
+/// Returns the optional value of an option: the attached one, or the next word if it can be a
+/// value.
 fn optional(args: &mut Parser, can_be: fn(&str) -> bool) -> Result<Option<String>, lexopt::Error> {
     if let Some(attached) = args.optional_value() {
         return attached.string().map(Some);
@@ -176,10 +177,10 @@ fn output(text: &str) -> Result<Output, String> {
     }
 }
 
-/// `2026-1-2 15:4:5` in UTC, also with zeroes, `T`, `Z`, without seconds or without a time of day;
-/// `@` and seconds since 1970.
+/// Parses `2026-1-2 15:4:5` in UTC, also with leading zeros, `T`, `Z`, without seconds or without a
+/// time of day, and `@` with seconds since 1970.
 ///
-/// kubelet writes the numbers without zeroes, and drops the zone of what it was asked for.
+/// kubelet writes the numbers without leading zeros and drops the time zone.
 fn time(text: &str) -> Result<i64, String> {
     let error = || format!("{text:?} is not a time like 2026-01-31 15:04:05");
     if let Some(seconds) = text.strip_prefix('@') {
@@ -196,7 +197,7 @@ fn time(text: &str) -> Result<i64, String> {
     civil.micros().ok_or_else(error)
 }
 
-/// Two or three numbers of at most four digits; the third is 0 if it is not there.
+/// Parses two or three numbers of at most four digits. A missing third number is 0.
 fn numbers(text: &str, separator: char) -> Option<[i64; 3]> {
     let number = |part: &str| {
         let fits = !part.is_empty() && part.len() <= 4 && part.bytes().all(|b| b.is_ascii_digit());
@@ -214,7 +215,7 @@ fn numbers(text: &str, separator: char) -> Option<[i64; 3]> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Boot, Civil, Output, Query, Request, parse};
+    use super::{Boot, Civil, LINES_MAX, Output, Query, Request, parse};
 
     fn split(line: &[&str]) -> Vec<String> {
         line.iter().map(|word| (*word).to_owned()).collect()
@@ -229,7 +230,7 @@ mod tests {
 
     const ALWAYS: [&str; 3] = ["--utc", "--no-pager", "--output=short-precise"];
 
-    /// What `getLoggingCmd` of kubelet 1.36 makes, option by option and all at once.
+    /// The command lines of kubelet 1.36's `getLoggingCmd`, for each option and for all of them.
     #[test]
     fn every_option_of_kubelet_is_understood() {
         let line = |more: &[&'static str]| [&ALWAYS[..], more].concat();
@@ -296,14 +297,14 @@ mod tests {
     }
 
     #[test]
-    fn kubelet_s_question_for_units_is_understood() {
+    fn kubelet_s_query_for_units_is_understood() {
         assert_eq!(parse(&split(&["--field", "_SYSTEMD_UNIT"])), Ok(Request::Units));
         assert_eq!(parse(&split(&["-F_SYSTEMD_UNIT"])), Ok(Request::Units));
         assert_eq!(parse(&split(&["--list-boots", "--utc"])), Ok(Request::Boots));
     }
 
     #[test]
-    fn people_s_short_forms_are_understood() {
+    fn short_options_are_understood() {
         let query = show(&["-b", "-u", "kubelet", "-n", "-g", "x", "-qe"][..6]);
         assert_eq!((query.boot, query.lines), (Some(Boot::Offset(0)), Some(10)));
         assert_eq!(show(&["-n5"]).lines, Some(5));
@@ -321,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_an_error_that_names_it() {
+    fn an_invalid_option_is_an_error_that_names_it() {
         for (line, expected) in [
             (&["--follow"][..], "invalid option '--follow'"),
             (&["word"], "unexpected argument \"word\""),
@@ -345,8 +346,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_command_line_is_read(args in prop::collection::vec("(--?[a-z-]{0,8}=?)?[-0-9: T@Z=a-z]{0,8}", 0..6)) {
-            let _ = parse(&args);
+        fn the_number_of_lines_and_units_of_any_order_arrive(
+            lines in 0..=LINES_MAX,
+            units in prop::collection::vec("[a-z]{1,9}", 0..4),
+            first in any::<bool>(),
+        ) {
+            let mut args: Vec<String> = units.iter().map(|unit| format!("--unit={unit}")).collect();
+            args.insert(if first { 0 } else { args.len() }, format!("-n{lines}"));
+            let Ok(Request::Show(query)) = parse(&args) else { panic!("{args:?}") };
+            prop_assert_eq!((query.lines, query.units), (Some(lines), units));
         }
 
         #[test]

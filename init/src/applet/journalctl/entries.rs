@@ -1,7 +1,8 @@
-//! Lines of several units' files as one stream in the order of time, read piece by piece.
+//! The lines of several units' files as one stream in the order of time, read piece by piece.
 //!
-//! Order is by boot first, and then by the clock that nobody can set. Each unit's two files are
-//! opened and measured at the start, so what is written or rotated meanwhile changes nothing.
+//! The order is by boot first and then by the monotonic clock. Each unit's two files are opened and
+//! measured at the start, so lines that are written and files that are rotated meanwhile change
+//! nothing.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
@@ -12,31 +13,31 @@ use crate::log::file::{current, previous};
 use crate::log::line::{self, LINE_MAX, Line};
 use crate::log::stamp::Stamp;
 
-/// Bytes read from a file at once.
+/// The number of bytes read from a file at once.
 const BUFFER: usize = 64 * 1024;
 
-/// A place that a line can be read from again.
+/// A position from which a line can be read again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
-    /// Which of the units that were opened.
+    /// The index of the unit among the opened ones.
     unit: u16,
-    /// Which of its files, the older one first.
+    /// The index of its file, the older one first.
     file: u16,
-    /// The boot's place in the list of boots, counted from 1; 0 for boots that are not in it.
+    /// The boot's position in the list of boots, counted from 1, or 0 for an unknown boot.
     pub boot: u32,
     offset: u64,
 }
 
-/// A line with what is needed to choose it.
+/// A line with everything that filters need.
 #[derive(Debug)]
 pub struct Entry<'a> {
-    /// Where it is.
+    /// The position.
     pub place: Place,
-    /// Its times.
+    /// The time.
     pub stamp: Stamp,
-    /// Who wrote it.
+    /// The source.
     pub source: &'a [u8],
-    /// What.
+    /// The text.
     pub text: &'a [u8],
 }
 
@@ -46,7 +47,7 @@ pub struct Entries {
     started: bool,
 }
 
-/// A file as it was when it was opened.
+/// A file with its size when it was opened.
 struct Source {
     file: BufReader<File>,
     size: u64,
@@ -55,22 +56,22 @@ struct Source {
 
 struct Unit {
     sources: Vec<Source>,
-    /// The one that is being read.
+    /// The index of the file that is read now.
     at: usize,
     boot: u32,
-    /// The line that comes next, and where it is; `None` at the end.
+    /// The position and time of the next line, or `None` at the end.
     line: Vec<u8>,
     place: Option<(Place, Stamp)>,
 }
 
 impl Entries {
-    /// Opens what there is; `boots` are the ids, the oldest first.
+    /// Opens the files that exist. `boots` are the ids of boots, the oldest first.
     pub fn open<'a>(folder: &Path, units: impl Iterator<Item = &'a str>) -> io::Result<Self> {
         let units = units.map(|unit| Unit::open(folder, unit)).collect::<io::Result<_>>()?;
         Ok(Self { units, started: false })
     }
 
-    /// The next line in the order of time.
+    /// Returns the next line in the order of time.
     pub fn next(&mut self, boots: &[String]) -> io::Result<Option<Entry<'_>>> {
         if !self.started {
             for (index, unit) in self.units.iter_mut().enumerate() {
@@ -83,7 +84,7 @@ impl Entries {
         Ok(self.first().and_then(|index| self.units[index].entry()))
     }
 
-    /// The unit whose next line is the earliest; of equal ones the first.
+    /// Returns the unit with the earliest next line, the first of equal ones.
     fn first(&self) -> Option<usize> {
         let next = |(index, unit): (usize, &Unit)| {
             let (place, stamp) = unit.place?;
@@ -92,7 +93,7 @@ impl Entries {
         self.units.iter().enumerate().filter_map(next).min().map(|(.., index)| index)
     }
 
-    /// Reads a line once more.
+    /// Reads a line again.
     pub fn again(&mut self, place: Place) -> io::Result<Option<Entry<'_>>> {
         let Some(unit) = self.units.get_mut(usize::from(place.unit)) else { return Ok(None) };
         let Some(source) = unit.sources.get_mut(usize::from(place.file)) else { return Ok(None) };
@@ -107,7 +108,7 @@ impl Entries {
 }
 
 impl Unit {
-    /// The newer file first: one that is rotated in between is then found twice, not missed.
+    /// Opens the newer file first: if it is rotated in between, it is found twice and not missed.
     fn open(folder: &Path, unit: &str) -> io::Result<Self> {
         let mut sources = Vec::new();
         let mut seen = None;
@@ -125,7 +126,7 @@ impl Unit {
         Ok(Self { sources, at: 0, boot: 0, line: Vec::new(), place: None })
     }
 
-    /// Goes to the next line of output.
+    /// Advances to the next line of output.
     fn advance(&mut self, unit: usize, boots: &[String]) -> io::Result<()> {
         self.place = None;
         while let Some(source) = self.sources.get_mut(self.at) {
@@ -167,7 +168,7 @@ impl Source {
     fn seek(&mut self, offset: u64) -> io::Result<()> {
         let (to, from) = (i64::try_from(offset), i64::try_from(self.offset));
         match (to, from) {
-            // Keeps what is buffered, if it is near.
+            // Keeps the buffer if the position is near.
             (Ok(to), Ok(from)) => self.file.seek_relative(to - from)?,
             _ => drop(self.file.seek(SeekFrom::Start(offset))?),
         }
@@ -175,8 +176,8 @@ impl Source {
         Ok(())
     }
 
-    /// Reads a line without its end; false after the last one. Of a line that is too long to be
-    /// one of ours the rest is left out.
+    /// Reads a line without its newline. Returns false at the end. The rest of a line that is
+    /// longer than any line of the log is skipped.
     fn read_line(&mut self, line: &mut Vec<u8>) -> io::Result<bool> {
         line.clear();
         while self.offset < self.size {
@@ -184,7 +185,7 @@ impl Source {
             let buffer = self.file.fill_buf()?;
             let buffer = &buffer[..buffer.len().min(left)];
             if buffer.is_empty() {
-                // Somebody cut the file.
+                // The file was truncated.
                 self.offset = self.size;
                 break;
             }

@@ -1,12 +1,12 @@
-//! `journalctl` (journalctl(1)), as far as kubelet's `NodeLogQuery` and a person in need use it.
+//! `journalctl` (journalctl(1)), as far as kubelet's `NodeLogQuery` and people in need use it.
 //!
 //! It reads the files that [`crate::log`] writes. Its units are containerd, kubelet, `kernel`, and
-//! `init` for PID 1 itself. Differences from systemd's: `--grep` is not PCRE2
-//! ([`pattern`]), a time is always UTC, and lines come in the order of time also with `--grep`
+//! `init` for PID 1. It differs from systemd's journalctl in three ways: `--grep` is not PCRE2
+//! ([`pattern`]), times are always in UTC, and lines come in the order of time even with `--grep`
 //! and `--lines` together.
 //!
-//! Memory is bounded: files are read piece by piece, and for `--lines` the places of that many
-//! lines are kept, not the lines.
+//! Memory is bounded: files are read piece by piece, and `--lines` keeps the positions of the lines
+//! and not their text.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -29,18 +29,18 @@ pub mod pattern;
 #[cfg(test)]
 mod tests;
 
-/// kubelet gives journalctl 30 s and then kills it without a word; before that it shows what it
-/// has found, and says that it has not read all.
+/// The time limit of a run. kubelet kills journalctl after 30 s without a message, so it stops
+/// earlier and reports that lines are missing.
 const DEADLINE: Duration = Duration::from_secs(25);
 
-/// Lines between two looks at the clock.
+/// The number of lines between two checks of the clock.
 const LOOK: u64 = 512;
 
-/// What a run depends on beside its arguments.
+/// The inputs of a run other than its arguments.
 struct World<'a> {
     folder: &'a Path,
     hostname: &'a str,
-    /// This boot's id.
+    /// The id of this boot.
     boot: &'a str,
     is_late: &'a dyn Fn() -> bool,
 }
@@ -69,7 +69,7 @@ pub fn run(args: &[String]) -> i32 {
     }
 }
 
-/// The error is a sentence for the user; what was written before it counts.
+/// Runs a command line. The error is a sentence for the user; the output before it is valid.
 fn execute(args: &[String], world: &World<'_>, out: &mut impl Write) -> Result<(), String> {
     let failed = |error: io::Error| format!("{}: {error}", world.folder.display());
     match arguments::parse(args)? {
@@ -88,7 +88,7 @@ fn execute(args: &[String], world: &World<'_>, out: &mut impl Write) -> Result<(
     }
 }
 
-/// All boots that are known, the oldest first and this one last.
+/// Returns all known boots, the oldest first and this one last.
 fn boots(world: &World<'_>) -> Vec<String> {
     let mut boots = file::boots(world.folder);
     if boots.last().is_none_or(|last| last != world.boot) {
@@ -106,11 +106,11 @@ fn list_boots(world: &World<'_>, out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-/// Which entries are shown.
+/// The choice of entries.
 struct Filter {
     since: i64,
     until: i64,
-    /// Place in the list of boots, counted from 1.
+    /// The position in the list of boots, counted from 1.
     boot: Option<u32>,
     pattern: Option<Pattern>,
 }
@@ -132,7 +132,7 @@ impl Filter {
     }
 }
 
-/// Place in the list, counted from 1.
+/// Returns a boot's position in the list, counted from 1.
 fn find_boot(boot: &Boot, boots: &[String]) -> Result<u32, String> {
     let count = i64::try_from(boots.len()).unwrap_or(i64::MAX);
     let (place, name) = match boot {
@@ -148,15 +148,15 @@ fn find_boot(boot: &Boot, boots: &[String]) -> Result<u32, String> {
     place.ok_or_else(|| format!("no entry found for boot {name}"))
 }
 
-/// The units that were asked for and exist. An unknown one has no lines, as in journalctl.
+/// Opens the requested units that exist. An unknown unit has no lines, as in journalctl.
 fn open(query: &Query, world: &World<'_>) -> io::Result<Entries> {
     let wanted =
         |unit: &&str| query.units.is_empty() || query.units.iter().any(|name| name == unit);
     Entries::open(world.folder, STREAMS.into_iter().filter(wanted))
 }
 
-/// False when time was out before the end. For the last lines all are read once and the places of
-/// that many are kept, and then those are read again.
+/// Shows entries. Returns false if time is out before the end. For the last lines, all lines are
+/// read once and the positions of the last ones are kept; then those are read again.
 fn show(
     query: &Query,
     filter: &Filter,
@@ -191,7 +191,7 @@ fn show(
     Ok(complete)
 }
 
-/// Hands out every entry that the filter takes; false when time was out before the end.
+/// Visits every entry that passes the filter. Returns false if time is out before the end.
 fn visit(
     entries: &mut Entries,
     filter: &Filter,
@@ -212,13 +212,13 @@ fn visit(
     Ok(true)
 }
 
-/// Writes entries in journalctl's form.
+/// The writer of entries in journalctl's form.
 struct Printer<'a> {
     output: Output,
     quiet: bool,
     boots: &'a [String],
     hostname: &'a str,
-    /// The last entry's boot.
+    /// The boot of the last entry.
     boot: Option<u32>,
     line: String,
 }
@@ -247,7 +247,7 @@ impl<'a> Printer<'a> {
         out.write_all(b"\n")
     }
 
-    /// `Nov 21 14:43:00.123456 HOST `, in UTC.
+    /// Writes `Nov 21 14:43:00.123456 HOST `, in UTC.
     fn write_time(&mut self, entry: &Entry<'_>) {
         let Civil { month, day, hour, minute, second, micros, .. } =
             Civil::from_micros(entry.stamp.real);

@@ -1,32 +1,32 @@
-//! `--grep`: which lines match.
+//! The patterns of `--grep`.
 //!
-//! journalctl's patterns are PCRE2's. kubelet lets only those through that Go's `regexp/syntax`
-//! accepts, so there is neither look-around nor a back-reference; of what is left, `regex-lite`
-//! lacks `\p{…}` and `\Q…\E`, and its `\w`, `\d`, `\s` and letters' case are ASCII's.
+//! journalctl uses PCRE2. kubelet passes on only patterns that Go's `regexp/syntax` accepts, which
+//! has neither look-around nor back-references. Of the rest `regex-lite` lacks `\p{…}` and `\Q…\E`,
+//! and its `\w`, `\d`, `\s` and letter case are those of ASCII.
 
 use std::borrow::Cow;
 
 use regex_lite::{Regex, RegexBuilder};
 
-/// Compiled programs above this many bytes are refused: `((a{99}){99}){99}` is one.
+/// The size limit of a compiled pattern in bytes: `((a{99}){99}){99}` is above it.
 const SIZE_MAX: usize = 1024 * 1024;
 
-/// A pattern that was compiled.
+/// A compiled pattern.
 #[derive(Debug)]
 pub enum Pattern {
-    /// Text that is looked for as it is: most patterns are, and a search for it is much faster.
+    /// A plain text, which most patterns are and which is searched much faster.
     Text {
-        /// In lower case where the case does not matter.
+        /// The text, in lower case if case is ignored.
         needle: Vec<u8>,
-        /// Whether capital letters match small ones.
+        /// True if case is ignored.
         any_case: bool,
     },
-    /// Everything else.
+    /// Any other pattern.
     Regex(Regex),
 }
 
 impl Pattern {
-    /// Compiles a pattern. As in journalctl, one without capital letters matches both cases.
+    /// Compiles a pattern. As in journalctl, a pattern without capital letters ignores case.
     pub fn new(text: &str) -> Result<Self, String> {
         let any_case = !text.chars().any(char::is_uppercase);
         let special = |c: char| r"\.+*?()|[]{}^$".contains(c);
@@ -41,7 +41,7 @@ impl Pattern {
         }
     }
 
-    /// Whether a part of the text matches.
+    /// True if a part of the text matches.
     #[must_use]
     pub fn matches(&self, text: &[u8]) -> bool {
         match self {
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_compiled_is_an_error_that_names_it() {
+    fn an_invalid_pattern_is_an_error_that_names_it() {
         for pattern in ["(", r"(?=a)", r"(a)\1", r"\p{Greek}", "((a{999}){999}){999}"] {
             let error = Pattern::new(pattern).unwrap_err();
             assert!(error.starts_with(&format!("pattern {pattern:?}: ")), "{error}");
@@ -112,7 +112,7 @@ mod tests {
     }
 
     proptest! {
-        /// The quick search finds what the engine finds.
+        /// The fast search and the engine agree.
         #[test]
         fn text_matches_as_its_regex_does(needle in "[abAB ]{0,4}", text in "[abAB ]{0,20}") {
             let quick = matches(&needle, &text);

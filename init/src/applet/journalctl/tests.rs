@@ -1,4 +1,4 @@
-//! The applet on files as the log writes them, with the argument lists of kubelet 1.36.
+//! The applet on files in the form of the log, with the arguments of kubelet 1.36.
 
 use std::cell::Cell;
 use std::fs;
@@ -17,7 +17,7 @@ const SECOND: &str = "22222222-2222-4222-8222-222222222222";
 /// 2026-11-21 14:43:00 UTC.
 const BEGIN: i64 = 1_795_272_180_000_000;
 
-/// What `getLoggingCmd` always passes.
+/// The arguments that `getLoggingCmd` always passes.
 const ALWAYS: [&str; 3] = ["--utc", "--no-pager", "--output=short-precise"];
 
 fn line(seconds: i64, source: &str, text: &str) -> String {
@@ -28,7 +28,7 @@ fn line(seconds: i64, source: &str, text: &str) -> String {
     format!("{}{text}\n", prefix(stamp, source))
 }
 
-/// Two boots, the second one 1000 s after the first.
+/// Writes two boots, the second one 1000 s after the first.
 fn sample(folder: &Path) {
     for (boot, begin) in [(FIRST, 0), (SECOND, 1000)] {
         record_boot(folder, boot).unwrap();
@@ -66,7 +66,7 @@ fn run(folder: &Path, args: &[&str]) -> String {
     error.map_or(out, |error| format!("error: {error}"))
 }
 
-/// Texts of the lines that these options choose beside those that kubelet always passes.
+/// Returns the texts of the lines that these options select, in addition to kubelet's arguments.
 fn texts(folder: &Path, more: &[&str]) -> Vec<String> {
     let out = run(folder, &[&ALWAYS[..], more].concat());
     out.lines()
@@ -159,7 +159,7 @@ fn order_within_a_boot_does_not_depend_on_the_wall_clock() {
 }
 
 #[test]
-fn lines_before_a_rotation_come_first_and_what_a_power_cut_left_is_skipped() {
+fn lines_before_a_rotation_come_first_and_malformed_lines_are_skipped() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: String| fs::write(folder.path().join(name), text).unwrap();
     write("kubelet.log.1", format!("-- boot {SECOND}\n{}", line(1, "kubelet", "old")));
@@ -196,7 +196,7 @@ fn a_node_without_logs_has_no_entries() {
 }
 
 #[test]
-fn when_time_is_out_what_was_found_is_shown_and_the_rest_is_not_hidden() {
+fn when_time_is_out_the_lines_so_far_are_shown_with_a_note() {
     let folder = tempfile::tempdir().unwrap();
     let lines: String = (0..2000).map(|at| line(at, "kubelet", &at.to_string())).collect();
     let text = format!("-- boot {SECOND}\n{lines}");
@@ -211,7 +211,7 @@ fn when_time_is_out_what_was_found_is_shown_and_the_rest_is_not_hidden() {
 }
 
 proptest! {
-    /// `--lines` shows the end of what is shown without it.
+    /// `--lines` shows the end of the output without it.
     #[test]
     fn the_last_lines_are_the_end_of_all_lines(
         times in prop::collection::vec((0_u64..50, 0_usize..4), 0..60),
