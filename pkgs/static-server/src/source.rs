@@ -266,7 +266,7 @@ mod tests {
         };
         assert_eq!(text(b"one"), b"old");
         assert_eq!(text(b"two"), b"new");
-        assert_eq!(text(b"three"), b"old", "that of every other host");
+        assert_eq!(text(b"three"), b"old", "the default site, for every other host");
         assert_eq!(loaded.content.sites().count(), 3);
     }
 }

@@ -28,7 +28,7 @@ fn flip(root: &Path, link: &str, to: &str) {
 }
 
 #[test]
-fn a_link_that_is_flipped_swaps_everything_even_when_the_old_revision_is_gone_at_once() {
+fn a_switched_link_swaps_everything_even_if_the_old_revision_is_deleted_at_once() {
     let folder = tempfile::tempdir().unwrap();
     revision(folder.path(), "one");
     symlink("one", folder.path().join("current")).unwrap();
@@ -44,7 +44,7 @@ fn a_link_that_is_flipped_swaps_everything_even_when_the_old_revision_is_gone_at
             assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
             assert!(answer.ends_with("one") || answer.ends_with("two"), "{answer}");
         }
-        assert!(!(page.ends_with("two") && other.ends_with("one")), "it went back");
+        assert!(!(page.ends_with("two") && other.ends_with("one")), "the old revision came back");
         if other.ends_with("two") {
             break;
         }
@@ -70,7 +70,7 @@ fn a_config_map_is_followed() {
 }
 
 #[test]
-fn a_file_that_is_overwritten_is_read_again_and_new_ones_appear() {
+fn an_overwritten_file_is_read_again_and_new_files_appear() {
     let server = start(&[]);
     fs::write(server.path().join("index.html"), "a longer page").unwrap();
     fs::write(server.path().join("new"), "new").unwrap();
@@ -96,12 +96,12 @@ fn is_of_one_write(answer: &str) -> bool {
     }
     assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
     let is_of = |number| written(number).starts_with(body);
-    assert!((1..u8::MAX).any(is_of), "{} bytes are of no one write", body.len());
+    assert!((1..u8::MAX).any(is_of), "{} bytes are not of a single write", body.len());
     true
 }
 
 #[test]
-fn a_file_that_changes_all_the_time_is_never_mixed_and_right_whenever_it_rests() {
+fn a_file_that_keeps_changing_is_never_mixed_and_correct_when_it_rests() {
     // Small, because the time between two checks grows with the duration of the last one.
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("index.html"), "page").unwrap();
@@ -140,11 +140,11 @@ fn a_file_that_changes_all_the_time_is_never_mixed_and_right_whenever_it_rests()
     drop(word);
     writer.join().unwrap();
     server.until_body("/ready", "ok\n");
-    assert!(found >= 5, "{found} answers had the file");
+    assert!(found >= 5, "{found} answers contained the file");
 }
 
 #[test]
-fn an_answer_under_way_keeps_the_content_that_it_began_with() {
+fn an_answer_under_way_keeps_the_content_that_it_started_with() {
     let server = start(&[]);
     let mut slow = server.connect();
     slow.write_all(GET.replace("/ HTTP", "/large HTTP").as_bytes()).unwrap();
@@ -177,12 +177,12 @@ fn readers_of_the_content_before_the_last_are_cut_before_more_is_read() {
     server.until_log("the old settings and content stay");
     let mut rest_of_first = Vec::new();
     let _ = first.read_to_end(&mut rest_of_first);
-    assert!(rest_of_first.len() < LARGE, "it was kept");
-    assert!(rest(second).len() > LARGE - 100, "the content of now is nothing to be cut for");
+    assert!(rest_of_first.len() < LARGE, "the reader was kept");
+    assert!(rest(second).len() > LARGE - 100, "readers of the current content are not cut");
 }
 
 #[test]
-fn above_the_limit_of_memory_files_stay_open_and_a_cut_one_ends_its_answer_only() {
+fn above_the_memory_limit_files_stay_open_and_a_truncated_one_only_ends_its_answer() {
     let server = start(&["--memory-limit", "1", "--poll-secs", "0"]);
     let whole = server.get("/large");
     assert!(whole.len() > LARGE && whole.ends_with('x'));
@@ -193,7 +193,7 @@ fn above_the_limit_of_memory_files_stay_open_and_a_cut_one_ends_its_answer_only(
     file.set_len(10).unwrap();
     let mut rest = Vec::new();
     let _ = slow.read_to_end(&mut rest);
-    assert!(rest.len() < LARGE, "no byte that is not there is made up");
+    assert!(rest.len() < LARGE, "missing bytes were sent");
     assert!(server.get("/").ends_with("page"));
 }
 

@@ -136,7 +136,7 @@ fn a_slow_reader_that_takes_bytes_is_kept_and_a_stalled_one_is_cut() {
     assert!(taken.len() + 6 * piece.len() > LARGE, "the slow one was cut at {}", taken.len());
     taken.clear();
     let _ = stuck.read_to_end(&mut taken);
-    assert!(taken.len() < LARGE, "the other one got all of it");
+    assert!(taken.len() < LARGE, "the stalled reader got everything");
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn start_pack() -> (Server, PathBuf) {
 }
 
 #[test]
-fn a_pack_that_is_cut_while_it_is_served_ends_its_answers_only() {
+fn a_pack_truncated_while_it_is_served_only_ends_its_own_answers() {
     let (server, pack) = start_pack();
     let mut stream = server.connect();
     stream.write_all(GET.replace("/ ", "/large ").as_bytes()).unwrap();
@@ -200,7 +200,7 @@ fn a_pack_that_is_cut_while_it_is_served_ends_its_answers_only() {
 }
 
 #[test]
-fn a_new_pack_takes_the_place_of_the_old_one_and_a_damaged_one_does_not() {
+fn a_new_pack_replaces_the_old_one_and_a_damaged_pack_does_not() {
     let (server, pack_path) = start_pack();
     let whole = fs::read(&pack_path).unwrap();
     let put = |bytes: &[u8]| {

@@ -36,7 +36,7 @@ fn ask(address: &str, path: &str) -> String {
 }
 
 #[test]
-fn operators_see_how_it_is_on_a_port_of_their_own() {
+fn operators_have_a_port_for_health_and_metrics() {
     let (server, operators) = with_operators(&["--workers", "2"]);
     assert!(server.get("/metrics").starts_with("HTTP/1.1 404 "));
     assert!(ask(&operators, "/live").ends_with("ok\n"));
@@ -48,7 +48,7 @@ fn operators_see_how_it_is_on_a_port_of_their_own() {
 }
 
 #[test]
-fn before_the_end_it_is_not_ready_and_still_serves() {
+fn during_the_drain_delay_it_is_not_ready_and_still_serves() {
     let (mut server, operators) = with_operators(&["--drain-delay-secs", "2"]);
     server.signal(Signal::TERM);
     server.until_log("stopping");
@@ -90,7 +90,7 @@ fn sigterm_stops_it_as_pid_1_too() {
 }
 
 #[test]
-fn a_passed_descriptor_is_listened_on() {
+fn an_inherited_descriptor_is_listened_on() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let number = listener.as_raw_fd().to_string();
@@ -104,7 +104,7 @@ fn a_passed_descriptor_is_listened_on() {
 }
 
 #[test]
-fn settings_that_are_wrong_are_counted() {
+fn invalid_settings_are_counted() {
     let place = folder();
     let config = place.path().join(".settings.toml");
     fs::write(&config, "poll-secs = 0\n").unwrap();
@@ -176,7 +176,7 @@ fn command_bound_by_modes() -> std::process::Command {
 }
 
 #[test]
-fn a_site_that_is_not_whole_is_served_and_not_ready() {
+fn an_incomplete_site_is_served_and_not_ready() {
     let mode = |path: &Path, mode| {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     };
@@ -200,7 +200,7 @@ fn a_site_that_is_not_whole_is_served_and_not_ready() {
 }
 
 #[test]
-fn a_name_that_is_not_text_is_asked_for_by_its_bytes() {
+fn a_name_that_is_not_utf_8_is_requested_by_its_bytes() {
     let place = folder();
     fs::write(place.path().join(OsStr::from_bytes(b"a\xff \n")), "odd").unwrap();
     let server = start_in(place, "", &[]);
@@ -209,7 +209,7 @@ fn a_name_that_is_not_text_is_asked_for_by_its_bytes() {
 }
 
 #[test]
-fn a_unix_socket_takes_the_place_of_the_port() {
+fn a_unix_socket_replaces_the_port() {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("socket");
     let _server = start(&["--unix-socket", path.to_str().unwrap()]);

@@ -106,13 +106,13 @@ fn a_missing_page_is_404_and_never_cached() {
 }
 
 #[test]
-fn a_fingerprinted_name_is_kept_for_ever() {
+fn a_fingerprinted_name_is_cached_forever() {
     let found = site().field("GET /app.3f9a1c2b.js", "Cache-Control").unwrap();
     assert_eq!(found, "public, max-age=31536000, immutable");
 }
 
 #[test]
-fn a_folder_is_sent_to_its_own_path_with_the_query() {
+fn a_folder_redirects_to_its_path_with_the_query() {
     let site = site();
     assert_eq!(
         site.ask("GET /a%20b?x=1", ""),
@@ -212,7 +212,7 @@ fn a_single_page_answers_for_paths_but_not_for_files() {
 }
 
 #[test]
-fn clean_urls_lead_to_one_path_for_each_page() {
+fn clean_urls_redirect_to_one_path_for_each_page() {
     let policy = Policy { clean_urls: true, ..Policy::default() };
     let site =
         Asker::new(&[("/index.html", "i"), ("/a.html", "a"), ("/b/index.html", "b")], &policy);
@@ -244,7 +244,7 @@ fn the_variant_is_chosen_and_named() {
 }
 
 #[test]
-fn rules_change_fields_and_send_elsewhere() {
+fn rules_change_fields_and_redirect() {
     let files = [
         (
             "/_headers",
@@ -271,7 +271,7 @@ fn rules_change_fields_and_send_elsewhere() {
 }
 
 #[test]
-fn the_first_redirect_counts_and_takes_no_probe() {
+fn the_first_matching_redirect_applies_but_not_to_probes() {
     let rules = "/a/b /first\n/:x/b /second\n/c/* /third\n/c/d /never\n/dir /real 200\n/* /rest\n";
     let files = [("/_redirects", rules), ("/real/index.html", "real")];
     let site = Asker::new(&files, &Policy::default());

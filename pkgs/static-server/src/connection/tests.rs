@@ -51,7 +51,7 @@ fn written(connection: &mut Connection, context: &Context<'_>, most: usize) -> S
         let piece: Vec<u8> =
             connection.output().slices.iter().flat_map(|slice| slice.to_vec()).collect();
         let count = piece.len().min(most);
-        assert!(count > 0, "there is something to write");
+        assert!(count > 0, "nothing to write");
         all.extend_from_slice(&piece[..count]);
         connection.sent(count, context);
     }
@@ -134,7 +134,7 @@ fn an_endless_body_is_answered_once_and_cut() {
 }
 
 #[test]
-fn a_client_that_said_it_closes_is_closed_at_once() {
+fn a_client_that_asked_for_the_close_is_closed_at_once() {
     let last = GET.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
     assert_eq!(talk(last.as_bytes(), 999, 999).1, Want::Close);
     assert_eq!(talk(b"GET /x HTTP/1.0\r\n\r\n", 999, 999).1, Want::Close);
@@ -170,7 +170,7 @@ fn the_time_for_a_body_is_absolute_too() {
 }
 
 #[test]
-fn an_idle_connection_is_closed_without_a_word() {
+fn an_idle_connection_is_closed_silently() {
     with(|connection, context| {
         connection.received(GET.as_bytes(), context);
         written(connection, context, 999);
@@ -207,7 +207,7 @@ fn draining_is_bounded_in_time_and_size() {
 }
 
 #[test]
-fn the_last_answer_before_the_end_says_so() {
+fn the_last_answer_announces_the_close() {
     with(|connection, context| {
         context.stopping = true;
         connection.received([GET, GET].concat().as_bytes(), context);
@@ -253,7 +253,7 @@ proptest! {
 }
 
 #[test]
-fn an_error_that_answers_head_has_no_body() {
+fn an_error_in_answer_to_head_has_no_body() {
     for bad in ["HEAD /%zz HTTP/1.1\r\nHost: a\r\n\r\n", "HEAD /x HTTP/1.1\r\n\r\n"] {
         let (answer, want) = talk(bad.as_bytes(), 999, 999);
         assert!(answer.starts_with("HTTP/1.1 400 ") && answer.ends_with("\r\n\r\n"), "{answer}");
@@ -264,7 +264,7 @@ fn an_error_that_answers_head_has_no_body() {
 }
 
 #[test]
-fn each_answer_of_a_pipeline_has_the_number_of_the_state_it_began_with() {
+fn each_answer_of_a_pipeline_has_the_number_of_its_own_state() {
     with(|connection, context| {
         connection.received([GET, GET].concat().as_bytes(), context);
         assert_eq!(connection.answers_from(), Some(1));

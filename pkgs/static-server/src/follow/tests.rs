@@ -39,7 +39,7 @@ fn looks() -> [Look; 3] {
 }
 
 #[test]
-fn it_is_read_again_when_it_has_changed_and_come_to_rest() {
+fn content_is_read_again_once_it_has_changed_and_rests() {
     let [one, two, three] = looks();
     let mut decision = Decision { served: one, is_doubtful: false, last: None, bad: None };
     assert!(!decision.is_time(one));
@@ -47,7 +47,7 @@ fn it_is_read_again_when_it_has_changed_and_come_to_rest() {
     assert!(!decision.is_time(three));
     assert!(decision.is_time(three));
     assert!(!decision.is_time(one));
-    assert!(!decision.is_time(two), "it went back and forth");
+    assert!(!decision.is_time(two), "the source changed back");
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn content_read_too_soon_after_a_change_is_read_again() {
 }
 
 #[test]
-fn a_bell_that_was_rung_is_heard_once() {
+fn a_rung_bell_wakes_once() {
     let bell = Bell::default();
     bell.ring();
     assert!(bell.wait(None));
@@ -107,9 +107,9 @@ fn unreadable_content_is_skipped_until_it_changes_and_retried_less_and_less_ofte
     decision.could_not_read(two);
     assert!(!decision.is_time(three));
     assert!(decision.is_time(three), "it has changed");
-    assert!(!decision.is_time(one), "it is again what is served");
+    assert!(!decision.is_time(one), "the source is as it is served");
     assert!(!decision.is_time(two));
-    assert!(decision.is_time(two), "that was forgotten");
+    assert!(decision.is_time(two), "the unreadable state was forgotten");
 }
 
 #[test]

@@ -35,7 +35,7 @@ fn check_port(args: &[&str], environment: &[(&str, &str)], expected: u16) {
 }
 
 #[test]
-fn a_flag_counts_before_ours_before_kiss_before_the_file_before_the_default() {
+fn a_flag_overrides_our_variable_then_kiss_then_the_file_then_the_default() {
     let (ours, kiss, file) =
         (("KILN_WEB_PORT", "2"), ("KISS_PORT", "3"), ("KILN_WEB_CONFIG", "file"));
     check_port(&["-p", "1"], &[ours, kiss, file], 1);

@@ -129,7 +129,7 @@ fn equal_bodies_are_in_a_pack_once() {
 }
 
 #[test]
-fn no_part_of_a_pack_is_taken_for_a_whole_one() {
+fn a_truncated_pack_is_refused() {
     let whole = site();
     for cut in (0..whole.len()).step_by(97).chain([HEADER - 1, HEADER, whole.len() - 1]) {
         assert!(read(&whole[..cut]).is_err(), "{cut}");
@@ -141,7 +141,7 @@ fn no_part_of_a_pack_is_taken_for_a_whole_one() {
 }
 
 #[test]
-fn a_pack_of_another_version_says_so() {
+fn an_error_names_the_version_of_an_unknown_pack() {
     let mut bytes = site();
     bytes[8] = 9;
     assert_eq!(
@@ -166,7 +166,7 @@ fn a_damaged_body_is_found_by_verification_and_named() {
 
 proptest! {
     #[test]
-    fn any_flipped_byte_of_header_and_index_is_noticed(place in 0_usize..700, flip in 1_u8..) {
+    fn any_flipped_byte_of_header_and_index_is_detected(place in 0_usize..700, flip in 1_u8..) {
         let mut bytes = site();
         let end = usize::try_from(u64::from_le_bytes(*bytes[24..].first_chunk().unwrap())).unwrap();
         let place = place % end;
@@ -175,7 +175,7 @@ proptest! {
     }
 
     #[test]
-    fn an_index_with_a_right_checksum_is_refused_or_can_be_walked(
+    fn an_index_with_a_correct_checksum_is_refused_or_can_be_walked(
         changes in proptest::collection::vec((16_usize..2000, any::<u8>()), 1..6),
     ) {
         let mut bytes = site();

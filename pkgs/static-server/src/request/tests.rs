@@ -62,7 +62,7 @@ fn only_the_major_version_matters() {
 }
 
 #[test]
-fn a_host_comes_once_and_is_one() {
+fn there_is_one_valid_host() {
     let with = |fields: &str| code(format!("GET / HTTP/1.1\r\n{fields}\r\n").as_bytes());
     for host in ["a", "a:80", "a:", "", "10.0.0.1:8080", "[::1]:80", "[::ffff:1.2.3.4]"] {
         assert_eq!(with(&format!("Host: {host}\r\n")), 200, "{host:?}");
@@ -76,7 +76,7 @@ fn a_host_comes_once_and_is_one() {
 }
 
 #[test]
-fn a_field_that_readers_could_disagree_about_is_refused() {
+fn an_ambiguous_field_is_refused() {
     check("GET / HTTP/1.1", "X: \tv \u{e4} \r\nY:\r\n", 200);
     for fields in [
         "X : v\r\n",
@@ -184,7 +184,7 @@ fn the_server_as_a_whole_is_for_options_only() {
 }
 
 #[test]
-fn limits_are_those_of_the_line_then_of_the_whole_head() {
+fn the_line_has_a_limit_and_then_the_whole_head() {
     let long = "x".repeat(HEAD_BYTES_MAX);
     assert_eq!(code(format!("GET /{long}").as_bytes()), 414);
     assert_eq!(code(format!("GET / HTTP/1.1\r\nX: {long}").as_bytes()), 431);
@@ -278,7 +278,7 @@ proptest! {
     }
 
     #[test]
-    fn a_decision_never_changes_with_more_bytes(input in input(), limit in 16_usize..200) {
+    fn more_bytes_never_change_a_decision(input in input(), limit in 16_usize..200) {
         let whole = parse(&input, limit);
         for cut in 0..input.len() {
             let part = parse(&input[..cut], limit);
@@ -287,7 +287,7 @@ proptest! {
     }
 
     #[test]
-    fn a_path_that_is_taken_stays_inside(input in input()) {
+    fn an_accepted_path_stays_inside(input in input()) {
         if let Ok(Some((Head { target: Target::Path { path, .. }, .. }, length))) = parse(&input, HEAD_BYTES_MAX) {
             prop_assert!(path.starts_with(b"/") && !path.contains(&0) && length <= input.len());
             prop_assert!(path.split(|byte| *byte == b'/').all(|part| part != b".." && part != b"."));

@@ -83,7 +83,7 @@ fn links_are_followed_inside_and_never_out() {
 }
 
 #[test]
-fn a_folder_that_is_not_there_is_an_error_that_names_it() {
+fn an_error_names_the_missing_folder() {
     let error = scan("/nowhere/at/all".as_ref(), &SMALL).unwrap_err();
     assert!(format!("{error:#}").starts_with("cannot open the folder /nowhere/at/all: "));
 }

@@ -39,7 +39,7 @@ fn check(site: &Index, expected: &[(&str, &str)]) {
 }
 
 #[test]
-fn index_pages_stand_at_their_folder_and_at_their_own_path() {
+fn index_pages_answer_for_their_folder_and_at_their_own_path() {
     let site =
         site(&["/index.html", "/a/index.html", "/a/b.html", "/_headers"], &Policy::default());
     check(
@@ -89,7 +89,7 @@ fn the_nearest_error_page_is_found() {
 }
 
 #[test]
-fn every_variant_has_a_tag_of_its_own_and_says_that_there_are_others() {
+fn every_variant_has_its_own_tag_and_vary() {
     let items = [item("/a.css", &[Coding::Identity, Coding::Brotli])];
     let site = assemble(&items, Vec::new(), Rules::default(), &Policy::default());
     let Some(Kind::Resource(number)) = site.find(b"/a.css") else { panic!("no resource") };
