@@ -5,9 +5,10 @@
 
 use std::time::{Duration, Instant};
 
+use kiln_base::time::now;
 use rustix::fd::OwnedFd;
 use rustix::net::SocketAddrAny;
-use rustix::time::{ClockId, clock_gettime};
+use rustix::time::ClockId;
 
 use crate::date::http_date;
 
@@ -24,7 +25,7 @@ pub(super) struct Clock {
 
 impl Clock {
     pub(super) fn new() -> Self {
-        let start = (Instant::now(), coarse(ClockId::MonotonicCoarse));
+        let start = (Instant::now(), now(ClockId::MonotonicCoarse));
         let mut clock = Self { now: start.0, start, posix: 0, date: http_date(0) };
         clock.update();
         clock
@@ -32,18 +33,13 @@ impl Clock {
 
     pub(super) fn update(&mut self) {
         let (instant, coarse_start) = self.start;
-        self.now = instant + coarse(ClockId::MonotonicCoarse).saturating_sub(coarse_start);
-        let posix = coarse(ClockId::RealtimeCoarse).as_secs();
+        self.now = instant + now(ClockId::MonotonicCoarse).saturating_sub(coarse_start);
+        let posix = now(ClockId::RealtimeCoarse).as_secs();
         if posix != self.posix {
             self.posix = posix;
             self.date = http_date(posix);
         }
     }
-}
-
-/// Reads a clock. A clock before 1970 reads as 1970.
-fn coarse(clock: ClockId) -> Duration {
-    clock_gettime(clock).try_into().unwrap_or_default()
 }
 
 /// Returns a client's address for the log; empty for a client without one.

@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use kiln_base::calendar::Civil;
+use kiln_base::time::timespec;
 use kiln_server::access::Members;
 use kiln_server::limits::DRAIN_TIME_MAX;
-use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventFlags};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
@@ -163,7 +163,7 @@ impl Worker {
     fn wait(&self, events: &mut [epoll::Event], until: Option<Instant>) -> anyhow::Result<usize> {
         // The time that this turn has taken so far only delays the next one by as much.
         let time = until.map(|until| until.saturating_duration_since(self.clock.now));
-        let time = time.map(Timespec::try_from).transpose().ok().flatten();
+        let time = time.map(timespec);
         match epoll::wait(&self.epoll, events, time.as_ref()) {
             Ok(count) => Ok(count),
             Err(Errno::INTR) => Ok(0),

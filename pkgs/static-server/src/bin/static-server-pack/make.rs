@@ -1,11 +1,11 @@
 //! A folder → a pack.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{self, File};
 use std::io::{BufWriter, Write as _};
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
+use kiln_base::replace::{self, Durability};
 use kiln_daemon::exit::Exit;
 use sha2::{Digest as _, Sha256};
 use static_server::index::assemble::{Encoded, Item, assemble};
@@ -177,21 +177,19 @@ impl Bodies {
     }
 }
 
-/// Writes next to the target and renames, so that a server that has the old pack open keeps it.
+/// Replaces the target, so that a server that has the old pack open keeps it.
 fn write(out: &Path, head: &[u8], blobs: &[Blob], bodies: &Bodies) -> anyhow::Result<()> {
-    let mut name = out.file_name().context("it has no name")?.to_owned();
-    name.push(".part");
-    let part = out.with_file_name(name);
-    let mut file = BufWriter::new(File::create(&part)?);
-    file.write_all(head)?;
-    let mut at = head.len() as u64;
-    for blob in blobs {
-        file.write_all(&vec![0; usize::try_from(blob.start - at)?])?;
-        file.write_all(&bodies.0[&blob.sha256])?;
-        at = blob.start + blob.len;
-    }
-    file.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()?;
-    Ok(fs::rename(&part, out)?)
+    replace::write_with(out, 0o644, Durability::File, |file| {
+        let mut file = BufWriter::new(file);
+        file.write_all(head)?;
+        let mut at = head.len() as u64;
+        for blob in blobs {
+            file.write_all(&vec![0; usize::try_from(blob.start - at)?])?;
+            file.write_all(&bodies.0[&blob.sha256])?;
+            at = blob.start + blob.len;
+        }
+        Ok(file.flush()?)
+    })
 }
 
 #[cfg(test)]
