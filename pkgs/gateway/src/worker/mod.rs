@@ -37,8 +37,10 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use rustix::event::{Timespec, epoll};
+use kiln_base::time::timespec;
+use rustix::event::epoll;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 
@@ -157,10 +159,7 @@ impl Worker {
             Some(until) => Some(until.saturating_sub(self.shared.now())),
             None => None,
         };
-        let time = millis.map(|millis| Timespec {
-            tv_sec: i64::try_from(millis / 1000).unwrap_or(i64::MAX),
-            tv_nsec: i64::try_from(millis % 1000 * 1_000_000).unwrap_or(0),
-        });
+        let time = millis.map(|millis| timespec(Duration::from_millis(millis)));
         match epoll::wait(&self.tools.epoll, events, time.as_ref()) {
             Ok(count) => Ok(count),
             Err(Errno::INTR) => Ok(0),
