@@ -109,14 +109,14 @@ pub fn boots(folder: &Path) -> Vec<String> {
     ids
 }
 
-/// Adds a boot to the list.
+/// Adds a boot to the list. After a power cut the list is the old or the new one, whole.
 pub fn record_boot(folder: &Path, boot: &str) -> io::Result<()> {
     let mut ids = boots(folder);
     if ids.last().is_none_or(|last| last != boot) {
         ids.push(boot.to_owned());
     }
     let text = ids.join("\n") + "\n";
-    replace::write(&folder.join(BOOTS), text.as_bytes(), 0o644, Durability::None)
+    replace::write(&folder.join(BOOTS), text.as_bytes(), 0o644, Durability::File)
 }
 
 #[cfg(test)]
