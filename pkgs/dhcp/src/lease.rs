@@ -307,4 +307,4 @@ pub fn is_reply(message: &Message, transaction: u32, hardware: [u8; 6]) -> bool 
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

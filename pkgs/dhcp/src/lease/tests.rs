@@ -6,7 +6,8 @@ use std::time::Duration;
 
 const SINCE: Duration = Duration::from_secs(1000);
 
-fn ack(options: &[(u8, &[u8])]) -> Message {
+/// Builds an ACK with a lease of 80 s, and with these options.
+pub(crate) fn ack(options: &[(u8, &[u8])]) -> Message {
     let mut all = Options::from([
         (option::SERVER, vec![10, 0, 2, 2]),
         (option::LEASE_TIME, 80_u32.to_be_bytes().to_vec()),

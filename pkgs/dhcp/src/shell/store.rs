@@ -58,28 +58,12 @@ fn decode(bytes: &[u8], hardware: [u8; 6]) -> Option<Lease> {
 #[cfg(test)]
 mod tests {
     use super::{Link, decode, encode, forget, load, save};
-    use crate::message::{Kind, Message, Options, option};
+    use crate::lease::tests::ack;
     use proptest::prelude::*;
     use std::net::Ipv4Addr;
     use std::time::Duration;
 
     const SINCE: Duration = Duration::from_millis(1234);
-
-    fn ack() -> Message {
-        Message {
-            reply: true,
-            kind: Kind::Ack,
-            transaction: 1,
-            seconds: 0,
-            client: Ipv4Addr::UNSPECIFIED,
-            yours: Ipv4Addr::new(10, 0, 2, 15),
-            hardware: [2, 0, 0, 0, 0, 1],
-            options: Options::from([
-                (option::SERVER, vec![10, 0, 2, 2]),
-                (option::LEASE_TIME, vec![0, 0, 0, 60]),
-            ]),
-        }
-    }
 
     #[test]
     fn a_stored_lease_is_found_until_it_is_forgotten() {
@@ -91,7 +75,7 @@ mod tests {
             flags: 0,
             software: false,
         };
-        save(folder.path(), &link, SINCE, &ack()).unwrap();
+        save(folder.path(), &link, SINCE, &ack(&[])).unwrap();
         let lease = load(folder.path(), &link, SINCE).unwrap();
         assert_eq!((lease.address, lease.since), (Ipv4Addr::new(10, 0, 2, 15), SINCE));
         assert_eq!(load(folder.path(), &link, Duration::ZERO), None, "stored in another boot");
@@ -107,8 +91,8 @@ mod tests {
         #[test]
         fn a_stored_lease_has_its_time_to_the_millisecond(millis: u64) {
             let since = Duration::from_millis(millis);
-            let lease = decode(&encode(since, &ack()), [2, 0, 0, 0, 0, 1]).unwrap();
-            prop_assert_eq!((lease.since, lease.address), (since, ack().yours));
+            let lease = decode(&encode(since, &ack(&[])), [2, 0, 0, 0, 0, 1]).unwrap();
+            prop_assert_eq!((lease.since, lease.address), (since, ack(&[]).yours));
         }
 
         #[test]
@@ -117,7 +101,7 @@ mod tests {
             value: u8,
             length in 0_usize..310,
         ) {
-            let mut bytes = encode(SINCE, &ack());
+            let mut bytes = encode(SINCE, &ack(&[]));
             bytes[at] = value;
             bytes.truncate(length);
             if let Some(lease) = decode(&bytes, [2, 0, 0, 0, 0, 1]) {
