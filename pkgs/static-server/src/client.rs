@@ -16,7 +16,7 @@ use crate::connection::sending::{Output, Sending};
 use crate::connection::{Connection, Context, Want};
 
 /// The most reads and writes of one connection before others get their turn.
-const STEPS: usize = 16;
+const TRANSFERS_MAX: usize = 16;
 
 /// A longer file is sent in pieces, with a turn for others after each. A client on the same machine
 /// that gets the whole file at once seems to be woken for every packet. While several connections
@@ -74,8 +74,8 @@ impl Client {
 
     /// Reads and writes until the socket has nothing more, or until others should have their turn.
     /// Returns false at the end of the connection.
-    pub(crate) fn step(&mut self, tools: &mut Tools<'_>) -> bool {
-        for _ in 0..STEPS {
+    pub(crate) fn serve(&mut self, tools: &mut Tools<'_>) -> bool {
+        for _ in 0..TRANSFERS_MAX {
             match self.once(tools) {
                 Ok(true) | Err(Errno::INTR) => {}
                 Ok(false) | Err(Errno::AGAIN) => break,
@@ -123,7 +123,7 @@ impl Client {
         }
     }
 
-    /// Asks epoll to report the socket by its index when it is ready for the next step; false if
+    /// Asks epoll to report the socket by its index when it is ready for the next action; false if
     /// that fails.
     pub(crate) fn follow(&mut self, epoll: &OwnedFd, index: usize, context: &Context<'_>) -> bool {
         let interest = match self.connection.want(context) {

@@ -11,11 +11,11 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::content::Content;
+use crate::docroot::{DocRoot, Loaded, Look};
 use crate::folder::scan;
 use crate::index::policy::Policy;
 use crate::options::Options;
 use crate::shared::{Shared, State};
-use crate::source::{Loaded, Look, Source};
 
 /// The least time between two checks, in durations of the last one: a check may use a hundredth of
 /// one processor.
@@ -45,7 +45,7 @@ const TICK: i128 = 20_000_000;
 /// Decides when to read again. Pure.
 #[derive(Debug)]
 struct Decision {
-    /// The state of the source when the served content was read.
+    /// The state of the document root when the served content was read.
     served: Look,
     /// The content was read so soon after a change that another change may have been missed.
     is_doubtful: bool,
@@ -66,7 +66,7 @@ struct Bad {
 }
 
 impl Decision {
-    /// True if it is time to read, given the state of the source: the state has changed, and is the
+    /// True if it is time to read, given the state of the document root: the state has changed, and is the
     /// same as at the last check.
     fn is_time(&mut self, look: Look) -> bool {
         if look == self.served && !self.is_doubtful {
@@ -127,25 +127,25 @@ impl Bell {
 /// Content that changes while it is read is read again, so that a page and its style sheet are of
 /// the same revision.
 pub fn first(options: &Options, limits: &scan::Limits) -> anyhow::Result<Loaded> {
-    let source = options.source();
-    if let Some(loaded) = at_rest(&source, limits, &options.policy, TRIES - 1, None)? {
+    let docroot = options.docroot();
+    if let Some(loaded) = at_rest(&docroot, limits, &options.policy, TRIES - 1, None)? {
         return Ok(loaded);
     }
-    tracing::warn!("{} keeps changing while it is read", source.path().display());
-    source.load(limits, &options.policy, None)
+    tracing::warn!("{} keeps changing while it is read", docroot.path().display());
+    docroot.load(limits, &options.policy, None)
 }
 
 /// Reads until nothing has changed during the reading; `None` if that does not happen.
 fn at_rest(
-    source: &Source,
+    docroot: &DocRoot,
     limits: &scan::Limits,
     policy: &Policy,
     tries: usize,
     old: Option<&Content>,
 ) -> anyhow::Result<Option<Loaded>> {
     for _ in 0..tries {
-        let loaded = source.load(limits, policy, old)?;
-        if source.look().is_ok_and(|look| look == loaded.look) {
+        let loaded = docroot.load(limits, policy, old)?;
+        if docroot.look().is_ok_and(|look| look == loaded.look) {
             return Ok(Some(loaded));
         }
     }
@@ -201,11 +201,11 @@ impl Follower {
         }
     }
 
-    /// Checks the source, and reads it if it is time; returns the least time until the next check.
+    /// Checks the document root, and reads it if it is time; returns the least time until the next check.
     fn look(&mut self) -> Duration {
-        let source = self.options.source();
+        let docroot = self.options.docroot();
         let start = Instant::now();
-        let look = source.look();
+        let look = docroot.look();
         let looked = start.elapsed();
         match look {
             Ok(look) if self.decision.is_time(look) => {
@@ -268,7 +268,7 @@ impl Follower {
     ) -> anyhow::Result<bool> {
         self.make_room();
         let limits = scan::Limits { memory: options.memory_limit, open_files: self.open_files };
-        let loaded = at_rest(&options.source(), &limits, &options.policy, tries, old)?;
+        let loaded = at_rest(&options.docroot(), &limits, &options.policy, tries, old)?;
         let Some(loaded) = loaded else { return Ok(false) };
         self.options = options;
         self.publish(loaded);
@@ -303,7 +303,7 @@ impl Follower {
         let paths: usize = loaded.content.sites().map(|site| site.entries.len()).sum();
         let limits = self.options.limits.clone();
         self.shared.publish(State { content: loaded.content, limits, is_whole });
-        tracing::info!(paths, "{} is read again", self.options.source().path().display());
+        tracing::info!(paths, "{} is read again", self.options.docroot().path().display());
     }
 
     fn tell(&mut self, note: &str) {

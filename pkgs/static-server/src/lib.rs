@@ -8,7 +8,7 @@
 //! | module | content | touches |
 //! | --- | --- | --- |
 //! | [`options`] | command line, environment, file → [`options::Options`] | nothing |
-//! | [`folder`], [`source`] | folder → items | files |
+//! | [`folder`], [`docroot`] | folder → items | files |
 //! | [`rules`] | `_headers`, `_redirects` → rules | nothing |
 //! | [`index`] | items and rules → [`index::Index`] | nothing |
 //! | [`request`] | bytes → [`request::Head`] | nothing |
@@ -27,6 +27,7 @@ mod client;
 pub mod connection;
 pub mod content;
 pub mod date;
+pub mod docroot;
 pub mod folder;
 pub mod follow;
 pub mod index;
@@ -41,6 +42,5 @@ pub mod rules;
 pub mod semantics;
 pub mod server;
 pub mod shared;
-pub mod source;
 pub mod status;
 pub mod worker;

@@ -11,13 +11,13 @@ use kiln_server::access::AccessLog;
 use kiln_server::threads::{Wakers, spawn};
 use rustix::fd::{AsFd as _, OwnedFd};
 
+use crate::docroot::Loaded;
 use crate::folder::scan;
 use crate::follow::{Bell, Follower, Seen, first};
 use crate::listen::{self, Place};
 use crate::machine::{self, Descriptors, descriptors};
 use crate::options::Options;
 use crate::shared::{Shared, State};
-use crate::source::Loaded;
 use crate::worker::{Setup, Turn, Worker};
 
 /// Bytes of a thread's stack. The walk through nested folders needs the most.
@@ -88,7 +88,7 @@ fn read(options: &Options, limits: &scan::Limits) -> anyhow::Result<Loaded> {
     let paths: usize = loaded.content.sites().map(|site| site.entries.len()).sum();
     let bytes: u64 = loaded.content.sites().map(|site| site.content_bytes()).sum();
     let millis = start.elapsed().as_millis();
-    let path = options.source().path().display().to_string();
+    let path = options.docroot().path().display().to_string();
     tracing::info!(paths, bytes, millis, "{path} is read");
     Ok(loaded)
 }

@@ -1,5 +1,5 @@
 //! The protocol state of one client, without I/O: bytes and the time come in as arguments, and
-//! [`Connection::want`] returns the next step.
+//! [`Connection::want`] returns the next action.
 //!
 //! A connection has one answer under way at a time, and reads nothing while it writes one. A client
 //! that sends without reading therefore costs no more memory than one head.
@@ -68,7 +68,7 @@ pub trait About: std::fmt::Debug {
     fn answer(&self, head: &Head<'_>) -> Answer;
 }
 
-/// The next step of a connection.
+/// The next action of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Want {
     /// Read at most this many bytes, and pass them to [`Connection::received`].
@@ -126,7 +126,7 @@ impl Connection {
         }
     }
 
-    /// Returns the next step.
+    /// Returns the next action.
     #[must_use]
     pub fn want(&self, context: &Context<'_>) -> Want {
         match self.phase {

@@ -36,7 +36,7 @@ pub struct Sending {
     log: Option<Members>,
 }
 
-/// The next step of the connection after an answer.
+/// The next action of the connection after an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Then {
     /// Wait for the next request.
@@ -111,7 +111,7 @@ impl Sending {
         }
     }
 
-    /// Returns the next step of the connection after this answer.
+    /// Returns the next action of the connection after this answer.
     #[must_use]
     pub const fn then(&self) -> Then {
         self.then

@@ -1,10 +1,10 @@
 //! The decision to read content again, and its effects.
 
 use super::{Bell, Decision, FIRST_PASS, Follower, Seen, first};
+use crate::docroot::{DocRoot, Look};
 use crate::folder::scan::Limits;
 use crate::options::Options;
 use crate::shared::{Shared, State};
-use crate::source::{Look, Source};
 use kiln_server::threads::Wakers;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,10 +31,10 @@ fn follower(options: &Options, reread: fn() -> anyhow::Result<Options>) -> Follo
 
 fn looks() -> [Look; 3] {
     let folder = tempfile::tempdir().unwrap();
-    let source = Source::Folder(folder.path().into());
+    let docroot = DocRoot::Folder(folder.path().into());
     ["a", "b", "c"].map(|name| {
         std::fs::write(folder.path().join(name), "").unwrap();
-        source.look().unwrap()
+        docroot.look().unwrap()
     })
 }
 
@@ -47,7 +47,7 @@ fn content_is_read_again_once_it_has_changed_and_rests() {
     assert!(!decision.is_time(three));
     assert!(decision.is_time(three));
     assert!(!decision.is_time(one));
-    assert!(!decision.is_time(two), "the source changed back");
+    assert!(!decision.is_time(two), "the document root changed back");
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn unreadable_content_is_skipped_until_it_changes_and_retried_less_and_less_ofte
     decision.could_not_read(two);
     assert!(!decision.is_time(three));
     assert!(decision.is_time(three), "it has changed");
-    assert!(!decision.is_time(one), "the source is as it is served");
+    assert!(!decision.is_time(one), "the document root is as it is served");
     assert!(!decision.is_time(two));
     assert!(decision.is_time(two), "the unreadable state was forgotten");
 }

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::connection::Limits;
+use crate::docroot::DocRoot;
 use crate::index::policy::Policy;
 use crate::listen::Place;
-use crate::source::Source;
 
 /// The options of the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,13 +78,13 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Returns the source of the content.
+    /// Returns the document root.
     #[must_use]
-    pub fn source(&self) -> Source {
+    pub fn docroot(&self) -> DocRoot {
         match (&self.hosts, &self.pack) {
-            (Some(hosts), _) => Source::Hosts(hosts.clone()),
-            (None, Some(pack)) => Source::Pack(pack.clone()),
-            (None, None) => Source::Folder(self.folder.clone()),
+            (Some(hosts), _) => DocRoot::Hosts(hosts.clone()),
+            (None, Some(pack)) => DocRoot::Pack(pack.clone()),
+            (None, None) => DocRoot::Folder(self.folder.clone()),
         }
     }
 

@@ -1,6 +1,6 @@
 //! A worker: one thread with one level-triggered epoll loop.
 //!
-//! Every socket is non-blocking, and a connection gets a bounded number of steps per turn, so that
+//! Every socket is non-blocking, and a connection gets a bounded number of reads and writes per turn, so that
 //! no client can hold up another. [`crate::connection`] decides what a connection does.
 //!
 //! All workers wait for the same listening socket (`EPOLLEXCLUSIVE` wakes one of them), so there is
@@ -254,7 +254,7 @@ impl Worker {
             let context = context(state, shared, clock, stopping, client.is_operator);
             let finished = &mut |socket: &OwnedFd, sending| finish(shared, number, socket, sending);
             let mut tools = Tools { context: &context, buffer, finished };
-            let open = client.step(&mut tools) && client.follow(epoll, index, &context);
+            let open = client.serve(&mut tools) && client.follow(epoll, index, &context);
             (open, client.deadline())
         });
         match served {

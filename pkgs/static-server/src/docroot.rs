@@ -1,4 +1,4 @@
-//! The source of content: a folder, a pack, or a folder with one of them for each host.
+//! The document root: a folder, a pack, or a folder with one of them for each host.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hasher as _};
@@ -17,9 +17,9 @@ use crate::index::policy::Policy;
 use crate::pack;
 use crate::request::normalized_host;
 
-/// A source of content.
+/// The place that content comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
+pub enum DocRoot {
     /// A folder.
     Folder(PathBuf),
     /// A pack.
@@ -28,7 +28,7 @@ pub enum Source {
     Hosts(PathBuf),
 }
 
-/// The state of a source. Equal states have equal content.
+/// The state of a document root. Equal states have equal content.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Look(u64);
 
@@ -37,7 +37,7 @@ pub struct Look(u64);
 pub struct Loaded {
     /// The content.
     pub content: Content,
-    /// The state of the source.
+    /// The state of the document root.
     pub look: Look,
     /// The latest change of any file, in nanoseconds since 1970.
     pub newest: i128,
@@ -55,8 +55,8 @@ impl Loaded {
     }
 }
 
-impl Source {
-    /// Reads a source. A host's site that cannot be read stays as it was in `old`; without `old` it
+impl DocRoot {
+    /// Reads all of the content. A host's site that cannot be read stays as it was in `old`; without `old` it
     /// is an error.
     pub fn load(
         &self,
@@ -74,7 +74,7 @@ impl Source {
         Ok(Loaded { content, look: Look(look), newest, notes, unread: 0 })
     }
 
-    /// Checks the state of a source without reading the content.
+    /// Checks the state of a document root without reading the content.
     pub fn look(&self) -> anyhow::Result<Look> {
         let (path, is_pack) = match self {
             Self::Folder(path) => (path, false),
@@ -90,7 +90,7 @@ impl Source {
         Site { path: path.clone(), is_pack }.look().map(Look)
     }
 
-    /// Returns the path of the source.
+    /// Returns the path of the document root.
     #[must_use]
     pub fn path(&self) -> &Path {
         match self {
@@ -205,7 +205,7 @@ fn sum(look: u64, name: &[u8], of_site: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::Source;
+    use super::DocRoot;
     use crate::folder::scan::Limits;
     use crate::index::policy::Policy;
     use std::fs;
@@ -220,9 +220,9 @@ mod tests {
             fs::write(root.path().join(name).join("x"), name).unwrap();
         }
         fs::write(root.path().join("file"), "").unwrap();
-        let source = Source::Hosts(root.path().into());
-        let loaded = source.load(&SMALL, &Policy::default(), None).unwrap();
-        assert_eq!(source.look().unwrap(), loaded.look);
+        let docroot = DocRoot::Hosts(root.path().into());
+        let loaded = docroot.load(&SMALL, &Policy::default(), None).unwrap();
+        assert_eq!(docroot.look().unwrap(), loaded.look);
         assert_eq!(loaded.content.sites().count(), 2);
         let text = |host: &[u8]| {
             let site = loaded.content.site(host).unwrap();
@@ -231,13 +231,13 @@ mod tests {
         assert_eq!(text(b"one.EXAMPLE:80"), b"One.example");
         assert_eq!(text(b"../default"), b"default");
         fs::write(root.path().join("default/y"), "").unwrap();
-        assert_ne!(source.look().unwrap(), loaded.look);
+        assert_ne!(docroot.look().unwrap(), loaded.look);
     }
 
     #[test]
-    fn an_error_names_the_source_that_cannot_be_opened() {
+    fn an_error_names_the_document_root_that_cannot_be_opened() {
         let error =
-            Source::Hosts("/nowhere".into()).load(&SMALL, &Policy::default(), None).unwrap_err();
+            DocRoot::Hosts("/nowhere".into()).load(&SMALL, &Policy::default(), None).unwrap_err();
         assert!(format!("{error:#}").starts_with("cannot open the folder /nowhere: "));
     }
 
@@ -248,18 +248,18 @@ mod tests {
             fs::create_dir(root.path().join(name)).unwrap();
             fs::write(root.path().join(name).join("x"), "old").unwrap();
         }
-        let source = Source::Hosts(root.path().into());
-        let old = source.load(&SMALL, &Policy::default(), None).unwrap().content;
+        let docroot = DocRoot::Hosts(root.path().into());
+        let old = docroot.load(&SMALL, &Policy::default(), None).unwrap().content;
         for name in ["default", "one", "three"] {
             let _ = fs::remove_dir_all(root.path().join(name));
             fs::write(root.path().join(name).with_extension("pack"), "no pack").unwrap();
         }
         fs::write(root.path().join("two/x"), "new").unwrap();
-        assert!(source.load(&SMALL, &Policy::default(), None).is_err());
-        let loaded = source.load(&SMALL, &Policy::default(), Some(&old)).unwrap();
+        assert!(docroot.load(&SMALL, &Policy::default(), None).is_err());
+        let loaded = docroot.load(&SMALL, &Policy::default(), Some(&old)).unwrap();
         assert_eq!((loaded.unread, loaded.notes.len()), (3, 3));
         assert!(!loaded.is_whole());
-        assert_eq!(source.look().unwrap(), loaded.look);
+        assert_eq!(docroot.look().unwrap(), loaded.look);
         let text = |host: &[u8]| {
             let site = loaded.content.site(host).unwrap();
             site.memory(site.variants[0].body).unwrap().to_vec()
