@@ -40,6 +40,7 @@ pub const NETWORK: Group = Group(&[
     ("NIX_SSL_CERT_FILE", "the same on NixOS"),
     ("CURL_CA_BUNDLE", "the same for curl"),
     ("NETRC", "names and passwords for registries"),
+    ("DOCKER_CONFIG", "the folder with names and passwords for registries of container images"),
     ("APT_CONFIG", "apt's proxy and sources, for `update`"),
     ("XDG_CONFIG_HOME", "the folder of Go's and git's configuration"),
     ("GIT_ASKPASS", "git's credentials, for modules that come without a module proxy"),

@@ -2,6 +2,7 @@
 //!
 //! `queue` runs the plan, `make` makes one step, `report` says what is in a finished image.
 
+mod container;
 pub mod machine;
 mod made;
 mod make;
@@ -48,8 +49,18 @@ pub struct Builder {
 impl Builder {
     /// Reads a build file and plans it. Touches no network.
     pub fn open(path: &Path, arch: Arch, progress: Progress) -> Result<Self> {
+        Self::open_with(path, arch, progress, &[])
+    }
+
+    /// Reads a build file, as if its `packages` had these names too.
+    pub fn open_with(
+        path: &Path,
+        arch: Arch,
+        progress: Progress,
+        packages: &[String],
+    ) -> Result<Self> {
         let workspace = workspace()?;
-        let config = load(path, arch)?;
+        let config = Config::load_with(&read, path, arch, packages)?;
         let inputs = Inputs::read(&config, &workspace, format!("{:?}", assemble::root::layout()))?;
         let locks = read_locks(&config, update_command(path, &workspace, arch))?;
         let plan = Plan::new(&config, &locks, &inputs)?;
@@ -60,7 +71,11 @@ impl Builder {
 
 /// Reads a build file and what it names.
 pub fn load(path: &Path, arch: Arch) -> Result<Config> {
-    Config::load(&|path| std::fs::read_to_string(path), path, arch)
+    Config::load(&read, path, arch)
+}
+
+fn read(path: &Path) -> std::io::Result<String> {
+    std::fs::read_to_string(path)
 }
 
 /// The workspace of this invocation: the one that `cargo xtask` was called in.

@@ -81,6 +81,15 @@ impl List {
         }
     }
 
+    /// Adds names that no file has; those that are there already stay alone.
+    pub(super) fn add(&mut self, names: &[String]) {
+        for name in names {
+            if self.items.iter().all(|item| item.get_ref() != name) {
+                self.items.push(Spanned::new(0..0, name.clone()));
+            }
+        }
+    }
+
     fn take(&mut self, text: &Text, items: Option<Vec<Spanned<String>>>) {
         if let (None, Some(items)) = (&self.text, items) {
             *self = Self { text: Some(text.clone()), items };

@@ -50,6 +50,12 @@ pub const JUDGES: [&str; 3] = ["kernel-hardening-checker", "ukify", "virt-firmwa
 /// Web servers that ours is measured and compared with, for `bench static-server` and `test`.
 pub const PEERS: [&str; 3] = ["h2o", "lighttpd", "nginx"];
 
+/// The program that pushes container images, for `image --push`.
+pub const CRANE: &str = "crane";
+
+/// The registry that `test` pushes to.
+pub const REGISTRY: &str = "docker-registry";
+
 /// What slow clients come from, for `compare --slow`.
 pub const SLOW: &str = "slowhttptest";
 
@@ -94,7 +100,13 @@ pub struct Config {
 impl Config {
     /// Reads a build file and all that it names.
     pub fn load(read: Read<'_>, path: &Path, arch: Arch) -> Result<Self> {
-        let merged = Merged::load(read, path)?;
+        Self::load_with(read, path, arch, &[])
+    }
+
+    /// Reads a build file, as if its `packages` had these names too.
+    pub fn load_with(read: Read<'_>, path: &Path, arch: Arch, packages: &[String]) -> Result<Self> {
+        let mut merged = Merged::load(read, path)?;
+        merged.packages.add(packages);
         let kernel = load_kernel(read, &merged)?;
         let mut config = Self {
             name: merged.name()?,
@@ -171,8 +183,13 @@ impl Config {
                 .packages
                 .whole("packages", &format!("`{INIT}` is missing: it is PID 1")));
         }
-        let tools =
-            TOOLS.iter().chain([&QEMU]).chain(&JUDGES).chain(&PEERS).chain(&RELAYS).chain([&SLOW]);
+        let tools = TOOLS
+            .iter()
+            .chain([&QEMU])
+            .chain(&JUDGES)
+            .chain(&PEERS)
+            .chain(&RELAYS)
+            .chain([&SLOW, &CRANE, &REGISTRY]);
         for name in tools.map(|name| Item::builtin(name)) {
             self.load_package(read, merged, &name)?;
         }

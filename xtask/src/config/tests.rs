@@ -101,6 +101,8 @@ pub(super) fn files() -> Files {
         "/r/pkgs/haproxy/pkg.toml",
         "/r/pkgs/nginx-stream/pkg.toml",
         "/r/pkgs/slowhttptest/pkg.toml",
+        "/r/pkgs/crane/pkg.toml",
+        "/r/pkgs/docker-registry/pkg.toml",
     ] {
         files.insert(path, deb("x"));
     }

@@ -5,6 +5,8 @@
 //! containerd unpacks it without inflating.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -95,6 +97,18 @@ impl Layout {
         let mut out = Vec::new();
         tar::write(&tree, time, &mut out)?;
         Ok(out)
+    }
+
+    /// Writes the layout as a folder; blobs of an older layout there stay.
+    pub fn write(&self, folder: &Path) -> Result<()> {
+        for (path, file) in &self.files {
+            let path = folder.join(path);
+            let parent = path.parent().unwrap_or(folder);
+            fs::create_dir_all(parent)
+                .and_then(|()| fs::write(&path, &file.bytes))
+                .with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        Ok(())
     }
 
     fn add_blob(&mut self, bytes: Vec<u8>, media_type: &'static str, owner: &str) -> Descriptor {

@@ -78,6 +78,8 @@ fn the_plan_of_a_small_image() {
         fetch init: 
         fetch tool: 
         kernel: package linux, package kmod
+        package crane: 
+        package docker-registry: 
         package e2fsprogs: 
         package erofs-utils: 
         package h2o: 

@@ -6,6 +6,7 @@ mod check;
 mod clean;
 mod compare;
 mod fetch;
+mod image;
 mod plan;
 mod run;
 mod size;
@@ -38,6 +39,8 @@ enum Verb {
     Test(test::Test),
     /// List what is in the image, and fail when it exceeds its budget
     Size(size::Size),
+    /// Write a package's container image, or push it to a registry
+    Image(image::Image),
     /// Check the configuration, the lock and the packages, without building
     Check(check::Check),
     /// Pin the Debian packages of each layer in its build.lock
@@ -63,6 +66,7 @@ impl Cli {
             Verb::Fetch(verb) => verb.run(),
             Verb::Test(verb) => verb.run(),
             Verb::Size(verb) => verb.run(),
+            Verb::Image(verb) => verb.run(),
             Verb::Check(verb) => verb.run(),
             Verb::Update(verb) => verb.run(),
             Verb::Bench(verb) => verb.run(),

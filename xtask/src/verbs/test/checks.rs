@@ -30,13 +30,14 @@ struct Host<'a> {
 }
 
 /// All checks, the quick ones first.
-pub(super) const CHECKS: [Check; 9] = [
+pub(super) const CHECKS: [Check; 10] = [
     Check { name: "formatting", run: formatting },
     Check { name: "cargo test", run: cargo_test },
     Check { name: "clippy", run: clippy },
     Check { name: "go test", run: go_test },
     Check { name: "runc's features", run: features },
     Check { name: "size budget", run: size_budget },
+    Check { name: "image in a registry", run: registry },
     Check { name: "ukify and pe-inspect", run: judges },
     Check { name: "kernel-hardening-checker", run: hardened },
     Check { name: "answers compared with nginx and lighttpd", run: answers },
@@ -157,6 +158,10 @@ fn size_budget(host: &Host<'_>) -> Result<String> {
 
 fn answers(host: &Host<'_>) -> Result<String> {
     host.run(bench::answers(host.builder, None)?)
+}
+
+fn registry(host: &Host<'_>) -> Result<String> {
+    super::registry::check(host.builder)
 }
 
 fn judges(host: &Host<'_>) -> Result<String> {

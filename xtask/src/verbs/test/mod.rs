@@ -3,6 +3,7 @@
 mod checks;
 mod lanes;
 mod list;
+mod registry;
 mod report;
 mod suite;
 
