@@ -62,8 +62,10 @@ fn making<'a>(
         .downloads
         .iter()
         .map(|file| Ok(Download { name: file.name.clone(), path: downloaded(builder, file)? }));
-    let libraries = kind(builder, name).libraries().iter();
-    let libraries = libraries.map(|library| dir(needs, &staged(library)));
+    let libraries = kind(builder, name).libraries().iter().map(|library| staged(library));
+    // A step that fetches needs none.
+    let libraries = libraries.filter(|step_name| step.needs.contains(step_name));
+    let libraries = libraries.map(|step_name| dir(needs, &step_name));
     Ok(Making {
         package: builder.config.subject(name),
         facts: builder.inputs.facts.get(name),
