@@ -56,6 +56,8 @@ pub struct Boot {
     /// True if a boot continues until the memory in use is read, and then, except for the floor,
     /// until the node is shut down. Adds a balloon device to both machines.
     pub settle: bool,
+    /// The file to draw the medians into.
+    pub svg: Option<PathBuf>,
 }
 
 /// The kind of image that ours is compared with.

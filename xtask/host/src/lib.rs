@@ -15,4 +15,5 @@ pub mod output;
 pub mod process;
 pub mod progress;
 pub mod qemu;
+pub mod svg;
 pub mod tool;

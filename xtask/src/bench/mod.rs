@@ -44,7 +44,13 @@ pub enum Peer {
 
 /// Builds both images and boots them in turn. With `settle` each boot continues until its memory is
 /// read and the node is shut down.
-pub fn boot(builder: &Builder, peer: &Peer, rounds: usize, settle: bool) -> Result<()> {
+pub fn boot(
+    builder: &Builder,
+    peer: &Peer,
+    rounds: usize,
+    settle: bool,
+    svg: Option<PathBuf>,
+) -> Result<()> {
     let folder = builder.inputs.workspace.join(FOLDER);
     // The peer comes first: two images of one name are published under one name.
     let other = match peer {
@@ -73,6 +79,7 @@ pub fn boot(builder: &Builder, peer: &Peer, rounds: usize, settle: bool) -> Resu
             port: floor::port(builder)?,
             rounds,
             settle,
+            svg,
         }),
     )
 }

@@ -42,6 +42,9 @@ struct Boot {
     /// Also read the memory in use, a minute after the pod's first answer, and then time a shutdown
     #[arg(long)]
     memory: bool,
+    /// Draw the medians of both images into this file
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -100,7 +103,7 @@ impl Bench {
 
 impl Boot {
     fn run(self) -> Result<()> {
-        let Self { target, rounds, against, memory } = self;
+        let Self { target, rounds, against, memory, svg } = self;
         let peer = match against {
             None => Peer::Floor,
             Some(file) if file.extension().is_some_and(|kind| kind == "efi") => Peer::File(file),
@@ -109,7 +112,8 @@ impl Boot {
                 Peer::Image(Box::new(Builder::open(&file, target.arch, Progress::new())?))
             }
         };
-        bench::boot(&target.open()?, &peer, rounds.into(), memory)
+        let svg = svg.map(std::path::absolute).transpose()?;
+        bench::boot(&target.open()?, &peer, rounds.into(), memory, svg)
     }
 }
 

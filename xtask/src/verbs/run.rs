@@ -1,6 +1,6 @@
 //! `cargo xtask run`
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -14,7 +14,7 @@ use crate::qemu::{self, Machine, Options, PortChoice, check_free, forwards};
 pub(super) struct Run {
     #[command(flatten)]
     target: Target,
-    /// Power the node off once everything has answered; exit status 0 means that it did
+    /// Power the node off once everything has answered; exit status 0 means success
     #[arg(long)]
     check: bool,
     /// Let the node's port PORT answer on another port of this host
@@ -23,6 +23,9 @@ pub(super) struct Run {
     /// The node's memory in MiB
     #[arg(long, default_value_t = machine::MEMORY)]
     memory: u32,
+    /// Draw the timeline of the boot into this file
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
     /// More arguments for QEMU; a path after `file=`, `filename=` or `path=` may be relative
     #[arg(last = true, value_name = "QEMU ARGUMENT")]
     qemu: Vec<String>,
@@ -42,7 +45,7 @@ impl Run {
         let machine = machine::of(&builder, &builder.image()?, forwards, self.memory)?;
         let machine = Machine { extra, ..machine };
         process::check_interrupt()?;
-        qemu::run(&machine, Options { check: self.check })
+        qemu::run(&machine, Options { check: self.check, svg: self.svg })
     }
 }
 

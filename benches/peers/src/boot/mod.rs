@@ -4,8 +4,10 @@
 //! `docs/benchmarks.md` says what the floor is and how to read the table.
 
 mod measure;
+mod picture;
 mod table;
 
+use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -43,6 +45,10 @@ pub fn images(job: &Boot) -> Result<()> {
         rows.push(<[Times; 2]>::try_from(row.as_slice())?);
     }
     print!("{}", table::summary(other, &rows));
+    if let Some(path) = &job.svg {
+        fs::write(path, picture::render(other, &rows))
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
     Ok(())
 }
 

@@ -1,66 +1,41 @@
 //! The picture for the documents: processor time per request, one group of bars for each case.
 
-use std::fmt::Write;
+use kiln_host::svg::{Bar, FLOOR, OTHERS, OURS, Picture, WIDTH};
 
 use super::table::{OfCase, Results, Row};
 
-/// Pixels.
-const WIDTH: f64 = 760.0;
-const LABEL: f64 = 180.0;
-const BAR: f64 = 18.0;
-const TITLE: f64 = 34.0;
+/// The pixel at which labels end and bars begin.
+const LABELS: f64 = 180.0;
 
-/// Room right of the longest bar for its number.
-const NUMBER: f64 = 80.0;
+/// The space right of the longest bar for its number.
+const NUMBERS: f64 = 80.0;
 
 /// Draws all cases below one another.
 pub fn render(results: &Results) -> String {
-    let mut body = String::new();
-    let mut top = 0.0;
+    let mut picture = Picture::default();
     for of in results.cases() {
-        top = group(&mut body, of, top);
+        group(&mut picture, of);
     }
-    format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{top}\" font-family=\"sans-serif\" font-size=\"12\">\n\
-         <title>Processor time of web servers for each request, in microseconds</title>\n\
-         <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n{body}</svg>\n"
-    )
+    picture.finish("Processor time of web servers for each request, in microseconds")
 }
 
-/// One case; returns where it ends. Writing to a string cannot fail.
-fn group(out: &mut String, of: &OfCase, top: f64) -> f64 {
+fn group(picture: &mut Picture, of: &OfCase) {
     let rows = of.rows();
-    let most = rows.iter().map(|row| row.median.cost).fold(f64::MIN_POSITIVE, f64::max);
-    let _ = writeln!(
-        out,
-        "<text x=\"8\" y=\"{}\" font-weight=\"bold\">{}: CPU µs per request</text>",
-        top + TITLE - 10.0,
-        of.case.name
-    );
-    let mut y = top + TITLE;
+    let longest = rows.iter().map(|row| row.median.cost).fold(f64::MIN_POSITIVE, f64::max);
+    picture.title(&format!("{}: CPU µs per request", of.case.name));
     for row in &rows {
-        bar(out, row, y, (WIDTH - LABEL - NUMBER) / most);
-        y += BAR;
+        bar(picture, row, (WIDTH - LABELS - NUMBERS) / longest);
     }
-    y + 4.0
+    picture.skip(4.0);
 }
 
-fn bar(out: &mut String, row: &Row, y: f64, scale: f64) {
+fn bar(picture: &mut Picture, row: &Row, scale: f64) {
     let colour = match row.kind {
-        kind if kind.is_ours() => "#1b6ac9",
-        kind if kind.is_floor() => "#bbb",
-        _ => "#777",
+        kind if kind.is_ours() => OURS,
+        kind if kind.is_floor() => FLOOR,
+        _ => OTHERS,
     };
-    let (width, text) = (row.median.cost * scale, y + BAR - 6.0);
-    let _ = writeln!(
-        out,
-        "<text x=\"{}\" y=\"{text}\" text-anchor=\"end\">{}</text>\
-         <rect x=\"{LABEL}\" y=\"{y}\" width=\"{width:.1}\" height=\"{}\" fill=\"{colour}\"/>\
-         <text x=\"{:.1}\" y=\"{text}\">{:.1}</text>",
-        LABEL - 8.0,
-        row.kind.name(),
-        BAR - 4.0,
-        LABEL + width + 6.0,
-        row.median.cost
-    );
+    let cost = row.median.cost;
+    let (to, number) = (LABELS + cost * scale, format!("{cost:.1}"));
+    picture.bar(LABELS, Bar { label: row.kind.name(), from: LABELS, to, number: &number, colour });
 }

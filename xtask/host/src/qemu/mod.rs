@@ -10,7 +10,9 @@ mod scratch;
 mod timeline;
 mod vm;
 
+use std::fs;
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -43,10 +45,12 @@ const PRESS_AGAIN: Duration = Duration::from_secs(10);
 pub const LAST_LINES: usize = 30;
 
 /// The user's choices for a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     /// True to power the node off as soon as every forwarded port has answered, instead of at ctrl-C.
     pub check: bool,
+    /// The file to draw the boot's timeline into.
+    pub svg: Option<PathBuf>,
 }
 
 /// A node on show.
@@ -55,6 +59,7 @@ struct Session {
     poll: Poll,
     urls: Vec<String>,
     check: bool,
+    svg: Option<PathBuf>,
     lines: Vec<Line>,
     answers: Vec<Answer>,
     cursor: usize,
@@ -110,6 +115,7 @@ impl Session {
             poll,
             urls: machine.forwards.iter().map(|forward| forward.url()).collect(),
             check: options.check,
+            svg: options.svg,
             lines: Vec::new(),
             answers: Vec::new(),
             cursor: 0,
@@ -130,7 +136,7 @@ impl Session {
             bail!("killed; the node was not powered off cleanly");
         }
         self.take_lines()?;
-        self.take_answers();
+        self.take_answers()?;
         if presses == 1 && !self.lines.iter().any(Line::is_init) {
             // Nothing has started yet that needs a clean shutdown.
             if self.check {
@@ -185,7 +191,7 @@ impl Session {
         println!("{on}{}{off}", line.shown());
     }
 
-    fn take_answers(&mut self) {
+    fn take_answers(&mut self) -> Result<()> {
         while let Some(answer) = self.poll.next() {
             self.alive = Instant::now();
             println!("{} answers", answer.url);
@@ -197,8 +203,9 @@ impl Session {
         {
             self.state = State::Serving;
             self.served = true;
-            self.report();
+            self.report()?;
         }
+        Ok(())
     }
 
     /// True once the node is up: without a forwarded port, that is when kubelet is ready.
@@ -207,11 +214,17 @@ impl Session {
         !self.urls.is_empty() || self.lines.iter().any(ready)
     }
 
-    fn report(&self) {
-        println!("\n{}", Timeline::new(&self.lines, &self.answers).render());
+    fn report(&self) -> Result<()> {
+        let timeline = Timeline::new(&self.lines, &self.answers);
+        println!("\n{}", timeline.render());
+        if let Some(path) = &self.svg {
+            fs::write(path, timeline.picture())
+                .with_context(|| format!("cannot write {}", path.display()))?;
+        }
         if !self.check {
             println!("the node serves {}; ctrl-C powers it off\n", self.urls.join(" "));
         }
+        Ok(())
     }
 
     /// Presses the button again and again, because a booting node does not react to it yet.

@@ -5,6 +5,8 @@
 //! run several times too fast or too slow, so only the first lines count. Answers of pods are late by
 //! up to one polling interval and the round trip.
 
+mod picture;
+
 use std::fmt::Write;
 use std::time::Duration;
 
