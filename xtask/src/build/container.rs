@@ -3,9 +3,9 @@
 use anyhow::{Context, Result};
 
 use super::{Builder, image_files};
+use crate::assemble::pods;
 use crate::image::oci::{self, Layout};
 use crate::plan::{PACKER, staged};
-use crate::assemble::pods;
 
 impl Builder {
     /// Makes the container image of a listed package.
