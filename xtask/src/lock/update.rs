@@ -47,13 +47,12 @@ impl Lock {
         let line = |key: &&(&str, &str)| {
             let (name, arch) = key;
             match (old.get(*key), new.get(*key)) {
-                (Some(was), Some(is)) if was == is => None,
-                (Some(was), Some(is)) => {
-                    Some(format!("{name} ({arch}): {} -> {}", list(was), list(is)))
+                (Some(from), Some(to)) if from != to => {
+                    Some(format!("{name} ({arch}): {} -> {}", list(from), list(to)))
                 }
-                (Some(was), None) => Some(format!("{name} ({arch}): {} removed", list(was))),
-                (None, Some(is)) => Some(format!("{name} ({arch}): {} added", list(is))),
-                (None, None) => None,
+                (Some(gone), None) => Some(format!("{name} ({arch}): {} removed", list(gone))),
+                (None, Some(added)) => Some(format!("{name} ({arch}): {} added", list(added))),
+                _ => None,
             }
         };
         keys.iter().filter_map(line).collect()

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use kiln_host::println;
 
-use super::Target;
+use super::target::Target;
 use crate::build::{Builder, tool};
 use crate::config::CRANE;
 use crate::digest::Digest;
