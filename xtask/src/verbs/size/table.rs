@@ -75,6 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[expect(clippy::needless_raw_string_hashes, reason = "expect-test writes them")]
     fn packages_come_first_then_the_largest_items_and_everything_adds_up() {
         let entry = |owner: &str, name: &str, raw, stored| Entry {
             owner: owner.into(),
@@ -87,7 +88,7 @@ mod tests {
             entry("init", "/usr/lib/kiln/init", 1 << 20, 600 << 10),
             entry("kubelet", "/usr/bin/kubelet", 60 << 20, 22 << 20),
         ];
-        expect![[r"
+        expect![[r#"
                     raw  in the file    share  package
                60.0 MiB     22.0 MiB   91.6 %  kubelet
                 2.0 MiB      1.5 MiB    6.6 %  init
@@ -98,7 +99,7 @@ mod tests {
                60.0 MiB     22.0 MiB   91.6 %  /usr/bin/kubelet
                 1.0 MiB      1.0 MiB    4.1 %  /init
                 1.0 MiB    600.0 KiB    2.4 %  /usr/lib/kiln/init
-        "]]
+        "#]]
         .assert_eq(&render(&entries, 24 << 20));
     }
 }
