@@ -1,9 +1,9 @@
 //! Header rules: the changes that a route asks for in the heads of requests.
 //!
 //! This file is the one home of a rule: its key in `[[route]]`, the lines of the client that it
-//! replaces, and the bytes that the backend gets. To add a rule, add a field and its key to [`Rules`],
-//! note the lines in [`Marks::note`] and write the new ones in [`Rules::forward`].
-//! `docs/gateway.md` describes the keys. Everything that no rule asks for passes unchanged.
+//! replaces, and the bytes that the backend gets. To add a rule, add its field to [`Rules`] and its key
+//! to `KEYS`, note the client's lines in [`Marks::note`], write the new lines in [`Rules::forward`],
+//! and describe the key in `docs/gateway.md`.
 
 use std::net::IpAddr;
 use std::ops::Range;
@@ -95,7 +95,7 @@ impl Rules {
     }
 
     /// Appends the head to `out` as the backend gets it. With `close` the backend is asked to end
-    /// the connection after its answer.
+    /// the connection after its response.
     pub fn forward(self, request: &Request<'_>, client: Client, close: bool, out: &mut Vec<u8>) {
         // `Connection: Upgrade` must stay, and an upgraded connection ends by itself.
         let close = close && !request.upgrade;

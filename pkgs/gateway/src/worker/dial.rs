@@ -84,9 +84,9 @@ impl Dial {
 pub(super) enum Order {
     /// These, in this order.
     Try(Vec<(u16, SocketAddr)>),
-    /// None yet, because DNS has not answered.
+    /// DNS has not answered yet.
     Wait,
-    /// None at all.
+    /// The backends have no addresses.
     Nothing,
 }
 

@@ -1,4 +1,4 @@
-//! A connection on which every request is read: HTTP, until a backend answers 101.
+//! A connection on which every request is read: HTTP, until a backend responds with 101.
 
 use super::end::{Closing, End};
 use super::flow::{Broken, Stop};
@@ -37,12 +37,12 @@ pub(super) enum Relayed {
     Blocked,
     /// Other connections have their turn.
     Budget,
-    /// A backend has answered 101: the connection is not HTTP any more.
+    /// A backend has responded with 101: the connection is not HTTP any more.
     Opaque,
 }
 
 impl Web {
-    /// Moves bytes in both directions, as far as requests and answers go.
+    /// Moves bytes in both directions, as far as requests and responses go.
     pub(super) fn relay(
         &mut self,
         parts: &mut Parts<'_>,
