@@ -311,7 +311,7 @@ fn log(result: anyhow::Result<()>) {
     }
 }
 
-/// Returns the node's name if it is valid and says more than `localhost`.
+/// Returns the node's name if it is valid and not `localhost`.
 fn host_name() -> Option<String> {
     let name = rustix::system::uname().nodename().to_str().ok()?.to_owned();
     let letters = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
