@@ -5,7 +5,7 @@
 use std::io::Write as _;
 
 use crate::index::Coding;
-use crate::rules::Change;
+use crate::rules::{Change, changed};
 
 /// A block with the offsets of its parts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -118,26 +118,6 @@ fn push(bytes: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 
 fn is_shared(name: &[u8]) -> bool {
     SHARED.iter().any(|known| known.eq_ignore_ascii_case(name))
-}
-
-/// Applies changes. A change of `Vary` only adds to it.
-fn changed(fields: &[(&[u8], &[u8])], changes: &[Change]) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let mut all: Vec<(Vec<u8>, Vec<u8>)> =
-        fields.iter().map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
-    for change in changes {
-        let found = all.iter().position(|(name, _)| name.eq_ignore_ascii_case(change.name()));
-        let is_vary = change.name().eq_ignore_ascii_case(b"vary");
-        match (change, found) {
-            (Change::Set { value, .. }, Some(index)) if is_vary => {
-                all[index].1 = [&all[index].1, &b", "[..], value].concat();
-            }
-            (Change::Set { value, .. }, Some(index)) => all[index].1.clone_from(value),
-            (Change::Set { name, value }, None) => all.push((name.clone(), value.clone())),
-            (Change::Remove { .. }, Some(index)) if !is_vary => drop(all.remove(index)),
-            (Change::Remove { .. }, _) => {}
-        }
-    }
-    all
 }
 
 #[cfg(test)]

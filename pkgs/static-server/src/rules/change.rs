@@ -1,4 +1,4 @@
-//! The changes that `_headers` makes to the fields of an answer.
+//! The changes that `_headers` makes to the fields of an answer, and their effect.
 
 /// A change to one field.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,4 +31,25 @@ impl Change {
     pub fn is_about(&self, name: &[u8]) -> bool {
         self.name().eq_ignore_ascii_case(name)
     }
+}
+
+/// Returns the fields after the changes. A change of `Vary` only adds to it.
+#[must_use]
+pub fn changed(fields: &[(&[u8], &[u8])], changes: &[Change]) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut all: Vec<(Vec<u8>, Vec<u8>)> =
+        fields.iter().map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
+    for change in changes {
+        let found = all.iter().position(|(name, _)| name.eq_ignore_ascii_case(change.name()));
+        let is_vary = change.name().eq_ignore_ascii_case(b"vary");
+        match (change, found) {
+            (Change::Set { value, .. }, Some(index)) if is_vary => {
+                all[index].1 = [&all[index].1, &b", "[..], value].concat();
+            }
+            (Change::Set { value, .. }, Some(index)) => all[index].1.clone_from(value),
+            (Change::Set { name, value }, None) => all.push((name.clone(), value.clone())),
+            (Change::Remove { .. }, Some(index)) if !is_vary => drop(all.remove(index)),
+            (Change::Remove { .. }, _) => {}
+        }
+    }
+    all
 }

@@ -13,7 +13,7 @@ pub mod redirects;
 
 use std::collections::HashMap;
 
-pub use crate::rules::change::Change;
+pub use crate::rules::change::{Change, changed};
 use crate::rules::headers::HeaderRule;
 pub use crate::rules::line::Complaint;
 pub use crate::rules::redirects::Redirect;
