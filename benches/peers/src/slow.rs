@@ -1,5 +1,5 @@
-//! slowhttptest against ours: clients that send or read as slowly as they can, which nobody here
-//! wrote, while one more client must be answered within three seconds all the time.
+//! slowhttptest against our server: clients that send or read as slowly as they can, while one more
+//! client must be answered within three seconds all the time.
 
 use anyhow::{Context, Result, ensure};
 use kiln_host::job::Programs;
@@ -15,18 +15,19 @@ const SLOW: &str = "slowhttptest";
 /// One of slowhttptest's four tests.
 #[derive(Debug)]
 struct Attack {
-    /// As people know it.
+    /// Its name in the report.
     name: &'static str,
     /// Its options (`slowhttptest(1)`).
     options: &'static str,
-    /// Whether its clients are to be ended: those that keep ours waiting for a request are.
+    /// True if the server must close connections, because the clients keep it waiting for a
+    /// request.
     ends: bool,
 }
 
-/// Connections, new ones per second, seconds: more than a page ever meets. `-p 3` is the time that
-/// the one client more waits. Slow heads and bodies last longer than the 30 s that ours gives to a
-/// request. Ranges count for GET alone, and in a head that is not too long: 891 of them have 6.4 KiB
-/// of the 8 that ours takes.
+/// The numbers are connections, new connections per second, and seconds, all more than a page ever
+/// meets. `-p 3` is the time that the one more client waits. Slow heads and bodies last longer than
+/// the 30 s that the server gives to a request. Ranges count for GET only, in a head that is not
+/// too long: 891 ranges take 6.4 KiB of the 8 that the server accepts.
 const ATTACKS: [Attack; 4] = [
     Attack { name: "slow heads", options: "-H -c 4000 -r 400 -i 2 -l 45 -p 3", ends: true },
     Attack {
@@ -46,10 +47,10 @@ const ATTACKS: [Attack; 4] = [
     },
 ];
 
-/// What it says when it ends early because all its connections were ended.
+/// The line of slowhttptest if it stops early because the server has closed all connections.
 const NONE_LEFT: &str = "No open connections left";
 
-/// A large page, so that slow readers leave something behind.
+/// The length of the page: large, so that slow readers leave a part of it unread.
 const PAGE: usize = 4 << 20;
 
 /// Runs all four, and prints a line for each.
@@ -68,31 +69,33 @@ pub fn check(programs: &Programs) -> Result<()> {
         let url = format!("http://{}/page.txt", server.address);
         let text = command.arg("-u").arg(url).dir(scratch.path()).read()?;
         let (held, ended) = verdict(&text).with_context(|| name.to_string())?;
-        ensure!(!ends || ended > 0, "{name}: none of the connections was ended");
-        println!("{name}: available all the time; {held} connections held, {ended} ended");
+        ensure!(!ends || ended > 0, "{name}: the server closed no connection");
+        println!("{name}: available all the time; {held} connections held, {ended} closed");
     }
     Ok(())
 }
 
-/// How many connections it had at last, and how many were ended; an error if the client that wanted an answer did not get one at any time.
+/// Returns the connections that it held at the end and those that the server closed. Fails if the
+/// one more client was ever left without an answer.
 fn verdict(text: &str) -> Result<(u32, u32)> {
     let values = |label: &str| -> Vec<String> {
         let found = text.lines().filter_map(|line| line.split_once(label));
         found.map(|(_, value)| plain(value)).collect()
     };
     let available = values("service available:");
-    ensure!(!available.is_empty(), "it says nothing of the service:\n{text}");
+    ensure!(!available.is_empty(), "slowhttptest does not report the service:\n{text}");
     ensure!(available.iter().all(|value| value == "YES"), "the service was not available");
     let last = |label: &str| -> Result<u32> {
-        let value = values(label).pop().with_context(|| format!("it says nothing of {label}"))?;
-        value.parse().with_context(|| format!("{label} {value} is no number"))
+        let value =
+            values(label).pop().with_context(|| format!("slowhttptest does not report {label}"))?;
+        value.parse().with_context(|| format!("{label} {value} is not a number"))
     };
     let (held, ended) = (last("connected:")?, last("closed:")?);
-    // It counts every five seconds, and stops as soon as none is left.
+    // slowhttptest counts every five seconds, and stops once no connection is left.
     Ok(if text.contains(NONE_LEFT) { (0, held + ended) } else { (held, ended) })
 }
 
-/// Without the colours of a terminal.
+/// Removes the colours of a terminal.
 fn plain(value: &str) -> String {
     let mut text = String::new();
     let mut is_colour = false;
@@ -112,7 +115,7 @@ mod tests {
     use super::verdict;
 
     #[test]
-    fn all_ended_when_none_is_left_and_a_service_that_was_away_once_fails() {
+    fn a_service_that_was_unavailable_once_fails() {
         let part = |state| {
             format!(
                 "\u{1b}[1mconnected:   \u{1b}[0m 7\nclosed: 3\nservice available:   \u{1b}[32m{state}\u{1b}[0m\n"

@@ -1,4 +1,4 @@
-//! What processes cost: processor time and memory, as the kernel counts them (proc(5)).
+//! The processor time and memory of processes, as the kernel counts them (proc(5)).
 
 use std::fs;
 
@@ -7,19 +7,19 @@ use anyhow::{Context, Result};
 /// Memory of some processes in KiB, each page shared out among those that map it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Memory {
-    /// All, files of the page cache included.
+    /// All memory, mapped files of the page cache included.
     pub proportional: u64,
-    /// Anonymous and shared memory: what only the program's end gives back.
+    /// Anonymous and shared memory, which is freed only when the program ends.
     pub held: u64,
 }
 
-/// A process and its children of today, theirs too.
+/// Returns a process and all its living descendants.
 pub fn family(parent: u32) -> Result<Vec<u32>> {
     let mut parents = Vec::new();
     for entry in fs::read_dir("/proc").context("cannot read /proc")? {
         let name = entry?.file_name();
         let Some(id) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-        // It may have ended meanwhile.
+        // The process may have ended meanwhile.
         let Ok(stat) = fs::read_to_string(format!("/proc/{id}/stat")) else { continue };
         parents.extend(parent_of(&stat).map(|parent| (id, parent)));
     }
@@ -32,15 +32,15 @@ pub fn family(parent: u32) -> Result<Vec<u32>> {
     Ok(found)
 }
 
-/// The fourth field; the second is the name in parentheses, which may hold anything.
+/// Returns the fourth field. The second one is the name in parentheses, which may contain anything.
 fn parent_of(stat: &str) -> Option<u32> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// Nanoseconds that these processes have spent on a processor, in user and kernel mode.
+/// Returns the nanoseconds that these processes have spent on a processor, in user and kernel mode.
 ///
-/// From `schedstat`, which counts nanoseconds where `stat` counts ticks. Network work that the
-/// kernel does at once for a sender is in it, for every server alike.
+/// They come from `schedstat`, which counts nanoseconds where `stat` counts ticks. They include
+/// network work that the kernel does at once for a sender, for every server alike.
 pub fn processor(ids: &[u32]) -> Result<u64> {
     let mut nanos = 0;
     for id in ids {
@@ -56,7 +56,7 @@ pub fn processor(ids: &[u32]) -> Result<u64> {
     Ok(nanos)
 }
 
-/// Memory of these processes.
+/// Returns the memory of these processes.
 pub fn memory(ids: &[u32]) -> Result<Memory> {
     let mut sum = Memory::default();
     for id in ids {

@@ -1,11 +1,12 @@
-//! Bytes of a server → what it did, in a few words that can be compared.
+//! A server's bytes → its behaviour in a few words that can be compared.
 //!
-//! Texts of error pages, dates, entity tags and names of servers differ as they may. What counts is
-//! how many answers there are, their status, which file's bytes come along, and what a client acts on.
+//! Texts of error pages, dates, entity tags and server names may differ. The comparison covers the
+//! number of answers, their status, the file whose bytes they carry, and the fields that a client
+//! acts on.
 
 use std::collections::BTreeMap;
 
-/// Bodies that have a name.
+/// Known bodies and the names of their files.
 #[derive(Debug, Default)]
 pub struct Known(BTreeMap<Vec<u8>, String>);
 
@@ -16,7 +17,7 @@ impl Known {
     }
 }
 
-/// The first field of this name in the first head.
+/// Returns the first field of this name in the first head.
 pub fn field(bytes: &[u8], name: &str) -> Option<String> {
     let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")?;
     let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
@@ -26,7 +27,7 @@ pub fn field(bytes: &[u8], name: &str) -> Option<String> {
     })
 }
 
-/// All answers on a connection. `methods` are those of the requests, in their order.
+/// Summarises all answers on a connection. `methods` has the methods of the requests, in order.
 pub fn summary(bytes: &[u8], methods: &[&str], known: &Known) -> String {
     let mut rest = bytes;
     let mut answers = Vec::new();
@@ -35,7 +36,7 @@ pub fn summary(bytes: &[u8], methods: &[&str], known: &Known) -> String {
             answers.push("waits".to_owned());
             break;
         }
-        // What follows the last request that was asked is an answer to something else.
+        // Bytes after the answer to the last request answer something else.
         let method = methods.get(finals(&answers)).copied().unwrap_or("GET");
         let Some((one, length)) = one(rest, method, known) else {
             answers.push("bytes without a head".to_owned());
@@ -47,12 +48,12 @@ pub fn summary(bytes: &[u8], methods: &[&str], known: &Known) -> String {
     if answers.is_empty() { "closes".to_owned() } else { answers.join(", ") }
 }
 
-/// Answers that end a request; those of the class 1xx do not.
+/// Counts the answers that end a request; answers of class 1xx do not.
 fn finals(answers: &[String]) -> usize {
     answers.iter().filter(|answer| !answer.starts_with('1')).count()
 }
 
-/// One answer, and its length in bytes.
+/// Summarises one answer and returns its length in bytes.
 fn one(bytes: &[u8], method: &str, known: &Known) -> Option<(String, usize)> {
     let head = bytes.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
     let line = String::from_utf8_lossy(&bytes[..head]).into_owned();
@@ -83,7 +84,7 @@ fn one(bytes: &[u8], method: &str, known: &Known) -> Option<(String, usize)> {
     Some((told, head + body.len()))
 }
 
-/// A field's value, without what differs from run to run.
+/// Returns a field's value without the parts that differ from run to run.
 fn shown(name: &str, value: &str) -> String {
     match name {
         "location" => {

@@ -9,22 +9,22 @@ use lines::LINES;
 /// One request, or several on one connection.
 #[derive(Debug, Clone)]
 pub struct Case {
-    /// What it is about.
+    /// The group of requests that it belongs to.
     pub group: &'static str,
     /// Its name, unique within the group.
     pub name: String,
-    /// What is sent.
+    /// The bytes to send, before the validators are filled in.
     text: Vec<u8>,
 }
 
 impl Case {
-    /// The bytes to send.
+    /// Returns the bytes to send.
     pub fn request(&self, tag: &str, time: &str) -> Vec<u8> {
         let Ok(text) = std::str::from_utf8(&self.text) else { return self.text.clone() };
         text.replace("{TAG}", tag).replace("{TIME}", time).into_bytes()
     }
 
-    /// The methods of its requests: an answer to HEAD has no body.
+    /// Returns the methods of its requests, because an answer to HEAD has no body.
     pub fn methods(&self) -> Vec<&'static str> {
         let text = String::from_utf8_lossy(&self.text).into_owned();
         let heads = text.split("\r\n").filter(|line| line.contains(" HTTP/1"));
@@ -32,10 +32,11 @@ impl Case {
     }
 }
 
-/// What follows a request whose end may be disputed: a second answer shows where it was seen.
+/// The request that follows one whose end is ambiguous: a second answer shows where the server saw
+/// the end.
 const NEXT: &str = "GET /dir/in.txt HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
 
-/// All of them.
+/// Returns all requests.
 pub fn all() -> Vec<Case> {
     let mut cases = Vec::new();
     methods(&mut cases);
@@ -52,7 +53,7 @@ pub fn all() -> Vec<Case> {
 }
 
 fn add(cases: &mut Vec<Case>, group: &'static str, name: &str, text: impl Into<Vec<u8>>) {
-    // A name stands in a table, in one line.
+    // A name is a cell of a table, so it is one line.
     let name = name.replace("\r\n", "↵").replace('\n', "␊").replace('\t', "⇥");
     cases.push(Case { group, name, text: text.into() });
 }
@@ -265,7 +266,7 @@ fn lines(cases: &mut Vec<Case>) {
     }
 }
 
-/// Fields that say how long a body is, and the body.
+/// Fields that give the length of a body, and the body.
 const FRAMING: [(&str, &str); 36] = [
     ("Content-Length: 5", "hello"),
     ("Content-Length: 0", ""),
@@ -316,7 +317,7 @@ fn framing(cases: &mut Vec<Case>) {
     add(cases, "framing", "POST", post);
 }
 
-/// Each with GET, and the first ones with HEAD.
+/// Adds each with GET, and the first ones with HEAD too.
 fn with_fields(cases: &mut Vec<Case>, group: &'static str, all: &[&str]) {
     for (number, fields) in all.iter().enumerate() {
         for method in if number < 20 { &["GET", "HEAD"][..] } else { &["GET"] } {

@@ -1,8 +1,8 @@
-//! The same requests to ours, nginx and lighttpd: every difference has a row that says why.
+//! The same requests to our server, nginx and lighttpd: every difference has a row with its reason.
 //!
-//! Two servers that nobody here wrote agree where a rule is plain; where they do not, or where ours
-//! stands alone, somebody must have thought about it. `docs/static-server-differences.md` has the
-//! rows, and this check fails for a difference without a row and for a row without a difference.
+//! The two other servers agree where a rule is plain. Where they disagree, or where ours stands
+//! alone, the difference needs a decision. `docs/static-server-differences.md` has the rows, and
+//! this check fails for a difference without a row and for a row without a difference.
 
 mod answer;
 mod cases;
@@ -25,24 +25,24 @@ use answer::Known;
 use cases::Case;
 use table::{Row, Three};
 
-/// Who is asked, in the order of the table's columns.
+/// The servers, in the order of the table's columns.
 const SERVERS: [Kind; 3] = [Kind::Ours, Kind::Nginx, Kind::Lighttpd];
 
-/// How long a server may be silent; then what has come counts.
+/// The longest silence of a server; after it the bytes so far count as the answer.
 const SILENCE: Duration = Duration::from_secs(2);
 
-/// Asks all, compares what differs with the rows, and prints how many requests differ.
+/// Sends all requests, compares the differences with the rows, and prints how many requests differ.
 pub fn check(job: &job::Answers) -> Result<()> {
     let page = job.table.display();
     let text = fs::read_to_string(&job.table).with_context(|| format!("cannot read {page}"))?;
-    let rows = table::parse(&text).with_context(|| format!("{page} has a bad row"))?;
+    let rows = table::parse(&text).with_context(|| format!("cannot parse {page}"))?;
     let answers = ask_all(&job.programs)?;
     let differing: Vec<_> = answers.iter().filter(|(_, three)| differs(three)).collect();
     let found = differing.iter().map(|(case, three)| (case.group, case.name.as_str(), three));
     let (unexplained, unused) = table::compare(&rows, found);
     if !unexplained.is_empty() || !unused.is_empty() {
         bail!(
-            "{page} does not say what is so; without a row:\n{}\nwithout a difference:\n{}",
+            "{page} does not match the answers; differences without a row:\n{}\nrows without a difference:\n{}",
             unexplained.iter().map(Row::render).collect::<String>(),
             unused.iter().map(Row::render).collect::<String>()
         );
@@ -73,7 +73,7 @@ fn ask_all(programs: &Programs) -> Result<Vec<(Case, Three)>> {
         let threads: Vec<_> =
             columns.iter().map(|server| scope.spawn(move || ask(server))).collect();
         let joined = threads.into_iter().map(|thread| {
-            thread.join().unwrap_or_else(|_| bail!("a thread that asked ended in a panic"))
+            thread.join().unwrap_or_else(|_| bail!("a thread that sent requests panicked"))
         });
         joined.collect::<Result<Vec<_>>>()
     })?;
@@ -81,7 +81,8 @@ fn ask_all(programs: &Programs) -> Result<Vec<(Case, Three)>> {
     Ok(cases.into_iter().enumerate().map(|(at, case)| (case, three(at))).collect())
 }
 
-/// The site: pages, a coded form beside one, hidden names, names that need coding.
+/// Writes the site: pages, a compressed form next to one of them, hidden names, names that need
+/// percent-encoding.
 fn content(site: &Path) -> Result<Known> {
     let files: [(&str, &str); 10] = [
         ("index.html", "<p>the first page</p>\n"),
@@ -108,11 +109,11 @@ fn content(site: &Path) -> Result<Known> {
 }
 
 fn ask_one(address: SocketAddr, cases: &[Case], known: &Known) -> Result<Vec<String>> {
-    let context = "cannot ask for the validators of /a.txt";
+    let context = "cannot get the validators of /a.txt";
     let plain = exchange(address, b"GET /a.txt HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         .context(context)?;
     let tag = answer::field(&plain, "etag").context(context)?;
-    // Where there is none, a time that no file can have.
+    // A server without the field gets a time that no file can have.
     let time = answer::field(&plain, "last-modified")
         .unwrap_or_else(|| "Sat, 21 Nov 2026 00:00:00 GMT".to_owned());
     let mut answers = Vec::new();
@@ -125,11 +126,11 @@ fn ask_one(address: SocketAddr, cases: &[Case], known: &Known) -> Result<Vec<Str
     Ok(answers)
 }
 
-/// Sends all, says that nothing follows, and reads until the server closes or falls silent.
+/// Sends the request, closes the sending side, and reads until the server closes or is silent.
 fn exchange(address: SocketAddr, request: &[u8]) -> Result<Vec<u8>> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(SILENCE))?;
-    // A server that has decided may close before it has read all.
+    // A server that has decided may close before it has read the whole request.
     let sent = stream.write_all(request).and_then(|()| stream.shutdown(Shutdown::Write));
     let mut bytes = Vec::new();
     let mut buffer = [0; 16 << 10];
@@ -149,7 +150,7 @@ fn exchange(address: SocketAddr, request: &[u8]) -> Result<Vec<u8>> {
     }
 }
 
-/// Cases by group, for the numbers in messages.
+/// Counts the cases of each group.
 #[cfg(test)]
 fn groups(cases: &[Case]) -> std::collections::BTreeMap<&'static str, usize> {
     let mut groups = std::collections::BTreeMap::new();
@@ -167,7 +168,7 @@ mod tests {
         concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/static-server-differences.md");
 
     #[test]
-    fn there_are_several_hundred_requests_and_no_two_have_one_name() {
+    fn there_are_several_hundred_requests_with_different_names() {
         let cases = cases::all();
         assert!(cases.len() >= 300, "{}", cases.len());
         assert!(groups(&cases).values().all(|count| *count >= 5), "{:?}", groups(&cases));
@@ -179,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn every_row_of_the_table_is_one_and_gives_a_reason() {
+    fn every_row_of_the_table_shows_a_difference_and_gives_a_reason() {
         let text = fs::read_to_string(TABLE).unwrap();
         let rows = table::parse(&text).unwrap();
         let groups = groups(&cases::all());

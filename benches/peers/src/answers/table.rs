@@ -1,4 +1,4 @@
-//! The rows of differences: Markdown, one for each group of requests and each set of answers.
+//! The rows of differences: Markdown, one row for each group of requests and each set of answers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,18 +10,18 @@ pub type Three = [String; 3];
 /// A difference and its reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
-    /// Which requests.
+    /// The group of requests.
     pub group: String,
     /// Names of the requests, sorted.
     pub cases: BTreeSet<String>,
-    /// What the three do.
+    /// The answers of the three servers.
     pub three: Three,
-    /// Why that is right, or no matter.
+    /// The reason why the difference is right or does not matter.
     pub why: String,
 }
 
 impl Row {
-    /// The row as it would stand in the table.
+    /// Renders the row as Markdown.
     pub fn render(&self) -> String {
         let cases: Vec<String> = self.cases.iter().map(|case| format!("`{case}`")).collect();
         let [ours, nginx, lighttpd] = &self.three;
@@ -34,7 +34,7 @@ impl Row {
     }
 }
 
-/// All rows of a page; other tables have other numbers of columns.
+/// Reads all rows of a page; other tables have other numbers of columns.
 pub fn parse(page: &str) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for line in page.lines().filter(|line| line.starts_with("| ")) {
@@ -43,7 +43,7 @@ pub fn parse(page: &str) -> Result<Vec<Row>> {
         if group == "group" || group.starts_with("---") {
             continue;
         }
-        ensure!(!why.is_empty(), "there is no reason: {line}");
+        ensure!(!why.is_empty(), "a row has no reason: {line}");
         rows.push(Row {
             group: group.to_owned(),
             cases: cases.split('`').skip(1).step_by(2).map(str::to_owned).collect(),
@@ -54,8 +54,8 @@ pub fn parse(page: &str) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// What is found without a row, and rows that are not found. A case belongs to the row that names it
-/// with these answers.
+/// Returns the differences without a row, and the rows without a difference. A case belongs to the
+/// row that names it with these answers.
 pub fn compare<'a>(
     rows: &[Row],
     found: impl Iterator<Item = (&'a str, &'a str, &'a Three)>,
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_come_back_as_they_were_written() {
+    fn a_rendered_row_parses_back() {
         let rows = parse(PAGE).unwrap();
         assert_eq!(rows.len(), 1);
         assert!(PAGE.ends_with(&rows[0].render()));

@@ -1,4 +1,4 @@
-//! One boot, from QEMU's start to the pod's first answer, and what to make of its console.
+//! One boot, from QEMU's start to the pod's first answer, and the times that its console shows.
 
 use std::time::{Duration, Instant};
 
@@ -10,37 +10,37 @@ use serde_json::{Value, json};
 
 use super::table::Times;
 
-/// How much the guest's clock may run fast or slow. Under emulation the kernel measures its clock
-/// at boot, and a busy host makes it wrong by up to several times; then the kernel's start cannot
-/// be told from its stamps, and its programs sleep too long or too short.
+/// The largest error of the guest's clock. Under emulation the kernel measures its clock at boot,
+/// and on a busy host the result is wrong by up to several times; then the stamps do not show when
+/// the kernel started, and programs in the guest sleep too long or too short.
 const DRIFT: f64 = 0.03;
 
-/// A boot settles for this long before memory is read: the budget's own definition.
+/// The time that a boot settles before memory is read, as the budget defines it.
 const SETTLED: Duration = Duration::from_mins(1);
 
-/// How often the guest reports its memory, in seconds.
+/// The seconds between two reports of the guest's memory.
 const REPORT: u64 = 2;
 
 /// The device through which the host reads the guest's memory, by the name that QMP knows it by.
 pub const BALLOON: &str = "balloon";
 
-/// What a boot came to.
+/// The result of a boot.
 #[derive(Debug)]
 pub enum Outcome {
     /// All marks were seen.
     Booted(Times),
-    /// It says nothing about the image: QEMU crashed, or the guest's clock was wrong.
+    /// The boot does not measure the image: QEMU crashed, or the guest's clock was wrong.
     Spoilt(String),
 }
 
-/// What a boot goes on to after its pod's first answer.
+/// The part of a boot after its pod's first answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum After {
     /// Nothing.
     End,
-    /// It settles, and its memory is read.
+    /// The node settles, and its memory is read.
     Memory,
-    /// The same, and then the power button is pressed.
+    /// The same, followed by a press of the power button.
     Shutdown,
 }
 
@@ -71,7 +71,7 @@ pub fn measure(machine: &Machine, after: After) -> Result<Outcome> {
     })
 }
 
-/// Presses the power button; the time that PID 1 takes from there to its last line, in seconds.
+/// Presses the power button and returns the seconds that PID 1 takes from there to its last line.
 fn shutdown(vm: &mut Vm, mut cursor: usize) -> Result<f64> {
     vm.qmp()?.power_button()?;
     let (mut begin, mut alive) = (None, Instant::now());
@@ -91,21 +91,24 @@ fn shutdown(vm: &mut Vm, mut cursor: usize) -> Result<f64> {
             }
         }
         if alive.elapsed() > SILENCE || vm.ended()?.is_some() {
-            bail!("the shutdown did not end; last lines:\n{}", vm.console.last(LAST_LINES));
+            bail!(
+                "the node did not shut down; last lines of its console:\n{}",
+                vm.console.last(LAST_LINES)
+            );
         }
     }
 }
 
-/// An error when the node cannot come up any more; a reason when QEMU is at fault.
+/// Fails if the node cannot come up any more; returns a reason if QEMU is at fault.
 fn trouble(vm: &mut Vm, lines: &[Line], alive: Instant) -> Result<Option<String>> {
     let tail = |vm: &Vm| format!("last lines of its console:\n{}", vm.console.last(LAST_LINES));
     match vm.ended()? {
         Some(End::Itself { reason }) => return Ok(Some(reason)),
-        Some(End::Guest) => bail!("the node ended before its pod answered; {}", tail(vm)),
+        Some(End::Guest) => bail!("the node stopped before its pod answered; {}", tail(vm)),
         None => {}
     }
     if let Some(line) = lines.iter().find(|line| line.is_fatal()) {
-        bail!("the node's kernel is lost: {}; {}", line.text, tail(vm));
+        bail!("the node's kernel crashed: {}; {}", line.text, tail(vm));
     }
     if alive.elapsed() > SILENCE {
         bail!("the node showed nothing new for {} s; {}", SILENCE.as_secs(), tail(vm));
@@ -124,7 +127,7 @@ fn evaluate(lines: &[Line], answer: Duration) -> Result<Outcome> {
     let kernel = kernel_start(lines).context("the console has no stamped line")?;
     let init = lines.iter().find(|line| line.is_init()).map(|line| line.at);
     let seconds = |mark: Option<Duration>, what: &str| {
-        let mark = mark.with_context(|| format!("the console does not say when {what}"))?;
+        let mark = mark.with_context(|| format!("the console does not show when {what}"))?;
         anyhow::Ok(mark.saturating_sub(kernel).as_secs_f64())
     };
     Ok(Outcome::Booted(Times {
@@ -138,8 +141,8 @@ fn evaluate(lines: &[Line], answer: Duration) -> Result<Outcome> {
     }))
 }
 
-/// From PID 1's first instruction, which is when its first stage began, to containerd's first
-/// exec: by the guest's stamps, since these are milliseconds.
+/// Returns the time from PID 1's first instruction, which begins its first stage, to containerd's
+/// first exec. It goes by the guest's stamps, because it is milliseconds.
 fn to_exec(lines: &[Line]) -> Option<Duration> {
     let first = lines.iter().find_map(|line| match line.event()? {
         Event::Stage { millis, .. } => line.stamp?.checked_sub(Duration::from_millis(millis)),
@@ -152,14 +155,14 @@ fn to_exec(lines: &[Line]) -> Option<Duration> {
     exec?.checked_sub(first?)
 }
 
-/// When a service's first `READY=1` reached the host.
+/// Returns the time when a service's first `READY=1` reached the host.
 fn ready(lines: &[Line], name: &str) -> Option<Duration> {
     let found =
         |line: &&Line| matches!(line.event(), Some(Event::Ready { service }) if service == name);
     lines.iter().find(found).map(|line| line.at)
 }
 
-/// Guest seconds per host second, between PID 1's first and last line.
+/// Returns guest seconds per host second, between PID 1's first and last line.
 fn clock_rate(lines: &[Line]) -> Option<f64> {
     let mut stamped = lines.iter().filter(|line| line.is_init() && line.stamp.is_some());
     let first = stamped.next()?;
@@ -169,7 +172,7 @@ fn clock_rate(lines: &[Line]) -> Option<f64> {
     (host > 0.0).then_some(guest / host)
 }
 
-/// `MemTotal` − `MemAvailable` in MiB, as the guest's balloon driver reports them.
+/// Returns `MemTotal` − `MemAvailable` in MiB, as the guest's balloon driver reports them.
 fn memory_in_use(vm: &mut Vm) -> Result<f64> {
     let path = format!("/machine/peripheral/{BALLOON}");
     let polling =
@@ -186,7 +189,7 @@ fn memory_in_use(vm: &mut Vm) -> Result<f64> {
 }
 
 fn in_use(stats: &Value) -> Option<f64> {
-    // What the guest has not said is all ones.
+    // A value that the guest has not reported is all ones.
     let bytes = |name: &str| stats["stats"][name].as_u64().filter(|&bytes| bytes != u64::MAX);
     let used = bytes("stat-total-memory")?.checked_sub(bytes("stat-available-memory")?)?;
     #[expect(clippy::cast_precision_loss, reason = "for people")]
@@ -248,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_that_was_not_reported_is_no_number() {
+    fn memory_that_was_not_reported_has_no_number() {
         let stats = |available: u64| json!({ "stats": { "stat-total-memory": 3 << 20, "stat-available-memory": available } });
         assert_eq!(in_use(&stats(1 << 20)), Some(2.0));
         assert_eq!(in_use(&stats(u64::MAX)), None);

@@ -1,7 +1,7 @@
 //! Two images booted in turn on the same virtual machine: Kiln's and the floor's, or two of Kiln's.
 //!
 //! Seconds under emulation mean little by themselves; the ratio of two boots a minute apart does.
-//! `docs/benchmarks.md` says what the floor is and how to read the table.
+//! `docs/benchmarks.md` describes the floor and the table.
 
 mod measure;
 mod picture;
@@ -18,7 +18,7 @@ use kiln_host::{print, println};
 use measure::{After, BALLOON, Outcome};
 use table::{FLOOR, OTHER, OURS, Times};
 
-/// How often one boot is tried again when the machine, not the image, was at fault.
+/// Attempts at one boot, if the machine and not the image is at fault.
 const TRIES: usize = 3;
 
 /// Boots both images in turn and prints the times of each boot, their medians and the ratios.
@@ -74,7 +74,7 @@ fn machine(job: &Boot, efi: &Path) -> Result<Machine> {
     })
 }
 
-/// One boot that counts; one that was spoilt by the machine is repeated and said so.
+/// Returns the times of a boot that counts, and repeats a boot that the machine has spoilt.
 fn one(machine: &Machine, after: After) -> Result<Times> {
     let mut spoilt = String::new();
     for _ in 0..TRIES {
@@ -82,10 +82,10 @@ fn one(machine: &Machine, after: After) -> Result<Times> {
         match measure::measure(machine, after)? {
             Outcome::Booted(times) => return Ok(times),
             Outcome::Spoilt(reason) => {
-                println!("does not count, once more: {reason}");
+                println!("this boot does not count and is repeated: {reason}");
                 spoilt = reason;
             }
         }
     }
-    bail!("no boot of {TRIES} counts; the last: {spoilt}")
+    bail!("cannot measure a boot: none of {TRIES} counts; the last one: {spoilt}")
 }

@@ -4,20 +4,20 @@ use std::fmt::Write;
 
 use crate::median::median;
 
-/// Names of the images: what Kiln's is compared with, and Kiln's.
+/// Names of the images: the two peers, and Kiln's own.
 pub const FLOOR: &str = "floor";
 pub const OTHER: &str = "other";
 pub const OURS: &str = "kiln";
 
-/// A value for each column, where there is one.
+/// A value for each column that has one.
 type Values = [Option<f64>; COLUMNS.len()];
 
-/// When a boot reached its marks, in seconds since the kernel's start.
+/// The marks of a boot, in seconds since the kernel's start.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Times {
     /// PID 1's first line.
     pub init: f64,
-    /// From PID 1's first instruction to containerd's exec; the floor does not say.
+    /// From PID 1's first instruction to containerd's exec; the floor does not report it.
     pub exec: Option<f64>,
     /// containerd answers.
     pub containerd: f64,
@@ -25,11 +25,12 @@ pub struct Times {
     pub kubelet: f64,
     /// The pod's first HTTP 200.
     pub pod: f64,
-    /// The same, since QEMU's start: with firmware and loading the file.
+    /// The same since QEMU's start, so with firmware and the loading of the file.
     pub whole: f64,
-    /// Memory in use in MiB, where it was asked for.
+    /// Memory in use in MiB, if it was measured.
     pub memory: Option<f64>,
-    /// From PID 1's first line of a shutdown to its last, by the guest's clock, where there was one.
+    /// From PID 1's first line of the shutdown to its last, by the guest's clock, if there was a
+    /// shutdown.
     pub down: Option<f64>,
 }
 
@@ -43,12 +44,12 @@ impl Times {
 const COLUMNS: [&str; 8] =
     ["PID 1", "to exec", "containerd", "kubelet", "pod", "from QEMU", "MiB in use", "shutdown"];
 
-/// The first line.
+/// Renders the first line.
 pub fn heading() -> String {
     line("round", "image", COLUMNS.map(str::to_owned))
 }
 
-/// One boot.
+/// Renders one boot.
 pub fn row(round: &str, image: &str, times: &Times) -> String {
     line(
         round,
@@ -57,9 +58,9 @@ pub fn row(round: &str, image: &str, times: &Times) -> String {
     )
 }
 
-/// Medians of both images, and ours divided by the peer's; each with its least and its most.
+/// Renders the medians of both images and their ratio, each with its least and its most.
 ///
-/// The spread of the ratio is that of the rounds: two boots that came one after the other.
+/// The spread of the ratio is that of the rounds, of two boots one after the other.
 pub fn summary(peer: &str, rows: &[[Times; 2]]) -> String {
     let boots = |image: usize| rows.iter().map(|row| row[image].columns()).collect::<Vec<Values>>();
     let (theirs, ours) = (boots(0), boots(1));
@@ -101,7 +102,7 @@ fn line(round: &str, image: &str, values: [String; COLUMNS.len()]) -> String {
     out
 }
 
-/// One figure for each column; none where a boot has none.
+/// Returns one figure for each column, or nothing if a boot lacks it.
 fn each(boots: &[Values], figure: fn(Vec<f64>) -> Option<f64>) -> Values {
     let mut figures = [None; COLUMNS.len()];
     for (column, found) in figures.iter_mut().enumerate() {
@@ -137,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn the_summary_compares_medians_and_says_how_far_the_boots_were_apart() {
+    fn the_summary_has_medians_with_their_spread() {
         let rows =
             [[times(13.0), times(10.0)], [times(99.0), times(9.0)], [times(14.0), times(10.5)]];
         expect![[r"
@@ -155,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_figure_that_one_boot_lacks_is_none() {
+    fn a_figure_that_one_boot_lacks_is_left_out() {
         let with = Times { memory: Some(150.0), ..times(10.0) };
         let summary = summary(OTHER, &[[with, with], [with, times(10.0)]]);
         let last = |label: &str| {

@@ -1,8 +1,10 @@
-//! Gateways side by side: ours, haproxy with splice, nginx's stream module, and a bare splice loop.
+//! Gateways next to each other: ours, haproxy with splice, nginx's stream module, and a bare splice
+//! loop.
 //!
-//! One processor for the gateway, one for its clients and its backend, which are one program
-//! (`benches/relay`). Gateways take turns, round by round. Seconds mean little by themselves; the
-//! ratio of two runs that follow each other does. `docs/benchmarks.md` says how to read the table.
+//! The gateway has one processor; its clients and its backend, which are one program
+//! (`benches/relay`), have the other. Gateways take turns, round by round. Seconds mean little by
+//! themselves; the ratio of two runs that follow each other does. `docs/benchmarks.md` explains the
+//! table.
 
 mod peers;
 mod table;
@@ -22,16 +24,16 @@ use crate::usage;
 use peers::{Gateway, KINDS, Programs};
 use table::Sample;
 
-/// Connections at once of the case `new`.
+/// Connections of the case `new` that are open at the same time.
 const NEW: usize = 64;
 
 /// Connections of the case `bulk`.
 const BULK: usize = 4;
 
-/// How long one connection after the other is opened before anything is measured.
+/// The time for which connections are opened one after the other before the measurement.
 const WARM_UP: Duration = Duration::from_millis(50);
 
-/// The load's line.
+/// The line that the load generator prints.
 #[derive(Debug, Clone, Copy, Deserialize)]
 struct Told {
     connections: u64,
@@ -49,7 +51,8 @@ pub fn gateways(job: &job::Gateway) -> Result<()> {
     for round in 0..job.runs.rounds {
         for at in 0..KINDS.len() {
             process::check_interrupt()?;
-            // Another one begins each round, so that none always follows the same.
+            // Each round begins with another gateway, so that no gateway always follows the same
+            // one.
             let at = (at + round) % KINDS.len();
             let folder = job.scratch.join(format!("{round}-{at}"));
             let mut gateway = programs.start(KINDS[at], &folder, cores.measured)?;
@@ -62,7 +65,7 @@ pub fn gateways(job: &job::Gateway) -> Result<()> {
     Ok(())
 }
 
-/// All cases of one gateway, which was just started.
+/// Measures all cases of a gateway that was just started.
 #[expect(clippy::cast_precision_loss, reason = "for people")]
 fn one(
     programs: &Programs<'_>,
@@ -70,7 +73,7 @@ fn one(
     cores: Cores,
     job: &job::Gateway,
 ) -> Result<Sample> {
-    // It listens before its workers are there; an answer shows that they are.
+    // A gateway listens before its workers run; an answer shows that they do.
     command(programs, gateway, "new", 1, WARM_UP).on_core(cores.load).read()?;
     let processes = gateway.processes()?;
     let base = usage::memory(&processes)?.proportional;
@@ -81,7 +84,7 @@ fn one(
         let spent = usage::processor(&processes)? - before;
         Ok((serde_json::from_str(&told)?, spent))
     };
-    // Memory first: what earlier runs left behind would hide it.
+    // Memory is measured first, because buffers of earlier runs would hide it.
     let idle = idle(programs, gateway, &processes, cores, job)?;
     let (new, new_spent) = load("new", NEW)?;
     let (bulk, bulk_spent) = load("bulk", BULK)?;
@@ -107,7 +110,7 @@ fn command(
         .args([count.to_string(), time.as_millis().to_string()])
 }
 
-/// KiB of memory of its own that a gateway needs for a connection on which nothing happens.
+/// Returns the KiB of private memory that a gateway needs for an idle connection.
 #[expect(clippy::cast_precision_loss, reason = "for people")]
 fn idle(
     programs: &Programs<'_>,
@@ -121,8 +124,9 @@ fn idle(
     let mut running = load.piped().output_to(Stdio::piped(), Stdio::inherit()).spawn()?;
     let stdout = running.child().stdout.take().context("no output")?;
     let mut line = String::new();
-    BufReader::new(stdout).read_line(&mut line).context("the load says nothing")?;
-    serde_json::from_str::<Told>(&line).with_context(|| format!("the load says {line:?}"))?;
+    BufReader::new(stdout).read_line(&mut line).context("cannot read from the load generator")?;
+    serde_json::from_str::<Told>(&line)
+        .with_context(|| format!("cannot parse the load generator's line {line:?}"))?;
     let after = usage::memory(processes)?.held;
     let mut stdin = running.child().stdin.take().context("no input")?;
     stdin.flush()?;

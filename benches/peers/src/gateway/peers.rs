@@ -1,4 +1,4 @@
-//! Gateways on this host, each with one route to one backend, started and ended.
+//! Starts and stops gateways on this host, each with one route to one backend.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -13,13 +13,13 @@ use kiln_host::tool::HostTool;
 
 use crate::usage;
 
-/// How long a gateway may take until it listens.
+/// The longest time from a gateway's start until it listens.
 const START: Duration = Duration::from_secs(20);
 
-/// How often a gateway that does not listen yet is asked.
+/// The time between two attempts to connect to a gateway that does not listen yet.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// What can be started.
+/// A program that can be started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Ours.
@@ -32,11 +32,11 @@ pub enum Kind {
     Floor,
 }
 
-/// All of them, in the order of the table.
+/// All kinds, in the order of the table.
 pub const KINDS: [Kind; 4] = [Kind::Ours, Kind::Haproxy, Kind::Nginx, Kind::Floor];
 
 impl Kind {
-    /// As tables name it.
+    /// Returns the name in tables.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Ours => "gateway",
@@ -47,28 +47,28 @@ impl Kind {
     }
 }
 
-/// A gateway that listens; it ends with this value.
+/// A gateway that listens. It is killed when this is dropped.
 #[derive(Debug)]
 pub struct Gateway {
-    /// Where it listens.
+    /// The address that it listens on.
     pub address: SocketAddr,
-    /// Where it sends everything.
+    /// The address of its backend.
     pub backend: SocketAddr,
     running: Running,
 }
 
 impl Gateway {
-    /// Its processes: itself and its children.
+    /// Returns the server's process and its children.
     pub fn processes(&mut self) -> Result<Vec<u32>> {
         usage::family(self.running.child().id())
     }
 }
 
-/// Everything that gateways are started from.
+/// The programs of a measurement.
 #[derive(Debug, Clone, Copy)]
 pub struct Programs<'a> {
     job: &'a job::Programs,
-    /// Folder with the programs of `benches/relay`.
+    /// The folder with the programs of `benches/relay`.
     pub load: &'a Path,
 }
 
@@ -152,7 +152,7 @@ fn haproxy(address: SocketAddr, backend: SocketAddr) -> String {
 
 fn nginx(address: SocketAddr, backend: SocketAddr, module: &Path, scratch: &Path) -> String {
     let (module, scratch) = (module.display(), scratch.display());
-    // Started by root it would go on as `nobody`.
+    // nginx that root starts would switch to the user `nobody`.
     let user = if rustix::process::getuid().is_root() { "user root;\n" } else { "" };
     format!(
         "load_module {module};\n{user}daemon off;\nworker_processes 1;\npid {scratch}/nginx.pid;\n\
@@ -162,9 +162,10 @@ fn nginx(address: SocketAddr, backend: SocketAddr, module: &Path, scratch: &Path
     )
 }
 
-/// An address that nobody listens on.
+/// Returns an address with a free port.
 fn free_address() -> Result<SocketAddr> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no port is free")?;
+    let listener =
+        TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot find a free port")?;
     Ok(listener.local_addr()?)
 }
 
@@ -173,7 +174,7 @@ fn wait(running: &mut Running, address: SocketAddr) -> Result<()> {
     while TcpStream::connect(address).is_err() {
         process::check_interrupt()?;
         if let Some(status) = running.try_wait()? {
-            bail!("it ended: {status}");
+            bail!("it stopped with {status}");
         }
         if begin.elapsed() > START {
             bail!("it does not listen within {} s", START.as_secs());

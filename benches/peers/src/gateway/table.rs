@@ -1,11 +1,11 @@
-//! The table: one row per gateway with medians, then ratios of ours to each.
+//! The table: one row of medians per gateway, then the ratios of ours to each.
 
 use std::fmt::Write as _;
 
 use super::peers::KINDS;
 use crate::median::median;
 
-/// What one gateway came to in one round.
+/// The result of one gateway in one round.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Sample {
     /// Microseconds of processor time for a new connection.
@@ -14,11 +14,11 @@ pub struct Sample {
     pub p99: f64,
     /// Milliseconds of processor time for a GiB.
     pub gib: f64,
-    /// MB in a second, of all bulk connections together.
+    /// MB per second of all bulk connections together.
     pub throughput: f64,
     /// KiB of memory for an idle connection.
     pub idle: f64,
-    /// MiB of memory after the start, with its share of files.
+    /// MiB of memory after the start, including the share of mapped files.
     pub base: f64,
 }
 
@@ -34,7 +34,8 @@ const HEAD: &str = "\
 | --- | --- | --- | --- | --- | --- | --- |
 ";
 
-/// Medians of each gateway; and medians of the rounds' ratios, ours divided by it.
+/// Renders the medians of each gateway, and the medians of the ratios of each round, ours divided
+/// by the other.
 pub fn render(rows: &[Vec<Sample>]) -> String {
     let mut out = HEAD.to_owned();
     for (kind, samples) in KINDS.iter().zip(rows) {

@@ -1,17 +1,17 @@
-//! What other web servers are configured with: no access log, sendfile, one worker, no limit of
-//! requests on a connection, and otherwise what they do by themselves. docs/benchmarks.md repeats it.
+//! The configuration of the other web servers: no access log, sendfile, one worker, no limit of
+//! requests per connection, and their defaults for the rest. docs/benchmarks.md repeats it.
 
 use std::net::SocketAddr;
 use std::path::Path;
 
-/// Where to listen, what to serve, where to put files.
+/// The address, content and folder of one server.
 #[derive(Debug, Clone, Copy)]
 pub struct Site<'a> {
-    /// Where it listens.
+    /// The address that it listens on.
     pub address: SocketAddr,
     /// The folder that it serves.
     pub content: &'a Path,
-    /// Where its own files go.
+    /// The folder for its own files.
     pub scratch: &'a Path,
 }
 
@@ -28,7 +28,8 @@ const TYPES: [(&str, &str); 9] = [
     ("", "application/octet-stream"),
 ];
 
-/// nginx.conf. Started by root it would go on as `nobody`, who may not read the content.
+/// Returns nginx.conf. nginx that root starts would switch to the user `nobody`, which may not read
+/// the content.
 pub fn nginx(site: Site<'_>, types: &Path, cached: bool) -> String {
     let Site { address, content, scratch } = site;
     let (content, scratch) = (content.display(), scratch.display());
@@ -51,7 +52,7 @@ pub fn nginx(site: Site<'_>, types: &Path, cached: bool) -> String {
     )
 }
 
-/// lighttpd.conf. Its limit of requests on a connection has 16 bits.
+/// Returns lighttpd.conf. Its limit of requests per connection has 16 bits.
 pub fn lighttpd(site: Site<'_>) -> String {
     let Site { address, content, .. } = site;
     let types: Vec<String> = TYPES.map(|(end, kind)| format!("\"{end}\" => \"{kind}\"")).into();
@@ -66,7 +67,8 @@ pub fn lighttpd(site: Site<'_>) -> String {
     )
 }
 
-/// h2o.conf. Started by root it would go on as `nobody`, who may not read the content.
+/// Returns h2o.conf. h2o that root starts would switch to the user `nobody`, which may not read the
+/// content.
 pub fn h2o(site: Site<'_>) -> String {
     let Site { address, content, scratch } = site;
     let user = if is_root() { "user: root\n" } else { "" };

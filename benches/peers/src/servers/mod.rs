@@ -1,7 +1,8 @@
-//! Web servers on this host, ours and others, for the benchmark and for the comparison of answers.
+//! Web servers on this host, ours and others, for the benchmark and the comparison of answers.
 //!
-//! Each gets a port of its own on 127.0.0.1, a folder to serve and a folder for its files. Others
-//! come as locked Debian packages and run through their own loader, as the user who started this.
+//! Each server gets a port on 127.0.0.1, a folder to serve and a folder for its files. The others
+//! are locked Debian packages that run through their own dynamic loader, as the user who started
+//! the measurement.
 
 mod config;
 
@@ -19,22 +20,22 @@ use kiln_host::tool::HostTool;
 
 use crate::usage;
 
-/// How long a server may take until it answers.
+/// The longest time from a server's start to its first answer.
 const START: Duration = Duration::from_secs(20);
 
-/// How often a server that does not listen yet is asked.
+/// The time between two requests to a server that does not answer yet.
 const LOOK: Duration = Duration::from_micros(200);
 
-/// What can be started.
+/// A program that can be started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Ours, from a folder.
     Ours,
     /// Ours, from a pack.
     Pack,
-    /// nginx as it comes.
+    /// nginx with its default settings.
     Nginx,
-    /// nginx that keeps files open.
+    /// nginx with a cache of open files.
     NginxCached,
     /// lighttpd.
     Lighttpd,
@@ -46,33 +47,33 @@ pub enum Kind {
     FloorSendfile,
 }
 
-/// A server that answers; it ends with this value.
+/// A server that answers. It is killed when this is dropped.
 #[derive(Debug)]
 pub struct Server {
-    /// What it is.
+    /// The kind of server.
     pub kind: Kind,
-    /// Where it listens.
+    /// The address that it listens on.
     pub address: SocketAddr,
-    /// From its start to its first answer.
+    /// The time from its start to its first answer.
     pub started: Duration,
     running: Running,
 }
 
-/// What a server is started with.
+/// The parameters of one start.
 #[derive(Debug, Clone, Copy)]
 pub struct Place<'a> {
-    /// What it serves: a folder, for [`Kind::Pack`] a pack.
+    /// The content: a folder, or a pack for [`Kind::Pack`].
     pub content: &'a Path,
-    /// Where its configuration and other files go.
+    /// The folder for its configuration and log.
     pub scratch: &'a Path,
-    /// The processor that it may use; all when there is none.
+    /// The processor that it may use; all processors if none is given.
     pub core: Option<usize>,
     /// A path that it answers with 200.
     pub probe: &'a str,
 }
 
 impl Kind {
-    /// As tables name it.
+    /// Returns the name in tables.
     pub fn name(self) -> &'static str {
         match self {
             Self::Ours => "static-server",
@@ -86,12 +87,12 @@ impl Kind {
         }
     }
 
-    /// Whether it is a bare loop and no server.
+    /// True for a bare loop, which is not a server.
     pub fn is_floor(self) -> bool {
         matches!(self, Self::Floor | Self::FloorSendfile)
     }
 
-    /// Whether it is ours.
+    /// True for our server.
     pub fn is_ours(self) -> bool {
         matches!(self, Self::Ours | Self::Pack)
     }
@@ -164,19 +165,20 @@ fn floor(programs: &Programs, mode: &str, address: SocketAddr) -> Result<Command
 }
 
 impl Server {
-    /// Its processes: itself and its children.
+    /// Returns the server's process and its children.
     pub fn processes(&mut self) -> Result<Vec<u32>> {
         usage::family(self.running.child().id())
     }
 }
 
-/// An address that nobody listens on.
+/// Returns an address with a free port.
 fn free_address() -> Result<SocketAddr> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no port is free")?;
+    let listener =
+        TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot find a free port")?;
     Ok(listener.local_addr()?)
 }
 
-/// Asks until there is an answer.
+/// Sends requests until one is answered.
 fn wait(
     running: &mut Running,
     address: SocketAddr,
@@ -189,7 +191,7 @@ fn wait(
             return Ok(begin.elapsed());
         }
         if let Some(status) = running.try_wait()? {
-            bail!("it ended: {status}");
+            bail!("it stopped with {status}");
         }
         if begin.elapsed() > START {
             bail!("it does not answer {probe} with 200 within {} s", START.as_secs());

@@ -1,8 +1,8 @@
-//! Web servers side by side: ours, others, and bare loops that no server can be faster than.
+//! Web servers next to each other: ours, others, and bare loops that no server can beat.
 //!
-//! One processor for the servers, one for the client, in turn for several rounds. Seconds mean
-//! little by themselves; the ratio of two runs that follow each other does.
-//! `docs/benchmarks.md` says how each server is configured and how to read the tables.
+//! The servers have one processor and the client the other, in turn for several rounds. Seconds
+//! mean little by themselves; the ratio of two runs that follow each other does.
+//! `docs/benchmarks.md` has each server's configuration and explains the tables.
 
 mod run;
 mod startup;
@@ -23,7 +23,7 @@ use crate::usage;
 use run::{CASES, Sample};
 use table::Results;
 
-/// Everything that listens during the runs.
+/// The servers that listen during the runs.
 const SERVERS: [Kind; 8] = [
     Kind::Ours,
     Kind::Pack,
@@ -56,7 +56,7 @@ pub fn servers(job: &StaticServer) -> Result<()> {
     Ok(())
 }
 
-/// One file for each length, of bytes that do not repeat.
+/// Writes one file for each length, of bytes that do not repeat.
 fn content(site: &Path) -> Result<()> {
     fs::create_dir_all(site).with_context(|| format!("cannot make {}", site.display()))?;
     for case in &CASES {
@@ -94,7 +94,7 @@ fn rounds(job: &StaticServer, servers: &mut [Server], cores: Cores) -> Result<Re
     let cases: Vec<_> = CASES.iter().filter(|case| wanted(case.name)).collect();
     ensure!(
         !cases.is_empty(),
-        "no case has such a name; there are {:?}",
+        "`--case` names no case; the cases are {:?}",
         CASES.map(|case| case.name)
     );
     let families = servers.iter_mut().map(Server::processes).collect::<Result<Vec<_>>>()?;
@@ -103,7 +103,8 @@ fn rounds(job: &StaticServer, servers: &mut [Server], cores: Cores) -> Result<Re
         for case in &cases {
             for at in 0..servers.len() {
                 process::check_interrupt()?;
-                // Another one begins each round, so that none always follows the same.
+                // Each round begins with another gateway, so that no gateway always follows the
+                // same one.
                 let at = (at + round) % servers.len();
                 let sample: Sample = run::one(job, case, &servers[at], &families[at], cores)?;
                 results.add(case, servers[at].kind, sample);
@@ -113,7 +114,7 @@ fn rounds(job: &StaticServer, servers: &mut [Server], cores: Cores) -> Result<Re
     Ok(results)
 }
 
-/// Memory after all runs.
+/// Renders the memory of the servers after all runs.
 fn memory(servers: &mut [Server]) -> Result<String> {
     let mut rows = Vec::new();
     for server in servers.iter_mut().filter(|server| !server.kind.is_floor()) {
@@ -125,7 +126,7 @@ fn memory(servers: &mut [Server]) -> Result<String> {
         ]);
     }
     Ok(table::markdown(
-        "Memory after all that, KiB",
+        "Memory after all runs, KiB",
         ["server", "anonymous + shared", "with its share of files (PSS)"],
         &rows,
     ))

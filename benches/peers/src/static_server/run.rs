@@ -1,4 +1,5 @@
-//! One run: the client asks one server for one thing for a while, and the kernel says what it cost.
+//! One run: the client requests one file from one server for a while, and the kernel counts the
+//! cost.
 
 use anyhow::{Context, Result, ensure};
 use kiln_host::job::StaticServer;
@@ -9,22 +10,23 @@ use crate::cores::Cores;
 use crate::servers::Server;
 use crate::usage;
 
-/// What is asked for.
+/// One kind of request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Case {
-    /// As the tables name it.
+    /// The name in tables.
     pub name: &'static str,
     /// The file.
     pub path: &'static str,
     /// Its length in bytes.
     pub length: usize,
-    /// Connections at once.
+    /// Connections that are open at the same time.
     connections: usize,
     /// `keep`, or `new` for a connection for each request.
     mode: &'static str,
 }
 
-/// Long answers get fewer connections, so that a short run is not all beginning and end.
+/// The cases. Long answers get fewer connections, so that a short run has more than its beginning
+/// and its end.
 pub const CASES: [Case; 5] = [
     Case { name: "1 KiB", path: "/1k.bin", length: 1 << 10, connections: 64, mode: "keep" },
     Case { name: "10 KiB", path: "/10k.bin", length: 10 << 10, connections: 64, mode: "keep" },
@@ -39,7 +41,7 @@ pub const CASES: [Case; 5] = [
     },
 ];
 
-/// What one run came to.
+/// The result of one run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sample {
     /// Microseconds of processor time of the server for each request.
@@ -48,11 +50,11 @@ pub struct Sample {
     pub rate: f64,
     /// Milliseconds within which 99 of 100 requests were answered.
     pub p99: f64,
-    /// Part of its processor that the client used, 0 to 1.
+    /// The part of its processor that the client used, 0 to 1.
     pub client: f64,
 }
 
-/// The client's line.
+/// The line that the client prints.
 #[derive(Debug, Deserialize)]
 struct Told {
     requests: u64,
@@ -85,7 +87,7 @@ pub fn one(
     let spent = usage::processor(processes).with_context(context)? - before;
     let told: Told = serde_json::from_str(&told).with_context(context)?;
     ensure!(told.requests > 0, "{}: no request was answered", context());
-    // A server that limits requests on a connection ends some in between; more is an error.
+    // A server that limits requests per connection closes some of them; more failures are an error.
     ensure!(told.errors * 1000 <= told.requests, "{}: {} errors", context(), told.errors);
     Ok(sample(&told, spent))
 }

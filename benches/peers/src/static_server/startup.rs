@@ -1,4 +1,4 @@
-//! How long servers take to their first answer with 10,000 files, all in the page cache.
+//! The time that servers take to their first answer with 10,000 files, all in the page cache.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ const FILES: usize = 100;
 
 const KINDS: [Kind; 5] = [Kind::Ours, Kind::Pack, Kind::Nginx, Kind::Lighttpd, Kind::H2o];
 
-/// A folder, or for [`Kind::Pack`] the pack of it.
+/// Returns the folder, or for [`Kind::Pack`] a new pack of it.
 pub fn content_of(packer: &Path, kind: Kind, folder: &Path) -> Result<PathBuf> {
     if kind != Kind::Pack {
         return Ok(folder.to_owned());

@@ -6,7 +6,7 @@ use super::run::{Case, Sample};
 use crate::median::median;
 use crate::servers::Kind;
 
-/// Samples of all rounds, by case and server in the order in which they first ran.
+/// Samples of all rounds, by case and server, in the order of their first runs.
 #[derive(Debug, Default)]
 pub struct Results {
     cases: Vec<OfCase>,
@@ -15,7 +15,7 @@ pub struct Results {
 /// One case.
 #[derive(Debug)]
 pub struct OfCase {
-    /// What was asked for.
+    /// The request.
     pub case: Case,
     /// Each server's samples, round by round.
     servers: Vec<(Kind, Vec<Sample>)>,
@@ -24,11 +24,11 @@ pub struct OfCase {
 /// Medians of one server.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Row {
-    /// Which.
+    /// The kind of server.
     pub kind: Kind,
     /// Medians of each figure.
     pub median: Sample,
-    /// Median of the rounds' ratios: our cost divided by its.
+    /// The median of the ratios of each round: our cost divided by this server's.
     pub ratio: f64,
     /// The same for the 99th percentile of latency.
     pub tail: f64,
@@ -48,12 +48,12 @@ impl Results {
         }
     }
 
-    /// All cases.
+    /// Returns all cases.
     pub fn cases(&self) -> &[OfCase] {
         &self.cases
     }
 
-    /// One table for each case, each with what follows from it.
+    /// Renders one table for each case, with a sentence on our server.
     pub fn render(&self) -> String {
         let mut out = String::new();
         for of in &self.cases {
@@ -68,7 +68,7 @@ impl Results {
 }
 
 impl OfCase {
-    /// Medians of all servers, ours first.
+    /// Returns the medians of all servers, ours first.
     pub fn rows(&self) -> Vec<Row> {
         let mut servers: Vec<_> = self.servers.iter().collect();
         servers.sort_by_key(|(kind, _)| *kind as u8);
@@ -121,7 +121,7 @@ fn cells(rows: &[Row]) -> Vec<[String; 7]> {
     rows.iter().map(cell).collect()
 }
 
-/// What the table says about ours: against the cheapest peer and the cheapest bare loop.
+/// Compares our server with the cheapest peer and the cheapest bare loop.
 fn verdict(rows: &[Row]) -> Option<String> {
     let least = |want: fn(Kind) -> bool, by: fn(&Row) -> f64| {
         rows.iter().filter(|row| want(row.kind)).min_by(|a, b| by(a).total_cmp(&by(b)))
@@ -140,7 +140,7 @@ fn verdict(rows: &[Row]) -> Option<String> {
     ))
 }
 
-/// A table with its heading.
+/// Renders a table with its heading.
 pub fn markdown<const N: usize>(title: &str, heading: [&str; N], rows: &[[String; N]]) -> String {
     let mut out = format!("### {title}\n\n| {} |\n|{}\n", heading.join(" | "), " --- |".repeat(N));
     for row in rows {
