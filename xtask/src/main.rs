@@ -41,7 +41,7 @@ use clap::Parser;
 use kiln_host::eprintln;
 use kiln_host::{output, process, progress, qemu, tool as host};
 
-/// Exit status after ctrl-C, as shells have it: 128 + SIGINT.
+/// Exit status after ctrl-C, as in shells: 128 + SIGINT.
 const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
@@ -52,7 +52,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) if process::interrupted() => {
             eprintln!(
-                "interrupted; what was finished is kept, the same command goes on from there"
+                "interrupted; finished steps are kept, and the same command continues from there"
             );
             ExitCode::from(INTERRUPTED)
         }

@@ -169,10 +169,10 @@ impl<'a> Unpacker<'a> {
             Ok(()) => fs::set_permissions(dir, Permissions::from_mode(0o755))?,
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                 let is_dir = fs::symlink_metadata(dir)?.is_dir();
-                ensure!(is_dir, "{} is no folder", dir.display());
+                ensure!(is_dir, "{} is not a folder", dir.display());
             }
             Err(error) => {
-                return Err(error).with_context(|| format!("cannot make {}", dir.display()));
+                return Err(error).with_context(|| format!("cannot create {}", dir.display()));
             }
         }
         self.folders.insert(dir.to_owned());
@@ -197,9 +197,9 @@ fn write(full: &Path, mode: u32, contents: &mut impl Read) -> Result<()> {
 
 fn taken(error: &io::Error, full: &Path) -> anyhow::Error {
     if error.kind() == ErrorKind::AlreadyExists {
-        return anyhow!("{} is there already; another package has it too", full.display());
+        return anyhow!("{} exists already; another package has it too", full.display());
     }
-    anyhow!(io::Error::from(error.kind())).context(format!("cannot make {}", full.display()))
+    anyhow!(io::Error::from(error.kind())).context(format!("cannot create {}", full.display()))
 }
 
 #[cfg(test)]

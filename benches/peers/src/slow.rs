@@ -56,7 +56,7 @@ const PAGE: usize = 4 << 20;
 /// Runs all four, and prints a line for each.
 pub fn check(programs: &Programs) -> Result<()> {
     let progress = Progress::new();
-    let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
+    let scratch = tempfile::tempdir().context("cannot create a temporary folder")?;
     let site = scratch.path().join("site");
     std::fs::create_dir(&site).context("cannot make the site")?;
     std::fs::write(site.join("page.txt"), vec![b'x'; PAGE]).context("cannot write the page")?;

@@ -1,7 +1,8 @@
-//! What runs, how far it is, how long it took.
+//! Progress: the running tasks, how far they are and how long they took.
 //!
-//! Bars on a terminal, plain lines elsewhere: one when a task starts, one when it ends, and one
-//! every ten seconds in between, so that a log never stays silent. Several tasks may run at once.
+//! A terminal shows bars. Elsewhere a task writes one line when it starts, one when it ends, and
+//! one every ten seconds in between, so that a log never stays silent. Several tasks may run at the
+//! same time.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,16 +12,16 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// How long a task without a terminal may stay silent.
+/// The longest silence of a task without a terminal.
 const SILENCE: Duration = Duration::from_secs(10);
 
-/// How often the lines' thread looks whether one is due.
+/// The time between two checks whether a line is due.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// How often a spinner turns.
+/// The time between two turns of a spinner.
 const SPIN: Duration = Duration::from_millis(120);
 
-/// Where progress goes. Cheap to clone, and may be used from any thread.
+/// The display of progress. It is cheap to clone and may be used from any thread.
 #[derive(Debug, Clone)]
 pub struct Progress(Display);
 
@@ -30,7 +31,7 @@ enum Display {
     Lines(Arc<Lines>),
 }
 
-/// A piece of work under way; it ends when this is dropped.
+/// A running task. It ends when this is dropped.
 #[derive(Debug)]
 pub struct Task {
     label: String,
@@ -45,7 +46,7 @@ enum TaskDisplay {
     Line(Arc<Lines>, u64),
 }
 
-/// What a task counts.
+/// The unit that a task counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Unit {
     Steps,
@@ -71,7 +72,7 @@ struct Line {
 }
 
 impl Progress {
-    /// Bars when standard error is a terminal, lines otherwise.
+    /// Returns bars if standard error is a terminal, and lines otherwise.
     #[must_use]
     pub fn new() -> Self {
         if io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
@@ -83,7 +84,7 @@ impl Progress {
         Self::lines(Box::new(io::stderr()))
     }
 
-    /// Shows nothing; for tests.
+    /// Returns a display that shows nothing, for tests.
     #[must_use]
     pub fn hidden() -> Self {
         Self::lines(Box::new(io::sink()))
@@ -95,19 +96,19 @@ impl Progress {
         Self(Display::Lines(lines))
     }
 
-    /// A task that counts steps, or nothing at all.
+    /// Starts a task that counts steps, or nothing.
     #[must_use]
     pub fn task(&self, label: &str, total: Option<u64>) -> Task {
         self.start(label, total, Unit::Steps)
     }
 
-    /// A task that counts bytes.
+    /// Starts a task that counts bytes.
     #[must_use]
     pub fn bytes(&self, label: &str, total: Option<u64>) -> Task {
         self.start(label, total, Unit::Bytes)
     }
 
-    /// A line of its own, above the bars.
+    /// Writes a line of its own, above the bars.
     pub fn message(&self, text: &str) {
         match &self.0 {
             Display::Bars(bars) => line_above(bars, text),
@@ -140,7 +141,7 @@ impl Default for Progress {
 }
 
 impl Task {
-    /// Counts `steps` (or bytes) more.
+    /// Adds `steps` (or bytes) to the count.
     pub fn advance(&self, steps: u64) {
         match &self.display {
             TaskDisplay::Bar(_, bar) => bar.inc(steps),
@@ -150,7 +151,7 @@ impl Task {
         }
     }
 
-    /// Counts `steps` (or bytes) back, where work has to be done again.
+    /// Subtracts `steps` (or bytes) from the count, because work is repeated.
     pub fn retreat(&self, steps: u64) {
         match &self.display {
             TaskDisplay::Bar(_, bar) => bar.dec(steps),
@@ -162,7 +163,7 @@ impl Task {
         }
     }
 
-    /// Says what it is at: a file, a crate, a Go package.
+    /// Shows the current item: a file, a crate, a Go package.
     pub fn note(&self, note: &str) {
         match &self.display {
             TaskDisplay::Bar(_, bar) => bar.set_message(note.to_owned()),
@@ -172,7 +173,8 @@ impl Task {
         }
     }
 
-    /// Ends it as finished; a task that is merely dropped is shown as ended, which an error may have done.
+    /// Ends the task as done. A task that is only dropped is shown as stopped, because an error may
+    /// be the cause.
     pub fn done(mut self) {
         self.done = true;
     }
@@ -180,7 +182,7 @@ impl Task {
 
 impl Drop for Task {
     fn drop(&mut self) {
-        let word = if self.done { "done in" } else { "ended after" };
+        let word = if self.done { "done in" } else { "stopped after" };
         let text = format!("{}: {word} {}", self.label, Seconds(self.started.elapsed()));
         match &self.display {
             TaskDisplay::Bar(bars, bar) => {
@@ -194,7 +196,8 @@ impl Drop for Task {
 }
 
 impl Lines {
-    /// A panic elsewhere leaves the state whole: every change is a single assignment.
+    /// A panic in another thread leaves the state intact, because every change is a single
+    /// assignment.
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -235,7 +238,7 @@ impl State {
         self.say(format_args!("{text}"));
     }
 
-    /// One line for each task that has been silent for too long.
+    /// Writes a line for each task that has been silent for too long.
     fn speak_up(&mut self, now: Instant) {
         let due = self.tasks.values_mut().filter(|line| now.duration_since(line.spoke) >= SILENCE);
         let texts: Vec<String> = due
@@ -250,7 +253,7 @@ impl State {
     }
 
     fn say(&mut self, text: fmt::Arguments<'_>) {
-        // Nobody reads standard error any more: the work goes on.
+        // A closed standard error does not stop the work.
         let _ = self.out.write_all(format!("{text}\n").as_bytes());
         let _ = self.out.flush();
     }
@@ -275,7 +278,7 @@ impl Line {
     }
 }
 
-/// A duration as people read it: `0.4 s`, `12 s`, `2 min 5 s`.
+/// A duration for people: `0.4 s`, `12 s`, `2 min 5 s`.
 #[derive(Debug, Clone, Copy)]
 pub struct Seconds(pub Duration);
 
@@ -290,7 +293,7 @@ impl fmt::Display for Seconds {
     }
 }
 
-/// A size as people read it: `12 B`, `3.4 KiB`, `61.0 MiB`.
+/// A size for people: `12 B`, `3.4 KiB`, `61.0 MiB`.
 #[derive(Debug, Clone, Copy)]
 pub struct Bytes(pub u64);
 
@@ -306,7 +309,7 @@ impl fmt::Display for Bytes {
     }
 }
 
-/// A thread that lives as long as the lines do.
+/// Starts a thread that lives as long as the lines.
 fn speak_up(lines: Weak<Lines>) {
     let run = move || {
         while let Some(lines) = lines.upgrade() {
@@ -320,7 +323,7 @@ fn speak_up(lines: Weak<Lines>) {
 }
 
 fn line_above(bars: &MultiProgress, text: &str) {
-    // Nobody reads standard error any more: the work goes on.
+    // A closed standard error does not stop the work.
     let _ = bars.println(text);
 }
 
@@ -367,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_task_speaks_every_ten_seconds_and_says_how_far_it_is() {
+    fn a_long_task_reports_its_progress_every_ten_seconds() {
         let (log, start) = (Log::default(), Instant::now());
         let mut state = state(&log);
         let id = state.start("qemu", Some(4 << 20), Unit::Bytes, start);
@@ -387,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_total_only_what_is_known_is_said() {
+    fn without_a_total_only_known_figures_are_shown() {
         let (log, start) = (Log::default(), Instant::now());
         let mut state = state(&log);
         state.start("kubelet: go build", None, Unit::Steps, start);
@@ -422,11 +425,11 @@ mod tests {
     }
 
     #[test]
-    fn a_task_that_an_error_ended_is_not_called_done() {
+    fn a_task_that_an_error_stopped_is_not_shown_as_done() {
         let log = Log::default();
         let progress = Progress::lines(Box::new(log.clone()));
         drop(progress.task("x", None));
-        assert!(log.lines()[1].starts_with("x: ended after 0."), "{:?}", log.lines());
+        assert!(log.lines()[1].starts_with("x: stopped after 0."), "{:?}", log.lines());
     }
 
     #[test]

@@ -1,11 +1,11 @@
-//! Programs out of unpacked Debian packages, run from where they were unpacked.
+//! Programs of unpacked Debian packages, run from the folder that they were unpacked in.
 //!
-//! A host tool comes with its whole closure, libc included, so it runs through the closure's own
-//! dynamic loader (ld.so(8)) and never sees the host's libraries. Every host runs the same bytes,
-//! whatever it has installed itself.
+//! A host tool comes with its whole closure, libc included. It runs through the closure's own
+//! dynamic loader (ld.so(8)) and never uses the host's libraries, so every host runs the same
+//! bytes.
 //!
-//! A program started so sees the loader as its `/proc/self/exe`, and programs that it starts
-//! itself do not go through the loader: a tool that needs helpers is not for this module.
+//! Such a program has the loader as its `/proc/self/exe`, and programs that it starts do not go
+//! through the loader, so this module cannot run a tool that needs helpers.
 
 use std::ffi::OsString;
 use std::fs;
@@ -17,16 +17,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::process::Command;
 
-/// Debian's name of this machine's architecture in library paths, and its dynamic loader.
+/// The library folder of this machine's architecture in Debian, and its dynamic loader.
 #[cfg(target_arch = "x86_64")]
 const LIBRARIES: (&str, &str) = ("usr/lib/x86_64-linux-gnu", "ld-linux-x86-64.so.2");
 #[cfg(target_arch = "aarch64")]
 const LIBRARIES: (&str, &str) = ("usr/lib/aarch64-linux-gnu", "ld-linux-aarch64.so.1");
 
-/// Folders of private libraries below the library folder, which packages reach by RUNPATH otherwise.
+/// Folders of private libraries below the library folder, which packages otherwise find by RUNPATH.
 const PRIVATE_LIBRARIES: [&str; 2] = ["systemd", "pulseaudio"];
 
-/// What QEMU looks for beside the file behind `/proc/self/exe` (`get_relocated_path` in its `util/cutils.c`).
+/// The folder that QEMU looks for next to `/proc/self/exe` (`get_relocated_path` in its
+/// `util/cutils.c`).
 const QEMU_BUNDLE: &str = "qemu-bundle";
 
 /// A program of an unpacked closure.
@@ -44,19 +45,20 @@ enum Kind {
 }
 
 impl HostTool {
-    /// A compiled program, `usr/bin/PROGRAM` or `usr/sbin/PROGRAM` below `root`.
+    /// Returns a compiled program, `usr/bin/PROGRAM` or `usr/sbin/PROGRAM` below `root`.
     #[must_use]
     pub fn new(root: &Path, program: &str) -> Self {
         Self { root: root.to_owned(), program: program.to_owned(), kind: Kind::Elf }
     }
 
-    /// A Python script, `usr/bin/PROGRAM` below `root`, run by the closure's own Python.
+    /// Returns a Python script, `usr/bin/PROGRAM` below `root`, which the closure's own Python
+    /// runs.
     #[must_use]
     pub fn python(root: &Path, program: &str) -> Self {
         Self { root: root.to_owned(), program: program.to_owned(), kind: Kind::Python }
     }
 
-    /// The program, ready for its arguments.
+    /// Returns a command of the program, ready for its arguments.
     pub fn command(&self) -> Result<Command> {
         let places = ["usr/bin", "usr/sbin"].map(|bin| self.root.join(bin).join(&self.program));
         let [program, _] = &places;
@@ -88,12 +90,12 @@ impl HostTool {
     }
 }
 
-/// Makes QEMU find modules, firmware and keymaps inside its own closure, and there alone.
+/// Makes QEMU find modules, firmware and keymaps inside its own closure only.
 ///
-/// QEMU takes its built-in paths (`/usr/share/qemu`, `/usr/lib/…/qemu`) below a folder
-/// `qemu-bundle` if one lies beside its executable. Behind the dynamic loader that executable is the loader.
-/// Without the link it would load modules from the host's own `/usr/lib`, and abort where those
-/// belong to another QEMU. Called while the closure is being staged.
+/// QEMU looks for its built-in paths (`/usr/share/qemu`, `/usr/lib/…/qemu`) below a folder
+/// `qemu-bundle` next to its executable, which is the dynamic loader here. Without the link QEMU
+/// would load modules from the host's own `/usr/lib`, and abort if those belong to another QEMU.
+/// The link is made while the closure is staged.
 pub fn prepare_qemu(root: &Path) -> Result<()> {
     let (libraries, _) = LIBRARIES;
     let link = root.join(libraries).join(QEMU_BUNDLE);
@@ -101,10 +103,10 @@ pub fn prepare_qemu(root: &Path) -> Result<()> {
     if fs::read_link(&link).is_ok_and(|old| old == target) {
         return Ok(());
     }
-    symlink(target, &link).with_context(|| format!("cannot make the link {}", link.display()))
+    symlink(target, &link).with_context(|| format!("cannot create the link {}", link.display()))
 }
 
-/// The loader splits this list at `:` and `;` and knows no escape.
+/// Returns the list of library folders. The loader splits it at `:` and `;` and knows no escape.
 fn library_path(libraries: &Path) -> Result<OsString> {
     if libraries.as_os_str().as_encoded_bytes().iter().any(|byte| b":;$".contains(byte)) {
         bail!(
@@ -126,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_that_is_not_there_is_named() {
+    fn a_missing_program_is_named() {
         let error =
             HostTool::new(Path::new("/nowhere"), "mkfs.erofs").command().unwrap_err().to_string();
         assert!(error.contains("/nowhere/usr/bin/mkfs.erofs is missing"), "{error}");

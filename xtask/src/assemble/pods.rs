@@ -11,12 +11,12 @@ use crate::image::oci;
 use crate::tree::staged::Staged;
 use crate::tree::{Content, Node, Tree};
 
-/// What a package's image is made of.
+/// The files that a package's image is made of.
 #[derive(Debug)]
 pub struct Files {
-    /// What its step staged.
+    /// The files that its step staged.
     pub staged: Staged,
-    /// What lies in its folder.
+    /// The files in its folder.
     pub folder: Staged,
     /// The unpacked Debian packages that the image starts with, if it has a base.
     pub base: Staged,
@@ -46,12 +46,13 @@ pub fn build(config: &Config, packages: &[Files]) -> Result<Tree> {
     Ok(tree)
 }
 
-/// A path of the running system as one of this file system, which is mounted at [`path::PODS`].
+/// Turns a path of the running system into one of this file system, which is mounted at
+/// [`path::PODS`].
 fn below_pods(folder: &str) -> &str {
     folder.strip_prefix(path::PODS).unwrap_or(folder)
 }
 
-/// A package's container image.
+/// Returns a package's container image.
 pub fn image(config: &Config, from: &Files) -> Result<oci::Image> {
     let name = &from.staged.owner;
     let image = config.package(name).image();

@@ -9,10 +9,10 @@ use crate::config::{Config, Output};
 use crate::tree::staged::Staged;
 use crate::tree::{Content, Node, Tree};
 
-/// Owner of what every root has.
+/// The owner of the entries that every root has.
 const LAYOUT: &str = "contract";
 
-/// What the root has from the contract alone; part of the root's recipe.
+/// Returns the entries that every root has; they are part of the root's recipe.
 pub fn layout() -> Vec<(String, Node)> {
     let folders = root::FOLDERS.iter().map(|folder| ((*folder).to_owned(), Node::Dir(0o755)));
     let links =
@@ -23,7 +23,7 @@ pub fn layout() -> Vec<(String, Node)> {
     folders.chain(links).chain(applets).collect()
 }
 
-/// Puts the root together. `rootfs` comes in the configuration's order, the layer that wins last.
+/// Puts the root together. `rootfs` has the configuration's order; the last layer wins.
 pub fn build(
     config: &Config,
     kernel: &Staged,
@@ -68,7 +68,7 @@ fn add_package(tree: &mut Tree, config: &Config, staged: &Staged) -> Result<()> 
     Ok(())
 }
 
-/// `os-release(5)`; kubelet reports `PRETTY_NAME` as the node's OS image.
+/// Returns the text of `os-release(5)`; kubelet reports `PRETTY_NAME` as the node's OS image.
 pub fn os_release(config: &Config) -> String {
     let version = env!("CARGO_PKG_VERSION");
     format!(
@@ -77,7 +77,7 @@ pub fn os_release(config: &Config) -> String {
     )
 }
 
-/// Regular files with an x bit, which the budget counts.
+/// Returns the regular files with an x bit, which the budget counts.
 pub fn executables(tree: &Tree) -> Vec<&str> {
     let files = tree
         .iter()

@@ -1,8 +1,8 @@
 //! The floor's image: `benches/floor/` and finished packages → a UKI in `target/kiln/floor/`.
 //!
-//! Kernel, kubelet, shim, runc, CNI plugins and the pod's images are the very ones of Kiln's image.
-//! containerd is upstream's own program, and `ctr` is there to import images.
-//! Nothing of this is a step of the plan: a build without `bench` must not know of it.
+//! Kernel, kubelet, shim, runc, CNI plugins and the pod's images are the same as in Kiln's image.
+//! containerd is upstream's own program, and `ctr` imports the images. None of this is a step of
+//! the plan, so that a build does not depend on it.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -33,28 +33,28 @@ use crate::tree::{Content, Node, Tree};
 /// The floor's own files, below the workspace.
 const FOLDER: &str = "benches/floor";
 
-/// Where its image is made, below the workspace.
+/// The folder in which its image is made, below the workspace.
 const OUT: &str = "target/kiln/floor";
 
-/// The pod that both images are measured by.
+/// The pod whose answer is measured.
 const POD: &str = "static-server";
 
-/// What containerd starts every pod with.
+/// The package of the pause container, with which containerd starts every pod.
 const PAUSE: &str = "pause";
 
-/// Packages that the floor's root has as they are.
+/// Packages that the floor's root takes unchanged.
 const SHARED: [&str; 4] = ["cni", "containerd-shim-runc-v2", "kubelet", "runc"];
 
 /// The floor's own folder in its root.
 const SHARE: &str = "/usr/share/floor";
 
-/// Loaded late, to read the guest's memory by.
+/// The module that is loaded last, for reading the guest's memory.
 const BALLOON: &str = "virtio_balloon";
 
-/// The module whose version is the floor's containerd's, and the variable that it is told by.
+/// The Go module of the floor's containerd, which sets its version.
 const CONTAINERD: &str = "github.com/containerd/containerd/v2";
 
-/// As distributions build containerd.
+/// The build tags with which distributions build containerd.
 const TAGS: [&str; 7] = [
     "no_btrfs",
     "no_devmapper",
@@ -65,14 +65,15 @@ const TAGS: [&str; 7] = [
     "static_build",
 ];
 
-/// Fixed, so that the floor stays what it is while Kiln's settings change.
+/// The settings of the floor's root. They are fixed, so that the floor does not change with Kiln's
+/// settings.
 const EROFS: Settings = Settings { compression: Compression::Lz4hc(12), cluster: 64 * 1024 };
 
-/// What the kernel needs to be told to boot such an image at all, and to use as little memory as Kiln's.
+/// The parameters that such an image needs to boot, and to use as little memory as Kiln's.
 const CMDLINE: &str = "rootfstype=ramfs console=tty0 console=ttyS0 loglevel=6 panic=10 \
                        no_timer_check transparent_hugepage=never";
 
-/// Mount points and files that Kiln's PID 1 would make in a writable `/etc`.
+/// Mount points, and files that Kiln's PID 1 would write to a writable `/etc`.
 const FOLDERS: [&str; 9] =
     ["/dev", "/mnt", "/opt", "/proc", "/root", "/run", "/sys", "/tmp", "/var"];
 const ETC: [(&str, &str); 3] = [
@@ -89,11 +90,11 @@ struct Parts<'a> {
     made: BTreeMap<String, cache::Entry>,
 }
 
-/// Makes the floor's UKI anew; a matter of seconds but for the compression of its root.
+/// Makes the floor's UKI again, which takes seconds except for the compression of its root.
 pub fn build(builder: &Builder) -> Result<PathBuf> {
     ensure!(
         builder.config.arch == Arch::HOST,
-        "the floor is built by this machine's own C compiler"
+        "cannot build the floor for another architecture: it needs this machine's own C compiler"
     );
     let parts = Parts::gather(builder)?;
     let task = builder.progress.task("floor: image", None);
@@ -106,7 +107,7 @@ pub fn build(builder: &Builder) -> Result<PathBuf> {
     Ok(efi)
 }
 
-/// The port that the measured pod answers on.
+/// Returns the port on which the measured pod answers.
 pub fn port(builder: &Builder) -> Result<u16> {
     let port = pod(builder)?.ports.first().copied();
     port.with_context(|| format!("the pod `{POD}`, which the comparison is about, opens no port"))
@@ -128,7 +129,7 @@ impl<'a> Parts<'a> {
         let goals: Vec<&str> = goals.iter().map(String::as_str).collect();
         let (folder, out) =
             (builder.inputs.workspace.join(FOLDER), builder.inputs.workspace.join(OUT));
-        fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
+        fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
         Ok(Self { builder, folder, out, made: builder.make(&goals)? })
     }
 
@@ -141,10 +142,10 @@ impl<'a> Parts<'a> {
         list(package, self.entry(&staged(package))?)
     }
 
-    /// `init`, `containerd` and `ctr`, built into a folder of their own.
+    /// Builds `init`, `containerd` and `ctr` into a folder of their own.
     fn programs(&self) -> Result<Staged> {
         let out = self.out.join("bin");
-        fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
+        fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
         let (builder, package) = (self.builder, self.package());
         let go_mod = self.text("go.mod")?;
         let caches = builder.go_caches()?;
@@ -222,7 +223,7 @@ impl<'a> Parts<'a> {
         Ok(())
     }
 
-    /// Kiln's own `/etc`, read-only here.
+    /// Adds Kiln's own `/etc`, which is read-only here.
     fn add_etc(&self, tree: &mut Tree) -> Result<()> {
         let source = self
             .builder
@@ -239,10 +240,10 @@ impl<'a> Parts<'a> {
         Ok(())
     }
 
-    /// The pod's images as one OCI archive, as `ctr images import` takes it.
+    /// Returns the pod's images as one OCI archive for `ctr images import`.
     fn images(&self) -> Result<Vec<u8>> {
         let config = &self.builder.config;
-        let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
+        let scratch = tempfile::tempdir().context("cannot create a temporary folder")?;
         let mut images = Vec::new();
         for name in [PAUSE, POD] {
             let files = image_files(name, self.builder, &self.made, scratch.path())?;
@@ -257,7 +258,7 @@ impl<'a> Parts<'a> {
         let scratch = self.out.join("scratch");
         let _ = fs::remove_dir_all(&scratch);
         let _ = fs::remove_file(&image);
-        fs::create_dir(&scratch).with_context(|| format!("cannot make {}", scratch.display()))?;
+        fs::create_dir(&scratch).with_context(|| format!("cannot create {}", scratch.display()))?;
         let mkfs = tool(&self.made, "erofs-utils", "mkfs.erofs")?;
         erofs::write(&mkfs, tree, EROFS, &image, &scratch)?;
         fs::remove_dir_all(&scratch)?;
@@ -301,7 +302,7 @@ impl<'a> Parts<'a> {
             os_release: assemble::root::os_release(config),
             cmdline: CMDLINE.to_owned(),
             uname: fs::read_to_string(kernel.join("release"))
-                .context("the kernel step has no release file")?,
+                .context("cannot read the kernel's release")?,
             linux: cached(kernel.join("vmlinuz"))?,
             initrd: cached(initrd)?,
         };
@@ -316,7 +317,7 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// Upstream's containerd and ctr.
+/// Returns the source of upstream's containerd and ctr.
 fn source() -> Go {
     let program = |name: &str| (name.to_owned(), format!("{CONTAINERD}/cmd/{name}"));
     Go {
@@ -334,7 +335,7 @@ fn source() -> Go {
 struct Modules(Staged);
 
 impl Modules {
-    /// A module by the name that the kernel knows it by; its file may have `-` for `_`.
+    /// Returns a module by its name in the kernel; its file may have `-` for `_`.
     fn find(&self, name: &str) -> Result<Node> {
         let is = |path: &str| {
             path.rsplit('/').next().unwrap_or(path).replace('-', "_") == format!("{name}.ko")

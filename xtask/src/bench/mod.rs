@@ -176,9 +176,10 @@ fn command(builder: &Builder, job: &Job) -> Result<Command> {
     Ok(Command::from(run).dir(workspace).with_whole_environment())
 }
 
-/// Copies an image to where no build replaces it. It may be the one that was kept the last time.
+/// Copies an image to a file that no build replaces. The source may be the image that was kept last
+/// time.
 fn keep(folder: &Path, efi: &Path) -> Result<PathBuf> {
-    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let kept = folder.join("other.efi");
     replace::copy(efi, &kept, Durability::None)
         .with_context(|| format!("cannot copy {} to {}", efi.display(), kept.display()))?;

@@ -12,14 +12,14 @@ use crate::plan::{ARCHIVE, KERNEL, staged};
 use crate::qemu::{Forward, Kernel, Machine, Network, Start, WATCHDOG};
 use crate::scenario::Rig;
 
-/// What a node gets where nobody says more, in MiB. The least that works is half of it.
+/// The default memory of a node in MiB. Half of it is the least that works.
 pub const MEMORY: u32 = 1024;
 
-/// Where Debian's OVMF has its code and its empty variables.
+/// The code and the empty variables of Debian's OVMF.
 const FIRMWARE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
 const VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
 
-/// A machine that boots this image, with a network of its own and these ports on the host.
+/// Returns a machine that boots this image, with a network of its own and these ports on the host.
 pub fn of(
     builder: &Builder,
     built: &Built,
@@ -54,7 +54,7 @@ pub fn kernel(builder: &Builder) -> Result<Kernel> {
     })
 }
 
-/// What the VM scenarios in `dir` run with.
+/// Returns the tools that the VM scenarios in `dir` run with.
 pub fn rig(builder: &Builder, dir: &Path) -> Result<Rig> {
     let (qemu, ovmf, e2fsprogs) = (staged(QEMU), staged(OVMF), staged("e2fsprogs"));
     let made = builder.make(&[&qemu, &ovmf, &e2fsprogs])?;

@@ -15,17 +15,17 @@ pub type Made = BTreeMap<String, Entry>;
 /// The program that makes packs.
 pub(super) const PACKER_PROGRAM: &str = "static-server-pack";
 
-/// The program that makes packs, where its step has been made.
+/// Returns the program that makes packs.
 pub fn packer(made: &Made) -> Result<PathBuf> {
     Ok(dir(made, PACKER)?.join(PACKER_PROGRAM))
 }
 
-/// A program out of a package that has been made.
+/// Returns a program out of a package.
 pub fn tool(made: &Made, package: &str, program: &str) -> Result<HostTool> {
     Ok(HostTool::new(&dir(made, &staged(package))?, program))
 }
 
-/// The folder of a step that has been made.
+/// Returns the folder of a step.
 pub(super) fn dir(made: &Made, step: &str) -> Result<PathBuf> {
     let entry = made.get(step).ok_or_else(|| anyhow!("step `{step}` was not made"))?;
     Ok(entry.path().to_owned())

@@ -1,4 +1,4 @@
-//! One step: which source or writer makes it, from which entries.
+//! One step: chooses the source or writer that makes it, and the entries that it needs.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -81,7 +81,7 @@ fn making<'a>(
 fn downloaded(builder: &Builder, file: &Locked) -> Result<PathBuf> {
     let found = builder.cache.download(file.sha256)?;
     found.with_context(|| {
-        format!("{} was damaged or taken away after it was downloaded; build again", file.name)
+        format!("{} was damaged or removed after its download; build again", file.name)
     })
 }
 
@@ -126,7 +126,7 @@ fn root(builder: &Builder, needs: &Made, out: &Path) -> Result<()> {
 
 fn pods_erofs(builder: &Builder, needs: &Made, out: &Path) -> Result<()> {
     let config = &builder.config;
-    let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
+    let scratch = tempfile::tempdir().context("cannot create a temporary folder")?;
     let mut packages = Vec::new();
     for (package, _) in config.images() {
         packages.push(image_files(&package.name, builder, needs, scratch.path())?);
@@ -136,7 +136,8 @@ fn pods_erofs(builder: &Builder, needs: &Made, out: &Path) -> Result<()> {
     Contents::of(&tree).write(&out.join(report::CONTENTS))
 }
 
-/// The files that a package's image is made of; packs are made in `scratch`, which must stay.
+/// Returns the files that a package's image is made of. Packs are made in `scratch`, which must
+/// stay.
 pub fn image_files(
     name: &str,
     builder: &Builder,
@@ -207,7 +208,7 @@ fn parts(builder: &Builder, needs: &Made) -> Result<uki::Parts> {
         os_release: assemble::root::os_release(config),
         cmdline: config.cmdline.clone(),
         uname: fs::read_to_string(kernel.join("release"))
-            .context("the kernel step has no release file")?,
+            .context("cannot read the kernel's release")?,
         linux: cached(kernel.join("vmlinuz"))?,
         initrd: cached(dir(needs, ARCHIVE)?.join(ARCHIVE))?,
     })
@@ -219,7 +220,7 @@ impl Builder {
         go::Caches::new(&self.cache)
     }
 
-    /// What the finished file is made of, and the programs that judge it.
+    /// Returns the parts of the finished file, and the programs that judge it.
     pub fn uki_parts(&self) -> Result<(uki::Parts, Made)> {
         let judges = JUDGES.map(staged);
         let stub = staged("systemd-boot-efi");

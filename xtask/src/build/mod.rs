@@ -1,6 +1,6 @@
 //! A configuration with its plan, and all that making it needs.
 //!
-//! `queue` runs the plan, `make` makes one step, `report` says what is in a finished image.
+//! `queue` runs the plan, `make` makes one step, `report` lists the contents of a finished image.
 
 mod container;
 pub mod machine;
@@ -30,24 +30,24 @@ pub use report::{Item, Report};
 /// Files that only the root of Kiln's workspace has all of.
 const WORKSPACE_FILES: [&str; 3] = ["Cargo.toml", "build.toml", "xtask/Cargo.toml"];
 
-/// A configuration with its plan, and where to make it.
+/// A configuration with its plan, and the cache to make it in.
 pub struct Builder {
-    /// What is built.
+    /// The image to build.
     pub config: Config,
-    /// How.
+    /// The steps that make it.
     pub plan: Plan,
-    /// What the plan was made from.
+    /// The facts that the plan was made from.
     pub inputs: Inputs,
     /// The pinned Debian packages of all layers.
     pub locks: Locks,
-    /// Where results are kept.
+    /// The place for results.
     pub cache: Cache,
-    /// Where progress is shown.
+    /// The display of progress.
     pub progress: Progress,
 }
 
 impl Builder {
-    /// Reads a build file and plans it. Touches no network.
+    /// Reads a build file and plans it. Uses no network.
     pub fn open(path: &Path, arch: Arch, progress: Progress) -> Result<Self> {
         Self::open_with(path, arch, progress, &[])
     }
@@ -69,7 +69,7 @@ impl Builder {
     }
 }
 
-/// Reads a build file and what it names.
+/// Reads a build file and all that it names.
 pub fn load(path: &Path, arch: Arch) -> Result<Config> {
     Config::load(&read, path, arch)
 }

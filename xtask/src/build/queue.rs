@@ -1,7 +1,8 @@
-//! Runs a plan: finds what is missing, fetches what that needs, makes it, in order.
+//! Runs a plan: finds the missing steps, fetches their files and makes them in order.
 //!
-//! Only steps on the way to a goal are looked at, and none whose result is in the cache.
-//! Independent steps run in parallel: linking Go programs and compressing use one core only.
+//! Only steps on the way to a goal run, and only those whose result is not in the cache.
+//! Independent steps run in parallel, because linking Go programs and compressing use one core
+//! only.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -15,10 +16,11 @@ use crate::cache::Entry;
 use crate::fetch;
 use crate::plan::{Step, UKI};
 
-/// Steps that run at once. More would not be faster: Go and cargo use all cores themselves.
+/// Steps that run at the same time. More would not be faster, because Go and cargo use all cores
+/// themselves.
 const WORKERS: usize = 2;
 
-/// What has been made, and what is still to be made.
+/// The finished steps, and those that are still to be made.
 struct Queue<'a> {
     waiting: Vec<&'a Step>,
     running: usize,
@@ -33,7 +35,7 @@ impl Builder {
         report::publish(self, &entry)
     }
 
-    /// Downloads all that building, running and testing need.
+    /// Downloads everything that building, running and testing need.
     pub fn fetch(&self) -> Result<()> {
         let files: Vec<_> =
             self.plan.steps.values().flat_map(|step| step.downloads.iter().cloned()).collect();
@@ -66,7 +68,8 @@ impl Builder {
         self.run(queue)
     }
 
-    /// Depth first, so that a step comes after what it needs. What a step reads must be intact to the last byte.
+    /// Adds the missing steps depth first, so that a step comes after those it needs. An entry that
+    /// a step reads must be intact to the last byte.
     fn collect<'a>(
         &'a self,
         step: &'a Step,
@@ -94,7 +97,7 @@ impl Builder {
                 (0..WORKERS).map(|_| scope.spawn(|| self.work(&shared))).collect();
             let joined = workers.into_iter().map(thread::ScopedJoinHandle::join);
             joined
-                .map(|result| result.unwrap_or_else(|_| bail!("a worker ended in a panic")))
+                .map(|result| result.unwrap_or_else(|_| bail!("a worker panicked")))
                 .collect::<Vec<_>>()
         });
         results.into_iter().collect::<Result<()>>()?;
@@ -136,7 +139,7 @@ impl Builder {
 }
 
 impl<'a> Queue<'a> {
-    /// The first step whose needs are all there, with them.
+    /// Takes the first step whose needs are all made, with their entries.
     fn take_ready(&mut self) -> Option<(&'a Step, BTreeMap<String, Entry>)> {
         let ready = |step: &&Step| step.needs.iter().all(|need| self.done.contains_key(need));
         let at = self.waiting.iter().position(ready)?;

@@ -1,4 +1,4 @@
-//! What is in a finished image: `NAME-ARCH.json` beside the file, and the table of `size`.
+//! The contents of a finished image: `NAME-ARCH.json` next to the file, and the table of `size`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,9 +21,9 @@ use crate::tree::{Node, Tree};
 
 /// The EFI file in its step's folder.
 pub(super) const EFI: &str = "image.efi";
-/// The report beside it.
+/// The report next to it.
 const REPORT: &str = "image.json";
-/// What a tree held, beside what was written of it.
+/// The list of a tree's files, next to the image that was written of it.
 pub(super) const CONTENTS: &str = "contents.json";
 
 const MIB: u64 = 1024 * 1024;
@@ -33,7 +33,7 @@ const MIB: u64 = 1024 * 1024;
 pub struct Built {
     /// The EFI file.
     pub efi: PathBuf,
-    /// What is in it.
+    /// Its contents.
     pub report: Report,
 }
 
@@ -79,13 +79,13 @@ pub struct LayerReport {
 pub struct PackageReport {
     /// Its name.
     pub name: String,
-    /// Upstream's version, or Debian's; none where a file has only its digest.
+    /// Upstream's version or Debian's; missing if a file has only its digest.
     pub version: Option<String>,
-    /// What it is.
+    /// One sentence on its purpose.
     pub about: String,
     /// An SPDX expression.
     pub license: String,
-    /// What it was built from.
+    /// The digest of all that it was built from.
     pub digest: Digest,
     /// Length in bytes of all its files in the image, not compressed.
     pub bytes: u64,
@@ -96,17 +96,17 @@ pub struct PackageReport {
 pub struct Item {
     /// `root`, `pods` or `archive`.
     pub part: String,
-    /// Its path there.
+    /// Its path in that part.
     pub path: String,
-    /// The package it belongs to.
+    /// The package that it belongs to.
     pub owner: String,
     /// Its length, not compressed.
     pub bytes: u64,
-    /// Whether it has an x bit.
+    /// True if it has an x bit.
     pub executable: bool,
 }
 
-/// What a tree holds.
+/// The files of a tree.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Contents(Vec<Item>);
 
@@ -137,7 +137,7 @@ impl Contents {
     }
 }
 
-/// Refuses an image that is far too large, before anything is made of it.
+/// Refuses an image above the limit.
 pub(super) fn check_limit(config: &Config, efi: &Path) -> Result<()> {
     let bytes = efi.metadata()?.len();
     let limit = config.budget.uki_limit_mib;
@@ -175,7 +175,8 @@ pub(super) fn write(builder: &Builder, needs: &BTreeMap<String, Entry>, out: &Pa
         parts,
         items,
         configuration: config.expanded(),
-        // The step is the same for all commits that make the same file.
+        // The step is the same for all commits that make the same file, so the revision is added
+        // later.
         revision: None,
         layers: Vec::new(),
     };
@@ -223,7 +224,7 @@ fn layers(builder: &Builder) -> Vec<LayerReport> {
     builder.config.layers.iter().map(layer).collect()
 }
 
-/// Puts a finished image where people look for it: `target/kiln/NAME-ARCH.efi` and `.json`.
+/// Copies a finished image to `target/kiln/NAME-ARCH.efi`, with its report.
 pub(super) fn publish(builder: &Builder, entry: &Entry) -> Result<Built> {
     let dir = builder.inputs.workspace.join("target/kiln");
     fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;

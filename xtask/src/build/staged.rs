@@ -9,7 +9,7 @@ use crate::tree::staged::Staged;
 use crate::tree::{Content, Node};
 use crate::walk::{self, Kind};
 
-/// Lists a folder. Modes are 0755 for what is executable and 0644 for the rest.
+/// Lists a folder. Modes are 0755 for executable files and 0644 for the rest.
 pub fn list(owner: &str, dir: &Path) -> Result<Staged> {
     let mut files = BTreeMap::new();
     for found in walk::files(dir)? {
@@ -26,7 +26,7 @@ pub fn list(owner: &str, dir: &Path) -> Result<Staged> {
     Ok(Staged { owner: owner.to_owned(), files })
 }
 
-/// A file of the cache or the repository as a tree's content.
+/// Returns a file of the cache or the repository as the content of a tree's file.
 pub fn cached(path: PathBuf) -> Result<Content> {
     let size = path.metadata().with_context(|| format!("cannot read {}", path.display()))?.len();
     Ok(Content::Cached { path, size })

@@ -1,4 +1,4 @@
-//! `clean`: gives the disk back, and never pulls a file away from under another build.
+//! `clean`: frees the disk, and never removes a file that another build uses.
 
 use std::fmt;
 use std::fs;
@@ -12,7 +12,7 @@ use super::{Cache, DOWNLOADS, LOCKS, STEPS, TMP, TOOLS, USERS, VARIABLE, names, 
 use crate::process;
 use crate::progress::Bytes;
 
-/// What `clean` gave back.
+/// The result of `clean`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Freed {
     /// Downloaded files.
@@ -21,15 +21,16 @@ pub struct Freed {
     pub steps: u64,
     /// Caches of other programs.
     pub tools: u64,
-    /// Bytes on the disk of all of them.
+    /// Bytes of all of them on the disk.
     pub bytes: u64,
 }
 
-/// `st_blocks` counts in these, whatever the file system (`inode(7)`).
+/// The unit of `st_blocks` on every file system (`inode(7)`), in bytes.
 const BLOCK: u64 = 512;
 
 impl Cache {
-    /// Empties the cache and says what that freed; refused while another process has it open.
+    /// Empties the cache and returns what that freed. Fails while another process has the cache
+    /// open.
     pub fn clean(&self) -> Result<Freed> {
         let lock = self.path(LOCKS, USERS);
         if !self.0.users.upgrade(&lock)? {
@@ -68,19 +69,21 @@ impl Cache {
         Ok(freed)
     }
 
-    /// Out of its place first: a half-removed entry is never seen as one.
+    /// Moves a thing out of its place before removing it, so that a half-removed entry is never
+    /// taken for an entry.
     fn drop_one(&self, path: &Path, name: &std::ffi::OsStr) -> Result<()> {
         let away = self.root().join(TMP).join(name);
         if away != path {
             remove::tree(&away)?;
             fs::rename(path, &away)
-                .with_context(|| format!("cannot take {} away", path.display()))?;
+                .with_context(|| format!("cannot move {} away", path.display()))?;
         }
         remove::tree(&away)
     }
 }
 
-/// Bytes on the disk of a file or of all files below a folder; a file with several links counts once for each.
+/// Returns the bytes on the disk of a file, or of all files below a folder. A file with several
+/// links counts once for each link.
 fn used(path: &Path) -> io::Result<u64> {
     let meta = fs::symlink_metadata(path)?;
     let mut bytes = meta.blocks() * BLOCK;

@@ -1,4 +1,4 @@
-//! A finished entry: files that never change, and the manifest that says what they were.
+//! A finished entry: files that never change, and the manifest that lists them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::process;
 
-/// The folder that the step filled.
+/// The folder with the step's results.
 pub(super) const FILES: &str = "files";
 
 const MANIFEST: &str = "manifest.json";
@@ -23,17 +23,17 @@ pub struct Entry {
     manifest: Manifest,
 }
 
-/// What a step made.
+/// The results of a step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Manifest {
-    /// Which step it was, for people.
+    /// The name of the step, for messages.
     label: String,
-    /// Path below `files` → what is there.
+    /// Path below `files` → item.
     files: BTreeMap<String, Item>,
 }
 
-/// One thing below `files`.
+/// One item below `files`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Item {
@@ -52,12 +52,12 @@ impl Entry {
         Ok(Self { files: dir.join(FILES), manifest })
     }
 
-    /// The folder with its files. They must not be changed.
+    /// Returns the folder with the files, which must not be changed.
     pub fn path(&self) -> &Path {
         &self.files
     }
 
-    /// One of its files; `path` may start with `/`, as paths in packages do.
+    /// Returns one of the files. `path` may start with `/`, as paths in packages do.
     pub fn file(&self, path: &str) -> Result<PathBuf> {
         let relative = path.trim_start_matches('/');
         let known = self.manifest.files.contains_key(relative);
@@ -65,12 +65,12 @@ impl Entry {
         Ok(self.files.join(relative))
     }
 
-    /// Whether all is there, by names, sizes, modes and links; a file whose time changed is hashed.
+    /// Checks names, sizes, modes and links of all items, and hashes files whose time changed.
     pub(super) fn glance(&self) -> Result<()> {
         self.compare(|now, then| now == then)
     }
 
-    /// Whether all is there, every file hashed.
+    /// Checks all items and hashes every file.
     pub fn verify(&self) -> Result<()> {
         self.compare(|_, _| false)
     }
@@ -139,7 +139,7 @@ impl Item {
     }
 }
 
-/// Writes the manifest of what a step left in `dir`.
+/// Writes the manifest of a step's results in `dir`.
 pub(super) fn seal(dir: &Path, label: &str) -> Result<()> {
     let root = dir.join(FILES);
     let mut files = BTreeMap::new();
@@ -154,7 +154,7 @@ pub(super) fn seal(dir: &Path, label: &str) -> Result<()> {
     fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// All that is below a folder, by relative path.
+/// Lists everything below a folder, by relative path.
 fn list(root: &Path) -> Result<BTreeMap<String, fs::Metadata>> {
     let mut found = BTreeMap::new();
     let mut folders = vec![String::new()];
@@ -170,7 +170,7 @@ fn list(root: &Path) -> Result<BTreeMap<String, fs::Metadata>> {
             let path = if folder.is_empty() { name } else { format!("{folder}/{name}") };
             let meta = entry
                 .metadata()
-                .with_context(|| format!("cannot look at {}", entry.path().display()))?;
+                .with_context(|| format!("cannot read {}", entry.path().display()))?;
             if meta.is_dir() {
                 folders.push(path.clone());
             }

@@ -1,4 +1,5 @@
-//! Who may make a thing: locks that go with their process, and folders that go with their maker.
+//! Locks that are released with their process, and half-made things that are removed with their
+//! maker.
 
 use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -12,43 +13,43 @@ use super::remove;
 use crate::process;
 use crate::progress::Progress;
 
-/// How often a taken lock is tried again; between two tries ctrl-C is looked for.
+/// The time between two attempts to take a lock; ctrl-C is checked in between.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// A held lock (`flock(2)`), released with this value or with the process.
+/// A held lock (`flock(2)`). It is released when this is dropped or the process ends.
 #[derive(Debug)]
 pub(super) struct Hold(File);
 
-/// Something half-made: removed with this value unless it was finished.
+/// A half-made thing. It is removed when this is dropped, unless it was finished.
 #[derive(Debug)]
 pub(super) struct Partial {
     path: PathBuf,
 }
 
 impl Hold {
-    /// Waits until nobody else holds it; `waiting` is shown meanwhile.
+    /// Waits for an exclusive lock and shows `waiting` meanwhile.
     pub(super) fn exclusive(path: &Path, waiting: &str, progress: &Progress) -> Result<Self> {
         Self::wait(path, FlockOperation::NonBlockingLockExclusive, waiting, progress)
     }
 
-    /// Waits until nobody holds it exclusively.
+    /// Waits for a shared lock.
     pub(super) fn shared(path: &Path, progress: &Progress) -> Result<Self> {
         let waiting = "waiting for `cargo xtask clean` to end";
         Self::wait(path, FlockOperation::NonBlockingLockShared, waiting, progress)
     }
 
-    /// The lock, or nothing if somebody else holds it.
+    /// Returns the exclusive lock, or nothing if another process holds it.
     pub(super) fn try_exclusive(path: &Path) -> Result<Option<Self>> {
         let hold = Self(open(path)?);
         Ok(hold.lock(path, FlockOperation::NonBlockingLockExclusive)?.then_some(hold))
     }
 
-    /// Makes a shared lock exclusive if nobody shares it.
+    /// Makes a shared lock exclusive if no other process shares it.
     pub(super) fn upgrade(&self, path: &Path) -> Result<bool> {
         self.lock(path, FlockOperation::NonBlockingLockExclusive)
     }
 
-    /// Makes it a shared lock (again: a failed upgrade may have lost it).
+    /// Makes the lock a shared one again, because a failed upgrade may have lost it.
     pub(super) fn downgrade(&self, path: &Path) -> Result<bool> {
         self.lock(path, FlockOperation::NonBlockingLockShared)
     }
@@ -81,27 +82,28 @@ fn open(path: &Path) -> Result<File> {
 }
 
 impl Partial {
-    /// Takes a path over; the caller holds its lock, so what lies there is rubbish.
+    /// Takes a path over. The caller holds its lock, so anything there is left over from a killed
+    /// build.
     pub(super) fn new(path: PathBuf) -> Result<Self> {
         remove::tree(&path)?;
         Ok(Self { path })
     }
 
-    /// Where it is made.
+    /// Returns the path to make the thing at.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Takes a damaged thing out of its place, at once, and removes it.
+    /// Moves a damaged thing out of its place in one step, and removes it.
     pub(super) fn discard(&self, damaged: &Path) -> Result<()> {
         fs::rename(damaged, &self.path)
-            .with_context(|| format!("cannot take {} away", damaged.display()))?;
+            .with_context(|| format!("cannot move {} away", damaged.display()))?;
         remove::tree(&self.path)
     }
 
-    /// Puts the finished thing in its place, at once.
+    /// Puts the finished thing into its place in one step.
     pub(super) fn finish(self, place: &Path) -> Result<()> {
-        // The folder itself is not synced: after a power cut the thing is there, or is made again.
+        // The folder itself is not synced: after a power cut the thing is there or is made again.
         fs::rename(&self.path, place)
             .with_context(|| format!("cannot put {} in its place", place.display()))
     }
@@ -109,7 +111,7 @@ impl Partial {
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        // What cannot be removed now is swept out when the cache is opened the next time.
+        // The next opening of the cache sweeps out anything that cannot be removed now.
         let _ = remove::tree(&self.path);
     }
 }

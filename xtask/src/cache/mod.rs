@@ -9,11 +9,11 @@
 //! locks/NAME          who makes it; `locks/users` is shared by all builds, exclusive for `clean`
 //! ```
 //!
-//! A name under `tmp` belongs to whoever holds the lock of the same name. A lock goes with its
-//! process, however that ends, so what lies under `tmp` without a held lock is rubbish.
+//! A name under `tmp` belongs to the holder of the lock with the same name. A lock ends with its
+//! process, so anything under `tmp` without a held lock is left over from a killed build.
 //!
-//! An entry's files are looked at with every use (names, sizes, modes, times), and read and hashed
-//! once per process where a step that runs is going to use them. A damaged entry is made again.
+//! Each use of an entry checks its files (names, sizes, modes, times). Before a step reads an
+//! entry, its files are read and hashed, once per process. A damaged entry is made again.
 
 mod clean;
 mod entry;
@@ -64,17 +64,19 @@ struct Shared {
     progress: Progress,
     /// Entries whose files were hashed by this process.
     verified: Mutex<BTreeSet<Digest>>,
-    /// Keeps `clean` of another process away.
+    /// Keeps `clean` of another process from running.
     users: Hold,
 }
 
 impl Cache {
-    /// Opens the cache where the environment says: `KILN_CACHE`, else `kiln` in the user's cache folder.
+    /// Opens the cache that the environment names: `KILN_CACHE`, or `kiln` in the user's cache
+    /// folder.
     pub fn open(progress: &Progress) -> Result<Self> {
         Self::open_at(&locate(|name| std::env::var_os(name))?, progress)
     }
 
-    /// Opens the cache in this folder, makes it where it is missing, and sweeps out what killed builds left.
+    /// Opens the cache in this folder, creates it if it is missing, and removes what killed builds
+    /// have left.
     pub fn open_at(root: &Path, progress: &Progress) -> Result<Self> {
         let cannot = || {
             format!(
@@ -96,17 +98,17 @@ impl Cache {
         Ok(cache)
     }
 
-    /// The cache's folder.
+    /// Returns the cache's folder.
     pub fn root(&self) -> &Path {
         &self.0.root
     }
 
-    /// A finished entry, if there is an intact one.
+    /// Returns an entry if it is finished and intact.
     pub fn find(&self, digest: Digest) -> Result<Option<Entry>> {
         self.look(digest, Entry::glance)
     }
 
-    /// Like [`Cache::find`], for an entry that a step is about to read: all its hashes are checked, once a run.
+    /// Like [`Cache::find`], for an entry that a step will read: checks all hashes, once per run.
     pub fn intact(&self, digest: Digest) -> Result<Option<Entry>> {
         if self.verified().contains(&digest) {
             return self.find(digest);
@@ -118,9 +120,9 @@ impl Cache {
         Ok(entry)
     }
 
-    /// The entry with this digest; `make` fills an empty folder where there is none yet.
+    /// Returns the entry with this digest. If it is missing, `make` fills an empty folder.
     ///
-    /// Of several builds that want it, one makes it and the others wait. `label` is for messages.
+    /// If several builds need the entry, one makes it and the others wait. `label` is for messages.
     pub fn step(
         &self,
         digest: Digest,
@@ -133,12 +135,12 @@ impl Cache {
         }
     }
 
-    /// A downloaded file, read and hashed; a damaged one is thrown away.
+    /// Returns a downloaded file after hashing it; removes a damaged one.
     pub fn download(&self, sha256: Digest) -> Result<Option<PathBuf>> {
         let path = self.path(DOWNLOADS, &sha256.to_string());
         match fs::symlink_metadata(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            found => found.with_context(|| format!("cannot look at {}", path.display()))?,
+            found => found.with_context(|| format!("cannot read {}", path.display()))?,
         };
         if Digest::of_file(&path)? == sha256 {
             return Ok(Some(path));
@@ -148,9 +150,10 @@ impl Cache {
         Ok(None)
     }
 
-    /// Takes a download in: `write` fills a file, which must have this digest when it returns.
+    /// Stores a download: `write` fills a file, which must then have this digest.
     ///
-    /// Only a whole and right file gets its place. Of several builds that want it one downloads it.
+    /// Only a complete and correct file gets into its place. If several builds need it, one
+    /// downloads it.
     pub fn store(
         &self,
         sha256: Digest,
@@ -171,17 +174,17 @@ impl Cache {
         Ok(path)
     }
 
-    /// Removes a half-made download whose thread hangs, when the process is about to end.
+    /// Removes the half-made download of a thread that hangs, before the process ends.
     pub fn abandon(&self, sha256: Digest) {
-        // What cannot be removed now is swept out when the cache is opened the next time.
+        // The next opening of the cache sweeps out anything that cannot be removed now.
         let _ = remove::tree(&self.path(TMP, &format!("download-{sha256}")));
     }
 
-    /// A folder for another program's own cache, such as Go's; `clean` frees it too.
+    /// Returns a folder for another program's own cache, such as Go's; `clean` frees it too.
     pub fn dir(&self, name: &str) -> Result<PathBuf> {
         let path = self.path(TOOLS, name);
         let made =
-            fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()));
+            fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()));
         self.explain(made)?;
         Ok(path)
     }
@@ -199,10 +202,11 @@ impl Cache {
         Hold::exclusive(&self.path(LOCKS, name), &waiting, &self.0.progress)
     }
 
-    /// The entry if it is there and `check` finds it whole; a damaged one is thrown away, with the reason.
+    /// Returns the entry if it exists and `check` finds it intact; removes a damaged one and shows
+    /// the reason.
     fn look(&self, digest: Digest, check: fn(&Entry) -> Result<()>) -> Result<Option<Entry>> {
         let dir = self.path(STEPS, &digest.to_string());
-        if !dir.try_exists().with_context(|| format!("cannot look at {}", dir.display()))? {
+        if !dir.try_exists().with_context(|| format!("cannot read {}", dir.display()))? {
             return Ok(None);
         }
         let error = match open_checked(&dir, check) {
@@ -227,7 +231,7 @@ impl Cache {
         let name = digest.to_string();
         let _hold = self.hold(&name, label)?;
         let dir = self.path(STEPS, &name);
-        // Another build may have made it while this one waited.
+        // Another build may have made the entry while this one waited.
         if dir.exists() {
             match open_checked(&dir, Entry::glance) {
                 Ok(entry) => return Ok(entry),
@@ -241,7 +245,7 @@ impl Cache {
         Entry::open(&dir)
     }
 
-    /// Takes an entry out of its place; the caller holds its lock.
+    /// Moves an entry out of its place. The caller holds its lock.
     fn discard(&self, dir: &Path, digest: Digest) -> Result<()> {
         process::check_interrupt()?;
         self.verified().remove(&digest);
@@ -252,7 +256,7 @@ impl Cache {
         Ok(())
     }
 
-    /// Removes what builds left that were killed.
+    /// Removes what killed builds have left.
     fn sweep(&self) -> Result<()> {
         for name in names(&self.0.root.join(TMP))? {
             let lock = self.0.root.join(LOCKS).join(&name);
@@ -263,7 +267,7 @@ impl Cache {
         Ok(())
     }
 
-    /// Says what a full disk means here.
+    /// Explains a full disk.
     fn explain<T>(&self, result: Result<T>) -> Result<T> {
         result.map_err(|error| if is_full(&error) { error.context(self.full()) } else { error })
     }
@@ -281,7 +285,7 @@ fn open_checked(dir: &Path, check: fn(&Entry) -> Result<()>) -> Result<Entry> {
     check(&entry).map(|()| entry)
 }
 
-/// Where the cache is, by an environment.
+/// Returns the cache's folder for an environment.
 fn locate(variable: impl Fn(&str) -> Option<OsString>) -> Result<PathBuf> {
     if let Some(path) = variable(VARIABLE) {
         let path = PathBuf::from(path);
@@ -290,20 +294,18 @@ fn locate(variable: impl Fn(&str) -> Option<OsString>) -> Result<PathBuf> {
         }
         return Ok(path);
     }
-    // The XDG Base Directory Specification has a relative path ignored.
+    // The XDG Base Directory Specification ignores a relative path.
     let absolute = |name| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let user = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")));
     let user = user.with_context(|| {
-        format!(
-            "there is no place for the cache: neither {VARIABLE} nor XDG_CACHE_HOME nor HOME is set"
-        )
+        format!("cannot find a folder for the cache: set {VARIABLE}, XDG_CACHE_HOME or HOME")
     })?;
     Ok(user.join("kiln"))
 }
 
-/// Makes the folders. A folder with other things in it is refused, because `clean` removes.
+/// Creates the folders. Refuses a folder with other files in it, because `clean` removes files.
 fn prepare(root: &Path) -> Result<()> {
-    fs::create_dir_all(root).context("cannot make it")?;
+    fs::create_dir_all(root).context("cannot create it")?;
     if !root.join(TAG).exists() {
         let found = names(root)?;
         let foreign = found.first().filter(|_| !found.iter().any(|name| name == TAG));
@@ -313,19 +315,20 @@ fn prepare(root: &Path) -> Result<()> {
         fs::write(root.join(TAG), TAG_TEXT).with_context(|| format!("cannot write {TAG}"))?;
     }
     for area in [DOWNLOADS, STEPS, TOOLS, TMP, LOCKS] {
-        fs::create_dir_all(root.join(area)).with_context(|| format!("cannot make {area}"))?;
+        fs::create_dir_all(root.join(area)).with_context(|| format!("cannot create {area}"))?;
     }
     Ok(())
 }
 
-/// Runs a step and puts what it made, with a manifest, on the disk.
+/// Runs a step and puts its results, with a manifest, on the disk.
 fn fill(dir: &Path, label: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let files = dir.join(entry::FILES);
-    fs::create_dir_all(&files).with_context(|| format!("cannot make {}", files.display()))?;
+    fs::create_dir_all(&files).with_context(|| format!("cannot create {}", files.display()))?;
     make(&files)?;
     process::check_interrupt()?;
     entry::seal(dir, label)?;
-    // One call for the whole folder: a call for each of thousands of files takes minutes.
+    // One call syncs the whole file system, because a call for each of thousands of files takes
+    // minutes.
     let folder = File::open(dir).with_context(|| format!("cannot open {}", dir.display()))?;
     rustix::fs::syncfs(&folder)
         .with_context(|| format!("cannot write {} to the disk", dir.display()))?;
@@ -338,7 +341,7 @@ fn names(dir: &Path) -> Result<Vec<OsString>> {
     entries.map(|entry| Ok(entry.with_context(context)?.file_name())).collect()
 }
 
-/// Whether a full disk was the cause; programs that ran say so only in their output.
+/// True if a full disk was the cause; programs report that only in their output.
 fn is_full(error: &anyhow::Error) -> bool {
     let full = |kind| matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
     error.chain().any(|cause| {

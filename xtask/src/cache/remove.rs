@@ -1,4 +1,4 @@
-//! Removes trees, read-only folders included: Go makes its module cache read-only.
+//! Removes trees with read-only folders, because Go makes its module cache read-only.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-/// Removes a file, a link or a whole folder; nothing there is fine.
+/// Removes a file, a link or a whole folder. A missing path is not an error.
 pub(super) fn tree(path: &Path) -> Result<()> {
     let context = || format!("cannot remove {}", path.display());
     let meta = match fs::symlink_metadata(path) {
@@ -26,7 +26,7 @@ pub(super) fn tree(path: &Path) -> Result<()> {
     }
 }
 
-/// Gives the owner all rights to a folder and those below; links are not followed.
+/// Gives the owner all rights to a folder and the folders below; does not follow links.
 fn open_up(dir: &Path) -> std::io::Result<()> {
     fs::set_permissions(dir, fs::Permissions::from_mode(0o700))?;
     for entry in fs::read_dir(dir)? {

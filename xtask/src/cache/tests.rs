@@ -55,7 +55,7 @@ fn a_file_that_an_entry_lacks_is_named() {
 }
 
 #[test]
-fn damage_that_a_glance_sees_is_made_good() {
+fn visible_damage_is_repaired() {
     let damages: [fn(&Path); 7] = [
         |files| fs::remove_file(files.join("folder/file")).unwrap(),
         |files| fs::write(files.join("folder/file"), "longer contents").unwrap(),
@@ -75,7 +75,8 @@ fn damage_that_a_glance_sees_is_made_good() {
         let entry = cache.step(digest("a"), "a", sample).unwrap();
         let then = fs::metadata(entry.path().join("folder/file")).unwrap().modified().unwrap();
         damage(entry.path());
-        // Tests are faster than a file system's clock: a rewritten file gets a time that is surely another.
+        // Tests are faster than a file system's clock, so a rewritten file gets a time that is
+        // certainly different.
         if let Ok(file) = File::options().append(true).open(entry.path().join("folder/file")) {
             file.set_modified(then + std::time::Duration::from_secs(1)).unwrap();
         }
@@ -87,7 +88,7 @@ fn damage_that_a_glance_sees_is_made_good() {
 }
 
 #[test]
-fn a_touched_file_with_the_same_bytes_is_no_damage() {
+fn a_touched_file_with_the_same_bytes_is_not_damaged() {
     let (_dir, cache) = temp();
     let entry = cache.step(digest("a"), "a", sample).unwrap();
     let file = File::options().append(true).open(entry.path().join("program")).unwrap();
@@ -146,7 +147,7 @@ fn two_threads_on_one_step_make_it_once() {
     let runs = AtomicUsize::new(0);
     let (started, wait_for_start) = mpsc::channel();
     let (go_on, wait_for_go) = mpsc::channel::<()>();
-    // Another opening of the same folder is what another process would have.
+    // A second opening of the same folder stands for another process.
     let other = Cache::open_at(&dir.path().join("cache"), &Progress::hidden()).unwrap();
     std::thread::scope(|scope| {
         let (cache, runs) = (&cache, &runs);
@@ -169,7 +170,7 @@ fn two_threads_on_one_step_make_it_once() {
 }
 
 #[test]
-fn what_a_killed_build_left_is_swept_out_and_what_another_makes_is_not() {
+fn files_of_a_killed_build_are_removed_and_those_of_a_running_one_stay() {
     let (dir, cache) = temp();
     let tmp = cache.root().join(TMP);
     for name in ["killed", "running"] {
@@ -188,7 +189,7 @@ fn what_a_killed_build_left_is_swept_out_and_what_another_makes_is_not() {
 }
 
 #[test]
-fn only_a_right_download_gets_its_place() {
+fn only_a_correct_download_is_stored() {
     let (_dir, cache) = temp();
     let wrong = |path: &Path| fs::write(path, "else").context("");
     let error = cache.store(digest("text"), "x.deb", wrong).unwrap_err().to_string();
@@ -232,7 +233,7 @@ fn clean_frees_everything_and_leaves_a_cache_that_works() {
 }
 
 #[test]
-fn clean_breaks_no_other_build() {
+fn clean_fails_while_another_build_runs() {
     let (dir, cache) = temp();
     let other = Cache::open_at(&dir.path().join("cache"), &Progress::hidden()).unwrap();
     let entry = other.step(digest("a"), "a", sample).unwrap();
@@ -263,14 +264,11 @@ fn the_place_follows_the_environment() {
         "KILN_CACHE is `a`, but must be an absolute path",
     );
     check(&[("KILN_CACHE", "")], "KILN_CACHE is ``, but must be an absolute path");
-    check(
-        &[],
-        "there is no place for the cache: neither KILN_CACHE nor XDG_CACHE_HOME nor HOME is set",
-    );
+    check(&[], "cannot find a folder for the cache: set KILN_CACHE, XDG_CACHE_HOME or HOME");
 }
 
 #[test]
-fn a_folder_with_other_things_in_it_is_no_cache() {
+fn a_folder_with_other_files_is_not_a_cache() {
     let dir = TempDir::new().unwrap();
     fs::create_dir(dir.path().join("downloads")).unwrap();
     let error = format!("{:#}", Cache::open_at(dir.path(), &Progress::hidden()).unwrap_err());

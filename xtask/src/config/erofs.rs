@@ -2,14 +2,14 @@
 
 use std::fmt;
 
-/// How file data is compressed.
+/// The compression of file data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compression {
-    /// Not at all.
+    /// No compression.
     None,
     /// LZ4 with the thorough compressor, level 1 to 12. Fast to read.
     Lz4hc(u8),
-    /// Zstandard, level 1 to 22. Smaller, half again as slow to read.
+    /// Zstandard, level 1 to 22. Smaller, and half as fast again to read.
     Zstd(u8),
 }
 
@@ -23,11 +23,11 @@ impl fmt::Display for Compression {
     }
 }
 
-/// What an image is made with.
+/// The settings of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
-    /// How file data is compressed.
+    /// The compression of file data.
     pub compression: Compression,
-    /// The most that is compressed as one piece, in bytes: a multiple of 4096, at most 1 MiB.
+    /// The most bytes that are compressed as one piece: a multiple of 4096, at most 1 MiB.
     pub cluster: u32,
 }

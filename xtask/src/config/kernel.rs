@@ -1,4 +1,5 @@
-//! `kernel/NAME.toml`: which kernel, which of its modules, and what it must have been built with.
+//! `kernel/NAME.toml`: the kernel's package, the chosen modules, and the options that it must have
+//! been built with.
 
 use std::collections::BTreeMap;
 
@@ -9,18 +10,19 @@ use super::layers::Item;
 use super::raw;
 use crate::text::Text;
 
-/// A kernel and what we take of it.
+/// A kernel and its chosen modules.
 #[derive(Debug, Clone)]
 pub struct Kernel {
-    /// The package that has it, and where that is said.
+    /// The package that has the kernel, and the file that names it.
     pub(super) package: Item,
-    /// Loaded by PID 1 before the root is there, with their dependencies.
+    /// Modules that PID 1 loads before it mounts the root, with their dependencies.
     pub early: Vec<String>,
-    /// Loaded beside containerd's start, whatever hardware is there.
+    /// Modules that are loaded while containerd starts, on any hardware.
     pub load: Vec<String>,
-    /// In the root for whoever asks: hardware that is found, containers that call modprobe.
+    /// Modules in the root that are loaded on demand: for hardware that is found, and for
+    /// containers that call modprobe.
     pub modules: Vec<String>,
-    /// Kernel configuration that we insist on: option → `y` or `m`.
+    /// The required kernel configuration: option → `y` or `m`.
     pub options: BTreeMap<String, String>,
 }
 
@@ -48,7 +50,7 @@ impl Kernel {
         self.package.name.get_ref()
     }
 
-    /// Every module that was asked for by name, each once, in order.
+    /// Returns every module that the file names, each once, in order.
     pub fn wanted(&self) -> Vec<&str> {
         let mut names: Vec<&str> = Vec::new();
         for name in self.early.iter().chain(&self.load).chain(&self.modules) {
@@ -60,7 +62,7 @@ impl Kernel {
     }
 }
 
-/// Module names as `modinfo` prints them: `_`, never `-`, no path, no suffix.
+/// Checks that modules are named as `modinfo` prints them: `_`, never `-`, no path, no suffix.
 fn names(text: &Text, names: Vec<Spanned<String>>) -> Result<Vec<String>> {
     let check = |name: Spanned<String>| {
         let good = |c: char| c.is_ascii_alphanumeric() || c == '_';

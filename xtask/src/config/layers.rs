@@ -1,4 +1,5 @@
-//! A build file and those that it inherits, merged: tables merge, lists replace, each file once.
+//! A build file merged with those that it inherits: tables merge, lists replace, each file counts
+//! once.
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
@@ -23,26 +24,26 @@ pub struct Layer {
     pub inherited: bool,
 }
 
-/// A name, and the file that says it; none where the builder itself wants it.
+/// A name, and the file that has it; no file if the builder itself needs the name.
 #[derive(Debug, Clone)]
 pub(super) struct Item {
     pub(super) text: Option<Text>,
     pub(super) name: Spanned<String>,
 }
 
-/// A list and the file that it was taken from whole.
+/// A list, and the file that it was taken from as a whole.
 #[derive(Debug, Clone, Default)]
 pub(super) struct List {
     pub(super) text: Option<Text>,
     pub(super) items: Vec<Spanned<String>>,
 }
 
-/// What all the files say together.
+/// The merged contents of all files.
 #[derive(Debug)]
 pub(super) struct Merged {
-    /// The file that was asked for.
+    /// The requested file.
     root: Text,
-    /// Folders to look in, nearest first.
+    /// The folders to search, nearest first.
     pub(super) layers: Vec<Layer>,
     pub(super) packages: List,
     pub(super) pods: List,
@@ -150,7 +151,7 @@ impl Merged {
         }
     }
 
-    /// A file below the nearest layer that has it.
+    /// Reads a file from the nearest layer that has it.
     pub(super) fn find(&self, read: Read<'_>, file: &Path) -> Result<Option<Text>> {
         for layer in &self.layers {
             if let Some(text) = Text::find(read, &layer.folder.join(file))? {
@@ -160,7 +161,7 @@ impl Merged {
         Ok(None)
     }
 
-    /// The layers, for an error message.
+    /// Lists the layers, for an error message.
     pub(super) fn places(&self) -> String {
         let places: Vec<String> =
             self.layers.iter().map(|layer| layer.folder.display().to_string()).collect();
@@ -176,7 +177,7 @@ impl Merged {
         Ok(name.get_ref().clone())
     }
 
-    /// Midnight UTC of the given day, in seconds since 1970.
+    /// Returns midnight UTC of the given day, in seconds since 1970.
     pub(super) fn date(&self) -> Result<u32> {
         let (text, date) = self.date.as_ref().ok_or_else(|| self.missing("date = 2026-11-21"))?;
         let seconds = match (date.get_ref().date, date.get_ref().time) {
@@ -231,7 +232,9 @@ impl Merged {
     }
 
     fn missing(&self, example: &str) -> Error {
-        self.root.whole(format!("a key is missing, here and in what it inherits: add `{example}`"))
+        self.root.whole(format!(
+            "a key is missing in this file and in those that it inherits: add `{example}`"
+        ))
     }
 }
 
@@ -264,7 +267,7 @@ fn inherited(
     Ok(Some(parent))
 }
 
-/// Takes `.` and `..` out by name alone, so that one file has one path.
+/// Removes `.` and `..` by name alone, so that one file has one path.
 fn normal(path: &Path) -> PathBuf {
     use std::path::Component;
     let mut out = PathBuf::new();

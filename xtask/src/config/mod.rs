@@ -1,8 +1,8 @@
-//! Text → [`Config`]: everything that build.toml, the packages and the manifests say, checked.
+//! Text → [`Config`]: the checked contents of build.toml, the packages and the manifests.
 //!
-//! Nothing here touches the disk but through [`Read`]. A build file lies in a folder with `pkgs/`,
-//! `manifests/` and `rootfs/` beside it, a *layer*; it may list more such folders and inherit
-//! another build file with its layers. A name is looked for in the nearest layer first.
+//! This module sees the disk through [`Read`] only. A build file lies in a folder with `pkgs/`,
+//! `manifests/` and `rootfs/`, a *layer*. It may list more such folders, and inherit another build
+//! file with its layers. A name is looked up in the nearest layer first.
 
 mod budget;
 pub mod erofs;
@@ -35,7 +35,7 @@ use crate::text::{Read, Text};
 use erofs::Settings;
 use layers::{Item, Merged};
 
-/// Packages that the builder itself runs or bakes in, whatever build.toml says.
+/// Packages that the builder itself runs or bakes in, for every build file.
 pub const TOOLS: [&str; 5] = ["e2fsprogs", "erofs-utils", "kmod", "ovmf", "systemd-boot-efi"];
 
 /// The emulator for `run` and `test`.
@@ -47,7 +47,8 @@ pub const OVMF: &str = "ovmf";
 /// Judges of the finished file, for `test`.
 pub const JUDGES: [&str; 3] = ["kernel-hardening-checker", "ukify", "virt-firmware"];
 
-/// Web servers that ours is measured and compared with, for `bench static-server` and `test`.
+/// Web servers that the static server is measured and compared with, for `bench static-server` and
+/// `test`.
 pub const PEERS: [&str; 3] = ["h2o", "lighttpd", "nginx"];
 
 /// The program that pushes container images, for `image --push`.
@@ -56,16 +57,16 @@ pub const CRANE: &str = "crane";
 /// The registry that `test` pushes to.
 pub const REGISTRY: &str = "docker-registry";
 
-/// What slow clients come from, for `compare --slow`.
+/// The program with slow clients, for `compare --slow`.
 pub const SLOW: &str = "slowhttptest";
 
-/// What the gateway is measured with, for `bench gateway`.
+/// Relays that the gateway is measured with, for `bench gateway`.
 pub const RELAYS: [&str; 2] = ["haproxy", "nginx-stream"];
 
-/// The crate that is PID 1; it goes into the archive, and into the root as a package like others.
+/// The crate that is PID 1. It goes into the archive, and into the root like other packages.
 pub const INIT: &str = "init";
 
-/// What PID 1 needs on the command line to mount the root file-backed.
+/// The parameter without which PID 1 cannot mount the root file-backed.
 const RAMFS_PARAMETER: &str = "rootfstype=ramfs";
 
 /// An image to build, with everything it names.
@@ -73,7 +74,7 @@ const RAMFS_PARAMETER: &str = "rootfstype=ramfs";
 pub struct Config {
     /// The image's name: the first part of its file's name.
     pub name: String,
-    /// What it runs on.
+    /// The architecture that it runs on.
     pub arch: Arch,
     /// The one date that the image's files carry, in seconds since 1970.
     pub date: u32,
@@ -81,7 +82,7 @@ pub struct Config {
     pub kernel: Kernel,
     /// The kernel's command line.
     pub cmdline: String,
-    /// Everything in the image, and what that is built with, by name.
+    /// The packages in the image, and those that they are built with, by name.
     pub packages: BTreeMap<String, Package>,
     /// Names of the packages that build.toml lists, in its order.
     pub listed: Vec<String>,
@@ -89,11 +90,11 @@ pub struct Config {
     pub pods: Vec<Manifest>,
     /// The folders in which names are looked up, nearest first.
     pub layers: Vec<Layer>,
-    /// Folders with `rootfs/`, the one that wins last.
+    /// The `rootfs/` folders; the last one wins.
     pub rootfs: Vec<PathBuf>,
-    /// How the two erofs files are compressed.
+    /// The settings of the two erofs files.
     pub erofs: Settings,
-    /// What it must not exceed.
+    /// The upper bounds of the image.
     pub budget: Budget,
 }
 
@@ -131,13 +132,13 @@ impl Config {
         Ok(config)
     }
 
-    /// A package that is known to be there: listed, a tool, or an input that was checked on load.
+    /// Returns a package that exists: a listed one, a tool, or an input that was checked on load.
     pub fn package(&self, name: &str) -> &Package {
-        // Every name that reaches this was put into the table by `load_packages`.
+        // `load_packages` puts every name that is used here into the table.
         &self.packages[name]
     }
 
-    /// The same package as its source sees it.
+    /// Returns the same package as its source sees it.
     pub fn subject<'a>(&'a self, name: &'a str) -> Subject<'a> {
         let package = self.package(name);
         Subject {
@@ -150,7 +151,7 @@ impl Config {
         }
     }
 
-    /// The merged configuration as one TOML text, for the report.
+    /// Returns the merged configuration as one TOML text, for the report.
     pub fn expanded(&self) -> String {
         let names = |names: &[String]| toml::Value::from(names.to_vec());
         let pods: Vec<String> = self.pods.iter().map(|pod| pod.name.clone()).collect();
@@ -172,7 +173,7 @@ impl Config {
         table.to_string()
     }
 
-    /// TCP ports that the pods open on the node's addresses.
+    /// Returns the TCP ports that the pods open on the node's addresses.
     pub fn ports(&self) -> Vec<u16> {
         self.pods.iter().flat_map(|pod| pod.ports.iter().copied()).collect()
     }
@@ -249,7 +250,7 @@ impl Config {
         Ok(())
     }
 
-    /// An image that is not in the file would make the pod wait for a registry for ever.
+    /// Refuses an image that is not in the file, because its pod would wait for a registry forever.
     fn check_image(&self, text: &Text, image: &str) -> Result<()> {
         let known: Vec<&str> = self.images().map(|(_, image)| image.name.as_str()).collect();
         if known.contains(&image) {
@@ -264,7 +265,7 @@ impl Config {
         )
     }
 
-    /// The listed packages that make container images.
+    /// Returns the listed packages that make container images.
     pub fn images(&self) -> impl Iterator<Item = (&Package, &Image)> {
         let listed = self.listed.iter().map(|name| self.package(name));
         listed.filter_map(|package| Some((package, package.image()?)))

@@ -1,4 +1,4 @@
-//! A package: where its files come from, and where they go.
+//! A package: the source of its files, and their destination.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -23,18 +23,18 @@ pub struct Package {
     pub about: String,
     /// An SPDX expression.
     pub license: String,
-    /// Where the files come from.
+    /// The source of the files.
     pub source: Source,
-    /// Where they go.
+    /// The destination of the files.
     pub output: Output,
-    /// How to see that the built program is the right one.
+    /// The command that tests the built program.
     pub smoke: Option<Smoke>,
 }
 
-/// Where a package's files go.
+/// The destination of a package's files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
-    /// Nowhere by itself: an input of other steps.
+    /// An input of other steps only.
     Input,
     /// Into the host's root: staged path → path in the root.
     Rootfs(BTreeMap<String, String>),
@@ -45,22 +45,23 @@ pub enum Output {
 }
 
 impl Package {
-    /// Its container image, if it makes one.
+    /// Returns its container image, if it makes one.
     pub fn image(&self) -> Option<&Image> {
         if let Output::Image(image) = &self.output { Some(image) } else { None }
     }
 
-    /// The package whose files its container image starts with.
+    /// Returns the package whose files its container image starts with.
     pub fn base(&self) -> Option<&str> {
         self.image()?.base.as_deref()
     }
 
-    /// Folders that go into the image as packs of the static server, with their paths there.
+    /// Returns the folders that go into the image as packs of the static server, with their paths
+    /// there.
     pub fn packs(&self) -> impl Iterator<Item = (&String, &String)> {
         self.image().into_iter().flat_map(|image| &image.packs)
     }
 
-    /// The layer that the package was found in.
+    /// Returns the layer that the package was found in.
     pub fn layer(&self) -> &Path {
         // LAYER/pkgs/NAME
         self.folder.ancestors().nth(2).unwrap_or(Path::new(""))

@@ -1,6 +1,6 @@
-//! The files as they are written: build.toml, kernel/NAME.toml and pkg.toml, key by key.
+//! The tables of build.toml, kernel/NAME.toml and pkg.toml as they are written, key by key.
 //!
-//! Private to `config`. Unknown keys are refused here, everything else is checked where the public
+//! Private to `config`. Unknown keys are refused here; everything else is checked where the public
 //! types are made.
 
 use std::collections::BTreeMap;

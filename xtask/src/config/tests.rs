@@ -1,4 +1,4 @@
-//! Golden errors: each names the file, the line and the key, and says what to do.
+//! Golden errors: each names the file, the line and the key, and the next step.
 
 use std::collections::BTreeMap;
 use std::io::{Error, ErrorKind};
@@ -117,7 +117,7 @@ pub(super) fn load(files: &Files, path: &str) -> anyhow::Result<Config> {
     Config::load(&read, Path::new(path), Arch::X86_64)
 }
 
-/// The configuration of these tests, one text replaced, for the tests of other stages.
+/// Returns the configuration of these tests with one text replaced, for the tests of other stages.
 pub(crate) fn sample(file: &'static str, from: &str, to: &str) -> Config {
     let mut files = files();
     let text = files.get(file).unwrap();
@@ -150,7 +150,7 @@ fn a_whole_configuration_is_read() {
 }
 
 #[test]
-fn the_expanded_configuration_says_what_the_files_say_together() {
+fn the_expanded_configuration_merges_all_files() {
     let table: toml::Table = load(&files(), "/r/build.toml").unwrap().expanded().parse().unwrap();
     assert_eq!(table["packages"].as_array().unwrap().len(), 3);
     assert_eq!(table["compression"].as_str(), Some("lz4hc,12"));
@@ -204,7 +204,7 @@ fn a_wrong_type_is_named() {
 }
 
 #[test]
-fn a_bad_value_is_named_with_what_would_be_good() {
+fn a_bad_value_is_named_with_good_ones() {
     check(
         "/r/build.toml",
         "lz4hc,12",
@@ -258,7 +258,7 @@ fn a_missing_key_is_named_with_an_example() {
         "name = \"test\"\n",
         "",
         expect![[
-            r#"/r/build.toml: a key is missing, here and in what it inherits: add `name = "kiln"`"#
+            r#"/r/build.toml: a key is missing in this file and in those that it inherits: add `name = "kiln"`"#
         ]],
     );
     check(
@@ -272,13 +272,13 @@ fn a_missing_key_is_named_with_an_example() {
         "init-kib = 2048\n",
         "",
         expect![
-            "/r/build.toml: a key is missing, here and in what it inherits: add `init-kib = …` below `[budget]`"
+            "/r/build.toml: a key is missing in this file and in those that it inherits: add `init-kib = …` below `[budget]`"
         ],
     );
 }
 
 #[test]
-fn an_unknown_name_says_where_it_was_looked_for() {
+fn the_error_for_an_unknown_name_has_the_searched_folders() {
     check(
         "/r/build.toml",
         "\"tool\"",
@@ -407,7 +407,7 @@ fn an_image_of_the_file_is_never_pulled() {
 }
 
 #[test]
-fn an_inherited_file_gives_what_is_not_said() {
+fn an_inherited_file_fills_in_missing_keys() {
     let mut files = files();
     let own = "inherit = \"../r/build.toml\"\nname = \"own\"\npods = [\"more\"]\n[budget]\nexecutables = 9\n";
     files.insert("/own/build.toml", own.to_owned());

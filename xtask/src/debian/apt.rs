@@ -1,10 +1,11 @@
-//! Resolves names of packages, with the host's apt but none of its state: `cargo xtask update`.
+//! Resolves names of packages with the host's apt but without the host's state, for `cargo xtask
+//! update`.
 //!
-//! apt gets folders, sources and a package database (an empty one) of its own, so it resolves
-//! another release and another architecture than the host's, needs no root, and changes nothing.
-//! It verifies the signatures of the release files with the keys of the package
-//! `debian-archive-keyring`; all sha256 digests in the lock come from indexes below those signatures.
-//! `apt.conf(5)` explains the settings.
+//! apt gets folders, sources and an empty package database of its own, so it resolves another
+//! release and another architecture than the host's, needs no root, and changes nothing. It
+//! verifies the signatures of the release files with the keys of the package
+//! `debian-archive-keyring`. All sha256 digests in the lock come from indexes below those
+//! signatures. `apt.conf(5)` explains the settings.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -25,15 +26,15 @@ use crate::progress::{Progress, Task};
 /// The release that packages come from.
 const SUITE: &str = "trixie";
 
-/// The release before it, for programs that left Debian (h2o). Of what both have, the newer version
-/// counts, so nothing else comes from here.
+/// The release before it, for programs that left Debian (h2o). If both releases have a package, the
+/// newer version wins, so nothing else comes from here.
 const OLDER: &str = "bookworm";
 
-/// The release after it, for programs that are new in Debian (kernel-hardening-checker); never part
-/// of an image. [`preferences`] sees to it that nothing else comes from here.
+/// The release after it, for programs that are new in Debian (kernel-hardening-checker). They are
+/// never part of an image, and [`preferences`] keeps everything else out.
 const NEWER: &str = "forky";
 
-/// Where `debian-archive-keyring` puts the keys, under its name of today and that of Debian 14.
+/// The keys of `debian-archive-keyring`, under today's name and that of Debian 14.
 const KEYRINGS: [&str; 2] = [
     "/usr/share/keyrings/debian-archive-keyring.gpg",
     "/usr/share/keyrings/debian-archive-keyring.pgp",
@@ -71,12 +72,12 @@ pub fn resolve(requests: &BTreeSet<Request>, progress: &Progress) -> Result<Lock
     Lock::new(pins).context("the archive changed while it was read; run `cargo xtask update` again")
 }
 
-/// The keys that release files must be signed with.
+/// Returns the file with the keys that sign release files.
 fn keyring(exists: impl Fn(&Path) -> bool) -> Result<PathBuf> {
     let found = KEYRINGS.iter().map(PathBuf::from).find(|path| exists(path));
     found.with_context(|| {
         format!(
-            "the keys of Debian's archive are not on this host, so nothing that it says can be trusted: there is no {}; install the package debian-archive-keyring",
+            "cannot verify Debian's archive: its keys are missing on this host ({}); install the package debian-archive-keyring",
             KEYRINGS[0]
         )
     })
@@ -84,10 +85,10 @@ fn keyring(exists: impl Fn(&Path) -> bool) -> Result<PathBuf> {
 
 impl<'a> Apt<'a> {
     fn new(arch: &'a str, mirrors: &'a Mirrors, keyring: &Path) -> Result<Self> {
-        let dir = tempfile::tempdir().context("cannot make a temporary folder")?;
+        let dir = tempfile::tempdir().context("cannot create a temporary folder")?;
         for folder in ["lists/partial", "cache/archives/partial", "log"] {
             fs::create_dir_all(dir.path().join(folder))
-                .context("cannot make a temporary folder")?;
+                .context("cannot create a temporary folder")?;
         }
         let sh = shell()?;
         let host = Command::from(cmd!(sh, "apt-config dump")).with(NETWORK).read()?;
@@ -121,7 +122,7 @@ impl<'a> Apt<'a> {
         })
     }
 
-    /// The files that a request stands for.
+    /// Returns the files that a request stands for.
     fn resolve(&self, request: &Request, snapshot: &Snapshot) -> Result<Vec<Package>> {
         let found = if request.closure {
             self.packages(&self.closure(&request.package)?)?
@@ -135,7 +136,7 @@ impl<'a> Apt<'a> {
         Ok(found.into_iter().map(package).collect())
     }
 
-    /// One package, or the package with the files if `name` only stands for it.
+    /// Returns a package, or the package with the files if `name` only stands for it.
     fn real(&self, name: &str) -> Result<Vec<(Stanza, Archive)>> {
         let found = self.packages(&self.single(name)?)?;
         let real = found.iter().find_map(|(stanza, _)| stanza.stands_for().map(str::to_owned));
@@ -145,14 +146,14 @@ impl<'a> Apt<'a> {
         }
     }
 
-    /// The addresses of a package and of everything that it depends on.
+    /// Returns the addresses of a package and of everything that it depends on.
     fn closure(&self, name: &str) -> Result<Vec<Uri>> {
         let args = ["install", "-qq", "-y", "--print-uris", "--no-install-recommends", name];
         let text = self.run("apt-get", &args).with_context(|| self.unresolved(name))?;
         index::parse_uris(&text)
     }
 
-    /// The address of one package.
+    /// Returns the address of one package.
     fn single(&self, name: &str) -> Result<Vec<Uri>> {
         let text = self.run("apt-get", &["download", "-qq", "--print-uris", name]);
         index::parse_uris(&text.with_context(|| self.unresolved(name))?)
@@ -162,7 +163,7 @@ impl<'a> Apt<'a> {
         format!("cannot resolve the package `{name}` for {} in Debian {SUITE}", self.arch)
     }
 
-    /// What the signed indexes say about files at these addresses.
+    /// Looks the files at these addresses up in the signed indexes.
     fn packages(&self, uris: &[Uri]) -> Result<Vec<(Stanza, Archive)>> {
         let names: BTreeSet<&str> =
             uris.iter().filter_map(|uri| index::name_in(&uri.url)).collect();
@@ -184,10 +185,10 @@ impl<'a> Apt<'a> {
                 return Ok((stanza.clone(), archive));
             }
         }
-        bail!("the indexes say nothing of {}", uri.url)
+        bail!("the indexes do not list {}", uri.url)
     }
 
-    /// The release files that apt verified.
+    /// Returns the release files that apt verified.
     fn releases(&self) -> Result<Vec<String>> {
         let lists = self.dir.path().join("lists");
         let mut releases = Vec::new();
@@ -216,7 +217,8 @@ fn sources(mirrors: &Mirrors, keyring: &Path) -> Result<String> {
         (debian, OLDER.to_owned()),
     ];
     let mut text: String = suites.iter().map(|(mirror, suite)| line(mirror, suite)).collect();
-    // Unlike a release it expires after days, and mirrors lag; the lock says which files it is anyway.
+    // Its release file expires after days, and mirrors lag, so its date is not checked. The lock
+    // pins the files anyway.
     let _ = writeln!(
         text,
         "deb [signed-by={} check-valid-until=no] {debian} {NEWER} main",
@@ -225,12 +227,12 @@ fn sources(mirrors: &Mirrors, keyring: &Path) -> Result<String> {
     Ok(text)
 }
 
-/// Of a name that another release has too, its package is taken (`apt_preferences(5)`).
+/// Prefers the package of another release if it has the name too (`apt_preferences(5)`).
 fn preferences() -> String {
     format!("Package: *\nPin: release n={NEWER}\nPin-Priority: 100\n")
 }
 
-/// Everything that apt would take from the host otherwise, hooks of other packages included.
+/// Returns the settings without which apt would use the host's, hooks of other packages included.
 fn settings(dir: &Path, arch: &str) -> Result<String> {
     let dir = dir.to_str().filter(|dir| !dir.contains(['"', '\n']));
     let dir = dir.context("the temporary folder (TMPDIR) has a name that apt cannot read")?;
@@ -265,7 +267,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_without_debians_keys_is_told_what_to_install() {
+    fn without_debians_keys_the_error_names_the_package() {
         let error = keyring(|_| false).unwrap_err().to_string();
         assert!(error.contains("install the package debian-archive-keyring"), "{error}");
         assert_eq!(

@@ -1,8 +1,9 @@
 //! Unpacks `.deb` files: an `ar` archive (`deb(5)`) whose member `data.tar.xz` has the files.
 //!
-//! Maintainer scripts are never looked at, so nothing of a package runs. Owners are dropped, set-id
-//! bits too; device nodes and paths that leave the folder are refused. Files below `/bin`, `/sbin`,
-//! `/lib` and `/lib64` go below `/usr`, where Debian itself has merged them since its release 12.
+//! Maintainer scripts are ignored, so nothing of a package runs. Owners and set-id bits are
+//! dropped, and device nodes and paths that leave the folder are refused. Files below `/bin`,
+//! `/sbin`, `/lib` and `/lib64` go below `/usr`, where Debian itself has merged them since its
+//! release 12.
 
 use std::fs::{self, File};
 use std::io::{BufReader, Read};
@@ -14,7 +15,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::unpack::{self, Unpacker};
 
-/// What the folder of a program with its dependencies can do without.
+/// Folders that a program with its dependencies does not need.
 const NOT_NEEDED: [&str; 7] = [
     "/usr/share/doc/",
     "/usr/share/man/",
@@ -28,7 +29,8 @@ const NOT_NEEDED: [&str; 7] = [
 /// Folders at the top that are links into `usr` in a merged Debian.
 const MERGED: [&str; 4] = ["bin", "sbin", "lib", "lib64"];
 
-/// Unpacks what `filter` takes, by paths such as `/usr/bin/qemu-img`, into an existing folder.
+/// Unpacks the files that `filter` accepts, by paths such as `/usr/bin/qemu-img`, into an existing
+/// folder.
 pub fn unpack(deb: &Path, into: &Path, filter: impl Fn(&str) -> bool) -> Result<()> {
     let context = || format!("cannot unpack {}", deb.display());
     let file = File::open(deb).with_context(context)?;
@@ -59,11 +61,11 @@ pub fn sysroot(debs: &[PathBuf], into: &Path) -> Result<()> {
     link_merged(into)
 }
 
-/// The largest is taken first, so that no thread is left alone with it at the end.
+/// Sorts the packages so that threads take the largest first, and it is not left for last.
 fn largest_last(debs: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let sized = debs.iter().map(|deb| {
         let size =
-            fs::metadata(deb).with_context(|| format!("cannot look at {}", deb.display()))?.len();
+            fs::metadata(deb).with_context(|| format!("cannot read {}", deb.display()))?.len();
         Ok((size, deb.clone()))
     });
     let mut sized = sized.collect::<Result<Vec<_>>>()?;
@@ -71,13 +73,13 @@ fn largest_last(debs: &[PathBuf]) -> Result<Vec<PathBuf>> {
     Ok(sized.into_iter().map(|(_, deb)| deb).collect())
 }
 
-/// `/lib64/ld-linux-x86-64.so.2` and its like are found by their usual names.
+/// Makes links, so that `/lib64/ld-linux-x86-64.so.2` and the like are found by their usual names.
 fn link_merged(into: &Path) -> Result<()> {
     for name in MERGED {
         if into.join("usr").join(name).is_dir() {
             let link = into.join(name);
             symlink(format!("usr/{name}"), &link)
-                .with_context(|| format!("cannot make {}", link.display()))?;
+                .with_context(|| format!("cannot create {}", link.display()))?;
         }
     }
     Ok(())
@@ -87,7 +89,7 @@ fn unpack_from(deb: impl Read, into: &Path, filter: &dyn Fn(&str) -> bool) -> Re
     let mut members = ar::Archive::new(deb);
     let mut format = None;
     while let Some(member) = members.next_entry() {
-        let mut member = member.context("it is no ar archive")?;
+        let mut member = member.context("it is not an ar archive")?;
         let name =
             String::from_utf8_lossy(member.header().identifier()).trim_end_matches('/').to_owned();
         match name.as_str() {
@@ -104,25 +106,26 @@ fn unpack_from(deb: impl Read, into: &Path, filter: &dyn Fn(&str) -> bool) -> Re
                 );
                 format = Some(text);
             }
-            _ if format.is_none() => bail!("it is no Debian package: it starts with `{name}`"),
+            _ if format.is_none() => bail!("it is not a Debian package: it starts with `{name}`"),
             "data.tar.xz" => {
                 return unpacker(into, filter).run(unpack::xz(BufReader::new(&mut member))?);
             }
             "data.tar" => return unpacker(into, filter).run(member),
             _ if name.starts_with("data.tar") => {
-                bail!("`{name}` is compressed in a way that is not known here")
+                bail!("`{name}` has an unknown compression")
             }
             _ => {}
         }
     }
-    bail!("it is no Debian package: it has no data.tar.xz")
+    bail!("it is not a Debian package: it has no data.tar.xz")
 }
 
 fn unpacker<'a>(into: &'a Path, filter: &'a dyn Fn(&str) -> bool) -> Unpacker<'a> {
     Unpacker::new(into, &merged, filter)
 }
 
-/// Where a path of the archive goes, relative to the folder; nothing for the root and for the merged links.
+/// Returns the place of an archive's path, relative to the folder; nothing for the root and the
+/// merged links.
 fn merged(name: &str) -> Result<Option<String>> {
     let segments = unpack::segments(name)?;
     Ok(match segments.as_slice() {

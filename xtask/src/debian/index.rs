@@ -1,4 +1,4 @@
-//! What apt prints and keeps, as values: lists of addresses, package stanzas, dates of releases.
+//! The output and files of apt as values: lists of addresses, package stanzas, dates of releases.
 
 use std::collections::BTreeMap;
 
@@ -8,11 +8,12 @@ use kiln_base::calendar::{Civil, Precision};
 use crate::digest::Digest;
 use crate::lock::Snapshot;
 
-/// How long after its release file an archive's state is surely in a snapshot, in seconds.
+/// The seconds after which the state of an archive's release file is certainly in a snapshot.
 ///
-/// Snapshots are taken four times a day, so the one at a release file's own date may lack what came
-/// with it. What a newer version replaces stays in the pool for 36 hours (`StayOfExecution` in the
-/// archive's configuration), so that twelve hours later everything is still there.
+/// Snapshots are taken four times a day, so the one at a release file's own date may lack the
+/// newest files. Files that a newer version replaces stay in the pool for 36 hours
+/// (`StayOfExecution` in the archive's configuration), so twelve hours later everything is still
+/// there.
 const SNAPSHOT_DELAY: i64 = 12 * 3600;
 
 /// A binary package in a `Packages` index (`deb-src-control(5)` fields, repository format).
@@ -34,13 +35,13 @@ pub(super) struct Uri {
     pub(super) size: u64,
 }
 
-/// Reads what `--print-uris` printed. The hash there may be a weak one and is not used.
+/// Parses the output of `--print-uris`. Its hash can be a weak one and is not used.
 pub(super) fn parse_uris(text: &str) -> Result<Vec<Uri>> {
     let lines = text.lines().filter(|line| !line.trim().is_empty());
     lines
         .map(|line| {
             parse_uri(line)
-                .with_context(|| format!("apt-get printed `{line}`, which is no address"))
+                .with_context(|| format!("apt-get printed `{line}`, which is not an address"))
         })
         .collect()
 }
@@ -51,7 +52,7 @@ fn parse_uri(line: &str) -> Option<Uri> {
     Some(Uri { url: unescaped(url)?, size })
 }
 
-/// `%2b` → `+`, as apt writes versions into addresses.
+/// Turns `%2b` into `+`; apt escapes versions in addresses.
 fn unescaped(url: &str) -> Option<String> {
     let mut parts = url.split('%');
     let mut plain = parts.next()?.as_bytes().to_vec();
@@ -62,12 +63,12 @@ fn unescaped(url: &str) -> Option<String> {
     String::from_utf8(plain).ok()
 }
 
-/// The package's name in an address of the pool: `…/name_version_arch.deb`.
+/// Returns the package's name in an address of the pool: `…/name_version_arch.deb`.
 pub(super) fn name_in(url: &str) -> Option<&str> {
     url.rsplit('/').next()?.split_once('_').map(|(name, _)| name)
 }
 
-/// Reads stanzas as `apt-cache show` prints them.
+/// Parses stanzas as `apt-cache show` prints them.
 pub(super) fn parse_stanzas(text: &str) -> Result<Vec<Stanza>> {
     let paragraphs = text.split("\n\n").filter(|paragraph| !paragraph.trim().is_empty());
     paragraphs.map(parse_stanza).collect()
@@ -84,7 +85,7 @@ fn parse_stanza(paragraph: &str) -> Result<Stanza> {
         fields
             .get(key)
             .copied()
-            .with_context(|| format!("the index says nothing of {key} at package `{name}`"))
+            .with_context(|| format!("the index has no {key} for package `{name}`"))
     };
     Ok(Stanza {
         name: field("Package")?.to_owned(),
@@ -98,7 +99,8 @@ fn parse_stanza(paragraph: &str) -> Result<Stanza> {
 }
 
 impl Stanza {
-    /// `linux-image-cloud-amd64` has no files and depends on the kernel's real package, with its version in the name.
+    /// Returns the real package of a name such as `linux-image-cloud-amd64`, which has no files and
+    /// depends on a package with the version in its name.
     pub(super) fn stands_for(&self) -> Option<&str> {
         let mut kernels =
             self.depends.split(',').map(str::trim).filter(|part| part.starts_with("linux-image-"));
@@ -107,18 +109,18 @@ impl Stanza {
     }
 }
 
-/// The moment to ask an archive of snapshots for, given the release files that were resolved against.
+/// Returns the moment to request from an archive of snapshots, given the release files that were
+/// used.
 pub(super) fn snapshot(releases: &[String]) -> Result<Snapshot> {
-    let dates = releases
-        .iter()
-        .map(|text| release_date(text).context("a release file has no date that can be read"));
+    let dates =
+        releases.iter().map(|text| release_date(text).context("a release file has no valid date"));
     let latest =
         dates.collect::<Result<Vec<_>>>()?.into_iter().max().context("apt kept no release file")?;
     let text = Civil::from_seconds(latest + SNAPSHOT_DELAY).rfc3339(Precision::Seconds).to_string();
     text.replace(['-', ':'], "").parse()
 }
 
-/// `Date: Sat, 12 Sep 2026 07:55:41 UTC`, in seconds since 1970.
+/// Parses `Date: Sat, 12 Sep 2026 07:55:41 UTC` into seconds since 1970.
 fn release_date(text: &str) -> Option<i64> {
     const MONTHS: [&str; 12] =
         ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
@@ -135,13 +137,13 @@ fn release_date(text: &str) -> Option<i64> {
     Some(day.seconds()? + hour * 3600 + minute * 60 + number(clock.next()?, 0, 60)?)
 }
 
-/// The settings of the host's apt that say how to reach servers: proxies, certificates, timeouts.
+/// Returns the settings of the host's apt for reaching servers: proxies, certificates, timeouts.
 pub(super) fn carried(dump: &str) -> Result<String> {
     let wanted =
         |line: &&str| line.starts_with("Acquire::http::") || line.starts_with("Acquire::https::");
     let mut kept = String::new();
     for line in dump.lines().filter(wanted) {
-        ensure!(line.ends_with("\";"), "apt-config printed `{line}`, which is no setting");
+        ensure!(line.ends_with("\";"), "apt-config printed `{line}`, which is not a setting");
         kept.push_str(line);
         kept.push('\n');
     }
@@ -208,7 +210,7 @@ SHA256: c3cb081e80d7afe579497153e06401c8801587c42fb321c5f884bc7913318558
     #[test]
     fn a_stanza_without_a_sha256_is_refused() {
         let error = parse_stanzas(&STANZAS.replace("SHA256", "MD5sum")).unwrap_err().to_string();
-        assert_eq!(error, "the index says nothing of SHA256 at package `linux-image-cloud-amd64`");
+        assert_eq!(error, "the index has no SHA256 for package `linux-image-cloud-amd64`");
     }
 
     #[test]
@@ -234,14 +236,44 @@ SHA256: c3cb081e80d7afe579497153e06401c8801587c42fb321c5f884bc7913318558
 
     proptest! {
         #[test]
-        fn any_output_is_read_or_refused(text: String) {
-            let _ = (parse_uris(&text), parse_stanzas(&text), release_date(&text), carried(&text));
-            let _ = release_date(&format!("Date: {text}"));
+        fn any_lines_give_an_address_each_or_are_refused(text in "('?[a%]{0,4}'? ?x? ?[0-9]{0,3}\n){0,4}|.*") {
+            let lines = text.lines().filter(|line| !line.trim().is_empty()).count();
+            if let Ok(uris) = parse_uris(&text) {
+                prop_assert_eq!(uris.len(), lines);
+            }
         }
 
         #[test]
-        fn any_escape_is_read_or_refused(url in "[a%2bé]{0,12}") {
-            let _ = unescaped(&url);
+        fn any_stanza_has_a_package_and_a_digest_or_is_refused(text in "((Package|SHA256|Size|Filename|Version|Depends): ?[a-z0-9]{0,64}\n){0,7}|.*") {
+            if let Ok(stanzas) = parse_stanzas(&text) {
+                let whole = |stanza: &Stanza| !stanza.name.is_empty() && text.contains(&stanza.name);
+                prop_assert!(stanzas.iter().all(whole), "{:?}", stanzas);
+            }
+        }
+
+        #[test]
+        fn a_date_that_is_read_is_between_1970_and_9999(text: String, day in 0u8..40, hour in 0u8..30) {
+            let date = format!("Date: Sat, {day} Sep 2026 {hour}:00:00 UTC");
+            let (least, most) = (0, 253_402_300_800);
+            for text in [format!("Date: {text}"), text, date] {
+                let date = release_date(&text);
+                prop_assert!(date.is_none_or(|date| (least..most).contains(&date)), "{:?}", date);
+            }
+        }
+
+        #[test]
+        fn settings_are_lines_of_the_dump_about_servers(text in "((Acquire::https?::|Dir )[a-z ]{0,4}(\";)?\n){0,5}|.*") {
+            if let Ok(kept) = carried(&text) {
+                let from_dump = |line: &str| text.lines().any(|other| other == line);
+                prop_assert!(kept.lines().all(|line| line.starts_with("Acquire::http") && from_dump(line)));
+            }
+        }
+
+        #[test]
+        fn a_text_without_escapes_stays_and_an_escaped_one_comes_back(text in "[a-c+~é]{0,12}") {
+            let escaped: Vec<String> = text.bytes().map(|byte| format!("%{byte:02x}")).collect();
+            prop_assert_eq!(unescaped(&text), Some(text.clone()));
+            prop_assert_eq!(unescaped(&escaped.concat()), Some(text));
         }
     }
 }

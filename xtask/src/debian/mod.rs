@@ -1,4 +1,4 @@
-//! Debian packages as a source: names are resolved by `update` alone, files are unpacked by a build.
+//! Debian packages as a source: only `update` resolves names, and a build unpacks files.
 
 pub mod apt;
 pub mod deb;

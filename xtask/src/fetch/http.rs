@@ -1,4 +1,5 @@
-//! One GET into one file, its size and sha256 checked as the bytes come; and whether there is one.
+//! One GET into one file, whose size and sha256 are checked as the bytes come; and a check whether
+//! a file exists.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
@@ -13,43 +14,44 @@ use ureq::{Agent, Proxy};
 use super::resolve::Remembering;
 use crate::digest::{Digest, Hasher};
 
-/// How long a name or a connection may take.
+/// The longest time for a name lookup or a connection.
 const CONNECT: Duration = Duration::from_secs(15);
 
-/// How long a server may stay silent.
+/// The longest silence of a server.
 const SILENCE: Duration = Duration::from_secs(20);
 
 const BLOCK: usize = 64 * 1024;
 
-/// Makes requests; keeps connections open between them.
+/// Makes requests, and keeps connections open between them.
 #[derive(Debug, Clone)]
 pub(super) struct Client {
     http: Agent,
     https: Agent,
 }
 
-/// What a file must be.
+/// The expected size and digest of a file.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Expected {
     pub(super) size: u64,
     pub(super) sha256: Digest,
 }
 
-/// Why there is no file.
+/// The reason for a failed download.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// The server does not have it.
+    /// The server does not have the file.
     Gone(Error),
-    /// The server has something else, or does not give it.
+    /// The server sends something else, or refuses the file.
     Refused(Error),
-    /// The network or the server failed; the next try may work.
+    /// The network or the server failed; a retry may work.
     Transient(Error),
-    /// This side failed: the disk is full, or the work was given up.
+    /// This host failed: the disk is full, or the work was cancelled.
     Local(Error),
 }
 
 impl Client {
-    /// Honours `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy`; trusts the host's certificate authorities.
+    /// Returns a client that honours `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy`, and
+    /// trusts the host's certificate authorities.
     pub(super) fn new() -> Self {
         let named = |variable: &str| {
             let names = [variable.to_owned(), variable.to_ascii_uppercase()];
@@ -60,13 +62,13 @@ impl Client {
         Self { http: agent(proxy("http_proxy")), https: agent(proxy("https_proxy")) }
     }
 
-    /// Uses no proxy, whatever the environment says.
+    /// Returns a client that ignores the proxies of the environment.
     #[cfg(test)]
     pub(super) fn direct() -> Self {
         Self { http: agent(None), https: agent(None) }
     }
 
-    /// Whether the server has it; its body is not asked for.
+    /// Returns true if the server has the file, without requesting its body.
     pub(super) fn has(&self, url: &str) -> anyhow::Result<bool> {
         match self.of(url).head(url).call().map_err(|error| classify(url, &error)) {
             Ok(_) => Ok(true),
@@ -81,7 +83,8 @@ impl Client {
         if url.starts_with("https:") { &self.https } else { &self.http }
     }
 
-    /// Writes the body to `path`. `came` gets the number of bytes of each block, and may stop it with an error.
+    /// Writes the body to `path`. `came` gets the length of each block, and can stop the download
+    /// with an error.
     pub(super) fn get(
         &self,
         url: &str,
@@ -102,7 +105,7 @@ impl Client {
 }
 
 fn agent(proxy: Option<Proxy>) -> Agent {
-    // The host's own list: behind a company's gateway it has the authority that the gateway signs with.
+    // The host's own list has the authority with which a company's proxy signs.
     let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
     let config = Agent::config_builder()
         .tls_config(tls)
@@ -127,7 +130,7 @@ fn receive(
         result.with_context(|| format!("cannot write {}", path.display())).map_err(Failure::Local)
     };
     let mut file = File::create(path)
-        .with_context(|| format!("cannot make {}", path.display()))
+        .with_context(|| format!("cannot create {}", path.display()))
         .map_err(Failure::Local)?;
     let (mut hasher, mut size, mut block) = (Hasher::default(), 0, vec![0; BLOCK]);
     loop {

@@ -1,8 +1,8 @@
-//! Which Debian mirror to ask: the environment's, else the one that the host's own apt uses.
+//! The choice of a Debian mirror: the environment's, or the one that the host's own apt uses.
 //!
-//! Repositories of other vendors stand in the same files, some of them under the names of Debian's
-//! releases (`bookworm main`). An entry counts only when its suite is one of Debian's, it has
-//! `main`, and the key that signs it, if it names one, is Debian's. `sources.list(5)` has both forms.
+//! Repositories of other vendors are in the same files, some of them under the names of Debian's
+//! releases (`bookworm main`). An entry counts only if its suite is one of Debian's, it has `main`,
+//! and the key that signs it, if it names one, is Debian's. `sources.list(5)` describes both forms.
 
 use std::ffi::OsString;
 use std::fs;
@@ -19,10 +19,10 @@ pub const SECURITY: &str = "KILN_DEBIAN_SECURITY_MIRROR";
 /// The variable that names a mirror of snapshots: `$KILN_DEBIAN_SNAPSHOT/debian/20261121T000000Z/pool/…`.
 pub const SNAPSHOT: &str = "KILN_DEBIAN_SNAPSHOT";
 
-/// Where apt keeps its sources.
+/// The folder of apt's sources.
 const APT: &str = "/etc/apt";
 
-/// Debian's names of releases; a mirror that has one of them has the others too.
+/// Debian's names of releases. A mirror that has one of them has the others too.
 const RELEASES: [&str; 9] = [
     "bullseye",
     "bookworm",
@@ -35,17 +35,17 @@ const RELEASES: [&str; 9] = [
     "unstable",
 ];
 
-/// What file names of Debian's archive keys start with, in `/usr/share/keyrings` and elsewhere.
+/// The prefix of file names of Debian's archive keys, in `/usr/share/keyrings` and elsewhere.
 const DEBIAN_KEYS: &str = "debian-archive-";
 
-/// Addresses without a slash at the end.
+/// Addresses of mirrors, without a slash at the end.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Mirrors {
-    /// Of the archive.
+    /// The mirror of the archive.
     pub debian: Option<String>,
-    /// Of the security archive.
+    /// The mirror of the security archive.
     pub security: Option<String>,
-    /// Of snapshots of both.
+    /// The mirror of snapshots of both.
     pub snapshot: Option<String>,
 }
 
@@ -59,7 +59,7 @@ struct Entry {
 }
 
 impl Mirrors {
-    /// From the environment and the host's apt sources.
+    /// Reads the environment and the host's apt sources.
     pub fn of_host() -> Result<Self> {
         let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
         let mut mirrors = Self::from_environment(variable)?;
@@ -78,14 +78,14 @@ impl Mirrors {
             Ok(Some(trimmed(value)))
         };
         let debian = address(DEBIAN)?;
-        // Most mirrors of the archive have the security archive beside it.
+        // Most mirrors have the security archive next to the archive.
         let sibling = debian.as_deref().and_then(|mirror| {
             Some(format!("{}/debian-security", mirror.strip_suffix("/debian")?))
         });
         Ok(Self { security: address(SECURITY)?.or(sibling), snapshot: address(SNAPSHOT)?, debian })
     }
 
-    /// Fills what is missing.
+    /// Fills missing mirrors from apt's sources.
     fn add(&mut self, entries: &[Entry]) {
         let main =
             choose(entries, |suite| is_release(suite.strip_suffix("-updates").unwrap_or(suite)));
@@ -95,7 +95,7 @@ impl Mirrors {
         self.security = self.security.take().or(security);
     }
 
-    /// The mirror of an archive, or what to do without one.
+    /// Returns the mirror of an archive; the error names the next step.
     pub fn of(&self, archive: Archive) -> Result<&str> {
         let (mirror, variable) = match archive {
             Archive::Debian => (&self.debian, DEBIAN),
@@ -109,7 +109,7 @@ impl Mirrors {
         })
     }
 
-    /// Where a file may be, best first.
+    /// Returns the addresses of a file, best first.
     pub(super) fn candidates(&self, origin: &Origin) -> Result<Vec<String>> {
         let (archive, path, snapshot) = match origin {
             Origin::Url(url) => return Ok(vec![url.clone()]),
@@ -124,7 +124,7 @@ impl Mirrors {
     }
 }
 
-/// All entries of a host: `sources.list` and both kinds of files below `sources.list.d`.
+/// Reads all entries of a host: `sources.list` and both kinds of files below `sources.list.d`.
 fn host_entries(apt: &Path) -> Result<Vec<Entry>> {
     let read = |path: &Path| match fs::read(path) {
         Ok(text) => Ok(String::from_utf8_lossy(&text).into_owned()),
@@ -149,7 +149,7 @@ fn host_entries(apt: &Path) -> Result<Vec<Entry>> {
     Ok(entries)
 }
 
-/// Hosts without sources have no such folder.
+/// A host without sources has no such folder.
 fn sorted(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).into_iter().flatten();
     let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
@@ -157,7 +157,8 @@ fn sorted(dir: &Path) -> Vec<PathBuf> {
     paths
 }
 
-/// `mirror+file:/etc/apt/mirrors/debian.list`, as Debian's cloud images have it, names a file with one address a line.
+/// Reads `mirror+file:/etc/apt/mirrors/debian.list`, as in Debian's cloud images: a file with one
+/// address per line.
 fn resolve_list(uri: String, read: impl Fn(&str) -> Option<String>) -> Vec<String> {
     let Some(path) = uri.strip_prefix("mirror+file:") else { return vec![uri] };
     let path = format!("/{}", path.trim_start_matches('/'));
@@ -167,7 +168,7 @@ fn resolve_list(uri: String, read: impl Fn(&str) -> Option<String>) -> Vec<Strin
         .collect()
 }
 
-/// The one-line form: `deb [options] uri suite component…`.
+/// Parses the one-line form: `deb [options] uri suite component…`.
 fn parse_list(text: &str) -> Vec<Entry> {
     text.lines().filter_map(parse_line).collect()
 }
@@ -190,7 +191,7 @@ fn parse_line(line: &str) -> Option<Entry> {
     })
 }
 
-/// The deb822 form: paragraphs of `Key: value`, continued by lines that start with a blank.
+/// Parses the deb822 form: paragraphs of `Key: value`, continued by lines that start with a blank.
 fn parse_deb822(text: &str) -> Vec<Entry> {
     let uncommented: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
     uncommented.split(|line| line.trim().is_empty()).filter_map(parse_paragraph).collect()
@@ -221,7 +222,8 @@ fn parse_paragraph(lines: &[&str]) -> Option<Entry> {
     })
 }
 
-/// The first entry that names Debian's key; else one without a key whose address says `debian`; else any without.
+/// Chooses the first entry that names Debian's key, else one without a key whose address contains
+/// `debian`, else any without a key.
 fn choose(entries: &[Entry], is_suite: impl Fn(&str) -> bool) -> Option<String> {
     let fits = |entry: &&Entry| {
         entry.suites.iter().any(|suite| is_suite(suite))
@@ -240,11 +242,11 @@ fn choose(entries: &[Entry], is_suite: impl Fn(&str) -> bool) -> Option<String> 
             .filter(|uri| is_http(uri))
             .filter_map(move |uri| Some((rank(entry, uri)?, uri)))
     });
-    // Of equals, `min_by_key` gives the first.
+    // `min_by_key` returns the first of equals.
     uris.min_by_key(|(rank, _)| *rank).map(|(_, uri)| trimmed(uri))
 }
 
-/// A key within the file itself may be anybody's.
+/// A key inside the file itself can be any vendor's.
 fn is_debian_key(signed_by: &str) -> bool {
     let mut files = signed_by.split([',', ' ', '\n']).filter(|part| !part.is_empty()).peekable();
     files.peek().is_some()
@@ -269,8 +271,8 @@ fn uncommented(line: &str) -> &str {
     line.split('#').next().unwrap_or_default()
 }
 
-/// `+` is a blank in the eyes of some object stores that mirrors are made of; apt escapes it as well.
-/// A `%` in a name of the pool is itself one of a file's characters.
+/// Escapes `+`, as apt does, because some object stores behind mirrors take it for a blank. A `%`
+/// in a name of the pool is one of the file's own characters.
 fn escaped(path: &str) -> String {
     path.replace('%', "%25").replace('+', "%2b").replace('~', "%7e")
 }

@@ -1,7 +1,7 @@
 //! Downloads: the only part of a build that uses the network.
 //!
-//! A file counts only when it is whole and has the digest that was locked: it is checked as it
-//! comes, read back, and put in its place in the cache in one step.
+//! A file counts only if it is complete and has the locked digest: it is checked as it comes, read
+//! back, and put into its place in the cache in one step.
 
 mod http;
 pub mod mirror;
@@ -26,48 +26,48 @@ use crate::progress::{Bytes, Progress, Task};
 use http::{Client, Expected, Failure};
 use mirror::Mirrors;
 
-/// Downloads at once: enough to hide a mirror's latency, few enough to be welcome there.
+/// Downloads at the same time: enough to hide a mirror's latency, and few enough not to burden it.
 const WORKERS: usize = 4;
 
-/// How often the main thread looks for ctrl-C.
+/// The time between two checks for ctrl-C.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// How long downloads that hang may take to notice that they are not wanted any more.
+/// The longest time that hanging downloads get to stop after they were cancelled.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// How often and how soon a failed download is tried again.
+/// The retries of a failed download.
 #[derive(Debug, Clone, Copy)]
 struct Retry {
     attempts: u32,
-    /// Before the second attempt; doubled before each further one.
+    /// The wait before the second attempt, doubled before each further one.
     wait: Duration,
 }
 
 const RETRY: Retry = Retry { attempts: 4, wait: Duration::from_millis(500) };
 
-/// One file and where it may be.
+/// One file and its addresses.
 #[derive(Debug)]
 struct Job {
     file: Locked,
     candidates: Vec<String>,
 }
 
-/// What the downloads have in common.
+/// The state that all downloads share.
 struct Work {
     cache: Cache,
     client: Client,
     retry: Retry,
-    /// Gone when the work is over, though a thread may still hang.
+    /// Dropped when the work ends, although a thread may still hang.
     task: Mutex<Option<Task>>,
     queue: Mutex<Vec<Job>>,
-    /// Digests of what is under way.
+    /// Digests of the running downloads.
     running: Mutex<Vec<Digest>>,
     stop: AtomicBool,
 }
 
-/// Sees to it that all these files are in the cache, whole and right, and says where.
+/// Downloads the files that the cache lacks, and returns the paths of all.
 ///
-/// Files that are there are read and hashed; nothing else happens when all are.
+/// Files in the cache are read and hashed; if none is missing, nothing else happens.
 pub fn all(files: &[Locked], cache: &Cache, progress: &Progress) -> Result<Vec<PathBuf>> {
     let missing = missing(files, cache)?;
     if !missing.is_empty() {
@@ -107,7 +107,7 @@ fn gone_from<'a>(
     Ok(gone)
 }
 
-/// The files that the cache lacks, each once.
+/// Returns the files that the cache lacks, each once.
 fn missing(files: &[Locked], cache: &Cache) -> Result<Vec<Locked>> {
     let mut missing = BTreeMap::new();
     for file in files {
@@ -121,7 +121,7 @@ fn missing(files: &[Locked], cache: &Cache) -> Result<Vec<Locked>> {
 fn path(file: &Locked, cache: &Cache) -> Result<PathBuf> {
     cache
         .download(file.sha256)?
-        .with_context(|| format!("{} has vanished from the cache; run it again", file.name))
+        .with_context(|| format!("{} is gone from the cache; run the command again", file.name))
 }
 
 fn download(
@@ -142,7 +142,8 @@ fn download(
         .into_iter()
         .map(|file| Ok(Job { candidates: mirrors.candidates(&file.origin)?, file }))
         .collect::<Result<Vec<_>>>()?;
-    // Taken from the end: the largest first, so that none of them is alone at the end.
+    // Threads take files from the end: the largest first, so that a large file is not left for
+    // last.
     queue.sort_by_key(|job| job.file.size);
     let work = Arc::new(Work {
         cache: cache.clone(),
@@ -161,7 +162,7 @@ fn download(
     result
 }
 
-/// Starts the workers and waits, for them or for ctrl-C.
+/// Starts the workers and waits for them or for ctrl-C.
 fn run(work: &Arc<Work>, count: usize) -> Result<()> {
     let (done, results) = mpsc::channel();
     for _ in 0..WORKERS.min(count) {
@@ -203,7 +204,7 @@ impl Work {
             lock(&self.running).push(sha256);
             let result = self.fetch(&job);
             lock(&self.running).retain(|running| *running != sha256);
-            // The receiver leaves first only when it has an error already.
+            // The receiver is dropped early only after an error.
             if done.send(result).is_err() {
                 return;
             }
@@ -214,7 +215,7 @@ impl Work {
         if self.stop.load(Ordering::Relaxed) { None } else { lock(&self.queue).pop() }
     }
 
-    /// Removes what downloads that hang have half-made; the process is about to end.
+    /// Removes the half-made files of hanging downloads before the process ends.
     fn abandon(&self) {
         for sha256 in lock(&self.running).iter() {
             self.cache.abandon(*sha256);
@@ -294,13 +295,13 @@ impl Work {
     fn check_stop(&self) -> Result<()> {
         process::check_interrupt()?;
         if self.stop.load(Ordering::Relaxed) {
-            bail!("given up, because another download failed");
+            bail!("cancelled, because another download failed");
         }
         Ok(())
     }
 }
 
-/// What to do about a file that cannot be had.
+/// Returns the next step after a failed download.
 fn advice(file: &Locked, all_gone: bool) -> String {
     let name = &file.name;
     match (&file.origin, all_gone) {
@@ -321,7 +322,7 @@ fn advice(file: &Locked, all_gone: bool) -> String {
     }
 }
 
-/// A panic elsewhere leaves these lists whole.
+/// A panic in another thread leaves these lists intact.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

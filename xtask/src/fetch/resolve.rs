@@ -1,7 +1,7 @@
-//! Looks a host's name up once a run, not once a file.
+//! Looks a host's name up once per run, not once per file.
 //!
-//! The lookups of a hundred small files cost more than the files where the network's resolver is
-//! slow or drops queries that come close together.
+//! If the network's resolver is slow, or drops queries that come close together, the lookups for a
+//! hundred small files cost more than the files.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use ureq::http::Uri;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
-/// The host's resolver, and what it has said so far: `host:port` → addresses.
+/// The host's resolver, with its answers so far: `host:port` → addresses.
 #[derive(Debug, Default)]
 pub(super) struct Remembering {
     system: DefaultResolver,
@@ -32,7 +32,7 @@ impl Resolver for Remembering {
         else {
             return self.system.resolve(uri, config, timeout);
         };
-        // Held while the first thread asks, so that the others find its answer.
+        // The lock is held during the first lookup, so that the other threads find its answer.
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let mut addresses = self.empty();
         if let Some(found) = known.get(&place) {

@@ -7,13 +7,14 @@ use tempfile::TempDir;
 use super::*;
 use crate::lock::Archive;
 
-/// No waiting in tests; otherwise as in earnest.
+/// The retries of tests: no waiting, otherwise as in a build.
 const AT_ONCE: Retry = Retry { wait: Duration::ZERO, ..RETRY };
 
-/// What a server on 127.0.0.1 sends for the path's n-th request (from 0): the whole answer as bytes.
+/// Returns the bytes that a server on 127.0.0.1 sends for the n-th request of a path, counted from
+/// 0.
 type Answer = dyn Fn(&str, usize) -> Vec<u8> + Send + Sync;
 
-/// A web server in this process that counts requests. It ends with the test's process.
+/// A web server in this process that counts requests and ends with it.
 struct Server {
     address: String,
     seen: Arc<Mutex<Vec<String>>>,
@@ -59,7 +60,7 @@ fn ok(body: &str) -> Vec<u8> {
     cut(body, body.len())
 }
 
-/// An answer that promises more than it sends.
+/// Returns an answer that is shorter than its Content-Length.
 fn cut(body: &str, length: usize) -> Vec<u8> {
     format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}")
         .into_bytes()
@@ -171,7 +172,7 @@ fn half_a_download_is_never_used() {
 }
 
 #[test]
-fn a_fault_that_passes_is_tried_again() {
+fn a_temporary_fault_is_retried() {
     let answer = |_: &str, earlier: usize| match earlier {
         0 => status("503 Service Unavailable"),
         1 => cut("go", 4),
@@ -193,7 +194,7 @@ fn a_version_that_left_the_mirror_comes_from_the_snapshots() {
 }
 
 #[test]
-fn a_version_that_left_all_mirrors_says_how_to_go_on() {
+fn a_version_that_left_all_mirrors_names_the_next_step() {
     let mirror = Server::start(Box::new(|_, _| status("404 Not Found")));
     let snapshots = Server::start(Box::new(|_, _| status("404 Not Found")));
     let error = setting(&mirror, Some(&snapshots)).error(&deb("old"));
@@ -207,7 +208,7 @@ fn a_version_that_left_all_mirrors_says_how_to_go_on() {
 }
 
 #[test]
-fn without_a_network_one_message_says_so() {
+fn without_a_network_there_is_one_message() {
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut setting = setting(&Server::start(named()), None);
     setting.mirrors.debian = Some(format!("http://{closed}"));
@@ -222,7 +223,7 @@ fn without_a_network_one_message_says_so() {
 }
 
 #[test]
-fn the_first_failure_ends_the_others() {
+fn the_first_failure_cancels_the_others() {
     let server = Server::start(Box::new(|path, _| {
         if path.contains("bad") { status("403 Forbidden") } else { status("503 No") }
     }));

@@ -13,10 +13,10 @@ use anyhow::{Context, Result, ensure};
 use super::{copy, pad};
 use crate::tree::{Node, Tree, TreePath};
 
-/// The archive is filled up to a multiple of this, the block size of cpio(1).
+/// The archive is padded to a multiple of this, the block size of cpio(1).
 const BLOCK: u64 = 512;
 
-/// Name of the entry that ends an archive.
+/// The name of the entry that ends an archive.
 const TRAILER: &str = "TRAILER!!!";
 
 /// `PATH_MAX` of the kernel: it skips an entry with a longer name, and a link with a longer target.

@@ -1,12 +1,12 @@
 //! A compressed, read-only file system, made by `mkfs.erofs`.
 //!
-//! Format: the kernel's `Documentation/filesystems/erofs.rst`. The tree reaches mkfs.erofs as a tar
-//! file, so that owners, modes and times are ours and no folder with the whole root has to be
-//! laid out. Fixed UUID and times, no extended attributes; the number of worker threads does not
-//! change the bytes.
+//! Format: the kernel's `Documentation/filesystems/erofs.rst`. mkfs.erofs reads the tree as a tar
+//! file, so that owners, modes and times are under control and the whole root need not be written
+//! to a folder. UUID and times are fixed, there are no extended attributes, and the number of
+//! worker threads does not change the bytes.
 //!
-//! `-Eall-fragments` is not offered: mkfs.erofs 1.8.6 writes wrong data with it when the source is a
-//! tar file, and says nothing. [`read_back`] would notice.
+//! `-Eall-fragments` is not offered, because mkfs.erofs 1.8.6 silently writes wrong data with it if
+//! the source is a tar file. [`read_back`] would notice.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, BufWriter, Read, Write};
@@ -21,16 +21,16 @@ use crate::config::erofs::{Compression, Settings};
 use crate::host::HostTool;
 use crate::tree::{Node, Tree};
 
-/// All images have the same: nothing looks a Kiln root up by UUID.
+/// The UUID of all images, because nothing looks a Kiln root up by it.
 const UUID: &str = "00000000-0000-0000-0000-000000000000";
 
-/// How much of two files is compared at once.
+/// The bytes of two files that are compared at a time.
 const CHUNK: usize = 256 * 1024;
 
-/// One block for every kernel page size that Kiln boots on.
+/// The block size, which suits every kernel page size that Kiln boots on.
 const BLOCK_SIZE: u32 = 4096;
 
-/// Writes the tree to `out`, a file that is not there yet. `scratch` is a folder for what comes and goes.
+/// Writes the tree to `out`, a new file. `scratch` is a folder for temporary files.
 ///
 /// All times in the image are 0.
 pub fn write(
@@ -42,7 +42,7 @@ pub fn write(
 ) -> Result<()> {
     let archive = scratch.join("erofs-source.tar");
     write_tar(tree, &archive).with_context(|| format!("cannot write {}", archive.display()))?;
-    // mkfs.erofs keeps file data in a temporary file of its own meanwhile.
+    // mkfs.erofs keeps file data in a temporary file.
     let command = mkfs.command()?.env("TMPDIR", scratch).args(arguments(settings));
     command.arg(out).arg(&archive).output().context("cannot make an erofs image")?;
     fs::remove_file(&archive).with_context(|| format!("cannot remove {}", archive.display()))
@@ -50,10 +50,10 @@ pub fn write(
 
 /// Unpacks an image with `fsck.erofs` below `scratch` and compares every file with the tree.
 ///
-/// erofs has no checksums over data, and a wrong image would show as a crash on some node.
+/// erofs has no checksums over data, so a wrong image would only show as a crash on a node.
 pub fn read_back(fsck: &HostTool, tree: &Tree, image: &Path, scratch: &Path) -> Result<()> {
     let folder =
-        tempfile::tempdir_in(scratch).context("cannot make a folder to unpack an erofs image")?;
+        tempfile::tempdir_in(scratch).context("cannot create a folder to unpack an erofs image")?;
     let extract = format!("--extract={}", folder.path().display());
     let options = ["--no-preserve-owner", "--preserve-perms"];
     fsck.command()?
@@ -71,7 +71,7 @@ pub fn read_back(fsck: &HostTool, tree: &Tree, image: &Path, scratch: &Path) -> 
     Ok(())
 }
 
-/// The bytes that a file takes in an image, compressed, as `dump.erofs` reports them.
+/// Returns the compressed bytes of a file in an image, as `dump.erofs` reports them.
 pub fn stored(dump: &HostTool, image: &Path, path: &str) -> Result<u64> {
     let text = dump.command()?.arg(format!("--path={path}")).arg(image).read()?;
     on_disk(&text).with_context(|| format!("dump.erofs reports no on-disk size of {path}"))
@@ -92,16 +92,16 @@ fn compare(node: &Node, path: &Path) -> Result<()> {
     };
     match node {
         Node::Dir(wanted) => {
-            ensure!(meta.is_dir(), "it is no folder");
+            ensure!(meta.is_dir(), "it is not a folder");
             mode(*wanted)
         }
         Node::File(wanted, content) => {
-            ensure!(meta.is_file(), "it is no regular file");
+            ensure!(meta.is_file(), "it is not a regular file");
             ensure!(equal(Source::open(content)?, File::open(path)?)?, "its content differs");
             mode(*wanted)
         }
         Node::Link(target) => {
-            ensure!(fs::read_link(path)? == Path::new(target), "it is no link to {target}");
+            ensure!(fs::read_link(path)? == Path::new(target), "it is not a link to {target}");
             Ok(())
         }
     }

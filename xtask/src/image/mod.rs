@@ -1,7 +1,7 @@
 //! The writers: trees and bytes in, files of fixed formats out.
 //!
-//! One format per file, no policy inside. A writer never sees packages, environment or clock, so
-//! that equal input gives equal bytes.
+//! Each file has one format and no policy. A writer never sees packages, environment or clock, so
+//! equal input gives equal bytes.
 
 pub mod cpio;
 pub mod erofs;
@@ -19,9 +19,9 @@ use anyhow::{Context, Result};
 use crate::process::interrupted;
 use crate::tree::Content;
 
-/// A file's bytes as a stream that fails when they are not as many as the tree says.
+/// A file's bytes as a stream that fails if their number differs from the tree's.
 ///
-/// Every format writes the length first; a wrong one would damage all that follows.
+/// Every format writes the length first, and a wrong length would damage all that follows.
 enum Source<'a> {
     Bytes(&'a [u8]),
     Cached { file: File, path: PathBuf, left: u64 },
@@ -52,7 +52,7 @@ impl Read for Source<'_> {
                 if read > *left || (read == 0 && *left > 0 && !buffer.is_empty()) {
                     let path = path.display();
                     return Err(io::Error::other(format!(
-                        "{path} has not the length it was stored with; `cargo xtask clean` makes room for a good one"
+                        "{path} does not have its stored length; run `cargo xtask clean` to remove it"
                     )));
                 }
                 *left -= read;

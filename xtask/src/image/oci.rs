@@ -25,10 +25,11 @@ const MEDIA_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 /// containerd's annotation for the whole name; its importer takes an image's name from here.
 const ANNOTATION_NAME: &str = "io.containerd.image.name";
 
-/// The specification's annotation. Often it has the tag alone, which here would name every image `latest`.
+/// The specification's annotation. It often has the tag alone, which here would name every image
+/// `latest`.
 const ANNOTATION_REF: &str = "org.opencontainers.image.ref.name";
 
-/// What tells a folder to be an image layout.
+/// The content of the file that marks a folder as an image layout.
 const LAYOUT_MARK: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 
 /// The largest image; far above what a node should carry in memory.
@@ -45,7 +46,7 @@ pub struct Image {
     pub files: Tree,
     /// The program, absolute, and its first arguments.
     pub entrypoint: Vec<String>,
-    /// `uid:gid` in numbers, for the image need not have an `/etc/passwd`.
+    /// `uid:gid` in numbers, because an image need not have an `/etc/passwd`.
     pub user: String,
     /// `NAME=value` each.
     pub env: Vec<String>,
@@ -53,19 +54,19 @@ pub struct Image {
     pub labels: BTreeMap<String, String>,
 }
 
-/// What holds for all images of one layout.
+/// The properties of all images of one layout.
 #[derive(Debug, Clone, Copy)]
 pub struct Platform<'a> {
-    /// As Go names it: `amd64`, `arm64`.
+    /// The architecture by Go's name: `amd64`, `arm64`.
     pub architecture: &'a str,
     /// Creation time of images and files, in seconds since 1970.
     pub created: u32,
 }
 
-/// An image layout as files, and what is in it.
+/// An image layout as files, and its images.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
-    /// Path below the layout's folder, without a leading slash, and what lies there.
+    /// Path below the layout's folder, without a leading slash → file.
     pub files: BTreeMap<String, File>,
     /// Manifest digest of each image, by its name.
     pub manifests: BTreeMap<String, Digest>,
@@ -90,7 +91,7 @@ impl Layout {
         Ok(())
     }
 
-    /// The layout as a tar file, as `ctr images import` takes it; `time` in seconds since 1970.
+    /// Returns the layout as a tar file for `ctr images import`; `time` is in seconds since 1970.
     pub fn archive(&self, time: u64) -> Result<Vec<u8>> {
         let mut tree = Tree::default();
         self.add_to(&mut tree, "")?;
@@ -153,7 +154,7 @@ fn add_image(layout: &mut Layout, image: &Image, platform: Platform<'_>) -> Resu
     let mut layer = Vec::new();
     tar::write(&image.files, platform.created.into(), &mut layer)?;
     let layer = layout.add_blob(layer, MEDIA_LAYER, &image.owner);
-    // The layer is not compressed, so its digest as a blob is its `diff_id` too.
+    // The layer is not compressed, so its digest as a blob is also its `diff_id`.
     let config = serde_json::to_vec(&ImageConfig::new(image, platform, &layer.digest))?;
     let config = layout.add_blob(config, MEDIA_CONFIG, &image.owner);
     let manifest =
@@ -166,7 +167,7 @@ fn add_image(layout: &mut Layout, image: &Image, platform: Platform<'_>) -> Resu
     Ok(manifest)
 }
 
-/// Refuses an image that could not be named or started.
+/// Refuses an image without a valid name or entrypoint.
 fn check(image: &Image) -> Result<()> {
     let tagged = image.name.rsplit_once(':').is_some_and(|(_, tag)| !tag.contains('/'));
     ensure!(tagged, "the name has no tag: write `{}:latest`", image.name);
@@ -180,7 +181,7 @@ fn check(image: &Image) -> Result<()> {
     match image.files.get(program).map(|entry| &entry.node) {
         Some(Node::File(mode, _)) if mode & 0o111 != 0 => {}
         Some(Node::Link(_)) => {}
-        _ => bail!("the entrypoint `{program}` is no executable file of the image"),
+        _ => bail!("the entrypoint `{program}` is not an executable file of the image"),
     }
     let size: u64 = image.files.iter().map(|(_, entry)| size(&entry.node)).sum();
     ensure!(size <= IMAGE_BYTES_MAX, "its files have {size} bytes, at most {IMAGE_BYTES_MAX} fit");

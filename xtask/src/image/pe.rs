@@ -1,7 +1,7 @@
 //! PE32+ files: their section table, read and appended to.
 //!
-//! Format: Microsoft's "PE Format" page. Only what a UKI needs: 64-bit images without a symbol
-//! table, as systemd's stub and the kernel are. Reading takes any bytes and never panics.
+//! Format: Microsoft's "PE Format" page. It covers what a UKI needs: 64-bit images without a symbol
+//! table, such as systemd's stub and the kernel. Reading accepts any bytes and never panics.
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -12,7 +12,7 @@ pub const INITIALIZED_DATA: u32 = 0x40;
 /// See [`CODE`].
 pub const READABLE: u32 = 0x4000_0000;
 
-/// The image works with pages that are either writable or executable (`NX_COMPAT`).
+/// The image works with pages that are never both writable and executable (`NX_COMPAT`).
 const NX_COMPAT: u16 = 0x100;
 
 const MAGIC_PE32_PLUS: u16 = 0x20b;
@@ -20,7 +20,7 @@ const COFF_SIZE: usize = 20;
 const SECTION_SIZE: usize = 40;
 const NAME_SIZE: usize = 8;
 
-/// Where the DOS header points to the PE header.
+/// The offset in the DOS header of the pointer to the PE header.
 const DOS_POINTER: usize = 0x3c;
 
 /// Offsets in the COFF header.
@@ -40,7 +40,7 @@ mod optional {
     pub(super) const CHECKSUM: usize = 64;
     pub(super) const DLL_CHARACTERISTICS: usize = 70;
     pub(super) const DIRECTORY_COUNT: usize = 108;
-    /// Fifth data directory: where the signatures are.
+    /// The fifth data directory, which locates the signatures.
     pub(super) const SECURITY_DIRECTORY: usize = 112 + 4 * 8;
 }
 
@@ -51,17 +51,17 @@ pub struct Section {
     pub name: String,
     /// Length in memory; for a UKI's own sections the exact length of the content.
     pub virtual_size: u32,
-    /// Where it starts in memory, from the image's base.
+    /// The start in memory, from the image's base.
     pub virtual_address: u32,
     /// Length in the file, padding included.
     pub raw_size: u32,
-    /// Where it starts in the file.
+    /// The start in the file.
     pub raw_offset: u32,
     /// [`CODE`] and the like.
     pub characteristics: u32,
 }
 
-/// What the headers say.
+/// The contents of the headers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Headers {
     coff: usize,
@@ -77,17 +77,18 @@ pub struct Headers {
     pub sections: Vec<Section>,
 }
 
-/// An image in memory that sections are added to. The data of added sections comes after [`Image::bytes`].
+/// An image in memory to which sections are added. The data of added sections comes after
+/// [`Image::bytes`].
 #[derive(Debug, Clone)]
 pub struct Image {
     bytes: Vec<u8>,
     headers: Headers,
-    /// Length of the file with the data of all added sections.
+    /// The length of the file with the data of all added sections.
     length: u64,
 }
 
 impl Section {
-    /// The content in `file`: without padding, and cut off where the file is.
+    /// Returns the content in `file`, without padding, and cut off at the end of the file.
     pub fn data<'a>(&self, file: &'a [u8]) -> &'a [u8] {
         let start = self.raw_offset as usize;
         let end = start.saturating_add(self.raw_size.min(self.virtual_size) as usize);
@@ -107,13 +108,13 @@ impl Section {
 }
 
 impl Headers {
-    /// Reads the headers at the start of `file`; the rest need not be there.
+    /// Reads the headers at the start of `file`; the rest may be missing.
     pub fn parse(file: &[u8]) -> Result<Self> {
-        ensure!(file.starts_with(b"MZ"), "this is no PE file: it does not start with `MZ`");
+        ensure!(file.starts_with(b"MZ"), "this is not a PE file: it does not start with `MZ`");
         let signature = u32_at(file, DOS_POINTER)? as usize;
         ensure!(
             bytes_at(file, signature)? == *b"PE\0\0",
-            "this is no PE file: the signature is missing"
+            "this is not a PE file: the signature is missing"
         );
         let coff = signature + 4;
         let optional = coff + COFF_SIZE;
@@ -139,19 +140,19 @@ impl Headers {
         Ok(Self { sections: sections.collect::<Result<_>>()?, ..headers })
     }
 
-    /// The section of this name.
+    /// Returns the section of this name.
     pub fn section(&self, name: &str) -> Option<&Section> {
         self.sections.iter().find(|section| section.name == name)
     }
 
-    /// Whether the image can be loaded with pages that are never writable and executable at once.
+    /// True if the image can be loaded with pages that are never both writable and executable.
     pub fn is_nx_compatible(&self) -> bool {
         self.nx_compatible
     }
 }
 
 impl Image {
-    /// Takes a file that sections can be added to; a signed, stripped or unaligned one is refused.
+    /// Takes a file to which sections can be added; refuses a signed, cut off or unaligned one.
     pub fn new(bytes: Vec<u8>) -> Result<Self> {
         let headers = Headers::parse(&bytes)?;
         ensure!(!headers.signed, "it is signed: adding sections would break the signature");
@@ -177,22 +178,22 @@ impl Image {
         Ok(image)
     }
 
-    /// The file up to where the first added section's data must come.
+    /// Returns the file up to the data of the first added section.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// The headers as they are now.
+    /// Returns the current headers.
     pub fn headers(&self) -> &Headers {
         &self.headers
     }
 
-    /// Data of every added section is padded to this, in bytes.
+    /// Returns the bytes to which the data of every added section is padded.
     pub fn file_alignment(&self) -> u32 {
         self.headers.file_alignment
     }
 
-    /// Gives a section that is there other content, which must fit into its place.
+    /// Replaces the content of an existing section; the new content must fit.
     pub fn replace(&mut self, name: &str, content: &[u8]) -> Result<()> {
         let sections = &mut self.headers.sections;
         let index = sections.iter().position(|section| section.name == name);
@@ -212,7 +213,8 @@ impl Image {
         Ok(())
     }
 
-    /// Adds a section's header; its `size` bytes of content and padding come after those of the one before.
+    /// Adds a section's header; its `size` bytes of content and the padding come after those of the
+    /// previous section.
     pub fn append(&mut self, name: &str, size: u64, characteristics: u32) -> Result<()> {
         ensure!(name.len() <= NAME_SIZE, "the name {name} has more than {NAME_SIZE} bytes");
         let index = self.headers.sections.len();
@@ -240,7 +242,7 @@ impl Image {
         self.update_totals(size).with_context(too_big)
     }
 
-    /// Says that the image needs pages that are writable and executable at once.
+    /// Marks that the image needs pages that are both writable and executable.
     pub fn clear_nx_compatible(&mut self) {
         let at = self.headers.optional + optional::DLL_CHARACTERISTICS;
         let old = u16::from_le_bytes([self.bytes[at], self.bytes[at + 1]]);
@@ -248,7 +250,8 @@ impl Image {
         self.headers.nx_compatible = false;
     }
 
-    /// Number of sections, size in memory and size of all data, after a section was added.
+    /// Updates the number of sections, the size in memory and the size of all data after a section
+    /// was added.
     fn update_totals(&mut self, size: u64) -> Result<()> {
         let count = u16::try_from(self.headers.sections.len())?;
         let at = self.headers.coff + coff::SECTION_COUNT;
@@ -299,7 +302,7 @@ fn is_signed(file: &[u8], optional: usize) -> Result<bool> {
 
 fn alignment(file: &[u8], at: usize) -> Result<u32> {
     let value = u32_at(file, at)?;
-    ensure!(value.is_power_of_two(), "this PE file is damaged: {value} is no alignment");
+    ensure!(value.is_power_of_two(), "this PE file is damaged: {value} is not an alignment");
     Ok(value)
 }
 
@@ -318,7 +321,7 @@ fn u32_at(file: &[u8], at: usize) -> Result<u32> {
     Ok(u32::from_le_bytes(bytes_at(file, at)?))
 }
 
-/// The caller has read this place before, so it is there.
+/// The caller has read this place before, so it exists.
 fn put_u32(bytes: &mut [u8], at: usize, value: u32) {
     bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
 }

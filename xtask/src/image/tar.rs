@@ -1,7 +1,7 @@
-//! A tree as a tar stream: what mkfs.erofs reads and what an OCI layer is.
+//! A tree as a tar stream, which mkfs.erofs reads and an OCI layer is.
 //!
-//! Format: POSIX ustar, with GNU's entries for paths that are too long for it. Owner 0, no names,
-//! one time for all, path order: equal trees give equal bytes.
+//! Format: POSIX ustar, with GNU's entries for long paths. The owner is 0, there are no user names,
+//! all entries have one time and follow path order, so equal trees give equal bytes.
 
 use std::io::{self, Write};
 
@@ -12,10 +12,11 @@ use super::Source;
 use crate::process::check_interrupt;
 use crate::tree::{Entry, Node, Tree, TreePath};
 
-/// Permission bits of the folder that everything is in.
+/// The permission bits of the root folder.
 pub(super) const ROOT_MODE: u16 = 0o755;
 
-/// As [`write`], with an entry `./` for the root itself: without one mkfs.erofs lets everybody write to it.
+/// Like [`write`], with an entry `./` for the root itself; without one mkfs.erofs lets every user
+/// write to the root.
 pub(super) fn write_with_root(tree: &Tree, time: u64, mut out: impl Write) -> Result<()> {
     let mut root = header(EntryType::Directory, ROOT_MODE, 0, time);
     // The crate refuses to set this path.
@@ -57,7 +58,8 @@ fn append(
     Ok(())
 }
 
-/// A short target goes into the header as it is: the crate's own call would normalise it.
+/// Writes a short target into the header unchanged, because the crate's own call would normalise
+/// it.
 fn append_link(
     builder: &mut Builder<impl Write>,
     name: &str,

@@ -3,7 +3,7 @@ use std::fs;
 use super::*;
 use crate::tree::{Node, Tree};
 
-/// A tree with every kind of node; `owner` does not show in any format.
+/// Returns a tree with every kind of node; no format stores the owner.
 pub(crate) fn sample() -> Tree {
     let mut tree = Tree::default();
     let file = |bytes: &[u8]| Content::Bytes(bytes.into());
@@ -32,7 +32,7 @@ fn a_cache_entry_of_another_length_is_refused() {
     assert!(copied(5).is_ok());
     for wrong in [4, 6] {
         let error = format!("{:#}", copied(wrong).unwrap_err());
-        assert!(error.contains("has not the length"), "{error}");
+        assert!(error.contains("does not have its stored length"), "{error}");
     }
 }
 
@@ -45,7 +45,7 @@ fn padding_reaches_the_next_multiple_and_no_further() {
     }
 }
 
-/// What a tar stream says: path, kind, mode, time, link target, content.
+/// Reads a tar stream: path, kind, mode, time, link target, content.
 pub(super) fn read_tar(bytes: &[u8]) -> Vec<(String, Node, u64)> {
     let mut found = Vec::new();
     for entry in ::tar::Archive::new(bytes).entries().unwrap() {
@@ -70,7 +70,7 @@ pub(super) fn read_tar(bytes: &[u8]) -> Vec<(String, Node, u64)> {
     found
 }
 
-/// What [`read_tar`] should give for a tree.
+/// Returns the expected result of [`read_tar`] for a tree.
 pub(super) fn listed(tree: &Tree, time: u64) -> Vec<(String, Node, u64)> {
     tree.iter().map(|(path, entry)| (path.to_string(), entry.node.clone(), time)).collect()
 }

@@ -1,7 +1,7 @@
 //! The UKI: systemd's EFI stub with kernel, command line and initramfs as sections.
 //!
 //! Format: the UAPI Group's "Unified Kernel Image" specification. Order, addresses and flags are
-//! those of systemd's `ukify` 257; `judge.rs` compares the two.
+//! those of systemd's `ukify` 257; `judge/uki.rs` compares both.
 
 use std::io::Write;
 
@@ -15,11 +15,12 @@ use crate::tree::Content;
 const SBAT_HEADER: &str =
     "sbat,1,SBAT Version,sbat,1,https://github.com/rhboot/shim/blob/main/SBAT.md";
 
-/// The component that the specification gives to every UKI, so that all of one generation can be revoked.
+/// The component that the specification gives to every UKI, so that a whole generation can be
+/// revoked.
 const SBAT_UKI: &str =
     "uki,1,UKI,uki,1,https://uapi-group.org/specifications/specs/unified_kernel_image/";
 
-/// What a UKI is made of.
+/// The parts of a UKI.
 #[derive(Debug, Clone)]
 pub struct Parts {
     /// systemd's stub, `linuxx64.efi.stub`.
@@ -42,7 +43,7 @@ pub fn write(parts: &Parts, out: &mut impl Write) -> Result<u64> {
     let kernel = Headers::parse(&linux).context("cannot use the kernel as an EFI binary")?;
     let stub = load(&parts.stub).context("cannot read the EFI stub")?;
     let mut image = Image::new(stub).context("cannot use the EFI stub")?;
-    // Firmware that enforces NX takes the whole UKI's word for the kernel inside it.
+    // Firmware that enforces NX trusts the flag of the whole UKI for the kernel inside it.
     if !kernel.is_nx_compatible() {
         image.clear_nx_compatible();
     }
@@ -59,7 +60,7 @@ pub fn write(parts: &Parts, out: &mut impl Write) -> Result<u64> {
     write_file(&image, &contents, out)
 }
 
-/// In the order in which ukify appends them.
+/// Returns the sections in the order in which ukify appends them.
 fn sections(parts: &Parts, linux: Vec<u8>) -> [(&'static str, Content); 5] {
     let text = |text: &str| Content::Bytes(text.as_bytes().into());
     [
@@ -83,16 +84,16 @@ fn write_file(image: &Image, contents: &[(&str, Content)], out: &mut impl Write)
     Ok(length)
 }
 
-/// The section table of a UKI, without the sections of the stub's own program.
+/// Returns the section table of a UKI, without the sections of the stub's own program.
 pub fn read(file: &[u8]) -> Result<Vec<Section>> {
     let headers = Headers::parse(file)?;
     let Some(first) = headers.sections.iter().position(|section| section.name == ".osrel") else {
-        bail!("this EFI file is no UKI: it has no section .osrel");
+        bail!("this EFI file is not a UKI: it has no section .osrel");
     };
     Ok(headers.sections[first..].to_vec())
 }
 
-/// One header line, then the components of stub and kernel, then the UKI's own; ends with a NUL.
+/// Returns one header line, the components of stub and kernel, and the UKI's own, ended by a NUL.
 fn merge_sbat(files: &[(&Headers, &[u8])]) -> Result<Vec<u8>> {
     let mut merged = format!("{SBAT_HEADER}\n");
     for (headers, file) in files {

@@ -1,8 +1,8 @@
-//! What `kernel-hardening-checker` says about the command line and the settings that an image
-//! gives its kernel, against the list of misses that are accepted, each with its reason.
+//! Checks the kernel's command line and settings with `kernel-hardening-checker`, against a list of
+//! accepted misses, each with its reason.
 //!
-//! How the kernel was built is Debian's decision and not judged here; the checker needs its
-//! configuration, because a built-in default makes a parameter unnecessary.
+//! The kernel's build options are Debian's decision and are not judged. The checker needs them
+//! because a built-in default makes a parameter unnecessary.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -18,10 +18,10 @@ use crate::host::HostTool;
 /// The list, in the repository.
 pub const ACCEPTED: &str = "tests/hardening.toml";
 
-/// The kinds of check that are the image's business.
+/// The kinds of checks that depend on the image.
 const KINDS: [&str; 2] = ["cmdline", "sysctl"];
 
-/// One check of the checker's, as it reports it.
+/// One check, as the checker reports it.
 #[derive(Debug, Deserialize)]
 struct Verdict {
     option_name: String,
@@ -49,7 +49,7 @@ struct Miss {
     sysctl: Vec<String>,
 }
 
-/// Lets the checker read the image's command line and PID 1's table. Its report, as JSON.
+/// Runs the checker on the image's command line and PID 1's table, and returns its report as JSON.
 pub fn judge(checker: &HostTool, config: &Path, cmdline: &str, scratch: &Path) -> Result<String> {
     let place = |name: &str, text: &str| {
         let path = scratch.join(name);
@@ -62,7 +62,7 @@ pub fn judge(checker: &HostTool, config: &Path, cmdline: &str, scratch: &Path) -
     command.arg("-l").arg(cmdline).arg("-s").arg(settings).read()
 }
 
-/// PID 1's table in the form of `sysctl -a`.
+/// Returns PID 1's table in the form of `sysctl -a`.
 fn settings() -> String {
     sysctl::TABLE.iter().fold(String::new(), |mut text, (name, value, _)| {
         let _ = writeln!(text, "{} = {value}", name.replace('/', "."));
@@ -70,7 +70,7 @@ fn settings() -> String {
     })
 }
 
-/// Every miss must be accepted, and every accepted one must be a miss. Returns the score.
+/// Fails if a miss is not accepted or an accepted miss passes, and returns the score otherwise.
 pub fn check(report: &str, accepted: &str) -> Result<String> {
     let verdicts: Vec<Verdict> =
         serde_json::from_str(report).context("cannot read the report of the checker")?;
@@ -106,7 +106,7 @@ impl Accepted {
             for (kind, list) in KINDS.into_iter().zip([miss.cmdline, miss.sysctl]) {
                 for name in list {
                     if !names.insert((kind.to_owned(), name.clone())) {
-                        bail!("{ACCEPTED}: `{name}` is there twice");
+                        bail!("{ACCEPTED}: `{name}` occurs twice");
                     }
                 }
             }

@@ -1,8 +1,5 @@
-//! What programs that were not written here say about our UKI: systemd's `ukify` and
-//! virt-firmware's `pe-inspect`.
+//! Checks the UKI with systemd's `ukify` and virt-firmware's `pe-inspect`.
 //!
-//! The writer follows the specification and is tested against its own reader; only a foreign
-//! program can tell that both are wrong in the same way.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,7 +16,7 @@ use crate::image::pe::{Headers, Section};
 use crate::image::uki::{self, Parts};
 use crate::tree::Content;
 
-/// Lets ukify make a UKI of the same parts and compares: section by section first, for a useful
+/// Makes a UKI of the same parts with ukify and compares both: first by section, for a useful
 /// message, then byte by byte.
 pub fn compare_with_ukify(
     ukify: &HostTool,
@@ -36,7 +33,7 @@ pub fn compare_with_ukify(
     Ok(())
 }
 
-/// Lets both tools read a UKI; what ukify finds in the sections must be what is in them.
+/// Reads a UKI with both tools; ukify must find the same contents in the sections.
 pub fn inspect(ukify: &HostTool, pe_inspect: &HostTool, file: &Path) -> Result<()> {
     let report = ukify.command()?.arg("inspect").arg(file).arg("--json=short").read()?;
     let report: BTreeMap<String, Inspected> =
@@ -61,7 +58,7 @@ pub fn inspect(ukify: &HostTool, pe_inspect: &HostTool, file: &Path) -> Result<(
     Ok(())
 }
 
-/// ukify's word about one section; it says more about those that are text.
+/// ukify's report of one section, which is longer for text.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 struct Inspected {
     size: u32,
@@ -71,7 +68,8 @@ struct Inspected {
 fn run_ukify(ukify: &HostTool, parts: &Parts, scratch: &Path) -> Result<PathBuf> {
     let text = |text: &str| Content::Bytes(text.as_bytes().into());
     let place = |name: &str, content: &Content| place(scratch, name, content);
-    // Its own file for every part, and an empty one for its settings: nothing of the host comes in.
+    // Every part is a file, and the settings are an empty one, so that nothing of the host comes
+    // in.
     let config = place("ukify.conf", &text(""))?;
     let os_release = place("os-release", &text(&parts.os_release))?;
     let cmdline = place("cmdline", &text(&parts.cmdline))?;
@@ -86,7 +84,7 @@ fn run_ukify(ukify: &HostTool, parts: &Parts, scratch: &Path) -> Result<PathBuf>
     Ok(output)
 }
 
-/// A part's path: where it is already, or a new file in `scratch`.
+/// Returns the path of a part: its own, or that of a new file in `scratch`.
 fn place(scratch: &Path, name: &str, content: &Content) -> Result<PathBuf> {
     if let Content::Cached { path, .. } = content {
         return Ok(path.clone());

@@ -17,7 +17,7 @@ use crate::progress::Progress;
 use crate::unpack::unxz;
 use crate::walk;
 
-/// Indexes that kmod and PID 1 read; depmod writes more, which nobody here asks for.
+/// Indexes of depmod that neither kmod nor PID 1 reads.
 const UNUSED_INDEXES: [&str; 3] =
     ["modules.symbols", "modules.symbols.bin", "modules.builtin.modinfo"];
 
@@ -58,12 +58,12 @@ pub fn stage(
 impl Package {
     fn read(dir: &Path) -> Result<Self> {
         let lib = dir.join("usr/lib/modules");
-        let mut releases =
-            fs::read_dir(&lib).with_context(|| format!("no modules in {}", dir.display()))?;
-        let release = releases.next().context("no kernel release")??.file_name();
-        let release = release
-            .into_string()
-            .map_err(|name| anyhow!("odd kernel release {}", name.display()))?;
+        let mut releases = fs::read_dir(&lib)
+            .with_context(|| format!("cannot read the modules in {}", dir.display()))?;
+        let release = releases.next().context("cannot find a kernel release")??.file_name();
+        let release = release.into_string().map_err(|name| {
+            anyhow!("cannot read the kernel release {}: not UTF-8", name.display())
+        })?;
         let lib = lib.join(&release);
         let mut modules = BTreeMap::new();
         for found in walk::files(&lib.join("kernel"))? {
@@ -73,7 +73,8 @@ impl Package {
                 modules.insert(modinfo::module_name(stem), path);
             }
         }
-        let list = fs::read_to_string(lib.join("modules.builtin")).context("no modules.builtin")?;
+        let list = fs::read_to_string(lib.join("modules.builtin"))
+            .context("cannot read modules.builtin")?;
         let stem = |line: &str| Some(modinfo::module_name(Path::new(line).file_stem()?.to_str()?));
         let builtin = list.lines().filter_map(stem).collect();
         Ok(Self { dir: dir.to_owned(), release, modules, builtin })
@@ -87,10 +88,11 @@ impl Package {
         self.dir.join(format!("boot/config-{}", self.release))
     }
 
-    /// A kernel that was built without an option fails late and far away, so it is refused here.
+    /// Refuses a kernel that was built without a required option, because it would fail much later
+    /// on the node.
     fn check_options(&self, kernel: &Kernel) -> Result<()> {
         let text = fs::read_to_string(self.config_path())
-            .context("the kernel package has no config file")?;
+            .context("cannot read the kernel's config file")?;
         let lines: BTreeSet<&str> = text.lines().collect();
         let lacks = |(name, value): &(&String, &String)| {
             !lines.contains(format!("{name}={value}").as_str())
@@ -119,7 +121,8 @@ impl Package {
         unxz(&bytes).with_context(|| format!("cannot unpack {}", path.display()))
     }
 
-    /// The modules and all that they depend on, dependencies first, each once; built-in ones left out.
+    /// Returns the modules and all their dependencies, dependencies first, each once, without
+    /// built-in ones.
     fn closure(&self, wanted: &[&str]) -> Result<Vec<String>> {
         let mut order = Vec::new();
         for name in wanted {
@@ -134,7 +137,7 @@ impl Package {
         }
         let module = self.read_module(name)?;
         for dependency in modinfo::depends(&module).with_context(|| format!("module `{name}`"))? {
-            // A soft dependency may be an alias of something built in; then there is no such file.
+            // A soft dependency may be an alias of a built-in module, which has no file.
             if self.modules.contains_key(&dependency) {
                 self.visit(&dependency, order)?;
             }
@@ -155,7 +158,7 @@ impl Package {
     fn index(&self, kernel: &Kernel, modules: &Path, depmod: &HostTool, out: &Path) -> Result<()> {
         for file in ["modules.builtin", "modules.builtin.modinfo", "modules.order"] {
             fs::copy(self.lib().join(file), modules.join(file))
-                .with_context(|| format!("no {file}"))?;
+                .with_context(|| format!("cannot copy {file}"))?;
         }
         let builtin = fs::read(modules.join("modules.builtin.modinfo"))?;
         let aliases = modinfo::builtin_aliases(&builtin);
@@ -188,8 +191,8 @@ impl Package {
     }
 }
 
-/// Joins modules that have a dependency in common; what is left can be loaded side by side. Each
-/// of `closures` is a module with what it needs, in load order.
+/// Joins modules that have a dependency in common into groups that can be loaded in parallel. Each
+/// of `closures` is a module with its dependencies, in load order.
 fn groups(closures: Vec<Vec<String>>) -> Vec<Vec<String>> {
     let mut groups: Vec<Vec<String>> = Vec::new();
     for closure in closures {

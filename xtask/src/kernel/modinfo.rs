@@ -1,11 +1,11 @@
-//! What a kernel module says of itself: the `.modinfo` section of its ELF file.
+//! The `.modinfo` section of a kernel module's ELF file.
 //!
 //! Source: include/linux/module.h and scripts/mod/modpost.c of the kernel: NUL-separated `key=value`.
 
 use anyhow::{Context, Result};
 use object::{Object, ObjectSection};
 
-/// Names of the modules that must be loaded before this one, `_` for `-`.
+/// Returns the names of the modules that must be loaded before this one, with `_` for `-`.
 pub fn depends(module: &[u8]) -> Result<Vec<String>> {
     let file = object::File::parse(module).context("not an ELF file")?;
     let section = file.section_by_name(".modinfo").context("it has no .modinfo section")?;
@@ -20,7 +20,8 @@ fn parse(modinfo: &[u8]) -> Vec<String> {
         if let Some(list) = field.strip_prefix("depends=") {
             names.extend(list.split(',').map(module_name));
         }
-        // A module names here what it uses through request_module, for example a checksum.
+        // A module names here the modules that it loads through request_module, for example a
+        // checksum.
         if let Some(list) = field.strip_prefix("softdep=pre: ") {
             names.extend(
                 list.split_ascii_whitespace().take_while(|word| *word != "post:").map(module_name),
@@ -31,8 +32,8 @@ fn parse(modinfo: &[u8]) -> Vec<String> {
     names
 }
 
-/// Aliases of what is part of the kernel, as lines of `modules.alias`, from its
-/// `modules.builtin.modinfo`: NUL-separated `MODULE.KEY=VALUE`.
+/// Returns the aliases of built-in modules as lines of `modules.alias`. `modules.builtin.modinfo`
+/// has them as NUL-separated `MODULE.KEY=VALUE`.
 pub fn builtin_aliases(modinfo: &[u8]) -> String {
     let fields =
         modinfo.split(|byte| *byte == 0).filter_map(|field| std::str::from_utf8(field).ok());
@@ -44,7 +45,7 @@ pub fn builtin_aliases(modinfo: &[u8]) -> String {
     fields.filter_map(line).collect()
 }
 
-/// Files may be named with `-` where the module's name has `_`.
+/// Returns the module's name: files may have `-` where the name has `_`.
 pub fn module_name(text: &str) -> String {
     text.replace('-', "_")
 }
@@ -68,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_module_is_refused() {
+    fn a_file_that_is_not_a_module_is_refused() {
         assert!(depends(b"text").is_err());
     }
 }

@@ -44,7 +44,7 @@ impl Lock {
         lock.map_err(|error| anyhow!("{file}: {error:#}; {REPAIR}"))
     }
 
-    /// The file's text.
+    /// Returns the file's text.
     pub fn render(&self) -> Result<String> {
         let mut packages: Vec<Package> = self.pins.values().flatten().cloned().collect();
         packages.sort_by(|a, b| key(a).cmp(&key(b)));
@@ -143,7 +143,7 @@ fn is_for(package: &Package, arch: &str) -> bool {
     package.arch == arch || package.arch == "all"
 }
 
-/// Replaces the names in the pins by the files they stand for.
+/// Replaces the names in the pins by the files that they stand for.
 fn resolve(text: Text) -> Result<Lock> {
     let mut pins = BTreeMap::new();
     for pin in text.pins {
@@ -151,7 +151,7 @@ fn resolve(text: Text) -> Result<Lock> {
         let files = pin.packages.iter().map(find).collect::<Result<Vec<_>>>();
         let files = files.with_context(|| format!("the pin `{}` for {}", pin.name, pin.arch))?;
         let request = Request { package: pin.name, arch: pin.arch, closure: pin.closure };
-        let twice = format!("the pin `{}` for {} is there twice", request.package, request.arch);
+        let twice = format!("the pin `{}` for {} occurs twice", request.package, request.arch);
         ensure!(pins.insert(request, files).is_none(), twice);
     }
     Ok(Lock { pins })

@@ -1,4 +1,4 @@
-//! The next state of a lock: missing pins are added, unneeded ones go, the rest stays as it is.
+//! The next state of a lock: missing pins are added, unneeded ones are removed, the others stay.
 
 use std::collections::{BTreeMap, BTreeSet};
 

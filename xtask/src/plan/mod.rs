@@ -1,8 +1,9 @@
 //! `Config` + locks + inputs → [`Plan`]: every step that makes the image, with the digest of all
-//! that goes into it. A pure function; a plan can be printed, compared and tested.
+//! that goes into it. The function is pure, so a plan can be printed, compared and tested.
 //!
-//! A step's digest names its place in the cache. Whatever could change a step's result must be in
-//! its [`Recipe`]: the inputs, the versions of the tools, and the revision of the step's own code.
+//! A step's digest names its place in the cache. Everything that can change a step's result must be
+//! in its [`Recipe`]: the inputs, the versions of the tools, and the revision of the step's own
+//! code.
 
 mod dot;
 mod recipes;
@@ -38,22 +39,22 @@ pub struct Plan {
     pub steps: BTreeMap<String, Step>,
 }
 
-/// One thing to make.
+/// One step.
 #[derive(Debug, Clone)]
 pub struct Step {
-    /// Its name, as it is shown.
+    /// Its name, as users see it.
     pub name: String,
-    /// What to do.
+    /// The kind of step.
     pub action: Action,
-    /// Steps that must be there first.
+    /// Steps that must be made first.
     pub needs: Vec<String>,
-    /// Files that must be in the cache first.
+    /// Files that must be downloaded first.
     pub downloads: Vec<Locked>,
-    /// Its place in the cache.
+    /// The digest of everything that can change its result; it names the place in the cache.
     pub digest: Digest,
 }
 
-/// What a step does.
+/// The kinds of steps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Downloads what a package is built from, with the downloader of its kind of source.
@@ -75,14 +76,14 @@ pub enum Action {
 }
 
 impl Action {
-    /// Whether it uses the network; only `fetch` runs such steps.
+    /// True for a step that uses the network.
     pub fn is_fetch(&self) -> bool {
         matches!(self, Self::Fetch(_))
     }
 }
 
 impl Plan {
-    /// Makes the whole plan, host tools for `run` and `test` included.
+    /// Makes the whole plan, with the host tools for `run` and `test`.
     pub fn new(config: &Config, locks: &Locks, inputs: &Inputs) -> Result<Self> {
         let mut planner = Planner { config, locks, inputs, plan: Self::default() };
         for name in config.packages.keys() {
@@ -92,7 +93,7 @@ impl Plan {
         Ok(planner.plan)
     }
 
-    /// A step that is known to be there.
+    /// Returns a step that the plan must have.
     pub fn step(&self, name: &str) -> Result<&Step> {
         self.steps.get(name).ok_or_else(|| anyhow!("there is no step `{name}` in the plan"))
     }
@@ -112,7 +113,7 @@ impl Plan {
     }
 }
 
-/// The name of the step that stages a package's files.
+/// Returns the name of the step that stages a package's files.
 pub fn staged(package: &str) -> String {
     format!("package {package}")
 }
@@ -125,7 +126,7 @@ struct Planner<'a> {
 }
 
 impl Planner<'_> {
-    /// Steps for one package, the libraries that it is built with first.
+    /// Plans one package, after the libraries that it is built with.
     fn image(&mut self) -> Result<()> {
         let roots = self.listed(|output| matches!(output, Output::Rootfs(_)));
         let images = self.listed(|output| matches!(output, Output::Image(_)));

@@ -10,7 +10,7 @@ use crate::revision;
 use crate::source::crates;
 
 impl Planner<'_> {
-    /// The steps of a package, as its kind of source plans them.
+    /// Plans the steps of a package with its kind of source.
     pub(super) fn package(&mut self, name: &str) -> Result<()> {
         if self.plan.steps.contains_key(&staged(name)) {
             return Ok(());
@@ -36,7 +36,7 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// Only for an image that has a pack.
+    /// Plans the program that makes packs, if an image has one.
     pub(super) fn packer(&mut self) {
         let Some(sources) = self.inputs.packer else { return };
         let recipe = crates::recipe(&self.inputs.toolchain, Arch::HOST, sources);

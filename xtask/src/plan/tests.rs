@@ -1,4 +1,4 @@
-//! One golden plan, and what must and must not change a step's digest.
+//! One golden plan, and the inputs that must and must not change a step's digest.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -57,7 +57,7 @@ fn plan(config: &Config, inputs: &Inputs) -> Plan {
     Plan::new(config, &locks("1"), inputs).unwrap()
 }
 
-/// Steps whose digest differs between two plans.
+/// Returns the steps whose digest differs between two plans.
 fn changed(a: &Plan, b: &Plan) -> BTreeSet<String> {
     let differs = |name: &&String| a.steps[*name].digest != b.steps[*name].digest;
     a.steps.keys().filter(differs).cloned().collect()

@@ -1,4 +1,4 @@
-//! cargo as the builder calls it: without those settings of the user that change bytes.
+//! cargo as the builder calls it, without the user's settings that change bytes.
 //!
 //! cargo reads `.cargo/config.toml` in the current folder, in each folder above it and in its home.
 //! A `[profile.release]` in one of them would change every program, and no digest would know. So
@@ -235,7 +235,7 @@ fn link_credentials(home: &Path) -> Result<()> {
         if !file.exists() || link.exists() {
             continue;
         }
-        // What is there can only be a link to a file that is gone.
+        // An existing path can only be a link to a file that is gone.
         let _ = fs::remove_file(&link);
         std::os::unix::fs::symlink(&file, &link)
             .with_context(|| format!("cannot link {} to {}", link.display(), file.display()))?;

@@ -116,7 +116,7 @@ impl Kind for Go {
     }
 
     fn stage(&self, making: &Making<'_>) -> Result<()> {
-        let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
+        let scratch = tempfile::tempdir().context("cannot create a temporary folder")?;
         let parts = Build {
             caches: &Caches::new(making.cache)?,
             arch: making.package.arch,

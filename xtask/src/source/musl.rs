@@ -58,7 +58,7 @@ pub fn arguments(sysroot: &Path, arch: Arch, work: &Path) -> Result<Vec<String>>
         fs::remove_dir_all(work).with_context(|| format!("cannot clear {}", work.display()))?;
     }
     let work = &work.join(digest().to_string());
-    fs::create_dir_all(work).with_context(|| format!("cannot make {}", work.display()))?;
+    fs::create_dir_all(work).with_context(|| format!("cannot create {}", work.display()))?;
     let files = sysroot.join("usr/lib").join(format!("{arch}-linux-musl"));
     for path in [work, &files] {
         ensure!(

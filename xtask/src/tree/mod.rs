@@ -1,8 +1,7 @@
-//! A file tree in memory: what goes into a root, an archive or an OCI layer.
+//! A file tree in memory: the contents of a root, an archive or an OCI layer.
 //!
-//! Nothing here touches the disk. A writer (`image/*`) gets a `Tree` and gives bytes; whoever makes
-//! the tree says for every entry who it comes from, so that a clash can name both sides and
-//! `size` can say who owns which bytes.
+//! Nothing here touches the disk. A writer (`image/*`) turns a `Tree` into bytes. Every entry has
+//! an owner, so that a clash can name both sides and `size` can list the bytes of each package.
 
 pub mod staged;
 
@@ -15,21 +14,21 @@ use std::sync::Arc;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TreePath(String);
 
-/// Where a regular file's bytes are.
+/// The bytes of a regular file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
     /// In memory.
     Bytes(Arc<[u8]>),
     /// In a finished cache entry, which never changes.
     Cached {
-        /// Where it lies on the host.
+        /// Its path on the host.
         path: PathBuf,
         /// Its length in bytes.
         size: u64,
     },
 }
 
-/// One entry. Owner is always uid 0, gid 0; times are the writer's constant.
+/// One entry. All files belong to uid 0 and gid 0, and times are the writer's constant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Node {
     /// A folder with its permission bits.
@@ -43,9 +42,9 @@ pub enum Node {
 /// A node and the package (or file of the repository) that it comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// What it is.
+    /// The kind of entry.
     pub node: Node,
-    /// Who put it there.
+    /// The package that it comes from.
     pub owner: String,
 }
 
@@ -55,18 +54,18 @@ pub struct Tree {
     entries: BTreeMap<TreePath, Entry>,
 }
 
-/// Why an entry was refused.
+/// The reason why an entry was refused.
 #[derive(Debug, PartialEq, Eq)]
 pub enum TreeError {
     /// Not absolute, not normalised, or empty.
     BadPath(String),
     /// Two owners want one path.
     Clash {
-        /// The path both want.
+        /// The path that both have.
         path: TreePath,
-        /// Who came first.
+        /// The first owner.
         first: String,
-        /// Who came second.
+        /// The second owner.
         second: String,
     },
 }
@@ -82,17 +81,17 @@ impl TreePath {
         Ok(Self(path.to_owned()))
     }
 
-    /// With the leading slash.
+    /// Returns the path with its leading slash.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Without the leading slash, as archives want it.
+    /// Returns the path without its leading slash, as archives need it.
     pub fn relative(&self) -> &str {
         &self.0[1..]
     }
 
-    /// The folder that holds it; `None` directly below the root.
+    /// Returns the parent folder; `None` directly below the root.
     pub fn parent(&self) -> Option<Self> {
         match self.0.rfind('/') {
             Some(0) | None => None,
@@ -112,7 +111,7 @@ impl fmt::Display for TreeError {
         match self {
             Self::BadPath(path) => write!(
                 f,
-                "`{path}` is no path in an image: it must start with `/` and have no empty, `.` or `..` segment"
+                "`{path}` is not a path in an image: it must start with `/` and have no empty, `.` or `..` segment"
             ),
             Self::Clash { path, first, second } => {
                 write!(f, "{path} comes from both `{first}` and `{second}`; one of them must go")
@@ -124,7 +123,7 @@ impl fmt::Display for TreeError {
 impl std::error::Error for TreeError {}
 
 impl Content {
-    /// Length in bytes.
+    /// Returns the length in bytes.
     pub fn len(&self) -> u64 {
         match self {
             Self::Bytes(bytes) => bytes.len() as u64,
@@ -134,9 +133,9 @@ impl Content {
 }
 
 impl Tree {
-    /// Adds an entry, and its parents as folders with mode 0755 where they are missing.
+    /// Adds an entry, and its missing parents as folders with mode 0755.
     ///
-    /// A folder may be named twice with the same mode; everything else only once.
+    /// A folder may be added twice with the same mode; everything else only once.
     pub fn add(&mut self, path: &str, owner: &str, node: Node) -> Result<(), TreeError> {
         let path = TreePath::new(path)?;
         self.add_parents(&path, owner)?;
@@ -166,12 +165,12 @@ impl Tree {
         Ok(())
     }
 
-    /// All entries in path order, so that a parent comes before its children.
+    /// Returns all entries in path order, so that a parent comes before its children.
     pub fn iter(&self) -> impl Iterator<Item = (&TreePath, &Entry)> {
         self.entries.iter()
     }
 
-    /// One entry.
+    /// Returns one entry.
     pub fn get(&self, path: &str) -> Option<&Entry> {
         self.entries.get(&TreePath::new(path).ok()?)
     }

@@ -1,4 +1,4 @@
-//! Files that a step has staged, or that lie in a folder of the repository: names and sizes, no bytes.
+//! The files that a step has staged, or a folder of the repository: names and sizes, no bytes.
 
 use std::collections::BTreeMap;
 
@@ -9,14 +9,14 @@ use super::Node;
 /// A folder's files, by their path relative to it.
 #[derive(Debug, Clone, Default)]
 pub struct Staged {
-    /// Who to name as their owner.
+    /// The owner to name in messages.
     pub owner: String,
     /// Relative path → node.
     pub files: BTreeMap<String, Node>,
 }
 
 impl Staged {
-    /// One file that must be there.
+    /// Returns one file, which must exist.
     pub fn get(&self, name: &str) -> Result<&Node> {
         self.files.get(name.trim_start_matches('/')).ok_or_else(|| {
             let known: Vec<&str> = self.files.keys().take(8).map(String::as_str).collect();
@@ -24,7 +24,7 @@ impl Staged {
         })
     }
 
-    /// A file, or all files of a folder with their paths below it.
+    /// Returns a file, or all files of a folder with their paths below it.
     pub fn below(&self, name: &str) -> Result<Vec<(String, &Node)>> {
         if let Some(node) = self.files.get(name.trim_start_matches('/')) {
             return Ok(vec![(String::new(), node)]);

@@ -21,11 +21,11 @@ pub(super) struct Bench {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Boot the image and a bare C init with the same programs, or another image, in turn, and compare their times
+    /// Boot the image and a bare C init, or another image, in turn, and compare their times
     Boot(Boot),
-    /// Measure the static server beside nginx, lighttpd, h2o and bare loops
+    /// Compare the static server with nginx, lighttpd, h2o and bare loops
     StaticServer(StaticServer),
-    /// Measure the gateway beside haproxy, nginx and a bare splice loop
+    /// Compare the gateway with haproxy, nginx and a bare splice loop
     Gateway(Gateway),
 }
 
@@ -33,13 +33,13 @@ enum What {
 struct Boot {
     #[command(flatten)]
     target: Target,
-    /// Boots of each image
+    /// Number of boots of each image
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
     rounds: u8,
-    /// Compare with this image, a finished one (NAME.efi) or a build file's, and not with the bare C init
+    /// Compare with this image instead: a finished one (NAME.efi), or that of a build file
     #[arg(long, value_name = "FILE")]
     against: Option<PathBuf>,
-    /// Also read the memory in use, a minute after the pod's first answer, and then time a shutdown
+    /// Also read the memory in use a minute after the pod's first answer, and time a shutdown
     #[arg(long)]
     memory: bool,
     /// Draw the medians of both images into this file
@@ -49,35 +49,35 @@ struct Boot {
 
 #[derive(Debug, Args)]
 struct StaticServer {
-    /// Runs of each server and case, in turn
+    /// Number of runs of each server and case
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..))]
     rounds: u8,
-    /// Seconds of each run
+    /// Length of each run in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 0.5)]
     seconds: f64,
-    /// Measure this program in place of the image's
+    /// Measure this program instead of the image's
     #[arg(long, value_name = "FILE")]
     program: Option<PathBuf>,
-    /// Only cases whose name contains this; may be repeated
+    /// Run only cases whose name contains this text; may be repeated
     #[arg(long = "case", value_name = "TEXT")]
     cases: Vec<String>,
-    /// Draw the processor time into this file
+    /// Draw the processor time into this SVG file
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
 struct Gateway {
-    /// Runs of each gateway and case, in turn
+    /// Number of runs of each gateway and case
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..))]
     rounds: u8,
-    /// Seconds of each run
+    /// Length of each run in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
     seconds: f64,
-    /// Measure this program in place of the image's
+    /// Measure this program instead of the image's
     #[arg(long, value_name = "FILE")]
     program: Option<PathBuf>,
-    /// Connections that are held for the figure of memory
+    /// Number of idle connections for the figure of memory
     #[arg(long, value_name = "N", default_value_t = 2000)]
     idle: usize,
 }
@@ -85,7 +85,8 @@ struct Gateway {
 impl Gateway {
     fn run(self) -> Result<()> {
         let Self { rounds, seconds, program, idle } = self;
-        let time = Duration::try_from_secs_f64(seconds).context("--seconds")?;
+        let time =
+            Duration::try_from_secs_f64(seconds).context("cannot use the value of --seconds")?;
         let builder = Target { config: None, arch: Arch::HOST }.open()?;
         bench::gateway(&builder, program, Runs { rounds: rounds.into(), time }, idle)
     }
@@ -120,7 +121,8 @@ impl Boot {
 impl StaticServer {
     fn run(self) -> Result<()> {
         let Self { rounds, seconds, program, cases, svg } = self;
-        let time = Duration::try_from_secs_f64(seconds).context("--seconds")?;
+        let time =
+            Duration::try_from_secs_f64(seconds).context("cannot use the value of --seconds")?;
         let svg = svg.map(std::path::absolute).transpose()?;
         let builder = Target { config: None, arch: Arch::HOST }.open()?;
         bench::static_server(&builder, program, Runs { rounds: rounds.into(), time }, cases, svg)

@@ -11,10 +11,10 @@ use crate::bench;
 
 #[derive(Debug, Args)]
 pub(super) struct Compare {
-    /// Ask this program in place of the image's static server
+    /// Compare this program instead of the image's static server
     #[arg(long, value_name = "FILE")]
     program: Option<PathBuf>,
-    /// Have slowhttptest attack it instead, which takes two minutes
+    /// Attack the static server with slowhttptest instead, which takes two minutes
     #[arg(long)]
     slow: bool,
 }

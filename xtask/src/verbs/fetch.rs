@@ -16,7 +16,7 @@ impl Fetch {
     pub(super) fn run(self) -> Result<()> {
         self.target.open()?.fetch()?;
         println!(
-            "everything is there; `cargo xtask build` and `cargo xtask run` need no network now"
+            "all files are in the cache; `cargo xtask build` and `cargo xtask run` need no network now"
         );
         Ok(())
     }

@@ -27,17 +27,17 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Build what changed, boot it in QEMU, show the console, say where the pods answer
+    /// Build the image, boot it in QEMU, and show its console and the addresses of its pods
     Run(run::Run),
     /// Build the image
     Build(build::Build),
-    /// Show what a build would do, without doing it
+    /// Show the steps of a build without running them
     Plan(plan::Plan),
-    /// Download all that building, running and testing need; afterwards no network is needed
+    /// Download everything that building, running and testing need, so that they work offline
     Fetch(fetch::Fetch),
     /// Run the tests: the checks on the host, and scenarios on virtual machines
     Test(test::Test),
-    /// List what is in the image, and fail when it exceeds its budget
+    /// List the contents of the image, and fail if it exceeds its budget
     Size(size::Size),
     /// Write a package's container image, or push it to a registry
     Image(image::Image),
@@ -48,16 +48,16 @@ enum Verb {
     /// Missing pins are added, and pins that no package needs are removed. All others keep their
     /// versions, unless NAME or --all moves them.
     Update(update::Update),
-    /// Compare with a named peer, in one run
+    /// Compare the image or its pods with their peers, in one run
     Bench(bench::Bench),
     /// Compare the static server's answers with those of nginx and lighttpd
     Compare(compare::Compare),
-    /// Delete the cache, and say what that frees
+    /// Delete the cache
     Clean(clean::Clean),
 }
 
 impl Cli {
-    /// Does what was asked for.
+    /// Runs the verb.
     pub fn run(self) -> Result<()> {
         match self.verb {
             Verb::Run(verb) => verb.run(),

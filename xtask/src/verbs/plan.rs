@@ -13,7 +13,7 @@ use crate::plan;
 pub(super) struct Plan {
     #[command(flatten)]
     target: Target,
-    /// In Graphviz' language, for `dot -Tsvg`
+    /// Print the plan in the language of Graphviz, for `dot -Tsvg`
     #[arg(long)]
     dot: bool,
 }

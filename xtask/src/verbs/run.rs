@@ -14,7 +14,7 @@ use crate::qemu::{self, Machine, Options, PortChoice, check_free, forwards};
 pub(super) struct Run {
     #[command(flatten)]
     target: Target,
-    /// Power the node off once everything has answered; exit status 0 means success
+    /// Power the node off once all pods have answered; exit status 0 means success
     #[arg(long)]
     check: bool,
     /// Let the node's port PORT answer on another port of this host

@@ -9,13 +9,13 @@ use crate::arch::Arch;
 use crate::build::{Builder, workspace};
 use crate::progress::Progress;
 
-/// Which image.
+/// The image.
 #[derive(Debug, Args)]
 pub(super) struct Target {
     /// The build file
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
-    /// What the image runs on
+    /// The architecture of the image
     #[arg(long, value_enum, default_value_t = Arch::HOST)]
     pub(super) arch: Arch,
 }

@@ -57,7 +57,7 @@ fn differs(three: &Three) -> bool {
 }
 
 fn ask_all(programs: &Programs) -> Result<Vec<(Case, Three)>> {
-    let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
+    let scratch = tempfile::tempdir().context("cannot create a temporary folder")?;
     let site = scratch.path().join("site");
     let known = content(&site)?;
     let cases = cases::all();
@@ -100,7 +100,8 @@ fn content(site: &Path) -> Result<Known> {
     for (name, text) in files {
         let path = site.join(name);
         let folder = path.parent().context("a file has a folder")?;
-        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        fs::create_dir_all(folder)
+            .with_context(|| format!("cannot create {}", folder.display()))?;
         fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
         known.add(name, text.as_bytes());
     }

@@ -58,7 +58,7 @@ pub fn servers(job: &StaticServer) -> Result<()> {
 
 /// Writes one file for each length, of bytes that do not repeat.
 fn content(site: &Path) -> Result<()> {
-    fs::create_dir_all(site).with_context(|| format!("cannot make {}", site.display()))?;
+    fs::create_dir_all(site).with_context(|| format!("cannot create {}", site.display()))?;
     for case in &CASES {
         let mut state = case.length as u64;
         let byte = |_| {

@@ -57,7 +57,8 @@ pub fn measure(job: &StaticServer, core: usize) -> Result<String> {
 fn many(folder: &Path) -> Result<()> {
     for number in 0..FOLDERS {
         let folder = folder.join(number.to_string());
-        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        fs::create_dir_all(&folder)
+            .with_context(|| format!("cannot create {}", folder.display()))?;
         for file in 0..FILES {
             let path = folder.join(format!("{file}.txt"));
             fs::write(&path, format!("file {file} of folder {number}\n"))

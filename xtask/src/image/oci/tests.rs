@@ -17,7 +17,7 @@ fn image(name: &str) -> Image {
     }
 }
 
-/// A blob, after its digest and size were checked against its descriptor.
+/// Returns a blob after checking its digest and size against its descriptor.
 fn blob<'a>(layout: &'a Layout, descriptor: &Value) -> &'a [u8] {
     let digest = descriptor["digest"].as_str().unwrap().strip_prefix("sha256:").unwrap();
     let bytes = &layout.files[&format!("blobs/sha256/{digest}")].bytes;
@@ -65,7 +65,7 @@ fn keys_are_sorted_and_equal_input_gives_equal_bytes() {
     assert_eq!(make(), make());
     for (path, file) in &make().files {
         if let Ok(value) = serde_json::from_slice::<Value>(&file.bytes) {
-            // serde_json's own map sorts.
+            // The map of serde_json is sorted.
             assert_eq!(serde_json::to_vec(&value).unwrap(), &file.bytes[..], "{path}");
         }
     }
@@ -95,8 +95,8 @@ fn an_image_that_could_not_be_started_is_refused() {
     check(|image| image.name = "localhost:5000/a".into(), "has no tag");
     check(|image| image.user = "nobody".into(), "`uid:gid`");
     check(|image| image.entrypoint.clear(), "no entrypoint");
-    check(|image| image.entrypoint = vec!["/etc/hosts".into()], "no executable file");
-    check(|image| image.entrypoint = vec!["/missing".into()], "no executable file");
+    check(|image| image.entrypoint = vec!["/etc/hosts".into()], "not an executable file");
+    check(|image| image.entrypoint = vec!["/missing".into()], "not an executable file");
 }
 
 #[test]

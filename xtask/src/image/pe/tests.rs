@@ -2,7 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// An image with the given sections, each of 512 bytes of its number; room for `room` section headers.
+/// Returns an image with these sections, each of 512 bytes that are its number, and room for `room`
+/// section headers.
 pub(in crate::image) fn image(sections: &[&str], room: usize) -> Vec<u8> {
     const COFF: usize = 0x44;
     const OPTIONAL: usize = COFF + COFF_SIZE;
@@ -19,7 +20,7 @@ pub(in crate::image) fn image(sections: &[&str], room: usize) -> Vec<u8> {
     file[OPTIONAL + optional::DLL_CHARACTERISTICS + 1] = 1;
     put_u32(&mut file, OPTIONAL + optional::SECTION_ALIGNMENT, 4096);
     put_u32(&mut file, OPTIONAL + optional::FILE_ALIGNMENT, 512);
-    // Exactly what the headers need, so that `room` is exact.
+    // The headers get exactly the space that they need, so that `room` is exact.
     put_u32(
         &mut file,
         OPTIONAL + optional::SIZE_OF_HEADERS,
@@ -44,7 +45,7 @@ pub(in crate::image) fn image(sections: &[&str], room: usize) -> Vec<u8> {
 }
 
 #[test]
-fn what_is_appended_is_read_back() {
+fn appended_sections_are_read_back() {
     let mut made = Image::new(image(&[".text"], 3)).unwrap();
     made.append(".a", 10, CODE | READABLE).unwrap();
     made.append(".b", 5000, INITIALIZED_DATA | READABLE).unwrap();
@@ -102,7 +103,7 @@ fn signed_and_damaged_images_are_refused() {
     assert!(refused(&|file| put_u32(file, 0x44 + coff::SYMBOL_TABLE, 1)).contains("symbol table"));
     assert!(
         refused(&|file| put_u32(file, optional + optional::FILE_ALIGNMENT, 3))
-            .contains("no alignment")
+            .contains("not an alignment")
     );
     assert!(
         refused(&|file| put_u32(file, optional + optional::SIZE_OF_HEADERS, 1 << 20))
@@ -110,7 +111,7 @@ fn signed_and_damaged_images_are_refused() {
     );
     assert!(refused(&|file| file.truncate(600)).contains("cut off"));
     assert!(refused(&|file| file.truncate(80)).contains("cut off"));
-    assert!(refused(&|file| file[0] = 0).contains("no PE file"));
+    assert!(refused(&|file| file[0] = 0).contains("not a PE file"));
 }
 
 #[test]
@@ -121,27 +122,37 @@ fn the_flag_for_nx_can_be_cleared() {
     assert!(!Headers::parse(made.bytes()).unwrap().is_nx_compatible());
 }
 
-/// Reads and changes whatever can be read: nothing here may panic.
+/// Reads and changes everything that can be read: sections lie in the file, and an image that was
+/// changed can be read back.
 fn exercise(file: Vec<u8>) {
     if let Ok(headers) = Headers::parse(&file) {
-        headers.sections.iter().for_each(|section| drop(section.data(&file).to_vec()));
+        for section in &headers.sections {
+            assert!(section.data(&file).len() <= section.virtual_size as usize);
+        }
     }
     if let Ok(mut made) = Image::new(file) {
-        let _ = made.replace(".sbat", &[1; 100]);
-        let _ = made.append(".new", u64::from(u32::MAX), READABLE);
-        let _ = made.append(".new", 10, READABLE);
+        let before = made.headers().sections.len();
+        let replaced = made.replace(".sbat", &[1; 100]).is_ok();
+        let added = made.append(".new", 10, READABLE).is_ok();
         made.clear_nx_compatible();
+        let headers = Headers::parse(made.bytes()).unwrap();
+        assert_eq!(headers.sections.len(), before + usize::from(added));
+        assert!(!headers.is_nx_compatible());
+        if replaced {
+            let sbat = headers.sections.iter().find(|section| section.name == ".sbat").unwrap();
+            assert_eq!(sbat.data(made.bytes()), [1; 100]);
+        }
     }
 }
 
 proptest! {
     #[test]
-    fn any_bytes_are_read_or_refused(file in proptest::collection::vec(any::<u8>(), 0..600)) {
+    fn any_bytes_are_refused_or_have_their_sections_in_the_file(file in proptest::collection::vec(any::<u8>(), 0..600)) {
         exercise(file);
     }
 
     #[test]
-    fn a_damaged_image_is_read_or_refused(
+    fn a_damaged_image_is_refused_or_can_be_changed_and_read_back(
         changes in proptest::collection::vec((0usize..1700, any::<u8>()), 1..12),
         length in 0usize..3000,
     ) {

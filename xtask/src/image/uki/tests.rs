@@ -1,7 +1,8 @@
 use super::super::pe;
 use super::*;
 
-/// An EFI binary whose second section, `.sbat`, has this text, with room for this many sections.
+/// Returns an EFI binary whose second section, `.sbat`, has this text, with room for this many
+/// sections.
 fn binary(sbat: &str, room: usize) -> Content {
     let mut made = Image::new(pe::tests::image(&[".text", ".sbat"], room)).unwrap();
     made.replace(".sbat", sbat.as_bytes()).unwrap();
@@ -75,7 +76,7 @@ fn parts_that_cannot_make_a_uki_are_refused() {
 }
 
 #[test]
-fn an_efi_file_that_is_no_uki_is_named_so() {
+fn an_efi_file_that_is_not_a_uki_is_refused() {
     let error = read(&pe::tests::image(&[".text"], 1)).unwrap_err().to_string();
-    assert!(error.contains("no UKI"), "{error}");
+    assert!(error.contains("not a UKI"), "{error}");
 }

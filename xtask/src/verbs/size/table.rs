@@ -8,7 +8,7 @@ use crate::progress::Bytes;
 /// Items that are listed by name; the package table has the sum of all.
 const LARGEST_MAX: usize = 20;
 
-/// One thing in the image.
+/// One item of the image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Entry {
     /// The package that it belongs to.
@@ -21,7 +21,7 @@ pub(super) struct Entry {
     pub(super) stored: u64,
 }
 
-/// Both tables; `file` is the length of the EFI file in bytes.
+/// Renders both tables; `file` is the length of the EFI file in bytes.
 pub(super) fn render(entries: &[Entry], file: u64) -> String {
     let mut packages: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
     for entry in entries {
