@@ -6,11 +6,12 @@
 //! because reading EFI variables is slow.
 
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use kiln_base::calendar::{Civil, Precision};
+use kiln_base::replace::{self, Durability};
 
 use crate::console::kmsg;
 use crate::kernel::mount;
@@ -76,10 +77,8 @@ fn collect(pstore: &Path, folder: &Path) -> Result<Option<Crash>> {
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     keep_newest(folder);
     let file = folder.join(format!("{}.log", Civil::now().rfc3339(Precision::Micros)));
-    let mut new =
-        File::create(&file).with_context(|| format!("cannot create {}", file.display()))?;
-    let written = new.write_all(&text).and_then(|()| new.sync_all());
-    written.with_context(|| format!("cannot write {}", file.display()))?;
+    replace::write(&file, &text, 0o644, Durability::FileAndFolder)
+        .with_context(|| format!("cannot write {}", file.display()))?;
     for name in &names {
         fs::remove_file(name).with_context(|| format!("cannot remove {}", name.display()))?;
     }
