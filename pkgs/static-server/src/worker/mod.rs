@@ -1,7 +1,8 @@
 //! A worker: one thread with one level-triggered epoll loop.
 //!
-//! Every socket is non-blocking, and a connection gets a bounded number of reads and writes per turn, so that
-//! no client can hold up another. [`crate::connection`] decides what a connection does.
+//! Every socket is non-blocking, and a connection gets a bounded number of reads and writes per
+//! turn, so that no client can hold up another. [`crate::connection`] decides what a connection
+//! does.
 //!
 //! All workers wait for the same listening socket (`EPOLLEXCLUSIVE` wakes one of them), so there is
 //! one queue, which the last worker empties at the end. With `SO_REUSEPORT` every worker would have
@@ -33,7 +34,7 @@ use crate::worker::clock::Clock;
 use crate::worker::room::Pause;
 
 /// The most connections that are accepted at once before open ones get their turn.
-const ACCEPTS: usize = 64;
+const ACCEPTS_MAX: usize = 64;
 
 /// The shortest time between two checks for expired connections. With thousands of connections a
 /// check has a cost, and a tenth of a second does not matter to a client.
@@ -147,7 +148,7 @@ impl Worker {
         let mut turn = Turn::Done;
         for event in &events[..count] {
             match event.data.u64() {
-                LISTENER => self.accept(ACCEPTS),
+                LISTENER => self.accept(ACCEPTS_MAX),
                 OPERATORS => self.accept_operator(),
                 WAKER => self.woken(),
                 SIGNALS => turn = Turn::Signal,
