@@ -42,7 +42,7 @@ use hold::{Hold, Partial};
 pub const VARIABLE: &str = "KILN_CACHE";
 
 /// The file that marks a cache folder, by the Cache Directory Tagging Specification.
-const TAG: &str = "CACHEDIR.TAG";
+pub const TAG: &str = "CACHEDIR.TAG";
 const TAG_TEXT: &str = "Signature: 8a477f597d28d172789f06886806bc55\n# The cache of Kiln's builder; `cargo xtask clean` empties it.\n";
 
 const DOWNLOADS: &str = "downloads";
@@ -304,7 +304,7 @@ fn locate(variable: impl Fn(&str) -> Option<OsString>) -> Result<PathBuf> {
 }
 
 /// Creates the folders. Refuses a folder with other files in it, because `clean` removes files.
-fn prepare(root: &Path) -> Result<()> {
+pub fn prepare(root: &Path) -> Result<()> {
     fs::create_dir_all(root).context("cannot create it")?;
     if !root.join(TAG).exists() {
         let found = names(root)?;

@@ -12,6 +12,7 @@ use xshell::cmd;
 
 use super::target::Target;
 use crate::build::Builder;
+use crate::cache;
 use crate::digest::Digest;
 use crate::fetch;
 use crate::fetch::mirror::SNAPSHOT;
@@ -106,7 +107,11 @@ fn copy_repository(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Makes a cache that shares [`SHARED`] with another one.
 fn share(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    // Without the mark it would be a folder in use for something else, and refused.
+    fs::copy(from.join(cache::TAG), to.join(cache::TAG)).context("cannot mark the cache")?;
     for name in SHARED {
         let (from, to): (PathBuf, PathBuf) = (from.join(name), to.join(name));
         fs::create_dir_all(to.parent().context("a cache has a folder")?)?;
@@ -130,4 +135,19 @@ fn compare(first: &Path, second: &Path) -> Result<()> {
     );
     println!("identical: {} bytes, sha256 {}", a.len(), Digest::of_bytes(&a));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cache_that_shares_downloads_is_taken_for_a_cache() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        cache::prepare(&from).unwrap();
+        share(&from, &to).unwrap();
+        cache::prepare(&to).unwrap();
+        assert!(to.join("downloads").is_symlink() && to.join("tools/go-mod").is_symlink());
+    }
 }
