@@ -1,8 +1,8 @@
-//! What logging costs a service: its throughput into the log's pipe, as a ratio to a pipe that is
-//! read and thrown away. `cargo bench -p init --bench log`.
+//! Measures the cost of logging for a service: its throughput into the log's pipe, as a ratio to a
+//! pipe whose bytes are discarded. Run `cargo bench -p init --bench log`.
 //!
-//! The child writes lines of 100 bytes, 40 at once: 100 MB in each second, and then as fast as it
-//! can, which shows what a burst costs. All cases alternate, and medians are printed.
+//! The child writes lines of 100 bytes, 40 at once, at 100 MB per second, and then as fast as it
+//! can, which shows the cost of a burst. The cases alternate, and medians are printed.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -15,19 +15,19 @@ use kiln_init::log::handle::Log;
 use kiln_init::log::writer::StreamWriter;
 use kiln_init::process::spawn::{self, Child};
 
-/// Bytes that the child writes in one go.
+/// The number of bytes that the child writes at once.
 const BLOCK: usize = 4000;
 
-/// Bytes of one measurement.
+/// The number of bytes in one measurement.
 const TOTAL: usize = 200_000_000;
 
-/// Measurements of each case.
+/// The number of measurements of each case.
 const ROUNDS: usize = 5;
 
-/// Bytes per second of a child that is not as fast as it can.
+/// The bytes per second of a child with a limited rate.
 const RATE: usize = 100_000_000;
 
-/// How long one of them may take.
+/// The time limit for one measurement.
 const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A disk that takes nothing until the end.
@@ -84,7 +84,7 @@ fn measure(pace: Option<usize>) -> Result<()> {
     Ok(())
 }
 
-/// The child's rate in bytes per second when its output is read and dropped.
+/// Returns the child's rate in bytes per second when its output is read and discarded.
 fn baseline(pace: Option<usize>) -> Result<f64> {
     let (reader, writer) = io::pipe().context("make a pipe")?;
     let thread = std::thread::spawn(move || {
@@ -105,15 +105,17 @@ fn logged(sink: Box<dyn Sink>, pace: Option<usize>) -> Result<f64> {
     Ok(rate)
 }
 
-/// Takes the pipe by reference: the log's reader has no end of file to wait for.
+/// Returns the child's rate. It takes the pipe by reference, because the log's reader waits for no
+/// end of file.
 fn time_child(pipe: &OwnedFd, pace: Option<usize>) -> Result<f64> {
     let block = [&[b'x'; 99][..], b"\n"].concat().repeat(BLOCK / 100);
     let fd = pipe.as_raw_fd();
-    // Borrows: to free memory in the child could wait for a lock that another thread held.
+    // These are borrowed, because freeing memory in the child could wait for a lock of another
+    // thread.
     let work = || {
         let begin = Instant::now();
         for at in 0..TOTAL / BLOCK {
-            // Not ahead of its rate.
+            // Not faster than the rate.
             while pace.is_some_and(|pace| due(at, pace) > begin.elapsed()) {
                 std::thread::sleep(Duration::from_micros(100));
             }
@@ -135,7 +137,7 @@ fn time_child(pipe: &OwnedFd, pace: Option<usize>) -> Result<f64> {
     Ok(f64::from(u32::try_from(TOTAL)?) / seconds)
 }
 
-/// When a block is to be written, from the start on.
+/// Returns the time from the start at which a block is due.
 fn due(block: usize, pace: usize) -> Duration {
     Duration::from_nanos((block * BLOCK) as u64 * 1000 / (pace as u64 / 1_000_000))
 }

@@ -1,7 +1,7 @@
-//! What must hold for any bytes: one function for each fuzz target.
+//! Properties that hold for any bytes: one function for each fuzz target.
 //!
-//! They stand in a file of their own, without libFuzzer, so that `init/tests/fuzz.rs` can replay
-//! the checked-in inputs of `seeds/` with a plain `cargo test`.
+//! They do not depend on libFuzzer, so that `init/tests/fuzz.rs` can replay the checked-in inputs
+//! in `seeds/` with a plain `cargo test`.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -25,7 +25,7 @@ use kiln_init::timeline::loader;
 /// A target's name and its function.
 pub type Target = (&'static str, fn(&[u8]));
 
-/// Every target.
+/// All targets.
 pub const TARGETS: [Target; 12] = [
     ("cmdline", cmdline),
     ("dbus", dbus),
@@ -41,8 +41,8 @@ pub const TARGETS: [Target; 12] = [
     ("uevent", uevent),
 ];
 
-/// The kernel's command line: every parameter of Kiln's own is taken or reported, and words are
-/// what they are whatever stands around them.
+/// The kernel's command line: every parameter of Kiln is taken or reported, and every value is
+/// valid.
 pub fn cmdline(input: &[u8]) {
     let line = String::from_utf8_lossy(input);
     let words = parameters::words(&line);
@@ -56,7 +56,7 @@ pub fn cmdline(input: &[u8]) {
     assert!(found.warnings.len() <= ours + words.len());
 }
 
-/// The login1 conversation: where the bytes are cut changes nothing.
+/// The login1 conversation: the size of pieces changes nothing.
 pub fn dbus(input: &[u8]) {
     let _ = wire::parse(input);
     let client = || Connection::new(1, 0, "0".repeat(32));
@@ -68,7 +68,7 @@ pub fn dbus(input: &[u8]) {
     assert!(!fine || whole == parts);
 }
 
-/// Everything that one client makes the server do, as bytes.
+/// Appends everything that one client makes the server do, as bytes.
 fn effects(connection: &mut Connection, chunk: &[u8], into: &mut Vec<u8>) -> bool {
     let Ok(effects) = connection.receive(chunk) else { return false };
     for effect in effects {
@@ -80,7 +80,7 @@ fn effects(connection: &mut Connection, chunk: &[u8], into: &mut Vec<u8>) -> boo
     true
 }
 
-/// A partition table: no size in it leads outside of the bytes.
+/// A partition table: no size in it leads outside the bytes.
 pub fn gpt(input: &[u8]) {
     let (block, entries) = input.split_at(input.len().min(512));
     if let Ok(header) = gpt::header(block) {
@@ -89,8 +89,8 @@ pub fn gpt(input: &[u8]) {
     }
 }
 
-/// A record of the kernel's log: its text is never longer than the record, and whose it is depends
-/// on nothing but its beginning.
+/// A record of the kernel's log: its text is never longer than the record, and only its beginning
+/// decides the author.
 pub fn kmsg(input: &[u8]) {
     let Some(record) = kernel::parse(input) else { return };
     assert!(record.text.len() < input.len());
@@ -101,8 +101,8 @@ pub fn kmsg(input: &[u8]) {
     }
 }
 
-/// A log file's lines, and a service's output on its way into one: where the output is cut changes
-/// no text, and what a service writes is never taken for the start of a boot.
+/// A log file's lines, and a service's output on its way into one: the size of pieces changes no
+/// text, and a service cannot forge the start of a boot.
 pub fn line(input: &[u8]) {
     if let Some(Line::Text(entry)) = line::parse(input) {
         assert!(entry.source.len() + entry.text.len() < input.len());
@@ -116,7 +116,7 @@ pub fn line(input: &[u8]) {
     }
 }
 
-/// All that a service's output becomes, when it is read in pieces of this size at one moment.
+/// Returns the lines of a service's output that is read in pieces of this size at one moment.
 fn stamped(input: &[u8], size: usize) -> Vec<u8> {
     let (mut stamper, mut out) = (Stamper::new("kubelet"), Vec::new());
     let now = Stamp { real: 1_795_272_180_123_456, monotonic: 12_345_678 };
@@ -125,7 +125,8 @@ fn stamped(input: &[u8], size: usize) -> Vec<u8> {
     out
 }
 
-/// A variable of the firmware's, and the helper's answer about it: what is said is what is read.
+/// A variable of the firmware and the helper's answer about it: the answer is read as it was
+/// written.
 pub fn loader(input: &[u8]) {
     let micros = loader::microseconds(input);
     assert!(micros.is_none() || input.len() >= 2);
@@ -134,8 +135,8 @@ pub fn loader(input: &[u8]) {
     }
 }
 
-/// Module indexes and settings: parts of the input, split at NULs. The answer to any name has each
-/// module once, and never one that was not in the index.
+/// Module indexes and settings, which are parts of the input, split at NULs. The answer to any name
+/// has each module once.
 pub fn modules(input: &[u8]) {
     let mut parts = input.split(|&byte| byte == 0).map(String::from_utf8_lossy);
     let mut next = || parts.next().unwrap_or_default().into_owned();
@@ -146,15 +147,15 @@ pub fn modules(input: &[u8]) {
     settings.take_cmdline(&line);
     let index = Index::parse(Path::new("/m"), &dep, &alias, &soft, &builtin, &builtin_alias);
     let index = index.configured(&settings);
-    if let Found::Load(steps) = index.find(&name) {
-        let names: BTreeSet<_> = steps.iter().map(|step| &step.name).collect();
-        assert!(names.len() == steps.len() && !steps.is_empty());
-        assert!(steps.iter().all(|step| !settings.options(&step.name).contains('\n')));
+    if let Found::Load(files) = index.find(&name) {
+        let names: BTreeSet<_> = files.iter().map(|file| &file.name).collect();
+        assert!(names.len() == files.len() && !files.is_empty());
+        assert!(files.iter().all(|file| !settings.options(&file.name).contains('\n')));
     }
     assert!(!matches(name.as_bytes(), b"") || name.bytes().all(|byte| byte == b'*'));
 }
 
-/// The list of mounts: at most one point for each line.
+/// The list of mounts: at most one mount point per line.
 pub fn mountinfo(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
     let points = mountinfo::points(&text);
@@ -164,13 +165,13 @@ pub fn mountinfo(input: &[u8]) {
     }
 }
 
-/// A notify message: never more assignments than lines.
+/// A notify message: at most one message per line.
 pub fn notify(input: &[u8]) {
     let lines = input.split(|&byte| byte == b'\n').count();
     assert!(notify::parse(input).len() <= lines);
 }
 
-/// containerd's answer to a probe: where the bytes are cut changes nothing, and an end comes.
+/// containerd's answer to a probe: the size of pieces changes nothing, and the answer ends.
 pub fn probe(input: &[u8]) {
     let input = &input[..input.len().min(32 * 1024)];
     let whole = Answer::default().take(input);
@@ -180,7 +181,7 @@ pub fn probe(input: &[u8]) {
     assert!(input.len() < 1024 || (0..65).any(|_| endless.take(input).is_some()));
 }
 
-/// SMBIOS strings: credentials come from the strings alone and are never longer.
+/// SMBIOS strings: credentials come only from the strings and are never longer.
 pub fn smbios(input: &[u8]) {
     let strings = smbios::strings(input);
     let length: usize = strings.iter().map(|string| string.len() + 1).sum();
@@ -191,7 +192,7 @@ pub fn smbios(input: &[u8]) {
     assert!(bytes <= length);
 }
 
-/// A kernel message: nothing that is kept is longer than the message.
+/// A kernel message: no stored field is longer than the message.
 pub fn uevent(input: &[u8]) {
     if let Some(found) = uevent::parse(input) {
         assert!(!found.action.is_empty());

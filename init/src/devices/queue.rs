@@ -185,9 +185,9 @@ mod tests {
         queue.overrun();
         assert_eq!(queue.work(), Some(Work::Walk));
         assert_eq!(queue.hung(), None);
-        assert_eq!(queue.work(), Some(Work::Walk), "what lay behind the one that hangs");
+        assert_eq!(queue.work(), Some(Work::Walk), "the devices after the hanging one");
         assert_eq!(queue.hung(), None);
-        assert_eq!(queue.work(), None, "it would hang for ever");
+        assert_eq!(queue.work(), None, "it would hang forever");
     }
 
     /// A day of a device that reconnects every second, during a storm of new devices and with a

@@ -300,7 +300,7 @@ fn play(bus: &mut Bus) -> (UnixStream, std::os::fd::OwnedFd, Vec<News>) {
 #[test]
 fn kubelet_s_recorded_conversation_ends_with_an_inhibitor_and_the_announcement() {
     let mut bus = bus();
-    assert!(!bus.server.announce(), "nobody is there to be told");
+    assert!(!bus.server.announce(), "there is no client yet");
     let (stream, inhibitor, news) = play(&mut bus);
     assert_eq!(news, [News::Inhibited(GRACE)]);
     assert!(bus.server.due().is_none(), "kubelet may be silent from now on");

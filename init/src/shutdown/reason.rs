@@ -218,7 +218,7 @@ fn from_partition() -> Result<Option<Reason>> {
     Ok(found)
 }
 
-/// Reads and deletes the variable. If there is none, the last boot crashed or this is the first
+/// Reads and deletes the variable. Without one, the last boot crashed or this is the first
 /// one.
 fn from_efi() -> Result<Option<Reason>> {
     let found = efivar::take(VARIABLE)?;

@@ -2,7 +2,7 @@
 //! on the data partition.
 //!
 //! Reboots that are not counted could follow each other forever, so a reboot is recorded first, and
-//! there are none without a data partition. A thread does the work, because `/var` can hang.
+//! without a data partition a service causes no reboot. A thread does the work, because `/var` can hang.
 
 use std::fs;
 use std::io::ErrorKind;
