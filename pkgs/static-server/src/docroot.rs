@@ -56,8 +56,8 @@ impl Loaded {
 }
 
 impl DocRoot {
-    /// Reads all of the content. A host's site that cannot be read stays as it was in `old`; without `old` it
-    /// is an error.
+    /// Reads all of the content. A host's site that cannot be read stays as it was in `old`;
+    /// without `old` it is an error.
     pub fn load(
         &self,
         limits: &Limits,

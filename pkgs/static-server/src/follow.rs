@@ -66,8 +66,8 @@ struct Bad {
 }
 
 impl Decision {
-    /// True if it is time to read, given the state of the document root: the state has changed, and is the
-    /// same as at the last check.
+    /// True if it is time to read, given the state of the document root: the state has changed, and
+    /// is the same as at the last check.
     fn is_time(&mut self, look: Look) -> bool {
         if look == self.served && !self.is_doubtful {
             (self.last, self.bad) = (None, None);
@@ -201,7 +201,8 @@ impl Follower {
         }
     }
 
-    /// Checks the document root, and reads it if it is time; returns the least time until the next check.
+    /// Checks the document root, and reads it if it is time; returns the least time until the next
+    /// check.
     fn look(&mut self) -> Duration {
         let docroot = self.options.docroot();
         let start = Instant::now();

@@ -145,8 +145,8 @@ impl Shared {
         self.wakers.wake();
     }
 
-    /// Cuts the answers that still hold content of states before the current one; false if no answer
-    /// does.
+    /// Cuts the answers that still hold content of states before the current one; false if no
+    /// answer does.
     ///
     /// Must be called before more content is read.
     pub fn cut_retired(&self) -> bool {

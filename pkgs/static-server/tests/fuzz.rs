@@ -1,4 +1,5 @@
-//! Replays the checked-in inputs of the fuzz targets (`pkgs/static-server/fuzz`), without libFuzzer.
+//! Replays the checked-in inputs of the fuzz targets (`pkgs/static-server/fuzz`), without
+//! libFuzzer.
 
 #![expect(clippy::unwrap_used, reason = "all of this is test code")]
 

@@ -1,5 +1,5 @@
-//! Small bodies of open files, kept in memory after the first request for them, so that a small file
-//! of a pack is sent with one system call, as a file of a folder is.
+//! Small bodies of open files, kept in memory after the first request for them, so that a small
+//! file of a pack is sent with one system call, as a file of a folder is.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;

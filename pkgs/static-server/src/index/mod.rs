@@ -1,9 +1,9 @@
 //! The index: every path that has an answer, with that answer, as plain data.
 //!
 //! A folder ([`crate::folder`]) and a pack both become an [`Index`], and the server knows nothing
-//! else. All texts (paths, header blocks, entity tags) are in one piece of memory and referred to by
-//! [`Span`]s; bodies are in [`Store`]s and referred to by [`Body`]s. An index therefore costs a few
-//! allocations however many paths it has, and a pack can contain its tables unchanged.
+//! else. All texts (paths, header blocks, entity tags) are in one piece of memory and referred to
+//! by [`Span`]s; bodies are in [`Store`]s and referred to by [`Body`]s. An index therefore costs a
+//! few allocations however many paths it has, and a pack can contain its tables unchanged.
 //!
 //! | module | content |
 //! | --- | --- |
@@ -218,7 +218,8 @@ impl Index {
         self.stores.get(body.store as usize)?.memory(body.start, body.len)
     }
 
-    /// Returns the bytes of a variant's body, if they are in memory or small enough to be kept there.
+    /// Returns the bytes of a variant's body, if they are in memory or small enough to be kept
+    /// there.
     #[must_use]
     pub fn variant_bytes(&self, number: u32) -> Option<&[u8]> {
         let body = self.variants.get(number as usize)?.body;
