@@ -23,7 +23,7 @@ use crate::process::spawn::Child;
 const HELPER_MAX: Duration = Duration::from_mins(1);
 
 /// Messages that are read in one turn of the loop.
-const BATCH: usize = 256;
+const BATCH_MAX: usize = 256;
 
 /// The kernel's messages, the queue and the helper.
 pub struct Devices {
@@ -57,7 +57,7 @@ impl Devices {
     #[must_use]
     pub fn take(&mut self) -> Vec<String> {
         let mut inputs = Vec::new();
-        for _ in 0..BATCH {
+        for _ in 0..BATCH_MAX {
             match uevent::receive(&self.socket) {
                 Received::Message(uevent) => inputs.extend(self.take_one(uevent)),
                 Received::Overrun => self.queue.overrun(),

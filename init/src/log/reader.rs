@@ -28,7 +28,7 @@ const PIPE: usize = 1024 * 1024;
 const TURNS: usize = 16;
 
 /// The number of the kernel's records before the pipes' turn.
-const RECORDS: usize = 64;
+const RECORDS_MAX: usize = 64;
 
 /// The pause between two checks if the rings have room for the kernel's log again.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -187,7 +187,7 @@ impl Reader {
     }
 
     fn take_records(&mut self) {
-        for _ in 0..RECORDS {
+        for _ in 0..RECORDS_MAX {
             let Some(kernel) = &self.kernel else { return };
             match rustix::io::read(kernel, &mut self.record[..]) {
                 Ok(length) => self.take_record(length),

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use super::stamp::Stamp;
 
 /// The number of pieces. Further bytes belong to the last one.
-const PIECES: usize = 1024;
+const PIECES_MAX: usize = 1024;
 
 /// The time in microseconds within which bytes belong to the same piece.
 const SAME: u64 = 1000;
@@ -84,7 +84,7 @@ impl Ring {
     /// Takes note that the first `length` bytes of [`Self::spare`] were filled.
     pub fn fill(&mut self, length: usize, stamp: Stamp) {
         self.length += length;
-        let crowded = self.pieces.len() >= PIECES;
+        let crowded = self.pieces.len() >= PIECES_MAX;
         match self.pieces.back_mut() {
             Some(last)
                 if self.dropped == 0
@@ -219,7 +219,7 @@ mod tests {
         for at_micros in 0..10_000 {
             ring.push(b"x", at(at_micros * 5000));
         }
-        assert!(ring.pieces.len() <= super::PIECES);
+        assert!(ring.pieces.len() <= super::PIECES_MAX);
     }
 
     proptest! {

@@ -18,7 +18,7 @@ use crate::console::kmsg;
 const CHUNK: usize = 4 * 1024;
 
 /// The number of bytes written at once, if there are so many.
-const BATCH: usize = 64 * 1024;
+const BATCH_MAX: usize = 64 * 1024;
 
 /// The shortest time between two warnings about one file, in microseconds, because a full disk
 /// fails for hours.
@@ -131,7 +131,7 @@ impl StreamWriter {
 
 /// Writes until [`Shared`] is closing and its rings are empty, then closes the files.
 pub(super) fn run(shared: &Arc<Shared>, mut streams: Vec<StreamWriter>) {
-    let (mut chunk, mut batch) = (Vec::with_capacity(CHUNK), Vec::with_capacity(BATCH + CHUNK));
+    let (mut chunk, mut batch) = (Vec::with_capacity(CHUNK), Vec::with_capacity(BATCH_MAX + CHUNK));
     loop {
         for (index, stream) in streams.iter_mut().enumerate() {
             write_ring(shared, index, stream, &mut chunk, &mut batch);
@@ -158,7 +158,7 @@ fn write_ring(
         let Some(piece) = piece else { break };
         left = left.saturating_sub(chunk.len().max(1));
         stream.format(piece, chunk, batch);
-        if batch.len() >= BATCH {
+        if batch.len() >= BATCH_MAX {
             stream.write(batch);
             batch.clear();
         }

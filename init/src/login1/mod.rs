@@ -39,10 +39,10 @@ pub mod wire;
 mod tests;
 
 /// The number of clients. kubelet has one connection, and two for a moment when it restarts.
-const CLIENTS: usize = 4;
+const CLIENTS_MAX: usize = 4;
 
 /// The number of inhibitors. kubelet has one, and two for a moment when it takes it again.
-const INHIBITORS: usize = 4;
+const INHIBITORS_MAX: usize = 4;
 
 /// The time limit for `Hello` and for the rest of a message. It is generous, because under
 /// emulation a node that starts its pods makes kubelet wait for seconds.
@@ -53,7 +53,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const QUEUE_MAX: usize = 16 * 1024;
 
 /// The number of other processes that are disconnected in one turn of the loop.
-const ACCEPTS: usize = 64;
+const ACCEPTS_MAX: usize = 64;
 
 /// The number of bytes read in one turn.
 const CHUNK: usize = 4096;
@@ -239,7 +239,7 @@ impl Server {
 
     fn accept(&mut self, kubelet: Option<Pid>, now: Instant) {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        for _ in 0..ACCEPTS {
+        for _ in 0..ACCEPTS_MAX {
             let Ok(socket) = rustix::net::accept_with(&self.listener, flags) else { return };
             let peer = rustix::net::sockopt::socket_peercred(&socket);
             let Ok(peer) = peer else { continue };
@@ -249,7 +249,7 @@ impl Server {
                 self.refuse(peer.pid);
                 continue;
             }
-            if self.clients.len() == CLIENTS {
+            if self.clients.len() == CLIENTS_MAX {
                 self.clients.remove(0);
             }
             self.numbers += 1;
@@ -335,7 +335,7 @@ impl Server {
     fn inhibit(&mut self, index: usize, serial: u32) -> Result<Option<News>, Option<String>> {
         let client = &mut self.clients[index];
         let pipe = pipe_with(PipeFlags::CLOEXEC);
-        let (Ok((reader, writer)), true) = (pipe, self.inhibitors.len() < INHIBITORS) else {
+        let (Ok((reader, writer)), true) = (pipe, self.inhibitors.len() < INHIBITORS_MAX) else {
             let answer = client.connection.failed(serial, "no more inhibitors");
             answer.map_or(Ok(()), |bytes| client.send(bytes, None))?;
             return Ok(None);

@@ -11,10 +11,10 @@ use crate::kernel::mountinfo;
 use crate::process::spawn::{self, Child};
 
 /// Attempts to unmount `/var`, because the log thread may still hold a file.
-const ATTEMPTS: u32 = 50;
+const ATTEMPTS_MAX: u32 = 50;
 
 /// Attempts to reap all helpers of an unmount.
-const LOOKS: u32 = 75;
+const REAPS_MAX: u32 = 75;
 
 /// The pause between two attempts.
 static PAUSE: libc::timespec = libc::timespec { tv_sec: 0, tv_nsec: 20_000_000 };
@@ -24,7 +24,7 @@ const REMOUNT: u32 = 25;
 
 /// The number of helpers of an unmount. If a node has more volumes, the rest are unmounted in
 /// sequence.
-const HELPERS: usize = 256;
+const HELPERS_MAX: usize = 256;
 
 /// File systems in memory. Unmounting them waits for no device and no server.
 const MEMORY: [&str; 16] = [
@@ -102,7 +102,7 @@ fn unmount_all(leaving: &[Leaving]) {
     for mount in others {
         let detach = || detach(&mount.point);
         // SAFETY: the closure makes one system call.
-        if mount.may_hang && helpers < HELPERS && unsafe { spawn::helper(detach) }.is_ok() {
+        if mount.may_hang && helpers < HELPERS_MAX && unsafe { spawn::helper(detach) }.is_ok() {
             helpers += 1;
         } else {
             detach();
@@ -121,7 +121,7 @@ fn detach(point: &CStr) -> i32 {
 
 /// Waits for the helpers for a limited time. Hanging helpers are abandoned.
 fn wait_for_helpers() {
-    for _ in 0..LOOKS {
+    for _ in 0..REAPS_MAX {
         // SAFETY: the status pointer may be null.
         while unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) } > 0 {}
         // SAFETY: as above; an error means that no child is left.
@@ -141,7 +141,7 @@ fn pause() {
 /// if necessary, and detaches it.
 fn unmount_var() {
     let var = c"/var".as_ptr();
-    for _ in 0..ATTEMPTS {
+    for _ in 0..ATTEMPTS_MAX {
         // SAFETY: the path is a C string.
         if unsafe { libc::umount2(var, 0) } == 0 {
             return;

@@ -15,7 +15,7 @@ use crate::shutdown::unmount;
 
 /// The number of children reaped in one turn of the loop. It takes about a millisecond, so that a
 /// storm of orphans delays neither a restart nor a request.
-const REAPED_PER_TURN: usize = 256;
+const REAPED_MAX: usize = 256;
 
 /// Shows if this process has children left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +51,7 @@ impl Runtime {
     /// for many children, orphans among them.
     pub(super) fn reap(&mut self) -> Left {
         self.reaping = false;
-        for _ in 0..REAPED_PER_TURN {
+        for _ in 0..REAPED_MAX {
             match rustix::process::wait(WaitOptions::NOHANG) {
                 Ok(Some((pid, status))) => self.ended(pid, status),
                 Err(Errno::CHILD) => return Left::None,

@@ -21,7 +21,7 @@ use crate::timeline::loader;
 
 /// The number of messages taken from one socket in one turn of the loop, so that a flood does not
 /// block other inputs.
-const TURN: usize = 64;
+const TURN_MAX: usize = 64;
 
 impl Runtime {
     /// Requests a shutdown. The first request and its reason win.
@@ -46,7 +46,7 @@ impl Runtime {
     }
 
     pub(super) fn take_messages(&mut self) {
-        for _ in 0..TURN {
+        for _ in 0..TURN_MAX {
             let Some((sender, messages)) = notify::receive(&self.notify) else { return };
             let is = |service: &Service| {
                 let child = self.services[service.index()].child.as_ref();

@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The number of bytes that are read in one turn of the loop, so that a flood does not block other
 /// inputs.
-const TURN: usize = 4096;
+const TURN_MAX: usize = 4096;
 
 /// PID 1's end of the FIFO.
 pub(super) struct Requests {
@@ -45,7 +45,7 @@ impl Requests {
 
     /// Returns the lines that are complete.
     pub(super) fn take(&mut self) -> Vec<String> {
-        let mut bytes = [0_u8; TURN];
+        let mut bytes = [0_u8; TURN_MAX];
         let length = rustix::io::read(&self.fifo, &mut bytes).unwrap_or(0);
         if self.last.elapsed() > PATIENCE && self.lines.forget() {
             kmsg::warn(format_args!("{}: incomplete line ignored", path::POWER_REQUEST));
