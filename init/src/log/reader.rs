@@ -160,8 +160,8 @@ impl Reader {
         }
     }
 
-    /// Reads into the ring, or discards bytes without room. It holds the lock, so that a test that
-    /// sees the pipe empty and then closes the log finds the bytes. No call here can wait.
+    /// Reads into the ring, or discards bytes without room. It holds the lock, so that a caller
+    /// that sees the pipe empty and then closes the log finds the bytes. No call here can wait.
     fn read(&mut self, service: usize) -> Read {
         let mut state = self.shared.lock();
         let (Some(Some(pipe)), Some(ring)) =
