@@ -1,7 +1,8 @@
 //! The builder: turns `build.toml` into one EFI file, boots it, tests it.
 //!
-//! The modules follow the data: config → plan → fetch → source → tree → image → qemu.
-//! `docs/architecture.md` has the picture.
+//! The stages follow the data: `config` reads text, `plan` makes steps, `build` runs them with the
+//! kinds of `source`, `assemble` makes trees, `image` writes them. Each kind of source is one file
+//! that the stages ask, so `source` lies below all of them. `docs/architecture.md` has the rooms.
 
 #![deny(
     clippy::print_stdout,

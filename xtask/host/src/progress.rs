@@ -48,7 +48,7 @@ enum TaskDisplay {
 
 /// The unit that a task counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Unit {
+enum Counted {
     Steps,
     Bytes,
 }
@@ -63,7 +63,7 @@ struct State {
 
 struct Line {
     label: String,
-    unit: Unit,
+    counted: Counted,
     position: u64,
     total: Option<u64>,
     note: String,
@@ -99,13 +99,13 @@ impl Progress {
     /// Starts a task that counts steps, or nothing.
     #[must_use]
     pub fn task(&self, label: &str, total: Option<u64>) -> Task {
-        self.start(label, total, Unit::Steps)
+        self.start(label, total, Counted::Steps)
     }
 
     /// Starts a task that counts bytes.
     #[must_use]
     pub fn bytes(&self, label: &str, total: Option<u64>) -> Task {
-        self.start(label, total, Unit::Bytes)
+        self.start(label, total, Counted::Bytes)
     }
 
     /// Writes a line of its own, above the bars.
@@ -116,18 +116,18 @@ impl Progress {
         }
     }
 
-    fn start(&self, label: &str, total: Option<u64>, unit: Unit) -> Task {
+    fn start(&self, label: &str, total: Option<u64>, counted: Counted) -> Task {
         let display = match &self.0 {
             Display::Bars(bars) => {
                 let bar = bars.add(total.map_or_else(ProgressBar::no_length, ProgressBar::new));
-                bar.set_style(style(total, unit));
+                bar.set_style(style(total, counted));
                 bar.set_prefix(label.to_owned());
                 bar.enable_steady_tick(SPIN);
                 TaskDisplay::Bar(bars.clone(), bar)
             }
             Display::Lines(lines) => TaskDisplay::Line(
                 lines.clone(),
-                lines.state().start(label, total, unit, Instant::now()),
+                lines.state().start(label, total, counted, Instant::now()),
             ),
         };
         Task { label: label.to_owned(), started: Instant::now(), done: false, display }
@@ -210,13 +210,13 @@ impl fmt::Debug for Lines {
 }
 
 impl State {
-    fn start(&mut self, label: &str, total: Option<u64>, unit: Unit, now: Instant) -> u64 {
+    fn start(&mut self, label: &str, total: Option<u64>, counted: Counted, now: Instant) -> u64 {
         self.say(format_args!("{label}"));
         let id = self.next;
         self.next += 1;
         let line = Line {
             label: label.to_owned(),
-            unit,
+            counted,
             position: 0,
             total,
             note: String::new(),
@@ -261,9 +261,9 @@ impl State {
 
 impl Line {
     fn text(&self, now: Instant) -> String {
-        let show = |count: u64| match self.unit {
-            Unit::Steps => count.to_string(),
-            Unit::Bytes => Bytes(count).to_string(),
+        let show = |count: u64| match self.counted {
+            Counted::Steps => count.to_string(),
+            Counted::Bytes => Bytes(count).to_string(),
         };
         let mut parts = vec![Seconds(now.duration_since(self.started)).to_string()];
         match self.total {
@@ -327,11 +327,13 @@ fn line_above(bars: &MultiProgress, text: &str) {
     let _ = bars.println(text);
 }
 
-fn style(total: Option<u64>, unit: Unit) -> ProgressStyle {
-    let template = match (total, unit) {
+fn style(total: Option<u64>, counted: Counted) -> ProgressStyle {
+    let template = match (total, counted) {
         (None, _) => "{spinner} {prefix} {elapsed} {wide_msg}",
-        (Some(_), Unit::Steps) => "{spinner} {prefix} {elapsed} [{bar:24}] {pos}/{len} {wide_msg}",
-        (Some(_), Unit::Bytes) => {
+        (Some(_), Counted::Steps) => {
+            "{spinner} {prefix} {elapsed} [{bar:24}] {pos}/{len} {wide_msg}"
+        }
+        (Some(_), Counted::Bytes) => {
             "{spinner} {prefix} {elapsed} [{bar:24}] {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {wide_msg}"
         }
     };
@@ -373,7 +375,7 @@ mod tests {
     fn a_long_task_reports_its_progress_every_ten_seconds() {
         let (log, start) = (Log::default(), Instant::now());
         let mut state = state(&log);
-        let id = state.start("qemu", Some(4 << 20), Unit::Bytes, start);
+        let id = state.start("qemu", Some(4 << 20), Counted::Bytes, start);
         state.change(id, |line| line.position = 1 << 20);
         state.change(id, |line| line.note = "libc6".to_owned());
         for second in 0..=21 {
@@ -393,7 +395,7 @@ mod tests {
     fn without_a_total_only_known_figures_are_shown() {
         let (log, start) = (Log::default(), Instant::now());
         let mut state = state(&log);
-        state.start("kubelet: go build", None, Unit::Steps, start);
+        state.start("kubelet: go build", None, Counted::Steps, start);
         state.speak_up(start + Duration::from_secs(125));
         assert_eq!(log.lines()[1], "kubelet: go build: 2 min 5 s");
     }

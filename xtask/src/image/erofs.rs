@@ -15,7 +15,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
-use super::Source;
+use super::Reader;
 use super::tar::{self, ROOT_MODE};
 use crate::config::erofs::{Compression, Settings};
 use crate::host::HostTool;
@@ -97,7 +97,7 @@ fn compare(node: &Node, path: &Path) -> Result<()> {
         }
         Node::File(wanted, content) => {
             ensure!(meta.is_file(), "it is not a regular file");
-            ensure!(equal(Source::open(content)?, File::open(path)?)?, "its content differs");
+            ensure!(equal(Reader::open(content)?, File::open(path)?)?, "its content differs");
             mode(*wanted)
         }
         Node::Link(target) => {

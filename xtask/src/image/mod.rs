@@ -22,29 +22,29 @@ use crate::tree::Content;
 /// A file's bytes as a stream that fails if their number differs from the tree's.
 ///
 /// Every format writes the length first, and a wrong length would damage all that follows.
-enum Source<'a> {
+enum Reader<'a> {
     Bytes(&'a [u8]),
     Cached { file: File, path: PathBuf, left: u64 },
 }
 
-impl Source<'_> {
-    fn open(content: &Content) -> Result<Source<'_>> {
+impl Reader<'_> {
+    fn open(content: &Content) -> Result<Reader<'_>> {
         match content {
-            Content::Bytes(bytes) => Ok(Source::Bytes(bytes)),
+            Content::Bytes(bytes) => Ok(Reader::Bytes(bytes)),
             Content::Cached { path, size } => {
                 let file =
                     File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-                Ok(Source::Cached { file, path: path.clone(), left: *size })
+                Ok(Reader::Cached { file, path: path.clone(), left: *size })
             }
         }
     }
 }
 
-impl Read for Source<'_> {
+impl Read for Reader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
-            Source::Bytes(bytes) => bytes.read(buffer),
-            Source::Cached { file, path, left } => {
+            Reader::Bytes(bytes) => bytes.read(buffer),
+            Reader::Cached { file, path, left } => {
                 if interrupted() {
                     return Err(io::Error::other("interrupted"));
                 }
@@ -64,7 +64,7 @@ impl Read for Source<'_> {
 
 /// Copies a file's bytes to `out`.
 pub fn copy(content: &Content, out: &mut impl Write) -> Result<()> {
-    io::copy(&mut Source::open(content)?, out)?;
+    io::copy(&mut Reader::open(content)?, out)?;
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use anyhow::{Context, Result};
 use tar::{Builder, EntryType, Header};
 
-use super::Source;
+use super::Reader;
 use crate::process::check_interrupt;
 use crate::tree::{Entry, Node, Tree, TreePath};
 
@@ -51,7 +51,7 @@ fn append(
         }
         Node::File(mode, content) => {
             let mut header = header(EntryType::Regular, *mode, content.len(), time);
-            builder.append_data(&mut header, name, Source::open(content)?)?;
+            builder.append_data(&mut header, name, Reader::open(content)?)?;
         }
         Node::Link(target) => append_link(builder, name, target, time)?,
     }

@@ -28,7 +28,7 @@ const TYPES: [(&str, &str); 9] = [
     ("", "application/octet-stream"),
 ];
 
-/// Returns nginx.conf. nginx that root starts would switch to the user `nobody`, which may not read
+/// Returns nginx.conf. nginx that root starts would switch to an unprivileged user, which may not read
 /// the content.
 pub fn nginx(site: Site<'_>, types: &Path, cached: bool) -> String {
     let Site { address, content, scratch } = site;
@@ -67,7 +67,7 @@ pub fn lighttpd(site: Site<'_>) -> String {
     )
 }
 
-/// Returns h2o.conf. h2o that root starts would switch to the user `nobody`, which may not read the
+/// Returns h2o.conf. h2o that root starts would switch to an unprivileged user, which may not read the
 /// content.
 pub fn h2o(site: Site<'_>) -> String {
     let Site { address, content, scratch } = site;

@@ -93,7 +93,7 @@ fn an_image_that_could_not_be_started_is_refused() {
         assert!(error.contains(message), "{error}");
     };
     check(|image| image.name = "localhost:5000/a".into(), "has no tag");
-    check(|image| image.user = "nobody".into(), "`uid:gid`");
+    check(|image| image.user = "root".into(), "`uid:gid`");
     check(|image| image.entrypoint.clear(), "no entrypoint");
     check(|image| image.entrypoint = vec!["/etc/hosts".into()], "not an executable file");
     check(|image| image.entrypoint = vec!["/missing".into()], "not an executable file");
