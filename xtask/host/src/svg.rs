@@ -35,6 +35,8 @@ enum Anchor {
 /// A picture that grows downwards.
 #[derive(Debug, Default)]
 pub struct Picture {
+    /// Lines that bars are drawn over.
+    under: String,
     body: String,
     /// The height so far, in pixels.
     height: f64,
@@ -99,7 +101,7 @@ impl Picture {
     pub fn scale(&mut self, top: f64, marks: &[(f64, String)]) {
         for (x, text) in marks {
             let _ = writeln!(
-                self.body,
+                self.under,
                 "<line x1=\"{x:.1}\" y1=\"{top}\" x2=\"{x:.1}\" y2=\"{}\" stroke=\"#ddd\"/>",
                 self.height
             );
@@ -125,9 +127,10 @@ impl Picture {
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{0}\" \
              viewBox=\"0 0 {WIDTH} {0}\" font-family=\"sans-serif\" font-size=\"12\">\n\
              <title>{1}</title>\n\
-             <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n{2}</svg>\n",
+             <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n{2}{3}</svg>\n",
             self.height + 4.0,
             escaped(title),
+            self.under,
             self.body
         )
     }
@@ -154,11 +157,11 @@ mod tests {
             <svg xmlns="http://www.w3.org/2000/svg" width="760" height="74" viewBox="0 0 760 74" font-family="sans-serif" font-size="12">
             <title>a &amp; b</title>
             <rect width="100%" height="100%" fill="#fff"/>
+            <line x1="100.0" y1="34" x2="100.0" y2="52" stroke="#ddd"/>
             <text x="8" y="24" font-weight="bold">a &lt; b</text>
             <text x="82.0" y="46.0" text-anchor="end">x</text>
             <rect x="100.0" y="34" width="50.0" height="14" fill="#1b6ac9"/>
             <text x="156.0" y="46.0">5</text>
-            <line x1="100.0" y1="34" x2="100.0" y2="52" stroke="#ddd"/>
             <text x="100.0" y="64.0" text-anchor="middle">0 s</text>
             </svg>
         "##]].assert_eq(&picture.finish("a & b"));
