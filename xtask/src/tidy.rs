@@ -1,28 +1,31 @@
-//! Repository rules as tests: what a reviewer would otherwise have to remember.
+//! Repository rules as tests, so that reviewers need not remember them.
 //!
-//! Each rule is one `#[test]` whose name states the property. They read the tree as it lies on the
-//! disk and start no process, so they walk it instead of asking git. `docs/style.md` has the rules
-//! in words, `docs/testing.md` says how to run them.
+//! Each rule is one `#[test]` whose name states the property. The rules read the files on the disk and
+//! start no process, so they walk the tree instead of asking git. `docs/style.md` has the rules in
+//! words, and `docs/testing.md` explains how to run them.
 
 mod code;
 mod docs;
 mod faults;
+mod imports;
 mod leaks;
+mod modules;
+mod prose;
 mod shipped;
 mod workspace;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Folders that git ignores, and git's own, which in a second worktree is a file.
+/// Names that git ignores, and git's own folder, which is a file in a second worktree.
 const NOT_OURS: [&str; 5] = [".git", "target", "corpus", "artifacts", "node_modules"];
 
-/// The repository's root.
+/// Returns the repository's root.
 fn root() -> PathBuf {
     crate::build::workspace().unwrap()
 }
 
-/// Every file of the repository, relative to its root and sorted.
+/// Returns every file of the repository, relative to its root and sorted.
 fn files() -> Vec<PathBuf> {
     let root = root();
     let mut found = Vec::new();
@@ -45,31 +48,31 @@ fn files() -> Vec<PathBuf> {
     found
 }
 
-/// The files whose names end so.
+/// Returns the files whose names end with `suffix`.
 fn files_with(suffix: &str) -> Vec<PathBuf> {
     files().into_iter().filter(|path| path.to_string_lossy().ends_with(suffix)).collect()
 }
 
-/// A file's text, by its path relative to the root.
+/// Returns a file's text, by its path relative to the root.
 fn text(path: impl AsRef<Path>) -> String {
     let path = root().join(path);
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// A TOML file's table, by its path relative to the root.
+/// Returns a TOML file's table, by its path relative to the root.
 fn table(path: impl AsRef<Path>) -> toml::Table {
     let path = path.as_ref();
     toml::from_str(&text(path)).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Fails with one line for each offence.
+/// Fails with one line for each offence, if there are any.
 #[track_caller]
 fn none<T: std::fmt::Display>(rule: &str, offences: impl IntoIterator<Item = T>) {
     let lines: Vec<String> = offences.into_iter().map(|offence| format!("  {offence}")).collect();
     assert!(lines.is_empty(), "{rule}:\n{}", lines.join("\n"));
 }
 
-/// `FILE:LINE: what`, as editors can jump to it; `index` counts from 0.
+/// Returns `FILE:LINE: what`, a form that editors can jump to; `index` counts from 0.
 fn at(path: &Path, index: usize, what: &str) -> String {
     format!("{}:{}: {what}", path.display(), index + 1)
 }

@@ -1,32 +1,36 @@
-//! Rules about source files: documented, short, processes in one place.
+//! Rules about source files: documented, short, limits named alike, processes in one place.
 
 use std::ffi::OsStr;
 use std::path::Path;
 
+use super::imports::targets;
 use super::{at, files, files_with, none, table, text};
 
 /// The most lines that a source file may have.
-const LINES: usize = 500;
+const FILE_LINES_MAX: usize = 500;
+
+/// The most lines that a function may have, from its signature to its closing brace.
+const FUNCTION_LINES_MAX: usize = 80;
 
 /// Source files that are longer, each with its reason.
 const LONGER: [(&str, &str); 0] = [];
 
-/// Kinds of files that people write and read whole; locks and checksums are not among them.
+/// Endings of files that people write and read; locks and checksums are not among them.
 const SOURCES: [&str; 4] = ["rs", "go", "sh", "py"];
 
-/// What a source file may have before its module comment: nothing but a `#!` line.
+/// True if the first line, after a `#!` line, is a module comment.
 fn opens_with_docs(text: &str) -> bool {
     let mut lines = text.lines().filter(|line| !line.starts_with("#!/"));
     lines.next().is_some_and(|line| line.starts_with("//! "))
 }
 
-/// `tests.rs` belongs to the module beside it, whose comment is its own.
+/// True for `tests.rs`, which needs no comment because its parent module has one.
 fn is_tests(path: &Path) -> bool {
     path.file_name() == Some(OsStr::new("tests.rs"))
 }
 
 #[test]
-fn every_rust_file_opens_with_what_it_is_for() {
+fn every_rust_file_opens_with_a_module_comment() {
     let bare = files_with(".rs")
         .into_iter()
         .filter(|path| !is_tests(path) && !opens_with_docs(&text(path)));
@@ -40,17 +44,50 @@ fn no_source_file_is_above_500_lines_without_a_reason() {
     };
     let long = files().into_iter().filter(|path| is_source(path)).filter_map(|path| {
         let lines = text(&path).lines().count();
-        let excused = LONGER.iter().any(|(name, _)| path == Path::new(name));
-        (lines > LINES && !excused)
+        let is_excepted = LONGER.iter().any(|(name, _)| path == Path::new(name));
+        (lines > FILE_LINES_MAX && !is_excepted)
             .then(|| format!("{}: {lines} lines; split it by noun", path.display()))
     });
     none("longer than 500 lines", long);
 }
 
 #[test]
-fn reasons_for_long_files_are_about_files_that_are_long() {
-    let stale = LONGER.iter().filter(|(name, _)| text(name).lines().count() <= LINES);
-    none("excused without need", stale.map(|(name, _)| name));
+fn every_exception_for_a_long_file_is_needed() {
+    let stale = LONGER.iter().filter(|(name, _)| text(name).lines().count() <= FILE_LINES_MAX);
+    none("excepted without need", stale.map(|(name, _)| name));
+}
+
+#[test]
+fn no_function_is_above_80_lines() {
+    let targets = targets();
+    let functions = targets.iter().flat_map(|(_, target)| &target.functions);
+    let long = functions.filter(|function| function.lines > FUNCTION_LINES_MAX);
+    let shown =
+        long.map(|it| at(&it.file, it.line - 1, &format!("`{}`: {} lines", it.name, it.lines)));
+    none("longer than 80 lines", shown);
+}
+
+/// True if a constant's name speaks of a limit and does not end in `_MAX`.
+fn is_oddly_named_limit(name: &str) -> bool {
+    let speaks =
+        name.split('_').any(|word| ["MAX", "MOST", "LIMIT", "LIMITS", "MAXIMUM"].contains(&word));
+    speaks && !name.ends_with("_MAX") && name != "MAX"
+}
+
+#[test]
+fn limits_are_named_with_the_suffix_max() {
+    let mut found = Vec::new();
+    for path in files_with(".rs") {
+        for (index, line) in text(&path).lines().enumerate() {
+            let name = line.split_once("const ").and_then(|(_, rest)| rest.split_once(':'));
+            found.extend(
+                name.filter(|it| is_oddly_named_limit(it.0)).map(|it| at(&path, index, it.0)),
+            );
+        }
+    }
+    none("a limit is `X_MAX`", found);
+    assert!(is_oddly_named_limit("MOST_LINES") && is_oddly_named_limit("MAX_LINES"));
+    assert!(!is_oddly_named_limit("LINES_MAX") && !is_oddly_named_limit("MAXIMAL"));
 }
 
 /// Ways to skip a test or to wait for a clock. Each is written in two parts, so that this file
@@ -86,7 +123,7 @@ fn no_test_is_ignored_or_sleeps() {
         let lines = skips_and_sleeps(&path, &text);
         found.extend(lines.into_iter().map(|(index, line)| at(&path, index, line.trim())));
     }
-    none("tests are not skipped and do not wait for a clock", found);
+    none("tests must not be skipped or wait for a clock", found);
 }
 
 #[test]
@@ -104,7 +141,7 @@ fn a_sleep_is_found_in_every_kind_of_test_file() {
 }
 
 #[test]
-fn clippy_forbids_to_start_processes_outside_the_one_module() {
+fn clippy_forbids_starting_processes_outside_the_process_module() {
     let clippy = table("clippy.toml");
     let methods = clippy["disallowed-methods"].as_array().unwrap();
     let ours = methods

@@ -1,4 +1,4 @@
-//! Rules about documents: links lead somewhere, one sentence per line, nothing undocumented.
+//! Rules about documents: links resolve, each line has one sentence, and every setting is documented.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
@@ -9,13 +9,13 @@ use kiln_host::environment::{BASE, CARGO, GO, NETWORK, SESSION};
 
 use super::{at, files_with, none, root, text};
 
-/// Words that end with a stop and end no sentence.
+/// Words whose final stop does not end a sentence.
 const ABBREVIATIONS: [&str; 6] = ["e.g.", "i.e.", "etc.", "vs.", "no.", "approx."];
 
-/// Variables that the builder sets for its own children, for nobody else.
+/// Variables that the builder sets for its own children only.
 const INTERNAL: [&str; 2] = ["KILN_CFLAGS", "KILN_LIBS"];
 
-/// A line of a document that is text for people: no code, no table, no heading.
+/// A line of a document outside code, tables and headings.
 struct Prose {
     index: usize,
     text: String,
@@ -26,7 +26,7 @@ fn documents() -> Vec<PathBuf> {
     files_with(".md")
 }
 
-/// Lines outside fenced code, with their index.
+/// Returns the lines outside fenced code, with their index.
 fn unfenced(text: &str) -> Vec<(usize, &str)> {
     let mut fenced = false;
     let mut lines = Vec::new();
@@ -58,19 +58,19 @@ fn prose(text: &str) -> Vec<Prose> {
         .collect()
 }
 
-/// What follows `1. `.
+/// Returns the text after `1. `.
 fn numbered(line: &str) -> Option<&str> {
     let (number, rest) = line.split_once(". ")?;
     number.parse::<u8>().is_ok().then_some(rest)
 }
 
-/// Text without what stands in backticks: code has stops of its own.
+/// Replaces the text in backticks, because code has stops of its own.
 fn without_code(text: &str) -> String {
     let parts = text.split('`').enumerate();
     parts.map(|(index, part)| if index % 2 == 0 { part } else { "x" }).collect()
 }
 
-/// Why a line is not one sentence.
+/// Returns the reason why a line is not one sentence.
 fn sentence_offence(line: &Prose) -> Option<&'static str> {
     let text = without_code(&line.text);
     let words: Vec<&str> = text.split_whitespace().collect();
@@ -80,17 +80,17 @@ fn sentence_offence(line: &Prose) -> Option<&'static str> {
         return Some("two sentences in one line");
     }
     let whole = text.trim_end_matches(['*', ')', '"']).ends_with(['.', ':', '?', '!']);
-    (!whole && !line.is_item).then_some("a sentence that goes on in the next line")
+    (!whole && !line.is_item).then_some("a sentence that continues in the next line")
 }
 
-/// Targets of `[text](target)`, code left out.
+/// Returns the targets of `[text](target)` outside code.
 fn links(line: &str) -> Vec<String> {
     let line = without_code(line);
     let targets = line.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
     targets.map(|(target, _)| target.to_owned()).collect()
 }
 
-/// A heading's anchor as GitHub makes it.
+/// Returns a heading's anchor in GitHub's form.
 fn anchor(heading: &str) -> String {
     let kept = |c: &char| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_');
     heading
@@ -107,7 +107,7 @@ fn anchors(text: &str) -> BTreeSet<String> {
     headings.map(|(_, line)| anchor(line.trim_start_matches('#'))).collect()
 }
 
-/// Why a link in a document leads nowhere.
+/// Returns the reason why a link in a document does not resolve.
 fn broken(document: &Path, target: &str) -> Option<String> {
     if target.contains("://") {
         return None;
@@ -122,7 +122,7 @@ fn broken(document: &Path, target: &str) -> Option<String> {
     (!found).then(|| format!("`{target}`: no heading makes #{anchor}"))
 }
 
-/// Public fields of the structs in a file, as keys of TOML.
+/// Returns the public fields of the structs in a file, as keys of TOML.
 fn keys(source: &str) -> Vec<String> {
     let field = |line: &str| {
         let line = line.trim();
@@ -158,14 +158,14 @@ fn variants(source: &str) -> Vec<String> {
     variants.map(kebab).collect()
 }
 
-/// Whether a page speaks of a key, or of a table of this name.
+/// True if a page names a key, or a table of this name.
 fn names_key(page: &str, key: &str) -> bool {
     [format!("`{key}`"), format!("[{key}]"), format!(".{key}]")]
         .iter()
         .any(|form| page.contains(form))
 }
 
-/// Words of a text that start with `KILN_`.
+/// Returns the words of a text that start with `KILN_`.
 fn variables(text: &str) -> Vec<&str> {
     let is_name = |c: char| c.is_ascii_uppercase() || c == '_';
     let starts = text.match_indices("KILN_").map(|(start, _)| &text[start..]);
@@ -173,7 +173,7 @@ fn variables(text: &str) -> Vec<&str> {
 }
 
 #[test]
-fn links_in_documents_lead_to_files_and_headings() {
+fn links_in_documents_resolve_to_files_and_headings() {
     let mut found = Vec::new();
     for document in documents() {
         for (index, line) in unfenced(&text(&document)) {
@@ -181,7 +181,7 @@ fn links_in_documents_lead_to_files_and_headings() {
             found.extend(broken.map(|what| at(&document, index, &what)));
         }
     }
-    none("links that lead nowhere", found);
+    none("links that do not resolve", found);
 }
 
 #[test]
@@ -299,7 +299,7 @@ fn the_changelog_has_this_version_on_top() {
 }
 
 #[test]
-fn what_the_readme_says_is_run_by_ci() {
+fn ci_runs_the_commands_of_the_readme() {
     let (readme, script) = (text("README.md"), text(".ci/run"));
     let command = "cargo xtask test";
     assert!(readme.contains(command) && script.lines().any(|line| line.trim() == command));
@@ -323,7 +323,7 @@ fn two_sentences_in_a_line_are_noticed() {
 }
 
 #[test]
-fn anchors_are_made_as_github_makes_them() {
+fn anchors_have_githubs_form() {
     assert_eq!(anchor(" `build.toml`, key by key"), "buildtoml-key-by-key");
     assert_eq!(links("see [a](b.md#c) and `[x](y)` and [d](e)"), ["b.md#c", "e"]);
 }

@@ -1,5 +1,5 @@
-//! Rules about faults: what the table in `docs/boot.md` promises is what scenarios and tests show,
-//! and every test that a page's section [`TESTED`] names exists.
+//! Rules about faults: scenarios and tests show everything that the table in `docs/boot.md` promises,
+//! and every test that a page names in its section [`TESTED`] exists.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -10,10 +10,10 @@ use crate::scenario;
 /// The table's heading.
 const HEADING: &str = "## What happens when …";
 
-/// The heading of a table that names a test for each thing that may go wrong.
+/// The heading of a table that names a test for each failure.
 const TESTED: &str = "## What has a test";
 
-/// Cells of the table's rows: the fault, its outcome, and what shows it.
+/// Returns the cells of the table's rows: the fault, its outcome, and the tests that show it.
 fn rows(page: &str) -> Vec<[String; 3]> {
     let section = section(page, HEADING).unwrap();
     let cells = |line: &str| {
@@ -24,12 +24,12 @@ fn rows(page: &str) -> Vec<[String; 3]> {
     section.lines().filter_map(cells).filter(|row| row[2] != "shown by").collect()
 }
 
-/// What stands below a heading.
+/// Returns the text below a heading.
 fn section<'a>(page: &'a str, heading: &str) -> Option<&'a str> {
     page.split_once(heading)?.1.split("\n## ").next()
 }
 
-/// Names in backticks after a word: "scenario `a`" gives `a` for `scenario`.
+/// Returns the names in backticks after a word: `a` for `scenario` in "scenario `a`".
 fn named(cell: &str, word: &str) -> Vec<String> {
     let parts = cell.split(", ").filter_map(|part| part.strip_prefix(word));
     parts.map(|part| part.trim().trim_matches('`').to_owned()).collect()
@@ -50,12 +50,12 @@ fn every_fault_of_a_scenario_is_in_the_table_and_no_other() {
         .collect();
     assert!(table.len() > 5, "{table:?}");
     let show = |(name, fault): &(String, String)| format!("`{name}`: {fault}");
-    none("in a scenario, and not in docs/boot.md", injected.difference(&table).map(show));
-    none("in docs/boot.md, and in no scenario", table.difference(&injected).map(show));
+    none("in a scenario, but not in docs/boot.md", injected.difference(&table).map(show));
+    none("in docs/boot.md, but in no scenario", table.difference(&injected).map(show));
 }
 
 #[test]
-fn every_row_about_a_fault_is_shown_by_something_that_exists() {
+fn every_row_about_a_fault_names_a_test_that_exists() {
     let sources: String = files_with(".rs")
         .iter()
         .filter(|path| path.starts_with(Path::new("init")))
@@ -65,9 +65,9 @@ fn every_row_about_a_fault_is_shown_by_something_that_exists() {
     let unshown = rows.iter().filter(|[_, _, shown]| {
         named(shown, "scenario").is_empty() && named(shown, "test").is_empty()
     });
-    none("shown by nothing", unshown.map(|[fault, ..]| fault));
+    none("without a scenario or a test", unshown.map(|[fault, ..]| fault));
     let tests = rows.iter().flat_map(|[_, _, shown]| named(shown, "test"));
-    none("no such test", tests.filter(|name| !sources.contains(&format!("fn {name}("))));
+    none("missing tests", tests.filter(|name| !sources.contains(&format!("fn {name}("))));
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn every_test_that_a_page_names_exists() {
         let names: BTreeSet<&str> = words.filter(is_name).collect();
         count += names.len();
         let missing = names.iter().filter(|name| !sources.contains(&format!("fn {name}(")));
-        none(&format!("no such test, in {}", page.display()), missing);
+        none(&format!("missing tests that {} names", page.display()), missing);
     }
     assert!(count > 50, "{count} tests are named");
 }

@@ -1,13 +1,13 @@
-//! What must not get into the repository: addresses of mirrors and registries, paths of somebody's machine.
+//! Refuses addresses of mirrors and registries, and paths of a developer's machine.
 //!
-//! A mirror's address works on one network only, and Kiln takes it from the host; a path of one
-//! machine is of no use on another, and gives away more than it should.
+//! A mirror's address works on one network only, and Kiln takes it from the host. A path of one machine
+//! is useless on another, and reveals more than it should.
 
 use std::path::Path;
 
 use super::{at, files, none, root};
 
-/// Hosts whose documents are cited. Nothing is ever downloaded from an address in the repository.
+/// Hosts whose documents are cited. Builds never download from an address in the repository.
 const CITED: [&str; 18] = [
     "bugs.debian.org",
     "cheatsheetseries.owasp.org",
@@ -26,30 +26,30 @@ const CITED: [&str; 18] = [
     "uefi.org",
     "www.apache.org",
     "www.rfc-editor.org",
-    // The name of SVG, which is an address.
+    // SVG's XML namespace, which has the form of an address.
     "www.w3.org",
 ];
 
-/// Names that no one can own (RFC 2606 and 6761), for tests and examples.
+/// Reserved names (RFC 2606 and 6761), for tests and examples.
 const RESERVED: [&str; 5] = [".example", ".example.org", ".example.com", ".test", ".invalid"];
 
-/// Hosts of requests in tests of a server, beside single letters; without a dot they are on no network.
+/// Hosts of requests in tests of a server, like single letters; a name without a dot is on no network.
 const PLACEHOLDERS: [&str; 3] = ["Other", "host", "server"];
 
-/// QEMU's user network; the same on every machine.
+/// QEMU's user network, which is the same on every machine.
 const EMULATED: &str = "10.0.2.";
 
-/// Folders in which people and build services keep checkouts.
+/// Folders in which developers and build services keep checkouts.
 const CHECKOUTS: [&str; 7] =
     ["/root/", "/home/", "/Users/", "/builds/", "/work/", "/workspace/", "/__w/"];
 
-/// Files that others write and that name where they come from.
+/// Files that other projects or tools write, with addresses of their own.
 const FOREIGN: [&str; 2] = ["Cargo.lock", "LICENSE"];
 
-/// This file names what it forbids.
+/// This file contains the strings that it forbids.
 const SELF: &str = "xtask/src/tidy/leaks.rs";
 
-/// Hosts of all web addresses in a line.
+/// Returns the hosts of all web addresses in a line.
 fn hosts(line: &str) -> Vec<&str> {
     let is_host = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '{' | '}');
     let addresses = line.split("://").skip(1).zip(line.split("://"));
@@ -59,17 +59,17 @@ fn hosts(line: &str) -> Vec<&str> {
     addresses.map(|(rest, _)| &rest[..rest.find(|c| !is_host(c)).unwrap_or(rest.len())]).collect()
 }
 
-/// Whether everybody may know this host.
+/// True if the repository may name this host.
 fn is_public(host: &str) -> bool {
     let reserved = |end: &str| host.ends_with(end) || host == &end[1..];
-    // An address that is put together at run time, or that is none.
+    // An address that is put together at run time, or an empty one.
     let open = host.is_empty() || host.contains('{');
     let local = host == "localhost" || host.starts_with("127.") || host.starts_with(EMULATED);
     let named = CITED.contains(&host) || PLACEHOLDERS.contains(&host) || host.len() == 1;
     open || local || named || RESERVED.into_iter().any(reserved)
 }
 
-/// What a line says that it should not.
+/// Returns the first leak in a line.
 fn leak(line: &str) -> Option<String> {
     if let Some(host) = hosts(line).into_iter().find(|host| !is_public(host)) {
         return Some(format!("the host {host}"));
@@ -82,18 +82,18 @@ fn leak(line: &str) -> Option<String> {
     named.cloned().or(folder)
 }
 
-/// Whether a path in this line starts with the folder, and not just contains its name.
+/// True if a path in this line starts with the folder, rather than containing its name.
 fn is_path(line: &str, folder: &str) -> bool {
     let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '}' | '*');
     line.match_indices(folder).any(|(index, _)| !line[..index].ends_with(inner))
 }
 
 #[test]
-fn no_file_names_a_mirror_a_registry_or_somebodys_machine() {
+fn no_file_names_a_mirror_a_registry_or_a_developers_machine() {
     let mut found = Vec::new();
     for path in files() {
         let skipped = FOREIGN.iter().chain([&SELF]).any(|name| path == Path::new(name));
-        // A binary file has no lines.
+        // Binary files have no lines.
         let Ok(text) = std::fs::read_to_string(root().join(&path)) else { continue };
         for (index, line) in text.lines().enumerate().filter(|_| !skipped) {
             found.extend(leak(line).map(|what| at(&path, index, &what)));
@@ -103,8 +103,8 @@ fn no_file_names_a_mirror_a_registry_or_somebodys_machine() {
 }
 
 #[test]
-fn leaks_are_told_from_citations() {
-    // Put together here, so that this file does not name them either.
+fn leaks_and_citations_are_distinguished() {
+    // Put together at run time, so that this file does not name them.
     let archive = ["see deb", "debian", "org"].join(".");
     let proxy = ["GOPROXY=https://proxy", "golang", "org,direct"].join(".");
     for bad in [

@@ -1,4 +1,4 @@
-//! Rules about what the repository ships: build files, kernels, packages, manifests.
+//! Rules about shipped configuration: build files, kernels, packages, manifests.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -10,14 +10,15 @@ use super::{files_with, none, root, text};
 use crate::arch::Arch;
 use crate::build::load;
 use crate::config::Config;
+use crate::scenario;
 
-/// A build file that is nowhere on the disk; the rules put what they need into it.
+/// A build file that exists only in these tests.
 const PROBE: &str = "probe.toml";
 
-/// Pods that are shipped and not in the default image: who wants one adds it to a build file.
+/// Pods that are shipped but not in the default image; users add them to a build file.
 const OFF_BY_DEFAULT: [&str; 1] = ["gateway"];
 
-/// Reads the repository as if it had one build file more.
+/// Reads the repository as if it had one more build file with this text.
 fn load_with(build: &str) -> anyhow::Result<Config> {
     let probe = root().join(PROBE);
     let read = |path: &Path| -> io::Result<String> {
@@ -26,19 +27,19 @@ fn load_with(build: &str) -> anyhow::Result<Config> {
     Config::load(&read, &probe, Arch::X86_64)
 }
 
-/// The default image with these lines in place of its own.
+/// Returns a build file that inherits the default image and overrides it with these lines.
 fn inheriting(lines: &str) -> String {
     format!("inherit = \"build.toml\"\n{lines}\n")
 }
 
-/// Stems of the files directly in a folder.
+/// Returns the stems of the files directly in a folder.
 fn stems(folder: &str, suffix: &str) -> Vec<String> {
     let inside =
         files_with(suffix).into_iter().filter(|path| path.parent() == Some(Path::new(folder)));
     inside.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect()
 }
 
-/// Names of all packages.
+/// Returns the names of all packages.
 fn packages() -> Vec<String> {
     let files = files_with("pkg.toml").into_iter().filter(|path| path.starts_with("pkgs"));
     files
@@ -46,7 +47,7 @@ fn packages() -> Vec<String> {
         .collect()
 }
 
-/// Files that are build files by what they say.
+/// Returns the build files: `build.toml`, and files with the key `inherit`.
 fn build_files() -> Vec<PathBuf> {
     let is_build = |path: &PathBuf| {
         let text = text(path);
@@ -60,7 +61,12 @@ fn build_files() -> Vec<PathBuf> {
 fn every_shipped_build_file_parses() {
     let failed =
         build_files().into_iter().filter_map(|path| load(&root().join(path), Arch::X86_64).err());
-    none("a build file that nobody can use", failed.map(|error| format!("{error:#}")));
+    none("build files that do not load", failed.map(|error| format!("{error:#}")));
+}
+
+#[test]
+fn every_shipped_scenario_parses() {
+    assert!(!scenario::load(&root().join("tests/vm/scenarios")).unwrap().is_empty());
 }
 
 #[test]
@@ -79,7 +85,7 @@ fn every_package_and_manifest_parses_and_every_image_is_made_by_a_package() {
 }
 
 #[test]
-fn every_package_says_what_it_is_and_under_which_licence() {
+fn every_package_has_a_description_and_a_licence() {
     let config = load_with(&inheriting(&format!("packages = {:?}", packages()))).unwrap();
     let one_sentence =
         |about: &str| !about.is_empty() && !about.ends_with('.') && !about.contains('\n');
@@ -88,7 +94,7 @@ fn every_package_says_what_it_is_and_under_which_licence() {
         .values()
         .filter(|package| package.license.is_empty() || !one_sentence(&package.about));
     none(
-        "`about` is one sentence without a stop, `license` is an SPDX expression",
+        "`about` must be one sentence without a final stop, `license` an SPDX expression",
         poor.map(|package| &package.name),
     );
 }
@@ -104,17 +110,17 @@ fn every_program_in_the_image_has_a_smoke_command() {
 }
 
 #[test]
-fn every_manifest_belongs_to_the_default_image_or_is_offered_beside_it() {
+fn every_manifest_is_in_the_default_image_or_off_by_default() {
     let config = load(&root().join("build.toml"), Arch::X86_64).unwrap();
     let shipped = stems("manifests", ".yaml");
     let in_image = |stem: &str| config.pods.iter().any(|pod| pod.name == stem);
     none(
-        "a manifest that no image has",
+        "manifests in no image",
         shipped.iter().filter(|stem| !in_image(stem) && !OFF_BY_DEFAULT.contains(&stem.as_str())),
     );
     let build = text("build.toml");
     none(
-        "off by default, but not said so in build.toml, or in the image after all",
+        "off by default, but not mentioned in build.toml, or in the image",
         OFF_BY_DEFAULT
             .iter()
             .filter(|stem| in_image(stem) || !build.contains(&format!("`{stem}`"))),
@@ -122,7 +128,7 @@ fn every_manifest_belongs_to_the_default_image_or_is_offered_beside_it() {
 }
 
 #[test]
-fn every_manifest_keeps_to_the_rules_for_static_pods() {
+fn every_manifest_keeps_the_rules_for_static_pods() {
     let mut wrong = Vec::new();
     for stem in stems("manifests", ".yaml") {
         let pod: Value = serde_saphyr::from_str(&text(format!("manifests/{stem}.yaml"))).unwrap();
@@ -133,7 +139,7 @@ fn every_manifest_keeps_to_the_rules_for_static_pods() {
     none("docs/packages.md has the reasons", wrong);
 }
 
-/// Files of the example in docs/packages.md: their path, and the code that follows it.
+/// Returns the files of the example in docs/packages.md: their paths, and the code that follows each.
 fn example() -> BTreeMap<PathBuf, String> {
     let page = text("docs/packages.md");
     let mut files = BTreeMap::new();
@@ -167,7 +173,7 @@ fn the_example_of_a_package_outside_this_repository_loads() {
     assert_eq!(pod_offences("hello", &pod), Vec::<String>::new());
 }
 
-/// What a static pod of ours must say, since no admission controller adds it.
+/// Returns the fields that a static pod of ours lacks; no admission controller adds them.
 fn pod_offences(stem: &str, pod: &Value) -> Vec<String> {
     let spec = &pod["spec"];
     let mut wrong = Vec::new();
@@ -205,7 +211,7 @@ fn pod_offences(stem: &str, pod: &Value) -> Vec<String> {
 }
 
 #[test]
-fn a_manifest_that_forgets_something_is_told_what() {
+fn the_missing_fields_of_a_manifest_are_reported() {
     let pod = serde_json::json!({ "metadata": { "name": "x" }, "spec": { "containers": [{ "image": "i" }] } });
     let offences = pod_offences("y", &pod);
     assert_eq!(offences.len(), 7, "{offences:?}");

@@ -1,4 +1,4 @@
-//! Rules about crates: who may depend on whom, and that all take part in the workspace.
+//! Rules about crates: the allowed dependencies, and the membership in the workspace.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -10,13 +10,13 @@ use super::{files_with, none, table};
 /// Tables of a manifest that name dependencies.
 const DEPENDENCIES: [&str; 3] = ["dependencies", "dev-dependencies", "build-dependencies"];
 
-/// A crate that every other may use, because it holds names and nothing else.
+/// The crate of shared names, which every other crate may use.
 const CONTRACT: &str = "init/contract";
 
 /// Small routines that every other crate may use.
 const BASE: &str = "base";
 
-/// What pods share.
+/// The parts that all pods share.
 const DAEMON: &str = "pkgs/daemon";
 
 /// The parts that network servers share.
@@ -25,10 +25,10 @@ const SERVER: &str = "pkgs/server";
 /// The harness of the tests that start a server.
 const TEST_SUPPORT: &str = "pkgs/test-support";
 
-/// The build host's processes and machines: what the builder and the program that measures share.
+/// The build host's processes and machines, which the builder and its benchmarks share.
 const HOST: &str = "xtask/host";
 
-/// Whether one folder's crate may depend on another's. Everything that is not here is forbidden.
+/// True if one folder's crate may depend on another's. Every edge that is not listed is forbidden.
 fn allowed(from: &str, to: &str) -> bool {
     match to {
         CONTRACT | BASE => ![CONTRACT, BASE].contains(&from),
@@ -41,7 +41,7 @@ fn allowed(from: &str, to: &str) -> bool {
     }
 }
 
-/// Folders of all crates, fuzz targets included.
+/// Returns the folders of all crates, including fuzz targets.
 fn crates() -> Vec<String> {
     let manifests =
         files_with("Cargo.toml").into_iter().filter(|path| path != Path::new("Cargo.toml"));
@@ -56,13 +56,13 @@ fn is_fuzz(folder: &str) -> bool {
     folder.ends_with("/fuzz")
 }
 
-/// Every dependency of a crate: its name, and what is said about it.
+/// Returns every dependency of a crate: its name and its value in the manifest.
 fn dependencies(manifest: &Table) -> Vec<(String, Value)> {
     let tables = DEPENDENCIES.iter().filter_map(|kind| manifest.get(*kind)?.as_table());
     tables.flatten().map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
-/// Names of the workspace's shared dependencies, with the folder of those that lie in it.
+/// Returns the names of the workspace's shared dependencies, with the folders of those inside it.
 fn shared() -> BTreeMap<String, Option<String>> {
     let workspace = table("Cargo.toml");
     let shared = workspace["workspace"]["dependencies"].as_table().unwrap();
@@ -70,7 +70,7 @@ fn shared() -> BTreeMap<String, Option<String>> {
     shared.iter().map(|(name, value)| (name.clone(), path(value))).collect()
 }
 
-/// The folder of this repository that a dependency stands for, if it does.
+/// Returns the folder of a dependency that is part of this repository.
 fn folder_of(
     from: &str,
     name: &str,
@@ -83,7 +83,7 @@ fn folder_of(
     }
 }
 
-/// A path relative to a folder, with `..` taken out.
+/// Joins a folder and a relative path, and resolves `..`.
 fn joined(from: &str, path: &str) -> String {
     let mut out = PathBuf::from(from);
     for part in Path::new(path).components() {
@@ -145,7 +145,7 @@ fn every_crate_takes_lints_and_package_data_from_the_workspace() {
             }
         }
     }
-    none("not as in the workspace", wrong);
+    none("not inherited from the workspace", wrong);
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn every_shared_dependency_is_used_and_every_used_one_is_shared() {
     }
     none("not in [workspace.dependencies]", own);
     none(
-        "in [workspace.dependencies], but used nowhere",
+        "in [workspace.dependencies], but unused",
         shared.keys().filter(|name| !used.contains(*name)),
     );
 }

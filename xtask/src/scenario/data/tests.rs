@@ -73,9 +73,3 @@ fn a_scenario_must_start_with_a_boot() {
     let error = format!("{:#}", parse("about = \"x\"\nstep = []\n").unwrap_err());
     assert!(error.contains("first instruction must be `boot`"), "{error}");
 }
-
-#[test]
-fn all_shipped_scenarios_parse() {
-    let dir = crate::build::workspace().unwrap().join("tests/vm/scenarios");
-    assert!(!load(&dir).unwrap().is_empty());
-}
