@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn no_link_takes_a_folder_s_name() {
+    fn no_link_takes_a_folders_name() {
         assert!(LINKS.iter().all(|(link, _)| !FOLDERS.contains(link)));
     }
 

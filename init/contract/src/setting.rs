@@ -107,7 +107,7 @@ pub const SHUTDOWN_MAX: Parameter = Parameter {
     name: "kiln.shutdown-max",
     value: Value::Number(86_400),
     default: "600",
-    summary: "seconds that a shutdown waits for kubelet at most",
+    summary: "the longest time in seconds that a shutdown waits for kubelet",
 };
 
 /// PID 1 keeps the reason of a shutdown in an EFI variable if there is no data partition.

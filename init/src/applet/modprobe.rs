@@ -212,13 +212,13 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_s_call_is_understood() {
+    fn the_kernels_call_is_understood() {
         let found = request("-q -- fs-ext4").unwrap();
         assert_eq!((found.names, found.quiet), (vec!["fs-ext4".to_owned()], true));
     }
 
     #[test]
-    fn kube_proxy_s_call_is_understood() {
+    fn kube_proxys_call_is_understood() {
         let found = request("-va ip_vs").unwrap();
         assert!(found.verbose && found.verb == Verb::Load && found.names == ["ip_vs"]);
     }
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn verbs_have_letters_and_names() {
+    fn verbs_have_short_and_long_forms() {
         for (letter, name, verb) in [
             ("-n", "--dry-run", Verb::Nothing),
             ("-D", "--show-depends", Verb::Show),

@@ -390,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn letters_can_be_joined_and_the_last_of_two_options_wins() {
+    fn short_options_can_be_joined_and_the_last_of_two_options_wins() {
         let joined = request("-rtext4 -oro,rw,nosuid /dev/x /y").unwrap();
         assert_eq!(joined.kind.as_deref(), Some("ext4"));
         assert_eq!(joined.flags, MountFlags::NOSUID.bits());
@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn callers_find_their_words_in_the_error() {
+    fn callers_find_the_text_that_they_search_for() {
         let tmpfs = request("-t nope /dev/x /").unwrap();
         for (error, expected) in [
             (Errno::NODEV, "unknown filesystem type 'nope'"),

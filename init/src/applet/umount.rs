@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn letters_and_words_mean_the_same() {
+    fn short_and_long_options_mean_the_same() {
         assert_eq!(request("-flR /a").unwrap(), request("--force --lazy --recursive /a").unwrap());
         assert_eq!(request("/a -t nfs -- -b").unwrap().targets, ["/a", "-b"]);
         for line in ["", "-x /a", "--what /a", "/a -t"] {
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn kubelet_finds_its_words_in_the_error() {
+    fn kubelet_finds_the_text_that_it_searches_for() {
         for (error, expected) in [
             (Errno::INVAL, "umount: /a: not mounted."),
             (Errno::NOENT, "umount: /a: no mount point specified."),

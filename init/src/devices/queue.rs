@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn any_number_of_overruns_is_one_scan() {
+    fn any_number_of_overruns_causes_one_scan() {
         let mut queue = Queue::default();
         queue.note(device(1));
         queue.overrun();

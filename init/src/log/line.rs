@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_without_an_end_waits_for_it_and_ends_with_its_process() {
+    fn an_incomplete_line_waits_for_its_end_or_for_that_of_its_process() {
         let mut stamper = Stamper::new("x");
         let mut out = Vec::new();
         stamper.feed(b"one, ", NOW, 1, &mut out);
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_forged_boot_is_a_text() {
+    fn a_forged_boot_line_is_ordinary_text() {
         let mut out = Vec::new();
         let forged = b"-- boot 0b7b2f5c-6a3d-4c3e-9d0a-0d2f5a3f1e11\n";
         Stamper::new("x").feed(forged, NOW, 1, &mut out);

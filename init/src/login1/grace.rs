@@ -75,7 +75,7 @@ mod tests {
     use super::{is_configured, parse};
 
     #[test]
-    fn kubelet_s_drop_in_is_read() {
+    fn kubelets_drop_in_is_read() {
         let text = "# Kubelet logind override\n[Login]\nInhibitDelayMaxSec=30\n";
         assert_eq!(parse(text), Some(Duration::from_secs(30)));
     }

@@ -128,7 +128,7 @@ fn authenticate(lines: &str) -> (String, Progress) {
 }
 
 #[test]
-fn the_authentication_follows_the_specification_s_diagram() {
+fn the_authentication_follows_the_specifications_diagram() {
     let ok = format!("OK {GUID}|");
     let open = Progress::Open;
     let done = |descriptors| Progress::Done { descriptors };
@@ -191,7 +191,7 @@ fn only_delays_of_a_shutdown_are_granted_and_only_with_descriptors() {
 }
 
 #[test]
-fn only_logind_s_reload_is_a_reload() {
+fn only_a_reload_of_logind_is_a_reload() {
     let kill = |unit, signal| {
         call(b'l', "org.freedesktop.systemd1.Manager", "KillUnit", &[unit, "all"], Some(signal))
     };
@@ -298,7 +298,7 @@ fn play(bus: &mut Bus) -> (UnixStream, std::os::fd::OwnedFd, Vec<News>) {
 }
 
 #[test]
-fn kubelet_s_recorded_conversation_ends_with_an_inhibitor_and_the_announcement() {
+fn kubelets_recorded_conversation_ends_with_an_inhibitor_and_the_announcement() {
     let mut bus = bus();
     assert!(!bus.server.announce(), "there is no client yet");
     let (stream, inhibitor, news) = play(&mut bus);
@@ -363,7 +363,7 @@ fn another_process_is_disconnected_and_kubelet_still_gets_through() {
 }
 
 #[test]
-fn an_incomplete_message_ends_its_client() {
+fn an_incomplete_message_disconnects_its_sender() {
     let mut bus = bus();
     let mut silent = bus.connect();
     silent.write_all(b"\0AUTH").unwrap();
@@ -383,7 +383,7 @@ fn an_incomplete_message_ends_its_client() {
 }
 
 #[test]
-fn garbage_ends_its_client_only() {
+fn garbage_disconnects_only_its_sender() {
     let mut bus = bus();
     let (_stream, _inhibitor, _) = play(&mut bus);
     let mut garbage = bus.connect();

@@ -80,7 +80,7 @@ pub fn is_locked() -> bool {
 /// Returns the message about a request for a module after the lock.
 #[must_use]
 pub fn locked_message(module: &str) -> String {
-    format!("module {module} was asked for and not loaded: modules are locked (kiln.lock-modules)")
+    format!("module {module} was requested but not loaded: modules are locked (kiln.lock-modules)")
 }
 
 #[cfg(test)]

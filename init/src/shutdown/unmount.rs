@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_mount_comes_first_and_the_kernel_s_stay() {
+    fn the_last_mount_comes_first_and_kernel_file_systems_stay() {
         let mounted = ["/", "/dev", "/dev/pts", "/run", "/var", "/var/lib/a", "/device"];
         let found = points(&mounted.map(|point| (point, "tmpfs")));
         let expected = ["/device", "/var/lib/a", "/var", "/run"];

@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn an_incomplete_line_is_not_joined_with_the_next_writer_s() {
+    fn an_incomplete_line_is_not_joined_with_that_of_the_next_writer() {
         let mut lines = Lines::default();
         assert!(!lines.forget());
         assert!(lines.take(b"reboot").is_empty());

@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn kubelet_s_query_for_units_is_understood() {
+    fn kubelets_query_for_units_is_understood() {
         assert_eq!(parse(&split(&["--field", "_SYSTEMD_UNIT"])), Ok(Request::Units));
         assert_eq!(parse(&split(&["-F_SYSTEMD_UNIT"])), Ok(Request::Units));
         assert_eq!(parse(&split(&["--list-boots", "--utc"])), Ok(Request::Boots));

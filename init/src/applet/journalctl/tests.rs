@@ -97,7 +97,7 @@ Nov 21 14:43:08.000000 node-1 kubelet[80]: I1121 done
 }
 
 #[test]
-fn kubelet_s_options_choose_lines() {
+fn kubelets_options_choose_lines() {
     let folder = tempfile::tempdir().unwrap();
     sample(folder.path());
     let check = |more: &[&str], expected: &[&str]| {
@@ -124,7 +124,7 @@ fn kubelet_s_options_choose_lines() {
 }
 
 #[test]
-fn several_units_are_merged_by_time_with_the_kernel_s_lines_and_pid_1_s() {
+fn several_units_are_merged_by_time_with_lines_of_the_kernel_and_of_pid_1() {
     let folder = tempfile::tempdir().unwrap();
     sample(folder.path());
     let out = run(folder.path(), &["--boot", "0", "-o", "cat"]);
@@ -196,7 +196,7 @@ fn a_node_without_logs_has_no_entries() {
 }
 
 #[test]
-fn when_time_is_out_the_lines_so_far_are_shown_with_a_note() {
+fn when_time_runs_out_the_lines_so_far_are_shown_with_a_note() {
     let folder = tempfile::tempdir().unwrap();
     let lines: String = (0..2000).map(|at| line(at, "kubelet", &at.to_string())).collect();
     let text = format!("-- boot {SECOND}\n{lines}");

@@ -53,7 +53,7 @@ fn a_dash_and_an_underscore_are_the_same_in_names_and_aliases() {
 }
 
 #[test]
-fn cycles_of_soft_dependencies_end() {
+fn cycles_of_soft_dependencies_terminate() {
     let index = Index::parse(
         Path::new("/m"),
         "a.ko:\nb.ko:\n",

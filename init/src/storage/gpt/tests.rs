@@ -36,7 +36,7 @@ fn crc32_has_the_published_check_value() {
 }
 
 #[test]
-fn partitions_have_the_kernel_s_numbers() {
+fn partitions_have_the_kernels_numbers() {
     let (block, entries) = table(&[[1; 16], VAR, [0; 16], VAR]);
     assert_eq!(find(&block, &entries), Ok(vec![2, 4]));
     let (block, entries) = table(&[[1; 16]]);

@@ -275,7 +275,7 @@ impl World {
             let at_cap = self.failed[service.index()] == PAUSES.len();
             if event == Event::Exited(service) && at_cap && self.down.is_none() {
                 let said = actions.contains(&Action::Say(Report::AtCap(service)));
-                assert!(said, "cap-is-said: {service}");
+                assert!(said, "cap-is-reported: {service}");
             }
             let failed = self.failed[service.index()] >= usize::from(TRIAL_FAILURES);
             assert!(
