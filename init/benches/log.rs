@@ -30,7 +30,7 @@ const RATE: usize = 100_000_000;
 /// The time limit for one measurement.
 const PATIENCE: Duration = Duration::from_mins(2);
 
-/// A disk that takes nothing until the end.
+/// A disk that accepts no data until the end.
 struct Stalled(Receiver<()>);
 
 impl Sink for Stalled {
@@ -58,7 +58,7 @@ fn main() -> Result<()> {
 }
 
 fn measure(pace: Option<usize>) -> Result<()> {
-    let folder = tempfile::tempdir().context("make a folder")?;
+    let folder = tempfile::tempdir().context("cannot make a folder")?;
     let mut cases: [(&str, Vec<f64>); 4] =
         ["thrown away", "stalled disk", "full disk", "files"].map(|name| (name, Vec::new()));
     for _ in 0..ROUNDS {
@@ -86,7 +86,7 @@ fn measure(pace: Option<usize>) -> Result<()> {
 
 /// Returns the child's rate in bytes per second when its output is read and discarded.
 fn baseline(pace: Option<usize>) -> Result<f64> {
-    let (reader, writer) = io::pipe().context("make a pipe")?;
+    let (reader, writer) = io::pipe().context("cannot make a pipe")?;
     let thread = std::thread::spawn(move || {
         let mut bytes = vec![0; 64 * 1024];
         while rustix::io::read(&reader, &mut bytes).is_ok_and(|length| length > 0) {}
@@ -115,7 +115,7 @@ fn time_child(pipe: &OwnedFd, pace: Option<usize>) -> Result<f64> {
     let work = || {
         let begin = Instant::now();
         for at in 0..TOTAL / BLOCK {
-            // Not faster than the rate.
+            // Waits until the block is due.
             while pace.is_some_and(|pace| due(at, pace) > begin.elapsed()) {
                 std::thread::sleep(Duration::from_micros(100));
             }

@@ -7,5 +7,5 @@ mod replay;
 #[path = "../fuzz/src/lib.rs"]
 mod targets;
 
-/// Inputs are cut and flipped at every place: they are short, and what reads them is PID 1.
+/// Inputs are cut and flipped at every position, because they are short and PID 1 parses them.
 const PLACES: usize = 2048;

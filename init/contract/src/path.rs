@@ -87,7 +87,7 @@ pub const CREDENTIALS: &str = "/run/kiln/credentials";
 
 /// The folder that the dhcp pod writes `resolv.conf` into. `/etc/resolv.conf` is a link to it.
 ///
-/// A folder, because a pod cannot replace a single mounted file atomically.
+/// This is a folder, because a pod cannot replace a single mounted file atomically.
 pub const RESOLVER: &str = "/run/kiln/resolver";
 
 /// PID 1's notify socket, for `READY=1` (`sd_notify(3)`).

@@ -4,7 +4,7 @@
 //! table. `docs/boot.md` has one row per entry, as [`Parameter::row`] and [`Credential::row`] write
 //! it, and a test compares the two.
 
-/// The prefix of every kernel parameter of Kiln. An unknown name with this prefix is a warning.
+/// The prefix of every kernel parameter of Kiln. An unknown name with this prefix causes a warning.
 pub const PREFIX: &str = "kiln.";
 
 /// A kernel parameter, `NAME=VALUE`.
@@ -14,7 +14,7 @@ pub struct Parameter {
     pub name: &'static str,
     /// The valid values.
     pub value: Value,
-    /// The value that counts if the parameter is missing or invalid.
+    /// The value that is used if the parameter is missing or invalid.
     pub default: &'static str,
     /// One line for the documentation.
     pub summary: &'static str,
@@ -61,7 +61,7 @@ pub const POD_LOG_SIZE: Parameter = Parameter {
     summary: "size of `/var/log/pods` if `/var` is in memory",
 };
 
-/// A name that is not valid by RFC 1123 is a warning, and the default counts.
+/// A name that is not valid under RFC 1123 causes a warning, and the default is used.
 pub const HOSTNAME: Parameter = Parameter {
     name: "kiln.hostname",
     value: Value::Text,
@@ -93,7 +93,7 @@ pub const CURE_REBOOTS: Parameter = Parameter {
     summary: "number of reboots in 24 hours that a failing service may cause, see [Services](#services)",
 };
 
-/// For looking at a node without a login.
+/// For inspecting a node, which has no login.
 pub const LOG: Parameter = Parameter {
     name: "kiln.log",
     value: Value::Word(&["console"]),
@@ -101,7 +101,7 @@ pub const LOG: Parameter = Parameter {
     summary: "`console`: the output of containerd and kubelet goes to the console too",
 };
 
-/// 10 minutes are longer than any pod's default grace, and short enough for a machine that must go
+/// 10 minutes is longer than any pod's default grace, and short enough for a machine that must go
 /// down. The maximum is a day.
 pub const SHUTDOWN_MAX: Parameter = Parameter {
     name: "kiln.shutdown-max",

@@ -16,7 +16,7 @@ use crate::console::kmsg;
 use crate::machine::watchdog;
 use crate::modules::load;
 
-/// Enough for a path, a warning and two system calls.
+/// The stack size of the thread, enough for a path, a warning and two system calls.
 const STACK: usize = 64 * 1024;
 
 /// The time limit for the root's module, which is read from memory.

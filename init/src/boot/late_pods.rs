@@ -1,8 +1,8 @@
 //! The helper `kiln-late-pods`: gives kubelet the pods that wait for the network.
 //!
-//! A pod asks for this by an annotation ([`kiln_contract::pod`]), and the builder puts its manifest
-//! into a folder of its own. If such pods started earlier, they would take CPU time from the pods
-//! that bring the network up.
+//! A pod asks for this with an annotation ([`kiln_contract::pod`]), and the builder puts its
+//! manifest into a folder of its own. If such pods started earlier, they would take CPU time from
+//! the pods that bring the network up.
 
 use std::fs;
 use std::path::Path;

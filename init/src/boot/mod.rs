@@ -65,8 +65,8 @@ fn boot(mut stages: Stages) -> Result<Infallible> {
     reason::settle(var, !parameters.is(&NVRAM, "off"));
     let node = stages.run("config", || node::settle(etc, var, parameters))?;
     let runtime = stages.run("containerd", || Runtime::start(&Host::of_node(node), devices))?;
-    // containerd does not need what follows. Reading files ahead starts after containerd, because it
-    // would delay containerd's own first page.
+    // containerd does not need what follows. Reading files ahead starts after containerd, because
+    // it would delay the reading of containerd itself.
     start_helper(Helper::ReadAhead, &[path::CONTAINERD, path::SHIM, path::RUNC]);
     // kubelet is started by the loop, after this stage. Network interfaces copy the settings
     // that are in force when they appear.

@@ -1,4 +1,4 @@
-//! Settles the node: fills `/var`, and decides the machine-id and the name.
+//! Prepares the node: fills `/var`, and decides the machine-id and the name.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};

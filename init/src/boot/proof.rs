@@ -1,13 +1,13 @@
-//! Proofs that a stage of the boot has run, so that none can run too early.
+//! Proofs that a stage of the boot has run, so that no stage can run too early.
 //!
 //! A stage takes the proofs of the stages that it needs and returns its own. Only this folder can
-//! make one.
+//! make proofs.
 
-/// Proof that `/dev`, `/proc` and `/sys` are there.
+/// Proof that `/dev`, `/proc` and `/sys` are mounted.
 #[derive(Debug)]
 pub struct Early(pub(super) ());
 
-/// Proof that the tree of control groups is there.
+/// Proof that the tree of control groups exists.
 #[derive(Debug)]
 pub struct Groups(pub(super) ());
 
@@ -15,7 +15,7 @@ pub struct Groups(pub(super) ());
 #[derive(Debug)]
 pub struct Root(pub(super) ());
 
-/// Proof that the tree of mounts is final but for `/var`.
+/// Proof that the tree of mounts is complete except for `/var`.
 #[derive(Debug)]
 pub struct Tree(pub(super) ());
 

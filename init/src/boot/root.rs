@@ -5,7 +5,7 @@
 //! the first root below, so that root is emptied: everything is unlinked, even PID 1's own file.
 //!
 //! PID 1 keeps executing from the unlinked file. Its pages belong to ramfs and cannot be evicted,
-//! so PID 1 never waits for its own code when memory is out.
+//! so PID 1 never waits for its own code when memory runs out.
 
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
@@ -113,7 +113,7 @@ fn fill_run() -> Result<()> {
     let folder = format!("{NEW}{}", path::CREDENTIALS);
     fs::create_dir(&folder).with_context(|| format!("cannot make {folder}"))?;
     mount::tmpfs("", "").attach(&folder, "mode=0700,size=8m")?;
-    // A node boots without a credential that cannot be read.
+    // A credential that cannot be read does not stop the boot.
     let _ = kmsg::warn_on_error(copy_credentials(&folder));
     Ok(())
 }
@@ -138,7 +138,7 @@ fn copy_credentials(target: &str) -> Result<()> {
 
 /// Moves the mount at [`NEW`] over `/` and makes it this process' root, as `switch_root(8)` does.
 ///
-/// Kernel threads share PID 1's root and follow, so the kernel's calls of modprobe do too.
+/// Kernel threads share PID 1's root and follow, so the kernel's calls to modprobe do too.
 fn move_over() -> Result<()> {
     rustix::process::chdir(NEW).context("cannot change to /sysroot")?;
     rustix::mount::mount_move(".", "/").context("cannot move the root over /")?;

@@ -32,7 +32,7 @@ pub struct Search {
 
 /// Starts the search. It begins when the archive's modules are loaded.
 ///
-/// The proofs are needed because drivers lie in the root, the partition is mounted below `/run`,
+/// The proofs are needed because drivers are in the root, the partition is mounted below `/run`,
 /// and the helper that loads drivers runs in a control group.
 pub fn search(_: &Tree, _: &Groups, modules: Loading) -> Result<Search> {
     let (told, loaded) = mpsc::sync_channel(1);

@@ -31,7 +31,7 @@ pub struct Devices {
     queue: Queue,
     /// The helper and its deadline.
     helper: Option<(Child, Instant)>,
-    /// True in a shutdown: no helper is started any more.
+    /// True in a shutdown: no more helpers are started.
     stopped: bool,
 }
 
@@ -79,7 +79,7 @@ impl Devices {
         (action == "add" && subsystem == "input" && !device.is_empty()).then_some(device)
     }
 
-    /// Takes note of the end of a child. Returns true if it was the helper.
+    /// Records the end of a child. Returns true if it was the helper.
     pub fn ended(&mut self, pid: Pid) -> bool {
         let was = self.helper.take_if(|(helper, _)| helper.pid == pid).is_some();
         if was {

@@ -65,7 +65,7 @@ impl Queue {
         }
     }
 
-    /// Takes note of lost messages: unknown devices may have appeared.
+    /// Records that messages were lost: unknown devices may have appeared.
     pub fn overrun(&mut self) {
         self.waiting.clear();
         self.walk.get_or_insert(Try::First);
@@ -88,13 +88,13 @@ impl Queue {
         Some(Work::Load(self.given.clone()))
     }
 
-    /// Takes note of the end of the helper.
+    /// Records the end of the helper.
     pub fn done(&mut self) {
         self.busy = false;
         self.given.clear();
     }
 
-    /// Takes note of a helper that did not end in time. Its devices are tried again one by one,
+    /// Records that the helper did not end in time. Its devices are tried again one by one,
     /// so that a hanging driver blocks no other. Returns the device that is given up: one that
     /// was tried alone. A scan of all devices is repeated once; it skips modules that the
     /// kernel has begun to load.

@@ -1,8 +1,8 @@
 //! Reports devices that no driver in this image supports.
 //!
-//! Only buses with devices that a person put into the machine count. Most devices of ACPI, the
-//! platform and the processor have no driver on any machine and need none. The same is true for PCI
-//! bridges and the devices of every chipset.
+//! Only buses that take add-on hardware count. Most ACPI, platform and processor devices have no
+//! driver on any machine and need none. The same is true of PCI bridges and the devices of every
+//! chipset.
 
 use std::path::Path;
 
@@ -30,7 +30,7 @@ fn pci_class(modalias: &str) -> Option<&str> {
     rest.rsplit_once("bc")?.1.get(..2)
 }
 
-/// Reports once that a device has no driver, if that is so.
+/// Reports a device if it has no driver, once.
 pub fn report(device: &Device) {
     let Device { modalias, path } = device;
     let place = Path::new("/sys").join(path.trim_start_matches('/'));

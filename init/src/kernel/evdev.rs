@@ -41,7 +41,7 @@ fn presses() -> Option<u64> {
     parse_count(&fs::read_to_string(ACPI_COUNT).ok()?)
 }
 
-/// Returns the first word as a number. The words after it are the interrupt's state.
+/// Returns the first word as a number. The other words are the interrupt's state.
 fn parse_count(text: &str) -> Option<u64> {
     text.split_ascii_whitespace().next()?.parse().ok()
 }

@@ -95,8 +95,8 @@ pub const LATE: [Mount; 7] = [
     ),
 ];
 
-/// The records of a kernel crash. A helper mounts it, because the kernel reads all EFI variables at
-/// this moment.
+/// The records of a kernel crash. A helper mounts them, because mounting makes the kernel read all
+/// EFI variables.
 pub const PSTORE: Mount = mount("pstore", "/sys/fs/pstore", SAFE, "", Need::WhereOffered);
 
 /// Mounts a table in order. Only the failure of a [`Need::Must`] is an error; others are warnings.

@@ -47,7 +47,7 @@ pub fn wait_for_default_route(time: Duration) -> Result<bool> {
     // Protocol 0 is NETLINK_ROUTE.
     let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)
         .context("cannot make a netlink socket")?;
-    // Listening starts before the first look, so that no route is missed.
+    // Listening starts before the first check, so that no route is missed.
     rustix::net::bind(&socket, &SocketAddrNetlink::new(0, ROUTE_GROUPS))
         .context("cannot bind the netlink socket")?;
     let end = Instant::now() + time;

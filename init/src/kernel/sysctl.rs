@@ -1,7 +1,8 @@
-//! Makes the kernel settings of [`kiln_contract::sysctl`].
+//! Applies the kernel settings of [`kiln_contract::sysctl`].
 //!
-//! They are made before kubelet starts, because with `protectKernelDefaults` it refuses to run with
-//! other values. Settings that exist only after a module is loaded are made by `kiln-coldplug`.
+//! They are applied before kubelet starts, because with `protectKernelDefaults` it refuses to run
+//! with other values. Settings that exist only after a module is loaded are applied by
+//! `kiln-coldplug`.
 
 use std::fs;
 use std::path::Path;
@@ -33,7 +34,7 @@ pub fn calm_rcu() {
     let _ = fs::write(RCU_EXPEDITED, "0");
 }
 
-/// Makes all settings of one kind. A missing file is a warning for [`When::Boot`] and ignored for
+/// Applies all settings of one kind. A missing file is a warning for [`When::Boot`] and ignored for
 /// [`When::Offered`].
 pub fn apply(when: When) {
     for (name, value, _) in TABLE.iter().filter(|line| line.2 == when) {

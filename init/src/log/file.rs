@@ -109,7 +109,7 @@ pub fn boots(folder: &Path) -> Vec<String> {
     ids
 }
 
-/// Adds a boot to the list. After a power cut the list is the old or the new one, whole.
+/// Adds a boot to the list. After a power cut the list is either the old or the new one.
 pub fn record_boot(folder: &Path, boot: &str) -> io::Result<()> {
     let mut ids = boots(folder);
     if ids.last().is_none_or(|last| last != boot) {

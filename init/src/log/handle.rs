@@ -95,8 +95,8 @@ impl Log {
         }
     }
 
-    /// Asks the writer to write the remaining lines, close its files and end, so that `/var` can be
-    /// unmounted. Does not wait for it.
+    /// Asks the writer to write the remaining lines, close its files and exit, so that `/var` can
+    /// be unmounted. Does not wait for it.
     pub fn close(&self) {
         // Set under the lock, so that the writer cannot check it just before and sleep just after.
         let state = self.0.lock();

@@ -7,7 +7,7 @@
 //!
 //! A line has the wall clock's time, the seconds since the kernel's start, the source and a colon.
 //! Every file starts with the boot of its first line, and a line of the same form starts every
-//! later boot. A service cannot forge these, because its output always stands behind a source.
+//! later boot. A service cannot forge these, because its output always follows a source.
 
 use kiln_base::calendar::{Civil, Precision};
 

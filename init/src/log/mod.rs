@@ -8,7 +8,7 @@
 //! ```
 //!
 //! There are two threads, because a disk may stall for a minute but a pipe must not. The [`reader`]
-//! drops and counts the bytes that have no room, only the [`writer`] waits for a disk, and the main
+//! drops and counts the bytes that do not fit, only the [`writer`] waits for a disk, and the main
 //! loop does neither. PID 1's own lines come back to it through the kernel's log. [`line`] has the
 //! format and [`file`](mod@file) the rotation. The applet `journalctl` reads both.
 

@@ -5,8 +5,8 @@
 //! `containerLogMaxSize` every few seconds and keeps the old file. If the old file fills the file
 //! system, the new one stays empty and is never rotated, the old one is never removed, and
 //! containerd drops the lines of every pod. So a thread frees space as soon as less than a quarter
-//! is free: it removes the largest rotated files first, then empties files in use and notes that in
-//! them.
+//! is free: it removes the largest rotated files first, then empties files in use and leaves a note
+//! in them.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -47,9 +47,9 @@ const STACK: usize = 64 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct LogFile {
     path: PathBuf,
-    /// The bytes of memory that it takes.
+    /// The bytes of memory that the file takes.
     bytes: u64,
-    /// True for `0.log.20261121-144300`, to which nothing is written any more.
+    /// True for `0.log.20261121-144300`, which is no longer written.
     rotated: bool,
 }
 

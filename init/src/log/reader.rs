@@ -1,8 +1,9 @@
 //! The thread that empties the services' pipes and reads the kernel's log.
 //!
-//! It never touches a disk and never waits for the writer. Bytes without room in a ring go from the
-//! pipe to `/dev/null` by `splice(2)`, uncopied, so a slow disk does not slow down a service. The
-//! main loop does not do this work, so that a service with much output does not delay a restart.
+//! It never touches a disk and never waits for the writer. Bytes that do not fit into a ring go
+//! from the pipe to `/dev/null` by `splice(2)`, uncopied, so a slow disk does not slow down a
+//! service. The main loop does not do this work, so that a service with much output does not delay
+//! a restart.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -30,7 +31,7 @@ const TURNS: usize = 16;
 /// The number of the kernel's records before the pipes' turn.
 const RECORDS_MAX: usize = 64;
 
-/// The pause between two checks if the rings have room for the kernel's log again.
+/// The pause between two checks whether the rings have room for the kernel's log again.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The number of bytes that are discarded at once if `splice` does not work.
@@ -160,7 +161,7 @@ impl Reader {
         }
     }
 
-    /// Reads into the ring, or discards bytes without room. It holds the lock, so that a caller
+    /// Reads into the ring, or discards bytes that do not fit. It holds the lock, so that a caller
     /// that sees the pipe empty and then closes the log finds the bytes. No call here can wait.
     fn read(&mut self, service: usize) -> Read {
         let mut state = self.shared.lock();

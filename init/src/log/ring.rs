@@ -1,8 +1,8 @@
 //! A ring of fixed size for output that is not written yet, with the time of each piece.
 //!
-//! Bytes without room are dropped and counted; no writer waits for room. After a drop everything is
-//! dropped until the ring is half empty, because a log with one long gap is readable and a log with
-//! a gap in every line is not.
+//! Bytes that do not fit are dropped and counted; no writer waits for room. After a drop everything
+//! is dropped until the ring is half empty, because a log with one long gap is readable and a log
+//! with a gap in every line is not.
 
 use std::collections::VecDeque;
 
@@ -14,7 +14,7 @@ const PIECES_MAX: usize = 1024;
 /// The time in microseconds within which bytes belong to the same piece.
 const SAME: u64 = 1000;
 
-/// Bytes that were read at one moment from one process.
+/// Bytes that were read from one process at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Piece {
     /// The time of the read.
@@ -39,7 +39,8 @@ pub struct Ring {
 }
 
 impl Ring {
-    /// Returns a ring of a size in bytes. Memory is used as the ring is filled for the first time.
+    /// Returns a ring of this size in bytes. It takes up memory only as it fills for the first
+    /// time.
     #[must_use]
     pub fn new(size: usize) -> Self {
         Self {
@@ -81,7 +82,7 @@ impl Ring {
         &mut self.bytes[free]
     }
 
-    /// Takes note that the first `length` bytes of [`Self::spare`] were filled.
+    /// Records that the first `length` bytes of [`Self::spare`] were filled.
     pub fn fill(&mut self, length: usize, stamp: Stamp) {
         self.length += length;
         let crowded = self.pieces.len() >= PIECES_MAX;

@@ -50,7 +50,7 @@ impl Shared {
         self.closing.load(Ordering::Relaxed)
     }
 
-    /// True if another record of the kernel's log fits, from any author. Without room it
+    /// True if another record of the kernel's log fits, from any author. A record that does not fit
     /// stays in the kernel's memory.
     pub(super) fn has_room_for_records(&self) -> bool {
         let state = self.lock();

@@ -14,7 +14,7 @@ use super::writer::StreamWriter;
 /// The time limit for events that are immediate unless something is broken.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// A disk that takes nothing until it is told to.
+/// A disk that accepts no data until the test releases it.
 struct Disk {
     go: Receiver<()>,
     running: bool,
@@ -67,7 +67,7 @@ fn dropped(text: &str) -> Option<u64> {
     rest.strip_suffix(" bytes of output dropped here")?.parse().ok()
 }
 
-/// Returns all lines until the log has closed its files.
+/// Collects all lines until the log has closed its files.
 fn read_all(written: &Receiver<Vec<u8>>) -> Vec<(String, String)> {
     let mut all = Vec::new();
     while let Ok(lines) = written.recv_timeout(PATIENCE) {

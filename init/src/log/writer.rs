@@ -17,21 +17,21 @@ use crate::console::kmsg;
 /// times as long and still much shorter than a file.
 const CHUNK: usize = 4 * 1024;
 
-/// The number of bytes written at once, if there are so many.
+/// The number of bytes written at once, if that many are waiting.
 const BATCH_MAX: usize = 64 * 1024;
 
 /// The shortest time between two warnings about one file, in microseconds, because a full disk
 /// fails for hours.
 const QUIET: u64 = 60_000_000;
 
-/// The way of one stream from its ring to its file.
+/// The path of one stream from its ring to its file.
 pub struct StreamWriter {
     name: &'static str,
-    /// Stamps a service's output. Lines of the kernel's log come stamped.
+    /// Stamps a service's output. Lines of the kernel's log are stamped already.
     stamper: Option<Stamper>,
     sink: Box<dyn Sink>,
     to_console: bool,
-    /// Finds pods that do not start in kubelet's output.
+    /// Finds the pods that kubelet does not start, in its output.
     unstarted: Option<Unstarted>,
     /// The number of bytes that could not be written.
     lost: u64,
@@ -47,7 +47,7 @@ impl StreamWriter {
         Self { name, stamper, sink, to_console, unstarted, lost: 0, warned: None }
     }
 
-    /// Returns a writer for lines that come stamped.
+    /// Returns a writer for lines that are stamped already.
     #[must_use]
     pub fn stamped(name: &'static str, sink: Box<dyn Sink>) -> Self {
         let (stamper, unstarted) = (None, None);

@@ -170,7 +170,9 @@ impl Connection {
                 let name = self.name.clone();
                 self.reply(to, BUS, Body::Text(&name))
             }
-            _ if !self.greeted => self.error(to, ACCESS_DENIED, "Hello comes first, and once"),
+            _ if !self.greeted => {
+                self.error(to, ACCESS_DENIED, "Hello must come first, and only once")
+            }
             (BUS, "AddMatch", [rule]) => {
                 self.watching |= rule_matches(rule);
                 self.reply(to, BUS, Body::Empty)
@@ -185,7 +187,7 @@ impl Connection {
                 self.reply(to, LOGIN1, Body::VariantU64(micros))
             }
             ("org.freedesktop.DBus.Properties", "Get", [_, _]) => {
-                self.error(to, UNKNOWN_PROPERTY, "there is login1's InhibitDelayMaxUSec only")
+                self.error(to, UNKNOWN_PROPERTY, "only login1's InhibitDelayMaxUSec exists")
             }
             (MANAGER, "Inhibit", ["shutdown", _, _, "delay"]) => self.inhibit(to),
             (MANAGER, "Inhibit", _) => {
@@ -194,7 +196,7 @@ impl Connection {
             ("org.freedesktop.systemd1.Manager", "KillUnit", _) if is_reload(message) => {
                 Effect::Reload { serial: to }
             }
-            _ => self.error(to, UNKNOWN_METHOD, "PID 1 offers what kubelet's shutdown needs"),
+            _ => self.error(to, UNKNOWN_METHOD, "PID 1 has only what kubelet's shutdown needs"),
         }
     }
 

@@ -182,8 +182,7 @@ impl Server {
         self.clients.iter().filter_map(|client| client.due).chain(self.complain).min()
     }
 
-    /// Takes note that kubelet is ready. If its configuration asks for it, it takes an inhibitor
-    /// soon.
+    /// Records that kubelet is ready. If its configuration has a grace, it takes an inhibitor soon.
     pub fn expect_inhibitor(&mut self, now: Instant) {
         self.complain = self.expected.then(|| now + INHIBITOR_EXPECTED);
     }
@@ -287,8 +286,8 @@ impl Server {
         }
     }
 
-    /// Reads once and carries out the effects. An error ends the client, with a reason if it is
-    /// worth a message.
+    /// Reads once and carries out the effects. An error disconnects the client, with a reason if
+    /// that is worth a message.
     fn serve(&mut self, index: usize, now: Instant) -> Result<Option<News>, Option<String>> {
         let mut bytes = [0_u8; CHUNK];
         let client = &mut self.clients[index];
@@ -302,7 +301,8 @@ impl Server {
             Err(error) => return Err(Some(format!("cannot receive: {error}"))),
         };
         let effects = client.connection.receive(&bytes[..length]);
-        let effects = effects.map_err(|broken| Some(format!("kubelet broke off: {broken:?}")))?;
+        let effects =
+            effects.map_err(|broken| Some(format!("kubelet broke the protocol: {broken:?}")))?;
         let mut news = None;
         for effect in effects {
             news = self.act(index, effect)?.or(news);

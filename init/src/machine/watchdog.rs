@@ -23,20 +23,20 @@ const CORE: &str = "watchdog.ko";
 /// resets a machine that hangs there: the kernel waits for every driver first.
 const CORE_OPTIONS: &str = "stop_on_reboot=0";
 
-/// The first watchdog device, whatever its driver is.
+/// The first watchdog device, whichever driver it has.
 const DEVICE: &str = "/dev/watchdog0";
 
-/// The longest time that PID 1 may stand still. It is twice the longest deadline of a boot stage
+/// The longest time that PID 1 may hang. It is twice the longest deadline of a boot stage
 /// (30 s for `data` and for `config`), so that a slow disk resets no machine, and much longer than
 /// a turn of the loop.
 pub const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The longest time between two feedings. A quarter of [`TIMEOUT`], so that one late turn of the
-/// loop does not reset the machine. Not every turn, because feeding a virtual device leaves the
-/// virtual machine.
+/// loop does not reset the machine. Not every turn feeds, because feeding a virtual device costs a
+/// VM exit.
 pub const FEED: Duration = Duration::from_secs(15);
 
-/// The time that a shutdown gets after its own deadline before the watchdog resets the machine.
+/// The time between the deadline of a shutdown and the reset by the watchdog.
 pub const MARGIN: Duration = Duration::from_secs(10);
 
 /// `WDIOC_*` of include/uapi/linux/watchdog.h: direction, size, `W`, number.
@@ -61,7 +61,7 @@ struct Info {
 
 static ARMED: OnceLock<OwnedFd> = OnceLock::new();
 
-/// True once a shutdown has got its last time; after that the watchdog is not fed.
+/// True once a shutdown has set its timeout; after that the watchdog is not fed.
 static LAST: AtomicBool = AtomicBool::new(false);
 
 /// Returns the parameters for a module of the archive.
@@ -124,8 +124,8 @@ pub fn feed() {
     }
 }
 
-/// Gives a shutdown its time, once: the machine is reset [`MARGIN`] after `deadline` if it is not
-/// down.
+/// Sets the timeout for a shutdown, once: the machine is reset [`MARGIN`] after `deadline` if it is
+/// not down.
 ///
 /// If the watchdog cannot wait that long, the loop continues to feed it.
 pub fn feed_for_the_last_time(deadline: Duration) {

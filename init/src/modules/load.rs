@@ -27,7 +27,7 @@ pub fn insert_open(file: &File, options: &str) -> Result<(), Errno> {
     }
 }
 
-/// Like [`insert`], with an error for people.
+/// Like [`insert`], with an error that names the file.
 pub fn load_file(file: &Path, options: &str) -> Result<()> {
     insert(file, options).with_context(|| format!("cannot load module {}", file.display()))
 }
@@ -53,7 +53,7 @@ fn is_live(sysfs: &Path, name: &str) -> bool {
     state.is_ok_and(|state| state.trim() == "live")
 }
 
-/// True if the kernel has begun to load a module. The module may hang in its start.
+/// True if the kernel has begun to load a module. The module may hang while it starts.
 #[must_use]
 pub fn is_begun(name: &str) -> bool {
     Path::new(SYSFS).join(name).join("initstate").exists()

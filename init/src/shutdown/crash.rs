@@ -34,7 +34,7 @@ const CRASHES_MAX: usize = 8;
 #[must_use]
 pub fn run() -> i32 {
     kmsg::open();
-    // It may be loaded by the image's own list, before modules were locked.
+    // The image's own list may have loaded it before modules were locked.
     let loaded = Path::new("/sys/module/efi_pstore").exists();
     if Path::new("/sys/firmware/efi").is_dir() && !loaded {
         let _ = kmsg::warn_on_error(load_module());
@@ -85,8 +85,8 @@ fn collect(pstore: &Path, folder: &Path) -> Result<Option<Crash>> {
     Ok(Some(Crash { reason: reason(&text), file }))
 }
 
-/// Returns the records, the oldest text first. A crash is cut into parts: the first part has the
-/// last lines, and names end with time and part.
+/// Returns the records, the one with the oldest text first. A crash is cut into parts: the first
+/// part has the last lines, and names end with time and part.
 fn names(pstore: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(pstore).into_iter().flatten().flatten();
     let mut names: Vec<PathBuf> = entries.map(|entry| entry.path()).take(RECORDS_MAX).collect();

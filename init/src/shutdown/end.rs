@@ -1,6 +1,6 @@
 //! The last stage: `reboot(2)`.
 //!
-//! There are three ways to it: the supervisor's orderly shutdown, a thread at an absolute deadline
+//! It is reached in three ways: the supervisor's orderly shutdown, a thread at an absolute deadline
 //! ([`super::force`]), and a fatal error or a bug in PID 1. If `reboot(2)` does not bring the
 //! machine down, sysrq does, and after that the watchdog, which is no longer fed.
 
@@ -49,8 +49,8 @@ pub fn fatal(error: &anyhow::Error) -> ! {
     now(Power::Reboot)
 }
 
-/// Ends a process that panicked. A helper just exits. PID 1 reboots and keeps the reason: a thread
-/// requests it from the main loop, and the main loop does what it still can.
+/// Ends a process that panicked. A helper just exits. PID 1 records the reason and reboots: a
+/// thread requests this from the main loop, and a panicking main loop runs [`emergency`].
 pub fn after_bug(text: &str) -> ! {
     if !rustix::process::getpid().is_init() {
         // SAFETY: _exit has no preconditions.

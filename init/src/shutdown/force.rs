@@ -20,7 +20,7 @@ const EMERGENCY_SYNC: Duration = Duration::from_secs(2);
 /// The time that `reboot(2)` gets to stop the devices before sysrq is tried.
 const GOING_DOWN: Duration = Duration::from_secs(5);
 
-/// Enough for a sleep, a log line, a fork and a system call.
+/// The stack size of the thread, enough for a sleep, a log line, a fork and a system call.
 const STACK: usize = 64 * 1024;
 
 /// The sender to the thread, for a main loop that has failed.
@@ -31,7 +31,7 @@ static DEADLINE: OnceLock<Sender<(Power, Duration)>> = OnceLock::new();
 pub struct Deadline(Sender<(Power, Duration)>);
 
 impl Deadline {
-    /// Starts the thread at boot, because starting it later can fail if memory is out.
+    /// Starts the thread at boot, because starting it later can fail when memory runs out.
     pub fn start() -> Result<Self> {
         let (sender, receiver) = channel();
         thread::Builder::new()

@@ -26,8 +26,8 @@ pub const HALT: i32 = RTMIN + 3;
 const TAKEN: [i32; 7] =
     [libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGPWR, HALT, POWER_OFF, REBOOT];
 
-/// Returns the request of a signal. SIGINT comes from ctrl-alt-del, SIGPWR from a UPS or a
-/// hypervisor.
+/// Returns the request that a signal stands for. SIGINT comes from ctrl-alt-del, SIGPWR from a UPS
+/// or a hypervisor.
 #[must_use]
 pub fn request(signal: i32) -> Option<Power> {
     match signal {

@@ -10,10 +10,10 @@ use rustix::fs::{Mode, OFlags};
 use crate::kernel::mountinfo;
 use crate::process::spawn::{self, Child};
 
-/// Attempts to unmount `/var`, because the log thread may still hold a file.
+/// The number of attempts to unmount `/var`, on which the log thread may still hold a file.
 const ATTEMPTS_MAX: u32 = 50;
 
-/// Attempts to reap all helpers of an unmount.
+/// The number of attempts to reap all helpers of an unmount.
 const REAPS_MAX: u32 = 75;
 
 /// The pause between two attempts.

@@ -59,7 +59,7 @@ pub fn find_and_mount() -> Result<Option<PathBuf>> {
     Ok(Some(device.clone()))
 }
 
-/// True for a disk that the kernel did not make up.
+/// True for a disk other than the kernel's RAM disks and loop devices.
 fn is_disk(name: &str) -> bool {
     !["ram", "loop"].iter().any(|made_up| name.starts_with(made_up))
 }

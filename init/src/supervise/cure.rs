@@ -27,7 +27,7 @@ const DAY: u64 = 24 * 60 * 60;
 /// The number of lines that are kept and read. It is larger than any N.
 const LINES_MAX: usize = 256;
 
-/// Enough for a file, a few lines and a rename.
+/// The stack size of the thread, enough for a file, a few lines and a rename.
 const STACK: usize = 64 * 1024;
 
 /// Returns how many reboots a failing service may cause: none without a data partition, because
@@ -41,10 +41,10 @@ pub fn allowed(var: Var, wanted: u64) -> u8 {
     u8::try_from(wanted).unwrap_or(u8::MAX)
 }
 
-/// Returns the number of reboots in a file that count now.
+/// Returns the number of reboots in a file that still count.
 ///
-/// All count but those that are more than a day old. A reboot in the future counts, because a clock
-/// was or is wrong, and so does a malformed line.
+/// All of them count except those that are more than a day old. A reboot in the future counts,
+/// because a clock was or is wrong, and so does a malformed line.
 #[must_use]
 pub fn recent(text: &str, now: u64) -> usize {
     let old = |line: &&str| {
@@ -128,7 +128,7 @@ mod tests {
         let file = folder.path().join("cure-reboots");
         let granted = |now| record_in(&file, Service::Kubelet, 2, now).unwrap();
         assert!(granted(NOW) && granted(NOW + 60) && !granted(NOW + 120));
-        assert!(!granted(5), "a clock that fell back");
+        assert!(!granted(5), "a clock that was set back");
         assert!(granted(NOW + DAY) && !granted(NOW + DAY + 1));
     }
 

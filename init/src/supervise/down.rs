@@ -34,7 +34,7 @@ pub enum Stage {
 }
 
 /// The stages in their order, with their times. kubelet stops first, so that it does not restart
-/// what is stopped after it.
+/// the containers that are stopped after it.
 pub const STAGES: [Stage; 9] = [
     Stage::Announce,
     Stage::Stop(Target::Service(Service::Kubelet), Duration::from_secs(2)),
@@ -47,7 +47,7 @@ pub const STAGES: [Stage; 9] = [
     Stage::Over,
 ];
 
-/// A node that goes down.
+/// A node that is going down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Down {
     /// The final power state.

@@ -17,7 +17,7 @@ use crate::shutdown::unmount;
 /// storm of orphans delays neither a restart nor a request.
 const REAPED_MAX: usize = 256;
 
-/// Shows if this process has children left.
+/// The presence of children that have not been reaped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Left {
     None,

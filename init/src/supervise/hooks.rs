@@ -1,7 +1,6 @@
-//! Faults in PID 1's own code and shorter pauses, for a build that only tests boot.
+//! Faults in PID 1's own code and shorter pauses, for a build that is booted only by tests.
 //!
-//! They need the feature `test-hooks`, which no shipped image has. Without it they are not in the
-//! binary.
+//! They are compiled in only with the feature `test-hooks`, which no shipped image has.
 
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ pub const PAUSE: Option<Duration> =
 ///
 /// # Panics
 ///
-/// For this word.
+/// If the line is `panic`, in a build with the feature `test-hooks`.
 pub fn panic_if_asked(line: &str) {
     assert!(!cfg!(feature = "test-hooks") || line != "panic", "a test asked for it");
 }

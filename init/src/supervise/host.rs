@@ -106,7 +106,7 @@ fn kubelet() -> Command {
     }
 }
 
-/// The value of upstream's unit files. If memory is out, pods are killed first.
+/// The value of upstream's unit files. When memory runs out, pods are killed first.
 const OOM_SCORE: &std::ffi::CStr = c"-999";
 
 /// The growth of a Go heap, in percent of the live heap, at which it is collected (Go's default is

@@ -76,7 +76,7 @@ impl Runtime {
         }
     }
 
-    /// Computes the time before the kernel, once, and only now, so that it delays no start.
+    /// Computes the time before the kernel, once, and as late as this, so that it delays no start.
     fn look_before_the_kernel(&mut self) {
         if self.timeline.measure() {
             self.loader = loader::Question::ask();
@@ -141,8 +141,8 @@ impl Runtime {
         }
     }
 
-    /// Caps kubelet's grace at the limit. kubelet is promised all of it, because it takes no
-    /// inhibitor otherwise.
+    /// Caps kubelet's grace at the limit. kubelet is promised all of it, because it would otherwise
+    /// take no inhibitor.
     fn cap(&self, grace: Duration) -> Duration {
         let (wanted, max) = (grace.as_secs(), self.shutdown_max.as_secs());
         if wanted > max {

@@ -44,7 +44,7 @@ use crate::timeline::loader;
 use crate::timeline::{self, Stages};
 use kiln_base::time::timespec;
 
-/// The pause between two checks if a group is empty, while a shutdown waits for that.
+/// The pause between two checks whether a group is empty, while a shutdown waits for that.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// The state of the loop and everything that it waits for.

@@ -16,7 +16,7 @@ use crate::shutdown::power::Power;
 pub enum State {
     /// The node is up and its services are kept running.
     Up(Up),
-    /// The node goes down.
+    /// The node is going down.
     Down(Down),
 }
 
@@ -27,7 +27,7 @@ impl State {
         Self::Up(Up { services: [ServiceState::Waiting(Failures(0)); 2], facts })
     }
 
-    /// Takes an event and returns the actions for it, in order. Events without a meaning in the
+    /// Takes an event and returns the actions for it, in order. Events that have no meaning in the
     /// current state are ignored.
     pub fn take(&mut self, event: Event) -> Vec<Action> {
         let up = match self {

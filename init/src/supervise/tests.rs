@@ -79,7 +79,7 @@ fn check_timers(service: Service, now: ServiceState, world: &World) {
     );
 }
 
-/// Shuts a node down while nothing answers, and checks that it is down in time.
+/// Shuts a node down while nothing answers, and checks that it goes down in time.
 fn check_the_way_down(state: &State, world: &World) {
     let (mut state, mut world) = (*state, *world);
     let (mut limit, mut time) = (None, Duration::ZERO);
@@ -118,7 +118,7 @@ fn no_order_of_events_breaks_an_invariant() {
             }
         });
         println!("{facts:?}: {states} states, {} ways down", ways.len());
-        assert!(states > 1000, "only {states} states: the walk does not walk");
+        assert!(states > 1000, "only {states} states: the walk stops early");
     }
 }
 

@@ -34,7 +34,7 @@ pub const TRIAL_FAILURES: u8 = 5;
 pub const STABLE: Duration = Duration::from_mins(1);
 
 /// The time limit for containerd's READY. It reads its database and imports the baked images, which
-/// takes seconds, but a data disk may stall for 60 s and check its journal before.
+/// takes seconds, but before that a data disk may stall for 60 s and replay its journal.
 pub const START: Duration = Duration::from_mins(5);
 
 /// kubelet's watchdog (`WATCHDOG_USEC`), twice the time that a data disk may stall. kubelet feeds
@@ -85,15 +85,15 @@ pub struct Probes {
 /// The state of one service while the node is up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ServiceState {
-    /// No process: it waits until the services that it needs are ready.
+    /// No process: the service waits until the services that it needs are ready.
     Waiting(Failures),
-    /// It runs and is not ready. There is no time limit for kubelet, which may bootstrap.
+    /// The service runs and is not ready. kubelet has no time limit, because it may bootstrap.
     Starting(Failures),
-    /// It runs and is ready.
+    /// The service runs and is ready.
     Ready(Failures, Probes),
-    /// It runs and is about to end, because it hung or announced its end.
+    /// The service runs and is about to exit, because it hung or announced its exit.
     Ending(Failures),
-    /// No process: it waits for the next start.
+    /// No process: the service waits for its next start.
     Pausing(Failures),
 }
 
@@ -270,7 +270,7 @@ impl Up {
         }
     }
 
-    /// Expects the end of a running service, by SIGKILL if necessary.
+    /// Waits for a running service to exit, and kills it if necessary.
     fn end(&mut self, service: Service) -> Vec<Action> {
         *self.service(service) = ServiceState::Ending(self.service(service).failures());
         let mut actions: Vec<_> = Timer::of(service).map(Action::Disarm).into();
@@ -295,7 +295,7 @@ impl Up {
         actions
     }
 
-    /// Takes note that a service has no process, which voids its inhibitor.
+    /// Records that a service has no process, which voids its inhibitor.
     pub(super) fn gone(&mut self, service: Service) {
         *self.service(service) = ServiceState::Pausing(self.service(service).failures().next());
         self.facts.inhibited &= service != Service::Kubelet;

@@ -29,7 +29,8 @@ use crate::timeline::loader::Times;
 /// The number of events kept from the beginning, and of those kept from the end.
 pub const EVENTS_MAX: usize = 32;
 
-/// The number of stages kept of the boot, and of those kept of the shutdown. There are fewer.
+/// The number of stages kept of the boot, and of those kept of the shutdown. Both have fewer
+/// stages.
 const STAGES_MAX: usize = 24;
 
 /// Returns the microseconds since the start of the kernel's clock, as in the kernel's log.

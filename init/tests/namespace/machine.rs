@@ -93,8 +93,8 @@ impl Machine {
         self.until_all(&[text])
     }
 
-    /// Reads the console until a line with each of `texts` was read, in any order, because the
-    /// output of a service takes another way than PID 1's lines.
+    /// Reads the console until a line with each of `texts` was read, in any order, because a
+    /// service's output takes a different path from PID 1's lines.
     pub fn until_all(&mut self, texts: &[&str]) -> Result<Vec<String>> {
         let end = Instant::now() + DEADLINE;
         let (mut lines, mut missing): (Vec<String>, _) = (Vec::new(), texts.to_vec());
@@ -115,7 +115,7 @@ impl Machine {
             let mut fds = [PollFd::new(self.console.get_ref(), PollFlags::IN)];
             let patience = end.saturating_duration_since(Instant::now());
             let ready = poll(&mut fds, Some(&timespec(patience)))?;
-            ensure!(ready > 0, "nothing of that within {} s", DEADLINE.as_secs());
+            ensure!(ready > 0, "no such line within {} s", DEADLINE.as_secs());
         }
         let mut line = String::new();
         ensure!(self.console.read_line(&mut line)? > 0, "PID 1 has ended");
@@ -222,7 +222,7 @@ fn run(roles: [&str; 2], ids: (u32, u32), console: &OwnedFd) -> anyhow::Error {
             parameters: parameters::parse("kiln.log=console"),
             cure_reboots: 0,
             graceful: false,
-            // For the logs only: no thread watches those of pods.
+            // This affects only the logs; no thread watches those of pods.
             var: Var::Partition,
             pace: PACE,
             // The test's services have no gRPC server.
@@ -241,7 +241,7 @@ fn prepare((user, group): (u32, u32)) -> Result<()> {
     fs::write("/proc/self/setgroups", "deny").context("cannot write setgroups")?;
     fs::write("/proc/self/uid_map", format!("0 {user} 1")).context("cannot write uid_map")?;
     fs::write("/proc/self/gid_map", format!("0 {group} 1")).context("cannot write gid_map")?;
-    let mut program = File::open("/proc/self/exe").context("open the test's binary")?;
+    let mut program = File::open("/proc/self/exe").context("cannot open the test's binary")?;
     for folder in ["/run", "/var", "/sys", "/proc"] {
         rustix::mount::mount("tmpfs", folder, "tmpfs", MountFlags::empty(), None)
             .with_context(|| format!("cannot mount a tmpfs on {folder}"))?;

@@ -1,4 +1,4 @@
-//! The test's own services: this binary again, with its part in `ROLE` in the environment.
+//! The test's own services: this binary again, with its role in the environment variable `ROLE`.
 
 use std::fs;
 use std::io::Write as _;
@@ -11,11 +11,11 @@ use kiln_contract::path;
 pub const INSPECT: &str = "inspect";
 /// Sends READY and stays.
 pub const READY: &str = "ready";
-/// Fails at once, unless it is told to be calm.
+/// Fails at once, unless the file [`CALM_FILE`] exists.
 pub const CALM: &str = "calm";
 /// Leaves thousands of orphans behind, once, and then behaves as [`READY`].
 pub const STORM: &str = "storm";
-/// Has a child send READY long before itself.
+/// Has a child send READY long before it sends READY itself.
 pub const LIAR: &str = "liar";
 /// Sends READY and then garbage to every socket that it can reach.
 pub const FLOOD: &str = "flood";
@@ -157,7 +157,7 @@ fn lie() -> ! {
     exit(1)
 }
 
-/// Messages that are broken in different ways; the answer to each is nothing.
+/// Messages that are broken in different ways. PID 1 answers none of them.
 fn flood() -> ! {
     say("READY=1");
     for round in ["first", "second", "last"] {

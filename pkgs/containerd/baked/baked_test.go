@@ -62,7 +62,7 @@ func (n *node) boot(from layout, check func(booted)) {
 	check(now)
 }
 
-// open opens the stores like containerd does when it starts.
+// open opens the stores as containerd does when it starts.
 func (n *node) open(from layout) (booted, func()) {
 	n.t.Helper()
 	content, err := local.NewStore(filepath.Join(n.folder, "content"))
@@ -184,7 +184,7 @@ func (b booted) expectNothingElse(blobs, layers int) {
 	}
 }
 
-// expectUsable reads each image like CRI: manifest, configuration, and the snapshot with the text.
+// expectUsable reads each image as CRI does: manifest, configuration, and the snapshot with the text.
 func (b booted) expectUsable(from testLayout) {
 	b.t.Helper()
 	for name, text := range from.texts {

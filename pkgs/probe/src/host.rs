@@ -21,13 +21,13 @@ pub(crate) fn must(words: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Runs the same and returns its output, however it ends.
+/// Runs the same and returns its output, even if it fails.
 pub(crate) fn ask(words: &[&str]) -> Result<Output> {
     let words = [&["on-host"], words].concat();
     own::command(&words).output().context("cannot start a helper")
 }
 
-/// The helper's part.
+/// The work of the helper process.
 pub(crate) fn run(words: &[&str]) -> Result<()> {
     let namespace = fs::File::open("/proc/1/ns/mnt").context("cannot open PID 1's mounts")?;
     move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Mount))

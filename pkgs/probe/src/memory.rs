@@ -1,4 +1,4 @@
-//! The node's memory, by user.
+//! The node's memory, by consumer.
 
 use std::fs;
 

@@ -3,7 +3,7 @@
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 
-/// The name under which the program is itself; under any other one it is a trap or an impostor.
+/// The program's own name; under any other name it is a trap or an impostor.
 pub(crate) const NAME: &str = "probe";
 
 /// A command that runs this program with these arguments and without input.

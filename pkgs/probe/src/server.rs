@@ -15,10 +15,10 @@ use crate::{fault, images, memory, node, own, sockets};
 /// The address of the server.
 const ADDRESS: &str = "0.0.0.0:9090";
 
-/// The longest time for a connection to another address.
+/// The time limit for connecting to another address.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// The most bytes of a request's head.
+/// The largest head of a request in bytes.
 const HEAD_BYTES_MAX: u64 = 16 * 1024;
 
 /// Serves until SIGTERM. The program handles the signal itself, because it is PID 1 of its container,
@@ -135,7 +135,7 @@ fn relay(mut client: TcpStream, target: &str) -> Result<()> {
 }
 
 fn copy(mut from: TcpStream, mut to: TcpStream) {
-    // The other direction learns of the end, with or without an error.
+    // The other direction must learn of the end, with or without an error.
     let _ = std::io::copy(&mut from, &mut to);
     let _ = to.shutdown(Shutdown::Write);
 }

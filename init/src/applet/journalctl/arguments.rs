@@ -139,7 +139,7 @@ fn is_lines(word: &str) -> bool {
 fn check_field(name: &str) -> Result<(), String> {
     match name {
         "_SYSTEMD_UNIT" => Ok(()),
-        _ => Err(format!("there is no field {name}, only _SYSTEMD_UNIT")),
+        _ => Err(format!("unknown field {name}, use _SYSTEMD_UNIT")),
     }
 }
 
@@ -173,7 +173,7 @@ fn output(text: &str) -> Result<Output, String> {
         "short" => Ok(Output::Short),
         "short-precise" => Ok(Output::ShortPrecise),
         "cat" => Ok(Output::Cat),
-        _ => Err(format!("there is no output {text:?}, only short, short-precise and cat")),
+        _ => Err(format!("unknown output {text:?}, use short, short-precise or cat")),
     }
 }
 
@@ -337,8 +337,8 @@ mod tests {
                 "\"2026-2-30 0:0:0\" is not a time like 2026-01-31 15:04:05",
             ),
             (&["--since=yesterday"], "\"yesterday\" is not a time like 2026-01-31 15:04:05"),
-            (&["--output=json"], "there is no output \"json\", only short, short-precise and cat"),
-            (&["--field=X"], "there is no field X, only _SYSTEMD_UNIT"),
+            (&["--output=json"], "unknown output \"json\", use short, short-precise or cat"),
+            (&["--field=X"], "unknown field X, use _SYSTEMD_UNIT"),
         ] {
             assert_eq!(parse(&split(line)), Err(expected.to_owned()));
         }

@@ -1,4 +1,4 @@
-//! `journalctl` (journalctl(1)), as far as kubelet's `NodeLogQuery` and people in need use it.
+//! `journalctl` (journalctl(1)), as far as kubelet's `NodeLogQuery` and an administrator need it.
 //!
 //! It reads the files that [`crate::log`] writes. Its units are containerd, kubelet, `kernel`, and
 //! `init` for PID 1. It differs from systemd's journalctl in three ways: `--grep` is not PCRE2
@@ -155,7 +155,7 @@ fn open(query: &Query, world: &World<'_>) -> io::Result<Entries> {
     Entries::open(world.folder, STREAMS.into_iter().filter(wanted))
 }
 
-/// Shows entries. Returns false if time is out before the end. For the last lines, all lines are
+/// Shows entries. Returns false if time runs out before the end. For the last lines, all lines are
 /// read once and the positions of the last ones are kept; then those are read again.
 fn show(
     query: &Query,
@@ -191,7 +191,7 @@ fn show(
     Ok(complete)
 }
 
-/// Visits every entry that passes the filter. Returns false if time is out before the end.
+/// Visits every entry that passes the filter. Returns false if time runs out before the end.
 fn visit(
     entries: &mut Entries,
     filter: &Filter,

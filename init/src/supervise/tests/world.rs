@@ -64,11 +64,11 @@ struct Probes {
 pub struct World {
     /// True for services with a process.
     pub running: [bool; 2],
-    /// True for services that are ready and not about to end.
+    /// True for services that are ready and not about to exit.
     pub ready: [bool; 2],
-    /// True for services that were told to end or announced it.
+    /// True for services that were told to exit or announced their exit.
     ending: [bool; 2],
-    /// The failures in a row.
+    /// The number of failures in a row.
     failed: [usize; 2],
     /// True if a start deadline or a watchdog expired, which justifies an abort.
     late: [bool; 2],
@@ -185,7 +185,7 @@ impl World {
             Action::Abort(service) => self.abort(service),
             Action::Say(report) => self.say(report),
             Action::Record(service) => {
-                assert!(self.cures && self.recording.is_none(), "one question at a time");
+                assert!(self.cures && self.recording.is_none(), "one request at a time");
                 self.recording = Some(service);
             }
             Action::Announce => assert!(self.inhibited && self.down.is_some()),
@@ -198,7 +198,7 @@ impl World {
             Action::Run(chore) => (self.stopping, self.chore) = (None, Some(chore)),
             Action::Deadline(power, time) => self.go_down(power, time),
             Action::Finish(power) => {
-                assert_eq!(self.down, Some(power), "another power state than the first request");
+                assert_eq!(self.down, Some(power), "not the power state of the first request");
                 self.finished = true;
             }
         }

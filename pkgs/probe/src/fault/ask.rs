@@ -1,4 +1,4 @@
-//! Requests for a shutdown, each by another way.
+//! Requests for a shutdown, each made in a different way.
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
@@ -37,7 +37,7 @@ pub(super) fn by_signal(name: &str) -> Result<String> {
     Ok(format!("sent signal {number}\n"))
 }
 
-/// Makes the kernel execute its program for a power-off, as it does for a machine that overheats. A process
+/// Makes the kernel execute its program for a power-off, as it does when a machine overheats. A process
 /// that crashes makes the kernel execute any program in the same way (`kernel/umh.c`).
 pub(super) fn by_kernel() -> Result<String> {
     let old = fs::read_to_string(CORE_PATTERN).context(CORE_PATTERN)?;

@@ -47,14 +47,14 @@ fn rate() -> Result<u64> {
     text.trim().parse().context("the rate is not a number")
 }
 
-/// Keeps the present rate.
+/// Records the current rate.
 pub(super) fn mark() -> Result<String> {
     let rate = rate()?;
     *MARK.lock().unwrap_or_else(PoisonError::into_inner) = Some(rate);
     Ok(format!("marked {rate} bytes per second\n"))
 }
 
-/// Returns the present rate in percent of the kept one.
+/// Returns the current rate in percent of the recorded one.
 pub(super) fn compare() -> Result<String> {
     let (rate, mark) = (rate()?, *MARK.lock().unwrap_or_else(PoisonError::into_inner));
     let mark = mark.context("no rate was marked")?;

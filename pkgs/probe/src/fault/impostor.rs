@@ -29,7 +29,7 @@ pub(super) fn install(name: &str, role: &str) -> Result<String> {
     fs::set_permissions(&copy, fs::Permissions::from_mode(0o755))?;
     fs::write(folder.join(format!("{name}.role")), role).context("cannot write the role")?;
     host::must(&["mount", &format!("{FOLDER}/{name}"), &format!("{}/{name}", path::BIN)])?;
-    // The check comes after the mount, from which on PID 1 starts the impostor.
+    // The check comes after the mount, because from then on PID 1 starts the impostor.
     if is_impostor(name) == Some(false) {
         node::kill(name)?;
     }

@@ -1,4 +1,4 @@
-//! The roles of an impostor: each is one way in which a service of PID 1's goes wrong.
+//! The roles of an impostor: each is one way in which a service of PID 1 goes wrong.
 
 use std::fs;
 use std::os::unix::net::UnixListener;

@@ -20,10 +20,10 @@ const ORPHANS: u32 = 10_000;
 /// The number of orphans of one parent.
 const LITTER: u32 = 100;
 
-/// The number of orphans from which on the storm rages.
+/// The number of orphans from which the storm counts as raging.
 const RAGING: u32 = 500;
 
-/// The longest time until the storm rages.
+/// The longest time until the storm is raging.
 const RISE_TIME_MAX: Duration = Duration::from_mins(3);
 
 /// Makes the orphans: each parent exits without waiting for its children.
