@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn one_helper_at_a_time_gets_everything_that_appeared_meanwhile() {
+    fn one_helper_at_a_time_gets_everything_that_appeared_in_the_meantime() {
         let mut queue = Queue::default();
         assert_eq!(queue.work(), None);
         queue.note(device(1));

@@ -1,4 +1,4 @@
-//! Kernel interfaces that several folders use: control groups, mounts, sysctls, netlink, input
+//! Kernel interfaces that several rooms use: control groups, mounts, sysctls, netlink, input
 //! devices.
 
 pub mod cgroup;

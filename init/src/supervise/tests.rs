@@ -20,7 +20,7 @@ use world::{World, booted};
 
 mod world;
 
-/// Returns the facts in which boots differ. A trial boot ends before it comes to a cure.
+/// Returns the facts in which boots differ. A trial boot ends before a cure can happen.
 fn all_facts() -> [Facts; 3] {
     let facts = |trial, cures| Facts { trial, cures, ..Facts::default() };
     [facts(false, false), facts(true, false), facts(false, true)]

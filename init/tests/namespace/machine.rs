@@ -133,7 +133,7 @@ impl Machine {
         self.status()
     }
 
-    /// Kills the process that rests after its storm.
+    /// Kills the process that sleeps after its storm.
     pub fn storm_again(&self) -> Result<()> {
         fs::remove_file(self.path(service::CALM_FILE))?;
         // The kernel lists children in start order, and kubelet starts after containerd.

@@ -9,9 +9,9 @@ use kiln_contract::path;
 
 /// Prints its inherited state.
 pub const INSPECT: &str = "inspect";
-/// Sends READY and stays.
+/// Sends READY and keeps running.
 pub const READY: &str = "ready";
-/// Fails at once, unless the file [`CALM_FILE`] exists.
+/// Exits at once, unless the file [`CALM_FILE`] exists.
 pub const CALM: &str = "calm";
 /// Leaves thousands of orphans behind, once, and then behaves as [`READY`].
 pub const STORM: &str = "storm";
@@ -20,13 +20,13 @@ pub const LIAR: &str = "liar";
 /// Sends READY and then garbage to every socket that it can reach.
 pub const FLOOD: &str = "flood";
 
-/// Exists while [`CALM`] must stay.
+/// The file that exists while [`CALM`] must keep running.
 pub const CALM_FILE: &str = "/run/calm";
-/// The time at which the storm's process ended, in milliseconds since 1970.
+/// The file with the time at which the storm's process exited, in milliseconds since 1970.
 pub const STORM_END: &str = "/run/storm-end";
-/// Exists once [`LIAR`] has lied. After that it is honest.
+/// The file that exists once [`LIAR`] has lied. After that the role is honest.
 pub const LIE_TOLD: &str = "/run/lie-told";
-/// The time at which its successor started.
+/// The file with the time at which the storm's successor started.
 pub const STORM_NEXT: &str = "/run/storm-next";
 
 /// The orphans of a storm: groups, and orphans in each group.

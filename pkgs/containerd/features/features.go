@@ -1,5 +1,5 @@
 // Package features tells CRI the features of runc without starting a program. Upstream's containerd
-// queries them at each start through the shim, which starts runc; meanwhile nothing else can continue.
+// queries them at each start through the shim, which starts runc; until then nothing else can continue.
 //
 // The features that CRI reads do not depend on the machine (runtime-spec, features.md), so they are
 // compiled in. `cargo xtask test` compares them with the output of the image's runc.

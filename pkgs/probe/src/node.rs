@@ -41,7 +41,7 @@ pub(crate) fn all_processes() -> Result<Vec<Process>> {
     for entry in fs::read_dir("/proc").context("cannot read /proc")? {
         let name = entry?.file_name();
         let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
-        // A process may end meanwhile.
+        // A process may exit in the meantime.
         if let Some(process) = process(pid) {
             found.push(process);
         }

@@ -1,8 +1,8 @@
 //! The lines of several units' files as one stream in the order of time, read piece by piece.
 //!
 //! The order is by boot first and then by the monotonic clock. Each unit's two files are opened and
-//! measured at the start, so lines that are written and files that are rotated meanwhile change
-//! nothing.
+//! measured at the start, so lines that are written and files that are rotated in the meantime
+//! change nothing.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom};

@@ -80,7 +80,7 @@ pub(crate) fn figures() -> Result<String> {
 fn zombies() -> Result<usize> {
     let mut count = 0;
     for entry in fs::read_dir("/proc").context("cannot read /proc")?.flatten() {
-        // Most entries are not processes, and a process may end meanwhile.
+        // Most entries are not processes, and a process may exit in the meantime.
         let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
         count += usize::from(is_orphaned_zombie(&stat));
     }
