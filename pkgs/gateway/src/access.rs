@@ -10,7 +10,7 @@ use kiln_server::access::Members;
 pub struct Record<'a> {
     /// The listener's name.
     pub listener: &'a str,
-    /// The client, as the PROXY header has it if one came.
+    /// The client's address, taken from the PROXY header if there is one.
     pub client: SocketAddr,
     /// The first name that the client asked for.
     pub name: Option<&'a str>,

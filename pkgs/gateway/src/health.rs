@@ -1,8 +1,8 @@
-//! The health of a backend from the results of its checks, and the texts of a check over HTTP.
+//! The health of a backend, derived from the results of its checks, and the messages of HTTP checks.
 
 use crate::config::{Check, Get};
 
-/// The most bytes of a response's status line that are read.
+/// The maximum number of bytes read of a response's status line.
 pub const STATUS_BYTES_MAX: usize = 256;
 
 /// A backend's health. A backend is up until its checks fail.
@@ -26,7 +26,7 @@ impl Health {
         self.up
     }
 
-    /// Records a check's result; true if it makes the backend go up or down.
+    /// Records a check's result; returns true if the backend went up or down.
     pub fn record(&mut self, good: bool, check: &Check) -> bool {
         if good == self.up {
             self.against = 0;
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backend_changes_after_as_many_results_in_a_row_as_configured() {
+    fn a_backend_changes_after_the_configured_number_of_results_in_a_row() {
         let mut health = Health::default();
         let changes: Vec<bool> =
             [false, false, true, false, false, false, false, true, false, true, true]

@@ -2,7 +2,7 @@
 //! backend, and gets out of the way.
 //!
 //! TLS is routed by the server name in the `ClientHello` and never decrypted; HTTP/1.1 is routed by
-//! the Host of every request. Bytes that need not be parsed are spliced from socket to socket.
+//! the Host of every request. Bytes that do not have to be parsed are spliced from socket to socket.
 //!
 //! | module | content | touches |
 //! | --- | --- | --- |
@@ -10,13 +10,13 @@
 //! | [`config`], [`name`] | text → [`config::Config`], with errors that name their line | nothing |
 //! | [`route`] | name, protocol → route | nothing |
 //! | [`tls`] | bytes → name and protocols of a `ClientHello`; alerts | nothing |
-//! | [`http`] | bytes → where requests and responses end, which host they are for | nothing |
+//! | [`http`] | bytes → ends of requests and responses, and their hosts | nothing |
 //! | [`proxy`] | the PROXY protocol, in both directions | nothing |
-//! | [`dns`] | the questions to send to name servers; time is an argument | nothing |
+//! | [`dns`] | queries to name servers; time is an argument | nothing |
 //! | [`health`] | results of checks → up or down | nothing |
 //! | [`lint`] | the verbs `check` and `routes` | the file |
 //! | [`state`], [`limits`], [`access`] | state that threads share, limits, log lines | atomics, limits |
-//! | [`net`] | sockets that connect without waiting | the network |
+//! | [`net`] | sockets that connect without blocking | the network |
 //! | [`worker`] | connections: epoll, splice | the network |
 //! | [`serve`] | signals, reload, DNS, checks, operations | the network, files |
 

@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::io::Errno;
 
 /// Descriptors that are neither connections nor pipes: standard streams, epolls, signals,
-/// listeners, name servers, checks, clients of the port for operations.
+/// listeners, name servers, checks, and clients of the operations port.
 const RESERVED: u64 = 96;
 
-/// The most pipes of one worker. Each has two descriptors and, while it is full, as much memory as
-/// its size.
+/// The maximum number of pipes of one worker. A pipe costs two descriptors and, while it is full,
+/// memory of its size.
 const PIPES_MAX: u64 = 256;
 
 /// The most workers.
@@ -27,14 +27,14 @@ pub struct Share {
     pub pipes_max: usize,
 }
 
-/// Raises the soft limit of descriptors to the hard one, and shares the descriptors out.
+/// Raises the soft limit of descriptors to the hard limit, and divides the descriptors.
 #[must_use]
 pub fn descriptors(workers: usize) -> Share {
     let limit = kiln_server::limits::raise_descriptors().unwrap_or(DESCRIPTORS);
     share(limit, workers as u64)
 }
 
-/// A connection takes two descriptors. At most a tenth of all descriptors is for pipes.
+/// Divides the descriptors: two for each connection, and at most a tenth of all for pipes.
 fn share(limit: u64, workers: u64) -> Share {
     let left = limit.saturating_sub(RESERVED).max(2);
     let pipes = (left / 20 / workers.max(1)).min(PIPES_MAX);
@@ -55,7 +55,7 @@ pub const fn is_exhausted(errno: Errno) -> bool {
     matches!(errno, Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)
 }
 
-/// Lets one log line of a kind pass per second, and counts the others.
+/// Passes at most one log line of a kind per second, and counts the others.
 #[derive(Debug, Default)]
 pub struct LogLimit {
     next: AtomicU64,
@@ -63,14 +63,14 @@ pub struct LogLimit {
 }
 
 impl LogLimit {
-    /// A limiter that has let nothing pass.
+    /// Creates a limit that has passed no line yet.
     #[must_use]
     pub const fn new() -> Self {
         Self { next: AtomicU64::new(0), suppressed: AtomicU64::new(0) }
     }
 
-    /// Returns the number of lines suppressed before this one if it may be written at `now`, in
-    /// milliseconds; `None` if it is suppressed too.
+    /// Returns the number of lines suppressed before this line if it may be written at `now`, in
+    /// milliseconds; `None` if this line is suppressed too.
     pub fn pass(&self, now: u64) -> Option<u64> {
         let next = self.next.load(Ordering::Relaxed);
         let exchange =

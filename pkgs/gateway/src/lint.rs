@@ -24,8 +24,8 @@ pub fn check(file: &Path, ports: Ports) -> i32 {
     }
 }
 
-/// Prints where a client goes that asks for a name, for each listener. Returns the exit status: 1 if
-/// the file is wrong, the name is invalid, or no route has the name.
+/// Prints for each listener where a client that asks for a name is sent. Returns the exit status: 1
+/// if the file is invalid, the name is invalid, or no route has the name.
 #[must_use]
 pub fn routes(file: &Path, name: &str, ports: Ports) -> i32 {
     let config = match serve::read(file, ports) {
@@ -46,8 +46,8 @@ pub fn routes(file: &Path, name: &str, ports: Ports) -> i32 {
     i32::from(!lines.iter().any(|(_, served)| *served))
 }
 
-/// Returns one line per listener, with true if the listener has a route for the name. A protocol that
-/// goes to other backends has its own line.
+/// Returns one line per listener, with true if the listener has a route for the name. A protocol with
+/// its own backends has its own line.
 fn table(config: &Config, name: &str, file: &str) -> Vec<(String, bool)> {
     let table = Table::new(config);
     let mut lines = Vec::new();

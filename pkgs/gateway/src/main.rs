@@ -1,5 +1,5 @@
 //! Routes connections by TLS server name and HTTP Host; see [`gateway`] for the code and `--help` for
-//! the use.
+//! usage.
 
 use std::process::ExitCode;
 

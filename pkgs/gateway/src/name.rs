@@ -14,7 +14,7 @@ const LABEL_CHARS_MAX: usize = 63;
 
 /// Returns a name in the form in which names are compared; `None` for an invalid name.
 ///
-/// Underscores are accepted, because they are in use although host names must not have them.
+/// Underscores are accepted: host names must not have them, but they are in use.
 #[must_use]
 pub fn normalise(text: &[u8]) -> Option<String> {
     let text = text.strip_suffix(b".").unwrap_or(text);
@@ -33,12 +33,12 @@ fn is_label(label: &[u8]) -> bool {
     (1..=LABEL_CHARS_MAX).contains(&label.len()) && label.iter().all(is_inner)
 }
 
-/// A host and its port, as the Host field and an absolute target have them.
+/// A host and its port, as in the Host field and in an absolute target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Authority {
     /// A normalised name, or an address in canonical form.
     pub host: String,
-    /// The port, if it is given.
+    /// The port, if there is one.
     pub port: Option<u16>,
 }
 

@@ -1,4 +1,4 @@
-//! Client sockets that connect without waiting.
+//! Client sockets that connect without blocking.
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;

@@ -25,7 +25,7 @@ Routes connections by TLS server name and HTTP Host.
 
 usage: gateway [FILE] [option]...     serve; FILE is servers.toml by default
        gateway check FILE             print the problems of FILE; exit with 1 if there are any
-       gateway routes FILE NAME       print where a client goes that asks for NAME
+       gateway routes FILE NAME       print where a client that asks for NAME is sent
 
   --ops-addr ADDRESS:PORT   answer /live, /ready and /metrics on this address [closed]
   --drain-delay SECONDS     after SIGTERM, accept clients for this long while /ready is 503; at most 15 [0]
@@ -36,13 +36,13 @@ usage: gateway [FILE] [option]...     serve; FILE is servers.toml by default
   -h, --help                print this help
   -V, --version             print the version
 
-The gateway reads FILE again when it changes and on SIGHUP. SIGTERM ends it within 25 seconds.
+The gateway reads FILE again when it changes and on SIGHUP. SIGTERM stops it within 25 seconds.
 KILN_GATEWAY_HTTPS_PORT and KILN_GATEWAY_HTTP_PORT set the ports for a FILE without [[listener]].
 KILN_LOG sets the lowest level to log (off, error, warn, info, debug, trace).
 ";
 
-/// The most seconds of `--drain-delay`. The delay is part of the 25 seconds from SIGTERM to the end;
-/// at least 10 must be left to the connections that are open then.
+/// The maximum of `--drain-delay`, in seconds. The delay is part of the 25 seconds from SIGTERM to the
+/// exit, and at least 10 of them must be left for the connections that are open after the delay.
 const DELAY_MAX: u64 = 15;
 
 /// The task that the command line asks for.
@@ -52,7 +52,7 @@ pub enum Command {
     Help,
     /// Print the problems of a file.
     Check(PathBuf, Ports),
-    /// Print where a client goes that asks for a name.
+    /// Print where a client that asks for a name is sent.
     Routes(PathBuf, String, Ports),
     /// Serve.
     Serve(Options),
@@ -65,13 +65,13 @@ pub struct Options {
     pub file: PathBuf,
     /// Ports of the implicit listeners.
     pub ports: Ports,
-    /// The address of the port for operations.
+    /// The address of the operations port.
     pub ops: Option<SocketAddr>,
     /// The time after SIGTERM during which connections are still accepted.
     pub drain_delay: Duration,
     /// The number of threads; `None` is one per processor.
     pub workers: Option<usize>,
-    /// Writes an access log.
+    /// True to write an access log.
     pub access_log: bool,
     /// The resolver's configuration.
     pub resolv_conf: PathBuf,
@@ -168,7 +168,7 @@ fn workers(value: &OsStr) -> anyhow::Result<usize> {
 
 /// Returns a port from the environment.
 ///
-/// Kubernetes sets `NAME_PORT=tcp://…` in every pod for a Service called `name`. Such a value is not
+/// For a Service called `name`, Kubernetes sets `NAME_PORT=tcp://…` in every pod. Such a value is not
 /// meant for the gateway and is ignored.
 fn port(
     name: &str,
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn the_address_of_a_service_is_not_taken_for_a_port() {
+    fn the_address_of_a_service_is_not_mistaken_for_a_port() {
         let service = ("KILN_GATEWAY_HTTPS_PORT", "tcp://10.0.0.1:443");
         assert_eq!(served(&[], &[service]).ports, Ports::default());
         let ours = ("KILN_GATEWAY_HTTP_PORT", "8080");

@@ -1,7 +1,8 @@
 //! The PROXY protocol, versions 1 and 2: the client's address behind another proxy.
 //!
-//! Specified in haproxy's `doc/proxy-protocol.txt`. A header is read only from peers that must send
-//! one, and is never guessed: such a peer is refused if its header is missing.
+//! Specified in haproxy's `doc/proxy-protocol.txt`. The configuration
+//! decides which peers send a header, and the gateway never guesses: such a peer is refused if the
+//! header is missing.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -13,14 +14,14 @@ const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 /// The most bytes of a version 1 line, with CR and LF.
 const LINE_BYTES_MAX: usize = 107;
 
-/// The most bytes after a version 2 header: addresses and TLVs. Other proxies send a few hundred.
+/// The most bytes after a version 2 header: addresses and TLVs. Proxies send a few hundred.
 const V2_BYTES_MAX: usize = 4096;
 
 /// Bytes of a version 2 header.
 const HEADER: usize = 16;
 const PP2_TYPE_AUTHORITY: u8 = 2;
 
-/// The content of a header.
+/// A parsed header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
     /// Bytes of the header.
@@ -103,7 +104,7 @@ fn of_family(family: u8, body: &[u8]) -> Result<Option<(SocketAddr, SocketAddr)>
             let (to, rest) = rest.split_first_chunk::<16>().ok_or(Malformed)?;
             (Ipv6Addr::from(*from).into(), Ipv6Addr::from(*to).into(), rest)
         }
-        // Unspecified, datagrams, local sockets: valid, but without TCP addresses.
+        // Unspecified, datagrams and Unix sockets: valid, but without TCP addresses.
         0x00 | 0x12 | 0x22 | 0x31 | 0x32 => return Ok(None),
         _ => return Err(Malformed),
     };
@@ -112,7 +113,8 @@ fn of_family(family: u8, body: &[u8]) -> Result<Option<(SocketAddr, SocketAddr)>
     Ok(Some((SocketAddr::new(from, from_port), SocketAddr::new(to, to_port))))
 }
 
-/// Returns the header for a backend. `from` is the client's address, `to` the one it connected to.
+/// Returns the header for a backend. `from` is the client's address, `to` the address that the client
+/// connected to.
 ///
 /// `name` is the server name that the client asked for; version 2 has a TLV for it.
 #[must_use]

@@ -1,8 +1,8 @@
 //! The state that all threads share: the configuration in force, the backends' addresses and health,
 //! and counters.
 //!
-//! The control thread writes, workers read. A connection keeps the snapshot that was in force when it
-//! began, so a reload does not change it.
+//! The control thread writes, workers read. A connection keeps the snapshot that was in force when the
+//! connection began, so a reload does not affect it.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -30,13 +30,13 @@ pub struct BackendState {
     addresses: RwLock<Option<Arc<[SocketAddr]>>>,
     /// The result of its checks; true for a backend without checks.
     pub up: AtomicBool,
-    /// Until this moment (milliseconds of [`Shared::now`]) the backend is tried last, because it let
-    /// a connection time out.
+    /// The moment (milliseconds of [`Shared::now`]) until which the backend is tried last, because a
+    /// connection to it timed out.
     pub suspect_until: AtomicU64,
 }
 
 impl BackendState {
-    /// A backend that is up. It has addresses if no resolver is needed.
+    /// Creates a backend that is up, and that has its address if it is configured by address.
     #[must_use]
     pub fn new(backend: Backend) -> Self {
         let known = match &backend.host {
@@ -57,7 +57,7 @@ impl BackendState {
         self.addresses.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Sets the addresses; true if they have changed.
+    /// Sets the addresses; returns true if they have changed.
     pub fn set_addresses(&self, new: Vec<SocketAddr>) -> bool {
         let mut held = self.addresses.write().unwrap_or_else(PoisonError::into_inner);
         let changed = held.as_deref() != Some(&new);
@@ -73,9 +73,9 @@ impl BackendState {
 pub struct RouteState {
     /// The name in logs and metrics.
     pub label: String,
-    /// Its backends, in the order of the file.
+    /// The backends, in the order of the file.
     pub backends: Vec<Arc<BackendState>>,
-    /// Counts connections, so that each backend has its turn.
+    /// The number of connections so far, so that backends are used in turn.
     pub turn: AtomicUsize,
     /// Counters. They survive reloads.
     pub counters: Arc<RouteCounters>,
@@ -94,7 +94,7 @@ pub struct RouteCounters {
     pub unreachable: AtomicU64,
 }
 
-/// The connections that a listener has.
+/// The open connections of a listener.
 #[derive(Debug, Default)]
 pub struct ListenerState {
     /// Open connections.
@@ -104,7 +104,7 @@ pub struct ListenerState {
 }
 
 impl ListenerState {
-    /// Counts a connection of an address; false if one of the listener's caps forbids it.
+    /// Counts a connection from an address; returns false if one of the listener's caps forbids it.
     pub fn enter(&self, address: IpAddr, config: &Listener) -> bool {
         let open = self.open.fetch_add(1, Ordering::Relaxed);
         let full = config.max_connections.is_some_and(|most| open >= most);
@@ -126,7 +126,7 @@ impl ListenerState {
         true
     }
 
-    /// Takes back what [`Self::enter`] counted for a connection.
+    /// Reverts [`Self::enter`] for a connection that has ended.
     pub fn leave(&self, address: IpAddr, config: &Listener) {
         self.open.fetch_sub(1, Ordering::Relaxed);
         if config.max_per_address.is_none() {
@@ -170,7 +170,7 @@ pub struct Registry {
 pub type BackendKey = (Backend, Option<Check>, Option<u8>);
 
 impl Registry {
-    /// Makes a snapshot, and forgets the state that only earlier snapshots used.
+    /// Builds a snapshot, and forgets the state that only earlier snapshots used.
     pub fn snapshot(&mut self, config: Config, sockets: Vec<Arc<OwnedFd>>) -> Snapshot {
         let old = std::mem::take(self);
         let routes = config.routes.iter().map(|route| self.route(&old, route)).collect();
@@ -220,7 +220,7 @@ pub struct Counters {
     pub open: AtomicUsize,
     /// Connections that were accepted.
     pub accepted: AtomicU64,
-    /// Connections that ended before they had a route: garbage, a deadline, or the client's end.
+    /// Connections that ended before they had a route: garbage, a timeout, or a client that closed.
     pub unrouted: AtomicU64,
     /// Connections whose name has no route.
     pub unknown: AtomicU64,
@@ -239,22 +239,22 @@ pub struct Counters {
 pub struct Shared {
     start: Instant,
     snapshot: Mutex<Arc<Snapshot>>,
-    /// Counts snapshots and changes of backends' addresses.
+    /// The number of new snapshots and changed addresses so far.
     pub news: AtomicU64,
     /// True once the gateway is shutting down: it accepts no connections, and idle ones end.
     pub draining: AtomicBool,
     /// Counters.
     pub counters: Counters,
-    /// The most connections and pipes.
+    /// The maximum numbers of connections and pipes.
     pub limits: Share,
     /// The access log.
     pub access: Option<Arc<AccessLog>>,
-    /// Make workers read `snapshot`, `news` and `draining`.
+    /// Wakes workers so that they read `snapshot`, `news` and `draining`.
     pub wakers: Wakers,
 }
 
 impl Shared {
-    /// Begins with a snapshot.
+    /// Creates the state with its first snapshot.
     #[must_use]
     pub fn new(
         first: Arc<Snapshot>,
@@ -292,7 +292,7 @@ impl Shared {
         self.wake();
     }
 
-    /// Makes the workers read the news.
+    /// Wakes the workers so that they read the news.
     pub fn wake(&self) {
         self.news.fetch_add(1, Ordering::Release);
         self.wakers.wake();

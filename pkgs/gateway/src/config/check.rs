@@ -1,4 +1,4 @@
-//! Problems of a configuration whose single values are all valid.
+//! Problems of a configuration whose individual values are all valid.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -27,7 +27,7 @@ fn duplicates(config: &Config) -> Vec<Problem> {
         for key in keys(route, &names) {
             let Some(first) = seen.insert(key.clone(), route.line) else { continue };
             if !reported.contains(&key.1) {
-                let text = format!("`names`: {} is already routed in line {first}", key.1);
+                let text = format!("`names`: {} is already routed on line {first}", key.1);
                 problems.push(Problem { line: route.line, text });
                 reported.push(key.1);
             }
@@ -49,7 +49,8 @@ fn keys(route: &Route, names: &[String]) -> Vec<(usize, String, String)> {
     keys
 }
 
-/// Finds backends that are listeners of this gateway: a connection to one would come back forever.
+/// Finds backends that are listeners of this gateway: a connection to such a backend would loop
+/// forever.
 fn loops(config: &Config, route: &Route) -> Vec<Problem> {
     let is_ours = |backend: &&Backend| match backend.host {
         Host::Name(ref name) if name == "localhost" || name == "localhost." => {
@@ -70,8 +71,8 @@ fn loops(config: &Config, route: &Route) -> Vec<Problem> {
     looped.map(|backend| Problem { line: route.line, text: text(backend) }).collect()
 }
 
-/// True if a listener certainly gets what is sent to this address. The addresses of the machine's
-/// interfaces are unknown here; the gateway checks them when it runs.
+/// True if a connection to this address certainly reaches the listener. The addresses of the
+/// machine's interfaces are unknown here; the gateway checks them when it runs.
 fn reaches(listener: &Listener, target: SocketAddr) -> bool {
     let ours = listener.address;
     let same = match ours.ip() {

@@ -1,6 +1,6 @@
 //! The configuration: one TOML file, parsed into types that hold only what is valid.
 //!
-//! A file can have two forms at the same time. kiagateway's form has the tables `[https_backends]` and
+//! A file can combine two forms. kiagateway's form has the tables `[https_backends]` and
 //! `[http_backends]` with lines `"name" = "host:port"`. The gateway's own form has `[[listener]]` and
 //! `[[route]]`. A file without `[[listener]]` gets the listeners `https` and `http` on ports 443 and
 //! 80. `docs/gateway.md` is the reference of all keys.
@@ -76,9 +76,9 @@ pub struct Listener {
     pub proxy_in: Vec<IpNet>,
     /// The trusted proxies, whose `X-Forwarded-*` and `Forwarded` fields are passed on.
     pub trusted: Vec<IpNet>,
-    /// The most connections at once.
+    /// The maximum number of open connections.
     pub max_connections: Option<u32>,
-    /// The most connections at once from one address.
+    /// The maximum number of open connections from one address.
     pub max_per_address: Option<u32>,
     /// The connections' deadlines.
     pub timeouts: Timeouts,
@@ -94,13 +94,13 @@ pub fn contains(networks: &[IpNet], address: IpAddr) -> bool {
 /// Deadlines, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
-    /// For a complete `ClientHello` or request head, from its beginning.
+    /// For a complete `ClientHello` or request head, from its first byte.
     pub hello: u64,
     /// For all attempts to reach a backend together.
     pub connect: u64,
     /// Without a byte in either direction.
     pub idle: u64,
-    /// Without a byte, once one direction has ended.
+    /// Without a byte, once one side has stopped sending.
     pub half_closed: u64,
     /// For the whole connection; `None` is forever.
     pub lifetime: Option<u64>,
@@ -117,17 +117,17 @@ impl Default for Timeouts {
 pub struct Route {
     /// The names that the route serves.
     pub names: Vec<Pattern>,
-    /// The route serves all names that no other route has.
+    /// True if the route serves all names that no other route has.
     pub default: bool,
     /// Indices of the listeners that have the route.
     pub listeners: Vec<usize>,
     /// Backends in the order of the file. Only a redirect has no backends.
     pub backends: Vec<Backend>,
-    /// The way to choose a backend.
+    /// The way in which a backend is chosen.
     pub policy: Policy,
     /// The version of the PROXY header that backends get.
     pub proxy_out: Option<ProxyVersion>,
-    /// The gateway answers that the resource is at `https://`.
+    /// True if the gateway redirects clients to `https://`.
     pub redirect: bool,
     /// Changes in the heads of requests.
     pub headers: Rules,
@@ -135,7 +135,7 @@ pub struct Route {
     pub alpn: Vec<String>,
     /// The checks of the backends.
     pub check: Option<Check>,
-    /// Its line in the file, counted from 1.
+    /// The route's line in the file, counted from 1.
     pub line: usize,
 }
 
@@ -147,12 +147,12 @@ impl Route {
     }
 }
 
-/// The way to choose a backend.
+/// The way in which a backend is chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Policy {
     /// The first backend that works.
     Ordered,
-    /// One backend after another.
+    /// Each backend in turn.
     RoundRobin,
 }
 
@@ -195,7 +195,7 @@ impl fmt::Display for Backend {
 /// The checks of a route's backends.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Check {
-    /// The request to send; `None` if a connection that opens is enough.
+    /// The request to send; `None` if it is enough that a connection opens.
     pub http: Option<Get>,
     /// Milliseconds from one check to the next.
     pub interval: u64,

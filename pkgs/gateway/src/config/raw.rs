@@ -1,6 +1,6 @@
-//! The file as TOML has it: every table refuses unknown keys.
+//! The tables of the file as TOML has them. Every table refuses unknown keys.
 //!
-//! The header rules of a route are missing here, because `http/headers.rs` owns their keys.
+//! A route's header rules are missing here, because `http/headers.rs` owns their keys.
 
 use std::collections::BTreeMap;
 

@@ -69,7 +69,7 @@ impl Reader<'_> {
     fn syntax(&self, error: &toml::de::Error) -> Problem {
         let line = self.line(error.span().map_or(0, |span| span.start));
         let mut text = error.message().replace('\n', " ");
-        // The list of a route's keys lacks the header rules, which serde does not know.
+        // serde's list of a route's keys lacks the header rules.
         if text.starts_with("unknown field") && text.contains("`proxy-out`") {
             for key in Rules::keys() {
                 let _ = write!(text, ", `{key}`");
@@ -87,7 +87,7 @@ impl Reader<'_> {
         self.problems.push(Problem { line, text: format!("`{key}`: {text}") });
     }
 
-    /// Passes a parsed value on, or records a problem with the wanted form.
+    /// Returns a parsed value, or records a problem that states the wanted form.
     fn value<T>(&mut self, text: &Text, key: &str, wanted: &str, value: Option<T>) -> Option<T> {
         if value.is_none() {
             self.problem(text, key, format_args!("`{}` is not {wanted}", text.get_ref()));
@@ -169,7 +169,7 @@ impl Reader<'_> {
     fn positive(&mut self, key: &str, value: Option<&Spanned<u32>>) -> Option<u32> {
         let value = value?;
         if *value.get_ref() == 0 {
-            self.problem(value, key, "must be at least 1; without the key there is no limit");
+            self.problem(value, key, "must be at least 1; remove the key for no limit");
         }
         Some(*value.get_ref())
     }
@@ -247,7 +247,7 @@ impl Reader<'_> {
         Some(route)
     }
 
-    /// Returns the indices of a route's listeners. Without `listeners` it has all whose kind fits.
+    /// Returns the indices of a route's listeners: without the key `listeners`, all of a matching kind.
     fn served(&mut self, table: &raw::Route, listeners: &[Listener]) -> Vec<usize> {
         let only = match (table.redirect.is_some(), !table.alpn.is_empty()) {
             (true, _) => Some(Kind::Http),
@@ -416,7 +416,7 @@ fn listen_address(text: &str) -> Option<SocketAddr> {
     }
 }
 
-/// True if two listeners cannot be open at the same time. Port 0 is another port each time.
+/// True if two listeners cannot be open at the same time. Port 0 is a different port each time.
 fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     let all = |address: SocketAddr| address.ip().is_unspecified() && address.is_ipv6();
     one.port() == other.port()

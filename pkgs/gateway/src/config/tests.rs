@@ -133,13 +133,13 @@ check = { kind = "icmp" }
 fn names_that_are_equal_after_normalising_are_errors() {
     check(
         "[https_backends]\n\"a.test\" = \"10.0.0.1:1\"\n\"A.test.\" = \"10.0.0.2:1\"\n",
-        &["2: `names`: `a.test` is already routed in line 3"],
+        &["2: `names`: `a.test` is already routed on line 3"],
     );
     let route = "[[route]]\nnames = [\"a.test\"]\nbackends = [\"10.0.0.1:1\"]\n";
-    check(&[route, route].concat(), &["4: `names`: `a.test` is already routed in line 1"]);
+    check(&[route, route].concat(), &["4: `names`: `a.test` is already routed on line 1"]);
     let default = "[[route]]\ndefault = true\nbackends = [\"10.0.0.1:1\"]\n";
     check(&[default, default].concat(), &["4: `names`: default is already routed"]);
-    // Another protocol of the same name may go to another backend.
+    // The same name may have another backend for another protocol.
     good(&[route, route, "alpn = [\"acme-tls/1\"]\n"].concat());
 }
 

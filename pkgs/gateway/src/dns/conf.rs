@@ -12,11 +12,11 @@ const DOMAINS_MAX: usize = 32;
 /// The content of the two files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conf {
-    /// Name servers, in their order.
+    /// Name servers, in the order of the file.
     pub servers: Vec<SocketAddr>,
     /// Domains that are appended to names.
     pub search: Vec<String>,
-    /// A name with at least this many dots is first tried as it is.
+    /// A name with at least this many dots is tried as it is first.
     pub ndots: usize,
     /// Milliseconds to wait for a server.
     pub timeout: u64,
@@ -34,7 +34,7 @@ impl Conf {
             servers: Vec::new(),
             search: Vec::new(),
             ndots: 1,
-            // Clients wait three seconds for a connection, so the C library's five are too long.
+            // Clients wait three seconds for a connection, so the C library's five seconds are too long.
             timeout: 1_000,
             attempts: 2,
             hosts: parse_hosts(hosts),
@@ -77,7 +77,7 @@ impl Conf {
         }
     }
 
-    /// Returns the full names to ask for, in their order.
+    /// Returns the full names to query, in order.
     #[must_use]
     pub fn candidates(&self, name: &str) -> Vec<String> {
         if let Some(absolute) = name.strip_suffix('.') {

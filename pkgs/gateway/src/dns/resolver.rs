@@ -1,8 +1,8 @@
-//! The questions to name servers, and how long their results are valid.
+//! The questions to name servers, and the lifetime of their results.
 //!
 //! The names are known in advance, because they are the backends of the configuration. They are
-//! resolved before their use and again when the result expires, so only the first connections wait
-//! for a server. Addresses stay in use while no server responds.
+//! resolved before they are needed and again when the result expires, so only the first connections
+//! wait for a server. If no server responds, the old addresses stay in use.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -20,16 +20,16 @@ const TTL_MAX: u32 = 3600;
 /// Milliseconds before a name without an address is resolved again.
 const RETRY_NOTHING: u64 = 5_000;
 
-/// Milliseconds before a name is resolved again after no server responded. They double each time.
+/// Milliseconds before a name is resolved again after no server responded; doubled each time.
 const RETRY_FAILURE: u64 = 1_000;
 
-/// The most milliseconds before such a name is resolved again.
+/// The maximum of [`RETRY_FAILURE`] after doubling, in milliseconds.
 const RETRY_FAILURE_MAX: u64 = 30_000;
 
 /// Identifies a question that is under way.
 pub type QueryId = u32;
 
-/// A task for the owner of the sockets.
+/// An action for the owner of the sockets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Send a packet from a new socket.
@@ -38,7 +38,7 @@ pub enum Action {
         query: QueryId,
         /// The receiver.
         server: SocketAddr,
-        /// Use TCP, because the response does not fit into a UDP packet.
+        /// True for TCP, because the response does not fit into a UDP packet.
         tcp: bool,
         /// The message, without the length that TCP needs before it.
         packet: Vec<u8>,
@@ -77,7 +77,7 @@ enum Half {
         question: Question,
         attempt: usize,
         tcp: bool,
-        /// The response was truncated: the same server has to be asked over TCP.
+        /// The response was truncated: the same server must be queried over TCP.
         truncated: bool,
         until: u64,
     },
@@ -103,7 +103,7 @@ impl Resolver {
         Self { conf, names: BTreeMap::new(), last: 0 }
     }
 
-    /// Takes changed files. All names are resolved again; their old addresses stay in use meanwhile.
+    /// Adopts changed files. All names are resolved again; meanwhile their old addresses stay in use.
     pub fn configure(&mut self, conf: Conf, now: u64) -> Vec<Action> {
         self.conf = conf;
         let mut actions = Vec::new();
@@ -137,7 +137,7 @@ impl Resolver {
         self.names.get(name)?.addresses.as_deref()
     }
 
-    /// Sends the questions that are due. `random` makes their numbers.
+    /// Sends the questions that are due. `random` chooses their ids.
     pub fn turn(&mut self, now: u64, random: &mut dyn FnMut() -> u16) -> Vec<Action> {
         let mut actions = Vec::new();
         let mut last = self.last;
@@ -153,13 +153,13 @@ impl Resolver {
         actions
     }
 
-    /// Returns the moment at which [`Self::turn`] has to be called next.
+    /// Returns the moment at which [`Self::turn`] must be called next.
     #[must_use]
     pub fn next(&self) -> Option<u64> {
         self.names.values().map(Entry::next).min()
     }
 
-    /// Takes a message that arrived for a question. [`Self::turn`] has to be called afterwards.
+    /// Handles a message that arrived for a question. [`Self::turn`] must be called afterwards.
     pub fn received(&mut self, query: QueryId, packet: &[u8]) -> Vec<Action> {
         let mut actions = Vec::new();
         if let Some(half) = self.half(query) {
@@ -168,7 +168,7 @@ impl Resolver {
         actions
     }
 
-    /// Records that a question's socket failed. [`Self::turn`] has to be called afterwards.
+    /// Records that a question's socket failed. [`Self::turn`] must be called afterwards.
     pub fn failed(&mut self, query: QueryId) {
         if let Some(Half::Asks { until, .. }) = self.half(query) {
             *until = 0;
@@ -238,7 +238,7 @@ impl Entry {
         }
     }
 
-    /// Takes the result. Returns the milliseconds until the next lookup.
+    /// Stores the result. Returns the milliseconds until the next lookup.
     fn finish(&mut self) -> u64 {
         let State::Asks(lookup) = &mut self.state else { return 0 };
         let failed = lookup.halves.iter().any(|half| matches!(half, Half::Failed));
@@ -254,7 +254,7 @@ impl Entry {
             (false, _) => {
                 self.addresses = Some(found);
                 self.failures = 0;
-                // The other family is missing, so the result expires soon.
+                // The answer for the other family is missing, so the result expires soon.
                 if failed { RETRY_NOTHING } else { u64::from(shortest) * 1000 }
             }
             (true, false) => {
@@ -291,7 +291,7 @@ impl Half {
 
     fn received(&mut self, packet: &[u8], actions: &mut Vec<Action>) {
         let Self::Asks { query, question, tcp, truncated, until, .. } = self else { return };
-        // Another message may be forged; the response can still arrive.
+        // Any other message may be forged; the real response can still arrive.
         let Some(answer) = question.answer(packet) else { return };
         let query = *query;
         match answer {
@@ -307,7 +307,7 @@ impl Half {
         }
     }
 
-    /// Asks the next server when the time of the current one is over.
+    /// Queries the next server when the current one has timed out.
     fn advance(&mut self, name: &str, family: Family, turn: &mut Turn<'_>) {
         let (attempt, tcp) = match self {
             Self::Begins => (0, false),

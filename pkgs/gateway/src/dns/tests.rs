@@ -90,7 +90,7 @@ fn respond(
 }
 
 #[test]
-fn both_families_are_asked_and_the_result_is_valid_for_its_time() {
+fn both_families_are_queried_and_the_result_is_valid_for_its_ttl() {
     let (mut resolver, actions) = begun("a.b.c");
     assert_eq!(actions.len(), 2);
     assert_eq!(resolver.addresses("a.b.c"), None);
@@ -120,7 +120,7 @@ fn a_name_with_few_dots_is_tried_in_the_search_domains() {
 }
 
 #[test]
-fn a_silent_or_failing_server_is_followed_by_the_next() {
+fn after_a_silent_or_failing_server_the_next_is_queried() {
     let (mut resolver, first) = begun("a.b.c");
     assert_eq!(sent(&first[0]).1, "10.0.0.1");
     let second = turn(&mut resolver, 1000);
@@ -151,7 +151,7 @@ fn addresses_stay_in_use_while_no_server_responds() {
 }
 
 #[test]
-fn a_truncated_response_is_asked_for_again_over_tcp() {
+fn a_truncated_response_is_requested_again_over_tcp() {
     let (mut resolver, actions) = begun("a.b.c");
     let (query, server, tcp, packet) = sent(&actions[0]);
     assert!(!tcp);
@@ -161,7 +161,7 @@ fn a_truncated_response_is_asked_for_again_over_tcp() {
     let again = turn(&mut resolver, 1);
     let [again] = &again[..] else { panic!("{again:?}") };
     assert_eq!((sent(again).1, sent(again).2), (server, true));
-    // If the response is truncated over TCP too, the next server is asked.
+    // If the response over TCP is truncated too, the next server is queried.
     let (query, _, _, packet) = sent(again);
     let mut cut = reply(packet, 0, &[]);
     cut[2] |= 2;

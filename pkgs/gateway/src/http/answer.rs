@@ -13,10 +13,10 @@ pub fn refusal(refusal: Refusal, to_head: bool) -> Vec<u8> {
     let (status, text) = match refusal {
         Refusal::BadRequest(why) => ("400 Bad Request", why),
         Refusal::Connect => ("405 Method Not Allowed", "CONNECT is for forward proxies"),
-        Refusal::NotFound => ("404 Not Found", "no site of this name is served here"),
+        Refusal::NotFound => ("404 Not Found", "no site with this name is served here"),
         Refusal::Timeout => ("408 Request Timeout", "the request did not arrive in time"),
         Refusal::Misdirected => {
-            ("421 Misdirected Request", "this host is served on a connection of its own")
+            ("421 Misdirected Request", "this host needs a connection of its own")
         }
         Refusal::TooLarge => {
             ("431 Request Header Fields Too Large", "the request's head is too large")
@@ -33,8 +33,7 @@ pub fn refusal(refusal: Refusal, to_head: bool) -> Vec<u8> {
     message(status, &extra, text, to_head)
 }
 
-/// Returns the answer that the resource is at `https://`, to be requested with the same method (RFC
-/// 9110 section 15.4.9).
+/// Returns a redirect to `https://` that keeps the method (RFC 9110 section 15.4.9).
 ///
 /// Neither argument can break out of the Location field: `host` is normalised, and `path` comes from
 /// a request line, which has no control characters.
@@ -45,7 +44,7 @@ pub fn redirect(host: &str, path: &[u8], to_head: bool) -> Vec<u8> {
         location.push('/');
     }
     for byte in path {
-        // A URI has other bytes percent-encoded.
+        // Other bytes must be percent-encoded in a URI.
         let _ = if byte.is_ascii_graphic() {
             location.write_char(char::from(*byte))
         } else {

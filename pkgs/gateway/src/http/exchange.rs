@@ -1,9 +1,9 @@
 //! One client's connection as HTTP sees it: request, response, request, response.
 //!
 //! The backend gets one request at a time: the next head is parsed when the response before it is
-//! complete. A client may send several requests at once; they wait in its socket. So the gateway's
-//! own answers come in order, a response always belongs to a known request, and after a refused
-//! upgrade the next request is checked like any other.
+//! complete. If a client sends several requests at once, they wait in its socket. Therefore the
+//! gateway's own answers come in order, a response always belongs to a known request, and after a
+//! refused upgrade the next request is checked like any other.
 
 use kiln_server::http::body::Body;
 
@@ -12,27 +12,27 @@ use super::head::{self, Head};
 use super::lines::Scan;
 use super::response::{self, BadResponse};
 
-/// The use of the client's bytes.
+/// The next step for the client's bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FromClient {
     /// Keep them, because more bytes are needed.
     More,
-    /// Drop this many: an empty line before a request.
+    /// Drop this many bytes: an empty line before a request.
     Skip(usize),
     /// They begin with a request's head. Route it, then call [`Exchange::begin`].
     Head(Box<Head>),
-    /// Send this many to the backend.
+    /// Send this many bytes to the backend.
     Forward(usize),
     /// Keep them until the response is complete.
     Wait,
 }
 
-/// The use of the backend's bytes.
+/// The next step for the backend's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FromBackend {
     /// Keep them, because more bytes are needed.
     More,
-    /// Send this many to the client.
+    /// Send this many bytes to the client.
     Forward(usize),
 }
 
@@ -86,7 +86,7 @@ impl Exchange {
             _ if self.over => Ok(FromClient::Wait),
             Request::Head { .. } if self.response != Response::Unasked => Ok(FromClient::Wait),
             Request::Head { skipped, .. } if !*skipped && bytes.starts_with(b"\r\n") => {
-                // RFC 9112 section 2.2 asks to ignore one empty line before a request.
+                // RFC 9112 section 2.2 asks servers to ignore an empty line before a request.
                 *skipped = true;
                 Ok(FromClient::Skip(2))
             }
@@ -107,7 +107,7 @@ impl Exchange {
         }
     }
 
-    /// Records that a head was routed and goes to the backend. With `close` no other request may
+    /// Records that a head was routed and is sent to the backend. With `close` no other request may
     /// follow.
     pub fn begin(&mut self, head: &Head, close: bool) {
         self.request = Request::Body(head.body);
@@ -120,8 +120,8 @@ impl Exchange {
     /// Parses the backend's bytes: those that were kept, and those that have arrived since.
     pub fn backend(&mut self, bytes: &[u8]) -> Result<FromBackend, BadResponse> {
         match &mut self.response {
-            // Some servers send a reason before they end an idle connection. The client would take
-            // it for the response to its next request.
+            // Some servers send a reason before they close an idle connection. The client would take
+            // that message for the response to its next request.
             Response::Unasked | Response::Whole => Err(BadResponse),
             Response::Opaque => Ok(FromBackend::Forward(bytes.len())),
             Response::Body(body) => {
@@ -138,7 +138,7 @@ impl Exchange {
 
     fn responded(&mut self, head: &response::Head) -> Result<FromBackend, BadResponse> {
         match head.status {
-            // From here on the bytes are another protocol's (RFC 9110 section 7.8).
+            // From here on the bytes belong to another protocol (RFC 9110 section 7.8).
             101 if self.upgrade && self.request == Request::Body(Body::NONE) => {
                 self.request = Request::Opaque;
                 self.response = Response::Opaque;
@@ -166,7 +166,7 @@ impl Exchange {
         }
     }
 
-    /// Returns how many bytes of the client may go to the backend without being parsed.
+    /// Returns the number of client bytes that may go to the backend without being parsed.
     #[must_use]
     pub const fn opaque_up(&self) -> u64 {
         match &self.request {
@@ -177,7 +177,7 @@ impl Exchange {
         }
     }
 
-    /// Returns how many bytes of the backend may go to the client without being parsed.
+    /// Returns the number of backend bytes that may go to the client without being parsed.
     #[must_use]
     pub const fn opaque_down(&self) -> u64 {
         match &self.response {
@@ -187,7 +187,7 @@ impl Exchange {
         }
     }
 
-    /// Records that this many bytes of the client have gone without being parsed.
+    /// Records that this many client bytes were sent without being parsed.
     pub fn passed_up(&mut self, count: u64) {
         if let Request::Body(body) = &mut self.request {
             body.passed(count);
@@ -195,7 +195,7 @@ impl Exchange {
         }
     }
 
-    /// Records that this many bytes of the backend have gone without being parsed.
+    /// Records that this many backend bytes were sent without being parsed.
     pub fn passed_down(&mut self, count: u64) {
         if let Response::Body(body) = &mut self.response {
             body.passed(count);
@@ -203,7 +203,7 @@ impl Exchange {
         }
     }
 
-    /// True if bytes of the client can be used.
+    /// True if the client's bytes can be processed.
     #[must_use]
     pub fn wants_client(&self) -> bool {
         match &self.request {
@@ -232,7 +232,7 @@ impl Exchange {
         self.over |= self.is_idle();
     }
 
-    /// True while no byte of a response has come, so that the gateway can still answer itself.
+    /// True while no byte of a response has arrived, so that the gateway can still send its own answer.
     #[must_use]
     pub const fn can_answer(&self) -> bool {
         matches!(self.response, Response::Unasked | Response::Head(_))
@@ -245,7 +245,7 @@ impl Exchange {
     }
 
     /// True if the backend may end its connection now: between responses, after a whole response, or
-    /// where the end of the connection is the end of the response.
+    /// if the end of the connection marks the end of the response.
     #[must_use]
     pub const fn may_end(&self) -> bool {
         matches!(
@@ -257,7 +257,7 @@ impl Exchange {
         )
     }
 
-    /// True once a backend's 101 has made the bytes another protocol's.
+    /// True once a backend's 101 has switched the connection to another protocol.
     #[must_use]
     pub const fn is_opaque(&self) -> bool {
         matches!(self.response, Response::Opaque)

@@ -12,7 +12,7 @@ use super::lines::{self, Field, Scan};
 use super::{FIELDS_MAX, HEAD_BYTES_MAX, Refusal};
 use crate::name::{self, Authority};
 
-/// The facts that the gateway must know about a request.
+/// The properties of a request that the gateway needs.
 #[expect(clippy::struct_excessive_bools, reason = "facts that are independent of each other")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
@@ -20,18 +20,18 @@ pub struct Head {
     pub length: usize,
     /// The host that the request is for.
     pub host: Authority,
-    /// The method is HEAD: the response has no body.
+    /// True if the method is HEAD: the response has no body.
     pub is_head: bool,
-    /// HTTP/1.0: the connection ends after the response unless both sides want to keep it.
+    /// True for HTTP/1.0: the connection ends after the response unless both sides want to keep it.
     pub is_old: bool,
     /// The body that follows the head.
     pub body: Body,
-    /// No request follows on this connection.
+    /// True if no other request follows on this connection.
     pub close: bool,
-    /// The request asks for another protocol.
+    /// True if the request asks for another protocol.
     pub upgrade: bool,
-    /// Path and query of the target, as a range of the head's bytes. An absolute target counts
-    /// without its scheme and authority.
+    /// Path and query of the target, as a range of the head's bytes. The scheme and authority of an
+    /// absolute target are left out.
     pub path: Range<usize>,
     /// Lines that a header rule may replace.
     pub marks: Marks,
@@ -85,7 +85,7 @@ fn head(bytes: &[u8]) -> Result<Head, Refusal> {
     }
     let host = facts.host.ok_or(Refusal::BadRequest("the Host field is missing"))?;
     if line.authority.is_some_and(|authority| authority != host) {
-        return Err(Refusal::BadRequest("the target's authority is not the Host field's"));
+        return Err(Refusal::BadRequest("the target's authority differs from the Host field"));
     }
     let body = facts.framing.request_body(line.is_old);
     Ok(Head {
@@ -116,7 +116,7 @@ fn target(line: &[u8]) -> Result<Target, Refusal> {
         Version::Http10 => true,
         Version::Http1Later | Version::Other => return Err(Refusal::Version),
     };
-    // The only control character that a line may have.
+    // A tab is the only control character that a line may have.
     if !is_token(method) || target.contains(&b'\t') {
         return Err(MALFORMED_LINE);
     }
@@ -182,7 +182,7 @@ impl<'a> Facts<'a> {
 
 const HTTP2: Refusal = Refusal::BadRequest("HTTP/2 without TLS is not served here");
 
-/// True for the protocol HTTP/2 without TLS.
+/// True for `h2c`, the protocol HTTP/2 without TLS.
 fn is_h2c(member: &[u8]) -> bool {
     member.get(..3).is_some_and(|start| start.eq_ignore_ascii_case(b"h2c"))
 }

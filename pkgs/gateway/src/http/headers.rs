@@ -1,6 +1,6 @@
 //! Header rules: the changes that a route asks for in the heads of requests.
 //!
-//! This file is the one home of a rule: its key in `[[route]]`, the lines of the client that it
+//! This file has everything about a rule: its key in `[[route]]`, the client's lines that the rule
 //! replaces, and the bytes that the backend gets. To add a rule, add its field to [`Rules`] and its key
 //! to `KEYS`, note the client's lines in [`Marks::note`], write the new lines in [`Rules::forward`],
 //! and describe the key in `docs/gateway.md`.
@@ -29,7 +29,7 @@ type Select = fn(&mut Rules) -> &mut bool;
 const KEYS: [(&str, Select); 2] =
     [("forwarded", |rules| &mut rules.forwarded), ("close", |rules| &mut rules.close)];
 
-/// The facts about a client that rules depend on.
+/// The properties of a client that rules depend on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Client {
     /// The client's address.
@@ -47,14 +47,14 @@ pub struct Marks {
     persistence: Vec<Range<usize>>,
 }
 
-/// The head of a request, and the facts about it that rules depend on.
+/// The head of a request, with the properties that rules depend on.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
     /// The head's bytes, with the empty line that ends it.
     pub bytes: &'a [u8],
     /// The host that the request is for.
     pub host: &'a Authority,
-    /// The request asks for another protocol.
+    /// True if the request asks for another protocol.
     pub upgrade: bool,
     /// Lines that a rule may replace.
     pub marks: &'a Marks,
@@ -94,8 +94,8 @@ impl Rules {
         self.close
     }
 
-    /// Appends the head to `out` as the backend gets it. With `close` the backend is asked to end
-    /// the connection after its response.
+    /// Appends the head to `out` as the backend gets it. With `close` the head asks the backend to
+    /// close the connection after its response.
     pub fn forward(self, request: &Request<'_>, client: Client, close: bool, out: &mut Vec<u8>) {
         // `Connection: Upgrade` must stay, and an upgraded connection ends by itself.
         let close = close && !request.upgrade;
@@ -109,7 +109,7 @@ impl Rules {
             out.extend_from_slice(&request.bytes[from..line.start]);
             from = line.end;
         }
-        // New lines stand before the empty line.
+        // New lines go before the empty line.
         out.extend_from_slice(&request.bytes[from..request.bytes.len() - 2]);
         if self.forwarded {
             out.extend_from_slice(forwarded(request, client).as_bytes());
@@ -134,7 +134,7 @@ impl Marks {
         }
     }
 
-    /// Returns the lines to drop, in their order.
+    /// Returns the lines to drop, in order.
     fn dropped(&self, forwarded: bool, persistence: bool) -> Vec<Range<usize>> {
         let mut lines = Vec::new();
         if forwarded {
@@ -148,7 +148,8 @@ impl Marks {
     }
 }
 
-/// True if a field describes the client. CGI makes `_` and `-` the same, so they are the same here.
+/// True if a field describes the client. `_` and `-` are equal here, because CGI does not distinguish
+/// them.
 fn is_forwarded(name: &[u8]) -> bool {
     const PREFIX: &[u8] = b"x-forwarded-";
     let same = |(ours, theirs): (&u8, &u8)| match theirs {
@@ -161,7 +162,7 @@ fn is_forwarded(name: &[u8]) -> bool {
 
 /// Returns the lines that describe the client: RFC 7239 section 4, and the older fields.
 ///
-/// Lines of one name make one list in their order, so the words of a trusted proxy come before the
+/// Lines with the same name form one list, in order, so a trusted proxy's elements come before the
 /// gateway's.
 fn forwarded(request: &Request<'_>, client: Client) -> String {
     let address = client.address.to_canonical();

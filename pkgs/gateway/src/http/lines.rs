@@ -7,7 +7,7 @@ use kiln_server::http::syntax;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BareBreak;
 
-/// The search for the end of a head. It reads each byte once, however the bytes arrive.
+/// The search for the end of a head, which reads each byte once, however the bytes arrive.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Scan {
     /// Offset of the first byte that has not been searched.
@@ -17,7 +17,8 @@ pub struct Scan {
 }
 
 impl Scan {
-    /// Returns the length of the head with the empty line that ends it; `None` before that line.
+    /// Returns the length of the head, including the empty line that ends it; `None` until that line
+    /// has arrived.
     ///
     /// `bytes` are all bytes of the head so far.
     pub fn end(&mut self, bytes: &[u8]) -> Result<Option<usize>, BareBreak> {
@@ -57,7 +58,7 @@ pub struct Field<'a> {
     pub value: &'a [u8],
     /// Offset of the line.
     pub start: usize,
-    /// Offset behind the line and its CR LF.
+    /// Offset after the line and its CR LF.
     pub end: usize,
 }
 
@@ -76,8 +77,8 @@ impl Field<'_> {
 
 /// Splits a whole head into its first line and its fields.
 ///
-/// A malformed line gives `None` in place of a field: a name that is not a token, a blank before the
-/// colon, a folded line, or a control character. The fields after it must not be read.
+/// Yields `None` instead of a field for a malformed line: a name that is not a token, a blank before
+/// the colon, a folded line, or a control character. The fields after it must not be read.
 #[must_use]
 pub fn split(head: &[u8]) -> Option<(&[u8], impl Iterator<Item = Option<Field<'_>>>)> {
     let mut lines = Lines::new(head, head.len() + 1);

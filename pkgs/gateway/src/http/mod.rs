@@ -1,5 +1,5 @@
-//! HTTP/1.1 as far as a gateway must understand it: where each request and each response ends, and
-//! which host each request is for.
+//! The parts of HTTP/1.1 that a gateway must understand: the end of each request and response, and
+//! the host of each request.
 //!
 //! RFC 9112 (messages), RFC 9110 (semantics). Anything that two readers could understand differently
 //! is refused, so that no request reaches the backend of another host. A *response* comes from a
@@ -39,9 +39,9 @@ pub enum Refusal {
     NotFound,
     /// The head did not arrive in time.
     Timeout,
-    /// The connection is to another backend than this host's.
+    /// The connection belongs to a backend that does not serve this host.
     Misdirected,
-    /// The head is above its limit.
+    /// The head exceeds its limit.
     TooLarge,
     /// No backend could be reached, or it ended the connection before it had responded.
     BadGateway,

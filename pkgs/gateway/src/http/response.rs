@@ -6,7 +6,7 @@ use kiln_server::http::framing::content_length;
 use super::HEAD_BYTES_MAX;
 use super::lines::{self, Scan};
 
-/// The facts that the gateway must know about a response.
+/// The properties of a response that the gateway needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
     /// Bytes of the head, the empty line included.
@@ -15,7 +15,7 @@ pub struct Head {
     pub status: u16,
     /// The body that follows the head.
     pub body: Body,
-    /// The backend ends the connection after the response.
+    /// True if the backend closes the connection after the response.
     pub close: bool,
 }
 

@@ -264,7 +264,7 @@ fn a_response_before_the_end_of_the_request_does_not_end_the_request() {
     assert!(exchange.is_idle());
 }
 
-/// Checks the head that a backend gets from a client; `keys` are those of the route.
+/// Checks the head that a backend gets from a client; `keys` are the route's keys.
 fn check_forward(text: &str, keys: &str, client: &str, trusted: bool, expected: &str) {
     let rules = Rules::take(DeTable::parse(keys).unwrap().get_mut()).unwrap();
     let client = Client { address: client.parse().unwrap(), trusted };
@@ -277,7 +277,7 @@ fn check_forward(text: &str, keys: &str, client: &str, trusted: bool, expected: 
 const FORGED: &str = "GET / HTTP/1.1\r\nX-Forwarded-For: evil\r\nHost: A.test\r\nforwarded: for=evil\r\nX_Forwarded_Proto: evil\r\nConnection: keep-alive\r\nVia: v\r\n\r\n";
 
 #[test]
-fn a_head_passes_unchanged_if_no_rule_asks_for_a_change() {
+fn a_head_passes_unchanged_if_no_rule_changes_it() {
     check_forward(FORGED, "", "10.0.0.9", true, FORGED);
     let upgrade = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
     check_forward(upgrade, "close = true", "10.0.0.9", false, upgrade);
@@ -310,7 +310,7 @@ fn rules_add_their_lines_after_those_of_the_client() {
 }
 
 #[test]
-fn an_answer_has_a_reason_and_ends_the_connection() {
+fn an_answer_states_a_reason_and_closes_the_connection() {
     let text = String::from_utf8(answer::refusal(Refusal::BadGateway, false)).unwrap();
     assert!(
         text.starts_with("HTTP/1.1 502 Bad Gateway\r\n") && text.contains("\r\nRetry-After: 5\r\n")

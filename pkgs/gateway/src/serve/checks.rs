@@ -31,7 +31,7 @@ struct Checked {
     key: BackendKey,
     state: Arc<BackendState>,
     health: Health,
-    /// The number of checks, so that each of several addresses has its turn.
+    /// The number of checks so far, so that several addresses are checked in turn.
     count: usize,
     next: u64,
     probe: Option<Probe>,
@@ -44,7 +44,7 @@ pub(super) struct Checks {
 }
 
 impl Checks {
-    /// Takes the backends that are in use. Those that were in use before keep their health.
+    /// Adopts the backends that are in use. Backends that were in use before keep their health.
     pub(super) fn want(&mut self, registry: &Registry, now: u64) {
         let mut old = std::mem::take(&mut self.all);
         for (key, state) in registry.backends().filter(|(key, _)| key.1.is_some()) {
@@ -98,7 +98,7 @@ impl Checked {
     }
 
     fn begin(&mut self, check: &Check, now: u64) {
-        // Before DNS has answered there is no address to check.
+        // There is no address to check until DNS has answered.
         let Some(addresses) = self.state.addresses() else { return };
         let address = addresses.get(self.count % addresses.len().max(1)).copied();
         self.count += 1;
@@ -136,7 +136,7 @@ impl Checked {
 }
 
 impl Probe {
-    /// Returns the result of the check, once there is one.
+    /// Returns the result of the check, once it is known.
     fn advance(&mut self, check: &Check) -> Option<bool> {
         match self.try_advance(check) {
             Ok(verdict) => verdict,

@@ -15,7 +15,7 @@ use crate::state::{Registry, Snapshot};
 /// The silence after which the kernel probes a client.
 const KEEPALIVE: Duration = Duration::from_secs(75);
 
-/// Opens the sockets of a configuration. Sockets that are open in `old` are kept.
+/// Opens the sockets of a configuration, and keeps those that are already open in `old`.
 pub(super) fn open(config: &Config, old: Option<&Snapshot>) -> anyhow::Result<Vec<Arc<OwnedFd>>> {
     let known = |listener: &Listener| {
         let old = old?;
@@ -29,14 +29,14 @@ pub(super) fn open(config: &Config, old: Option<&Snapshot>) -> anyhow::Result<Ve
     config.listeners.iter().map(open).collect()
 }
 
-/// True if two listeners are one socket. With port 0 the kernel has chosen a port for each name.
+/// True if two listeners share a socket. For port 0 the kernel has chosen a port for each name.
 fn same(one: &Listener, other: &Listener) -> bool {
     one.address == other.address && (one.address.port() != 0 || one.name == other.name)
 }
 
 fn one(address: SocketAddr) -> anyhow::Result<OwnedFd> {
     let socket = match tcp(address, Some(KEEPALIVE)) {
-        // A kernel without IPv6: all addresses are IPv4 ones.
+        // On a kernel without IPv6, all addresses means all IPv4 addresses.
         Err(Errno::AFNOSUPPORT) if address.ip().is_unspecified() => {
             let address = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port());
             tcp(address, Some(KEEPALIVE))
@@ -56,8 +56,8 @@ pub(super) fn announce(snapshot: &Snapshot, workers: usize, connections: usize) 
     tracing::info!(routes = snapshot.routes.len(), workers, connections, "ready");
 }
 
-/// Shuts the sockets that a new configuration does not have. Connections may still hold the old
-/// snapshot, so the sockets would be closed too late.
+/// Shuts down the sockets that a new configuration does not have, because dropping them is not enough:
+/// connections may hold the old snapshot for a long time.
 pub(super) fn retire(old: &Snapshot, new: &Snapshot) {
     let kept = |socket: &Arc<OwnedFd>| new.sockets.iter().any(|other| Arc::ptr_eq(socket, other));
     for socket in old.sockets.iter().filter(|socket| !kept(socket)) {
@@ -65,8 +65,8 @@ pub(super) fn retire(old: &Snapshot, new: &Snapshot) {
     }
 }
 
-/// Removes addresses that are listeners of this gateway, because a connection to one would come
-/// back forever.
+/// Removes addresses that are listeners of this gateway, because a connection to such an address
+/// would loop forever.
 pub(super) fn without_own(
     snapshot: &Snapshot,
     backend: &str,
@@ -76,12 +76,14 @@ pub(super) fn without_own(
     let is_ours = |address: &SocketAddr| ours.iter().any(|own| reaches(*own, *address));
     let (loops, good): (Vec<_>, Vec<_>) = addresses.into_iter().partition(is_ours);
     for address in loops {
-        tracing::error!("backend {backend} ({address}) is a listener of this gateway; not used");
+        tracing::error!(
+            "backend {backend} ({address}) is a listener of this gateway and is not used"
+        );
     }
     good
 }
 
-/// Does the same for backends that are given as addresses.
+/// Removes such addresses from backends that are configured by address.
 pub(super) fn forbid_loops(snapshot: &Snapshot, registry: &Registry) {
     for (_, state) in registry.backends() {
         if let Host::Address(address) = state.backend.host {
@@ -96,7 +98,7 @@ fn reaches(own: SocketAddr, target: SocketAddr) -> bool {
     own.port() == target.port() && (own_ip == ip || (own_ip.is_unspecified() && is_local(ip)))
 }
 
-/// True for an address of this machine: no socket can be bound to another one.
+/// True for an address of this machine, because a socket can be bound to no other address.
 fn is_local(address: IpAddr) -> bool {
     address.is_loopback() || address.is_unspecified() || UdpSocket::bind((address, 0)).is_ok()
 }

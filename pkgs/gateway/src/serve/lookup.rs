@@ -65,7 +65,7 @@ impl Lookup {
         self.act(actions);
     }
 
-    /// Returns the addresses of a backend that is given by name, once they are known.
+    /// Returns the addresses of a backend that is configured by name, once they are known.
     pub(super) fn addresses(&self, backend: &Backend) -> Option<Vec<SocketAddr>> {
         let Host::Name(name) = &backend.host else { return None };
         let addresses = self.resolver.addresses(name)?;
@@ -100,7 +100,7 @@ impl Lookup {
         }
         self.next_check = now + CHECK_INTERVAL;
         let texts = self.files.each_ref().map(read);
-        // An empty file is just being written.
+        // An empty file is still being written.
         if texts != self.texts && !texts[0].is_empty() {
             let actions = self.resolver.configure(Conf::parse(&texts[0], &texts[1]), now);
             self.act(actions);
@@ -110,7 +110,7 @@ impl Lookup {
 
     pub(super) fn next(&self) -> Option<u64> {
         let resolver = self.resolver.next();
-        // Without names to resolve the files do not matter.
+        // The files do not matter if there are no names to resolve.
         resolver.map(|next| next.min(self.next_check))
     }
 
@@ -140,7 +140,7 @@ impl Lookup {
         }
     }
 
-    /// Reads the response to a question; true if the resolver has learned something.
+    /// Reads the response to a question; returns true if the resolver has learned something.
     fn receive(&mut self, query: QueryId, buffer: &mut [u8]) -> bool {
         let Some(socket) = self.sockets.get_mut(&query) else { return false };
         let packet = match socket {
@@ -180,7 +180,7 @@ fn over_udp(server: SocketAddr, packet: &[u8]) -> std::io::Result<Socket> {
         if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind((any, 0))?;
     socket.set_nonblocking(true)?;
-    // From now on the kernel drops packets of other servers.
+    // From now on the kernel drops packets from other servers.
     socket.connect(server)?;
     socket.send(packet)?;
     Ok(Socket::Udp(socket))
@@ -194,8 +194,7 @@ fn over_tcp(server: SocketAddr, packet: &[u8]) -> std::io::Result<Socket> {
     Ok(Socket::Tcp { stream: socket.into(), out, got: Vec::new() })
 }
 
-/// Sends the question and reads the response, each with its length before it (RFC 1035 section
-/// 4.2.2). Returns the response once it is complete.
+/// Sends the question and reads the response, each preceded by its length (RFC 1035 section 4.2.2). Returns the response once it is complete.
 fn exchange(
     mut stream: &TcpStream,
     out: &mut Vec<u8>,

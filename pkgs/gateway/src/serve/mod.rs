@@ -1,6 +1,6 @@
-//! The control thread: signals, reload, DNS, checks, and the port for operations.
+//! The control thread: signals, reload, DNS, checks, and the operations port.
 //!
-//! Workers never wait for anything that happens here; they are woken when there is news.
+//! Workers never wait for this thread; it wakes them when it has news.
 
 mod checks;
 mod listen;
@@ -31,7 +31,7 @@ use reload::Watched;
 pub(crate) use reload::read;
 use waits::Waits;
 
-/// Milliseconds from SIGTERM to the end, even if connections are still open.
+/// Milliseconds from SIGTERM to the exit, even if connections are still open.
 const DRAIN_TIME: u64 = 25_000;
 
 /// Milliseconds between two checks for open connections while draining.
@@ -58,8 +58,8 @@ struct Control {
 /// Serves until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// Fails if the configuration is wrong, if a socket cannot be opened, and if the kernel refuses
-/// descriptors or threads.
+/// Fails if the configuration is invalid, a socket cannot be opened, or the kernel refuses descriptors
+/// or threads.
 pub fn run(options: &Options) -> anyhow::Result<()> {
     let signals = Requests::new().context("cannot block signals")?;
     let workers = options.workers.unwrap_or_else(limits::workers);
@@ -95,8 +95,8 @@ fn start(shared: Arc<Shared>, number: usize) -> anyhow::Result<()> {
     let mut worker = Worker::new(shared, number).context("cannot create an epoll")?;
     let run = move || {
         if let Err(errno) = worker.run() {
-            // Without this worker its connections would hang, so the process ends and its
-            // supervisor starts it again.
+            // The connections of this worker would hang, so the process exits and its supervisor
+            // starts it again.
             tracing::error!("worker {number} cannot wait for events: {errno}");
             std::process::exit(i32::from(Exit::Software.code()));
         }
@@ -153,7 +153,7 @@ impl Control {
         waits.wait(next.map(|next| next.saturating_sub(now)))
     }
 
-    /// Reads the file again. Open connections keep the configuration that they began with.
+    /// Reads the file again. Open connections keep the configuration that they started with.
     fn reload(&mut self, asked: bool) {
         let old = self.shared.snapshot();
         let counters = &self.shared.counters;
@@ -182,7 +182,7 @@ impl Control {
         }
     }
 
-    /// Begins to resolve and to check the backends of the configuration in force.
+    /// Starts to resolve and check the backends of the configuration in force.
     fn adopt(&mut self) {
         let now = self.shared.now();
         self.lookup.want(self.registry.backends().map(|(_, state)| &state.backend), now);
@@ -225,7 +225,7 @@ impl Control {
         if !self.shared.draining.swap(true, Ordering::Release) {
             self.shared.wake();
         } else if !self.shut {
-            // By now the workers have accepted the clients that were in the kernel's queue.
+            // The workers have accepted the clients that were in the kernel's queue by now.
             self.shut = true;
             for socket in &self.shared.snapshot().sockets {
                 let _ = shutdown(socket, Shutdown::Both);

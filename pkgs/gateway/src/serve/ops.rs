@@ -1,4 +1,4 @@
-//! The port for operations: `/live`, `/ready` and `/metrics`.
+//! The operations port: `/live`, `/ready` and `/metrics`.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -46,7 +46,7 @@ impl Ops {
         Ok(Self { listener, clients: Vec::new() })
     }
 
-    /// Accepts clients, and reads and answers as far as possible.
+    /// Accepts clients, and reads and answers as much as possible.
     pub(super) fn turn(&mut self, now: u64, shared: &Shared, is_ready: bool) {
         while self.clients.len() < CLIENTS_MAX {
             let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
@@ -86,7 +86,7 @@ impl Ops {
 enum Progress {
     /// Nothing can be done before the next event.
     Waits,
-    /// The client has been answered, or has gone.
+    /// The client has been answered, or has disconnected.
     Ended,
 }
 
@@ -139,7 +139,7 @@ fn answer(request: &[u8], shared: &Shared, is_ready: bool) -> Vec<u8> {
     .into_bytes()
 }
 
-/// Returns the metrics. Labels are texts of the configuration, never of clients.
+/// Returns the metrics. Labels come from the configuration, never from clients.
 fn metrics(shared: &Shared, snapshot: &Snapshot) -> String {
     let mut out = Metrics::new("kiln_gateway_");
     let counters = &shared.counters;
@@ -150,7 +150,11 @@ fn metrics(shared: &Shared, snapshot: &Snapshot) -> String {
         ("unrouted_total", "Connections that ended before they had a route", &counters.unrouted),
         ("unknown_name_total", "Connections whose name has no route", &counters.unknown),
         ("capped_total", "Connections closed by a cap of their listener", &counters.capped),
-        ("accept_pauses_total", "Times that there was no room for clients", &counters.pauses),
+        (
+            "accept_pauses_total",
+            "Times that accepting paused because there was no room",
+            &counters.pauses,
+        ),
         ("reloads_total", "New configurations in force", &counters.reloads),
         ("refused_reloads_total", "Configurations that were refused", &counters.refused_reloads),
     ];
@@ -178,7 +182,7 @@ fn routes(out: &mut Metrics, snapshot: &Snapshot) {
         out.begin(name, Kind::Counter, help);
         let mut written: Vec<&str> = Vec::new();
         for route in &snapshot.routes {
-            // Routes of one name on several listeners share their counters.
+            // Routes with the same name on several listeners share their counters.
             if written.contains(&route.label.as_str()) {
                 continue;
             }

@@ -1,7 +1,7 @@
-//! The configuration's file: reading it, and noticing that it has changed.
+//! The configuration file: reading it, and detecting changes.
 //!
-//! The file is checked once a second. That also works where notifications do not: for a `ConfigMap`
-//! whose symbolic link changes, a file that is a mount of its own, and a network file system.
+//! The file is checked once a second. Unlike notifications, this also works for a `ConfigMap` whose
+//! symbolic link changes, a file that is a mount point, and a network file system.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -44,8 +44,8 @@ impl Watched {
         read(&self.file, self.ports)
     }
 
-    /// True if the version differs from the one at the last load, and is the same as at the check
-    /// before: at the first check the file may be half written.
+    /// True if the version differs from the one at the last load and is the same as at the previous
+    /// check, because a file that has just changed may be half written.
     pub(super) fn has_changed(&mut self, now: u64) -> bool {
         if now < self.next {
             return false;

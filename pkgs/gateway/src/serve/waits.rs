@@ -6,21 +6,21 @@ use anyhow::Context as _;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
-/// Milliseconds after which a wait ends even without a deadline, so that a clock that jumps cannot
-/// stop the control thread.
+/// The maximum wait in milliseconds, even without a deadline, so that a clock that jumps cannot stop
+/// the control thread.
 const WAIT_MAX: u64 = 60_000;
 
-/// Sockets, and the events that are waited for on each.
+/// Sockets, each with the events to wait for.
 #[derive(Debug, Default)]
 pub(super) struct Waits<'a>(Vec<PollFd<'a>>);
 
 impl<'a> Waits<'a> {
-    /// Waits until the socket can be read.
+    /// Adds a socket that is waited for until it can be read.
     pub(super) fn read(&mut self, socket: BorrowedFd<'a>) {
         self.0.push(PollFd::from_borrowed_fd(socket, PollFlags::IN));
     }
 
-    /// Waits until the socket can be written to.
+    /// Adds a socket that is waited for until it can be written to.
     pub(super) fn write(&mut self, socket: BorrowedFd<'a>) {
         self.0.push(PollFd::from_borrowed_fd(socket, PollFlags::OUT));
     }

@@ -1,7 +1,7 @@
 //! The `ClientHello` (RFC 8446 section 4.1.2) in any split into segments and records.
 //!
 //! The caller keeps the bytes, because it has to forward them unchanged. [`Scan`] remembers its
-//! position, so a client that sends byte by byte costs no more than a client that sends all bytes at
+//! position, so a client that sends single bytes costs no more than a client that sends all bytes at
 //! once. Only the name (RFC 6066) and the protocols (RFC 7301) are read. An encrypted `ClientHello`
 //! (RFC 9849) is an extension like any other: the outer name decides the route.
 
@@ -10,7 +10,7 @@ use crate::name;
 /// The most bytes of the message. A browser's message with a post-quantum key share has 1,800.
 pub const MESSAGE_BYTES_MAX: usize = 16 << 10;
 
-/// The most bytes with the headers of records. A small message may be cut into records of one byte.
+/// The most bytes including record headers. A small message may be split into records of one byte.
 pub const RECORDS_BYTES_MAX: usize = 32 << 10;
 
 /// The most bytes of a record's content.
@@ -29,7 +29,7 @@ const HOST_NAME: u8 = 0;
 pub struct Hello {
     /// The server's name.
     pub name: Name,
-    /// The protocols that the client offers, with a byte for the length before each.
+    /// The protocols that the client offers, each after a byte with its length.
     pub alpn: Vec<u8>,
 }
 
@@ -53,9 +53,9 @@ pub struct Garbage;
 pub struct Scan {
     /// Offset of the next record's header.
     next: usize,
-    /// Bytes of the message in the records before `next`.
+    /// Message bytes in the records before `next`.
     got: usize,
-    /// Bytes of the message and its header; 0 while that is unknown.
+    /// Bytes of the message and its header; 0 while the size is unknown.
     whole: usize,
 }
 
@@ -76,8 +76,8 @@ impl Scan {
         if bytes.len() > RECORDS_BYTES_MAX { Err(Garbage) } else { Ok(None) }
     }
 
-    /// Returns the length of the next record's content, once it is complete. Each byte of the header
-    /// is checked as soon as it is there.
+    /// Returns the length of the next record's content, once the content is complete. Each byte of the
+    /// header is checked as soon as it has arrived.
     fn record(&self, bytes: &[u8]) -> Result<Option<usize>, Garbage> {
         let rest = bytes.get(self.next..).unwrap_or_default();
         let kind = rest.first().is_none_or(|kind| *kind == HANDSHAKE);
@@ -92,7 +92,7 @@ impl Scan {
         if length == 0 || length > RECORD_BYTES_MAX {
             return Err(Garbage);
         }
-        // The first record begins with the message's header, so garbage is found early.
+        // The first record begins with the message's header, so garbage is detected early.
         if self.next == 0 && rest.get(RECORD_HEADER).is_some_and(|kind| *kind != CLIENT_HELLO) {
             return Err(Garbage);
         }
@@ -165,7 +165,7 @@ fn message(body: &[u8]) -> Option<Hello> {
             ALPN => 1,
             _ => continue,
         };
-        // A repetition is forbidden (RFC 8446 section 4.2): two readers could take different ones.
+        // A repetition is forbidden (RFC 8446 section 4.2), because two readers could use different copies.
         if std::mem::replace(&mut seen[slot], true) {
             return None;
         }

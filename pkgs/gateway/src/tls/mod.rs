@@ -1,4 +1,4 @@
-//! The part of TLS that the gateway knows: reading a `ClientHello`, and sending one alert.
+//! The part of TLS that the gateway knows: reading a `ClientHello`, and sending an alert.
 
 pub mod hello;
 #[cfg(test)]

@@ -122,7 +122,7 @@ fn a_hello_has_at_most_16_kib() {
 }
 
 #[test]
-fn garbage_is_refused_at_the_first_byte_that_shows_it() {
+fn garbage_is_refused_at_the_first_invalid_byte() {
     for bad in [
         &b"GET "[..],
         b"SSH-2.0",

@@ -12,7 +12,7 @@ use rustix::net::{SocketFlags, acceptfrom_with};
 use crate::limits::{self, LogLimit};
 use crate::state::{Shared, Snapshot};
 
-/// Milliseconds without new connections when there is no room for them.
+/// Milliseconds of a pause when there is no room for new connections.
 const PAUSE: u64 = 100;
 
 static NO_ROOM: LogLimit = LogLimit::new();
@@ -32,7 +32,7 @@ pub(super) enum Accepted {
     Client(OwnedFd, SocketAddr),
     /// A connection that failed before it was accepted.
     Failed,
-    /// No client waits, or there is no room.
+    /// No client is waiting, or there is no room.
     Nothing,
 }
 
@@ -56,7 +56,7 @@ impl Acceptor {
     /// Makes epoll report no listener.
     pub(super) fn close(&mut self, epoll: &OwnedFd) {
         for socket in std::mem::take(&mut self.listening) {
-            // Fails if the pause has removed the socket already.
+            // Fails if a pause has already removed the socket.
             let _ = epoll::delete(epoll, &socket);
         }
     }
@@ -88,8 +88,8 @@ impl Acceptor {
         }
     }
 
-    /// Leaves new connections in the kernel's queue for a moment. A listener stays readable, so
-    /// without a pause the worker would spin.
+    /// Leaves new connections in the kernel's queue for a moment. Without a pause the worker would
+    /// spin, because the listener stays readable.
     fn pause(&mut self, shared: &Shared, now: u64, why: &str) {
         shared.counters.pauses.fetch_add(1, Ordering::Relaxed);
         if let Some(more) = NO_ROOM.pass(now) {
@@ -116,7 +116,7 @@ impl Acceptor {
         }
     }
 
-    /// True if the pause has just ended: the listeners have to be opened again.
+    /// True if the pause has just ended and the listeners must be opened again.
     pub(super) fn resumes(&mut self, now: u64) -> bool {
         self.paused.take_if(|until| *until <= now).is_some()
     }

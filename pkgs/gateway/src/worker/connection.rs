@@ -1,8 +1,8 @@
 //! A connection from accept to end: its phases, and the deadline of each.
 //!
-//! The parts decide for themselves: [`Session`] where the connection goes, [`Dial`] which address is
-//! tried, [`Web`] how far a request or a response goes, [`Link`] which bytes move. This file only puts
-//! them in order.
+//! Each part makes its own decisions: [`Session`] chooses the route and backend, [`Dial`] the address
+//! to try, [`Web`] finds the ends of requests and responses, and [`Link`] moves bytes. This file only
+//! calls them in order.
 
 use rustix::event::epoll::EventFlags;
 use rustix::fd::OwnedFd;
@@ -22,7 +22,7 @@ use crate::state::Shared;
 use crate::tls::Alert;
 use crate::tls::hello;
 
-/// Milliseconds that a client gets to read an answer or an alert and to close.
+/// Milliseconds for a client to read an answer or an alert and to close the connection.
 const DRAIN_TIME: u64 = 2_000;
 
 /// The most bytes of a client that are discarded after an answer, so that no reset destroys it.
@@ -33,7 +33,7 @@ static NO_BACKEND: LogLimit = LogLimit::new();
 /// The progress of a connection.
 #[derive(Debug)]
 enum Phase {
-    /// Waits for the PROXY header that the peer must send.
+    /// Waits for the peer's PROXY header.
     Proxy,
     /// Waits for the `ClientHello`.
     Hello(hello::Scan),
@@ -41,11 +41,11 @@ enum Phase {
     Head,
     /// Waits for an address of the backend.
     Resolve,
-    /// Waits for the backend to accept.
+    /// Waits for the connection to the backend.
     Connect,
-    /// Relays until both sides have ended.
+    /// Relays until both sides have closed.
     Relay,
-    /// Has been answered by the gateway, and waits for the client to close.
+    /// The gateway has answered, and waits for the client to close.
     Drain { left: u32, until: u64, end: End },
 }
 
@@ -58,7 +58,7 @@ pub(super) enum Turn {
     Wait,
     /// Nothing can be done before DNS answers.
     Park,
-    /// More can be done, but other connections have their turn.
+    /// More can be done, but it is other connections' turn.
     Yield,
     /// The connection has ended.
     Close(End),
@@ -70,7 +70,7 @@ pub(super) struct Connection {
     phase: Phase,
     session: Session,
     link: Link,
-    /// Bytes of the client that have not gone to a backend.
+    /// Bytes of the client that were not sent to a backend.
     inbox: Inbox,
     web: Option<Box<Web>>,
     /// Present until a request has been sent or, for TLS, until the backend has responded.
@@ -97,7 +97,7 @@ impl Connection {
         self.link.key()
     }
 
-    /// Takes note of an event of one of the sockets.
+    /// Records an event of one of the sockets.
     pub(super) const fn event(&mut self, side: Side, flags: EventFlags) {
         self.link.event(side, flags);
     }
@@ -107,7 +107,7 @@ impl Connection {
         self.link.register(&tools.epoll)
     }
 
-    /// Does one thing that can be done without waiting.
+    /// Takes one step that does not have to wait.
     pub(super) fn turn(&mut self, tools: &mut Tools) -> Turn {
         let result = match self.phase {
             Phase::Proxy => self.read_proxy_header(tools),
@@ -122,9 +122,9 @@ impl Connection {
         result.unwrap_or_else(|closing| self.begin_closing(closing, tools))
     }
 
-    /// Tries again to find an address, after news from DNS.
+    /// Tries to find an address again, after news from DNS.
     pub(super) fn unpark(&mut self, tools: &mut Tools) -> Turn {
-        // The connection that was parked may have ended, and another one may have its index.
+        // The parked connection may have ended, and another connection may have its index.
         if !matches!(self.phase, Phase::Resolve) {
             return Turn::Wait;
         }
@@ -142,14 +142,14 @@ impl Connection {
         }
     }
 
-    /// True if the client has reset the connection in the middle of something. The gateway does not
+    /// True if the client has reset a connection that is in progress. The gateway does not
     /// read from a client that waits for its backend, so no read reports the reset.
     pub(super) const fn is_abandoned(&self) -> bool {
         let under_way = matches!(self.phase, Phase::Resolve | Phase::Connect | Phase::Relay);
         under_way && self.link.client_is_gone()
     }
 
-    /// Frees what the connection holds, then counts and logs it.
+    /// Frees the connection's resources, then counts and logs it.
     pub(super) fn close(mut self: Box<Self>, end: End, shared: &Shared, tools: &mut Tools) {
         self.link.close(end, &mut tools.pipes);
         self.session.leave(shared, self.link.totals(), end, tools.now);
@@ -183,7 +183,8 @@ impl Connection {
 
 // From the first byte to a route.
 impl Connection {
-    /// Makes sure that the inbox has bytes that no parser has seen; false before the next event.
+    /// Makes sure that the inbox has bytes that no parser has seen; returns false if there are none
+    /// before the next event.
     fn fill(&mut self, tools: &mut Tools) -> Result<bool, Closing> {
         match self.link.fill(&mut self.inbox, tools) {
             Ok(Fill::New) => Ok(true),
@@ -216,7 +217,7 @@ impl Connection {
     }
 
     fn read_head(&mut self, tools: &mut Tools) -> Result<Turn, Closing> {
-        // A client that has sent nothing has no state of HTTP.
+        // A client that has sent nothing needs no HTTP state.
         if !self.fill(tools)? {
             return Ok(Turn::Wait);
         }
@@ -233,7 +234,7 @@ impl Connection {
 
 // From a route to a connected backend.
 impl Connection {
-    /// Begins the way to a backend. `first` has the bytes that the client has sent.
+    /// Begins to connect to a backend. `first` has the bytes that the client has sent.
     fn dial(&mut self, mut first: Vec<u8>, tools: &mut Tools) -> Result<Turn, Closing> {
         self.session.count_connection();
         let mut header = self.session.proxy_header(|| self.link.local_address());
@@ -261,7 +262,7 @@ impl Connection {
         }
     }
 
-    /// Tries one address after another until a connection begins.
+    /// Tries one address after another until a connection attempt has started.
     fn try_next(&mut self, tools: &mut Tools) -> Result<Turn, Closing> {
         self.phase = Phase::Connect;
         while let Some((target, address)) = self.dial.as_mut().and_then(|dial| dial.next(tools.now))
@@ -277,7 +278,7 @@ impl Connection {
         Err(self.no_backend(tools.now))
     }
 
-    /// Sends the first bytes; a socket that is not connected yet does not take them.
+    /// Sends the first bytes, which a socket accepts once it is connected.
     fn connect(&mut self, tools: &mut Tools) -> Result<Turn, Closing> {
         let (Some(dial), Some(backend)) = (&mut self.dial, self.link.backend()) else {
             return Err(Closing::Now(End::NoBackend));
@@ -293,7 +294,7 @@ impl Connection {
         }
     }
 
-    /// Begins to relay: the backend has accepted, and `count` bytes have gone to it.
+    /// Begins to relay: the backend is connected and has received `count` bytes.
     fn connected(&mut self, count: usize, now: u64) {
         let Some(dial) = &self.dial else { return };
         self.link.connected(count as u64, now);
@@ -305,8 +306,8 @@ impl Connection {
         }
     }
 
-    /// True if another backend may be tried after one that ended without a byte: the client has sent
-    /// nothing but its hello.
+    /// True if another backend may be tried after a backend that closed without sending a byte: the
+    /// client has sent nothing but its hello.
     fn may_try_another(&self, now: u64) -> bool {
         let (up, down) = self.link.totals();
         let untouched = down == 0 && !self.link.client_has_ended();
@@ -449,8 +450,8 @@ impl Connection {
         self.web.as_ref().and_then(|web| web.head_since())
     }
 
-    /// True if one side has ended its sending. Over HTTP the client's end counts as soon as it is
-    /// announced, because it is not read before the response is complete.
+    /// True if one side has stopped sending. Over HTTP the client's end counts as soon as epoll
+    /// reports it, because the gateway does not read it before the response is complete.
     fn is_half_closed(&self) -> bool {
         let announced = self.web.is_some() && self.link.client_is_ending();
         self.link.is_half_closed() || announced

@@ -1,4 +1,4 @@
-//! The way to a backend: the addresses that are tried, their order, and the time for each.
+//! Connecting to a backend: the addresses to try, their order, and the time for each.
 
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
@@ -9,32 +9,32 @@ use crate::state::{BackendState, RouteState};
 /// The most addresses that are tried for one connection.
 const TRIES_MAX: usize = 8;
 
-/// Milliseconds for one address while there are others.
+/// Milliseconds for an address that is not the last.
 const TRY_TIME: u64 = 1_000;
 
-/// A connection's way to a backend.
+/// The attempts to connect to a backend.
 #[derive(Debug)]
 pub(super) struct Dial {
     /// Indices of backends in the route, and their addresses.
     candidates: Vec<(u16, SocketAddr)>,
     next: usize,
-    /// The end of all tries together.
+    /// The deadline of all tries together.
     until: u64,
-    /// The end of the current try.
+    /// The deadline of the current try.
     this_until: u64,
     /// The bytes that a backend gets first: a PROXY header, and everything that the client sent.
     first: Vec<u8>,
-    /// The number of those bytes that the current backend has taken.
+    /// The number of bytes of `first` that the current backend has accepted.
     sent: usize,
 }
 
 impl Dial {
-    /// Begins without candidates.
+    /// Creates attempts without candidates.
     pub(super) const fn new(first: Vec<u8>, until: u64) -> Self {
         Self { candidates: Vec::new(), next: 0, until, this_until: until, first, sent: 0 }
     }
 
-    /// Takes the candidates, once DNS has answered.
+    /// Sets the candidates, once DNS has answered.
     pub(super) fn set_candidates(&mut self, candidates: Vec<(u16, SocketAddr)>) {
         self.candidates = candidates;
     }
@@ -50,25 +50,25 @@ impl Dial {
         Some(candidate)
     }
 
-    /// Returns the bytes that the backend has not taken yet.
+    /// Returns the bytes that the backend has not accepted yet.
     pub(super) fn unsent(&self) -> &[u8] {
         &self.first[self.sent..]
     }
 
-    /// Counts bytes that the backend has taken.
+    /// Counts bytes that the backend has accepted.
     pub(super) const fn sent(&mut self, count: usize) {
         self.sent += count;
     }
 
-    /// True if another candidate could get the same bytes, provided that the backends so far have
-    /// received no more than `delivered` bytes of this connection.
+    /// True if another candidate could get the same bytes, given that the backends so far have
+    /// received `delivered` bytes of this connection.
     pub(super) const fn may_try_another(&self, delivered: u64, now: u64) -> bool {
         delivered <= self.first.len() as u64
             && self.next < self.candidates.len()
             && now < self.until
     }
 
-    /// Returns the end of the current try.
+    /// Returns the deadline of the current try.
     pub(super) fn deadline(&self) -> u64 {
         self.until.min(self.this_until)
     }
@@ -82,7 +82,7 @@ impl Dial {
 /// The addresses that can be tried.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Order {
-    /// These, in this order.
+    /// These addresses, in this order.
     Try(Vec<(u16, SocketAddr)>),
     /// DNS has not answered yet.
     Wait,
@@ -90,10 +90,10 @@ pub(super) enum Order {
     Nothing,
 }
 
-/// Returns the addresses of a route's backends in the order in which they are tried.
+/// Returns the addresses of a route's backends in the order in which to try them.
 ///
-/// The policy orders the backends; those that are up come before those that timed out lately,
-/// and those that are down come last. If all are down, all are tried anyway.
+/// The policy orders the backends; backends that are up come before those that timed out recently,
+/// and backends that are down come last. If all are down, all are tried anyway.
 pub(super) fn order(route: &RouteState, policy: Policy, now: u64) -> Order {
     let count = route.backends.len();
     let first = match policy {
@@ -138,7 +138,7 @@ mod tests {
         Registry::default().snapshot(parse(&text, Ports::default()).unwrap(), Vec::new())
     }
 
-    /// The ports that are tried, in their order.
+    /// Returns the ports to try, in order.
     fn ports(snapshot: &Snapshot, policy: Policy) -> Vec<u16> {
         match order(&snapshot.routes[0], policy, 0) {
             Order::Try(found) => found.iter().map(|(_, address)| address.port()).collect(),
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unresolved_name_is_waited_for_only_if_there_is_no_other_address() {
+    fn an_unresolved_name_delays_a_connection_only_if_there_is_no_other_address() {
         let both = snapshot("\"a.test:1\", \"10.0.0.1:2\"");
         assert_eq!(ports(&both, Policy::Ordered), [2]);
         let one = snapshot("\"a.test:1\"");

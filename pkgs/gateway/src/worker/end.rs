@@ -4,7 +4,7 @@ use crate::http::Refusal;
 use crate::http::answer;
 use crate::tls::{self, Alert};
 
-/// The reason why a connection ended. The access log has it as a word.
+/// The reason why a connection ended, which the access log has as a word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
     Done,
@@ -26,7 +26,7 @@ pub(super) enum End {
 }
 
 impl End {
-    /// Returns the word for the access log, as `docs/gateway.md` lists them.
+    /// Returns the word for the access log; `docs/gateway.md` lists all words.
     pub(super) const fn word(self) -> &'static str {
         match self {
             Self::Done => "done",
@@ -56,9 +56,9 @@ impl End {
 pub(super) enum Closing {
     /// At once.
     Now(End),
-    /// After the client has got the bytes that are on their way to it.
+    /// After the client has received the bytes that are on their way.
     Delivered(End),
-    /// After the client has got these bytes, which the gateway sends instead of anything else.
+    /// After the client has received these bytes, which the gateway sends instead of anything else.
     Answer(Vec<u8>, End),
 }
 

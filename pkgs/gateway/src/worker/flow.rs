@@ -1,8 +1,8 @@
 //! One direction of a connection: bytes from one socket to the other.
 //!
-//! A short exchange is copied through the worker's buffer. A direction that keeps moving takes a
-//! pipe and is spliced: its bytes never enter the gateway. Nothing is read before everything that
-//! was read is delivered, so a slow receiver slows down its own sender and no other connection.
+//! A short exchange is copied through the worker's buffer. A direction with a steady flow takes a
+//! pipe and is spliced: its bytes never enter the gateway. New bytes are read only when all earlier
+//! bytes are delivered, so a slow receiver slows down its own sender and no other connection.
 
 use rustix::io::Errno;
 
@@ -10,10 +10,10 @@ use super::pipes::{Pipe, Pipes};
 use super::socket::{Read, Socket};
 use super::tools::Tools;
 
-/// Consecutive bytes after which a direction is spliced.
+/// Bytes in a streak after which a direction is spliced.
 const STREAK_BYTES: u32 = 192 << 10;
 
-/// A shorter read ends a streak: the direction does not keep moving.
+/// A read of fewer bytes ends a streak, because the flow is not steady.
 const SMALL_BYTES: usize = 4 << 10;
 
 /// The most bytes that one system call splices.
@@ -22,9 +22,9 @@ const SPLICE_BYTES_MAX: usize = 1 << 20;
 /// One direction.
 #[derive(Debug, Default)]
 pub(super) struct Flow {
-    /// Bytes that were read and that the sink has not taken.
+    /// Bytes that were read and that the sink has not accepted.
     pending: Vec<u8>,
-    /// The number of pending bytes that the sink has taken since.
+    /// The number of pending bytes that the sink has accepted since.
     sent: usize,
     pipe: Option<Pipe>,
     in_pipe: usize,
@@ -33,7 +33,7 @@ pub(super) struct Flow {
     total: u64,
     /// The source has ended.
     ended: bool,
-    /// The sink has been told that the source has ended.
+    /// The source's end was passed on to the sink.
     shut: bool,
 }
 
@@ -42,9 +42,9 @@ pub(super) struct Flow {
 pub(super) enum Stop {
     /// Nothing can be moved before the next event.
     Blocked,
-    /// Other connections have their turn.
+    /// It is other connections' turn.
     Budget,
-    /// The requested number of bytes has been taken.
+    /// The requested number of bytes was taken from the source.
     Limit,
     /// The source has ended, and everything is delivered.
     Ended,
@@ -58,17 +58,17 @@ pub(super) enum Broken {
 }
 
 impl Flow {
-    /// Adds bytes to be delivered before everything that is read later.
+    /// Adds bytes to be delivered before any bytes that are read later.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         self.pending.extend_from_slice(bytes);
     }
 
-    /// Removes the bytes that wait and have not been sent.
+    /// Removes the pending bytes that were not sent.
     pub(super) fn take_pending(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.pending)
     }
 
-    /// True if no bytes wait for the sink.
+    /// True if no bytes are waiting for the sink.
     pub(super) const fn is_empty(&self) -> bool {
         self.pending.is_empty() && self.in_pipe == 0
     }
@@ -78,7 +78,7 @@ impl Flow {
         self.total
     }
 
-    /// Counts bytes that were delivered without the flow.
+    /// Counts bytes that were delivered outside the flow.
     pub(super) const fn add_total(&mut self, count: u64) {
         self.total += count;
     }
@@ -88,19 +88,19 @@ impl Flow {
         self.ended
     }
 
-    /// Lets the direction end after the bytes that wait.
+    /// Lets the direction end after the pending bytes.
     pub(super) const fn end(&mut self) {
         self.ended = true;
     }
 
-    /// Starts over for another peer: nothing is delivered and nothing waits.
+    /// Starts over for another peer: nothing is delivered and nothing is pending.
     pub(super) fn restart(&mut self, pipes: &mut Pipes) {
         self.clear(pipes);
         self.total = 0;
         self.ended = false;
     }
 
-    /// Delivers the bytes that wait; false if the sink is full.
+    /// Delivers the pending bytes; returns false if the sink is full.
     pub(super) fn flush(&mut self, sink: &mut Socket, pipes: &mut Pipes) -> Result<bool, Broken> {
         let done = self.deliver(sink);
         self.release(pipes);
@@ -151,7 +151,7 @@ impl Flow {
         (moved, stop)
     }
 
-    /// Delivers the pending bytes, then the bytes in the pipe; false if the sink is full.
+    /// Delivers the pending bytes, then the bytes in the pipe; returns false if the sink is full.
     fn deliver(&mut self, sink: &mut Socket) -> Result<bool, Broken> {
         if !self.send_pending(sink)? {
             return Ok(false);
@@ -244,7 +244,7 @@ impl Flow {
         }
     }
 
-    /// Sends, and keeps the bytes that the sink does not take.
+    /// Sends bytes, and keeps those that the sink does not accept.
     fn send(&mut self, bytes: &[u8], sink: &mut Socket) -> Result<(), Broken> {
         let count = sink.send(bytes).map_err(sink_broke)?;
         self.total += count as u64;

@@ -1,11 +1,11 @@
-//! Bytes of the client that have not gone to a backend yet.
+//! Bytes of the client that were not sent to a backend yet.
 
 use rustix::io::Errno;
 
 use super::socket::{Read, Socket};
 use super::tools::Tools;
 
-/// The client's bytes, from the first one that was not consumed.
+/// The client's bytes that were not consumed.
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
     bytes: Vec<u8>,
@@ -20,12 +20,12 @@ pub(super) enum Fill {
     New,
     /// Nothing can be read before the next event.
     Nothing,
-    /// The client has ended its sending.
+    /// The client has stopped sending.
     End,
 }
 
 impl Inbox {
-    /// Makes sure that there are unseen bytes, and counts them as seen from now on.
+    /// Makes sure that there are unseen bytes, and marks them as seen.
     pub(super) fn fill(&mut self, client: &mut Socket, tools: &mut Tools) -> Result<Fill, Errno> {
         if self.bytes.len() <= self.seen {
             if !client.is_readable() {

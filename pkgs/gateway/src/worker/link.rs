@@ -33,7 +33,7 @@ pub(super) enum Side {
 }
 
 impl Key {
-    /// The smallest number by which epoll reports a connection; listeners have smaller ones.
+    /// The smallest number by which epoll reports a connection; listeners have smaller numbers.
     pub(super) const FIRST: u64 = 1 << 32;
 
     /// Returns the number by which epoll reports one of the sockets.
@@ -45,7 +45,7 @@ impl Key {
         epoll::EventData::new_u64((self.generation as u64) << 32 | (self.index as u64) << 1 | side)
     }
 
-    /// Reads such a number.
+    /// Parses a number that epoll reported.
     pub(super) fn parse(data: u64) -> (Self, Side) {
         let index = u32::try_from(data >> 1 & 0x7fff_ffff).unwrap_or(u32::MAX);
         let generation = u32::try_from(data >> 32).unwrap_or(0);
@@ -64,7 +64,7 @@ pub(super) struct Link {
     up: Flow,
     /// From the backend to the client.
     down: Flow,
-    /// Epoll knows the client's socket.
+    /// True once the client's socket is in the epoll.
     registered: bool,
     /// The moment at which a byte last moved, in milliseconds.
     active: u64,
@@ -87,7 +87,7 @@ impl Link {
         self.key
     }
 
-    /// Takes note of an event of one of the sockets.
+    /// Records an event of one of the sockets.
     pub(super) const fn event(&mut self, side: Side, flags: EventFlags) {
         match (side, &mut self.backend) {
             (Side::Client, _) => self.client.event(flags),
@@ -109,7 +109,7 @@ impl Link {
         }
     }
 
-    /// Begins to connect to a backend, in place of the current one.
+    /// Begins to connect to a backend, replacing the current one.
     pub(super) fn connect(&mut self, address: SocketAddr, epoll: &OwnedFd) -> Result<(), Errno> {
         self.backend = None;
         let socket = connecting(address)?;
@@ -123,7 +123,7 @@ impl Link {
         self.backend.as_mut()
     }
 
-    /// Reads from the client into its inbox, unless it has bytes that no parser has seen.
+    /// Reads from the client into its inbox, unless the inbox has bytes that no parser has seen.
     pub(super) fn fill(&mut self, inbox: &mut Inbox, tools: &mut Tools) -> Result<Fill, Errno> {
         let filled = inbox.fill(&mut self.client, tools)?;
         if filled == Fill::New {
@@ -155,7 +155,7 @@ impl Link {
         self.client.is_broken()
     }
 
-    /// True if the client has announced its end, even if that has not been read yet.
+    /// True if epoll has reported that the client stopped sending, even if that has not been read yet.
     pub(super) const fn client_is_ending(&self) -> bool {
         self.client.is_ending()
     }
@@ -175,7 +175,7 @@ impl Link {
         (self.up.total(), self.down.total())
     }
 
-    /// True if no bytes wait for the client.
+    /// True if no bytes are waiting for the client.
     pub(super) const fn client_has_all(&self) -> bool {
         self.down.is_empty()
     }
@@ -190,12 +190,12 @@ impl Link {
         self.down.push(bytes);
     }
 
-    /// Removes the bytes that wait for a backend; none of them has been sent.
+    /// Removes the unsent bytes that are waiting for a backend.
     pub(super) fn take_up(&mut self) -> Vec<u8> {
         self.up.take_pending()
     }
 
-    /// Counts bytes that went to the backend as it accepted the connection.
+    /// Counts the first bytes, which were sent to the backend while connecting.
     pub(super) const fn connected(&mut self, count: u64, now: u64) {
         self.up.add_total(count);
         self.active = now;
@@ -230,31 +230,32 @@ impl Link {
         (moved, stop)
     }
 
-    /// Delivers the bytes that wait for the backend; false if it is full.
+    /// Delivers the bytes that are waiting for the backend; returns false if its socket is full.
     pub(super) fn flush_up(&mut self, pipes: &mut Pipes) -> Result<bool, Broken> {
         let Some(backend) = &mut self.backend else { return Err(Broken::Sink) };
         self.up.flush(backend, pipes)
     }
 
-    /// Delivers the bytes that wait for the client; false if it is full.
+    /// Delivers the bytes that are waiting for the client; returns false if its socket is full.
     pub(super) fn flush_down(&mut self, pipes: &mut Pipes) -> Result<bool, Broken> {
         self.down.flush(&mut self.client, pipes)
     }
 
-    /// Drops the bytes for a backend that takes no more, and reads what it sent before.
+    /// Drops the bytes for a backend that accepts no more, and reads the bytes that it has sent.
     pub(super) fn give_up_sending(&mut self, pipes: &mut Pipes) {
         self.up.clear(pipes);
         self.read_rest();
     }
 
-    /// Reads from the backend even without an event: it may have answered before it stopped reading.
+    /// Reads from the backend even without an event, because it may have answered before it stopped
+    /// reading.
     pub(super) const fn read_rest(&mut self) {
         if let Some(backend) = &mut self.backend {
             backend.read_again();
         }
     }
 
-    /// Forgets a backend that has ended without a byte, so that another one can be tried.
+    /// Forgets a backend that closed without sending a byte, so that another backend can be tried.
     pub(super) fn restart(&mut self, pipes: &mut Pipes) {
         self.up.restart(pipes);
         self.down.restart(pipes);
@@ -268,7 +269,7 @@ impl Link {
         self.down.shut(&self.client);
     }
 
-    /// Closes the backend and lets the client have the bytes that are on their way, and no more.
+    /// Closes the backend; the client gets only the bytes that are already on their way.
     pub(super) fn end_down(&mut self) {
         self.backend = None;
         self.down.end();
@@ -282,8 +283,8 @@ impl Link {
         self.end_down();
     }
 
-    /// Delivers the last bytes to the client, then discards what it sends; true once it has closed
-    /// or has sent more than `left` bytes.
+    /// Delivers the last bytes to the client, then discards the client's bytes; returns true once the
+    /// client has closed or has sent more than `left` bytes.
     pub(super) fn drain(&mut self, left: &mut u32, tools: &mut Tools) -> bool {
         match self.down.flush(&mut self.client, &mut tools.pipes) {
             Ok(true) => self.down.shut(&self.client),
@@ -305,7 +306,7 @@ impl Link {
         false
     }
 
-    /// Returns the pipes, and passes a reset on to the side that is still there.
+    /// Returns the pipes, and passes a reset on to the side that is still connected.
     pub(super) fn close(&mut self, end: End, pipes: &mut Pipes) {
         self.up.clear(pipes);
         self.down.clear(pipes);
@@ -335,7 +336,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_key_survives_the_way_through_epoll(index in 0_u32..1 << 31, generation in 1_u32.., is_client: bool) {
+        fn a_key_survives_the_round_trip_through_epoll(index in 0_u32..1 << 31, generation in 1_u32.., is_client: bool) {
             let side = if is_client { Side::Client } else { Side::Backend };
             let (key, data) = (Key { index, generation }, Key { index, generation }.data(side).u64());
             prop_assert!(data >= Key::FIRST);

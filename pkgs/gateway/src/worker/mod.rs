@@ -1,8 +1,8 @@
 //! A worker: one thread, one epoll, and its connections from accept to end.
 //!
 //! Sockets are reported once per change (edge-triggered), so a connection needs no system call to
-//! wait. All workers share all listeners, and the kernel wakes one worker per client. A port is never
-//! opened twice, so a second gateway on it is an error and not a silent share.
+//! wait. All workers share all listeners, and the kernel wakes one worker per client. Ports are opened
+//! without `SO_REUSEPORT`, so a second gateway on the same port fails instead of taking clients.
 //!
 //! | file | owns |
 //! | --- | --- |
@@ -58,13 +58,13 @@ use tools::Tools;
 /// Bytes of the buffer that all connections of a worker share.
 const SCRATCH_BYTES: usize = 64 << 10;
 
-/// The most reads or splices of one connection before other connections have their turn.
+/// The most reads or splices of one connection before it is other connections' turn.
 const BUDGET_MAX: u32 = 16;
 
 /// The most events that are fetched at once.
 const EVENTS_MAX: usize = 256;
 
-/// The most clients that are accepted at once before open connections have their turn.
+/// The most clients that are accepted at once before it is open connections' turn.
 const ACCEPTS_MAX: usize = 64;
 
 /// The number by which epoll reports the worker's wake descriptor.
@@ -87,7 +87,7 @@ pub struct Worker {
     ready: VecDeque<u32>,
     /// Connections that wait for DNS.
     parked: Vec<u32>,
-    /// The value of [`Shared::news`] up to which this worker knows everything.
+    /// The value of [`Shared::news`] at which this worker last read the news.
     news: u64,
 }
 
@@ -125,7 +125,7 @@ impl Worker {
         Ok(worker)
     }
 
-    /// Serves forever; the process ends around the worker.
+    /// Serves forever; a worker stops only when the process exits.
     ///
     /// # Errors
     /// Fails if epoll does.
@@ -192,7 +192,7 @@ impl Worker {
         }
     }
 
-    /// Accepts clients that wait on a listener.
+    /// Accepts the clients that wait on a listener.
     fn accept(&mut self, listener: usize) {
         for _ in 0..ACCEPTS_MAX {
             match self.acceptor.accept(listener, &self.shared, self.tools.now) {
@@ -215,7 +215,7 @@ impl Worker {
         self.drive(key.index, Connection::turn);
     }
 
-    /// Does for a connection everything that can be done without waiting, beginning with `first`.
+    /// Drives a connection as far as possible without waiting, beginning with `first`.
     fn drive(&mut self, index: u32, first: fn(&mut Connection, &mut Tools) -> Turn) {
         let Some(mut connection) = self.slots.take(index) else { return };
         self.tools.budget = BUDGET_MAX;
@@ -246,7 +246,7 @@ impl Worker {
         self.slots.put(connection);
     }
 
-    /// Ends a connection whose deadline has passed; a deadline may have moved since it was set.
+    /// Ends a connection whose deadline has passed, unless its deadline has moved in the meantime.
     fn expire(&mut self, index: u32) {
         let Some(connection) = self.slots.get_mut(index) else { return };
         let deadline = connection.deadline();
@@ -276,7 +276,7 @@ impl Worker {
         let draining = self.shared.draining.load(Ordering::Acquire);
         if !Arc::ptr_eq(&snapshot, &self.snapshot) || draining != self.tools.draining {
             if draining {
-                // Clients in the kernel's queue came before the shutdown.
+                // Clients in the kernel's queue connected before the shutdown.
                 (0..self.acceptor.len()).for_each(|listener| self.accept(listener));
             }
             self.snapshot = snapshot;
@@ -313,8 +313,7 @@ impl Worker {
     }
 }
 
-/// Returns freed memory to the system. The C library keeps it unless it is told otherwise
-/// (`malloc_trim(3)`).
+/// Returns freed memory to the system, because the C library keeps it otherwise (`malloc_trim(3)`).
 #[cfg(target_env = "gnu")]
 fn return_memory() {
     // SAFETY: malloc_trim has no preconditions and takes the allocator's own locks.

@@ -8,7 +8,7 @@ use crate::proxy;
 use crate::tls::Alert;
 use crate::tls::hello::{Garbage, Name, Scan};
 
-/// Reads the PROXY header; false while it is incomplete.
+/// Reads the PROXY header; returns false while it is incomplete.
 pub(super) fn proxy_header(inbox: &mut Inbox, session: &mut Session) -> Result<bool, Closing> {
     let header = proxy::parse(inbox.bytes()).map_err(|_| Closing::Now(End::BadProxy))?;
     let Some(header) = header else { return Ok(false) };
@@ -19,7 +19,7 @@ pub(super) fn proxy_header(inbox: &mut Inbox, session: &mut Session) -> Result<b
     Ok(true)
 }
 
-/// Reads the `ClientHello` and takes its route; false while it is incomplete.
+/// Reads the `ClientHello` and takes its route; returns false while the message is incomplete.
 pub(super) fn client_hello(
     scan: &mut Scan,
     inbox: &Inbox,
@@ -46,7 +46,7 @@ pub(super) fn client_hello(
     Ok(true)
 }
 
-/// True if these bytes may begin an HTTP request: a method and a space, as far as they go.
+/// True if these bytes may begin an HTTP request, which starts with a method and a space.
 fn is_request(bytes: &[u8]) -> bool {
     let method = bytes.iter().take(8).take_while(|byte| byte.is_ascii_uppercase()).count();
     let next = bytes.get(method);

@@ -1,22 +1,21 @@
 //! A bounded pool of empty pipes for directions that are being spliced.
 //!
-//! A pipe belongs to a direction only while it holds bytes. An idle pool closes most of its pipes.
+//! A direction has a pipe only while the pipe holds bytes. An idle pool closes most of its pipes.
 
 use rustix::fd::OwnedFd;
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
-/// The wanted size of a pipe in bytes. The kernel may refuse it to a user that has many pipes; the
-/// pipe is smaller then.
+/// The wanted size of a pipe in bytes. A pipe is smaller if its user already has many pipes.
 const PIPE_BYTES: usize = 256 << 10;
 
 /// The size in bytes below which a pipe is worse than a copy.
 const PIPE_BYTES_MIN: usize = 64 << 10;
 
-/// Pipes that are kept while none is in use.
+/// The number of pipes that an idle pool keeps.
 const KEPT_MAX: usize = 4;
 
-/// Requests that are refused without a system call after the kernel has refused a pipe. Asking the
-/// kernel each time would double the price of a copy.
+/// Requests that are refused without a system call after the kernel has refused a pipe, because a
+/// failed attempt for each copy would double the cost of copying.
 const REFUSALS: u32 = 64;
 
 /// A pipe.
@@ -27,12 +26,12 @@ pub(super) struct Pipe {
 }
 
 impl Pipe {
-    /// The end that bytes go into.
+    /// The end that is written to.
     pub(super) const fn input(&self) -> &OwnedFd {
         &self.write
     }
 
-    /// The end that bytes come out of.
+    /// The end that is read from.
     pub(super) const fn output(&self) -> &OwnedFd {
         &self.read
     }
@@ -49,12 +48,12 @@ pub(super) struct Pipes {
 }
 
 impl Pipes {
-    /// A pool of at most `most` pipes.
+    /// Creates a pool of at most `most` pipes.
     pub(super) const fn new(most: usize) -> Self {
         Self { free: Vec::new(), made: 0, most, refused: 0 }
     }
 
-    /// Returns an empty pipe; `None` if there are too many, or if the kernel refuses one.
+    /// Returns an empty pipe; `None` if the limit is reached or the kernel refuses a pipe.
     pub(super) fn take(&mut self) -> Option<Pipe> {
         if let Some(pipe) = self.free.pop() {
             return Some(pipe);
@@ -90,7 +89,8 @@ impl Pipes {
     }
 }
 
-/// Makes a pipe, if the kernel grants a size that is worth it (pipe(7), `pipe-user-pages-soft`).
+/// Creates a pipe, if the kernel grants a size that makes splicing worthwhile (pipe(7),
+/// `pipe-user-pages-soft`).
 fn make() -> Option<Pipe> {
     let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).ok()?;
     // Above the user's limit a new pipe has one or two pages, which is worse than a copy.

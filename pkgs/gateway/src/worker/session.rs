@@ -1,6 +1,6 @@
 //! The client of a connection, and the route and backend that it gets.
 //!
-//! A session keeps the snapshot that was in force when it began, so a reload changes nothing for it.
+//! A session keeps the snapshot that was in force when it began, so a reload does not affect it.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::state::{BackendState, RouteState, Shared, Snapshot};
 /// Milliseconds during which a backend that timed out is tried last.
 const SUSPECT_TIME: u64 = 5_000;
 
-/// A client and the place that its connection goes to.
+/// A client, and the destination of its connection.
 #[derive(Debug)]
 pub(super) struct Session {
     snapshot: Arc<Snapshot>,
@@ -26,11 +26,11 @@ pub(super) struct Session {
     route: Option<u32>,
     /// Index of the backend in the route.
     target: Option<u16>,
-    /// The client, as the PROXY header has it if one came.
+    /// The client's address, taken from the PROXY header if there is one.
     client: SocketAddr,
-    /// The address that connected: the key of the cap per address.
+    /// The address of the connected peer, to which the cap per address applies.
     peer: IpAddr,
-    /// The address that the client connected to, as the PROXY header has it.
+    /// The address that the client connected to, according to the PROXY header.
     destination: Option<Box<SocketAddr>>,
     started: u64,
     /// The first name that the client asked for.
@@ -92,18 +92,18 @@ impl Session {
         self.destination = Some(Box::new(destination));
     }
 
-    /// Returns the facts that header rules depend on.
+    /// Returns the properties of the client that header rules depend on.
     pub(super) fn client(&self) -> Client {
         let trusted = config::contains(&self.listener().trusted, self.peer);
         Client { address: self.client.ip(), trusted }
     }
 
-    /// Remembers the name that the client asks for, unless it has asked for one before.
+    /// Remembers the first name that the client asks for.
     pub(super) fn asks_for(&mut self, name: &str) {
         self.name.get_or_insert_with(|| name.into());
     }
 
-    /// Finds the route for a name; `alpn` is the client's list as TLS has it.
+    /// Finds the route for a name; `alpn` is the client's list in TLS's form.
     pub(super) fn find(&self, name: Option<&str>, alpn: &[u8]) -> Option<usize> {
         self.snapshot.table.find(usize::from(self.listener), name, alpn)
     }
@@ -123,10 +123,10 @@ impl Session {
         self.route.is_some()
     }
 
-    /// Takes the route of a later request; false if it may not use this connection's backend.
+    /// Takes the route of a later request; returns false if the request may not use this connection's
+    /// backend.
     ///
-    /// It may if the new route has the same backend, which was told about the client in the same
-    /// way.
+    /// It may if the new route has the same backend and the same kind of PROXY header.
     pub(super) fn change_route(&mut self, route: usize) -> bool {
         let Some(target) = self.target_in(route) else { return false };
         (self.route, self.target) = (u32::try_from(route).ok(), Some(target));
@@ -165,7 +165,7 @@ impl Session {
         self.route().map_or(Order::Nothing, |(route, config)| order(route, config.policy, now))
     }
 
-    /// Makes the current backend, which timed out, come last for a while.
+    /// Marks the current backend, which timed out, to be tried last for a while.
     pub(super) fn suspect_backend(&self, now: u64) {
         if let Some(backend) = self.backend() {
             backend.suspect_until.store(now + SUSPECT_TIME, Ordering::Relaxed);

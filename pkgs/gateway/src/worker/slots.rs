@@ -1,4 +1,4 @@
-//! The connections of a worker by their index.
+//! The connections of a worker, by index.
 
 use super::connection::Connection;
 use super::link::Key;
@@ -6,7 +6,7 @@ use super::link::Key;
 /// Closed connections after which memory is returned to the system.
 const CLOSED_MAX: usize = 2_000;
 
-/// Connections by index. A connection that is being driven is taken out.
+/// Connections by index. A connection is taken out while it is driven.
 #[derive(Debug, Default)]
 pub(super) struct Slots {
     connections: Vec<Option<Box<Connection>>>,
@@ -18,7 +18,7 @@ pub(super) struct Slots {
 }
 
 impl Slots {
-    /// Returns a key for a new connection, which [`Self::put`] has to store.
+    /// Returns a key for a new connection, which must be stored with [`Self::put`].
     pub(super) fn reserve(&mut self) -> Key {
         let index = self.free.pop().unwrap_or_else(|| {
             self.connections.push(None);
@@ -52,12 +52,12 @@ impl Slots {
         self.closed += 1;
     }
 
-    /// Returns the number of indices in use, with the free ones between them.
+    /// Returns the number of indices, used and free.
     pub(super) fn indices(&self) -> u32 {
         u32::try_from(self.connections.len()).unwrap_or(u32::MAX)
     }
 
-    /// Returns memory after many connections have ended; true if it did.
+    /// Returns memory after many connections have ended; true if there was memory to return.
     pub(super) fn trim(&mut self) -> bool {
         if self.closed < CLOSED_MAX || self.open * 2 > self.closed {
             return false;

@@ -21,9 +21,9 @@ pub(super) struct Socket {
     fd: OwnedFd,
     readable: bool,
     writable: bool,
-    /// The peer has announced its end: the socket must be read until that end.
+    /// Epoll has reported that the peer stopped sending: the socket must be read to the end.
     ending: bool,
-    /// The peer has reset the connection: nothing can be sent any more.
+    /// The peer has reset the connection: nothing more can be sent.
     broken: bool,
     /// Epoll reports when the socket can be written to again.
     armed: bool,
@@ -34,27 +34,27 @@ pub(super) struct Socket {
 pub(super) enum Read {
     /// This many bytes, at least one.
     Bytes(usize),
-    /// The peer has ended its sending.
+    /// The peer has stopped sending.
     End,
     /// Nothing before the next event.
     Nothing,
 }
 
 impl Socket {
-    /// An accepted socket. Bytes may already be there, and the send buffer is empty.
+    /// Wraps an accepted socket. Bytes may already be waiting, and the send buffer is empty.
     pub(super) const fn accepted(fd: OwnedFd) -> Self {
         let (readable, writable) = (true, true);
         Self { fd, readable, writable, ending: false, broken: false, armed: false }
     }
 
-    /// A connecting socket. It counts as writable because the first send shows whether it is
-    /// connected: over loopback it is, and on a network the attempt costs little.
+    /// Wraps a connecting socket. It counts as writable, because a first send is a cheap test of the
+    /// connection and succeeds at once over loopback.
     pub(super) const fn connecting(fd: OwnedFd) -> Self {
         let (readable, writable) = (false, true);
         Self { fd, readable, writable, ending: false, broken: false, armed: false }
     }
 
-    /// Takes note of an event.
+    /// Records an event.
     pub(super) const fn event(&mut self, flags: EventFlags) {
         let broken = flags.intersects(EventFlags::ERR.union(EventFlags::HUP));
         self.broken |= flags.contains(EventFlags::ERR);
@@ -92,7 +92,7 @@ impl Socket {
         self.broken
     }
 
-    /// Reads again even without an event, because a failed send suggests that the peer has ended.
+    /// Reads again even without an event, because a failed send suggests that the peer has closed.
     pub(super) const fn read_again(&mut self) {
         self.readable = true;
     }
@@ -129,7 +129,7 @@ impl Socket {
         }
     }
 
-    /// Sends; returns the number of bytes taken, 0 if the socket is full.
+    /// Sends bytes; returns the number accepted, 0 if the socket is full.
     pub(super) fn send(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
         if !self.writable {
             return Ok(0);
@@ -152,7 +152,7 @@ impl Socket {
         }
     }
 
-    /// Sends on a socket that may not be connected yet; `None` while it is not.
+    /// Sends on a socket that may not be connected yet; returns `None` until it is.
     pub(super) fn send_first(&mut self, bytes: &[u8]) -> Result<Option<usize>, Errno> {
         if !self.writable {
             return Ok(None);
@@ -167,13 +167,13 @@ impl Socket {
         }
     }
 
-    /// Tells the peer that nothing more comes.
+    /// Closes the sending side.
     pub(super) fn end_sending(&self) {
         // Fails only if the peer is already gone.
         let _ = shutdown(&self.fd, Shutdown::Write);
     }
 
-    /// Makes the coming close a reset, so that the peer does not take it for an orderly end.
+    /// Turns the coming close into a reset, so that the peer does not mistake it for an orderly end.
     pub(super) fn reset_on_close(&self) {
         let _ = sockopt::set_socket_linger(&self.fd, Some(std::time::Duration::ZERO));
     }

@@ -1,12 +1,12 @@
 //! Deadlines of many connections: a wheel of slots, each with a list of connections.
 //!
 //! Moving a deadline to a later moment costs nothing: the connection stays in its slot, is found too
-//! early, and is put into the right slot then.
+//! early, and is then put into the right slot.
 
-/// Milliseconds per slot, which is also how late a deadline may be noticed.
+/// Milliseconds per slot, which is also the largest delay before a deadline is noticed.
 const TICK: u64 = 32;
 
-/// The number of slots. A deadline beyond the last slot waits there and is checked again.
+/// The number of slots. A deadline beyond the last slot waits in that slot and is checked again.
 const SLOTS: usize = 1024;
 
 const NONE: u32 = u32::MAX;
@@ -44,7 +44,7 @@ impl Wheel {
         }
     }
 
-    /// Sets a connection's deadline, unless the connection is found earlier anyway.
+    /// Sets a connection's deadline, unless the connection's slot is earlier anyway.
     pub(super) fn set(&mut self, index: u32, deadline: u64) {
         let at = usize::try_from(index).unwrap_or(usize::MAX);
         if at >= self.links.len() {

@@ -8,10 +8,10 @@ use super::pipes::Pipes;
 #[derive(Debug)]
 pub(super) struct Tools {
     pub(super) epoll: OwnedFd,
-    /// A buffer for reads. Its content is worthless after the turn.
+    /// A buffer for reads. Its content is not needed after the turn.
     pub(super) scratch: Box<[u8]>,
     pub(super) pipes: Pipes,
-    /// Reads or splices that the connection may still do before other connections have their turn.
+    /// Reads or splices that the connection may still do before it is other connections' turn.
     pub(super) budget: u32,
     /// Milliseconds since the start of the process, as of this round of events.
     pub(super) now: u64,

@@ -24,7 +24,7 @@ pub(super) struct Web {
     exchange: Exchange,
     /// The moment at which an incomplete head was first seen.
     head_since: Option<u64>,
-    /// Bytes of the backend that are not a whole head yet.
+    /// Bytes of an incomplete head from the backend.
     kept: Vec<u8>,
 }
 
@@ -35,14 +35,14 @@ pub(super) enum Relayed {
     Changed,
     /// Nothing can be moved before the next event.
     Blocked,
-    /// Other connections have their turn.
+    /// It is other connections' turn.
     Budget,
-    /// A backend has responded with 101: the connection is not HTTP any more.
+    /// A backend has responded with 101, so the connection is no longer HTTP.
     Opaque,
 }
 
 impl Web {
-    /// Moves bytes in both directions, as far as requests and responses go.
+    /// Moves bytes of requests and responses in both directions.
     pub(super) fn relay(
         &mut self,
         parts: &mut Parts<'_>,
@@ -110,8 +110,8 @@ impl Web {
         }
     }
 
-    /// Reads the client's bytes and passes them on to the backend, as far as possible; false if the
-    /// client has sent no more.
+    /// Reads the client's bytes and passes them on to the backend, as far as possible; returns false if
+    /// the client has sent no more.
     fn read(&mut self, parts: &mut Parts<'_>, tools: &mut Tools) -> Result<bool, Closing> {
         match parts.link.fill(parts.inbox, tools) {
             Ok(Fill::New) => self.parse(parts, tools).map(|()| true),
@@ -123,7 +123,7 @@ impl Web {
         }
     }
 
-    /// Parses the client's bytes once, and passes those on that may go to the backend.
+    /// Parses the client's bytes once, and passes on those that may go to the backend.
     pub(super) fn parse(&mut self, parts: &mut Parts<'_>, tools: &Tools) -> Result<(), Closing> {
         match self.exchange.client(parts.inbox.bytes()) {
             Ok(FromClient::More) => {
@@ -233,7 +233,7 @@ impl Web {
         }
     }
 
-    /// Reads the bytes of the backend that have to be parsed; false if it has sent no more.
+    /// Reads the backend's bytes that must be parsed; returns false if the backend has sent no more.
     fn read_response(
         &mut self,
         link: &mut Link,
@@ -297,7 +297,7 @@ impl Web {
         self.backend_broke(link, session)
     }
 
-    /// Closes after an end of the backend's connection that cuts a response short.
+    /// Closes after the backend's connection ended in the middle of a response.
     fn backend_broke(&self, link: &Link, session: &Session) -> Closing {
         if !self.exchange.is_idle() && self.exchange.can_answer() && link.client_has_all() {
             return self.unreachable(session, End::BackendReset);
@@ -329,7 +329,7 @@ impl Web {
         self.refuse(refusal, end)
     }
 
-    /// Makes the response that is under way the last one; ends an idle connection.
+    /// Makes the response that is under way the last one, or ends an idle connection.
     pub(super) fn finish(&mut self) {
         self.exchange.finish();
     }
