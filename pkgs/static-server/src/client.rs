@@ -15,12 +15,13 @@ use rustix::net::{
 use crate::connection::sending::{Output, Sending};
 use crate::connection::{Connection, Context, Want};
 
-/// The most reads and writes of one connection before others get their turn.
+/// The most reads and writes of one connection before it is other connections' turn.
 const TRANSFERS_MAX: usize = 16;
 
-/// A longer file is sent in pieces, with a turn for others after each. A client on the same machine
-/// that gets the whole file at once seems to be woken for every packet. While several connections
-/// take turns it stays awake, and the server spends half as much (docs/benchmarks.md).
+/// A longer file is sent in pieces, and other connections get a turn after each piece. A client on the
+/// same machine that gets the whole file at once seems to be woken for every packet. While several
+/// connections take turns the client stays awake, which halves the server's cost
+/// (docs/benchmarks.md).
 const LONG: u64 = 256 << 10;
 const PIECE: usize = 128 << 10;
 
@@ -31,7 +32,7 @@ const TURN: usize = 64 << 10;
 pub(crate) const READ_SIZE: usize = 16 << 10;
 
 /// An answer of up to this many bytes is copied into one buffer before it is written, because the
-/// copy costs less than four pieces cost the kernel.
+/// copy is cheaper than writing four pieces.
 const TOGETHER: usize = 4 << 10;
 
 /// The worker's tools for the connection whose turn it is.
@@ -49,13 +50,13 @@ pub(crate) struct Client {
     socket: OwnedFd,
     pub(crate) connection: Connection,
     /// The events that epoll reports for the socket; empty before the socket is added to the epoll.
-    /// A client that sends one request and gets its answer at once is never added.
+    /// The socket of a client that sends one request and gets its answer at once is never added.
     interest: EventFlags,
-    /// True for a connection through the port for operators.
+    /// True for a connection to the operators' port.
     pub(crate) is_operator: bool,
     /// Bytes written.
     sent: u64,
-    /// Of the written bytes, those that the client had acknowledged at the last check.
+    /// The number of written bytes that the client had acknowledged at the last check.
     taken: u64,
 }
 
@@ -72,7 +73,7 @@ impl Client {
         }
     }
 
-    /// Reads and writes until the socket has nothing more, or until others should have their turn.
+    /// Reads and writes until the socket has nothing more, or until it is other connections' turn.
     /// Returns false at the end of the connection.
     pub(crate) fn serve(&mut self, tools: &mut Tools<'_>) -> bool {
         for _ in 0..TRANSFERS_MAX {
@@ -88,7 +89,7 @@ impl Client {
         self.connection.want(tools.context) != Want::Close
     }
 
-    /// Does one read or write; returns false if no other can follow at once.
+    /// Does one read or write; returns false if nothing more can be done at once.
     fn once(&mut self, tools: &mut Tools<'_>) -> Result<bool, Errno> {
         let context = tools.context;
         let connection = &mut self.connection;
@@ -123,8 +124,8 @@ impl Client {
         }
     }
 
-    /// Asks epoll to report the socket by its index when it is ready for the next action; false if
-    /// that fails.
+    /// Asks epoll to report the socket by its index when it is ready for the next action; returns
+    /// false if that fails.
     pub(crate) fn follow(&mut self, epoll: &OwnedFd, index: usize, context: &Context<'_>) -> bool {
         let interest = match self.connection.want(context) {
             Want::Write | Want::HalfClose => EventFlags::OUT,
@@ -164,7 +165,7 @@ impl Client {
     }
 }
 
-/// Writes the output and returns how many bytes were written; `None` if the file is now shorter.
+/// Writes the output and returns the number of bytes written; `None` if the file has become shorter.
 fn write(socket: &OwnedFd, output: &Output<'_>, buffer: &mut [u8]) -> Result<Option<usize>, Errno> {
     let text: usize = output.slices.iter().map(|slice| slice.len()).sum();
     let Some(file) = &output.file else {
@@ -189,7 +190,7 @@ fn write(socket: &OwnedFd, output: &Output<'_>, buffer: &mut [u8]) -> Result<Opt
     }
 }
 
-/// Copies slices into a buffer as long as all of them together.
+/// Copies slices into one buffer, which must be large enough for all of them.
 fn join<'a>(slices: &[IoSlice<'_>], buffer: &'a mut [u8]) -> &'a [u8] {
     let mut rest = &mut *buffer;
     for slice in slices {

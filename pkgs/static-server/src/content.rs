@@ -18,14 +18,13 @@ pub enum Content {
 /// Sites by host name.
 #[derive(Debug, Default)]
 pub struct Hosts {
-    /// Sites by normalised name. A client's host name is only looked up here and never becomes a
-    /// path.
+    /// Sites by normalised name. A client's host name is only looked up here and never used in a path.
     pub named: HashMap<Vec<u8>, Arc<Index>>,
-    /// The site for every other name.
+    /// The site for all other names.
     pub default: Option<Arc<Index>>,
 }
 
-/// The name of the site for hosts without one of their own.
+/// The name of the site for hosts that have no site of their own.
 const DEFAULT: &[u8] = b"default";
 
 impl Hosts {
@@ -40,7 +39,7 @@ impl Hosts {
 }
 
 impl Content {
-    /// Returns the site that was added under that name, without falling back to the default.
+    /// Returns the site that was added under a name, without falling back to the default.
     #[must_use]
     pub fn own_site(&self, name: &[u8]) -> Option<&Arc<Index>> {
         match self {
@@ -50,7 +49,7 @@ impl Content {
         }
     }
 
-    /// Returns the site of a host as a client names it; `None` is answered with 421.
+    /// Returns the site for a client's host name; `None` is answered with 421.
     #[must_use]
     pub fn site(&self, host: &[u8]) -> Option<&Arc<Index>> {
         match self {

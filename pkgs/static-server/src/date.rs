@@ -9,14 +9,13 @@ const SECONDS_MAX: u64 = 253_402_300_799;
 /// Formats seconds since 1970 as HTTP does.
 #[must_use]
 pub fn http_date(posix: u64) -> String {
-    // A file may have any time, and the crate panics above year 9999.
+    // A file may have any time, and the crate panics after year 9999.
     httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(posix.min(SECONDS_MAX)))
 }
 
 /// Parses a date in one of the three forms into seconds since 1970.
 ///
-/// Returns `None` for an invalid date, for a weekday that is not the date's, and for a date before
-/// 1970.
+/// Returns `None` for an invalid date, a wrong weekday, and a date before 1970.
 #[must_use]
 pub fn parse_http_date(text: &[u8]) -> Option<u64> {
     let time = httpdate::parse_http_date(str::from_utf8(text).ok()?).ok()?;

@@ -24,7 +24,7 @@ pub enum DocRoot {
     Folder(PathBuf),
     /// A pack.
     Pack(PathBuf),
-    /// A folder with a folder `HOST` or a pack `HOST.pack` for each host.
+    /// A folder that has a folder `HOST` or a pack `HOST.pack` for each host.
     Hosts(PathBuf),
 }
 
@@ -32,7 +32,7 @@ pub enum DocRoot {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Look(u64);
 
-/// Content, with the facts from reading it.
+/// Content, with the results of reading it.
 #[derive(Debug)]
 pub struct Loaded {
     /// The content.
@@ -43,7 +43,7 @@ pub struct Loaded {
     pub newest: i128,
     /// Problems that do not stop the server, one line each.
     pub notes: Vec<String>,
-    /// The number of sites that could not be read. Each stays as it was, or is missing.
+    /// The number of sites that could not be read. Such a site stays as it was, or is missing.
     pub unread: usize,
 }
 
@@ -56,8 +56,8 @@ impl Loaded {
 }
 
 impl DocRoot {
-    /// Reads all of the content. A host's site that cannot be read stays as it was in `old`;
-    /// without `old` it is an error.
+    /// Reads all of the content. A host's site that cannot be read stays as it was in `old`; without
+    /// `old`, an unreadable site is an error.
     pub fn load(
         &self,
         limits: &Limits,
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_cannot_be_read_again_stays_as_it_was_and_holds_up_no_other() {
+    fn a_host_that_cannot_be_read_again_stays_as_it_was_and_blocks_no_other() {
         let root = tempfile::tempdir().unwrap();
         for name in ["default", "one", "two"] {
             fs::create_dir(root.path().join(name)).unwrap();

@@ -1,8 +1,8 @@
-//! Follows the content: a thread checks it from time to time and builds a new index when it has
-//! changed.
+//! Follows the content: a thread checks the content from time to time and builds a new index when it
+//! has changed.
 //!
-//! The thread polls. Notifications would have to be set up again for every link that is switched,
-//! and do not work on some file systems. A check of a thousand files takes a millisecond, and the
+//! The thread polls, because notifications would have to be set up again for every link that is
+//! switched, and do not work on some file systems. A check of a thousand files takes a millisecond, and the
 //! time between two checks is at least a hundred times the duration of the last one.
 
 use std::collections::HashSet;
@@ -17,41 +17,41 @@ use crate::index::policy::Policy;
 use crate::options::Options;
 use crate::shared::{Shared, State};
 
-/// The least time between two checks, in durations of the last one: a check may use a hundredth of
-/// one processor.
+/// The shortest time between two checks, as a multiple of the last check's duration: checks may use a
+/// hundredth of one processor.
 const LOOK_FACTOR: u32 = 100;
 
-/// The least time between two readings, in durations of the last one, while the content changes
-/// again and again.
+/// The shortest time between two readings while the content keeps changing, as a multiple of the last
+/// reading's duration.
 const LOAD_FACTOR: u32 = 10;
 
-/// The number of attempts to read content that changes while it is read, at the start and after
+/// The number of attempts to read content that changes in the meantime, at the start and after
 /// SIGHUP.
 const TRIES: usize = 10;
 
-/// The number of checks whether workers have cut slow readers, and the time before each.
+/// The number of times to check whether workers have cut slow readers, and the pause before each.
 const CUT_LOOKS: usize = 500;
 const CUT_PAUSE: Duration = Duration::from_millis(2);
 
-/// Content that could not be read and looks unchanged is read again after the first number of
+/// Content that could not be read and has not changed is read again after the first number of
 /// checks, then after twice as many each time, up to the second number.
 const FIRST_PASS: u32 = 64;
 const LAST_PASS: u32 = 4096;
 
-/// A file that changed so shortly before it was read may change again without a new time: kernels
-/// count file times in ticks of up to 10 ms.
+/// A file that changed less than this many nanoseconds before it was read may have changed again with
+/// the same time, because kernels count file times in ticks of up to 10 ms.
 const TICK: i128 = 20_000_000;
 
-/// Decides when to read again. Pure.
+/// Decides when to read the content again, without I/O.
 #[derive(Debug)]
 struct Decision {
     /// The state of the document root when the served content was read.
     served: Look,
-    /// The content was read so soon after a change that another change may have been missed.
+    /// True if the content was read so soon after a change that another change may have been missed.
     is_doubtful: bool,
-    /// The state at the last check, if it was not that of the served content.
+    /// The state at the last check, if it differed from that of the served content.
     last: Option<Look>,
-    /// The state that could not be read, until another state is seen.
+    /// The state that could not be read, until the state changes.
     bad: Option<Bad>,
 }
 
@@ -66,8 +66,8 @@ struct Bad {
 }
 
 impl Decision {
-    /// True if it is time to read, given the state of the document root: the state has changed, and
-    /// is the same as at the last check.
+    /// True if it is time to read: the state of the document root has changed, and is the same as at
+    /// the last check.
     fn is_time(&mut self, look: Look) -> bool {
         if look == self.served && !self.is_doubtful {
             (self.last, self.bad) = (None, None);
@@ -84,8 +84,8 @@ impl Decision {
         false
     }
 
-    /// Records that this state could not be read. It is skipped as long as it stays the same, but
-    /// not forever, because the reason may have been a lack of memory or descriptors.
+    /// Records that this state could not be read. The state is skipped while it stays the same, but not
+    /// forever, because the cause may have been a lack of memory or descriptors.
     fn could_not_read(&mut self, look: Look) {
         let before = self.bad.filter(|bad| bad.look == look);
         let looks = before.map_or(FIRST_PASS, |bad| bad.looks.saturating_mul(2).min(LAST_PASS));
@@ -107,7 +107,7 @@ impl Bell {
         self.news.notify_one();
     }
 
-    /// Sleeps; true if the bell was rung.
+    /// Sleeps; returns true if the bell was rung.
     fn wait(&self, time: Option<Duration>) -> bool {
         let rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
         let asleep = |rung: &mut bool| !*rung;
@@ -124,7 +124,7 @@ impl Bell {
 
 /// Reads content for the first time.
 ///
-/// Content that changes while it is read is read again, so that a page and its style sheet are of
+/// Content that changes in the meantime is read again, so that a page and its style sheet belong to
 /// the same revision.
 pub fn first(options: &Options, limits: &scan::Limits) -> anyhow::Result<Loaded> {
     let docroot = options.docroot();
@@ -164,12 +164,12 @@ pub struct Follower {
     /// Reads the options again: flags, environment, file.
     reread: fn() -> anyhow::Result<Options>,
     decision: Decision,
-    /// Lines that were logged, so that each is logged once.
+    /// Lines that were logged, so that no line is repeated.
     told: HashSet<String>,
 }
 
 impl Follower {
-    /// Starts with content that was read.
+    /// Starts with content that has been read.
     #[must_use]
     pub fn new(
         shared: Arc<Shared>,
@@ -201,7 +201,7 @@ impl Follower {
         }
     }
 
-    /// Checks the document root, and reads it if it is time; returns the least time until the next
+    /// Checks the document root, and reads it if it is time; returns the shortest time until the next
     /// check.
     fn look(&mut self) -> Duration {
         let docroot = self.options.docroot();
@@ -223,7 +223,7 @@ impl Follower {
                 return (looked * LOOK_FACTOR).max(loaded * LOAD_FACTOR);
             }
             Ok(_) => {}
-            // The old content stays, because a revision may be missing for a moment only.
+            // The old content stays, because a revision may be missing only for a moment.
             Err(error) => {
                 self.tell(&format!("{error:#}; the old content stays"));
                 self.shared.set_whole(false);
@@ -235,8 +235,8 @@ impl Follower {
 
     /// Reads settings and content again. An error changes nothing.
     ///
-    /// Without polling no check follows, so content that changes during the reading is read again
-    /// here.
+    /// Content that changes during the reading is read again here, because without polling no check
+    /// follows.
     fn reload(&mut self) {
         match (self.reread)().and_then(|options| self.load(options, TRIES, None)) {
             Ok(true) => {}
@@ -259,8 +259,8 @@ impl Follower {
         self.load(self.options.clone(), 1, Some(&state.content))
     }
 
-    /// Reads content, and adopts the options if that succeeds. False if the content changed during
-    /// every reading.
+    /// Reads content, and adopts the options if that succeeds. Returns false if the content changed
+    /// during every reading.
     fn load(
         &mut self,
         options: Options,
@@ -276,8 +276,9 @@ impl Follower {
         Ok(true)
     }
 
-    /// Waits until slow readers of content before the current one are cut, so that content is never
-    /// held three times. A worker needs a turn for that; a worker that hangs is not waited for.
+    /// Waits until slow readers of content older than the current one are cut, so that three versions
+    /// are never in memory at once. Each worker needs a turn for that; the wait is bounded, because a
+    /// worker may hang.
     fn make_room(&self) {
         for _ in 0..CUT_LOOKS {
             if !self.shared.cut_retired() {
@@ -304,7 +305,7 @@ impl Follower {
         let paths: usize = loaded.content.sites().map(|site| site.entries.len()).sum();
         let limits = self.options.limits.clone();
         self.shared.publish(State { content: loaded.content, limits, is_whole });
-        tracing::info!(paths, "{} is read again", self.options.docroot().path().display());
+        tracing::info!(paths, "{} has been read again", self.options.docroot().path().display());
     }
 
     fn tell(&mut self, note: &str) {

@@ -16,8 +16,8 @@
 //! | [`answer`] | head + content → answer | nothing |
 //! | [`connection`] | one client's protocol state; time is an argument | nothing |
 //! | [`worker`] | sockets, one epoll loop | the network |
-//! | [`follow`] | looks at the content, makes new indexes | files |
-//! | [`server`] | starts and ends threads | signals |
+//! | [`follow`] | checks the content, makes new indexes | files |
+//! | [`server`] | starts and stops threads | signals |
 //!
 //! Implements RFC 9110 (semantics), RFC 9111 (caching), RFC 9112 (HTTP/1.1) and RFC 3986 (URI).
 //! TLS, HTTP/2 and later, uploads and compression of answers are left to other programs.

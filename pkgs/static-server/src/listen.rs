@@ -1,4 +1,4 @@
-//! The listening socket that the options ask for.
+//! The listening socket that the options select.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ pub enum Place {
     Tcp(SocketAddr),
     /// A Unix socket at this path.
     Unix(PathBuf),
-    /// A descriptor that the parent process opened and that listens already.
+    /// A listening descriptor that the parent process opened.
     Passed(RawFd),
 }
 
@@ -30,7 +30,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// Starts to listen. From now on clients wait in the kernel's queue.
+/// Starts to listen. From then on clients wait in the kernel's queue.
 pub fn open(place: &Place) -> anyhow::Result<OwnedFd> {
     let result = match place {
         Place::Tcp(address) => listen::tcp(*address, None),

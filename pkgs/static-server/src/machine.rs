@@ -5,7 +5,7 @@ use kiln_server::limits;
 /// The most workers that are started by default; serving pages does not need more.
 const WORKERS_MAX: usize = 16;
 
-/// The most connections at once by default. Idle ones take about 2 MiB together.
+/// The default maximum of open connections. That many idle connections take about 2 MiB.
 const CONNECTIONS_MAX: usize = 16_384;
 
 /// Descriptors for standard streams, signals, listeners and watched folders, with some to spare.
@@ -29,7 +29,7 @@ pub struct Descriptors {
     pub files: usize,
 }
 
-/// Raises the soft limit of descriptors to the hard one, and divides it.
+/// Raises the soft limit of descriptors to the hard limit, and divides the descriptors.
 #[must_use]
 pub fn descriptors(workers: usize, wanted: Option<usize>) -> Descriptors {
     share(limits::raise_descriptors().unwrap_or(u64::MAX), workers, wanted)

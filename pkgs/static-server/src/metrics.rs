@@ -36,8 +36,8 @@ impl Shared {
         metrics.add("ready", Kind::Gauge, "1 while all content could be read", ready);
         metrics.add("paths", Kind::Gauge, "Paths in the index", paths as u64);
         metrics.add("content_bytes", Kind::Gauge, "Bytes of content in memory", bytes);
-        metrics.add("generation", Kind::Counter, "Indexes that were made", self.generation());
-        let help = "Indexes and settings that could not be made";
+        metrics.add("generation", Kind::Counter, "Indexes that were built", self.generation());
+        let help = "Indexes and settings that could not be loaded";
         metrics.add("failed_reloads_total", Kind::Counter, help, failed);
     }
 
@@ -45,7 +45,7 @@ impl Shared {
         let dropped = self.log.as_ref().map_or(0, |log| log.dropped());
         let counters: [(&str, &str, Figure); 4] = [
             ("accepted_total", "Accepted connections", |c| c.accepted.get()),
-            ("evicted_total", "Connections closed for others", |c| c.evicted.get()),
+            ("evicted_total", "Connections closed to make room for others", |c| c.evicted.get()),
             ("cut_total", "Answers that were cut", |c| c.cut.get()),
             ("sent_bytes_total", "Bytes of answers", |c| c.bytes.get()),
         ];
@@ -54,7 +54,7 @@ impl Shared {
         for (name, help, of) in counters {
             metrics.add(name, Kind::Counter, help, self.sum(of));
         }
-        let help = "Lines of the access log lost";
+        let help = "Dropped lines of the access log";
         metrics.add("log_dropped_total", Kind::Counter, help, dropped);
     }
 

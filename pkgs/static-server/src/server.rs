@@ -20,7 +20,7 @@ use crate::options::Options;
 use crate::shared::{Shared, State};
 use crate::worker::{Setup, Turn, Worker};
 
-/// Bytes of a thread's stack. The walk through nested folders needs the most.
+/// The stack size of a thread, in bytes. The walk through nested folders needs the most.
 const STACK: usize = 512 << 10;
 
 /// Serves until SIGTERM or SIGINT. `reread` reads the options again after SIGHUP.
@@ -58,12 +58,12 @@ pub fn run(options: &Options, reread: fn() -> anyhow::Result<Options>) -> anyhow
     Ok(())
 }
 
-/// Opens the port for operators, if one is configured.
+/// Opens the operators' port, if it is configured.
 fn operators(options: &Options, place: &Place) -> anyhow::Result<Option<OwnedFd>> {
     let operators = options.operators.map(|address| listen::open(&Place::Tcp(address)));
     let operators = operators.transpose()?;
     if let Some(operators) = &operators {
-        tracing::info!("port for operators on {}", listen::name(operators, place));
+        tracing::info!("operators' port on {}", listen::name(operators, place));
     }
     Ok(operators)
 }
@@ -82,14 +82,14 @@ fn read(options: &Options, limits: &scan::Limits) -> anyhow::Result<Loaded> {
         tracing::warn!("{note}");
     }
     if options.strict && !loaded.notes.is_empty() {
-        let text = "--strict: the content has the problems above";
+        let text = "--strict: the content has the problems logged above";
         bail!(anyhow::anyhow!(text).context(Exit::Config));
     }
     let paths: usize = loaded.content.sites().map(|site| site.entries.len()).sum();
     let bytes: u64 = loaded.content.sites().map(|site| site.content_bytes()).sum();
     let millis = start.elapsed().as_millis();
     let path = options.docroot().path().display().to_string();
-    tracing::info!(paths, bytes, millis, "{path} is read");
+    tracing::info!(paths, bytes, millis, "{path} has been read");
     Ok(loaded)
 }
 
@@ -121,7 +121,7 @@ fn until_signal(
                     shared.leave();
                     end = Some(Instant::now() + delay);
                 }
-                // A second signal asks to skip the delay.
+                // A second signal skips the delay.
                 Request::End => end = Some(Instant::now()),
             }
         }

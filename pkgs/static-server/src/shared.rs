@@ -32,9 +32,9 @@ pub struct Shared {
     state: Mutex<Arc<State>>,
     /// Grows with every new state.
     generation: AtomicU64,
-    /// Answers made from a state before this one are cut.
+    /// Answers made from states before this number are cut.
     oldest: AtomicU64,
-    /// Content of earlier states that may still be on its way to clients.
+    /// Content of earlier states that answers under way may still use.
     retired: Mutex<Vec<Weak<Index>>>,
     ready: AtomicBool,
     leaving: AtomicBool,
@@ -43,7 +43,7 @@ pub struct Shared {
     pub wakers: Wakers,
     /// One for each worker.
     pub counters: Vec<Counters>,
-    /// States that could not be built.
+    /// The number of states that could not be built.
     pub failed_reloads: AtomicU64,
     /// The access log, if there is one.
     pub log: Option<Arc<AccessLog>>,
@@ -62,7 +62,7 @@ pub struct Counters {
     pub bytes: Counter,
     /// Connections that were closed to make room for others.
     pub evicted: Counter,
-    /// Answers that were cut, because the client took nothing for too long or the content was gone.
+    /// Answers that were cut, because the client accepted nothing for too long or the content was gone.
     pub cut: Counter,
 }
 
@@ -71,12 +71,12 @@ pub struct Counters {
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// Adds to the number. Only the owning thread may.
+    /// Adds to the number. Only the owning thread may call this.
     pub fn add(&self, count: u64) {
         self.0.store(self.get().wrapping_add(count), Ordering::Relaxed);
     }
 
-    /// Sets the number. Only the owning thread may.
+    /// Sets the number. Only the owning thread may call this.
     pub fn set(&self, count: u64) {
         self.0.store(count, Ordering::Relaxed);
     }
@@ -129,8 +129,8 @@ impl Shared {
 
     /// Replaces the state.
     ///
-    /// Answers under way keep the content that they started with, so content takes twice the memory
-    /// for as long as they last. It never takes three times the memory: see [`Self::cut_retired`].
+    /// Answers under way keep the content that they started with, so until they end, content takes up to
+    /// twice the memory. It never takes three times the memory: see [`Self::cut_retired`].
     pub fn publish(&self, state: State) {
         let kept: HashSet<_> = state.content.sites().map(Arc::as_ptr).collect();
         self.ready.store(state.is_whole, Ordering::Release);
@@ -145,8 +145,8 @@ impl Shared {
         self.wakers.wake();
     }
 
-    /// Cuts the answers that still hold content of states before the current one; false if no
-    /// answer does.
+    /// Cuts the answers that still use content of earlier states; returns false if there are no such
+    /// answers.
     ///
     /// Must be called before more content is read.
     pub fn cut_retired(&self) -> bool {
@@ -156,7 +156,7 @@ impl Shared {
             return false;
         }
         drop(retired);
-        // Only the thread that calls this publishes states.
+        // Only the calling thread publishes states.
         let now = self.generation();
         if self.oldest.swap(now, Ordering::AcqRel) != now {
             self.wakers.wake();
@@ -164,7 +164,7 @@ impl Shared {
         true
     }
 
-    /// Sets whether all of the content can be read.
+    /// Records whether all of the content can be read.
     pub fn set_whole(&self, is_whole: bool) {
         self.ready.store(is_whole, Ordering::Release);
     }

@@ -1,8 +1,8 @@
-//! Status codes of answers that the server makes up itself (RFC 9110 section 15).
+//! Status codes of the server's own answers (RFC 9110 section 15).
 
 use std::fmt;
 
-/// A status whose answer has its name as the body.
+/// A status whose answer has the status as its text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
     /// The request breaks RFC 9112, or is ambiguous.
@@ -15,7 +15,7 @@ pub enum Status {
     RequestTimeout,
     /// A precondition of the client is false.
     PreconditionFailed,
-    /// The request line alone is above the limit.
+    /// The request line alone exceeds the limit.
     UriTooLong,
     /// No requested range lies within the content.
     RangeNotSatisfiable,

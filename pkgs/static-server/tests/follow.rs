@@ -170,7 +170,7 @@ fn readers_of_the_content_before_the_last_are_cut_before_more_is_read() {
     };
     let mut first = ask(&server);
     server.signal(Signal::HUP);
-    server.until_log("is read again");
+    server.until_log("has been read again");
     let second = ask(&server);
     fs::write(&config, "hosts = \"/nowhere\"\n").unwrap();
     server.signal(Signal::HUP);
@@ -210,7 +210,7 @@ fn a_hangup_reads_settings_again_and_a_wrong_file_changes_nothing() {
     assert!(server.get("/").contains("\r\nCache-Control: max-age=1\r\n"));
     fs::write(&config, "cache-html = \"max-age=2\"\npoll-secs = 0\n").unwrap();
     server.signal(Signal::HUP);
-    server.until_log("is read again");
+    server.until_log("has been read again");
     assert!(server.get("/").contains("\r\nCache-Control: max-age=2\r\n"));
 }
 
@@ -223,7 +223,7 @@ fn strict_refuses_content_that_would_be_left_out() {
     let log = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(78), "{log}");
     assert!(
-        log.contains("/out is a link out of the folder") && log.contains("_redirects:1: "),
+        log.contains("/out is a link that leaves the folder") && log.contains("_redirects:1: "),
         "{log}"
     );
     let server = start_in(folder, "", &[]);

@@ -94,7 +94,7 @@ impl Acceptor {
         shared.counters.pauses.fetch_add(1, Ordering::Relaxed);
         if let Some(more) = NO_ROOM.pass(now) {
             let open = shared.counters.open.load(Ordering::Relaxed);
-            tracing::warn!(open, more, "no new connections for a while: {why}");
+            tracing::warn!(open, more, "paused accepting connections: {why}");
         }
         self.paused = Some(now + PAUSE);
     }

@@ -1,4 +1,4 @@
-//! A resource as an answer: which variant, which status, and which part.
+//! A resource as an answer: the choice of variant, status and part.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::status::Status;
 pub(super) struct Chosen<'a> {
     pub(super) number: u32,
     pub(super) variant: &'a Variant,
-    /// A block made for this answer; `None` if the index has it ready.
+    /// The block made for this answer; `None` if the index has a prepared block.
     pub(super) made: Option<block::Block>,
     pub(super) status: u16,
 }
@@ -29,10 +29,9 @@ impl Request<'_> {
         self.resource(number, made.as_deref())
     }
 
-    /// Answers with another resource instead of the missing one: an error page, or the single page.
+    /// Answers with an error page or the single page instead of the missing resource.
     ///
-    /// The block of such a resource contains no header rules yet, because they depend on the
-    /// requested path.
+    /// Header rules are applied here, because they depend on the requested path.
     pub(super) fn instead(&self, number: u32) -> Answer {
         let rules = &self.index.rules;
         if !rules.change_fields() {
@@ -40,7 +39,7 @@ impl Request<'_> {
         }
         let mut changes = rules.changes(self.path, Some(&self.host()));
         if self.index.resources[number as usize].status == 404 {
-            // An error is never cached, even if a rule wants the missing page to be.
+            // An error is never cached, even if a rule sets Cache-Control for the missing page.
             changes.retain(|change| !change.is_about(b"cache-control"));
         }
         self.resource(number, Some(&changes))
@@ -95,8 +94,8 @@ impl Request<'_> {
         Chosen { number, variant, made, status: resource.status }
     }
 
-    /// Returns the chosen variant's block from the second part on, or from the third
-    /// (`shared_only`).
+    /// Returns the chosen variant's block from its second part on, or from its third part with
+    /// `shared_only`.
     pub(super) fn block<'a>(&'a self, chosen: &'a Chosen<'_>, shared_only: bool) -> &'a [u8] {
         let variant = chosen.variant;
         let ready = || (self.index.bytes(variant.head), variant.rest, variant.shared);

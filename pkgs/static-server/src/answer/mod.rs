@@ -1,8 +1,8 @@
-//! Head and content → answer. A pure function: the bytes that are sent depend on nothing else but
+//! Head and content → answer, as a pure function: apart from these, the sent bytes depend only on
 //! the date.
 //!
-//! [`Answer`] is data. Its head is mostly a block that the index has ready, and its body mostly
-//! refers to bytes of the index.
+//! [`Answer`] is data. Usually its head is a prepared block of the index, and its body refers to
+//! bytes of the index.
 
 mod found;
 mod parts;
@@ -21,12 +21,12 @@ use crate::status::Status;
 /// The methods that content supports.
 const ALLOW: &str = "Allow: GET, HEAD, OPTIONS\r\n";
 
-/// The source of answers.
+/// The data from which answers are made.
 #[derive(Debug, Clone, Copy)]
 pub struct Serving<'a> {
     /// The content.
     pub content: &'a Content,
-    /// The answer of `/ready`.
+    /// True if `/ready` is a 200.
     pub ready: bool,
 }
 
@@ -57,7 +57,7 @@ pub enum Block {
 pub enum Payload {
     /// No body, or no body because of HEAD.
     Nothing,
-    /// A text that the server makes up.
+    /// A text of the server's own.
     Text(Cow<'static, str>),
     /// Bytes of the index.
     Piece(Piece),
@@ -126,15 +126,15 @@ pub fn answer(serving: &Serving<'_>, head: &Head<'_>) -> Answer {
     let request = Request { serving, index, head, path };
     match index.rules.redirect(path) {
         None => request.at(path),
-        // A rule for all paths does not apply to the paths of probes.
+        // A rule for all paths does not apply to the probes' paths.
         Some(_) if is_health(path) => request.at(path),
         Some(Redirect::Serve(path)) => request.at(&served(index, path)),
         Some(Redirect::To { status, location }) => request.elsewhere(status, location),
     }
 }
 
-/// Returns the path that has the content. A rule may name a folder without its slash, or a page
-/// with the extension that clean URLs leave out.
+/// Returns the path under which the index has the content. A rule may name a folder without its
+/// slash, or a page with the extension that clean URLs leave out.
 fn served(index: &Index, mut path: Vec<u8>) -> Vec<u8> {
     let shorter = |path: &[u8], end: &[u8]| path.strip_suffix(end).map(<[u8]>::to_vec);
     match index.find(&path) {
@@ -157,7 +157,7 @@ fn options() -> Answer {
     Answer::made(204, format!("HTTP/1.1 204 No Content\r\n{ALLOW}"))
 }
 
-/// Answers a probe, if no file has the path.
+/// Answers a probe, unless a file has the path.
 fn health(serving: &Serving<'_>, path: &[u8], method: Method) -> Option<Answer> {
     let well = match path {
         b"/health" => true,
@@ -170,7 +170,10 @@ fn health(serving: &Serving<'_>, path: &[u8], method: Method) -> Option<Answer> 
     let (status, text) = if well {
         ("200 OK", "ok\n")
     } else {
-        ("503 Service Unavailable", "a part of the content is missing, or this is about to end\n")
+        (
+            "503 Service Unavailable",
+            "a part of the content is missing, or the server is about to stop\n",
+        )
     };
     Some(Answer::text(status, "Cache-Control: no-store\r\n", text.into(), method))
 }

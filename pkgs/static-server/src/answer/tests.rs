@@ -90,7 +90,7 @@ fn content_comes_with_its_fields() {
 }
 
 #[test]
-fn a_missing_page_is_404_and_never_cached() {
+fn a_missing_page_is_a_404_and_never_cached() {
     let site = site();
     site.check("GET /none", "", "404 Not Found\r\nContent-Length: 4\r\n", "\r\n\r\noops");
     site.check("HEAD /none", "", "404 Not Found\r\nContent-Length: 4\r\n", "\r\n\r\n");
@@ -180,7 +180,7 @@ fn ranges_are_sent_alone_or_in_parts() {
 }
 
 #[test]
-fn a_range_needs_the_very_same_bytes() {
+fn a_range_with_if_range_needs_the_same_bytes() {
     let site = site();
     let path = "GET /app.3f9a1c2b.js";
     let etag = site.field(path, "ETag").unwrap();

@@ -18,8 +18,8 @@ use crate::connection::sending::{Output, Progress, Sending, Then};
 use crate::request::{Head, Method, Name, parse};
 use crate::status::Status;
 
-/// The time, and the bytes, that the server keeps reading after the last answer, so that the client
-/// gets it. Closing a socket with unread bytes makes the kernel send a reset, which can destroy the
+/// The time, and below the bytes, for which the server keeps reading after the last answer, so that
+/// the client receives that answer. Closing a socket with unread bytes makes the kernel send a reset, which can destroy the
 /// answer on its way (RFC 9112 section 9.6).
 const DRAIN_TIME: Duration = Duration::from_secs(2);
 const DRAIN_BYTES_MAX: usize = 1 << 20;
@@ -35,16 +35,16 @@ const LAST_CHANCE: Duration = Duration::from_secs(1);
 pub struct Limits {
     /// The most bytes of a head.
     pub head: usize,
-    /// For a whole head, for a whole body, and for an answer without progress.
+    /// The time for a whole head, for a whole body, and for an answer without progress.
     pub time: Duration,
-    /// For a connection between two requests.
+    /// The time for a connection between two requests.
     pub idle: Duration,
 }
 
 /// The data that all connections share in one turn of the loop.
 #[derive(Debug)]
 pub struct Context<'a> {
-    /// The content for answers; `None` on the port for operators.
+    /// The content for answers; `None` on the operators' port.
     pub serving: Option<Serving<'a>>,
     /// The number of the state with the content. Later states have larger numbers.
     pub generation: u64,
@@ -56,7 +56,7 @@ pub struct Context<'a> {
     pub date: &'a str,
     /// Sizes and times.
     pub limits: &'a Limits,
-    /// The server stops: every answer is the last one of its connection.
+    /// True while the server stops: every answer is the last one of its connection.
     pub stopping: bool,
     /// True if finished answers go into the access log.
     pub log: bool,
@@ -64,7 +64,7 @@ pub struct Context<'a> {
 
 /// Answers about the server itself: live, ready, metrics.
 pub trait About: std::fmt::Debug {
-    /// Answers a request to the port for operators.
+    /// Answers a request to the operators' port.
     fn answer(&self, head: &Head<'_>) -> Answer;
 }
 
@@ -77,7 +77,7 @@ pub enum Want {
     Write,
     /// Close the writing side, then call [`Connection::half_closed`].
     HalfClose,
-    /// Read bytes and throw them away, then call [`Connection::discarded`].
+    /// Read and discard bytes, then call [`Connection::discarded`].
     Discard,
     /// Close the connection.
     Close,
@@ -87,13 +87,13 @@ pub enum Want {
 enum Phase {
     /// Waits for a request, since this moment.
     Head { since: Instant },
-    /// Throws a request's body away. The head is in `input` and has this many bytes.
+    /// Discards a request's body. `input` begins with the head, which has `head` bytes.
     Body { since: Instant, body: Body, head: usize, skipped: u64 },
     /// Writes an answer.
     Answer(Box<Sending>),
     /// Has written the last answer.
     Last,
-    /// Throws away bytes that still arrive, at most this many.
+    /// Discards bytes that still arrive, at most `left` of them.
     Drain { left: usize },
     /// Closed.
     Closed,
@@ -103,7 +103,7 @@ enum Phase {
 #[derive(Debug)]
 pub struct Connection {
     phase: Phase,
-    /// Bytes that are not answered yet: a part of a head, or heads behind the current one.
+    /// Bytes that are not answered yet: a part of a head, or the requests after the current one.
     input: Vec<u8>,
     deadline: Instant,
     /// [`Context::generation`] at the start of the last answer.
@@ -152,7 +152,7 @@ impl Connection {
         self.deadline
     }
 
-    /// Returns the moment since which the connection waits for a request; `None` during an answer.
+    /// Returns the moment since which the connection has waited for a request; `None` during an answer.
     #[must_use]
     pub const fn waiting_since(&self) -> Option<Instant> {
         match self.phase {
@@ -161,13 +161,13 @@ impl Connection {
         }
     }
 
-    /// Returns the bytes of memory that the client makes the connection hold.
+    /// Returns the number of bytes that the connection holds for unanswered requests.
     #[must_use]
     pub const fn held(&self) -> usize {
         self.input.capacity()
     }
 
-    /// True during an answer, which gets more time while the client takes bytes.
+    /// True during an answer, which gets more time while the client accepts bytes.
     #[must_use]
     pub const fn is_answering(&self) -> bool {
         matches!(self.phase, Phase::Answer(_))
@@ -179,19 +179,19 @@ impl Connection {
         self.is_answering().then_some(self.generation)
     }
 
-    /// Gives an answer more time, because the client has taken bytes.
+    /// Gives an answer more time, because the client has accepted bytes.
     pub fn progressed(&mut self, context: &Context<'_>) {
         self.deadline = context.now + context.limits.time;
     }
 
-    /// Prepares for the server to stop: a client that has not sent anything gets a last chance.
+    /// Prepares for the stop of the server: a client that has not sent anything gets a last chance.
     pub fn stop(&mut self, context: &Context<'_>) {
         if matches!(self.phase, Phase::Head { .. }) && self.input.is_empty() {
             self.deadline = self.deadline.min(context.now + LAST_CHANCE);
         }
     }
 
-    /// Takes bytes from the client. No bytes mean that the client sends no more.
+    /// Handles bytes from the client. An empty slice means that the client sends no more.
     pub fn received(&mut self, bytes: &[u8], context: &Context<'_>) {
         if bytes.is_empty() {
             self.phase = Phase::Closed;
@@ -226,7 +226,7 @@ impl Connection {
         }
     }
 
-    /// Looks for a request at the beginning of `input`, and returns how many bytes are used up.
+    /// Parses a request at the beginning of `input`, and returns the number of bytes consumed.
     fn request(&mut self, input: &[u8], context: &Context<'_>) -> usize {
         match parse(input, context.limits.head) {
             Ok(None) => 0,
@@ -255,8 +255,8 @@ impl Connection {
                 self.reply(head, then, context);
                 used
             }
-            // A client that waits for a 100 gets its answer at once. It may or may not send the
-            // body after that, so the start of the next request would be unknown.
+            // A client that waits for a 100 gets its answer at once. The client may or may not
+            // send the body then, so the start of the next request would be unknown.
             Body::Length(length)
                 if length > BODY_BYTES_MAX || head.fields.first(Name::Expect).is_some() =>
             {
@@ -276,8 +276,7 @@ impl Connection {
         }
     }
 
-    /// Throws away the part of a body that has arrived, and answers its request at the end of the
-    /// body.
+    /// Discards the part of a body that has arrived, and answers the request at the end of the body.
     fn skip(&mut self, context: &Context<'_>) {
         let Phase::Body { since, mut body, head, skipped } = self.phase else { return };
         let used = match body.advance(&self.input[head..]) {
@@ -318,7 +317,7 @@ impl Connection {
         self.start(answer, then, log, context);
     }
 
-    /// Answers bytes that are not a request. Nothing after them is read.
+    /// Answers bytes that are not a request. No later bytes are parsed.
     fn refuse(&mut self, status: Status, method: Method, context: &Context<'_>) {
         let log = context.log.then(logged_without_head);
         self.start(plain(status, method), Then::CloseSlowly, log, context);
@@ -361,7 +360,7 @@ impl Connection {
         Some(sending)
     }
 
-    /// Waits for the next request, which may have arrived already.
+    /// Waits for the next request, which may already have arrived.
     fn wait(&mut self, context: &Context<'_>) {
         if self.input.is_empty() {
             self.deadline = context.now + context.limits.idle;
@@ -370,18 +369,19 @@ impl Connection {
         }
     }
 
-    /// Gives up an answer whose bytes are gone. Only the end of the connection can tell the client.
+    /// Gives up an answer whose bytes are gone, and ends the connection, which is the only way to signal
+    /// that to the client.
     pub fn cut(&mut self) {
         self.phase = Phase::Closed;
     }
 
-    /// Records that the client knows that nothing follows.
+    /// Records that the writing side is closed.
     pub fn half_closed(&mut self, context: &Context<'_>) {
         self.phase = Phase::Drain { left: DRAIN_BYTES_MAX };
         self.deadline = context.now + DRAIN_TIME;
     }
 
-    /// Records that bytes were thrown away. No bytes mean that the client has closed the
+    /// Records that bytes were discarded. A count of 0 means that the client has closed the
     /// connection.
     pub fn discarded(&mut self, count: usize) {
         let Phase::Drain { left } = &mut self.phase else { return };
@@ -404,7 +404,7 @@ impl Connection {
     }
 }
 
-/// Returns the members of the access log that are about a request.
+/// Returns the members of the access log that describe a request.
 fn logged(head: &Head<'_>) -> Members {
     let mut members = Members::default();
     members.bytes("request", head.line);
@@ -427,8 +427,8 @@ const fn status_of(bad: BadBody) -> Status {
     }
 }
 
-/// Returns the method of bytes that are not a request, as far as it matters: an answer to HEAD
-/// never has a body (RFC 9110 section 9.3.2).
+/// Returns HEAD or GET for bytes that are not a valid request, because an answer to HEAD never has a
+/// body (RFC 9110 section 9.3.2).
 fn method_of(input: &[u8]) -> Method {
     if input.starts_with(b"HEAD ") { Method::Head } else { Method::Get }
 }

@@ -41,9 +41,9 @@ pub struct Sending {
 pub enum Then {
     /// Wait for the next request.
     KeepAlive,
-    /// Close it. The client has announced that it sends no more, so nothing can be lost.
+    /// Close the connection at once. Nothing can be lost, because the client sends no more.
     Close,
-    /// Close it slowly, because more may still come.
+    /// Close the connection slowly, because more bytes may still arrive.
     CloseSlowly,
 }
 
@@ -129,7 +129,7 @@ impl Sending {
         self.total
     }
 
-    /// Takes the members of the access log that are about the request.
+    /// Takes the members of the access log that describe the request.
     pub const fn take_log(&mut self) -> Option<Members> {
         self.log.take()
     }

@@ -1,4 +1,4 @@
-//! Conversations, byte by byte, with a clock of the test's own.
+//! Conversations, byte by byte, with a simulated clock.
 
 use super::{About, Connection, Context, DRAIN_BYTES_MAX, DRAIN_TIME, LAST_CHANCE, Limits, Want};
 use crate::answer::{Answer, Serving, plain};
@@ -58,7 +58,7 @@ fn written(connection: &mut Connection, context: &Context<'_>, most: usize) -> S
     String::from_utf8(all).unwrap()
 }
 
-/// Returns everything that is answered to `input` when it arrives in pieces of `size` bytes.
+/// Returns all answers to `input` when it arrives in pieces of `size` bytes.
 fn talk(input: &[u8], size: usize, most: usize) -> (String, Want) {
     let mut result = (String::new(), Want::Close);
     with(|connection, context| {
@@ -86,7 +86,7 @@ fn pipelined_requests_are_answered_in_order() {
 }
 
 #[test]
-fn nothing_behind_a_bad_request_is_answered() {
+fn nothing_after_a_bad_request_is_answered() {
     for first in [
         "GET /x\r\n\r\n",
         "GET /x HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\n",
@@ -102,7 +102,7 @@ fn nothing_behind_a_bad_request_is_answered() {
 }
 
 #[test]
-fn a_body_is_skipped_and_never_taken_for_a_request() {
+fn a_body_is_skipped_and_never_mistaken_for_a_request() {
     let length =
         format!("GET /x HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{GET}", GET.len());
     let chunked = format!(
@@ -134,7 +134,7 @@ fn an_endless_body_is_answered_once_and_cut() {
 }
 
 #[test]
-fn a_client_that_asked_for_the_close_is_closed_at_once() {
+fn a_connection_that_the_client_asked_to_close_is_closed_at_once() {
     let last = GET.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
     assert_eq!(talk(last.as_bytes(), 999, 999).1, Want::Close);
     assert_eq!(talk(b"GET /x HTTP/1.0\r\n\r\n", 999, 999).1, Want::Close);
@@ -246,7 +246,7 @@ proptest! {
     ) {
         let input = parts.concat().into_bytes();
         let (whole, cut) = (talk(&input, usize::MAX, usize::MAX), talk(&input, size, most));
-        // Only the whole input shows whether bytes came behind the last request.
+        // Only the whole input shows whether bytes came after the last request.
         let ends = |want: Want| matches!(want, Want::Close | Want::HalfClose);
         prop_assert!(ends(whole.1) == ends(cut.1) && whole.0 == cut.0);
     }

@@ -1,4 +1,4 @@
-//! A folder as content: read into memory once, and checked for changes from time to time.
+//! A folder as content, read into memory once and checked for changes from time to time.
 //!
 //! | module | content |
 //! | --- | --- |

@@ -1,9 +1,9 @@
 //! Every file's bytes in a folder → items for [`crate::index::assemble`].
 //!
-//! The bytes go into one region of memory, equal files once. Above the memory limit the largest
-//! files stay open instead; an open file still exists after its name is gone. Nothing is compressed
-//! here: a file next to another with the extension `.br`, `.zst` or `.gz` is its coded form, if it
-//! is not older.
+//! The bytes go into one region of memory; equal files are stored once. Above the memory limit the
+//! largest files stay open instead, because an open file still exists after its name is removed.
+//! Nothing is compressed here: a file with the extension `.br`, `.zst` or `.gz` is the coded form of
+//! the file next to it, unless it is older.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -26,10 +26,10 @@ use crate::rules::{Complaint, Rules};
 /// bytes per line, no useful file is larger.
 const RULES_BYTES_MAX: u64 = 1 << 20;
 
-/// Up to this memory limit, addresses are reserved without checking the size of the folder.
+/// Up to this memory limit, addresses are reserved without determining the size of the folder first.
 const EASY_BYTES_MAX: u64 = 256 << 20;
 
-/// The limits of held content.
+/// The limits of content that is kept in memory or open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// The most bytes in memory.
@@ -47,14 +47,14 @@ pub struct Scan {
     pub stores: Vec<Store>,
     /// `_headers` and `_redirects`.
     pub rules: Rules,
-    /// Invalid lines in `_headers` and `_redirects`.
+    /// The invalid lines of `_headers` and `_redirects`.
     pub complaints: Vec<Complaint>,
     /// Names without content, with the reasons.
     pub left_out: Vec<LeftOut>,
     /// The state of the folder.
     pub signature: Signature,
-    /// The latest change of any file, in nanoseconds since 1970. A change that is about as late as
-    /// the scan may not be the last.
+    /// The latest change of any file, in nanoseconds since 1970. If this is about the time of the scan,
+    /// a later change may have the same time.
     pub newest: i128,
 }
 
@@ -63,7 +63,8 @@ pub struct Scan {
 pub struct LeftOut {
     /// The path.
     pub path: Vec<u8>,
-    /// The reason why it cannot be read; `None` for a link out of the folder, to nothing or back.
+    /// The reason why it cannot be read; `None` for a link that leaves the folder, dangles or
+    /// loops.
     pub error: Option<String>,
 }
 
@@ -73,7 +74,7 @@ impl fmt::Display for LeftOut {
         match &self.error {
             None => write!(
                 f,
-                "{path} is a link out of the folder, to nothing or back, or not a file; left out"
+                "{path} is a link that leaves the folder, dangles or loops, or not a file; left out"
             ),
             Some(error) => write!(f, "{path} cannot be read: {error}"),
         }
@@ -127,7 +128,7 @@ fn split(mut sizes: Vec<u64>, limits: &Limits) -> anyhow::Result<(u64, u64)> {
     }
     if open > limits.open_files {
         bail!(
-            "{open} files would have to stay open, {} may; raise the limit of memory or of descriptors",
+            "{open} files would have to stay open, but only {} may; raise the limit of memory or descriptors",
             limits.open_files
         );
     }
@@ -143,7 +144,7 @@ struct Found {
 
 struct Reader {
     filling: Filling,
-    /// The bytes that may still go into memory.
+    /// The number of bytes that may still go into memory.
     room: u64,
     open_from: u64,
     is_full: bool,
@@ -157,7 +158,7 @@ struct Reader {
 
 impl Reader {
     fn new(memory: u64, open_from: u64) -> anyhow::Result<Self> {
-        // Large bodies begin at a page, which takes up to an eighth more.
+        // Large bodies are page-aligned, which takes up to an eighth more.
         let room = memory.saturating_add(memory / 8).saturating_add(EASY_BYTES_MAX / 256);
         Ok(Self {
             filling: Filling::with_room(room).context("cannot allocate memory for the content")?,
@@ -219,7 +220,7 @@ impl Reader {
             total += count as u64;
         }
         if total != len {
-            return Err(io::Error::other("it changes while it is read"));
+            return Err(io::Error::other("it changed while it was read"));
         }
         let store = u32::try_from(self.open.len() + 1).map_err(io::Error::other)?;
         self.open.push(Store::File(file));

@@ -1,9 +1,9 @@
-//! The walk through a folder: the files that have a path, and the reasons why others have none.
+//! The walk through a folder: the files that have a path, and the reasons why other names do not.
 //!
 //! Links are followed as long as they stay inside the folder. The kernel checks that (`openat2(2)`
-//! with `RESOLVE_BENEATH`), so a link that changes in between cannot lead out either. Names that
-//! begin with a dot are left out, except `/.well-known`, but a link may point to them: that is how
-//! kubelet lays out a `ConfigMap`.
+//! with `RESOLVE_BENEATH`), so a link that changes in the meantime cannot lead out either. Names that
+//! begin with a dot are left out, except `/.well-known`, but a link may point to them, because
+//! kubelet lays out a `ConfigMap` in that way.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
@@ -15,12 +15,12 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-/// The most nested folders; a tree of links could otherwise be endless.
+/// The maximum depth of nested folders; a tree of links could otherwise be endless.
 const DEPTH_MAX: usize = 32;
 
-/// The state of a folder. If it stays equal, no file was added, removed or written.
+/// The state of a folder. As long as it is the same, no file was added, removed or written.
 ///
-/// It is a sum over all files of a hash of path, device, inode, size and times.
+/// The value is the sum, over all files, of a hash of path, device, inode, size and times.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Signature(u64);
 
@@ -29,14 +29,14 @@ pub trait Visitor {
     /// Handles a file, with the place to open it at and its metadata.
     fn file(&mut self, path: &[u8], place: &Place<'_>, stat: &Stat) -> Result<(), Trouble>;
 
-    /// Handles a name without content.
+    /// Handles a name that has no content.
     fn trouble(&mut self, path: &[u8], trouble: Trouble);
 }
 
-/// The place of a file.
+/// The way to open a file.
 #[derive(Debug)]
 pub enum Place<'a> {
-    /// A name in a folder that is not a link.
+    /// A name in an open folder; the name is not a link.
     Name(BorrowedFd<'a>, &'a std::ffi::CStr),
     /// The open target of a link.
     Open(&'a OwnedFd),
@@ -55,16 +55,16 @@ impl Place<'_> {
     }
 }
 
-/// Non-blocking, because the name may be a FIFO's.
+/// Non-blocking, because the name may belong to a FIFO.
 const FILE: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// The reason why a name has no content.
 #[derive(Debug)]
 pub enum Trouble {
-    /// A link out of the folder, to nothing or back up; or neither a file nor a folder.
+    /// The name is a link that leaves the folder, dangles or loops, or it is neither a file nor a folder.
     Nowhere,
-    /// It may have content, but cannot be read.
+    /// The name may have content, but cannot be read.
     Unreadable(io::Error),
 }
 
@@ -108,7 +108,7 @@ pub fn survey(root: &Path) -> io::Result<Survey> {
 pub struct Survey {
     /// The state of the folder.
     pub signature: Signature,
-    /// The bytes of every file.
+    /// The size of every file, in bytes.
     pub sizes: Vec<u64>,
 }
 
@@ -127,7 +127,7 @@ impl Visitor for Sizes {
 struct Walk<'a> {
     root: BorrowedFd<'a>,
     visitor: &'a mut dyn Visitor,
-    /// Device and inode of the folders on the way down. A link to one of them is a loop.
+    /// Device and inode of the folders above. A link to one of them is a loop.
     above: Vec<(u64, u64)>,
     sum: u64,
 }
@@ -165,7 +165,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Visits a name; a folder is walked through.
+    /// Visits a name, and everything below it if it is a folder.
     fn name(
         &mut self,
         folder: BorrowedFd<'_>,
@@ -210,8 +210,8 @@ impl Walk<'_> {
     fn file(&mut self, path: &[u8], place: &Place<'_>, stat: &Stat) {
         let times = (stat.st_mtime, stat.st_mtime_nsec, stat.st_ctime, stat.st_ctime_nsec);
         self.add(path, &(stat.st_dev, stat.st_ino, stat.st_size, times));
-        // Only some visitors open files, so the outcome must not change the folder's state: a walk
-        // without reading must find the same state as one with it.
+        // The outcome must not affect the folder's state: only some visitors open files, and a walk
+        // without reading must find the same state as a walk with reading.
         if let Err(trouble) = self.visitor.file(path, place, stat) {
             self.visitor.trouble(path, trouble);
         }

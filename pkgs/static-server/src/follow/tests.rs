@@ -13,7 +13,7 @@ use std::time::Duration;
 
 const SMALL: Limits = Limits { memory: 1 << 20, open_files: 9 };
 
-/// The folder for the function that reads options again, which cannot have a parameter.
+/// The folder for the function that reads the options again, because that function has no parameter.
 static BUSY: OnceLock<PathBuf> = OnceLock::new();
 
 fn options(folder: PathBuf) -> Options {
@@ -39,7 +39,7 @@ fn looks() -> [Look; 3] {
 }
 
 #[test]
-fn content_is_read_again_once_it_has_changed_and_rests() {
+fn content_is_read_again_once_it_has_changed_and_settled() {
     let [one, two, three] = looks();
     let mut decision = Decision { served: one, is_doubtful: false, last: None, bad: None };
     assert!(!decision.is_time(one));
@@ -107,7 +107,7 @@ fn unreadable_content_is_skipped_until_it_changes_and_retried_less_and_less_ofte
     decision.could_not_read(two);
     assert!(!decision.is_time(three));
     assert!(decision.is_time(three), "it has changed");
-    assert!(!decision.is_time(one), "the document root is as it is served");
+    assert!(!decision.is_time(one), "the document root is in the served state");
     assert!(!decision.is_time(two));
     assert!(decision.is_time(two), "the unreadable state was forgotten");
 }

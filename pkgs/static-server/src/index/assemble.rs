@@ -1,6 +1,6 @@
 //! Files with their variants → [`Index`]: the paths, and the answer of each.
 //!
-//! Both kinds of content use it: a folder after it was read, and a pack when it is made.
+//! Used for a folder after it was read, and for a pack when it is made.
 
 use std::collections::BTreeMap;
 
@@ -67,12 +67,12 @@ fn is_served(item: &Item) -> bool {
 struct Assembly<'a> {
     index: Index,
     policy: &'a Policy,
-    /// The answer for each path. The first claim of a path holds.
+    /// The answer for each path. The first claim to a path wins.
     paths: BTreeMap<Vec<u8>, Kind>,
 }
 
 impl Assembly<'_> {
-    /// Adds a file under its own path and, if it is an index page, under its folder's.
+    /// Adds a file under its own path and, if it is an index page, under its folder's path.
     fn file(&mut self, item: &Item) {
         let path = item.path.as_slice();
         let (folder, name) = split(path);
@@ -96,7 +96,7 @@ impl Assembly<'_> {
         }
     }
 
-    /// Adds an index page's own path. It shares the folder's answer, unless header rules treat the
+    /// Adds an index page's own path, which shares the folder's answer unless header rules treat the
     /// two paths differently.
     fn own_path(&mut self, item: &Item, folder: &[u8], resource: u32) {
         let path = &item.path;
@@ -105,7 +105,7 @@ impl Assembly<'_> {
         self.paths.insert(path.clone(), Kind::Resource(own));
     }
 
-    /// Claims a path for which no file has that exact name.
+    /// Claims a path that is not the exact name of a file.
     fn claim(&mut self, path: &[u8], kind: Kind) {
         let free = self.paths.get(path).is_none_or(|found| !matches!(found, Kind::Resource(_)));
         if free && !path.is_empty() {
@@ -122,8 +122,8 @@ impl Assembly<'_> {
         }
     }
 
-    /// Adds the root's index page as a fallback, still without header rules, because they depend on
-    /// the path of the request.
+    /// Adds the root's index page as a fallback, without header rules, because they depend on the path
+    /// of the request.
     fn fallback(&mut self, items: &[&Item]) {
         let root = items.iter().find(|item| item.path == b"/index.html");
         if let Some(root) = root.filter(|_| self.policy.single_page) {

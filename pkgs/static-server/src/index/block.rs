@@ -1,4 +1,4 @@
-//! Header blocks: made once per representation, and changed by rules.
+//! Header blocks, which are made once per representation and changed by rules.
 //!
 //! [`Variant`](super::Variant) describes the three parts of a block.
 
@@ -29,11 +29,11 @@ pub struct Facts<'a> {
     pub media_type: &'a str,
     /// `Content-Encoding`; omitted for identity.
     pub coding: Coding,
-    /// `ETag`, with its quotes; empty for none.
+    /// `ETag`, with its quotes; empty for no field.
     pub etag: &'a str,
-    /// `Last-Modified`; empty for none.
+    /// `Last-Modified`; empty for no field.
     pub modified: &'a str,
-    /// `Cache-Control`; empty for none.
+    /// `Cache-Control`; empty for no field.
     pub cache_control: &'a str,
     /// True if the resource has other variants.
     pub varies: bool,
@@ -86,7 +86,8 @@ pub fn render(status: u16, length: u64, fields: &[(&[u8], &[u8])], changes: &[Ch
     Block { bytes, rest, shared }
 }
 
-/// Appends the fields that only an answer with a body has, then the others; returns their offset.
+/// Appends the fields that only an answer with a body has, then the others; returns the offset of the
+/// others.
 fn two_parts(bytes: &mut Vec<u8>, fields: &[(&[u8], &[u8])]) -> u32 {
     for (name, value) in fields.iter().filter(|(name, _)| !is_shared(name)) {
         push(bytes, name, value);

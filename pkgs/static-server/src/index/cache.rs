@@ -1,12 +1,12 @@
-//! Small bodies of open files, kept in memory after the first request for them, so that a small
-//! file of a pack is sent with one system call, as a file of a folder is.
+//! Small bodies of open files, kept in memory after their first request, so that a small file of a
+//! pack is sent with one system call, like a file of a folder.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The most bytes of a body here. A larger one is sent from its file, because copying it costs more
+/// The most bytes of a cached body. A larger body is sent from its file, because copying it costs more
 /// than a second system call.
 const BODY_BYTES_MAX: u64 = 8 << 10;
 
@@ -21,7 +21,7 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// Makes room for this many bodies with at most `limit` bytes together.
+    /// Creates a cache for this many bodies with at most `limit` bytes together.
     #[must_use]
     pub fn new(count: usize, limit: u64) -> Self {
         let bodies = std::iter::repeat_with(OnceLock::new).take(count).collect();
@@ -38,7 +38,7 @@ impl Cache {
             self.used.fetch_sub(len, Ordering::Relaxed);
             return None;
         }
-        // If the file has become shorter, the attempt to send it finds out.
+        // If the file has become shorter, sending it detects that.
         place.get_or_init(|| read(file, start, len)).as_deref()
     }
 }

@@ -1,9 +1,9 @@
 //! The index: every path that has an answer, with that answer, as plain data.
 //!
-//! A folder ([`crate::folder`]) and a pack both become an [`Index`], and the server knows nothing
-//! else. All texts (paths, header blocks, entity tags) are in one piece of memory and referred to
-//! by [`Span`]s; bodies are in [`Store`]s and referred to by [`Body`]s. An index therefore costs a
-//! few allocations however many paths it has, and a pack can contain its tables unchanged.
+//! A folder ([`crate::folder`]) and a pack both become an [`Index`], which is all that the server
+//! knows. All texts (paths, header blocks, entity tags) are in one piece of memory and referred to by
+//! [`Span`]s; bodies are in [`Store`]s and referred to by [`Body`]s. An index therefore costs only a
+//! few allocations, however many paths it has, and a pack can contain its tables unchanged.
 //!
 //! | module | content |
 //! | --- | --- |
@@ -111,14 +111,14 @@ pub struct Variant {
     pub body: Body,
 }
 
-/// The answer of one path or several.
+/// The answer of one or more paths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Resource {
     /// 200, or 404 for an error page.
     pub status: u16,
     /// The number of variants. `Accept-Encoding` chooses among several.
     pub count: u16,
-    /// The number of the first variant in [`Index::variants`], which is always the identity.
+    /// The number in [`Index::variants`] of the first variant, which is always the identity.
     pub first: u32,
     /// `Last-Modified`, in seconds since 1970.
     pub modified: Option<u64>,
@@ -177,9 +177,9 @@ pub struct Index {
     pub fallback: Option<u32>,
     /// `_headers` and `_redirects`.
     pub rules: Rules,
-    /// The number of files and folders that could not be read. The site is ready if this is 0.
+    /// The number of files and folders that could not be read. The site is ready if the number is 0.
     pub unread: u32,
-    /// Small bodies that are not in a memory store. [`Index::finish`] makes the cache.
+    /// Small bodies that are not in a memory store. [`Index::finish`] creates the cache.
     pub cache: Cache,
 }
 
@@ -194,7 +194,7 @@ impl Index {
         self.text.get(start..start + span.len as usize).unwrap_or_default()
     }
 
-    /// Looks a decoded path up.
+    /// Looks up a decoded path.
     #[must_use]
     pub fn find(&self, path: &[u8]) -> Option<Kind> {
         let number = self.table.find(path, |number| self.path(number))?;
@@ -255,7 +255,7 @@ impl Index {
         self.cache = Cache::new(if files { self.variants.len() } else { 0 }, CACHE_BYTES_MAX);
     }
 
-    /// Returns the bytes of content in memory.
+    /// Returns the number of bytes of content in memory.
     #[must_use]
     pub fn content_bytes(&self) -> u64 {
         self.stores.iter().map(Store::memory_bytes).sum()

@@ -2,11 +2,11 @@
 //!
 //! The memory is a memfd(2) that is sealed before it is mapped for reading, so that its pages can
 //! neither change nor disappear: reading them never faults, and sendfile(2) never sees a change.
-//! Ranges with larger bodies get huge pages while they are filled, if the kernel supports it (6.1
-//! and later). sendfile(2) then spends a seventh less, because it finds all pages at once. Sealing
+//! Ranges with larger bodies get huge pages while they are filled, if the kernel supports that (6.1
+//! and later). sendfile(2) then costs a seventh less, because it finds all pages at once. Sealing
 //! returns the part of the last huge page that is beyond the content.
 //!
-//! A file may be truncated while it is served. It is therefore never mapped, only read by system
+//! A file may be truncated while it is served. It is therefore never mapped, but only read by system
 //! calls, which report its end.
 
 use std::fs::File;
@@ -16,15 +16,15 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 
-/// Bodies of at least this many bytes begin at a page, so that sendfile(2) touches no page twice.
+/// Bodies of at least this many bytes are page-aligned, so that sendfile(2) touches no page twice.
 const ALIGNED_FROM: u64 = 32 << 10;
 const PAGE: u64 = 4096;
 
-/// Bodies of at least this many bytes are sent by sendfile(2), also from memory, because saving the
-/// copy is worth more than the second system call costs.
+/// Bodies of at least this many bytes are sent by sendfile(2), even from memory, because the copy costs
+/// more than the second system call.
 pub const SENDFILE_FROM: u64 = 8 << 10;
 
-/// The size of a huge page if pages have 4 KiB. Without huge pages the memory works as well.
+/// The size of a huge page if pages have 4 KiB. Huge pages are optional.
 const HUGE: usize = 2 << 20;
 
 /// `MADV_COLLAPSE` of madvise(2).
@@ -81,13 +81,13 @@ pub struct Filling {
     memfd: OwnedFd,
     map: Map,
     used: usize,
-    /// The start of the first range that was not tried as a huge page yet; `None` after a refusal,
-    /// because every further attempt may cost the kernel a search.
+    /// The start of the first range for which no huge page was tried yet; `None` after a refusal, because
+    /// every further attempt may cost the kernel a search.
     plain_from: Option<usize>,
 }
 
 impl Filling {
-    /// Reserves addresses for this many bytes. Unused ones cost nothing else.
+    /// Reserves addresses for this many bytes. Unused addresses cost no memory.
     pub fn with_room(room: u64) -> io::Result<Self> {
         let room = usize::try_from(room).unwrap_or(usize::MAX).max(1);
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
@@ -105,10 +105,10 @@ impl Filling {
 
     /// Reads a file of `len` bytes, and returns the bytes and their offset.
     ///
-    /// A file that is shorter or longer is being changed, and is an error.
+    /// A file of another length is being changed, which is an error.
     pub fn read(&mut self, file: &mut File, len: u64) -> io::Result<(u64, &[u8])> {
-        // With room for one byte more, one system call both reads the file and finds its end,
-        // because the kernel returns fewer bytes than requested only there.
+        // With room for one more byte, a single system call both reads the file and finds its end,
+        // because only there the kernel returns fewer bytes than requested.
         let start = self.place(len + 1)?;
         let end = start + usize::try_from(len).map_err(io::Error::other)?;
         let mut at = start;
@@ -120,7 +120,7 @@ impl Filling {
             }
         }
         if at > end {
-            return Err(io::Error::other("it grows while it is read"));
+            return Err(io::Error::other("it grew while it was read"));
         }
         self.used = end;
         Ok((start as u64, &self.map.bytes()[start..end]))
@@ -135,7 +135,7 @@ impl Filling {
         Ok(start as u64)
     }
 
-    /// Removes the last bytes again, because an earlier copy of them exists.
+    /// Removes the bytes from `start` on, because an earlier copy of them exists.
     pub fn take_back(&mut self, start: u64) {
         self.used = self.used.min(usize::try_from(start).unwrap_or(usize::MAX));
     }
@@ -154,7 +154,7 @@ impl Filling {
         Ok(start)
     }
 
-    /// Gives the range of a body huge pages, as far as possible.
+    /// Moves the range of a body into huge pages, as far as possible.
     fn make_huge(&mut self, start: usize, end: usize) {
         while let Some(plain_from) = self.plain_from {
             let range = plain_from.max(start / HUGE * HUGE);
@@ -162,17 +162,17 @@ impl Filling {
                 return;
             }
             if range >= self.used {
-                // The kernel refuses a range without any page.
+                // The kernel refuses a range that has no page yet.
                 self.map.bytes_mut()[range] = 0;
             }
             self.plain_from = self.map.collapse(range, HUGE).then_some(range + HUGE);
         }
     }
 
-    /// Ends the filling. The bytes can never change after it.
+    /// Seals the memory, after which the bytes can never change.
     pub fn seal(self) -> io::Result<Region> {
         let Self { memfd, map, used, .. } = self;
-        // The kernel only seals memory that no mapping can write to.
+        // The kernel seals only memory that no mapping can write to.
         drop(map);
         ftruncate(&memfd, used.max(1) as u64)?;
         let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL;
@@ -182,7 +182,7 @@ impl Filling {
     }
 }
 
-/// A mapping of a memfd, both of which only this process has.
+/// A mapping of a memfd; no other process has either of them.
 #[derive(Debug)]
 struct Map {
     address: *mut u8,
@@ -202,7 +202,7 @@ impl Map {
         Ok(Self { address: address.cast(), len })
     }
 
-    /// Maps at an address that is a multiple of a huge page, as the kernel requires.
+    /// Maps at an address that is a multiple of the size of a huge page, as the kernel requires.
     fn aligned(memfd: &OwnedFd, len: usize, protection: ProtFlags) -> io::Result<Self> {
         let span = len.saturating_add(HUGE);
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
@@ -212,8 +212,8 @@ impl Map {
         // SAFETY: nothing refers to the mapping that was just made.
         unsafe { munmap(found, span) }?;
         let hint = found.map_addr(|address| address.next_multiple_of(HUGE));
-        // SAFETY: as in `new`. If another mapping took the place in between, the kernel chooses
-        // another.
+        // SAFETY: as in `new`. If another mapping has taken the place in the meantime, the kernel
+        // chooses another address.
         let address = unsafe { mmap(hint, len, protection, MapFlags::SHARED, memfd, 0) }?;
         Ok(Self { address: address.cast(), len })
     }

@@ -6,20 +6,20 @@
 /// A table of numbers. The paths themselves are stored elsewhere.
 #[derive(Debug, Default)]
 pub struct Table {
-    /// Low half: number + 1, or 0 for a free place. High half: the upper bits of the hash.
+    /// Low half: the number plus 1, or 0 for a free place. High half: the upper bits of the hash.
     places: Vec<u64>,
-    /// The bytes of the longest path; a longer one cannot be in the table.
+    /// The length of the longest path in bytes; a longer path cannot be in the table.
     longest: usize,
 }
 
 impl Table {
-    /// Makes an empty table with room for this many paths, at most half full.
+    /// Creates an empty table that this many paths fill at most half.
     #[must_use]
     pub fn with_room(count: usize) -> Self {
         Self { places: vec![0; (count * 2).next_power_of_two().max(2)], longest: 0 }
     }
 
-    /// Adds a number under a path. A path's first number stays.
+    /// Adds a number under a path. If a path is added twice, the first number stays.
     pub fn insert(&mut self, number: u32, path: &[u8]) {
         self.longest = self.longest.max(path.len());
         let hash = hash(path);

@@ -1,4 +1,4 @@
-//! Indexes of given files, for tests.
+//! Indexes for tests.
 
 use sha2::{Digest as _, Sha256};
 

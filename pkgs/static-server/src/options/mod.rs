@@ -2,7 +2,7 @@
 //!
 //! Every setting is a row of [`settings::SETTINGS`]. Precedence: flag, Kiln's variable, the
 //! variable of KISS (the server that this one replaces), file, default. An empty variable counts as
-//! not set.
+//! unset.
 
 mod file;
 mod settings;
@@ -20,7 +20,7 @@ use lexopt::Arg;
 use crate::options::settings::{Kind, SETTINGS, Setting};
 pub use crate::options::values::Options;
 
-/// The action that the command line asks for.
+/// The action that the command line requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// `--help`.
@@ -39,7 +39,7 @@ pub struct Outside<'a> {
     pub file: &'a dyn Fn(&OsStr) -> std::io::Result<String>,
 }
 
-/// A setting with its value and the place that gave it.
+/// A setting with its value and the place where it was set.
 struct Given {
     setting: &'static Setting,
     value: OsString,
@@ -99,7 +99,7 @@ fn variables(environment: impl Fn(&str) -> Option<OsString>) -> Vec<Given> {
     for (setting, name) in all(1).chain(all(0)).filter(|(_, name)| !name.is_empty()) {
         let Some(value) = environment(name).filter(|value| !value.is_empty()) else { continue };
         if setting.long == "--port" && value.as_encoded_bytes().starts_with(b"tcp://") {
-            tracing::info!("{name}={} is a Service's address, ignored", value.display());
+            tracing::info!("ignored {name}={}: it is the address of a Service", value.display());
             continue;
         }
         given.push(Given { setting, value, place: name.to_owned() });
@@ -169,7 +169,7 @@ pub fn help() -> String {
         "  -h, --help\n  -V, --version\n\n\
          A flag overrides a variable, and a variable the file of --config, whose keys are the flags\n\
          without dashes. /health and /ready answer unless a file has that name.\n\
-         SIGHUP reads settings and content again; address, workers and log stay as they are.\n\
+         On SIGHUP settings and content are read again; address, workers and log stay as they are.\n\
          KILN_LOG sets the lowest level to log (off, error, warn, info, debug, trace).\n",
     );
     text

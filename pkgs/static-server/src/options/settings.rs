@@ -57,7 +57,7 @@ const fn switch(
     Setting { long, short: "", variables, default: "false", kind: Kind::Switch, about, set }
 }
 
-/// Adds the names that KISS has.
+/// Adds the names that KISS uses.
 const fn kiss(mut setting: Setting, short: &'static str, variable: &'static str) -> Setting {
     setting.short = short;
     setting.variables[1] = variable;
@@ -132,7 +132,7 @@ pub(super) const SETTINGS: [Setting; 25] = [
         "--hosts",
         "KILN_WEB_HOSTS",
         "",
-        "folder with a folder HOST or a pack HOST.pack for each host name",
+        "folder that has a folder HOST or a pack HOST.pack for each host name",
         |o, text| {
             o.hosts = path(text);
             Ok(())
@@ -261,7 +261,7 @@ pub(super) const SETTINGS: [Setting; 25] = [
         "--drain-delay-secs",
         "KILN_WEB_DRAIN_DELAY",
         "0",
-        "seconds of serving after SIGTERM while not ready",
+        "seconds to continue serving after SIGTERM while /ready is a 503",
         |o, text| seconds(text, 0).map(|value| o.drain_delay = value),
     ),
     value(
@@ -275,7 +275,7 @@ pub(super) const SETTINGS: [Setting; 25] = [
         "--max-connections",
         "KILN_WEB_MAX_CONNECTIONS",
         "",
-        "the most connections at once; by default up to 16384, as the limit of descriptors allows",
+        "the most connections at once; by default 16384, or fewer if descriptors are limited",
         |o, text| {
             optional(text, |text| within(text, 1, 1 << 24)).map(|value| o.connections = value)
         },

@@ -1,4 +1,4 @@
-//! The precedence of values, and the errors for wrong ones.
+//! The precedence of values, and the errors for invalid values.
 
 use super::settings::SETTINGS;
 use super::{Command, Options, Outside, help, parse};

@@ -19,7 +19,7 @@ pub struct Options {
     pub port: u16,
     /// A Unix socket to listen on instead of the port.
     pub unix: Option<PathBuf>,
-    /// An inherited descriptor that listens already, instead of the port.
+    /// An inherited listening descriptor, instead of the port.
     pub descriptor: Option<RawFd>,
     /// The folder with the content.
     pub folder: PathBuf,
@@ -35,13 +35,13 @@ pub struct Options {
     pub memory_limit: u64,
     /// The time between two checks of the content; `None` for no checks.
     pub poll: Option<Duration>,
-    /// Anything wrong with the content stops the server at the start.
+    /// True if any problem of the content keeps the server from starting.
     pub strict: bool,
     /// The address for liveness, readiness and metrics.
     pub operators: Option<SocketAddr>,
     /// True if answers are logged.
     pub access_log: bool,
-    /// The time between SIGTERM and the end of accepting, during which the server is not ready.
+    /// The time after SIGTERM during which the server is not ready but still accepts clients.
     pub drain_delay: Duration,
     /// The number of workers; `None` for one per processor.
     pub workers: Option<usize>,

@@ -1,4 +1,4 @@
-//! The records of a pack: fixed lengths, little endian, no padding that is not zero.
+//! The records of a pack: fixed lengths, little endian, padded with zeros.
 
 use crate::index::Span;
 
@@ -11,8 +11,8 @@ pub const VERSION: u32 = 1;
 /// The bytes of the header.
 pub const HEADER: usize = 128;
 
-/// The bytes of the header that the checksum covers, together with the index; the checksum follows
-/// them.
+/// The bytes of the header that the checksum covers together with the index. The checksum follows
+/// these bytes.
 pub const CHECKED: usize = 96;
 
 /// The bytes of each record.
@@ -26,14 +26,14 @@ pub const ENTRY: usize = 16;
 /// See [`BLOB`].
 pub const ERROR_PAGE: usize = 16;
 
-/// Bodies of at least this many bytes are large: they begin at a page and are sent from the file.
-/// Smaller ones are held in memory.
+/// Bodies of at least this many bytes are large: they are page-aligned and sent from the file. Smaller
+/// bodies are held in memory.
 pub const LARGE: u64 = 32 << 10;
 
 /// The alignment of large bodies.
 pub const PAGE: u64 = 4096;
 
-/// The number that stands for "none".
+/// The number that means "no resource".
 pub const NONE: u32 = u32::MAX;
 
 /// The values in the header.
@@ -132,7 +132,8 @@ impl Header {
         }
     }
 
-    /// Returns the bytes of the index. Nine products of 32-bit numbers cannot overflow.
+    /// Returns the length of the index in bytes. A sum of nine products of 32-bit numbers cannot
+    /// overflow.
     #[must_use]
     pub fn index(&self) -> u64 {
         let tables = [
@@ -155,19 +156,19 @@ pub fn u16_at(bytes: &[u8], at: usize) -> u16 {
     bytes.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |part| u16::from_le_bytes(*part))
 }
 
-/// As [`u16_at`].
+/// Like [`u16_at`].
 #[must_use]
 pub fn u32_at(bytes: &[u8], at: usize) -> u32 {
     bytes.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |part| u32::from_le_bytes(*part))
 }
 
-/// As [`u16_at`].
+/// Like [`u16_at`].
 #[must_use]
 pub fn u64_at(bytes: &[u8], at: usize) -> u64 {
     bytes.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |part| u64::from_le_bytes(*part))
 }
 
-/// As [`u16_at`].
+/// Like [`u16_at`].
 #[must_use]
 pub fn span_at(bytes: &[u8], at: usize) -> Span {
     Span { start: u32_at(bytes, at), len: u32_at(bytes, at + 4) }

@@ -1,7 +1,7 @@
-//! Packs: a whole site in one file, with all the work done that a server would do at start.
+//! Packs: a whole site in one file, which takes over the work that a server would do at the start.
 //!
-//! A pack is an [`Index`] with its bodies. It contains no time of its making, no owner and no order
-//! of reading, so equal names and bytes make an equal file. Numbers are little endian.
+//! A pack is an [`Index`] with its bodies. It does not depend on the time of its creation, on owners or on
+//! the order of files, so equal names and bytes make an equal file. Numbers are little endian.
 //! docs/static-server-pack.md describes the format.
 //!
 //! | part | bytes | content |
@@ -22,7 +22,7 @@
 //! | [`read`] | bytes → [`Index`], everything bounded | nothing |
 //! | [`write`] | [`Index`] → bytes | nothing |
 //! | [`open`] | file → [`Index`] that can be served; verification of bodies | the pack |
-//! | [`packer`] | hands over to the second program, which has the compressors | starts it |
+//! | [`packer`] | executes the second program, which has the compressors | the process |
 
 pub mod layout;
 pub mod open;

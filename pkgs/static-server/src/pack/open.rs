@@ -53,7 +53,7 @@ pub fn contents(file: &mut File) -> anyhow::Result<Contents> {
         return Err(read::Flaw::Foreign.into());
     }
     file.read_exact(&mut head)?;
-    // The header matches the file's length, so the index is not longer than the file.
+    // The header agrees with the file's length, so the index is not longer than the file.
     let len = read::header(&head, found)?.index();
     let mut index = vec![0; usize::try_from(len)?];
     file.read_exact(&mut index)?;

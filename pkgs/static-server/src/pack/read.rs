@@ -1,6 +1,5 @@
-//! Bytes of a pack → [`Index`]. A pure function that never panics, whatever the bytes are. Its
-//! result can be served, because every number is checked against the things that it counts or
-//! refers to.
+//! Bytes of a pack → [`Index`], as a pure function that never panics, whatever the bytes are. The
+//! result can be served, because every count and reference is checked.
 
 use std::fmt;
 
@@ -13,7 +12,7 @@ use crate::pack::layout::{
 };
 use crate::rules::Rules;
 
-/// The number of the store with the bodies of a pack's index: the file itself.
+/// The number of the store with a pack's bodies: the file itself.
 pub const FILE: u32 = 0;
 
 /// The reason why a pack cannot be served.
@@ -30,7 +29,7 @@ pub enum Flaw {
         /// The length of the file.
         found: u64,
     },
-    /// Header or index have changed since they were written.
+    /// The header or the index has changed since it was written.
     Checksum,
     /// A number is out of bounds.
     Bounds(&'static str),
@@ -41,7 +40,7 @@ pub enum Flaw {
 impl fmt::Display for Flaw {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Foreign => f.write_str("it is no pack"),
+            Self::Foreign => f.write_str("it is not a pack"),
             Self::Version(version) => {
                 write!(f, "it has version {version}, but this program reads version {VERSION}")
             }
@@ -62,7 +61,7 @@ impl std::error::Error for Flaw {}
 pub struct Contents {
     /// The header.
     pub header: Header,
-    /// The site. All its bodies are in the store [`FILE`], which the caller adds.
+    /// The site. All bodies are in the store [`FILE`], which the caller adds.
     pub index: Index,
     /// All bodies.
     pub blobs: Vec<Blob>,
@@ -121,7 +120,7 @@ struct Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
-    /// Takes the next part. The sum of all lengths was checked before.
+    /// Takes the next part. The sum of all lengths has been checked.
     fn take(&mut self, count: u32, size: usize) -> &'a [u8] {
         let (part, rest) = self.rest.split_at((count as usize * size).min(self.rest.len()));
         self.rest = rest;
@@ -155,7 +154,7 @@ fn tables(header: Header, bytes: &[u8]) -> Result<Contents, Flaw> {
     Ok(Contents { header, index, blobs })
 }
 
-/// Parses the two files with rules. The packer has refused invalid lines, so there must be none.
+/// Parses the two files with rules. An invalid line is an error, because the packer refuses it.
 fn rules(headers: &[u8], redirects: &[u8]) -> Result<Rules, Flaw> {
     let (rules, complaints) = Rules::parse(headers, redirects);
     match complaints.first() {
@@ -169,7 +168,7 @@ fn are_sorted(text: &[u8], entries: &[Entry], error_pages: &[ErrorPage]) -> Resu
     let path = |entry: &Entry| part(text, entry.path);
     ensure(entries.is_sorted_by(|a, b| path(a) < path(b)), "paths are not in order")?;
     let nearer = |a: &ErrorPage, b: &ErrorPage| a.folder.len >= b.folder.len;
-    ensure(error_pages.is_sorted_by(nearer), "error pages out of order")
+    ensure(error_pages.is_sorted_by(nearer), "error pages are not in order")
 }
 
 fn each<T>(
@@ -208,8 +207,8 @@ fn variant(bytes: &[u8], text: &[u8], blobs: &[Blob]) -> Result<Variant, Flaw> {
     Ok(Variant { coding: *coding, head, rest, shared, etag, body })
 }
 
-/// True if a block begins with a status line and the body's length, and ends with a line's end. A
-/// client finds the end of an answer by these parts, so a pack must not get them wrong.
+/// True if a block begins with a status line and the body's length, and ends with CRLF. These parts
+/// must be correct, because a client uses them to find the end of an answer.
 fn is_framed(block: &[u8], rest: u32, len: u64) -> bool {
     let (first, others) = block.split_at((rest as usize).min(block.len()));
     let first = first
@@ -229,7 +228,7 @@ fn resource(bytes: &[u8], variants: &[Variant]) -> Result<Resource, Flaw> {
     let start = first as usize;
     let own = variants.get(start..start.saturating_add(usize::from(count))).unwrap_or_default();
     let plain = own.first().is_some_and(|variant| variant.coding == Coding::Identity);
-    ensure(plain, "a resource has no plain variant first")?;
+    ensure(plain, "the first variant of a resource is not the identity")?;
     ensure(matches!(status, 200 | 404), "invalid status of a resource")?;
     Ok(Resource { status, count, first, modified })
 }

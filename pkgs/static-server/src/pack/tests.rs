@@ -80,7 +80,7 @@ fn stored(bytes: &[u8]) -> tempfile::NamedTempFile {
     file
 }
 
-/// Touches everything that a server would.
+/// Accesses everything that a server accesses.
 fn walk(index: &Index) {
     for entry in &index.entries {
         assert!(index.find(index.bytes(entry.path)).is_some());
@@ -123,7 +123,7 @@ fn a_packed_site_is_served_from_memory_and_from_the_file() {
 #[test]
 fn equal_bodies_are_in_a_pack_once() {
     let mut file = stored(&site()).reopen().unwrap();
-    // Two pages with equal text, three other files, and three coded bodies. One of those equals
+    // Two pages with equal text, three other files, and three coded bodies. One coded body equals
     // another file: "a pa", the beginning of the pages.
     assert_eq!(contents(&mut file).unwrap().blobs.len(), 6);
 }

@@ -1,4 +1,4 @@
-//! [`Index`] → bytes of a pack. A pure function: equal indexes and bodies give equal bytes.
+//! [`Index`] → bytes of a pack, as a pure function: equal indexes and bodies give equal bytes.
 
 use std::io;
 
@@ -17,8 +17,8 @@ pub struct Plan {
     pub len: u64,
 }
 
-/// Plans the layout of a pack. A variant's `body.start` is the number of its blob. Of a blob, only
-/// length and digest are used, and blobs must be in the order of [`order`].
+/// Plans the layout of a pack. A variant's `body.start` is the number of its blob. Blobs must be in the
+/// order of [`order`]; their offsets are ignored.
 pub fn plan(index: &Index, blobs: &[Blob]) -> io::Result<Plan> {
     let mut header = Header {
         blobs: number(blobs.len())?,
@@ -51,8 +51,8 @@ pub fn plan(index: &Index, blobs: &[Blob]) -> io::Result<Plan> {
     Ok(Plan { head: [&head[..], &sum, &tables].concat(), blobs: placed, len: end })
 }
 
-/// Returns the sort key of a blob: small ones first, then by digest, so that nothing depends on
-/// names.
+/// Returns the sort key of a blob: small blobs first, then by digest, so that the order does not
+/// depend on names.
 #[must_use]
 pub fn order(blob: &Blob) -> (bool, [u8; 32]) {
     (is_large(blob), blob.sha256)

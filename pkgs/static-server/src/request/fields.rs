@@ -1,7 +1,7 @@
 //! Header fields (RFC 9110 section 5, RFC 9112 section 5).
 //!
-//! A head is read once: while its lines are checked, the fields that this server uses are
-//! remembered, so that a later access costs nothing.
+//! A head is read once: while its lines are checked, the parser remembers the fields that this server
+//! uses, so that later accesses are cheap.
 
 use kiln_server::http::body::Body;
 use kiln_server::http::framing::{BadFraming, Framing};
@@ -43,7 +43,7 @@ pub enum Name {
 const KNOWN: usize = 12;
 
 impl Name {
-    /// Compares lengths first, because most fields of a browser are not in this list.
+    /// Compares lengths first, because most of a browser's fields are not in this list.
     fn of(name: &[u8]) -> Option<Self> {
         let candidates: &[(&str, Self)] = match name.len() {
             4 => &[("host", Self::Host)],
@@ -104,7 +104,7 @@ impl<'a> Fields<'a> {
         Ok(())
     }
 
-    /// Returns the value of a field; the first one if the field is repeated.
+    /// Returns the value of a field; the first value if the field is repeated.
     #[must_use]
     pub const fn first(&self, name: Name) -> Option<&'a [u8]> {
         self.first[name as usize]
@@ -128,7 +128,7 @@ impl<'a> Fields<'a> {
         only.into_iter().chain(all)
     }
 
-    /// Returns the non-empty members of a comma-separated list, of all fields with this name
+    /// Returns the non-empty members of the comma-separated list that all fields with this name form
     /// together.
     ///
     /// Not for lists that may have quoted strings.

@@ -13,7 +13,7 @@ pub(super) fn check(fields: &Fields<'_>, required: bool) -> Result<(), Status> {
     }
 }
 
-/// Returns a host's name for comparison: without port and final dot, in lower case.
+/// Returns a host name in the form for comparison: without port and final dot, in lower case.
 #[must_use]
 pub fn normalized(host: &[u8]) -> Vec<u8> {
     let name = match host.iter().position(|byte| *byte == b']') {

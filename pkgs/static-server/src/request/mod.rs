@@ -30,9 +30,9 @@ pub const FIELDS_MAX: usize = 100;
 pub enum Method {
     /// The content.
     Get,
-    /// The header of the content's answer.
+    /// The head of the answer to GET.
     Head,
-    /// The supported methods.
+    /// The list of supported methods.
     Options,
     /// A registered method (RFC 9110 or 5789) that immutable content does not support.
     NotAllowed,
@@ -68,7 +68,7 @@ impl<'a> Head<'a> {
     }
 }
 
-/// Parses a request's head at the beginning of `input`, and also returns its length.
+/// Parses a request's head at the beginning of `input`, and returns it with its length.
 ///
 /// `None` means that more bytes are needed. A head has at most `limit` bytes. One empty line before
 /// it is skipped (RFC 9112 section 2.2).

@@ -29,7 +29,7 @@ pub enum Target<'a> {
 impl<'a> Target<'a> {
     /// Parses a target; `method` decides which forms are allowed.
     pub(super) fn parse(text: &'a [u8], method: &[u8]) -> Result<Self, Status> {
-        // Visible ASCII only, and no fragment, because a client never sends one.
+        // Only visible ASCII, and no fragment, because clients do not send fragments.
         if !text.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'#') {
             return Err(Status::BadRequest);
         }

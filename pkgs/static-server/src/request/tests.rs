@@ -184,7 +184,7 @@ fn the_server_as_a_whole_is_for_options_only() {
 }
 
 #[test]
-fn the_line_has_a_limit_and_then_the_whole_head() {
+fn the_line_and_the_whole_head_have_limits() {
     let long = "x".repeat(HEAD_BYTES_MAX);
     assert_eq!(code(format!("GET /{long}").as_bytes()), 414);
     assert_eq!(code(format!("GET / HTTP/1.1\r\nX: {long}").as_bytes()), 431);

@@ -26,14 +26,14 @@ impl Change {
         }
     }
 
-    /// True if the change is about the field with this name.
+    /// True if the change concerns the field with this name.
     #[must_use]
     pub fn is_about(&self, name: &[u8]) -> bool {
         self.name().eq_ignore_ascii_case(name)
     }
 }
 
-/// Returns the fields after the changes. A change of `Vary` only adds to it.
+/// Returns the fields after the changes. A change to `Vary` only adds to its value.
 #[must_use]
 pub fn changed(fields: &[(&[u8], &[u8])], changes: &[Change]) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut all: Vec<(Vec<u8>, Vec<u8>)> =

@@ -1,4 +1,4 @@
-//! `_headers`: fields that are added to, replaced in and removed from answers.
+//! `_headers`: fields to be added to, replaced in and removed from answers.
 //!
 //! ```text
 //! # Every page
@@ -59,7 +59,7 @@ impl HeaderRule {
     }
 
     /// Adds the changes of this rule to those of earlier rules. A field that an earlier rule has
-    /// set gets both values, joined by a comma.
+    /// set gets both values, separated by a comma.
     pub fn apply(&self, path: &[u8], host: Option<&[u8]>, changes: &mut Vec<Change>) {
         let mut captures = Captures::new();
         if let Some(pattern) = &self.host {
@@ -88,7 +88,7 @@ impl HeaderRule {
     }
 }
 
-/// Returns the characters of a part of a path that a field's value may have.
+/// Removes the characters of a captured part that a field's value must not have.
 fn safe(part: &[u8]) -> Vec<u8> {
     part.iter().copied().filter(|byte| (b' '..0x7f).contains(byte)).collect()
 }
@@ -111,7 +111,7 @@ pub fn parse(text: &[u8]) -> (Vec<HeaderRule>, Vec<Complaint>) {
             let is_first = rules.is_empty();
             match rules.last_mut() {
                 Some(rule) if is_open => field(line, rule),
-                // The lines below a path that was refused are not reported again.
+                // The fields below a refused path are not reported too.
                 _ if is_first && complaints.is_empty() => {
                     Err("a field before the first path".to_owned())
                 }
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_line_is_reported_with_its_number_and_the_others_hold() {
+    fn a_bad_line_is_reported_with_its_number_and_the_others_apply() {
         let text = "X: y\n/a\nContent-Length: 3\nnothing\nX:\nA b: c\nGood: yes\n/b /c\n  Lost: x\n\
             http://a/\n/*/*\nhttps://a:80/\n/empty\n";
         let (rules, complaints) = parse(text.as_bytes());

@@ -2,8 +2,7 @@
 //!
 //! Its documentation is the specification
 //! (<https://developers.cloudflare.com/pages/configuration/headers/> and `…/redirects/`). Rules are
-//! compared with the decoded path. An invalid line is skipped and reported; the other lines stay in
-//! force.
+//! compared with the decoded path. An invalid line is skipped and reported; the other lines apply.
 
 mod change;
 pub mod headers;
@@ -71,7 +70,7 @@ impl Rules {
         changes
     }
 
-    /// True if the changes depend on the host, so that the index cannot have a block ready.
+    /// True if the changes depend on the host, so that the index cannot have a prepared block.
     #[must_use]
     pub fn depend_on_host(&self) -> bool {
         self.headers.iter().any(HeaderRule::has_host)

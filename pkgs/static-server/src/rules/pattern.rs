@@ -1,5 +1,5 @@
-//! Patterns of paths and hosts: `*` (the splat) stands for anything, and may occur once; `:name`
-//! stands for anything up to the next `/`, in a host also up to the next `.`.
+//! Patterns of paths and hosts: `*` (the splat) stands for anything and may occur once; `:name` stands
+//! for anything up to the next `/`, or in a host up to the next `.`.
 
 /// A pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,17 +69,17 @@ impl Pattern {
         }
     }
 
-    /// True if the pattern has no splat and no placeholder.
+    /// True if the pattern has neither a splat nor a placeholder.
     #[must_use]
     pub fn is_static(&self) -> bool {
         self.literal().is_some()
     }
 
-    /// Matches a whole text. Each part takes as many bytes as it can, the first parts first.
+    /// Matches a whole text. Each part takes as many bytes as it can, beginning with the first.
     ///
     /// The time is bounded by parts times bytes: a first pass, from the end, marks the positions
     /// from which the rest of the pattern can match; a second pass, from the beginning, follows
-    /// them.
+    /// these marks.
     #[must_use]
     pub fn matches(&self, text: &[u8]) -> Option<Captures> {
         let first = self.parts.first();

@@ -54,7 +54,7 @@ impl RedirectRule {
     }
 }
 
-/// Reduces slashes at the beginning to one. With two of them, which a capture could cause, the path
+/// Reduces several leading slashes to one. With two slashes, which a capture could cause, the path
 /// would name another host.
 fn within(location: Vec<u8>) -> Vec<u8> {
     let slashes = location.iter().take_while(|byte| **byte == b'/').count();
@@ -72,7 +72,7 @@ pub fn parse(text: &[u8]) -> (Vec<RedirectRule>, Vec<Complaint>) {
         let result = rule(text).and_then(|rule| {
             let source = text.split(u8::is_ascii_whitespace).next().unwrap_or_default();
             if !sources.insert(source.to_vec()) {
-                return Err("a second rule for the same source".to_owned());
+                return Err("there is already a rule for this source".to_owned());
             }
             let (count, most) = if rule.from.is_static() {
                 (&mut fixed, STATIC_RULES_MAX)
@@ -137,7 +137,7 @@ fn check_destination(to: &[u8], status: u16) -> Result<(), String> {
     match (path, absolute) {
         (true, _) => Ok(()),
         (_, true) if status == 200 => {
-            Err("200 needs a path, because other servers are not queried".to_owned())
+            Err("200 needs a path, because this server does not query other servers".to_owned())
         }
         (_, true) => Ok(()),
         _ => Err("the destination must be a path or begin with http:// or https://".to_owned()),
@@ -152,7 +152,7 @@ fn is_loop(from: &[u8], to: &[u8]) -> bool {
     from == to || (folder.ends_with(b"/") && index == Some(folder))
 }
 
-/// Escapes the bytes that a `Location` must not have; visible ones stay as they were written.
+/// Escapes the bytes that a `Location` must not have; visible bytes stay as they were written.
 fn visible(to: &[u8]) -> Vec<u8> {
     let quoted = to.iter().map(|byte| {
         if byte.is_ascii_graphic() { vec![*byte] } else { format!("%{byte:02X}").into_bytes() }
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_rule_that_matches_counts() {
+    fn the_first_rule_that_matches_applies() {
         check("/home301", Some((301, "/")));
         check("/home302", Some((302, "/")));
         check("/q", Some((307, "/z/?a=1#top")));
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_line_is_reported_with_its_number_and_the_others_hold() {
+    fn a_bad_line_is_reported_with_its_number_and_the_others_apply() {
         let text = "/a\n/a /b 404\n/a /b 301 x\nhttps://a/ /b\n/a ftp://a\n/a https://a 200\n\
             /* /index.html 200\n/a /a\n/a?x /b\n/ok /b\n/ok /c\n/*/* /d\n/e //evil\n";
         let (rules, complaints) = parse(text.as_bytes());

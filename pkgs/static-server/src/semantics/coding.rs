@@ -34,8 +34,8 @@ impl Accepted {
         accepted
     }
 
-    /// Returns the weight of a coding. Identity is acceptable without being named, but less than
-    /// any named coding.
+    /// Returns the weight of a coding. Identity is acceptable even if it is not named, but with less
+    /// weight than any named coding.
     fn weight(&self, coding: Coding) -> Weight {
         let named = self.named[coding as usize];
         match (named, self.others) {
@@ -44,8 +44,8 @@ impl Accepted {
         }
     }
 
-    /// Returns the number of the best variant; among equal ones, the shortest. The first variant is
-    /// the identity, which is the choice when the client accepts nothing.
+    /// Returns the number of the best variant; among variants with equal weights, the shortest. The first
+    /// variant is the identity, which is chosen if the client accepts nothing.
     #[must_use]
     pub fn best(&self, variants: impl Iterator<Item = (Coding, u64)>) -> usize {
         let liked = variants.enumerate().filter_map(|(number, (coding, length))| {
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn the_best_liked_then_the_shortest_is_chosen() {
+    fn the_highest_weight_then_the_shortest_body_wins() {
         check("gzip, deflate, br, zstd", Coding::Brotli);
         check("gzip, br;q=0.9", Coding::Gzip);
         check("GZIP;Q=0.5", Coding::Gzip);

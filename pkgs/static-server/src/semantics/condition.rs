@@ -17,7 +17,7 @@ pub struct Validators<'a> {
 pub enum Verdict {
     /// Send the representation.
     Go,
-    /// The client has it: 304.
+    /// The client has the representation: 304.
     NotModified,
     /// The client wants another version: 412.
     Failed,
@@ -47,7 +47,7 @@ pub fn evaluate(fields: &Fields<'_>, validators: &Validators<'_>) -> Verdict {
     Verdict::Go
 }
 
-/// True if `If-Range` allows a range: it names the very same bytes, by a strong tag or by the exact
+/// True if `If-Range` allows a range, because it names the same bytes by a strong tag or by the exact
 /// date (section 13.1.5).
 #[must_use]
 pub fn if_range(fields: &Fields<'_>, validators: &Validators<'_>) -> bool {
@@ -73,14 +73,14 @@ struct Tag<'a> {
     opaque: &'a [u8],
 }
 
-/// True if a list of tags has a tag like that, or is `*`.
+/// True if a list of tags is `*` or has a wanted tag.
 fn any_tag(fields: &Fields<'_>, name: Name, wanted: impl Fn(Tag<'_>) -> bool) -> bool {
     fields
         .values(name)
         .any(|value| value == b"*" || tags(value).any(|tag| tag.is_some_and(&wanted)))
 }
 
-/// Returns the tags of a list; `None`, and then the end, at an error.
+/// Yields the tags of a list; at an error, yields `None` and ends.
 fn tags(value: &[u8]) -> impl Iterator<Item = Option<Tag<'_>>> {
     let mut rest = value;
     std::iter::from_fn(move || {
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn dates_count_where_no_tag_was_sent() {
+    fn dates_count_only_without_a_tag() {
         check(&[&format!("If-Modified-Since: {THEN}")], Verdict::NotModified);
         check(&[&format!("If-Modified-Since: {BEFORE}")], Verdict::Go);
         check(&["If-Modified-Since: yesterday"], Verdict::Go);
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_goes_on_only_with_the_very_same_bytes() {
+    fn a_download_is_resumed_only_with_the_same_bytes() {
         let check = |value: &str, expected: bool| {
             let lines = format!("If-Range: {value}\r\n");
             let found = with(&lines, |fields, validators| if_range(fields, &validators));

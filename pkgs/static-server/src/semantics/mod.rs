@@ -2,9 +2,9 @@
 //!
 //! | module | content |
 //! | --- | --- |
-//! | [`coding`] | `Accept-Encoding`: which variant |
-//! | [`condition`] | `If-Match` and its kin: send it or not |
-//! | [`range`] | `Range` and `If-Range`: which part of it |
+//! | [`coding`] | `Accept-Encoding`: the variant to send |
+//! | [`condition`] | `If-Match` and related fields: whether to send it |
+//! | [`range`] | `Range` and `If-Range`: the part to send |
 
 pub mod coding;
 pub mod condition;

@@ -2,15 +2,15 @@
 
 use std::ops::Range;
 
-/// The most ranges; a request with more gets the whole. No client needs that many, and hundreds of
-/// ranges are an attack.
+/// The most ranges; a request with more ranges gets the whole representation. No client needs that
+/// many, and hundreds of ranges are an attack.
 const RANGES_MAX: usize = 16;
 
 /// The outcome of a `Range` field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Part {
-    /// The whole: for another unit, a text that is not a range, too many ranges, or overlapping
-    /// ones.
+    /// The whole representation: for another unit, a text that is not a range, too many ranges, or
+    /// overlapping ranges.
     Whole,
     /// These bytes, in this order; not empty.
     Ranges(Vec<Range<u64>>),
@@ -67,7 +67,8 @@ fn one(spec: &[u8], length: u64) -> Result<Option<Range<u64>>, NotARange> {
     Ok((range.start < range.end).then_some(range))
 }
 
-/// Parses digits, or `None` for an empty text. A number that is too large becomes the largest one.
+/// Parses digits; returns `None` for an empty text. A number that is too large becomes the largest
+/// possible number.
 fn number(digits: &[u8]) -> Result<Option<u64>, NotARange> {
     if digits.is_empty() {
         return Ok(None);

@@ -6,8 +6,8 @@ use crate::client::Client;
 
 /// The clients of a worker.
 ///
-/// A freed index is used again. An event that was meant for the client before it finds a socket
-/// with nothing to do, because all sockets are non-blocking.
+/// A freed index is reused. A late event for the previous client is harmless, because all sockets are
+/// non-blocking.
 #[derive(Debug, Default)]
 pub(super) struct Clients {
     slots: Vec<Option<Client>>,
@@ -38,9 +38,9 @@ impl Clients {
         index
     }
 
-    /// Removes a client, which closes its socket; false for a free index.
+    /// Removes a client, which closes its socket; returns false for a free index.
     ///
-    /// Closing also takes the socket out of the epoll, because no other descriptor refers to it.
+    /// Closing also removes the socket from the epoll, because no other descriptor refers to it.
     pub(super) fn remove(&mut self, index: usize) -> bool {
         let Some(client) = self.slots[index].take() else { return false };
         self.held = self.held.saturating_sub(client.connection.held());
@@ -52,7 +52,7 @@ impl Clients {
         self.slots.get(index)?.as_ref()
     }
 
-    /// Lets a client do something that may change how much memory it holds.
+    /// Runs an action on a client that may change the amount of memory that it holds.
     pub(super) fn with<T>(
         &mut self,
         index: usize,
@@ -71,8 +71,8 @@ impl Clients {
         self.held
     }
 
-    /// Returns the client that has waited longest without a whole request, and since when, among
-    /// those that hold at least `held` bytes.
+    /// Among the clients that hold at least `held` bytes, returns the one that has waited longest
+    /// without a whole request, and the start of its wait.
     pub(super) fn longest_waiting(&self, held: usize) -> Option<(Instant, usize)> {
         let waiting = self.slots.iter().enumerate().filter_map(|(index, client)| {
             let connection = &client.as_ref()?.connection;

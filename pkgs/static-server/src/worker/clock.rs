@@ -1,7 +1,7 @@
 //! The time of one turn of the loop.
 //!
-//! It comes from the kernel's coarse clocks, which cost a few nanoseconds and are accurate to a
-//! tick (1 to 10 ms). That is enough, because the worker measures nothing and only times out.
+//! The time comes from the kernel's coarse clocks, which cost a few nanoseconds and are accurate to a
+//! tick (1 to 10 ms). That is enough for timeouts, and the worker measures nothing else.
 
 use std::time::{Duration, Instant};
 
@@ -42,7 +42,7 @@ impl Clock {
     }
 }
 
-/// Returns a client's address for the log; empty for a client without one.
+/// Returns a client's address for the log; empty for a client without an address.
 pub(super) fn peer(socket: &OwnedFd) -> String {
     let address: Option<SocketAddrAny> = rustix::net::getpeername(socket).ok().flatten();
     let address = address.and_then(|address| std::net::SocketAddr::try_from(address).ok());

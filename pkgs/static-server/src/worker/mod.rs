@@ -4,7 +4,7 @@
 //! turn, so that no client can hold up another. [`crate::connection`] decides what a connection
 //! does.
 //!
-//! All workers wait for the same listening socket (`EPOLLEXCLUSIVE` wakes one of them), so there is
+//! All workers wait on the same listening socket (`EPOLLEXCLUSIVE` wakes one of them), so there is
 //! one queue, which the last worker empties at the end. With `SO_REUSEPORT` every worker would have
 //! its own queue, and another program could share the port unnoticed.
 
@@ -33,7 +33,7 @@ use crate::worker::clients::Clients;
 use crate::worker::clock::Clock;
 use crate::worker::room::Pause;
 
-/// The most connections that are accepted at once before open ones get their turn.
+/// The most connections that are accepted at once before it is open connections' turn.
 const ACCEPTS_MAX: usize = 64;
 
 /// The shortest time between two checks for expired connections. With thousands of connections a
@@ -58,7 +58,7 @@ pub struct Setup {
     pub shared: Arc<Shared>,
     /// The listening socket for clients.
     pub listener: Arc<OwnedFd>,
-    /// The listening socket for operators; one worker has it.
+    /// The listening socket for operators, which only one worker has.
     pub operators: Option<OwnedFd>,
     /// The most connections at once.
     pub most: usize,
@@ -85,9 +85,9 @@ pub struct Worker {
     oldest: u64,
     epoll: OwnedFd,
     clients: Clients,
-    /// Set while the worker does not wait for the listener, because there is no room.
+    /// Set while the worker does not accept clients, because there is no room.
     pause: Option<Pause>,
-    /// No deadline is before this moment.
+    /// A moment before which no deadline passes.
     next_deadline: Option<Instant>,
     clock: Clock,
     stopping: bool,
@@ -138,7 +138,7 @@ impl Worker {
         self.stop()
     }
 
-    /// Does one turn of the loop, which waits no longer than until `until`.
+    /// Does one turn of the loop, and waits at most until `until`.
     pub fn turn(&mut self, until: Option<Instant>) -> anyhow::Result<Turn> {
         let deadline = self.next_deadline.into_iter().chain(until).min();
         let mut events = [NO_EVENT; 128];
@@ -162,7 +162,8 @@ impl Worker {
     }
 
     fn wait(&self, events: &mut [epoll::Event], until: Option<Instant>) -> anyhow::Result<usize> {
-        // The time that this turn has taken so far only delays the next one by as much.
+        // The clock is from the start of this turn, so the wait may be too long by the time that this
+        // turn has taken so far.
         let time = until.map(|until| until.saturating_duration_since(self.clock.now));
         let time = time.map(timespec);
         match epoll::wait(&self.epoll, events, time.as_ref()) {
@@ -200,7 +201,7 @@ impl Worker {
         &self.setup.shared.counters[self.setup.number]
     }
 
-    /// Accepts clients from the queue, at most `most` so that others get their turn.
+    /// Accepts at most `most` clients from the queue, so that open connections get their turn.
     fn accept(&mut self, most: usize) {
         for _ in 0..most {
             if self.open() >= self.setup.most && !self.make_room() {
@@ -214,11 +215,11 @@ impl Worker {
                 // this would spin.
                 Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => {
                     if !self.make_room() {
-                        tracing::warn!("no new connections for a while: {error}");
+                        tracing::warn!("paused accepting connections: {error}");
                         return self.pause();
                     }
                 }
-                // Any other error is about the new connection alone.
+                // Any other error concerns only the new connection.
                 Err(_) => {}
             }
         }
@@ -237,7 +238,7 @@ impl Worker {
         let index = self.clients.add(Client::new(socket, is_operator, &context));
         self.counters().accepted.add(1);
         self.counters().open.set(self.open() as u64);
-        // Its request has often arrived already.
+        // The request has often already arrived.
         self.serve(index);
     }
 
@@ -246,7 +247,7 @@ impl Worker {
         self.clients.open()
     }
 
-    /// Serves one client as far as it goes without waiting.
+    /// Serves one client as far as possible without waiting.
     fn serve(&mut self, index: usize) {
         let (shared, number) = (&self.setup.shared, self.setup.number);
         let (state, clock, stopping) = (&self.state, &self.clock, self.stopping);
@@ -282,7 +283,7 @@ impl Worker {
         self.close(index);
     }
 
-    /// Makes room for a new client; false if no client may be closed yet.
+    /// Makes room for a new client; returns false if no client may be closed yet.
     fn make_room(&mut self) -> bool {
         let client = room::for_a_new_client(&self.clients, self.clock.now);
         client.map(|index| self.evict(index)).is_some()

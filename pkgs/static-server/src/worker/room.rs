@@ -1,20 +1,21 @@
-//! The clients that must go when there is no room: those that hold connections and request nothing.
+//! The choice of clients to close when there is no room: those that hold connections without
+//! requesting anything.
 
 use std::time::{Duration, Instant};
 
 use super::clients::Clients;
 
-/// The time that a connection may wait for its client while others wait for a place.
+/// The time for which a connection may wait for its client while new clients wait for room.
 pub(super) const FAIR_WAIT: Duration = Duration::from_secs(1);
 
 /// The most bytes of unfinished requests that a worker holds.
 const HELD_BYTES_MAX: usize = 512 << 10;
 
-/// A time without new connections.
+/// A pause in accepting connections.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pause {
     until: Instant,
-    /// The connections at its beginning; the pause ends when there are fewer.
+    /// The number of connections at the start of the pause; the pause ends when there are fewer.
     open: usize,
 }
 
@@ -31,15 +32,15 @@ impl Pause {
     }
 }
 
-/// Returns the client that makes room for a new one, if it has waited long enough without a whole
-/// request, so that clients that only hold connections cannot keep others out.
+/// Returns the client to close for a new client: the one that has waited longest without a whole
+/// request, if that is long enough. Clients that only hold connections thus cannot keep others out.
 pub(super) fn for_a_new_client(clients: &Clients, now: Instant) -> Option<usize> {
     let (since, index) = clients.longest_waiting(0)?;
     (since + FAIR_WAIT <= now).then_some(index)
 }
 
-/// Returns the client that began its request longest ago, if all unfinished requests together take
-/// too much memory: the more of them there are, the less time each has.
+/// Returns the client with the oldest unfinished request, if all unfinished requests together take
+/// too much memory. The more unfinished requests there are, the less time each has.
 pub(super) fn for_memory(clients: &Clients) -> Option<usize> {
     if clients.held() <= HELD_BYTES_MAX {
         return None;

@@ -1,4 +1,4 @@
-//! Bytes → coded bytes, where that helps.
+//! Bytes → coded bytes, where compression helps.
 //!
 //! A pack is made once and read often, so each coder uses its highest effort. No coder writes a
 //! time, a name or its number of threads, so equal bytes give equal coded bytes.
@@ -9,10 +9,10 @@ use std::sync::{Mutex, PoisonError};
 
 use static_server::index::Coding;
 
-/// The shortest body that is coded; a shorter one fits into one segment anyway.
+/// The shortest body that is coded; a shorter body fits into one segment anyway.
 const LEAST: usize = 256;
 
-/// A coded body must save at least one part in this many, or the client's work is not worth it.
+/// A coded body must save at least one part in this many to be worth the client's work.
 const SAVED: usize = 20;
 
 /// The highest level of zstd whose window every browser accepts (RFC 9659: 8 MiB).
@@ -47,7 +47,7 @@ pub fn is_worth_trying(media_type: &str) -> bool {
 /// The coded forms of one body.
 pub type Forms = Vec<(Coding, Vec<u8>)>;
 
-/// Returns the coded forms of each body that are worth it, in the order of the bodies.
+/// Returns the worthwhile coded forms of each body, in the order of the bodies.
 pub fn all(bodies: &[&[u8]], threads: usize) -> anyhow::Result<Vec<Forms>> {
     let next = AtomicUsize::new(0);
     let done = Mutex::new(vec![Vec::new(); bodies.len()]);

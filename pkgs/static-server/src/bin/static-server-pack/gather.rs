@@ -24,10 +24,9 @@ pub struct Found {
 pub struct Gathered {
     /// Files by path; sorted, so that the order of reading does not matter.
     pub files: BTreeMap<Vec<u8>, Found>,
-    /// `_headers` and `_redirects`, which have no invalid line.
+    /// `_headers` and `_redirects`, without invalid lines.
     pub rules: Rules,
-    /// Links that lead out of the folder, to nothing or back, and names that are neither file nor
-    /// folder.
+    /// Links that leave the folder, dangle or loop, and names that are neither a file nor a folder.
     pub left_out: Vec<Vec<u8>>,
     unreadable: Vec<String>,
 }

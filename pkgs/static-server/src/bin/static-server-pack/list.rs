@@ -9,7 +9,7 @@ use static_server::index::block::fields;
 use static_server::index::{Coding, Index, Kind, Resource, Variant};
 use static_server::pack::open::contents;
 
-/// Lists a pack: path, media type, lengths plain and coded, cache policy, separated by tabs.
+/// Lists a pack: path, media type, plain and coded lengths, and cache policy, separated by tabs.
 pub fn list(file: &Path) -> anyhow::Result<String> {
     let reading = || format!("cannot read the pack {}", file.display());
     let mut open = File::open(file).with_context(reading)?;

@@ -1,7 +1,7 @@
-//! Makes, verifies and lists packs: `static-server pack` becomes this program.
+//! Makes, verifies and lists packs; `static-server pack` executes this program.
 //!
 //! It is separate from the server because the compressors are larger than the server.
-//! [`static_server::pack`] has the format; this program turns a folder into it.
+//! [`static_server::pack`] defines the format; this program turns a folder into a pack.
 
 mod compress;
 mod gather;

@@ -52,7 +52,7 @@ pub fn make(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Returns every file with its forms. The offset of a body is the number of its blob for now.
+/// Returns every file with its forms. The offset of a body is provisionally the number of its blob.
 fn items(
     files: &BTreeMap<Vec<u8>, Found>,
     plain: &BTreeMap<&Vec<u8>, Digest>,
@@ -82,22 +82,22 @@ fn items(
     files.iter().map(item).collect()
 }
 
-/// Reports the names without content.
+/// Reports the names that have no content.
 fn report(gathered: &Gathered, strict: bool) -> anyhow::Result<()> {
     for path in &gathered.left_out {
         let path = String::from_utf8_lossy(path);
         if strict {
-            bail!("{path} is a link out of the folder, to nothing or back, or not a file");
+            bail!("{path} is a link that leaves the folder, dangles or loops, or not a file");
         }
         tracing::warn!(
-            "{path} is a link out of the folder, to nothing or back, or not a file; left out"
+            "{path} is a link that leaves the folder, dangles or loops, or not a file; left out"
         );
     }
     Ok(())
 }
 
-/// Returns the coded forms of every file that has some: a coded file next to it, if it unpacks to
-/// the same bytes, otherwise one made here.
+/// Returns the coded forms of every file that has any: the coded file next to it, if that file
+/// unpacks to the same bytes, otherwise a form made here.
 fn coded<'a>(
     files: &'a BTreeMap<Vec<u8>, Found>,
     plain: &BTreeMap<&Vec<u8>, Digest>,
@@ -128,7 +128,7 @@ fn coded<'a>(
 
 /// Takes coded files next to a file, such as `app.js.br`, instead of forms made here.
 ///
-/// They are unpacked and compared, so that a pack does not depend on which file is older.
+/// Coded files are unpacked and compared, so that a pack does not depend on which file is older.
 fn take_sidecars(
     files: &BTreeMap<Vec<u8>, Found>,
     path: &[u8],
@@ -141,7 +141,7 @@ fn take_sidecars(
         let Some(sidecar) = files.get(&name) else { continue };
         if !compress::is_coded_form(coding, &sidecar.bytes, &found.bytes) {
             tracing::warn!(
-                "{} is no form of {}",
+                "{} is not a form of {}",
                 String::from_utf8_lossy(&name),
                 String::from_utf8_lossy(path)
             );
@@ -281,6 +281,6 @@ mod tests {
         std::os::unix::fs::symlink("/etc/passwd", dir.path().join("site/out")).unwrap();
         make(&options(dir.path(), 1)).unwrap();
         let error = make(&Options { strict: true, ..options(dir.path(), 1) }).unwrap_err();
-        assert!(format!("{error:#}").contains("/out is a link out of the folder"));
+        assert!(format!("{error:#}").contains("/out is a link that leaves the folder"));
     }
 }

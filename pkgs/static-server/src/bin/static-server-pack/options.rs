@@ -8,7 +8,7 @@ use anyhow::{Context as _, anyhow, bail};
 use lexopt::Arg;
 use static_server::index::policy::Policy;
 
-/// The action that the command line asks for.
+/// The action that the command line requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// `--help`.
@@ -30,7 +30,7 @@ pub struct Options {
     pub out: PathBuf,
     /// The choices for the site.
     pub policy: Policy,
-    /// Links that lead out of the folder are errors.
+    /// True if links that leave the folder are errors.
     pub strict: bool,
     /// The number of threads that compress. The pack does not depend on it.
     pub threads: usize,
@@ -45,18 +45,18 @@ usage: static-server pack --in DIR --out FILE [option]...
        static-server pack --list FILE
 
   --in DIR                    the folder
-  --out FILE                  the pack; replaced once the new one is complete
+  --out FILE                  the pack; replaced once the new pack is complete
   --clean-urls                /about serves about.html
   --single-page               a path without an answer gets /index.html
   --cache-html VALUE          Cache-Control of pages [default: no-cache]
   --cache-fingerprinted VALUE Cache-Control of names with a fingerprint
                               [default: public, max-age=31536000, immutable]
   --cache-other VALUE         Cache-Control of everything else [default: no-cache]
-  --mtime                     keep times of files for Last-Modified
-  --strict                    fail when a link leads out of the folder
+  --mtime                     store the files' times for Last-Modified
+  --strict                    fail if a link leaves the folder
   --threads N                 threads that compress [default: all processors]
   --verify FILE               compare every body with its digest
-  --list FILE                 show every path with type, sizes and cache policy
+  --list FILE                 list every path with type, sizes and cache policy
   -h, --help
   -V, --version
 

@@ -1,4 +1,4 @@
-//! Folders of every kind, as they lie on the disk.
+//! Folders of every kind on the disk.
 
 use super::{Limits, Scan, scan, split};
 use crate::folder::walk::survey;
@@ -177,8 +177,8 @@ fn only_files_and_folders_are_content() {
 
 /// Acts as a user other than root, so that the kernel checks this thread's access to files.
 fn without_privileges<T>(act: impl FnOnce() -> T) -> T {
-    // SAFETY: it changes only this thread's user for files, and cannot fail for root. Another user
-    // is not root anyway.
+    // SAFETY: the call changes only this thread's user for file access. It cannot fail for root, and
+    // any other user needs no change.
     let before = unsafe { libc::setfsuid(65534) };
     let result = act();
     // SAFETY: as above.
@@ -198,7 +198,7 @@ fn an_unreadable_file_is_named_and_the_others_are_served() {
     }
     let found = without_privileges(|| read(root.path()));
     let looked = without_privileges(|| survey(root.path()).unwrap().signature);
-    assert_eq!(found.signature, looked, "a look must find what reading found");
+    assert_eq!(found.signature, looked, "a check must find the same state as reading");
     let told: Vec<String> = found.left_out.iter().map(ToString::to_string).collect();
     let denied = "cannot be read: Permission denied (os error 13)";
     assert_eq!(told, [format!("/locked {denied}"), format!("/shut {denied}")]);
