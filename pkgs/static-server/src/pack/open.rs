@@ -2,7 +2,7 @@
 //!
 //! Header and index are read into memory and checked. Small bodies are copied into sealed memory up
 //! to the limit; everything else is read from the file on demand. The file is never mapped: if it
-//! is truncated while it is served, reads end early, and only the answers under way are cut.
+//! is truncated while it is served, reads end early, and only the affected answers are cut.
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};

@@ -211,8 +211,8 @@ impl Worker {
             match accept_with(&*self.setup.listener, flags) {
                 Ok(socket) => self.admit(socket, false),
                 Err(Errno::AGAIN) => return,
-                // Out of descriptors or memory. The listener stays readable, so without a pause
-                // this would spin.
+                // Descriptors or memory have run out. Without a pause the loop would spin, because
+                // the listener stays readable.
                 Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => {
                     if !self.make_room() {
                         tracing::warn!("paused accepting connections: {error}");
