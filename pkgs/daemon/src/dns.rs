@@ -1,8 +1,8 @@
 //! DNS messages: questions to a name server, and its answers (RFC 1035 section 4).
 //!
 //! The C library's resolver loads shared objects at run time, which a static program cannot do, so the
-//! pods send queries themselves. This module only builds and parses messages; it has no sockets, no
-//! timeouts and no choice of a server.
+//! pods send queries themselves. This module only builds and parses messages; sockets, timeouts and
+//! the choice of a server are left to the caller.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
@@ -19,19 +19,19 @@ const RECURSION_DESIRED: u8 = 1;
 const NAME_ERROR: u8 = 3;
 /// The two highest bits, which mark a pointer (section 4.1.4).
 const POINTER: u8 = 0xc0;
-/// Pointers that one name may follow; valid names need only a few.
+/// The most pointers in one name; valid names need only a few.
 const JUMPS_MAX: usize = 16;
-/// Aliases that may lead to an address.
+/// The most aliases between a name and its addresses.
 const ALIASES_MAX: usize = 8;
-/// Addresses that are read from one answer.
+/// The most addresses that are read from one answer.
 const ADDRESSES_MAX: usize = 16;
-/// Bytes of a name without its final dot (section 2.3.4).
+/// The most bytes of a name without its final dot (section 2.3.4).
 const NAME_BYTES_MAX: usize = 253;
-/// Bytes of a label (section 2.3.4).
+/// The most bytes of a label (section 2.3.4).
 const LABEL_BYTES_MAX: usize = 63;
 /// The largest answer over UDP that fits every network path, in bytes (DNS flag day 2020).
 const UDP_BYTES_MAX: u16 = 1232;
-/// Name servers that are used, as many as the C library uses (resolv.conf(5)).
+/// The most name servers that are used, as in the C library (resolv.conf(5)).
 const NAME_SERVERS_MAX: usize = 3;
 
 /// The family of the requested addresses.
@@ -59,7 +59,7 @@ pub enum Answer {
     Addresses(Vec<IpAddr>, u32),
     /// The name does not exist, or has no address of this family.
     Nothing,
-    /// The answer was too long; these addresses did fit. The complete answer is available over TCP.
+    /// The answer was truncated to these addresses. The complete answer is available over TCP.
     Truncated(Vec<IpAddr>),
     /// The server could not answer.
     Failure,
@@ -77,8 +77,8 @@ impl Answer {
 }
 
 impl Question {
-    /// Makes a question with the number `id` for a name, with or without a final dot; `None` if the name
-    /// is invalid.
+    /// Creates a question with the number `id` for a name, with or without a final dot; returns `None`
+    /// if the name is invalid.
     #[must_use]
     pub fn new(id: u16, name: &str, family: Family) -> Option<Self> {
         let name = name.strip_suffix('.').unwrap_or(name);
@@ -88,7 +88,7 @@ impl Question {
         fits.then(|| Self { id, name: name.to_ascii_lowercase(), family })
     }
 
-    /// Builds the message. An answer over UDP can have up to 512 bytes.
+    /// Builds the message. The answer over UDP can have up to 512 bytes.
     #[must_use]
     pub fn message(&self) -> Vec<u8> {
         let mut packet = Vec::with_capacity(HEADER + self.name.len() + 17);
@@ -105,8 +105,8 @@ impl Question {
         packet
     }
 
-    /// Builds the message with EDNS(0) and no options (RFC 6891). An answer over UDP can have up to 1232
-    /// bytes.
+    /// Builds the message with EDNS(0) and no options (RFC 6891). The answer over UDP can have up to
+    /// 1232 bytes.
     #[must_use]
     pub fn message_with_edns(&self) -> Vec<u8> {
         let mut packet = self.message();
@@ -148,8 +148,8 @@ impl Question {
         }
     }
 
-    /// Returns the addresses of the name, or of the name that its aliases lead to. Records of other names
-    /// are ignored.
+    /// Returns the addresses of the name, or of the name that its aliases lead to. Ignores records of
+    /// other names.
     fn addresses(&self, packet: &[u8], records: &[Record]) -> Answer {
         let (mut owner, mut ttl) = (self.name.clone(), u32::MAX);
         for _ in 0..=ALIASES_MAX {
@@ -184,7 +184,7 @@ struct Record {
     data: Range<usize>,
 }
 
-/// Returns the records that can be read, and true if these are all.
+/// Returns the records that can be read, and true if these are all records.
 fn records(packet: &[u8], mut at: usize, count: u16) -> (Vec<Record>, bool) {
     let mut records = Vec::new();
     for _ in 0..count {
@@ -195,7 +195,7 @@ fn records(packet: &[u8], mut at: usize, count: u16) -> (Vec<Record>, bool) {
     (records, true)
 }
 
-/// Returns a record, or nothing for a record of another class, and the offset after it.
+/// Returns a record (`None` for a record of another class) and the offset after it.
 fn read_record(packet: &[u8], at: usize) -> Option<(Option<Record>, usize)> {
     let (owner, at) = read_name(packet, at)?;
     let fixed: &[u8; 10] = packet.get(at..)?.first_chunk()?;
@@ -230,7 +230,7 @@ fn read_name(packet: &[u8], start: usize) -> Option<(String, usize)> {
                 end = end.or(Some(at + 2));
                 let target = usize::from(length & !POINTER) << 8 | usize::from(low);
                 jumps += 1;
-                // Each pointer leads further back, so that a cycle is impossible.
+                // Each pointer must lead further back, which makes a cycle impossible.
                 if target >= lowest || jumps > JUMPS_MAX {
                     return None;
                 }
@@ -287,7 +287,7 @@ mod tests {
         labels.chain([0]).collect()
     }
 
-    /// Builds an answer with these records: owner (empty: a pointer to the question's name), type,
+    /// Builds an answer with these records: owner (empty for a pointer to the question's name), type,
     /// seconds, data.
     fn reply(question: &Question, code: u8, records: &Records<'_>) -> Vec<u8> {
         let mut packet = question.message();

@@ -1,5 +1,5 @@
-//! Exit codes of `sysexits.h` (4.3BSD), which distinguish a typing error in a manifest from a server
-//! that is not available yet.
+//! Exit codes of `sysexits.h` (4.3BSD), which distinguish a mistake in a manifest from a server that is
+//! not available yet.
 //!
 //! A code is attached to an error as a context, such as `.context(Exit::Config)`, and is then part of
 //! the printed chain.
@@ -14,7 +14,7 @@ pub enum Exit {
     Success,
     /// 64 (`EX_USAGE`): the command line is wrong.
     Usage,
-    /// 70 (`EX_SOFTWARE`): any error without another code.
+    /// 70 (`EX_SOFTWARE`): any other error.
     Software,
     /// 75 (`EX_TEMPFAIL`): a retry may succeed later.
     TempFail,
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_without_a_code_is_an_internal_one() {
+    fn an_error_without_a_code_is_an_internal_error() {
         assert_eq!(Exit::of(&anyhow!("oops")).code(), 70);
     }
 }

@@ -3,16 +3,17 @@
 //! The daemon writes its state and the time until which the state is valid ([`Health::state`]). The
 //! probe is the same program, which kubelet executes with the argument `health` (liveness) or `ready`
 //! (readiness) and which compares the file with the clock ([`probe`]). A daemon that hangs writes
-//! nothing, so its state expires and it becomes unhealthy. The clock is `CLOCK_BOOTTIME`: it is the
-//! same in both processes and does not jump when the time of day is set.
+//! nothing, so its state expires and it becomes unhealthy. The clock is `CLOCK_BOOTTIME`, because
+//! it is the same in both processes and does not jump when the time of day is set.
 //!
 //! ```yaml
 //! livenessProbe: { exec: { command: ["/dhcp", "health"] }, periodSeconds: 30 }
 //! volumeMounts: [{ name: run, mountPath: /run }]      # volumes: [{ name: run, emptyDir: { medium: Memory } }]
 //! ```
 //!
-//! A port would be open on the node, because these pods use the host's network. An exec probe costs one
-//! start of a process in the container, so its period should not be short.
+//! The state is not reported through a port, because these pods use the host's network, where the port
+//! would be open to others. An exec probe starts a process in the container each time, so its period
+//! should not be short.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -48,7 +49,7 @@ pub struct Health {
 }
 
 impl Health {
-    /// Starts with no state, by removing the file of an earlier run of the container.
+    /// Removes the file of an earlier run of the container, so that there is no state yet.
     pub fn new() -> anyhow::Result<Self> {
         Self::at(path())
     }
@@ -62,11 +63,11 @@ impl Health {
         }
     }
 
-    /// Reports a state that is valid for `validity` from now; must be called again well before that time
-    /// has passed.
+    /// Reports a state that is valid for `validity` from now; must be called again well before it
+    /// expires.
     ///
-    /// If the file cannot be written, the error is only logged, because a working daemon should not stop
-    /// for that. The probe notices the expired state.
+    /// If the file cannot be written, the error is only logged, because it is no reason to stop a working
+    /// daemon. The probe then finds the expired state.
     pub fn state(&mut self, state: State, validity: Duration) {
         if self.last != Some(state) {
             tracing::info!("{}", state.word());
@@ -77,7 +78,7 @@ impl Health {
         }
     }
 
-    /// Replaces the file, so that a probe never reads half of one.
+    /// Replaces the file, so that a probe never reads a half-written state.
     fn write(&self, state: State, until: Duration) -> anyhow::Result<()> {
         let text = format!("{} {}\n", state.word(), until.as_millis());
         replace::write(&self.file, text.as_bytes(), 0o644, Durability::None)
@@ -94,7 +95,7 @@ impl State {
     }
 }
 
-/// Runs the probe if the only argument is `health` or `ready`; returns `None` otherwise.
+/// Runs the probe if the only argument is `health` or `ready`; otherwise returns `None`.
 #[must_use]
 pub fn probe(args: &[OsString]) -> Option<anyhow::Result<()>> {
     let wanted = match args {
@@ -109,7 +110,7 @@ fn read(file: &Path) -> anyhow::Result<String> {
     std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
 }
 
-/// Checks that the file's text reports the wanted state and that it is valid at `now`.
+/// Checks that the file's text reports the wanted state and that the state is valid at `now`.
 fn judge(text: &str, wanted: State, now: Duration) -> anyhow::Result<()> {
     let (state, until) =
         parse(text).with_context(|| format!("{text:?} is not the text of a health file"))?;
@@ -136,7 +137,7 @@ fn path() -> PathBuf {
     std::env::var_os(VARIABLE).map_or_else(|| FILE.into(), PathBuf::from)
 }
 
-/// Returns the time since the kernel started, including suspension.
+/// Returns the time since the kernel started, including time in suspend.
 fn boot_time() -> Duration {
     time::now(ClockId::Boottime)
 }
@@ -156,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ready_daemon_is_alive_but_an_alive_one_is_not_ready() {
+    fn a_ready_daemon_is_alive_but_a_daemon_that_is_only_alive_is_not_ready() {
         assert!(judge("ready 9\n", State::Alive, Duration::ZERO).is_ok());
         assert!(judge("alive 9\n", State::Alive, Duration::ZERO).is_ok());
         assert!(judge("alive 9\n", State::Ready, Duration::ZERO).is_err());

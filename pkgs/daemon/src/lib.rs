@@ -1,9 +1,9 @@
 //! The code that Kiln's pods share: logging, termination signals, health, exit codes, DNS messages.
 //!
 //! A pod of Kiln is one static program that runs as PID 1 of its container. It must log readable lines
-//! to stderr, stop on a signal, report its health and exit with a useful code. Some pods look names up,
-//! which a static program cannot leave to the C library.
-//! The crate is small and synchronous, and starts no thread.
+//! to stderr, stop on a signal, report its health and exit with a useful code. Some pods resolve
+//! names, which a static program cannot leave to the C library.
+//! The crate is small and synchronous, and starts no threads.
 //!
 //! ```no_run
 //! # fn serve(_: kiln_daemon::signal::Termination, _: kiln_daemon::health::Health) -> anyhow::Result<()> { Ok(()) }

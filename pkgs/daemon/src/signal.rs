@@ -1,10 +1,10 @@
 //! Signals as a file descriptor that a poll loop can wait for.
 //!
-//! The signals are blocked and read through signalfd(2). That also works for PID 1 of a container: the
-//! kernel drops signals with the default action for PID 1, but never blocked ones (`sig_ignored()` in
-//! the kernel's `kernel/signal.c`).
-//! The mask is inherited, so a [`Termination`] must be made before the first thread is started, and a
-//! child must unblock the signals.
+//! The signals are blocked and read through signalfd(2). This also works for PID 1 of a container,
+//! because the kernel drops a signal whose action for PID 1 is the default only if the signal is not
+//! blocked (`sig_ignored()` in the kernel's `kernel/signal.c`).
+//! The mask is inherited, so a [`Termination`] must be created before the first thread is started, and a
+//! child process must unblock the signals.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -45,7 +45,7 @@ impl Termination {
         let mut fds = [PollFd::new(&self.fd, PollFlags::IN)];
         match poll(&mut fds, time.map(timespec).as_ref()) {
             Ok(ready) => Ok(ready > 0),
-            // A debugger or the freezer stopped and continued the process; the caller tries again.
+            // A debugger or the freezer stopped and continued the process. The caller tries again.
             Err(Errno::INTR) => Ok(false),
             Err(error) => Err(error.into()),
         }

@@ -1,7 +1,7 @@
 //! The access log: one JSON object per line on standard output.
 //!
-//! A thread of its own writes, because a pipe that is not read would stop a worker. Lines wait in
-//! a bounded buffer; lines that do not fit are dropped and counted.
+//! A separate thread writes the log, because a pipe that is not read would block a worker. Lines wait
+//! in a bounded buffer; lines that do not fit are dropped and counted.
 
 use std::io::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -65,7 +65,7 @@ impl AccessLog {
             }
             let batch = std::mem::take(&mut *lines);
             drop(lines);
-            // There is no place to report that the output is gone.
+            // An error of standard output cannot be reported anywhere.
             let _ = std::io::stdout().lock().write_all(&batch);
         }
     }
@@ -80,7 +80,7 @@ pub struct Members(String);
 impl Members {
     /// Starts a line with the members that every line has: the time and the client.
     ///
-    /// `client` is an address with its port; empty for a client on a Unix socket.
+    /// `client` is an address with its port, or empty for a client on a Unix socket.
     #[must_use]
     pub fn of(time: Civil, client: &str) -> Self {
         let mut members = Self(String::with_capacity(256));
@@ -95,7 +95,7 @@ impl Members {
         json::string(&mut self.0, value);
     }
 
-    /// Adds bytes that a client sent, cut after 2048 of them.
+    /// Adds bytes that a client sent, cut after 2048 bytes.
     pub fn bytes(&mut self, key: &str, value: &[u8]) {
         self.key(key);
         json::bytes(&mut self.0, &value[..value.len().min(TEXT_BYTES_MAX)]);

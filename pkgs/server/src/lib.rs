@@ -1,8 +1,8 @@
 //! The parts that Kiln's network servers share.
 //!
 //! A server here is a program with worker threads that own non-blocking sockets.
-//! The gateway and the static server decide different things, so event loops and connections are
-//! their own; this crate has the parts that are the same in both.
+//! The gateway and the static server have different event loops and connections; this crate has the
+//! parts that are the same in both.
 //!
 //! | module | content | touches |
 //! | --- | --- | --- |
@@ -11,7 +11,7 @@
 //! | [`threads`] | worker threads, and waking them | threads |
 //! | [`access`] | the access log | standard output |
 //! | [`http`] | HTTP/1 lines, fields and bodies | nothing |
-//! | [`ops`] | answers of the port for operations, metrics | nothing |
+//! | [`ops`] | answers of the operations port, metrics | nothing |
 //!
 //! Signals are in `kiln-daemon`, because every pod has them.
 

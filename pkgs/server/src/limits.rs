@@ -1,11 +1,11 @@
-//! The processors and descriptors that the machine or the container allows, and the time that
+//! The processors and descriptors that the machine or container allows, and the shutdown time that
 //! kubelet allows.
 
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// The longest time for connections that are open when a server is told to stop.
+/// The longest time for connections that are open when a server gets SIGTERM.
 ///
 /// kubelet kills a container 30 seconds after SIGTERM (`terminationGracePeriodSeconds`).
 pub const DRAIN_TIME_MAX: Duration = Duration::from_secs(25);
@@ -13,14 +13,14 @@ pub const DRAIN_TIME_MAX: Duration = Duration::from_secs(25);
 /// Returns the number of processors that this process may use, at least 1.
 ///
 /// The standard library takes the affinity mask (`sched_getaffinity(2)`), bounded by the quotas
-/// (`cpu.max`) of the control group and of the groups above it. A fraction of a processor does not
-/// count.
+/// (`cpu.max`) of the control group and of the groups above it. The result is rounded down to whole
+/// processors.
 #[must_use]
 pub fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Raises the soft limit of open descriptors to the hard one, and returns it; `None` is unlimited.
+/// Raises the soft limit of open descriptors to the hard limit, and returns it; `None` means unlimited.
 #[must_use]
 pub fn raise_descriptors() -> Option<u64> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);

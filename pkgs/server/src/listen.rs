@@ -46,7 +46,7 @@ pub fn tcp(address: SocketAddr, keepalive: Option<Duration>) -> rustix::io::Resu
     Ok(socket)
 }
 
-/// Listens on a Unix socket; replaces a socket file on which no process listens any more.
+/// Listens on a Unix socket; replaces a stale socket file, on which no process listens.
 pub fn unix(path: &Path) -> rustix::io::Result<OwnedFd> {
     let address = SocketAddrUnix::new(path)?;
     let socket = stream(AddressFamily::UNIX)?;
@@ -73,8 +73,8 @@ fn stream(family: AddressFamily) -> rustix::io::Result<OwnedFd> {
 
 /// Takes over a listening socket that the parent process left open at this number.
 ///
-/// Must be called before this process opens descriptors of its own, because one of them could get
-/// the same number. Fails for a standard stream, and for a descriptor that does not listen.
+/// Must be called before this process opens its own descriptors, because one of them could get the
+/// same number. Fails for a standard stream, and for a descriptor that does not listen.
 pub fn inherited(number: RawFd) -> anyhow::Result<OwnedFd> {
     if number < FIRST_INHERITED {
         bail!("descriptor {number} is a standard stream");
@@ -85,7 +85,7 @@ pub fn inherited(number: RawFd) -> anyhow::Result<OwnedFd> {
     match sockopt::socket_acceptconn(&socket) {
         Ok(true) => {}
         result => {
-            // Another part of the process may own it, so it stays open.
+            // The descriptor stays open, because another part of the process may own it.
             std::mem::forget(socket);
             let why = result.err().map_or("does not listen".to_owned(), |error| error.to_string());
             bail!("descriptor {number}: {why}");
@@ -99,15 +99,15 @@ pub fn inherited(number: RawFd) -> anyhow::Result<OwnedFd> {
 
 /// Wraps the error of [`tcp`] or [`unix`] with the place and an exit code.
 ///
-/// An address in use is a temporary failure, because the process before this one may be stopping.
-/// Any other error is a wrong configuration.
+/// An address in use is a temporary failure, because the previous process may still be stopping. Any
+/// other error is a configuration error.
 #[must_use]
 pub fn failure(errno: Errno, place: &impl Display) -> anyhow::Error {
     let exit = if errno == Errno::ADDRINUSE { Exit::TempFail } else { Exit::Config };
     anyhow::Error::new(errno).context(exit).context(format!("cannot listen on {place}"))
 }
 
-/// Returns the address that a TCP socket is bound to, with the port that the kernel chose for 0.
+/// Returns the address that a TCP socket is bound to, with the port that the kernel chose for port 0.
 #[must_use]
 pub fn local_address(socket: &impl AsFd) -> Option<SocketAddr> {
     SocketAddr::try_from(getsockname(socket).ok()?).ok()
@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn one_socket_accepts_both_families() {
         let socket = match tcp(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0), None) {
-            // A kernel without IPv6 has nothing to show here.
+            // A kernel without IPv6 cannot run this test.
             Err(Errno::AFNOSUPPORT) => return,
             result => result.unwrap(),
         };

@@ -1,11 +1,11 @@
-//! The port for operations: liveness, readiness, and metrics for Prometheus.
+//! The operations port: liveness, readiness, and metrics for Prometheus.
 //!
-//! The texts are made here; the sockets are the server's own.
+//! This module makes the texts; each server has its own sockets.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// The answer to a request of the port for operations.
+/// The answer to a request to the operations port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
     /// Code and reason as in the status line.
@@ -14,10 +14,10 @@ pub struct Page {
     pub text: Cow<'static, str>,
 }
 
-/// Answers a GET of a path, or returns `None` for an unknown one.
+/// Returns the answer to a GET; `None` for an unknown path.
 ///
-/// `/live` and `/health` are answered as long as the process answers at all; `/ready` is 503 while
-/// clients should go to another server.
+/// `/live` and `/health` are a 200 as long as the process answers at all; `/ready` is a 503 while
+/// clients should use another server.
 pub fn page(path: &[u8], is_ready: bool, metrics: impl FnOnce() -> String) -> Option<Page> {
     let page = |status, text| Some(Page { status, text });
     match path {
@@ -46,7 +46,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Starts without metrics; the name of each begins with `prefix`.
+    /// Creates an empty set of metrics, whose names begin with `prefix`.
     #[must_use]
     pub const fn new(prefix: &'static str) -> Self {
         Self { prefix, text: String::new() }
@@ -63,7 +63,7 @@ impl Metrics {
         let _ = writeln!(self.text, "# HELP {prefix}{name} {help}\n# TYPE {prefix}{name} {kind}");
     }
 
-    /// Adds a sample of the metric that was begun last.
+    /// Adds a sample to the metric that was begun last.
     pub fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
         self.text.push_str(self.prefix);
         self.text.push_str(name);

@@ -23,7 +23,7 @@ pub fn spawn<T: Send + 'static>(
 pub struct Wakers(Vec<OwnedFd>);
 
 impl Wakers {
-    /// Creates an event descriptor for each of `workers` workers.
+    /// Creates an event descriptor for each worker.
     pub fn new(workers: usize) -> anyhow::Result<Self> {
         let waker = |_| eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
         let wakers: Result<Vec<OwnedFd>, _> = (0..workers).map(waker).collect();
@@ -36,11 +36,11 @@ impl Wakers {
         self.0.len()
     }
 
-    /// Returns the descriptor that a worker waits for, together with its sockets.
+    /// Returns the descriptor that a worker waits for in addition to its sockets.
     ///
     /// # Panics
     ///
-    /// If there are fewer workers.
+    /// Panics if `worker` is not below the number of workers.
     #[inline]
     #[must_use]
     pub fn descriptor(&self, worker: usize) -> BorrowedFd<'_> {
@@ -50,15 +50,15 @@ impl Wakers {
     /// Wakes all workers.
     pub fn wake(&self) {
         for waker in &self.0 {
-            // Fails only after 2^64 - 2 calls that no worker has read, and such a worker is awake.
+            // Fails only after 2^64 - 2 unread calls, and then the worker is awake anyway.
             let _ = rustix::io::write(waker, &1_u64.to_ne_bytes());
         }
     }
 
-    /// Takes note that a worker has been woken; called by that worker.
+    /// Clears a worker's wake-up; called by that worker.
     #[inline]
     pub fn clear(&self, worker: usize) {
-        // The descriptor is non-blocking. Its value, the number of calls, does not matter.
+        // The descriptor is non-blocking. Its value is the number of calls, which does not matter.
         let _ = rustix::io::read(&self.0[worker], &mut [0; 8]);
     }
 }
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_is_awake_until_it_takes_note() {
+    fn a_worker_is_awake_until_it_clears_its_wake_up() {
         let wakers = Wakers::new(2).unwrap();
         assert!(!is_readable(&wakers, 0));
         wakers.wake();

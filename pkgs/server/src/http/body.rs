@@ -1,7 +1,7 @@
 //! The end of a message's body (RFC 9112 sections 6 and 7).
 //!
-//! Nothing is kept: a body is counted, chunk by chunk and byte by byte between chunks, so that the
-//! caller can forward it or throw it away.
+//! No bytes are kept: a body is only counted, chunk by chunk and byte by byte between chunks, so that
+//! the caller can forward or discard it.
 
 use super::syntax::{is_text_byte, is_token_byte};
 
@@ -19,7 +19,7 @@ const SIZE_DIGITS_MAX: u8 = 15;
 const NOT_IN_TRAILERS: [&[u8]; 5] =
     [b"content-length", b"transfer-encoding", b"host", b"connection", b"upgrade"];
 
-/// Bytes of the longest name in [`NOT_IN_TRAILERS`], and one more for longer names.
+/// One more than the length of the longest name in [`NOT_IN_TRAILERS`], to recognise longer names.
 const NAME_BYTES_MAX: usize = 18;
 
 /// The part of a body that is still to come.
@@ -38,7 +38,7 @@ pub enum Body {
 pub enum BadBody {
     /// The chunks or the trailers break the grammar.
     Malformed,
-    /// A size line or the trailer section is above its limit.
+    /// A size line or the trailer section exceeds its limit.
     TooLong,
 }
 
@@ -52,11 +52,11 @@ enum State {
     Size(SizeLine),
     /// In a chunk's data, with this many bytes left.
     Data(u64),
-    /// In the CRLF behind a chunk's data; true after the CR.
+    /// In the CRLF after a chunk's data; true after the CR.
     DataEnd(bool),
     /// In the trailer section.
     Trailers(Trailers),
-    /// Behind the body.
+    /// After the body.
     End,
 }
 
@@ -67,9 +67,9 @@ struct SizeLine {
     digits: u8,
     /// Bytes of the line so far.
     bytes: u16,
-    /// A semicolon has come.
+    /// True after a semicolon.
     extension: bool,
-    /// A CR has come.
+    /// True after a CR.
     cr: bool,
 }
 
@@ -89,13 +89,13 @@ struct Trailers {
 enum Place {
     /// At the beginning of a line.
     Start,
-    /// Behind the CR of the empty line.
+    /// After the CR of the empty line.
     EmptyCr,
     /// In a field's name.
     Name,
     /// In a field's value.
     Value,
-    /// Behind the CR of a field line.
+    /// After the CR of a field line.
     FieldCr,
 }
 
@@ -111,15 +111,15 @@ impl Body {
         Self::Chunked(Chunks(State::Size(line)))
     }
 
-    /// True at the end of the body. A body until the end of the connection never gets there.
+    /// True at the end of the body. A body that ends with the connection never reaches this state.
     #[inline]
     #[must_use]
     pub const fn is_whole(&self) -> bool {
         matches!(self, Self::Length(0) | Self::Chunked(Chunks(State::End)))
     }
 
-    /// Takes the bytes at the beginning of `bytes` that belong to the body, and returns how many
-    /// there are.
+    /// Consumes the bytes at the beginning of `bytes` that belong to the body, and returns their
+    /// number.
     #[inline]
     pub fn advance(&mut self, bytes: &[u8]) -> Result<usize, BadBody> {
         match self {
@@ -155,7 +155,7 @@ impl Body {
     }
 }
 
-/// Takes at most `available` bytes off `left`, and returns how many.
+/// Subtracts at most `available` bytes from `left`, and returns the number subtracted.
 #[inline]
 fn take(left: &mut u64, available: usize) -> usize {
     let count = available.min(usize::try_from(*left).unwrap_or(usize::MAX));
@@ -255,7 +255,7 @@ impl Trailers {
         Ok(State::Trailers(self))
     }
 
-    /// Adds a byte to the name, as far as there is room.
+    /// Adds a byte to the name, if there is room.
     fn push(&mut self, byte: u8) -> Place {
         if let Some(slot) = self.name.get_mut(usize::from(self.name_len)) {
             *slot = byte.to_ascii_lowercase();
@@ -274,7 +274,7 @@ mod tests {
     use super::{BadBody, Body, NAME_BYTES_MAX, NOT_IN_TRAILERS};
     use proptest::prelude::*;
 
-    /// Checks how many bytes belong to the body; 0 stands for a body that has not ended.
+    /// Checks the number of bytes that belong to the body; 0 means that the body has not ended.
     fn check(mut body: Body, bytes: &str, expected: Result<usize, BadBody>) {
         let taken = body.advance(bytes.as_bytes());
         let found = taken.map(|taken| if body.is_whole() { taken } else { 0 });

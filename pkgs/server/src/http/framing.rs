@@ -15,13 +15,13 @@ pub enum BadFraming {
     Length,
     /// There is more than one Content-Length.
     RepeatedLength,
-    /// Transfer-Encoding is something else than `chunked` alone.
+    /// Transfer-Encoding is something other than just `chunked`.
     Coding,
     /// There is more than one Transfer-Encoding.
     RepeatedCoding,
     /// The request has both fields.
     Both,
-    /// The request has a Transfer-Encoding, which HTTP/1.0 does not know.
+    /// The request is HTTP/1.0, which has no Transfer-Encoding, but has this field.
     CodingInHttp10,
 }
 
@@ -49,16 +49,16 @@ impl fmt::Display for BadFraming {
 /// The two fields of a request that announce its body.
 ///
 /// Two statements about one body are refused even if they are equal, because only a client that
-/// wants two readers to disagree sends them.
+/// wants two readers to disagree sends both.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Framing<'a> {
     /// The value of Content-Length, without blanks around it.
     pub length: Option<&'a [u8]>,
     /// The value of Transfer-Encoding, without blanks around it.
     pub coding: Option<&'a [u8]>,
-    /// Content-Length came more than once.
+    /// True if Content-Length occurs more than once.
     pub length_is_repeated: bool,
-    /// Transfer-Encoding came more than once.
+    /// True if Transfer-Encoding occurs more than once.
     pub coding_is_repeated: bool,
 }
 

@@ -5,7 +5,7 @@ use super::syntax::{first_control, is_token_byte};
 /// The reason why a head is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BadLine {
-    /// A control character, or a CR or LF alone.
+    /// A control character, or a bare CR or LF.
     Malformed,
     /// The head is longer than its limit.
     TooLong,
@@ -13,8 +13,8 @@ pub enum BadLine {
 
 /// The lines of a head within its limit.
 ///
-/// The result depends on the bytes alone and not on how they were cut into packets: a line is
-/// judged at its end or at the limit, and more bytes never change the judgement.
+/// The result depends only on the bytes, not on their split into packets: a line is accepted or
+/// refused at its end or at the limit, and more bytes never change that decision.
 #[derive(Debug)]
 pub struct Lines<'a> {
     input: &'a [u8],
@@ -30,16 +30,16 @@ impl<'a> Lines<'a> {
         Self { input, limit, position: 0 }
     }
 
-    /// Returns the offset behind the last line that was returned.
+    /// Returns the offset after the last line that was returned.
     #[inline]
     #[must_use]
     pub const fn position(&self) -> usize {
         self.position
     }
 
-    /// Returns the next line without its CRLF, or `None` if its end has not come yet.
+    /// Returns the next line without its CRLF, or `None` if its end has not arrived yet.
     ///
-    /// A line has no control characters but tabs. Bytes above ASCII are accepted.
+    /// A line has no control characters except tabs. Bytes above ASCII are accepted.
     #[inline]
     pub fn read(&mut self) -> Result<Option<&'a [u8]>, BadLine> {
         let end = self.input.len().min(self.limit);
@@ -175,7 +175,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn more_bytes_never_change_a_judgement(
+        fn more_bytes_never_change_a_decision(
             text in "[a-c\t\r\n\0]{0,20}", cut in 0_usize..20, limit in 1_usize..20,
         ) {
             let bytes = text.as_bytes();

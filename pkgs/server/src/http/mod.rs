@@ -2,7 +2,7 @@
 //!
 //! RFC 9112 (messages), RFC 9110 (semantics).
 //! Anything that two readers could understand differently is refused, because a request that a
-//! proxy and a server understand differently can smuggle another one past the proxy.
+//! proxy and a server understand differently can smuggle another request past the proxy.
 
 pub mod body;
 pub mod framing;

@@ -51,7 +51,8 @@ pub fn first_control(bytes: &[u8]) -> usize {
     let (words, rest) = bytes.as_chunks::<8>();
     for (index, word) in words.iter().enumerate() {
         let word = u64::from_le_bytes(*word);
-        // A borrow can only mark a byte above one that is marked rightly, and the lowest counts.
+        // A borrow can wrongly mark only a byte above a correctly marked byte, and only the lowest mark
+        // counts.
         let below_blank = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
         let delete = word ^ (ONES * 0x7f);
         let is_delete = delete.wrapping_sub(ONES) & !delete & HIGHS;
@@ -64,8 +65,8 @@ pub fn first_control(bytes: &[u8]) -> usize {
     bytes.len() - rest.len() + found.unwrap_or(rest.len())
 }
 
-/// Returns the members of a comma-separated list, without blanks around them and without empty
-/// ones (RFC 9110 section 5.6.1).
+/// Returns the non-empty members of a comma-separated list, without blanks around them
+/// (RFC 9110 section 5.6.1).
 ///
 /// Not for lists that may have quoted strings.
 #[inline]
