@@ -35,7 +35,7 @@ pub struct Civil {
     pub micros: i64,
 }
 
-/// The number of digits after the point of a second.
+/// The number of decimal places of the seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precision {
     /// No point and no digits: `2026-11-21T08:00:00Z`.
@@ -46,7 +46,7 @@ pub enum Precision {
     Micros,
 }
 
-/// A moment that is displayed as RFC 3339 writes it.
+/// A moment that is displayed in the form of RFC 3339.
 #[derive(Debug, Clone, Copy)]
 pub struct Rfc3339(Civil, Precision);
 
@@ -58,13 +58,13 @@ impl Civil {
     }
 
     /// Converts seconds since 1970. Moments before year 0 or after year 9999 become the first or
-    /// the last one of this range.
+    /// last moment of this range.
     #[must_use]
     pub fn from_seconds(seconds: i64) -> Self {
         Self::at(seconds.clamp(FIRST, LAST), 0)
     }
 
-    /// Converts microseconds since 1970, with the same range.
+    /// Converts microseconds since 1970, limited to the same range.
     #[must_use]
     pub fn from_micros(micros: i64) -> Self {
         let first = FIRST * MICROS_PER_SECOND;
@@ -88,8 +88,8 @@ impl Civil {
         Self { year, month, day, hour, minute, second, micros }
     }
 
-    /// Returns whole seconds since 1970, or nothing if a field is out of range (30 February
-    /// included).
+    /// Returns whole seconds since 1970; `None` if a field is out of range or the date does not exist
+    /// (30 February).
     #[must_use]
     pub fn seconds(&self) -> Option<i64> {
         let Self { year, month, day, hour, minute, second, micros } = *self;
@@ -104,7 +104,7 @@ impl Civil {
         valid.then(|| days_from_civil(year, month, day) * SECONDS_PER_DAY + of_day())
     }
 
-    /// Returns microseconds since 1970, or nothing if a field is out of range.
+    /// Returns microseconds since 1970; `None` if a field is out of range or the date does not exist.
     #[must_use]
     pub fn micros(&self) -> Option<i64> {
         Some(self.seconds()? * MICROS_PER_SECOND + self.micros)
@@ -116,8 +116,8 @@ impl Civil {
         Rfc3339(self, precision)
     }
 
-    /// Parses the output of [`Self::rfc3339`] with the same precision. Everything else is refused:
-    /// other precisions, offsets, lower-case letters, and dates that do not exist.
+    /// Parses the output of [`Self::rfc3339`] with the same precision. Everything else is refused,
+    /// such as other precisions, offsets, lower-case letters, and dates that do not exist.
     #[must_use]
     pub fn parse_rfc3339(text: &[u8], precision: Precision) -> Option<Self> {
         let shape = b"0000-00-00T00:00:00.000000";
@@ -147,7 +147,7 @@ impl Civil {
 }
 
 impl Precision {
-    /// Returns the length of the written text in bytes.
+    /// Returns the length of the text in bytes.
     #[must_use]
     pub const fn text_len(self) -> usize {
         match self {
@@ -222,7 +222,7 @@ mod tests {
     const PRECISIONS: [Precision; 3] = [Precision::Seconds, Precision::Millis, Precision::Micros];
 
     #[test]
-    fn known_moments_are_written_as_rfc_3339_writes_them() {
+    fn known_moments_are_written_as_in_rfc_3339() {
         for (micros, text) in [
             (0, "1970-01-01T00:00:00.000000Z"),
             (-1, "1969-12-31T23:59:59.999999Z"),
@@ -329,7 +329,7 @@ mod tests {
         }
 
         #[test]
-        fn only_a_text_that_would_be_written_is_read(
+        fn only_a_text_that_could_have_been_written_is_read(
             text in "[0-9]{4}-[0-2][0-9]-[0-4][0-9][Tt ][0-2][0-9]:[0-6][0-9]:[0-6][0-9](\\.([0-9]{3}){0,3})?Z?",
         ) {
             for precision in PRECISIONS {

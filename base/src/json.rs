@@ -5,13 +5,13 @@
 
 use std::fmt::Write as _;
 
-/// Appends text with its quotation marks.
+/// Appends text in quotation marks.
 pub fn string(out: &mut String, text: &str) {
     quoted(out, text.encode_utf16());
 }
 
-/// Appends bytes with their quotation marks. Each byte stands for the character with the same
-/// number, because bytes from outside need not be UTF-8.
+/// Appends bytes in quotation marks. Each byte becomes the character with the same number, because
+/// bytes from outside may not be UTF-8.
 pub fn bytes(out: &mut String, bytes: &[u8]) {
     quoted(out, bytes.iter().map(|byte| u16::from(*byte)));
 }

@@ -1,4 +1,4 @@
-//! Replaces a file: readers find the old file or the new one, never half of one.
+//! Replaces a file: readers find either the old file or the new file, never a half-written file.
 //!
 //! The new file is written next to its destination as `.NAME.new` and renamed. The leading dot
 //! hides it from programs that read every file of a folder, such as kubelet in its folder of static
@@ -6,7 +6,7 @@
 //! under the temporary name. If writing fails, the temporary file is removed; if the writer is
 //! killed, the next writer removes it.
 //!
-//! Errors name no path: the caller knows which file it replaces.
+//! Errors do not name the path, because the caller knows which file it replaces.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Write as _};
@@ -16,36 +16,36 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
 
-/// Attempts to create the temporary file. Each failure is another process that came first.
+/// The number of attempts to create the temporary file. An attempt fails if another process is faster.
 const TRIES: usize = 8;
 
-/// The promise about a power cut or a crash of the kernel.
+/// The guarantee for a power cut or a kernel crash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
-    /// After a power cut the file may be empty or cut off. For a RAM disk, and for files that are
-    /// made again at each start. Costs no wait for a disk.
+    /// After a power cut the file may be empty or truncated. For a RAM disk, and for files that are
+    /// created again at each start. Does not wait for a disk.
     None,
-    /// After a power cut the file is the old or the new one, whole. For settings and for results
-    /// that can be made again.
+    /// After a power cut the file is completely the old or completely the new file. For settings, and
+    /// for results that can be created again.
     File,
     /// The new file is on the disk when the call returns. For a record that the next boot must
-    /// find, such as the reason of a reboot that follows at once.
+    /// find, such as the reason for an imminent reboot.
     FileAndFolder,
 }
 
-/// Replaces `path` by a file with these bytes and with exactly this mode, whatever the umask.
+/// Replaces `path` with a file that has these bytes and exactly this mode, whatever the umask.
 pub fn write(path: &Path, bytes: &[u8], mode: u32, durability: Durability) -> io::Result<()> {
     write_with(path, mode, durability, |file| file.write_all(bytes))
 }
 
-/// Replaces `to` by a copy of a file, with its mode.
+/// Replaces `to` with a copy of a file, including its mode.
 pub fn copy(from: &Path, to: &Path, durability: Durability) -> io::Result<()> {
     let mut source = File::open(from)?;
     let mode = source.metadata()?.permissions().mode() & 0o7777;
     write_with(to, mode, durability, |file| io::copy(&mut source, file).map(drop))
 }
 
-/// Replaces `path` by a file that `fill` writes. If `fill` fails, the old file stays.
+/// Replaces `path` with a file that `fill` writes. If `fill` fails, the old file stays.
 ///
 /// Two processes may replace the same file at the same time: one of them can fail with
 /// [`ErrorKind::ResourceBusy`], but the file is always the complete work of one of them.
@@ -60,7 +60,7 @@ pub fn write_with<E: From<io::Error>>(
     Ok(new.rename(path, durability)?)
 }
 
-/// The file under its temporary name, locked by its writer; removed unless it is renamed.
+/// A file under its temporary name, locked by its writer; removed unless it is renamed.
 struct Temporary {
     path: PathBuf,
     file: File,
@@ -120,29 +120,29 @@ fn folder(target: &Path) -> &Path {
     target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Locks a file that this process just created. False if another process, finding the file
+/// Locks a file that this process has just created. Returns false if another process found the file
 /// unlocked, took it for abandoned and removed it.
 fn is_claimed(file: &File) -> io::Result<bool> {
     match flock(file, FlockOperation::NonBlockingLockExclusive) {
         Err(Errno::WOULDBLOCK) => Ok(false),
-        // Some network file systems have no locks: a single writer needs none.
+        // Some network file systems have no locks, and a single writer needs no lock.
         _ => Ok(file.metadata()?.nlink() > 0),
     }
 }
 
-/// Removes a temporary file whose writer was killed. Fails if the writer still works on it.
+/// Removes a temporary file whose writer was killed. Fails if the writer is still running.
 fn remove_abandoned(path: &Path) -> io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = match rustix::fs::open(path, flags, Mode::empty()) {
         Ok(file) => File::from(file),
         Err(Errno::NOENT) => return Ok(()),
-        // A link or a socket: planted, not the file of a writer.
+        // A link or a socket is not a writer's file, but was planted.
         Err(_) => return fs::remove_file(path),
     };
     if flock(&file, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
         return Err(ErrorKind::ResourceBusy.into());
     }
-    // The writer may have renamed the opened file, and another one may have created the next.
+    // The writer may have renamed the opened file, and another writer may have created a new file.
     let (opened, named) = (file.metadata()?, fs::symlink_metadata(path));
     if named.is_ok_and(|named| (named.dev(), named.ino()) == (opened.dev(), opened.ino())) {
         fs::remove_file(path)?;

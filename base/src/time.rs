@@ -11,7 +11,7 @@ pub fn now(clock: ClockId) -> Duration {
 }
 
 /// Converts a timeout to the form that `poll` and `epoll_wait` take. A time that the kernel cannot
-/// express becomes the longest one that it can.
+/// express becomes the longest time that it can.
 #[must_use]
 pub fn timespec(time: Duration) -> Timespec {
     Timespec::try_from(time).unwrap_or(Timespec { tv_sec: i64::MAX, tv_nsec: 999_999_999 })
@@ -27,14 +27,14 @@ mod tests {
     use super::{now, timespec};
 
     #[test]
-    fn the_boot_clock_includes_the_time_that_the_monotonic_clock_counts() {
+    fn the_boot_clock_is_never_behind_the_monotonic_clock() {
         let monotonic = now(ClockId::Monotonic);
         assert!(Duration::ZERO < monotonic && monotonic <= now(ClockId::Boottime));
     }
 
     proptest! {
         #[test]
-        fn a_timeout_keeps_its_length_up_to_the_longest_of_the_kernel(
+        fn a_timeout_keeps_its_length_up_to_the_kernels_maximum(
             seconds: u64,
             nanos in 0_u32..1_000_000_000,
         ) {

@@ -11,9 +11,9 @@
 //! [`Client::poll_at`]), and carries out the returned [`Action`]s.
 //!
 //! Three deviations from the RFC are intended. The first DISCOVER is sent at once and not after a
-//! random 1 to 10 s (4.4.1): that delay spreads the load after a power cut, but a node that starts a
-//! second later costs more. A lost first reply is requested again after 1 s instead of 4 s. The
-//! address is used without an ARP probe, and announced afterwards.
+//! random 1 to 10 s (4.4.1), because a slower boot costs more than the load peak after a power cut,
+//! which that delay avoids. The first message is repeated after 1 s instead of 4 s. The address is
+//! used without an ARP probe, and announced afterwards.
 
 mod state;
 #[cfg(test)]
@@ -53,16 +53,16 @@ const WANTED: [u8; 11] = [
 /// The identity that the client presents to servers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// The interface's Ethernet address; also its client identifier.
+    /// The interface's Ethernet address, which is also the client identifier.
     pub hardware: [u8; 6],
-    /// The node's name, sent for servers that put it into DNS. Never taken *from* a server.
+    /// The node's name, for servers that put it into DNS. The client never takes a name *from* a server.
     pub host_name: Option<String>,
 }
 
 /// An action that the caller carries out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Send the message to all servers on the link, from the message's own client address.
+    /// Send the message to all servers on the link, from the client address in the message.
     Broadcast(Message),
     /// Send the message to this server through the IP stack.
     Unicast(Ipv4Addr, Message),
@@ -70,7 +70,7 @@ pub enum Action {
     Configure {
         /// The lease to use from now on.
         lease: Box<Lease>,
-        /// The lease in use until now, which may differ only in its times.
+        /// The lease in use until now. Often the two differ only in their times.
         before: Option<Box<Lease>>,
     },
     /// Remove this lease's configuration, because the lease expired or the server refused it.
@@ -83,7 +83,7 @@ pub struct Client {
     identity: Identity,
     random: Random,
     state: State,
-    /// NAKs since the last lease: each one doubles the pause before the next attempt.
+    /// NAKs since the last lease; each NAK doubles the pause before the next attempt.
     refusals: u32,
 }
 
@@ -100,13 +100,14 @@ impl Client {
         Self { identity, random, state, refusals: 0 }
     }
 
-    /// The lease in use.
+    /// Returns the lease in use.
     #[must_use]
     pub fn lease(&self) -> Option<&Lease> {
         self.state.lease()
     }
 
-    /// True if a reply can arrive, which is in every state but Bound. Otherwise no socket is needed.
+    /// True if a reply can arrive, which is the case in every state except Bound. Otherwise no socket is
+    /// needed.
     #[must_use]
     pub fn listens(&self) -> bool {
         !matches!(self.state, State::Bound(_))
@@ -125,7 +126,7 @@ impl Client {
         }
     }
 
-    /// Confirms the lease after the link came back, because the machine may be in another network now.
+    /// Confirms the lease after the link has come back, because the machine may be in another network now.
     pub fn link_returned(&mut self, now: Time) {
         let id = self.random.id();
         self.state = match self.state.lease() {
@@ -134,7 +135,7 @@ impl Client {
         };
     }
 
-    /// Repeats a DISCOVER, or the REQUEST after a restart, at once, because packets sent before the
+    /// Immediately repeats a DISCOVER, or the REQUEST after a restart, because packets sent before the
     /// link was running may never have left the machine.
     pub fn link_settled(&mut self, now: Time) {
         if let State::Selecting(Selecting { retry, .. }) | State::Rebooting(Rebooting { retry, .. }) =
@@ -148,7 +149,7 @@ impl Client {
     /// Performs everything that is due at `now`: first attempts, retries, T1, T2, expiry.
     pub fn poll(&mut self, now: Time) -> Vec<Action> {
         let mut actions = Vec::new();
-        // After a sleep several deadlines may have passed; each step moves to a later one.
+        // After a suspend several deadlines may have passed; each step moves on to a later deadline.
         while self.poll_at() <= now {
             actions.extend(self.step(now));
         }
@@ -244,7 +245,7 @@ impl Client {
         message
     }
 
-    /// Drops an expired lease and starts again.
+    /// Drops an expired lease and starts over.
     fn lose(&mut self, lease: Lease, now: Time) -> Action {
         self.state = State::selecting(now, now, self.random.id());
         Action::Deconfigure(Box::new(lease))
@@ -298,7 +299,7 @@ impl Client {
             state => state.server(),
         };
         if requested_from.is_some() && message.address(option::SERVER) != requested_from {
-            return None; // a server to which no request was sent cannot take the lease away
+            return None; // only the server of the request can take the lease away
         }
         tracing::warn!(reason = %reason(message), "the server refused the address");
         let begin = now + self.pause_after_refusal();
@@ -307,8 +308,8 @@ impl Client {
         before.map(|lease| Action::Deconfigure(Box::new(lease)))
     }
 
-    /// Returns zero after the first refusal, then 1, 2, 4 … 64 s, because a server that offers and
-    /// refuses in turn must not cause a storm of packets.
+    /// Returns zero after the first refusal, then 1, 2, 4 … 64 s, because a server that alternately
+    /// offers and refuses must not cause a storm of packets.
     fn pause_after_refusal(&mut self) -> Duration {
         let pause = match self.refusals {
             0 => Duration::ZERO,
@@ -343,7 +344,7 @@ impl Client {
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that `inspect_err` needs")]
 fn ignored(error: &LeaseError) {
-    tracing::warn!("a server's message is ignored: {error}");
+    tracing::warn!("ignored a server's message: {error}");
 }
 
 /// Returns the server's text (option 56), or an empty string.

@@ -30,7 +30,7 @@ pub struct Datagram<'a> {
 /// The reason why bytes are not a datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FrameError {
-    /// Shorter than its headers, or than a length in a header.
+    /// Shorter than the headers, or than a length in a header.
     Truncated,
     /// Not IPv4, not UDP, or a fragment.
     NotUdp,
@@ -124,16 +124,16 @@ fn parse_udp(
 
 /// True if the checksum is right, absent, or left unfinished for a network card.
 ///
-/// A server on the host of a virtual machine sends through a virtual card: the kernel writes only
-/// the sum of the pseudo header and leaves the rest to the card (`CHECKSUM_PARTIAL` in the kernel's
+/// A server on a virtual machine's host sends through a virtual card: the kernel writes only the sum
+/// of the pseudo header and leaves the rest to the card (`CHECKSUM_PARTIAL` in the kernel's
 /// `include/linux/skbuff.h`). Such a packet has never been on a wire.
 fn checksum_holds(udp: &[u8], pseudo: u32) -> bool {
     let stored = half(udp, 6).unwrap_or(0);
     stored == 0 || stored == fold(pseudo) || fold(pseudo + sum(udp)) == 0xffff
 }
 
-/// Builds the ARP announcement (RFC 5227, 3) of an address, with which neighbours replace their
-/// cached entry.
+/// Builds the ARP announcement of an address (RFC 5227, 3), which makes neighbours update their cached
+/// entry.
 #[must_use]
 pub fn announcement(hardware: [u8; 6], address: Ipv4Addr) -> [u8; 28] {
     let mut packet = [0; 28];
@@ -159,7 +159,7 @@ fn pseudo_header(source: Ipv4Addr, destination: Ipv4Addr, udp_length: u16) -> u3
     sum(&source.octets()) + sum(&destination.octets()) + u32::from(UDP) + u32::from(udp_length)
 }
 
-/// Returns the sum of 16-bit words; no packet is long enough to overflow 32 bits.
+/// Returns the sum of 16-bit words. No packet is long enough to overflow 32 bits.
 fn sum(bytes: &[u8]) -> u32 {
     let word =
         |pair: &[u8]| u32::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]));

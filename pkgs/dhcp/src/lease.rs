@@ -12,13 +12,13 @@ use crate::message::{Kind, Message, option};
 
 /// The lease time of a lease that never expires (RFC 2131, 3.3).
 const INFINITE: u32 = u32::MAX;
-/// The shortest accepted lease. A shorter one cannot be renewed in time and would keep client and
+/// The shortest accepted lease. A shorter lease cannot be renewed in time and would keep client and
 /// server busy.
 pub const DURATION_MIN: Duration = Duration::from_secs(5);
 /// The smallest accepted MTU, which every IPv4 host must be able to receive (RFC 791); some servers
 /// send 0 or 68 by mistake.
 const MTU_MIN: u16 = 576;
-/// More routes than this are an attempt to fill the routing table.
+/// The most routes; more are an attempt to fill the routing table.
 const ROUTES_MAX: usize = 64;
 const NAME_SERVERS_MAX: usize = 8;
 const DOMAINS_MAX: usize = 16;
@@ -35,9 +35,9 @@ pub struct Lease {
     pub server: Ipv4Addr,
     /// The time at which the request was sent; all other times count from it.
     pub since: Time,
-    /// The time at which the client asks the same server to extend the lease (T1).
+    /// The time at which the client starts to ask the same server to extend the lease (T1).
     pub renew_at: Time,
-    /// The time at which the client asks any server (T2).
+    /// The time at which the client starts to ask any server (T2).
     pub rebind_at: Time,
     /// The time at which the address must no longer be used; `Time::MAX` means never.
     pub expires: Time,
@@ -76,7 +76,7 @@ pub enum LeaseError {
 impl fmt::Display for LeaseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Address(address) => write!(f, "{address} is not an address of one machine"),
+            Self::Address(address) => write!(f, "{address} cannot be the address of one machine"),
             Self::NoServer => f.write_str("the server identifier (option 54) is missing"),
             Self::Time(None) => f.write_str("the lease time (option 51) is missing"),
             Self::Time(Some(seconds)) => write!(f, "a lease of {seconds} s is too short"),
@@ -137,8 +137,8 @@ impl Lease {
     }
 }
 
-/// Returns T1, T2 and the expiry. Values of the server that contradict each other are replaced by the
-/// defaults of RFC 2131, 4.4.5.
+/// Returns T1, T2 and the expiry. The defaults of RFC 2131, 4.4.5 replace values that contradict each
+/// other.
 fn times(message: &Message, since: Time) -> Result<(Time, Time, Time), LeaseError> {
     let seconds = message.number(option::LEASE_TIME).ok_or(LeaseError::Time(None))?;
     if seconds == INFINITE {
@@ -160,7 +160,7 @@ fn times(message: &Message, since: Time) -> Result<(Time, Time, Time), LeaseErro
 
 fn usable(address: Ipv4Addr) -> bool {
     let first = address.octets()[0];
-    // Neither "this network" nor loopback, multicast, reserved or broadcast.
+    // Not "this network", loopback, multicast, reserved or broadcast.
     !matches!(first, 0 | 127 | 224..=255)
 }
 
@@ -199,7 +199,8 @@ fn routes(message: &Message) -> Vec<Route> {
     })
 }
 
-/// Returns `None` if the option is malformed, because half a routing table is worse than option 3.
+/// Parses option 121. Returns `None` if it is malformed, because half a routing table is worse than
+/// option 3.
 fn classless_routes(mut value: &[u8]) -> Option<Vec<Route>> {
     let mut routes = Vec::new();
     while let Some((&prefix, rest)) = value.split_first() {
@@ -241,7 +242,7 @@ fn search(message: &Message) -> Vec<String> {
     })
 }
 
-/// Reads names in the form of RFC 1035, 4.1.4; `None` if anything is malformed.
+/// Parses names in the form of RFC 1035, 4.1.4; returns `None` if anything is malformed.
 fn search_list(value: &[u8]) -> Option<Vec<String>> {
     let mut names = Vec::new();
     let mut at = 0;
@@ -253,10 +254,10 @@ fn search_list(value: &[u8]) -> Option<Vec<String>> {
     (!names.is_empty()).then_some(names)
 }
 
-/// Returns the name at offset `at`, and the offset of the next one.
+/// Returns the name at offset `at`, and the offset of the next name.
 ///
 /// The loop terminates, because a pointer must point before itself and a name has a maximum length: a
-/// cycle of pointers passes at least one label, which makes the name longer.
+/// cycle of pointers contains at least one label, which makes the name longer in each round.
 fn compressed_name(value: &[u8], mut at: usize) -> Option<(String, usize)> {
     let mut name = String::new();
     let mut next = None;

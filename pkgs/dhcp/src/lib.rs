@@ -4,8 +4,8 @@
 //! actions. [`message`], [`frame`], [`lease`], [`resolver`] and [`netlink`] convert between bytes and
 //! checked values. Only [`shell`] touches the machine.
 //!
-//! The codecs are our own because `dhcproto` (with its 70 dependencies) adds 220 kB to the program
-//! and `netlink-packet-route` adds 540 kB, together more than the whole program without them.
+//! The codecs are our own, because `dhcproto` (with its 70 dependencies) adds 220 kB to the program
+//! and `netlink-packet-route` adds 540 kB, together more than the rest of the program.
 
 pub mod client;
 pub mod frame;

@@ -12,10 +12,11 @@ pub const SERVER_PORT: u16 = 67;
 /// UDP port of clients.
 pub const CLIENT_PORT: u16 = 68;
 
-/// `op`, `htype`, `hlen` … `chaddr`, `sname`, `file`.
+/// Bytes of the fixed fields: `op`, `htype`, `hlen` … `chaddr`, `sname`, `file`.
 const FIXED: usize = 236;
 const COOKIE: [u8; 4] = [99, 130, 83, 99];
-/// Relays and old servers drop messages that are shorter than a BOOTP message (RFC 1542, 2.1).
+/// The shortest message. Relays and old servers drop messages that are shorter than a BOOTP message
+/// (RFC 1542, 2.1).
 const BYTES_MIN: usize = 300;
 const ETHERNET: u8 = 1;
 const SNAME: std::ops::Range<usize> = 44..108;
@@ -47,7 +48,7 @@ pub mod option {
     pub const SERVER: u8 = 54;
     /// Codes of the options that the client wants.
     pub const PARAMETERS: u8 = 55;
-    /// Text of a refusal.
+    /// The server's text about a refusal.
     pub const TEXT: u8 = 56;
     /// Longest message that the client accepts.
     pub const MESSAGE_BYTES: u8 = 57;
@@ -94,7 +95,7 @@ impl Kind {
 }
 
 /// Options by code; parts of one option are joined (RFC 3396). `PAD`, `END`, `OVERLOAD` and `KIND`
-/// are never in here.
+/// are never included.
 pub type Options = BTreeMap<u8, Vec<u8>>;
 
 /// A message, from or to a server.
@@ -108,9 +109,9 @@ pub struct Message {
     pub transaction: u32,
     /// Seconds since the client began.
     pub seconds: u16,
-    /// The address that the client has and answers ARP for.
+    /// The address that the client uses and answers ARP requests for.
     pub client: Ipv4Addr,
-    /// The address that the server gives.
+    /// The address that the server assigns.
     pub yours: Ipv4Addr,
     /// The client's Ethernet address.
     pub hardware: [u8; 6],
@@ -210,7 +211,7 @@ impl Message {
     }
 }
 
-/// Reads the options area, then the options in `file`, then those in `sname` (RFC 2131, 4.1).
+/// Reads the options area, then the options in `file`, then the options in `sname` (RFC 2131, 4.1).
 fn all_options(fixed: &[u8], rest: &[u8]) -> Result<Options, MessageError> {
     let mut options = Options::new();
     read(rest, &mut options)?;
@@ -343,7 +344,7 @@ mod tests {
         }
 
         #[test]
-        fn any_options_give_an_error_or_a_message_that_is_built_again(options: Vec<u8>) {
+        fn any_options_give_an_error_or_a_message_that_survives_a_round_trip(options: Vec<u8>) {
             let bytes = with_options(&[&[53, 1, 5], &options[..]].concat());
             if let Ok(message) = Message::parse(&bytes) {
                 prop_assert!(message.options.values().map(Vec::len).sum::<usize>() <= bytes.len());

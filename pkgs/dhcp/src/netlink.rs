@@ -19,7 +19,7 @@ pub struct Link {
     pub hardware: Option<[u8; 6]>,
     /// The flags `IFF_*`.
     pub flags: u32,
-    /// True for an interface made by software (bridge, veth, vlan …), false for one of a driver.
+    /// True for an interface made by software (bridge, veth, vlan …), false for a driver's interface.
     pub software: bool,
 }
 
@@ -35,14 +35,14 @@ impl Link {
         self.flags & wanted == wanted
     }
 
-    /// True if the kernel has surely started the interface's queues. If the carrier came after the
-    /// interface was brought up, packets sent before this are lost.
+    /// True if the kernel has certainly started the interface's queues. If the carrier appeared after
+    /// the interface was brought up, packets sent before this moment are lost.
     #[must_use]
     pub const fn is_running(&self) -> bool {
         self.flags & IFF_RUNNING != 0
     }
 
-    /// True if the interface was brought up.
+    /// True if the interface is brought up.
     #[must_use]
     pub const fn is_up(&self) -> bool {
         self.flags & IFF_UP != 0
@@ -140,8 +140,8 @@ pub fn link_mtu(index: u32, mtu: u16) -> Vec<u8> {
     })
 }
 
-/// Puts or deletes an address; the kernel deletes the address by itself after `remaining` (`None`:
-/// never).
+/// Puts or deletes an address. The kernel deletes the address by itself after `remaining` (`None`
+/// means never).
 #[must_use]
 pub fn address(
     change: Change,
@@ -170,8 +170,8 @@ pub fn address(
     })
 }
 
-/// Puts or deletes a route. `source` is the source address of its packets; with `on_link` the gateway
-/// is reached without a route to it.
+/// Puts or deletes a route. `source` is the source address of its packets; with `on_link` the kernel
+/// accepts a gateway to which it has no route.
 #[must_use]
 pub fn route(
     change: Change,
@@ -203,7 +203,7 @@ pub fn route(
 fn message(kind: u16, flags: u16, body: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let mut bytes = vec![0; 16];
     body(&mut bytes);
-    // The longest message above has under 100 bytes.
+    // The longest message above has less than 100 bytes.
     let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
     bytes[..4].copy_from_slice(&length.to_ne_bytes());
     bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
@@ -371,11 +371,11 @@ mod tests {
         }
 
         #[test]
-        fn a_message_behind_a_changed_one_is_found_or_nothing_is(at in 4_usize..64, value: u8) {
+        fn a_message_after_a_changed_message_is_still_found(at in 4_usize..64, value: u8) {
             let mut bytes = new_link(Some(b"veth\0"));
             bytes[at] = value;
             bytes.extend(new_link(None));
-            // The length stands in the first four bytes, so the second message is always found.
+            // The length is in the first four bytes, so the second message is always found.
             let events = parse(&bytes);
             prop_assert_eq!(events.last(), Some(&eth0(false)));
         }

@@ -1,5 +1,5 @@
 //! Random numbers for transaction ids and jitter: `SplitMix64` (Steele, Lea, Flood: "Fast splittable
-//! pseudorandom number generators", 2014). A test's seed gives the same run every time.
+//! pseudorandom number generators", 2014). The same seed gives the same numbers, so tests are repeatable.
 
 use std::time::Duration;
 

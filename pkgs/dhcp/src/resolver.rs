@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::lease::Lease;
 
-/// glibc and musl read only the first three name servers.
+/// The most name servers, because glibc and musl read only the first three.
 const NAME_SERVERS_MAX: usize = 3;
 
 /// Returns the file's text: name servers and search domains, in the server's order.

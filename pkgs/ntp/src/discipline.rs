@@ -7,8 +7,8 @@
 //! ```
 //!
 //! The first sample is trusted and steps the clock: a node with a wrong clock cannot do anything
-//! useful (TLS fails), so there is nothing to protect. Later, a single large offset is more likely a
-//! bad sample than a bad clock, so two samples must agree.
+//! useful (TLS fails), so there is nothing to lose. Later, a single large offset is more likely a bad
+//! sample than a bad clock, so two samples must agree.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use std::time::Duration;
 use crate::packet::Sample;
 use crate::{MILLISECOND, Nanos, SECOND, Time};
 
-/// The largest offset that is slewed; a larger one is stepped (RFC 5905, 11.3: STEPT). The kernel's
+/// The largest offset that is slewed; a larger offset is stepped (RFC 5905, 11.3: STEPT). The kernel's
 /// loop accepts at most 500 ms.
 pub const SLEW_MAX: Nanos = 128 * MILLISECOND;
 /// Shortest and longest interval between rounds as powers of two: 64 s to 1024 s.
@@ -30,7 +30,8 @@ const CALM_ROUNDS: u8 = 4;
 /// Offset below which a round is good, and above which the interval is halved.
 const CALM: Nanos = 4 * MILLISECOND;
 const ROUGH: Nanos = 16 * MILLISECOND;
-/// Earlier samples with which a new one is compared (the clock filter of RFC 5905, 10).
+/// The number of earlier samples with which a new sample is compared (the clock filter of RFC 5905,
+/// 10).
 const SAMPLES_MAX: usize = 8;
 /// The assumed drift of the clock since an old sample: PHI of RFC 5905, 15 µs per second.
 const WANDER_PER_SECOND: Nanos = 15_000;
@@ -68,20 +69,20 @@ pub struct Discipline {
 
 #[derive(Debug)]
 enum State {
-    /// There was no sample yet.
+    /// No sample has arrived yet.
     Unset,
-    /// The clock is set and kept by samples.
+    /// The clock is set, and samples keep it right.
     Set(Kept),
 }
 
 #[derive(Debug, Default)]
 struct Kept {
-    /// Remaining quick rounds of the first burst.
+    /// The remaining quick rounds of the first burst.
     burst: u8,
     /// The interval is two to this power, counted from [`EXPONENT_MIN`].
     slower: u8,
     calm: u8,
-    /// An offset that needs a step and that the next round has to confirm.
+    /// An offset that needs a step, to be confirmed by the next round.
     doubtful: Option<Nanos>,
     /// Half of the delay and the time of earlier samples, newest last.
     delays: VecDeque<(Nanos, Time)>,
@@ -112,8 +113,8 @@ impl Discipline {
         self.failures
     }
 
-    /// Ends a round without a credible sample. The next one follows after 1, 2, 4 … 64 s, or after the
-    /// usual interval once the clock is set.
+    /// Ends a round without a credible sample. The next round follows after 1, 2, 4 … 64 s, or after
+    /// the usual interval once the clock is set.
     pub fn round_failed(&mut self, now: Time) {
         self.next = now
             + match &self.state {
@@ -187,12 +188,13 @@ impl Kept {
         if offset.abs() > SLEW_MAX {
             return Action::Step { offset, error };
         }
-        // The kernel's constant is the interval's exponent less 4 (SHIFT_PLL in linux/timex.h).
+        // The kernel's constant is the interval's exponent minus 4 (SHIFT_PLL in linux/timex.h).
         Action::Slew { offset, error, constant: EXPONENT_MIN + self.slower - 4 }
     }
 
-    /// True if no recent sample is better, after allowing for the clock's drift since then. A long delay
-    /// usually comes from a queue in one direction, and half of it distorts the offset.
+    /// True if no recent sample is better, after allowing for the clock's drift since that sample. A
+    /// long delay usually comes from a queue in one direction, and half of that delay distorts the
+    /// offset.
     fn is_best(&self, now: Time, sample: Sample) -> bool {
         self.delays.iter().all(|(half, then)| {
             let age =
@@ -321,7 +323,7 @@ mod tests {
         round(&mut discipline, 0, 10 * MILLISECOND);
         assert_eq!(round(&mut discipline, 40 * MILLISECOND, 90 * MILLISECOND).0, None);
         assert!(round(&mut discipline, MILLISECOND, 10 * MILLISECOND).0.is_some());
-        // A path that has become longer for good is accepted in the end.
+        // A permanently longer path is eventually accepted.
         assert!((0..20).any(|_| round(&mut discipline, MILLISECOND, 30 * MILLISECOND).0.is_some()));
     }
 

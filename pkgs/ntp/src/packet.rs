@@ -2,14 +2,14 @@
 //!
 //! The request does not reveal the local clock: its transmit timestamp is a random number, which the
 //! reply must repeat. An attacker that cannot see the packets cannot forge a reply. Both local times
-//! come from a clock that does not jump, so a wall clock in 1970 needs no special case.
+//! come from a clock that does not jump, so a wall clock that starts in 1970 needs no special case.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::{MILLISECOND, Nanos, SECOND, Time};
 
-/// Length of a packet without extensions, in bytes.
+/// The length of a packet without extensions, in bytes.
 pub const LENGTH: usize = 48;
 /// Version 4, mode 3 (client), leap indicator 0.
 const CLIENT: u8 = 4 << 3 | 3;
@@ -18,15 +18,15 @@ const MODE_SERVER: u8 = 4;
 const UNSYNCHRONISED: u8 = 3;
 /// The largest usable distance (MAXDIST of RFC 5905, 11.2, with a margin for slow links).
 const DISTANCE_MAX: Nanos = 3 * SECOND / 2;
-/// The allowed error of a server's clock. Otherwise the time at the server cannot be longer than the
-/// whole wait.
+/// The allowed error of a server's clock: apart from this, the time at the server cannot be longer than
+/// the whole wait for the reply.
 const COARSE: Nanos = MILLISECOND;
 /// From 1900 (NTP's era 0) to 1970, in seconds.
 const TO_UNIX: i64 = 2_208_988_800;
 /// Seconds in an era: 32 bits.
 const ERA: i64 = 1 << 32;
-/// 2026-01-01. The program is younger, so an earlier timestamp belongs to the next era, which begins in
-/// February 2036. This works until 2162.
+/// 2026-01-01. The program is newer than that, so an earlier timestamp belongs to the next era, which
+/// begins in February 2036. This works until 2162.
 const NOT_BEFORE: i64 = 1_767_225_600;
 
 /// An open request.
@@ -52,10 +52,10 @@ pub struct Reception {
 pub struct Sample {
     /// The time that must be added to the clock.
     pub offset: Nanos,
-    /// Time that the packets were on the way, in both directions.
+    /// The time that the packets were on the way, in both directions together.
     pub delay: Nanos,
     /// The largest possible error of `offset`: half of the delay to the reference clock, and the
-    /// errors that the servers on the way admit (root distance of RFC 5905, 10).
+    /// errors that the servers on the way state (root distance of RFC 5905, 10).
     pub distance: Nanos,
     /// The server's distance from a reference clock, 1 to 15.
     pub stratum: u8,
@@ -163,7 +163,7 @@ fn short(packet: &[u8; LENGTH], at: usize) -> Nanos {
     (i64::from(value) * SECOND) >> 16
 }
 
-/// Converts a timestamp of 32.32 bits, choosing the era in which it is not older than the program.
+/// Converts a timestamp of 32.32 bits, and chooses the era in which it is not before [`NOT_BEFORE`].
 fn unix(timestamp: u64) -> Nanos {
     let seconds = i64::try_from(timestamp >> 32).unwrap_or(0) - TO_UNIX;
     let seconds = if seconds < NOT_BEFORE { seconds + ERA } else { seconds };
@@ -196,7 +196,8 @@ mod tests {
         (seconds << 32 | fraction).to_be_bytes()
     }
 
-    /// Builds a valid reply that leaves a server at `time` by the server's clock, after 10 ms there.
+    /// Builds a valid reply that leaves a server at `time` by the server's clock, 10 ms after the request
+    /// arrived.
     fn reply(time: Nanos) -> [u8; LENGTH] {
         let mut packet = [0; LENGTH];
         packet[..2].copy_from_slice(&[0x24, 2]);

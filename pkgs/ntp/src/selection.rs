@@ -1,4 +1,4 @@
-//! Selects the servers to believe (the intersection of RFC 5905, 11.2.1, in its plain form).
+//! Selects the servers to believe (the intersection algorithm of RFC 5905, 11.2.1, simplified).
 
 use crate::packet::Sample;
 
@@ -6,8 +6,8 @@ use crate::packet::Sample;
 /// has more than half of the servers.
 ///
 /// Each sample claims that the true offset is within `offset ± distance`. Servers whose intervals
-/// share a point can all be right. A single server is believed, two must agree, and one of three may
-/// be wrong.
+/// share a point can all be right. A single server is believed, two servers must agree, and one of
+/// three servers may be wrong.
 #[must_use]
 pub fn select(samples: &[Sample]) -> Option<Sample> {
     let agreeing = |point: i64| {

@@ -1,4 +1,4 @@
-//! Clients: sockets with a deadline, and whole conversations.
+//! Clients: sockets with deadlines, and whole conversations.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -12,21 +12,21 @@ pub fn connect(address: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Gives a socket the deadline for each of its reads and writes.
+/// Sets the deadline for each read and write of a socket.
 pub fn with_deadline(stream: &TcpStream) {
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
     stream.set_write_timeout(Some(DEADLINE)).unwrap();
     stream.set_nodelay(true).unwrap();
 }
 
-/// Sends bytes and returns everything that comes back until the end.
+/// Sends bytes and returns everything that comes back until the connection ends.
 pub fn talk(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
     let mut stream = connect(address);
     stream.write_all(bytes).unwrap();
     rest(stream)
 }
 
-/// Returns everything until the end; a reset counts as an end.
+/// Returns everything until the connection ends; a reset counts as an end.
 pub fn rest(mut stream: TcpStream) -> Vec<u8> {
     let mut all = Vec::new();
     match stream.read_to_end(&mut all) {
@@ -37,14 +37,14 @@ pub fn rest(mut stream: TcpStream) -> Vec<u8> {
     }
 }
 
-/// Returns everything until the end, which must be in order.
+/// Returns everything until the connection ends, which must be without a reset.
 pub fn rest_in_order(mut stream: TcpStream) -> Vec<u8> {
     let mut all = Vec::new();
     stream.read_to_end(&mut all).unwrap();
     all
 }
 
-/// Waits for the other side to end, in order or by a reset, without another byte.
+/// Waits until the other side closes or resets the connection, without sending another byte.
 #[track_caller]
 pub fn ended(stream: &mut TcpStream) {
     match stream.read(&mut [0]) {
@@ -54,7 +54,7 @@ pub fn ended(stream: &mut TcpStream) {
     }
 }
 
-/// Reads exactly these bytes.
+/// Reads bytes, which must be exactly these.
 #[track_caller]
 pub fn expect(stream: &mut TcpStream, bytes: &[u8]) {
     let mut found = vec![0; bytes.len()];
@@ -62,7 +62,7 @@ pub fn expect(stream: &mut TcpStream, bytes: &[u8]) {
     assert_eq!(String::from_utf8_lossy(&found), String::from_utf8_lossy(bytes));
 }
 
-/// Reads up to and with this text, and not a byte more.
+/// Reads up to and including this text, and not a byte more.
 #[track_caller]
 pub fn read_to(stream: &mut TcpStream, end: &str) -> String {
     let mut text = Vec::new();

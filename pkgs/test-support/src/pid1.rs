@@ -7,15 +7,16 @@ use std::process::{Child, Command};
 use rustix::process::{Pid, Signal, WaitOptions, set_parent_process_death_signal};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
-/// Puts a command into a namespace of its own. The child that starts is the parent of the program,
-/// and ends together with it and with its exit code.
+/// Puts a command into its own PID namespace. The child process that starts is the parent of the
+/// program, and exits together with the program and with its exit code.
 pub fn inside(mut command: Command) -> Command {
-    // SAFETY: between fork and exec it makes system calls only, as it must.
+    // SAFETY: between fork and exec the function only makes system calls, as it must.
     unsafe { command.pre_exec(become_pid_1) };
     command
 }
 
-/// Returns the program below a child, and checks that it is the first process of its namespace.
+/// Returns the program that a child started, and checks that the program is the first process of its
+/// namespace.
 pub fn of(outer: &Child) -> Pid {
     let outer = outer.id();
     let children = std::fs::read_to_string(format!("/proc/{outer}/task/{outer}/children")).unwrap();
@@ -29,7 +30,7 @@ pub fn of(outer: &Child) -> Pid {
 fn become_pid_1() -> std::io::Result<()> {
     // SAFETY: no other thread shares the files of this process, which was forked just now.
     unsafe { unshare_unsafe(UnshareFlags::NEWUSER | UnshareFlags::NEWPID) }?;
-    // SAFETY: it has one thread.
+    // SAFETY: this process has one thread.
     match unsafe { libc::fork() } {
         0 => Ok(set_parent_process_death_signal(Some(Signal::KILL))?),
         1.. => {

@@ -25,7 +25,7 @@ impl Drop for Program {
 }
 
 impl Program {
-    /// Starts a command. Its log is read by a thread, so that it never waits for the test.
+    /// Starts a command. A thread reads the log, so that the command never waits for the test.
     pub fn start(mut command: Command) -> Self {
         let mut child = command.stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let log = lines(child.stderr.take().unwrap());
@@ -38,7 +38,7 @@ impl Program {
         self.log.recv_timeout(DEADLINE).expect("the log ended, or nothing new came")
     }
 
-    /// Returns the lines that have been logged and not read, without waiting.
+    /// Returns the logged lines that have not been read yet, without waiting.
     pub fn logged(&self) -> impl Iterator<Item = String> {
         self.log.try_iter()
     }
@@ -57,12 +57,12 @@ impl Program {
         }
     }
 
-    /// Returns the lines of standard output as they come. Can be called once.
+    /// Returns the lines of standard output as they arrive. Can be called only once.
     pub fn output(&mut self) -> Receiver<String> {
         lines(self.child.stdout.take().unwrap())
     }
 
-    /// Returns the process.
+    /// Returns the process id.
     pub fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
     }
@@ -72,7 +72,7 @@ impl Program {
         kill_process(self.pid(), signal).unwrap();
     }
 
-    /// Waits for the end, and returns the exit code.
+    /// Waits for the program to exit, and returns the exit code.
     pub fn wait(&mut self) -> Option<i32> {
         self.child.wait().unwrap().code()
     }
@@ -96,7 +96,7 @@ impl Program {
     }
 }
 
-/// Reads lines in a thread, which ends with the pipe or with the receiver.
+/// Reads lines in a thread, which exits when the pipe is closed or the receiver is dropped.
 fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
     let (sender, lines) = channel();
     std::thread::spawn(move || {
@@ -106,7 +106,7 @@ fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
     lines
 }
 
-/// Returns a figure of a text in Prometheus' format; `name` has its labels.
+/// Returns a figure from a text in Prometheus' format; `name` includes the labels.
 pub fn figure(metrics: &str, name: &str) -> u64 {
     let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     line.unwrap_or_else(|| panic!("no {name} in {metrics}")).parse().unwrap()

@@ -44,7 +44,7 @@ pub(super) struct Requesting {
     pub(super) server: Ipv4Addr,
 }
 
-/// A lease is in use, and any server is asked to confirm that it is valid in this network.
+/// A lease is in use, and any server is asked to confirm that the lease is valid in this network.
 #[derive(Debug, Clone)]
 pub(super) struct Rebooting {
     pub(super) transaction: u32,
@@ -98,9 +98,9 @@ impl Extending {
         Self { transaction, began: now, at: now, sent_at: now, lease }
     }
 
-    /// Schedules the next attempt after half of the time that is left until `end`, but not sooner than
-    /// 60 s (RFC 2131, 4.4.5). For leases below 20 minutes the minimum is a twentieth of the lease, so
-    /// that they get more than one attempt too.
+    /// Schedules the next attempt after half of the time left until `end`, but after at least 60 s
+    /// (RFC 2131, 4.4.5). For leases below 20 minutes the minimum is a twentieth of the lease, so that
+    /// they get more than one attempt too.
     pub(super) fn sent(mut self, now: Time, end: Time) -> Self {
         let least = self.lease.duration().map_or(EXTENSION_PAUSE, |lease| lease / 20);
         let least = least.clamp(Duration::from_secs(1), EXTENSION_PAUSE);
@@ -121,7 +121,7 @@ impl State {
         Self::Rebooting(Rebooting { transaction, began: now, retry, sent_at: now, lease })
     }
 
-    /// Returns the lease whose address the interface has.
+    /// Returns the lease whose address is configured on the interface.
     pub(super) const fn lease(&self) -> Option<&Lease> {
         match self {
             Self::Selecting(_) | Self::Requesting(_) => None,
@@ -144,7 +144,7 @@ impl State {
         }
     }
 
-    /// Returns the time at which the open REQUEST was sent; a lease's times count from there.
+    /// Returns the time at which the open REQUEST was sent, from which a lease's times count.
     pub(super) const fn requested_at(&self) -> Option<Time> {
         match self {
             Self::Requesting(Requesting { sent_at, .. })

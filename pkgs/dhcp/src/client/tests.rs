@@ -1,4 +1,4 @@
-//! The client against a small server, with faults of the server, the link and the clock.
+//! The client against a small server, with faults of server, link and clock.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -61,7 +61,7 @@ fn configured(action: Option<Action>) -> (Lease, Option<Lease>) {
     }
 }
 
-/// Returns a client that got its lease at second 0.
+/// Returns a client that got its lease at 0 s.
 fn bound() -> (Client, Lease) {
     let mut client = client(seconds(0), None);
     let (discover, _) = sent(client.poll(seconds(0)));
@@ -72,7 +72,7 @@ fn bound() -> (Client, Lease) {
     (client, lease)
 }
 
-/// Polls until `end`, whenever the client asks for it; returns each action with its second.
+/// Polls until `end`, whenever the client is due; returns each action with its time in seconds.
 fn silence(client: &mut Client, end: Time) -> Vec<(u64, Action)> {
     let mut done = Vec::new();
     while client.poll_at() <= end {
@@ -124,7 +124,7 @@ fn an_offer_whose_server_falls_silent_is_abandoned() {
 }
 
 #[test]
-fn a_renewal_goes_to_the_server_alone_and_counts_from_the_request() {
+fn a_renewal_goes_only_to_the_server_and_counts_from_the_request() {
     let (mut client, first) = bound();
     let (request, broadcast) = sent(client.poll(seconds(1800)));
     assert_eq!((request.kind, broadcast, request.client), (Kind::Request, false, ADDRESS));
@@ -177,7 +177,7 @@ fn short_leases_get_more_than_one_attempt_too() {
 }
 
 #[test]
-fn a_sleep_past_the_expiry_drops_the_lease() {
+fn a_suspend_past_the_expiry_drops_the_lease() {
     let (mut client, lease) = bound();
     let done = client.poll(seconds(100_000));
     assert!(done.contains(&Action::Deconfigure(Box::new(lease))));
@@ -185,7 +185,7 @@ fn a_sleep_past_the_expiry_drops_the_lease() {
     assert!(client.poll_at() > seconds(100_000));
 }
 
-/// Brings a client into a state in which a NAK can come; returns the request and its time.
+/// Brings a client into a state in which a NAK can arrive; returns the request and its time.
 fn requesting_in(state: &str) -> (Client, Message, Time) {
     match state {
         "requesting" => {
@@ -252,7 +252,7 @@ fn only_the_server_of_the_request_can_refuse() {
 }
 
 #[test]
-fn a_server_that_offers_and_refuses_in_turn_causes_no_storm() {
+fn a_server_that_alternately_offers_and_refuses_causes_no_storm() {
     let mut client = client(seconds(0), None);
     let mut discovers = 0;
     while client.poll_at() < seconds(120) {
@@ -271,7 +271,7 @@ fn a_server_that_offers_and_refuses_in_turn_causes_no_storm() {
 fn a_restarted_client_confirms_its_lease_and_keeps_it() {
     let (_, lease) = bound();
     let mut client = client(seconds(10), Some(lease.clone()));
-    assert_eq!(client.lease(), Some(&lease), "the address is in use all the time");
+    assert_eq!(client.lease(), Some(&lease), "the address stays in use");
     let (request, broadcast) = sent(client.poll(seconds(10)));
     assert_eq!(
         (request.kind, broadcast, request.client),
@@ -309,7 +309,7 @@ fn another_address_replaces_the_one_in_use() {
 }
 
 #[test]
-fn the_lease_is_confirmed_after_the_link_returned() {
+fn the_lease_is_confirmed_after_the_link_came_back() {
     let (mut client, lease) = bound();
     client.link_returned(seconds(100));
     let (request, _) = sent(client.poll(seconds(100)));

@@ -14,8 +14,8 @@ use crate::resolver;
 /// The file's name in the resolver's folder.
 const RESOLV_CONF: &str = "resolv.conf";
 
-/// Sets address, routes and MTU. A refused address is an error, because the lease is useless without
-/// it; a refused route or MTU is only logged.
+/// Sets address, routes and MTU. A refused address is an error, because without the address the lease
+/// is useless; a refused route or MTU is only logged.
 pub(super) fn configure(
     kernel: &Kernel,
     index: u32,
@@ -27,7 +27,8 @@ pub(super) fn configure(
         log(kernel.change(&link_mtu(index, mtu)).with_context(|| format!("cannot set MTU {mtu}")));
     }
     if let Some(before) = before {
-        // The old address goes first: deleting it later would also delete a new one in its subnet.
+        // The old address goes first, because deleting it later would also delete a new address in its
+        // subnet.
         remove_differences(kernel, index, before, lease);
     }
     let ours = (lease.address, lease.prefix);
@@ -59,14 +60,14 @@ fn remove_differences(kernel: &Kernel, index: u32, before: &Lease, lease: &Lease
     }
 }
 
-/// Changes a route. A gateway outside the subnet is treated as being on the link, because nothing
-/// else can be meant.
+/// Changes a route. A gateway outside the subnet must be on the link, because otherwise it could not be
+/// reached.
 fn change_route(change: Change, index: u32, lease: &Lease, wanted: &Route) -> Vec<u8> {
     let on_link = wanted.gateway.is_some_and(|gateway| !lease.on_link(gateway));
     route(change, index, wanted, lease.address, on_link)
 }
 
-/// Deletes an object; if it no longer exists, that is not an error.
+/// Deletes an object; an object that no longer exists is not an error.
 fn delete(kernel: &Kernel, message: &[u8]) {
     let result = kernel.change(message);
     log(result.or_else(|error| if is_gone(&error) { Ok(()) } else { Err(error) }));
@@ -78,7 +79,7 @@ fn log(result: anyhow::Result<()>) {
     }
 }
 
-/// Replaces `resolv.conf` if it would change, also if the lease has no name servers.
+/// Replaces `resolv.conf` if it would change, even if the lease has no name servers.
 pub(super) fn write_resolver(folder: &Path, lease: &Lease) -> anyhow::Result<()> {
     let file = folder.join(RESOLV_CONF);
     let text = resolver::text(lease);

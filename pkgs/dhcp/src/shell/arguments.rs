@@ -11,20 +11,20 @@ use lexopt::ValueExt as _;
 
 use crate::netlink::Link;
 
-/// The arguments, listed in errors.
+/// The list of arguments, for error messages.
 const USAGE: &str = "the arguments are --interface PATTERN, --resolver-dir DIR, --state-dir DIR, \
                      health, ready and --version";
 
 /// The command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Arguments {
-    /// `--interface PATTERN`, with `*` for any characters; can be repeated. Without it the client uses
-    /// every Ethernet interface that a driver made (no bridge, veth, vlan …).
+    /// `--interface PATTERN`, with `*` for any characters; can be repeated. By default the client uses
+    /// every Ethernet interface that belongs to a driver (not a bridge, veth, vlan …).
     pub interfaces: Vec<String>,
     /// `--resolver-dir DIR`: the folder for `resolv.conf`.
     pub resolver: PathBuf,
-    /// `--state-dir DIR`: the folder that keeps the lease for a restart of the container. It must be
-    /// empty after a boot, because the stored times count from the boot.
+    /// `--state-dir DIR`: the folder that keeps the lease for a restart of the container. The folder
+    /// must be empty after a boot, because the stored times count from the boot.
     pub state: PathBuf,
 }
 

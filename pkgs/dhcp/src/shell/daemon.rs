@@ -24,13 +24,13 @@ use crate::netlink::{Event, Link, link_up};
 
 /// The health file is written at least this often.
 const HEARTBEAT: Duration = Duration::from_mins(1);
-/// A loop that has not turned for this long hangs.
+/// A loop that has not run for this long is considered hung.
 const VALIDITY: Duration = Duration::from_secs(150);
 
 /// Leases an address until a termination signal arrives.
 ///
-/// The address stays after that, because the node's other pods need it while they stop. The kernel
-/// deletes the address when the lease expires.
+/// The address stays after the signal, because the node's other pods need it while they stop. The
+/// kernel deletes the address when the lease expires.
 pub fn run(arguments: Arguments, termination: Termination, health: Health) -> anyhow::Result<()> {
     let kernel = Kernel::open()?;
     let mut host = Host { arguments, kernel, termination, health, started: now() };
@@ -41,7 +41,7 @@ pub fn run(arguments: Arguments, termination: Termination, health: Health) -> an
             End::LinkGone => tracing::warn!("the interface disappeared"),
         }
     }
-    tracing::info!("stopping, the address stays");
+    tracing::info!("stopping; the address stays");
     Ok(())
 }
 
@@ -61,7 +61,7 @@ enum End {
 }
 
 impl Host {
-    /// Brings the wanted interfaces up and waits for the first link that works, because drivers load
+    /// Brings the wanted interfaces up and waits for the first link that works, because drivers may load
     /// while this program starts. Returns `None` if a termination signal arrives first.
     fn choose(&mut self) -> anyhow::Result<Option<Link>> {
         loop {
@@ -82,7 +82,7 @@ impl Host {
             if self.wait(None, HEARTBEAT)? {
                 return Ok(None);
             }
-            // The next list includes the news that are dropped here.
+            // The next list includes the news that is dropped here.
             let _ = self.kernel.news();
         }
     }
@@ -177,7 +177,7 @@ impl<'a> Interface<'a> {
         Ok(true)
     }
 
-    /// Lists all interfaces, to replace news that were lost.
+    /// Lists all interfaces, to make up for lost news.
     fn whole_list(&self) -> anyhow::Result<Vec<Event>> {
         let links = self.host.kernel.links()?;
         let gone = links.iter().all(|link| link.index != self.link.index);
@@ -273,7 +273,7 @@ impl<'a> Interface<'a> {
         if cause.is_some() {
             report(&self.link, lease, before, self.host.millis());
         } else {
-            tracing::warn!(address = %lease.address, "no reply, continuing with the lease");
+            tracing::warn!(address = %lease.address, "no reply; continuing with the lease");
         }
         if before.is_none_or(|before| before.address != lease.address) {
             let hardware = self.hardware;

@@ -16,7 +16,7 @@ use crate::netlink::{Event, Link, list_links, parse};
 
 /// `RTMGRP_LINK`.
 const LINK_GROUP: u32 = 1;
-/// The kernel replies within microseconds, so a longer silence is reported as an error.
+/// The kernel replies within microseconds, so silence for this long is an error.
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// The kernel's upper bound for one packet of a list.
 const PACKET_BYTES_MAX: usize = 32 * 1024;
@@ -67,7 +67,7 @@ impl Kernel {
         }
     }
 
-    /// Returns the news about interfaces that have arrived. `NOBUFS` means that some were lost.
+    /// Returns the news about interfaces that has arrived. `NOBUFS` means that some news was lost.
     pub(super) fn news(&self) -> Result<Vec<Event>, Errno> {
         match receive(&self.news) {
             Err(Errno::AGAIN) => Ok(Vec::new()),
@@ -84,7 +84,7 @@ impl Kernel {
 }
 
 impl AsFd for Kernel {
-    /// The descriptor is readable when news have arrived.
+    /// The descriptor is readable when news has arrived.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.news.as_fd()
     }

@@ -1,7 +1,7 @@
-//! A socket below the IP stack (packet(7)), for the time in which a reply can arrive.
+//! A socket below the IP stack (packet(7)), for the time in which replies can arrive.
 //!
-//! It is open only then, because on a busy interface the kernel offers it every packet of the node.
-//! A kernel filter passes only UDP to port 68, so other traffic never wakes the program.
+//! The socket is open only then, because on a busy interface the kernel offers it every packet of the
+//! node. A kernel filter passes only UDP packets to port 68, so other traffic never wakes the program.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -21,7 +21,7 @@ use crate::message::{CLIENT_PORT, Message, SERVER_PORT};
 const PACKET_BYTES_MAX: usize = 1500;
 const IPV4: u16 = 0x0800;
 const ARP: u16 = 0x0806;
-/// Ethernet's broadcast address, as it stands in `struct sockaddr_ll`.
+/// Ethernet's broadcast address, as in `struct sockaddr_ll`.
 const BROADCAST: [u8; 8] = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0];
 
 #[expect(clippy::cast_possible_truncation, reason = "numbers and sizes below 100")]
@@ -33,8 +33,8 @@ mod c {
     pub(super) const FILTER_LENGTH: u16 = super::FILTER.len() as u16;
 }
 
-/// Classic BPF that passes UDP packets to port 68 that are not fragments, beginning at the IP header;
-/// `{code, jt, jf, k}`. The kernel's `Documentation/networking/filter.rst` explains the codes.
+/// Classic BPF (`{code, jt, jf, k}`) that passes unfragmented UDP packets to port 68; offsets count from
+/// the IP header. The kernel's `Documentation/networking/filter.rst` explains the codes.
 const FILTER: [libc::sock_filter; 9] = [
     instruction(0x30, 0, 0, 9),      // A = protocol
     instruction(0x15, 0, 6, 17),     // UDP?
@@ -61,7 +61,7 @@ pub(super) struct PacketSocket {
 impl PacketSocket {
     pub(super) fn open(index: u32) -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        // With protocol 0 no packet arrives before the filter is attached and the interface chosen.
+        // With protocol 0 no packet arrives before the filter is attached and the interface is chosen.
         let socket = socket_with(AddressFamily::PACKET, SocketType::DGRAM, flags, None)?;
         attach_filter(&socket)?;
         bind(&socket, &LinkAddress { index, protocol: IPV4 })?;
@@ -80,7 +80,7 @@ impl PacketSocket {
         self.send(IPV4, &packet)
     }
 
-    /// Announces to the neighbours that this interface has the address.
+    /// Announces the address of this interface to the neighbours.
     pub(super) fn announce(&self, hardware: [u8; 6], address: Ipv4Addr) -> io::Result<()> {
         self.send(ARP, &announcement(hardware, address))
     }
@@ -103,7 +103,7 @@ impl PacketSocket {
             };
             match read(&buffer[..length]) {
                 Ok(message) => return Ok(Some(message)),
-                Err(error) => tracing::debug!("a packet is ignored: {error:#}"),
+                Err(error) => tracing::debug!("ignored a packet: {error:#}"),
             }
         }
     }

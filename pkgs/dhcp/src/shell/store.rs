@@ -1,8 +1,8 @@
-//! The lease on a RAM disk, kept for a restart of the container during the same boot.
+//! The lease in a file on a RAM disk, kept for a restart of the container during the same boot.
 //!
 //! The file holds 8 bytes with the time of the request, in milliseconds of [`Time`], and then the
-//! server's ACK. A lease has therefore only one format, and a stored one is checked as strictly as
-//! one that a server sends.
+//! server's ACK. A lease therefore has only one format, and a stored lease is checked as strictly as a
+//! server's.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use crate::lease::Lease;
 use crate::message::Message;
 use crate::netlink::Link;
 
-/// Returns the file for the lease of an interface. The kernel allows no `/` in names.
+/// Returns the file for the lease of an interface, whose name the kernel allows no `/` in.
 fn file(folder: &Path, link: &Link) -> PathBuf {
     folder.join(format!("{}.lease", link.name))
 }
@@ -105,7 +105,7 @@ mod tests {
             bytes[at] = value;
             bytes.truncate(length);
             if let Some(lease) = decode(&bytes, [2, 0, 0, 0, 0, 1]) {
-                // 8 bytes of time, 236 fixed ones, the cookie and the four options of the lease.
+                // 8 bytes of time, 236 fixed bytes, the cookie, and the options of the lease.
                 prop_assert!(length >= 8 + 236 + 4 + 3 + 6 + 6);
                 prop_assert!(lease.since <= lease.renew_at && lease.renew_at <= lease.expires);
             }

@@ -15,7 +15,7 @@ use lexopt::ValueExt as _;
 const PORT: u16 = 123;
 /// Environment variable with the servers, used if the command line has none.
 const VARIABLE: &str = "NTP_SERVERS";
-/// The arguments, listed in errors.
+/// The list of arguments, for error messages.
 const USAGE: &str = "the arguments are --server NAME[:PORT], --resolv-conf FILE, health, ready and \
                      --version";
 
@@ -51,7 +51,7 @@ impl Arguments {
             names.extend(words.filter(|word| !word.is_empty()).map(str::to_owned));
         }
         if names.is_empty() {
-            let error = anyhow!("there is no server; give --server NAME or set {VARIABLE}");
+            let error = anyhow!("no server is configured; give --server NAME or set {VARIABLE}");
             return Err(error).context(Exit::Config);
         }
         let servers: anyhow::Result<_> = names.iter().map(|name| name.parse()).collect();

@@ -9,8 +9,8 @@ use crate::discipline::Action;
 use crate::packet::Reception;
 use crate::{Nanos, SECOND};
 
-/// The largest error that the kernel accepts, in microseconds (`NTP_PHASE_LIMIT`); above it, the kernel
-/// reports the clock as unsynchronised.
+/// The largest error that the kernel accepts, in microseconds (`NTP_PHASE_LIMIT`); above this, the
+/// kernel reports the clock as unsynchronised.
 const ERROR_MAX: i64 = 16_000_000;
 
 /// Reads both clocks together.
@@ -32,7 +32,7 @@ pub(super) fn apply(action: Action) -> io::Result<()> {
             step.time.tv_sec = offset.div_euclid(SECOND);
             step.time.tv_usec = offset.rem_euclid(SECOND); // nanoseconds, because of ADJ_NANO
             adjust(&mut step)?;
-            // A step stops the loop, so it is started again.
+            // The loop must be started again, because a step stops it.
             steer(0, error, 2)
         }
         Action::Slew { offset, error, constant } => steer(offset, error, constant),

@@ -17,11 +17,12 @@ use crate::packet::{Refusal, Request, Sample};
 use crate::selection::select;
 use crate::{MILLISECOND, Nanos};
 
-/// The time that a round waits for replies; one silent server must not delay the first step much.
+/// The time that a round waits for replies, which is short so that a silent server does not delay the
+/// first step much.
 const TIMEOUT: Duration = Duration::from_secs(1);
 /// The health file is written at least this often.
 const HEARTBEAT: Duration = Duration::from_mins(1);
-/// A loop that has not turned for this long hangs.
+/// A loop that has not run for this long is considered hung.
 const VALIDITY: Duration = Duration::from_secs(150);
 /// Failed rounds before the first warning, because a node's network may need some seconds.
 const QUIET_ROUNDS: u32 = 4;
@@ -38,7 +39,7 @@ pub fn run(arguments: Arguments, termination: Termination, health: Health) -> an
         health,
     };
     while daemon.sleep()? == End::Done && daemon.round()? == End::Done {}
-    tracing::info!("stopping, the kernel keeps the clock's rate");
+    tracing::info!("stopping; the kernel keeps the clock's rate");
     Ok(())
 }
 
@@ -94,7 +95,7 @@ impl Daemon {
         Ok(end)
     }
 
-    /// Warns that there is no time: not while the network comes up, and then less and less often.
+    /// Warns that there is no time, but not while the network comes up, and later less and less often.
     fn warn(&self) {
         let failures = self.discipline.failures();
         if failures >= QUIET_ROUNDS && failures.is_power_of_two() {

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use super::now;
 
-/// The longest reply that is read; DNS over UDP without extensions has 512 bytes.
+/// The longest reply that is read, in bytes; a DNS message over UDP without extensions has up to 512.
 const REPLY_BYTES_MAX: usize = 1024;
 
 /// A request that was sent.
@@ -48,8 +48,8 @@ pub(super) enum End {
     Terminated,
 }
 
-/// Waits for replies for at most `time`. `take` returns true if a packet settles its request; an error
-/// of the socket (such as a closed port) settles the request too.
+/// Waits for replies for at most `time`. `take` returns true if a packet completes its request; a
+/// socket error (such as a closed port) completes the request too.
 pub(super) fn collect<T>(
     mut open: Vec<Exchange<T>>,
     time: Duration,

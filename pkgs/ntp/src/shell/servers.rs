@@ -16,9 +16,9 @@ use crate::Time;
 use crate::packet::Refusal;
 
 const DNS_PORT: u16 = 53;
-/// Addresses that are used of one name; more would not give a better time.
+/// The most addresses used of one name; more would not improve the time.
 const ADDRESSES_MAX: usize = 4;
-/// The time that a name server has to reply; the next round tries again.
+/// The time for a name server to reply; the next round tries again.
 const DNS_TIMEOUT: Duration = Duration::from_secs(2);
 /// The pause after `RATE`: twice the longest interval between rounds.
 const RATE_PAUSE: Duration = Duration::from_secs(2048);
@@ -29,7 +29,7 @@ const DENY_PAUSE: Duration = Duration::from_hours(24);
 #[derive(Debug)]
 pub(super) struct Servers {
     all: Vec<Known>,
-    /// Addresses that refused requests, and the times until which they are left alone.
+    /// Addresses that refused requests, and the times until which they are not queried.
     resting: BTreeMap<SocketAddr, Time>,
     /// The error of the latest look-up.
     trouble: Option<String>,
@@ -75,7 +75,7 @@ impl Servers {
         self.trouble.as_deref()
     }
 
-    /// Forgets the addresses of all names, because servers move.
+    /// Forgets the addresses of all names, because servers may move.
     pub(super) fn forget_addresses(&mut self) {
         self.all.iter_mut().for_each(|known| known.addresses.clear());
     }
@@ -91,7 +91,7 @@ impl Servers {
         addresses
     }
 
-    /// Leaves a server alone for some time if it wants fewer requests or none.
+    /// Stops querying a server for some time if it wants fewer or no requests.
     pub(super) fn refused(&mut self, server: SocketAddr, refusal: Refusal, now: Time) {
         let pause = match refusal {
             Refusal::TooOften => RATE_PAUSE,
@@ -116,7 +116,7 @@ fn look_up(file: &Path, name: &str, termination: &Termination) -> anyhow::Result
             return Ok(found);
         }
     }
-    bail!("{servers:?} gave no address")
+    bail!("no address from the name servers {servers:?}")
 }
 
 /// Queries all name servers at once and returns the addresses of the first reply that has any.
@@ -158,7 +158,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn a_server_that_wants_fewer_requests_is_left_alone() {
+    fn a_server_that_wants_fewer_requests_gets_none_for_a_while() {
         let [first, second]: [SocketAddr; 2] =
             ["10.0.0.1:123", "10.0.0.2:123"].map(|text| text.parse().unwrap());
         let mut servers = Servers::new(vec![Server::Address(first), Server::Address(second)]);
