@@ -243,8 +243,8 @@ mod tests {
             let mut packet = datagram(b"abc").build().unwrap();
             packet[at] = value;
             let parsed = Datagram::parse(&packet[..length.min(packet.len())]);
-            // Checksums find every change of one byte, except in the UDP checksum itself, where zero
-            // and the unfinished sum are allowed.
+            // Checksums detect every change of a single byte, except in the UDP checksum itself, where
+            // zero and the unfinished sum are allowed.
             prop_assert!(parsed.is_err() || parsed.unwrap().payload == b"abc");
         }
     }

@@ -40,7 +40,7 @@ impl Wakers {
     ///
     /// # Panics
     ///
-    /// Panics if `worker` is not below the number of workers.
+    /// Panics if there is no such worker.
     #[inline]
     #[must_use]
     pub fn descriptor(&self, worker: usize) -> BorrowedFd<'_> {

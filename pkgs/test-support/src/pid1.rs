@@ -34,8 +34,8 @@ fn become_pid_1() -> std::io::Result<()> {
     match unsafe { libc::fork() } {
         0 => Ok(set_parent_process_death_signal(Some(Signal::KILL))?),
         1.. => {
-            // SAFETY: nothing here uses a descriptor any more. An open copy would make the test
-            // wait for this process instead of the program.
+            // SAFETY: this process no longer uses any descriptor. An open copy would make the test wait
+            // for this process instead of the program.
             unsafe { libc::close_range(0, libc::c_uint::MAX, 0) };
             let status = rustix::process::wait(WaitOptions::empty());
             let code = status.ok().flatten().and_then(|(_, status)| status.exit_status());

@@ -183,8 +183,8 @@ impl Connection {
 
 // From the first byte to a route.
 impl Connection {
-    /// Makes sure that the inbox has bytes that no parser has seen; returns false if there are none
-    /// before the next event.
+    /// Makes sure that the inbox has bytes that no parser has seen; returns false if nothing
+    /// can be read before the next event.
     fn fill(&mut self, tools: &mut Tools) -> Result<bool, Closing> {
         match self.link.fill(&mut self.inbox, tools) {
             Ok(Fill::New) => Ok(true),

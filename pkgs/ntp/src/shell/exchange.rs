@@ -24,8 +24,8 @@ pub(super) struct Exchange<T> {
 }
 
 impl<T> Exchange<T> {
-    /// Sends a request. The socket is connected, so the kernel drops packets from other senders, and it
-    /// has a port that the kernel chose at random (RFC 9109).
+    /// Sends a request. The socket is connected, so that the kernel drops packets from other senders, and
+    /// the kernel chooses its port at random (RFC 9109).
     pub(super) fn begin(server: SocketAddr, request: &[u8], subject: T) -> io::Result<Self> {
         let any: IpAddr = match server {
             SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
