@@ -88,8 +88,8 @@ impl Civil {
         Self { year, month, day, hour, minute, second, micros }
     }
 
-    /// Returns whole seconds since 1970; `None` if a field is out of range or the date does not exist
-    /// (30 February).
+    /// Returns whole seconds since 1970; `None` if a field is out of range or the date does not
+    /// exist (30 February).
     #[must_use]
     pub fn seconds(&self) -> Option<i64> {
         let Self { year, month, day, hour, minute, second, micros } = *self;
@@ -104,7 +104,8 @@ impl Civil {
         valid.then(|| days_from_civil(year, month, day) * SECONDS_PER_DAY + of_day())
     }
 
-    /// Returns microseconds since 1970; `None` if a field is out of range or the date does not exist.
+    /// Returns microseconds since 1970; `None` if a field is out of range or the date does not
+    /// exist.
     #[must_use]
     pub fn micros(&self) -> Option<i64> {
         Some(self.seconds()? * MICROS_PER_SECOND + self.micros)

@@ -16,7 +16,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
 
-/// The number of attempts to create the temporary file. An attempt fails if another process is faster.
+/// The number of attempts to create the temporary file. An attempt fails if another process is
+/// faster.
 const TRIES: usize = 8;
 
 /// The guarantee for a power cut or a kernel crash.
@@ -25,8 +26,8 @@ pub enum Durability {
     /// After a power cut the file may be empty or truncated. For a RAM disk, and for files that are
     /// created again at each start. Does not wait for a disk.
     None,
-    /// After a power cut the file is completely the old or completely the new file. For settings, and
-    /// for results that can be created again.
+    /// After a power cut the file is completely the old or completely the new file. For settings,
+    /// and for results that can be created again.
     File,
     /// The new file is on the disk when the call returns. For a record that the next boot must
     /// find, such as the reason for an imminent reboot.

@@ -1,7 +1,7 @@
 //! The access log: one JSON object per line on standard output.
 //!
-//! A separate thread writes the log, because a pipe that is not read would block a worker. Lines wait
-//! in a bounded buffer; lines that do not fit are dropped and counted.
+//! A separate thread writes the log, because a pipe that is not read would block a worker. Lines
+//! wait in a bounded buffer; lines that do not fit are dropped and counted.
 
 use std::io::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};

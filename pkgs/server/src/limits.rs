@@ -20,7 +20,8 @@ pub fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Raises the soft limit of open descriptors to the hard limit, and returns it; `None` means unlimited.
+/// Raises the soft limit of open descriptors to the hard limit, and returns it; `None` means
+/// unlimited.
 #[must_use]
 pub fn raise_descriptors() -> Option<u64> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);

@@ -99,15 +99,16 @@ pub fn inherited(number: RawFd) -> anyhow::Result<OwnedFd> {
 
 /// Wraps the error of [`tcp`] or [`unix`] with the place and an exit code.
 ///
-/// An address in use is a temporary failure, because the previous process may still be stopping. Any
-/// other error is a configuration error.
+/// An address in use is a temporary failure, because the previous process may still be stopping.
+/// Any other error is a configuration error.
 #[must_use]
 pub fn failure(errno: Errno, place: &impl Display) -> anyhow::Error {
     let exit = if errno == Errno::ADDRINUSE { Exit::TempFail } else { Exit::Config };
     anyhow::Error::new(errno).context(exit).context(format!("cannot listen on {place}"))
 }
 
-/// Returns the address that a TCP socket is bound to, with the port that the kernel chose for port 0.
+/// Returns the address that a TCP socket is bound to, with the port that the kernel chose for port
+/// 0.
 #[must_use]
 pub fn local_address(socket: &impl AsFd) -> Option<SocketAddr> {
     SocketAddr::try_from(getsockname(socket).ok()?).ok()

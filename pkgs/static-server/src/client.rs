@@ -18,9 +18,9 @@ use crate::connection::{Connection, Context, Want};
 /// The most reads and writes of one connection before it is other connections' turn.
 const TRANSFERS_MAX: usize = 16;
 
-/// A longer file is sent in pieces, and other connections get a turn after each piece. A client on the
-/// same machine that gets the whole file at once seems to be woken for every packet. While several
-/// connections take turns the client stays awake, which halves the server's cost
+/// A longer file is sent in pieces, and other connections get a turn after each piece. A client on
+/// the same machine that gets the whole file at once seems to be woken for every packet. While
+/// several connections take turns the client stays awake, which halves the server's cost
 /// (docs/benchmarks.md).
 const LONG: u64 = 256 << 10;
 const PIECE: usize = 128 << 10;
@@ -165,7 +165,8 @@ impl Client {
     }
 }
 
-/// Writes the output and returns the number of bytes written; `None` if the file has become shorter.
+/// Writes the output and returns the number of bytes written; `None` if the file has become
+/// shorter.
 fn write(socket: &OwnedFd, output: &Output<'_>, buffer: &mut [u8]) -> Result<Option<usize>, Errno> {
     let text: usize = output.slices.iter().map(|slice| slice.len()).sum();
     let Some(file) = &output.file else {

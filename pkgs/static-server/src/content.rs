@@ -18,7 +18,8 @@ pub enum Content {
 /// Sites by host name.
 #[derive(Debug, Default)]
 pub struct Hosts {
-    /// Sites by normalised name. A client's host name is only looked up here and never used in a path.
+    /// Sites by normalised name. A client's host name is only looked up here and never used in a
+    /// path.
     pub named: HashMap<Vec<u8>, Arc<Index>>,
     /// The site for all other names.
     pub default: Option<Arc<Index>>,

@@ -56,7 +56,8 @@ impl Loaded {
 }
 
 impl DocRoot {
-    /// Reads all of the content. A host's site that cannot be read stays as it was in `old`; without
+    /// Reads all of the content. A host's site that cannot be read stays as it was in `old`;
+    /// without
     /// `old`, an unreadable site is an error.
     pub fn load(
         &self,

@@ -1,9 +1,9 @@
-//! Follows the content: a thread checks the content from time to time and builds a new index when it
-//! has changed.
+//! Follows the content: a thread checks the content from time to time and builds a new index when
+//! it has changed.
 //!
 //! The thread polls, because notifications would have to be set up again for every link that is
-//! switched, and do not work on some file systems. A check of a thousand files takes a millisecond, and the
-//! time between two checks is at least a hundred times the duration of the last one.
+//! switched, and do not work on some file systems. A check of a thousand files takes a millisecond,
+//! and the time between two checks is at least a hundred times the duration of the last one.
 
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
@@ -17,12 +17,12 @@ use crate::index::policy::Policy;
 use crate::options::Options;
 use crate::shared::{Shared, State};
 
-/// The shortest time between two checks, as a multiple of the last check's duration: checks may use a
-/// hundredth of one processor.
+/// The shortest time between two checks, as a multiple of the last check's duration: checks may use
+/// a hundredth of one processor.
 const LOOK_FACTOR: u32 = 100;
 
-/// The shortest time between two readings while the content keeps changing, as a multiple of the last
-/// reading's duration.
+/// The shortest time between two readings while the content keeps changing, as a multiple of the
+/// last reading's duration.
 const LOAD_FACTOR: u32 = 10;
 
 /// The number of attempts to read content that changes in the meantime, at the start and after
@@ -38,8 +38,8 @@ const CUT_PAUSE: Duration = Duration::from_millis(2);
 const FIRST_PASS: u32 = 64;
 const LAST_PASS: u32 = 4096;
 
-/// A file that changed less than this many nanoseconds before it was read may have changed again with
-/// the same time, because kernels count file times in ticks of up to 10 ms.
+/// A file that changed less than this many nanoseconds before it was read may have changed again
+/// with the same time, because kernels count file times in ticks of up to 10 ms.
 const TICK: i128 = 20_000_000;
 
 /// Decides when to read the content again, without I/O.
@@ -47,7 +47,8 @@ const TICK: i128 = 20_000_000;
 struct Decision {
     /// The state of the document root when the served content was read.
     served: Look,
-    /// True if the content was read so soon after a change that another change may have been missed.
+    /// True if the content was read so soon after a change that another change may have been
+    /// missed.
     is_doubtful: bool,
     /// The state at the last check, if it differed from that of the served content.
     last: Option<Look>,
@@ -66,8 +67,8 @@ struct Bad {
 }
 
 impl Decision {
-    /// True if it is time to read: the state of the document root has changed, and is the same as at
-    /// the last check.
+    /// True if it is time to read: the state of the document root has changed, and is the same as
+    /// at the last check.
     fn is_time(&mut self, look: Look) -> bool {
         if look == self.served && !self.is_doubtful {
             (self.last, self.bad) = (None, None);
@@ -84,8 +85,8 @@ impl Decision {
         false
     }
 
-    /// Records that this state could not be read. The state is skipped while it stays the same, but not
-    /// forever, because the cause may have been a lack of memory or descriptors.
+    /// Records that this state could not be read. The state is skipped while it stays the same, but
+    /// not forever, because the cause may have been a lack of memory or descriptors.
     fn could_not_read(&mut self, look: Look) {
         let before = self.bad.filter(|bad| bad.look == look);
         let looks = before.map_or(FIRST_PASS, |bad| bad.looks.saturating_mul(2).min(LAST_PASS));
@@ -201,8 +202,8 @@ impl Follower {
         }
     }
 
-    /// Checks the document root, and reads it if it is time; returns the shortest time until the next
-    /// check.
+    /// Checks the document root, and reads it if it is time; returns the shortest time until the
+    /// next check.
     fn look(&mut self) -> Duration {
         let docroot = self.options.docroot();
         let start = Instant::now();
@@ -276,9 +277,9 @@ impl Follower {
         Ok(true)
     }
 
-    /// Waits until slow readers of content older than the current one are cut, so that three versions
-    /// are never in memory at once. Each worker needs a turn for that; the wait is bounded, because a
-    /// worker may hang.
+    /// Waits until slow readers of content older than the current one are cut, so that three
+    /// versions are never in memory at once. Each worker needs a turn for that; the wait is
+    /// bounded, because a worker may hang.
     fn make_room(&self) {
         for _ in 0..CUT_LOOKS {
             if !self.shared.cut_retired() {

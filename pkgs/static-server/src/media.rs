@@ -1,7 +1,7 @@
 //! Media types by file extension (from IANA's registry, with a charset where the type has one).
 
-/// The type for names without a known extension, which keeps clients from guessing the type and from
-/// executing the file.
+/// The type for names without a known extension, which keeps clients from guessing the type and
+/// from executing the file.
 const UNKNOWN: &str = "application/octet-stream";
 
 /// Sorted by extension, for binary search.

@@ -62,7 +62,8 @@ pub struct Counters {
     pub bytes: Counter,
     /// Connections that were closed to make room for others.
     pub evicted: Counter,
-    /// Answers that were cut, because the client accepted nothing for too long or the content was gone.
+    /// Answers that were cut, because the client accepted nothing for too long or the content was
+    /// gone.
     pub cut: Counter,
 }
 
@@ -129,8 +130,8 @@ impl Shared {
 
     /// Replaces the state.
     ///
-    /// Answers under way keep the content that they started with, so until they end, content takes up to
-    /// twice the memory. It never takes three times the memory: see [`Self::cut_retired`].
+    /// Answers under way keep the content that they started with, so until they end, content takes
+    /// up to twice the memory. It never takes three times the memory: see [`Self::cut_retired`].
     pub fn publish(&self, state: State) {
         let kept: HashSet<_> = state.content.sites().map(Arc::as_ptr).collect();
         self.ready.store(state.is_whole, Ordering::Release);
@@ -145,8 +146,8 @@ impl Shared {
         self.wakers.wake();
     }
 
-    /// Cuts the answers that still use content of earlier states; returns false if there are no such
-    /// answers.
+    /// Cuts the answers that still use content of earlier states; returns false if there are no
+    /// such answers.
     ///
     /// Must be called before more content is read.
     pub fn cut_retired(&self) -> bool {

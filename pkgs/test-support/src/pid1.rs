@@ -15,8 +15,8 @@ pub fn inside(mut command: Command) -> Command {
     command
 }
 
-/// Returns the program that a child started, and checks that the program is the first process of its
-/// namespace.
+/// Returns the program that a child started, and checks that the program is the first process of
+/// its namespace.
 pub fn of(outer: &Child) -> Pid {
     let outer = outer.id();
     let children = std::fs::read_to_string(format!("/proc/{outer}/task/{outer}/children")).unwrap();
@@ -34,8 +34,8 @@ fn become_pid_1() -> std::io::Result<()> {
     match unsafe { libc::fork() } {
         0 => Ok(set_parent_process_death_signal(Some(Signal::KILL))?),
         1.. => {
-            // SAFETY: this process no longer uses any descriptor. An open copy would make the test wait
-            // for this process instead of the program.
+            // SAFETY: this process no longer uses any descriptor. An open copy would make the test
+            // wait for this process instead of the program.
             unsafe { libc::close_range(0, libc::c_uint::MAX, 0) };
             let status = rustix::process::wait(WaitOptions::empty());
             let code = status.ok().flatten().and_then(|(_, status)| status.exit_status());

@@ -1,7 +1,7 @@
 //! The end of a message's body (RFC 9112 sections 6 and 7).
 //!
-//! No bytes are kept: a body is only counted, chunk by chunk and byte by byte between chunks, so that
-//! the caller can forward or discard it.
+//! No bytes are kept: a body is only counted, chunk by chunk and byte by byte between chunks, so
+//! that the caller can forward or discard it.
 
 use super::syntax::{is_text_byte, is_token_byte};
 

@@ -51,8 +51,8 @@ pub fn first_control(bytes: &[u8]) -> usize {
     let (words, rest) = bytes.as_chunks::<8>();
     for (index, word) in words.iter().enumerate() {
         let word = u64::from_le_bytes(*word);
-        // A borrow can wrongly mark only a byte above a correctly marked byte, and only the lowest mark
-        // counts.
+        // A borrow can wrongly mark only a byte above a correctly marked byte, and only the lowest
+        // mark counts.
         let below_blank = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
         let delete = word ^ (ONES * 0x7f);
         let is_delete = delete.wrapping_sub(ONES) & !delete & HIGHS;

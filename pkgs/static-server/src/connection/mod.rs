@@ -19,8 +19,8 @@ use crate::request::{Head, Method, Name, parse};
 use crate::status::Status;
 
 /// The time, and below the bytes, for which the server keeps reading after the last answer, so that
-/// the client receives that answer. Closing a socket with unread bytes makes the kernel send a reset, which can destroy the
-/// answer on its way (RFC 9112 section 9.6).
+/// the client receives that answer. Closing a socket with unread bytes makes the kernel send a
+/// reset, which can destroy the answer on its way (RFC 9112 section 9.6).
 const DRAIN_TIME: Duration = Duration::from_secs(2);
 const DRAIN_BYTES_MAX: usize = 1 << 20;
 
@@ -152,7 +152,8 @@ impl Connection {
         self.deadline
     }
 
-    /// Returns the moment since which the connection has waited for a request; `None` during an answer.
+    /// Returns the moment since which the connection has waited for a request; `None` during an
+    /// answer.
     #[must_use]
     pub const fn waiting_since(&self) -> Option<Instant> {
         match self.phase {
@@ -276,7 +277,8 @@ impl Connection {
         }
     }
 
-    /// Discards the part of a body that has arrived, and answers the request at the end of the body.
+    /// Discards the part of a body that has arrived, and answers the request at the end of the
+    /// body.
     fn skip(&mut self, context: &Context<'_>) {
         let Phase::Body { since, mut body, head, skipped } = self.phase else { return };
         let used = match body.advance(&self.input[head..]) {
@@ -369,8 +371,8 @@ impl Connection {
         }
     }
 
-    /// Gives up an answer whose bytes are gone, and ends the connection, which is the only way to signal
-    /// that to the client.
+    /// Gives up an answer whose bytes are gone, and ends the connection, which is the only way to
+    /// signal that to the client.
     pub fn cut(&mut self) {
         self.phase = Phase::Closed;
     }
@@ -427,8 +429,8 @@ const fn status_of(bad: BadBody) -> Status {
     }
 }
 
-/// Returns HEAD or GET for bytes that are not a valid request, because an answer to HEAD never has a
-/// body (RFC 9110 section 9.3.2).
+/// Returns HEAD or GET for bytes that are not a valid request, because an answer to HEAD never has
+/// a body (RFC 9110 section 9.3.2).
 fn method_of(input: &[u8]) -> Method {
     if input.starts_with(b"HEAD ") { Method::Head } else { Method::Get }
 }

@@ -2,8 +2,8 @@
 //!
 //! The bytes go into one region of memory; equal files are stored once. Above the memory limit the
 //! largest files stay open instead, because an open file still exists after its name is removed.
-//! Nothing is compressed here: a file with the extension `.br`, `.zst` or `.gz` is the coded form of
-//! the file next to it, unless it is older.
+//! Nothing is compressed here: a file with the extension `.br`, `.zst` or `.gz` is the coded form
+//! of the file next to it, unless it is older.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -26,7 +26,8 @@ use crate::rules::{Complaint, Rules};
 /// bytes per line, no useful file is larger.
 const RULES_BYTES_MAX: u64 = 1 << 20;
 
-/// Up to this memory limit, addresses are reserved without determining the size of the folder first.
+/// Up to this memory limit, addresses are reserved without determining the size of the folder
+/// first.
 const EASY_BYTES_MAX: u64 = 256 << 20;
 
 /// The limits of content that is kept in memory or open.
@@ -53,8 +54,8 @@ pub struct Scan {
     pub left_out: Vec<LeftOut>,
     /// The state of the folder.
     pub signature: Signature,
-    /// The latest change of any file, in nanoseconds since 1970. If this is about the time of the scan,
-    /// a later change may have the same time.
+    /// The latest change of any file, in nanoseconds since 1970. If this is about the time of the
+    /// scan, a later change may have the same time.
     pub newest: i128,
 }
 

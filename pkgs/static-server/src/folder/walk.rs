@@ -1,8 +1,8 @@
 //! The walk through a folder: the files that have a path, and the reasons why other names do not.
 //!
 //! Links are followed as long as they stay inside the folder. The kernel checks that (`openat2(2)`
-//! with `RESOLVE_BENEATH`), so a link that changes in the meantime cannot lead out either. Names that
-//! begin with a dot are left out, except `/.well-known`, but a link may point to them, because
+//! with `RESOLVE_BENEATH`), so a link that changes in the meantime cannot lead out either. Names
+//! that begin with a dot are left out, except `/.well-known`, but a link may point to them, because
 //! kubelet lays out a `ConfigMap` in that way.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -62,7 +62,8 @@ const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLO
 /// The reason why a name has no content.
 #[derive(Debug)]
 pub enum Trouble {
-    /// The name is a link that leaves the folder, dangles or loops, or it is neither a file nor a folder.
+    /// The name is a link that leaves the folder, dangles or loops, or it is neither a file nor a
+    /// folder.
     Nowhere,
     /// The name may have content, but cannot be read.
     Unreadable(io::Error),

@@ -13,7 +13,8 @@ use std::time::Duration;
 
 const SMALL: Limits = Limits { memory: 1 << 20, open_files: 9 };
 
-/// The folder for the function that reads the options again, because that function has no parameter.
+/// The folder for the function that reads the options again, because that function has no
+/// parameter.
 static BUSY: OnceLock<PathBuf> = OnceLock::new();
 
 fn options(folder: PathBuf) -> Options {

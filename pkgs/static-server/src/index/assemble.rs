@@ -96,8 +96,8 @@ impl Assembly<'_> {
         }
     }
 
-    /// Adds an index page's own path, which shares the folder's answer unless header rules treat the
-    /// two paths differently.
+    /// Adds an index page's own path, which shares the folder's answer unless header rules treat
+    /// the two paths differently.
     fn own_path(&mut self, item: &Item, folder: &[u8], resource: u32) {
         let path = &item.path;
         let same = self.index.rules.changes(path, None) == self.index.rules.changes(folder, None);
@@ -122,8 +122,8 @@ impl Assembly<'_> {
         }
     }
 
-    /// Adds the root's index page as a fallback, without header rules, because they depend on the path
-    /// of the request.
+    /// Adds the root's index page as a fallback, without header rules, because they depend on the
+    /// path of the request.
     fn fallback(&mut self, items: &[&Item]) {
         let root = items.iter().find(|item| item.path == b"/index.html");
         if let Some(root) = root.filter(|_| self.policy.single_page) {

@@ -86,8 +86,8 @@ pub fn render(status: u16, length: u64, fields: &[(&[u8], &[u8])], changes: &[Ch
     Block { bytes, rest, shared }
 }
 
-/// Appends the fields that only an answer with a body has, then the others; returns the offset of the
-/// others.
+/// Appends the fields that only an answer with a body has, then the others; returns the offset of
+/// the others.
 fn two_parts(bytes: &mut Vec<u8>, fields: &[(&[u8], &[u8])]) -> u32 {
     for (name, value) in fields.iter().filter(|(name, _)| !is_shared(name)) {
         push(bytes, name, value);

@@ -6,8 +6,8 @@ use std::os::unix::fs::FileExt as _;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The most bytes of a cached body. A larger body is sent from its file, because copying it costs more
-/// than a second system call.
+/// The most bytes of a cached body. A larger body is sent from its file, because copying it costs
+/// more than a second system call.
 const BODY_BYTES_MAX: u64 = 8 << 10;
 
 /// The bodies, by the number of their variant.

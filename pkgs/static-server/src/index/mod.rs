@@ -1,9 +1,9 @@
 //! The index: every path that has an answer, with that answer, as plain data.
 //!
 //! A folder ([`crate::folder`]) and a pack both become an [`Index`], which is all that the server
-//! knows. All texts (paths, header blocks, entity tags) are in one piece of memory and referred to by
-//! [`Span`]s; bodies are in [`Store`]s and referred to by [`Body`]s. An index therefore costs only a
-//! few allocations, however many paths it has, and a pack can contain its tables unchanged.
+//! knows. All texts (paths, header blocks, entity tags) are in one piece of memory and referred to
+//! by [`Span`]s; bodies are in [`Store`]s and referred to by [`Body`]s. An index therefore costs
+//! only a few allocations, however many paths it has, and a pack can contain its tables unchanged.
 //!
 //! | module | content |
 //! | --- | --- |
@@ -177,7 +177,8 @@ pub struct Index {
     pub fallback: Option<u32>,
     /// `_headers` and `_redirects`.
     pub rules: Rules,
-    /// The number of files and folders that could not be read. The site is ready if the number is 0.
+    /// The number of files and folders that could not be read. The site is ready if the number is
+    /// 0.
     pub unread: u32,
     /// Small bodies that are not in a memory store. [`Index::finish`] creates the cache.
     pub cache: Cache,

@@ -67,10 +67,11 @@ const FINGERPRINT: usize = 8;
 /// True if a file's name has a fingerprint: at least 8 letters and digits, at least one of each,
 /// between separators before the extension (`app.3f9a1c2b.js`, `app-BQzXx8Kd.min.js`).
 ///
-/// Two more forms count. A fingerprint that is the whole name must be hexadecimal (`3f9a1c2b.js`, but
-/// not `photo2024.jpg`). Eight characters right before the extension may include `-` and `_`, which are
-/// digits of base64url, if they cannot be words and years: they need capital letters, small letters
-/// and digits, and one part with both letters and digits (`index-BQ_zXx8K.js`, but not
+/// Two more forms count. A fingerprint that is the whole name must be hexadecimal (`3f9a1c2b.js`,
+/// but not `photo2024.jpg`). Eight characters right before the extension may include `-` and `_`,
+/// which are digits of base64url, if they cannot be words and years: they need capital letters,
+/// small letters and digits, and one part with both letters and digits (`index-BQ_zXx8K.js`, but
+/// not
 /// `report-2024-May.png`).
 #[must_use]
 pub fn is_fingerprinted(path: &[u8]) -> bool {

@@ -6,8 +6,8 @@
 //! and later). sendfile(2) then costs a seventh less, because it finds all pages at once. Sealing
 //! returns the part of the last huge page that is beyond the content.
 //!
-//! A file may be truncated while it is served. It is therefore never mapped, but only read by system
-//! calls, which report its end.
+//! A file may be truncated while it is served. It is therefore never mapped, but only read by
+//! system calls, which report its end.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -20,8 +20,8 @@ use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 const ALIGNED_FROM: u64 = 32 << 10;
 const PAGE: u64 = 4096;
 
-/// Bodies of at least this many bytes are sent by sendfile(2), even from memory, because the copy costs
-/// more than the second system call.
+/// Bodies of at least this many bytes are sent by sendfile(2), even from memory, because the copy
+/// costs more than the second system call.
 pub const SENDFILE_FROM: u64 = 8 << 10;
 
 /// The size of a huge page if pages have 4 KiB. Huge pages are optional.
@@ -81,8 +81,8 @@ pub struct Filling {
     memfd: OwnedFd,
     map: Map,
     used: usize,
-    /// The start of the first range for which no huge page was tried yet; `None` after a refusal, because
-    /// every further attempt may cost the kernel a search.
+    /// The start of the first range for which no huge page was tried yet; `None` after a refusal,
+    /// because every further attempt may cost the kernel a search.
     plain_from: Option<usize>,
 }
 

@@ -26,8 +26,8 @@ pub const ENTRY: usize = 16;
 /// See [`BLOB`].
 pub const ERROR_PAGE: usize = 16;
 
-/// Bodies of at least this many bytes are large: they are page-aligned and sent from the file. Smaller
-/// bodies are held in memory.
+/// Bodies of at least this many bytes are large: they are page-aligned and sent from the file.
+/// Smaller bodies are held in memory.
 pub const LARGE: u64 = 32 << 10;
 
 /// The alignment of large bodies.

@@ -1,8 +1,8 @@
 //! Packs: a whole site in one file, which takes over the work that a server would do at the start.
 //!
-//! A pack is an [`Index`] with its bodies. It does not depend on the time of its creation, on owners or on
-//! the order of files, so equal names and bytes make an equal file. Numbers are little endian.
-//! docs/static-server-pack.md describes the format.
+//! A pack is an [`Index`] with its bodies. It does not depend on the time of its creation, on
+//! owners or on the order of files, so equal names and bytes make an equal file. Numbers are little
+//! endian. docs/static-server-pack.md describes the format.
 //!
 //! | part | bytes | content |
 //! | --- | --- | --- |

@@ -1,8 +1,8 @@
 //! Executes the program that makes packs.
 //!
 //! Compressors are several times as large as this server, and a pod does not need them. They are
-//! therefore in a second program of this package, `static-server-pack`, which `cargo build` puts next
-//! to the first. `static-server pack` executes that program.
+//! therefore in a second program of this package, `static-server-pack`, which `cargo build` puts
+//! next to the first. `static-server pack` executes that program.
 
 use std::ffi::{CString, OsString};
 use std::os::unix::ffi::OsStringExt as _;
@@ -15,8 +15,8 @@ pub const PROGRAM: &str = "static-server-pack";
 
 /// Replaces this process; returns only if that fails.
 ///
-/// Uses execv(2) directly, because `std::process::Command` would add its code for child processes to a
-/// program that starts no children.
+/// Uses execv(2) directly, because `std::process::Command` would add its code for child processes
+/// to a program that starts no children.
 pub fn replace_by_packer(args: &[OsString]) -> anyhow::Result<()> {
     let own = std::env::current_exe().context("cannot find this program's own file")?;
     let packer = own.with_file_name(PROGRAM);

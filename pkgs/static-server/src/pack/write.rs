@@ -17,8 +17,8 @@ pub struct Plan {
     pub len: u64,
 }
 
-/// Plans the layout of a pack. A variant's `body.start` is the number of its blob. Blobs must be in the
-/// order of [`order`]; their offsets are ignored.
+/// Plans the layout of a pack. A variant's `body.start` is the number of its blob. Blobs must be in
+/// the order of [`order`]; their offsets are ignored.
 pub fn plan(index: &Index, blobs: &[Blob]) -> io::Result<Plan> {
     let mut header = Header {
         blobs: number(blobs.len())?,

@@ -1,7 +1,7 @@
 //! Header fields (RFC 9110 section 5, RFC 9112 section 5).
 //!
-//! A head is read once: while its lines are checked, the parser remembers the fields that this server
-//! uses, so that later accesses are cheap.
+//! A head is read once: while its lines are checked, the parser remembers the fields that this
+//! server uses, so that later accesses are cheap.
 
 use kiln_server::http::body::Body;
 use kiln_server::http::framing::{BadFraming, Framing};
@@ -128,8 +128,8 @@ impl<'a> Fields<'a> {
         only.into_iter().chain(all)
     }
 
-    /// Returns the non-empty members of the comma-separated list that all fields with this name form
-    /// together.
+    /// Returns the non-empty members of the comma-separated list that all fields with this name
+    /// form together.
     ///
     /// Not for lists that may have quoted strings.
     pub fn list(&self, name: Name) -> impl Iterator<Item = &'a [u8]> + use<'a> {

@@ -1,5 +1,5 @@
-//! Patterns of paths and hosts: `*` (the splat) stands for anything and may occur once; `:name` stands
-//! for anything up to the next `/`, or in a host up to the next `.`.
+//! Patterns of paths and hosts: `*` (the splat) stands for anything and may occur once; `:name`
+//! stands for anything up to the next `/`, or in a host up to the next `.`.
 
 /// A pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]

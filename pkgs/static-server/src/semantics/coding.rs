@@ -34,8 +34,8 @@ impl Accepted {
         accepted
     }
 
-    /// Returns the weight of a coding. Identity is acceptable even if it is not named, but with less
-    /// weight than any named coding.
+    /// Returns the weight of a coding. Identity is acceptable even if it is not named, but with
+    /// less weight than any named coding.
     fn weight(&self, coding: Coding) -> Weight {
         let named = self.named[coding as usize];
         match (named, self.others) {
@@ -44,8 +44,8 @@ impl Accepted {
         }
     }
 
-    /// Returns the number of the best variant; among variants with equal weights, the shortest. The first
-    /// variant is the identity, which is chosen if the client accepts nothing.
+    /// Returns the number of the best variant; among variants with equal weights, the shortest. The
+    /// first variant is the identity, which is chosen if the client accepts nothing.
     #[must_use]
     pub fn best(&self, variants: impl Iterator<Item = (Coding, u64)>) -> usize {
         let liked = variants.enumerate().filter_map(|(number, (coding, length))| {

@@ -47,8 +47,8 @@ pub fn evaluate(fields: &Fields<'_>, validators: &Validators<'_>) -> Verdict {
     Verdict::Go
 }
 
-/// True if `If-Range` allows a range, because it names the same bytes by a strong tag or by the exact
-/// date (section 13.1.5).
+/// True if `If-Range` allows a range, because it names the same bytes by a strong tag or by the
+/// exact date (section 13.1.5).
 #[must_use]
 pub fn if_range(fields: &Fields<'_>, validators: &Validators<'_>) -> bool {
     let Some(value) = fields.first(Name::IfRange) else { return true };

@@ -6,8 +6,8 @@ use crate::client::Client;
 
 /// The clients of a worker.
 ///
-/// A freed index is reused. A late event for the previous client is harmless, because all sockets are
-/// non-blocking.
+/// A freed index is reused. A late event for the previous client is harmless, because all sockets
+/// are non-blocking.
 #[derive(Debug, Default)]
 pub(super) struct Clients {
     slots: Vec<Option<Client>>,

@@ -1,7 +1,7 @@
 //! The time of one turn of the loop.
 //!
-//! The time comes from the kernel's coarse clocks, which cost a few nanoseconds and are accurate to a
-//! tick (1 to 10 ms). That is enough for timeouts, and the worker measures nothing else.
+//! The time comes from the kernel's coarse clocks, which cost a few nanoseconds and are accurate to
+//! a tick (1 to 10 ms). That is enough for timeouts, and the worker measures nothing else.
 
 use std::time::{Duration, Instant};
 

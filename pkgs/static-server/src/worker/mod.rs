@@ -162,8 +162,8 @@ impl Worker {
     }
 
     fn wait(&self, events: &mut [epoll::Event], until: Option<Instant>) -> anyhow::Result<usize> {
-        // The clock is from the start of this turn, so the wait may be too long by the time that this
-        // turn has taken so far.
+        // The clock is from the start of this turn, so the wait may be too long by the time that
+        // this turn has taken so far.
         let time = until.map(|until| until.saturating_duration_since(self.clock.now));
         let time = time.map(timespec);
         match epoll::wait(&self.epoll, events, time.as_ref()) {

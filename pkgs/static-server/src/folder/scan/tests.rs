@@ -177,8 +177,8 @@ fn only_files_and_folders_are_content() {
 
 /// Acts as a user other than root, so that the kernel checks this thread's access to files.
 fn without_privileges<T>(act: impl FnOnce() -> T) -> T {
-    // SAFETY: the call changes only this thread's user for file access. It cannot fail for root, and
-    // any other user needs no change.
+    // SAFETY: the call changes only this thread's user for file access. It cannot fail for root,
+    // and any other user needs no change.
     let before = unsafe { libc::setfsuid(65534) };
     let result = act();
     // SAFETY: as above.
