@@ -55,7 +55,7 @@ const WANTED: [u8; 11] = [
 pub struct Identity {
     /// The interface's Ethernet address, which is also the client identifier.
     pub hardware: [u8; 6],
-    /// The node's name, for servers that put it into DNS. The client never takes a name *from* a server.
+    /// The node's name, for servers that put it into DNS. A server never sets the node's name.
     pub host_name: Option<String>,
 }
 
@@ -106,8 +106,7 @@ impl Client {
         self.state.lease()
     }
 
-    /// True if a reply can arrive, which is the case in every state except Bound. Otherwise no socket is
-    /// needed.
+    /// True if a reply can arrive, which is in every state except Bound. Otherwise no socket is needed.
     #[must_use]
     pub fn listens(&self) -> bool {
         !matches!(self.state, State::Bound(_))
@@ -126,7 +125,7 @@ impl Client {
         }
     }
 
-    /// Confirms the lease after the link has come back, because the machine may be in another network now.
+    /// Confirms the lease after the link came back, because the machine may be in another network now.
     pub fn link_returned(&mut self, now: Time) {
         let id = self.random.id();
         self.state = match self.state.lease() {

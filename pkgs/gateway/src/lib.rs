@@ -2,7 +2,7 @@
 //! backend, and gets out of the way.
 //!
 //! TLS is routed by the server name in the `ClientHello` and never decrypted; HTTP/1.1 is routed by
-//! the Host of every request. Bytes that do not have to be parsed are spliced from socket to socket.
+//! the Host of every request. Bytes that need no parsing are spliced from socket to socket.
 //!
 //! | module | content | touches |
 //! | --- | --- | --- |

@@ -1,4 +1,4 @@
-//! Ends: of connections by their deadlines, and of the program by SIGTERM.
+//! The end of connections at their deadlines, and of the program after SIGTERM.
 
 #![expect(clippy::unwrap_used, reason = "all of this is test code")]
 #![allow(dead_code, reason = "the tests share their support")]
@@ -38,7 +38,7 @@ fn after_sigterm_open_connections_may_end_and_no_client_is_accepted() {
 }
 
 #[test]
-fn sigterm_ends_idle_http_connections_at_once() {
+fn sigterm_closes_idle_http_connections_at_once() {
     let a = Backend::new();
     let mut gateway = start(&config("", &route("a.test", &[a.address()], "")));
     let mut client = gateway.connect("http");
@@ -58,7 +58,7 @@ fn sigterm_ends_idle_http_connections_at_once() {
 }
 
 #[test]
-fn after_sigterm_a_backend_that_is_being_connected_gives_the_last_response() {
+fn after_sigterm_a_backend_that_is_being_connected_still_responds() {
     let a = Backend::new();
     let other = a.fill();
     let mut gateway = start_with(&config("", &route("a.test", &[a.address()], "")), &OPS);
@@ -73,7 +73,7 @@ fn after_sigterm_a_backend_that_is_being_connected_gives_the_last_response() {
 }
 
 #[test]
-fn sigterm_ends_the_gateway_as_pid_1_too() {
+fn sigterm_stops_the_gateway_as_pid_1_too() {
     let a = Backend::new();
     let config = config("", &route("www.a.test", &[a.address()], ""));
     let mut gateway = support::start_by(pid1::inside(command()), &config, &[]);
@@ -159,7 +159,7 @@ fn a_connection_is_idle_only_while_no_byte_moves() {
     let mut gateway = start_with(&config, &["--access-log"]);
     let ends = gateway.output();
     let (mut client, mut server) = begun(&gateway, &a);
-    // One byte after the other, for longer than the idle timeout.
+    // Single bytes, for longer than the idle timeout.
     let begin = Instant::now();
     while begin.elapsed() < Duration::from_secs(3) {
         client.write_all(b"x").unwrap();
@@ -168,7 +168,7 @@ fn a_connection_is_idle_only_while_no_byte_moves() {
     assert_eq!(rest(client), b"");
     let (end, millis) = next_end(&ends);
     assert_eq!(end, "idle-timeout");
-    // Both times together, less the moment between the last byte and the end of the loop.
+    // Both times together, minus the time between the last byte and the end of the loop.
     assert!(millis >= 4500, "after {millis} ms");
 }
 
@@ -215,7 +215,7 @@ fn a_client_that_resets_while_its_backend_is_being_connected_is_closed_at_once()
         gateway.until_metric(route, 1);
         set_socket_linger(&client, Some(Duration::ZERO)).unwrap();
         drop(client);
-        // Not only when the time for connecting is over.
+        // Not only when the connect timeout has passed.
         assert_eq!(next_end(&ends).0, "client-reset", "{kind}");
     }
 }

@@ -22,7 +22,7 @@ const PAGE: usize = 4096;
 /// Clients that connect and stay silent.
 const SILENT_CLIENTS: usize = 8_000;
 
-/// Descriptors that the test and the gateway each need for them: the gateway plans two for each
+/// Descriptors that the test and the gateway each need for these clients: the gateway plans two for each
 /// connection, and other tests of this program have connections too.
 const DESCRIPTORS: u64 = 20_000;
 
@@ -61,7 +61,7 @@ fn eight_thousand_silent_clients_are_closed_at_the_deadline_and_disturb_no_other
     }
     gateway.until_metric("kiln_gateway_connections", 0);
     assert_eq!(gateway.metric("kiln_gateway_unrouted_total"), SILENT_CLIENTS as u64);
-    // Some of so many lines are dropped, but the others have the same reason.
+    // With so many lines some are dropped, but the others have the same reason.
     let lines = log.try_iter().filter(|line| line.contains("\"end\":\"hello-timeout\""));
     let millis = lines.map(|line| {
         let rest = line.split_once("\"ms\":").unwrap().1.to_owned();
@@ -86,7 +86,7 @@ fn clients_that_take_all_descriptors_keep_others_out_only_while_they_are_connect
     assert!(line.contains("descriptors"), "{line}");
     drop(held);
     assert!(gateway.talk("tls", HELLO).ends_with(b"a"));
-    let lines = gateway.logged().filter(|line| line.contains("no new connections")).count();
+    let lines = gateway.logged().filter(|line| line.contains("paused accepting")).count();
     assert!(lines <= 30, "{lines} lines");
 }
 
@@ -171,7 +171,7 @@ fn take_pipe_pages() -> Vec<(OwnedFd, OwnedFd)> {
                 held += got;
                 pipes.push((read, write));
             }
-            // Without privileges the last pipe ends just below the limit.
+            // Without privileges the last pipe stays just below the limit.
             Err(_) => size /= 2,
         }
     }
@@ -182,7 +182,7 @@ fn pipes_of(gateway: &Gateway) -> usize {
     gateway.descriptors().iter().filter(|target| target.starts_with("pipe:")).count()
 }
 
-/// Sends much data in both directions. Returns how many more ends of pipes the gateway has then.
+/// Sends much data in both directions. Returns the number of pipe ends that the gateway has gained.
 fn relay_much(gateway: &Gateway, backend: &Backend) -> usize {
     let before = pipes_of(gateway);
     let mut client = gateway.connect("tls");

@@ -182,7 +182,7 @@ fn a_name_that_moves_is_followed() {
     let (gateway, _folder) = with_dns(server, &format!("backend.b.test:{port}"));
     assert!(gateway.ask(&get("a.test")).ends_with("one"));
     *address.lock().unwrap() = second;
-    // The response is valid for a second, and no request fails meanwhile.
+    // The response is valid for a second, and no request fails in the meantime.
     loop {
         let answer = gateway.ask(&get("a.test"));
         if answer.ends_with("two") {
@@ -193,7 +193,7 @@ fn a_name_that_moves_is_followed() {
 }
 
 #[test]
-fn after_sigterm_a_name_that_is_being_resolved_gives_the_last_response() {
+fn after_sigterm_a_name_that_is_being_resolved_still_leads_to_a_response() {
     let dns = UdpSocket::bind("127.0.0.1:0").unwrap();
     let a = Backend::new();
     let name = format!("backend.b.test:{}", a.address().port());

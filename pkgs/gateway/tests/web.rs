@@ -182,7 +182,7 @@ fn a_request_that_two_servers_could_understand_differently_reaches_no_backend() 
 }
 
 #[test]
-fn a_malformed_body_ends_the_connection() {
+fn a_malformed_body_closes_the_connection() {
     let (gateway, a, b) = two("");
     let head = "POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n";
     let mut client = gateway.connect("http");
@@ -434,7 +434,7 @@ fn an_error_reaches_a_client_that_is_still_sending() {
 }
 
 #[test]
-fn a_client_that_has_ended_its_sending_gets_its_response() {
+fn a_client_that_has_stopped_sending_gets_its_response() {
     let (gateway, a, _b) = two("");
     let mut client = gateway.connect("http");
     client.write_all(get("a.test").as_bytes()).unwrap();

@@ -18,8 +18,8 @@ const MODE_SERVER: u8 = 4;
 const UNSYNCHRONISED: u8 = 3;
 /// The largest usable distance (MAXDIST of RFC 5905, 11.2, with a margin for slow links).
 const DISTANCE_MAX: Nanos = 3 * SECOND / 2;
-/// The allowed error of a server's clock: apart from this, the time at the server cannot be longer than
-/// the whole wait for the reply.
+/// The allowed error of a server's clock: apart from this, the time at the server cannot exceed the
+/// whole wait for the reply.
 const COARSE: Nanos = MILLISECOND;
 /// From 1900 (NTP's era 0) to 1970, in seconds.
 const TO_UNIX: i64 = 2_208_988_800;

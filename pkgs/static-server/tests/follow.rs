@@ -108,7 +108,7 @@ fn a_file_that_keeps_changing_is_never_mixed_and_correct_when_it_rests() {
     fs::write(folder.path().join("busy"), written(1)).unwrap();
     let server = start_in(folder, "", &[]);
     let path = server.path().join("busy");
-    // A word makes the writer rest, and the next one makes it continue. The writer ends with the
+    // One message makes the writer pause, and the next makes it continue. The writer stops with the
     // sender.
     let (word, words) = mpsc::channel();
     let (resting, rests) = mpsc::channel();

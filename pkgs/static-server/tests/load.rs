@@ -18,11 +18,11 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// files.
 const MEMORY: u64 = 2048;
 
-/// The bytes of the longest line that a client sends here.
+/// The length of the longest line that a client sends here, in bytes.
 const LONG: usize = 400 << 20;
 
 /// Returns the number of connections that the limit of descriptors allows both sides, up to `most`.
-/// A test with fewer prints that, because it shows less.
+/// A smaller number is printed, because the test then proves less.
 fn connections(most: u64) -> u64 {
     let maximum = getrlimit(Resource::Nofile).maximum;
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
@@ -80,7 +80,7 @@ fn any_number_of_endless_heads_takes_little_memory() {
     let held: Vec<TcpStream> = (0..connections(2000))
         .map(|_| {
             let mut stream = server.connect();
-            // The server may end some of them at any time, so that the memory of all stays bounded.
+            // The server may close some of them at any time, so that their memory stays bounded.
             let _ = stream.write_all(part.as_bytes());
             stream
         })
@@ -192,7 +192,7 @@ fn a_pack_truncated_while_it_is_served_only_ends_its_own_answers() {
     let end = stream.read_to_end(&mut body);
     assert!(end.is_ok() || end.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset));
     assert!(body.len() < LARGE, "{} bytes came", body.len());
-    // Small bodies were read at the start. The other request fails again, and nothing else does.
+    // Small bodies were read at the start. Only the other request fails again.
     assert!(server.get("/").ends_with("page"));
     assert!(server.get("/large").len() < LARGE);
     assert!(server.get("/").ends_with("page"));

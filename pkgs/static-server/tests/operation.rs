@@ -1,4 +1,4 @@
-//! Operation of the program: sockets, signals, ports for operators, logs.
+//! Operation of the program: sockets, signals, operators' port, logs.
 
 #![expect(clippy::unwrap_used, reason = "all of this is test code")]
 
@@ -20,8 +20,8 @@ use common::{DEADLINE, LAST, Server, folder, rest, start, start_command, start_i
 use kiln_test_support::{client, pid1};
 use rustix::process::{Resource, Rlimit, Signal, kill_process, setrlimit};
 
-/// Starts a server with a port for operators. That port is logged before the one for clients, so
-/// the test chooses a number that was free a moment ago.
+/// Starts a server with an operators' port. That port is logged before the clients' port, so the
+/// test chooses a number that was free a moment ago.
 fn with_operators(options: &[&str]) -> (Server, String) {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let address = free.to_string();
@@ -48,7 +48,7 @@ fn operators_have_a_port_for_health_and_metrics() {
 }
 
 #[test]
-fn during_the_drain_delay_it_is_not_ready_and_still_serves() {
+fn during_the_drain_delay_the_server_is_not_ready_and_still_serves() {
     let (mut server, operators) = with_operators(&["--drain-delay-secs", "2"]);
     server.signal(Signal::TERM);
     server.until_log("stopping");
@@ -77,7 +77,7 @@ fn clients_in_the_queue_are_answered_at_the_end() {
 }
 
 #[test]
-fn sigterm_stops_it_as_pid_1_too() {
+fn sigterm_stops_the_server_as_pid_1_too() {
     let mut server = start_command(pid1::inside(common::command()), folder(), "", &[]);
     let pid = pid1::of(&server.child);
     let mut asked = server.connect();
@@ -165,7 +165,7 @@ fn command_bound_by_modes() -> std::process::Command {
     let mut command = common::command();
     let drop = || {
         for capability in [CapabilitySet::DAC_OVERRIDE, CapabilitySet::DAC_READ_SEARCH] {
-            // A user other than root is not allowed to, and need not.
+            // A user other than root may not do this, and does not have to.
             let _ = remove_capability_from_bounding_set(capability);
         }
         Ok(())

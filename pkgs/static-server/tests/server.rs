@@ -64,7 +64,7 @@ fn an_error_reaches_a_client_that_is_still_sending() {
 }
 
 #[test]
-fn a_body_is_never_taken_for_a_request() {
+fn a_body_is_never_mistaken_for_a_request() {
     let server = start(&[]);
     let first = format!("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{GET}", GET.len());
     let answers = server.talk(&[&first, LAST].concat());
@@ -75,7 +75,7 @@ fn a_body_is_never_taken_for_a_request() {
 }
 
 #[test]
-fn parts_of_a_large_file_are_whole() {
+fn parts_of_a_large_file_are_complete() {
     let server = start(&[]);
     let ask = |range: &str| {
         let request = LAST.replace("/ HTTP", "/large HTTP");
@@ -160,7 +160,7 @@ fn clients_that_only_hold_connections_do_not_keep_others_out() {
 }
 
 #[test]
-fn sigterm_stops_it_at_once_after_the_pending_answers() {
+fn sigterm_stops_the_server_at_once_after_the_pending_answers() {
     let mut server = start(&[]);
     let mut idle = server.connect();
     idle.write_all(GET.as_bytes()).unwrap();

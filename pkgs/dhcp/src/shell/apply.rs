@@ -60,8 +60,8 @@ fn remove_differences(kernel: &Kernel, index: u32, before: &Lease, lease: &Lease
     }
 }
 
-/// Changes a route. A gateway outside the subnet must be on the link, because otherwise it could not be
-/// reached.
+/// Changes a route. A gateway outside the subnet must be on the link, because otherwise it would be
+/// unreachable.
 fn change_route(change: Change, index: u32, lease: &Lease, wanted: &Route) -> Vec<u8> {
     let on_link = wanted.gateway.is_some_and(|gateway| !lease.on_link(gateway));
     route(change, index, wanted, lease.address, on_link)

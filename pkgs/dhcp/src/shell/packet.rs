@@ -33,7 +33,7 @@ mod c {
     pub(super) const FILTER_LENGTH: u16 = super::FILTER.len() as u16;
 }
 
-/// Classic BPF (`{code, jt, jf, k}`) that passes unfragmented UDP packets to port 68; offsets count from
+/// Classic BPF (`{code, jt, jf, k}`) that passes unfragmented UDP packets to port 68; offsets start at
 /// the IP header. The kernel's `Documentation/networking/filter.rst` explains the codes.
 const FILTER: [libc::sock_filter; 9] = [
     instruction(0x30, 0, 0, 9),      // A = protocol

@@ -16,7 +16,7 @@ use crate::lease::Lease;
 use crate::message::Message;
 use crate::netlink::Link;
 
-/// Returns the file for the lease of an interface, whose name the kernel allows no `/` in.
+/// Returns the file for the lease of an interface. The interface's name cannot contain a `/`.
 fn file(folder: &Path, link: &Link) -> PathBuf {
     folder.join(format!("{}.lease", link.name))
 }

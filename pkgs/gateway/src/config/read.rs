@@ -247,7 +247,7 @@ impl Reader<'_> {
         Some(route)
     }
 
-    /// Returns the indices of a route's listeners: without the key `listeners`, all of a matching kind.
+    /// Returns the indices of a route's listeners; by default all listeners of a matching kind.
     fn served(&mut self, table: &raw::Route, listeners: &[Listener]) -> Vec<usize> {
         let only = match (table.redirect.is_some(), !table.alpn.is_empty()) {
             (true, _) => Some(Kind::Http),

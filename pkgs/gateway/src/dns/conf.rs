@@ -34,7 +34,7 @@ impl Conf {
             servers: Vec::new(),
             search: Vec::new(),
             ndots: 1,
-            // Clients wait three seconds for a connection, so the C library's five seconds are too long.
+            // Clients wait three seconds for a connection; the C library's five seconds are too long.
             timeout: 1_000,
             attempts: 2,
             hosts: parse_hosts(hosts),

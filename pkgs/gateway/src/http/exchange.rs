@@ -232,7 +232,7 @@ impl Exchange {
         self.over |= self.is_idle();
     }
 
-    /// True while no byte of a response has arrived, so that the gateway can still send its own answer.
+    /// True while no byte of a response has arrived, so that the gateway can still answer itself.
     #[must_use]
     pub const fn can_answer(&self) -> bool {
         matches!(self.response, Response::Unasked | Response::Head(_))

@@ -194,7 +194,8 @@ fn over_tcp(server: SocketAddr, packet: &[u8]) -> std::io::Result<Socket> {
     Ok(Socket::Tcp { stream: socket.into(), out, got: Vec::new() })
 }
 
-/// Sends the question and reads the response, each preceded by its length (RFC 1035 section 4.2.2). Returns the response once it is complete.
+/// Sends the question and reads the response, each preceded by its length (RFC 1035 section
+/// 4.2.2). Returns the response once it is complete.
 fn exchange(
     mut stream: &TcpStream,
     out: &mut Vec<u8>,

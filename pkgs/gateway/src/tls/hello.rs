@@ -165,7 +165,7 @@ fn message(body: &[u8]) -> Option<Hello> {
             ALPN => 1,
             _ => continue,
         };
-        // A repetition is forbidden (RFC 8446 section 4.2), because two readers could use different copies.
+        // A repetition is forbidden (RFC 8446 section 4.2): two readers could use different copies.
         if std::mem::replace(&mut seen[slot], true) {
             return None;
         }

@@ -17,7 +17,7 @@ use rustix::process::Signal;
 /// The first flight of a Go 1.26 client that asks for `www.a.test`, with a post-quantum key share.
 pub const HELLO: &[u8] = include_bytes!("go-1.26.hello");
 
-/// The options that open the port for operations.
+/// The options that open the operations port.
 pub const OPS: [&str; 2] = ["--ops-addr", "127.0.0.1:0"];
 
 /// A running gateway.
@@ -73,7 +73,7 @@ pub fn start_with(config: &str, options: &[&str]) -> Gateway {
     start_by(command(), config, options)
 }
 
-/// Does the same with another command.
+/// Starts a gateway with a prepared command, and waits until it serves.
 pub fn start_by(mut command: Command, config: &str, options: &[&str]) -> Gateway {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("gateway.toml");
@@ -137,7 +137,7 @@ impl Gateway {
     }
 }
 
-/// A backend whose side a test plays itself.
+/// A backend whose side the test itself plays.
 pub struct Backend(TcpListener);
 
 impl Backend {

@@ -1,4 +1,4 @@
-//! A server with a folder of its own, for the tests that talk to the program itself.
+//! A server with its own folder, for tests that talk to the program.
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
@@ -61,7 +61,7 @@ pub fn start_in(folder: tempfile::TempDir, path: &str, options: &[&str]) -> Serv
     start_command(command(), folder, path, options)
 }
 
-/// Does the same with a prepared command.
+/// Starts a server with a prepared command.
 pub fn start_command(
     mut command: Command,
     folder: tempfile::TempDir,
@@ -84,7 +84,7 @@ impl Server {
         client::connect(self.address.parse().unwrap())
     }
 
-    /// Returns everything that is answered until the server closes the connection.
+    /// Returns everything that the server sends until it closes the connection.
     pub fn talk(&self, request: &str) -> String {
         let mut stream = self.connect();
         stream.write_all(request.as_bytes()).unwrap();
@@ -96,7 +96,8 @@ impl Server {
         self.talk(&LAST.replace("/ HTTP", &format!("{path} HTTP")))
     }
 
-    /// Asks until this is the body; only the deadline ends a test that never gets it.
+    /// Repeats a request until its answer has this body; only the deadline stops a test that never
+    /// gets it.
     pub fn until_body(&self, path: &str, body: &str) {
         let start = std::time::Instant::now();
         while !self.get(path).ends_with(&format!("\r\n\r\n{body}")) {
@@ -105,7 +106,7 @@ impl Server {
     }
 }
 
-/// Returns everything that is answered until the server closes the connection in order.
+/// Returns everything that the server sends until it closes the connection without a reset.
 pub fn rest(stream: TcpStream) -> String {
     String::from_utf8(client::rest_in_order(stream)).unwrap()
 }
