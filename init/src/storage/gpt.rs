@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use kiln_base::crc::crc32;
+
 /// The Discoverable Partitions type for `/var`, 4d21b016-b534-45c2-a9fb-5c16e091fd2d, as on the
 /// disk: the first three fields are little-endian.
 pub const VAR: [u8; 16] = [
@@ -106,16 +108,6 @@ pub fn partitions(header: &Header, entries: &[u8], kind: &[u8; 16]) -> Result<Ve
     }
     let numbered = (1..).zip(entries.chunks(header.size as usize));
     Ok(numbered.filter(|(_, entry)| entry.starts_with(kind)).map(|(number, _)| number).collect())
-}
-
-/// Computes the CRC-32 of Ethernet bit by bit: a table would be larger than the 16 KiB that are
-/// read once.
-fn crc32(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(!0, |crc, &byte| {
-        (0..8).fold(crc ^ u32::from(byte), |crc, _| {
-            if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 }
-        })
-    })
 }
 
 #[cfg(test)]

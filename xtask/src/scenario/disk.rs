@@ -9,6 +9,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use kiln_base::crc::crc32;
 
 use crate::host::HostTool;
 
@@ -141,27 +142,11 @@ fn header(sectors: u64, own: u64, other: u64, table: u64, entries: &[u8]) -> Vec
     build(crc32(&build(0)))
 }
 
-/// The checksum of zip, PNG and GPT.
-fn crc32(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(!0_u32, |mut crc, byte| {
-        crc ^= u32::from(*byte);
-        for _ in 0..8 {
-            crc = (crc >> 1) ^ (0xedb8_8320 & 0_u32.wrapping_sub(crc & 1));
-        }
-        crc
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Cursor;
 
     use super::*;
-
-    #[test]
-    fn the_checksum_is_crc_32() {
-        assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
-    }
 
     #[test]
     fn both_headers_are_valid_and_lead_to_the_same_table() {
