@@ -1,5 +1,6 @@
 //! The events that the supervisor takes, and the actions that it returns.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::service::Service;
@@ -14,6 +15,16 @@ pub enum Target {
     Pods,
     /// Every process but PID 1.
     Rest,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Service(service) => service.fmt(f),
+            Self::Pods => f.write_str("a pod"),
+            Self::Rest => f.write_str("a process"),
+        }
+    }
 }
 
 /// Work of a shutdown stage that a helper does, because it can hang.

@@ -102,7 +102,7 @@ impl Runtime {
     }
 
     pub(super) fn kill(&self, target: Target) {
-        kmsg::warn(format_args!("{target:?} did not stop in time, killing it"));
+        kmsg::warn(format_args!("{target} did not stop in time, sending SIGKILL"));
         match target {
             Target::Service(service) => self.signal_service(service, Signal::KILL),
             Target::Pods => cgroup::kill(groups::PODS),
