@@ -37,7 +37,7 @@ pub(super) fn render(entries: &[Entry], file: u64) -> String {
     }
     let counted = rows.iter().map(|(_, _, stored)| stored).sum();
     let rest = file.saturating_sub(counted);
-    line(&mut out, ("EFI stub, file systems' own", rest, rest), file);
+    line(&mut out, ("EFI stub, file system overhead", rest, rest), file);
     let raw = rows.iter().map(|(_, raw, _)| raw).sum::<u64>() + rest;
     line(&mut out, ("total", raw, file), file);
 
@@ -88,11 +88,13 @@ mod tests {
             entry("init", "/usr/lib/kiln/init", 1 << 20, 600 << 10),
             entry("kubelet", "/usr/bin/kubelet", 60 << 20, 22 << 20),
         ];
+        // The word in front keeps the indentation, of which `expect!` removes the common part.
         expect![[r#"
+            size
                     raw  in the file    share  package
                60.0 MiB     22.0 MiB   91.6 %  kubelet
                 2.0 MiB      1.5 MiB    6.6 %  init
-              424.0 KiB    424.0 KiB    1.7 %  EFI stub, file systems' own
+              424.0 KiB    424.0 KiB    1.7 %  EFI stub, file system overhead
                62.4 MiB     24.0 MiB  100.0 %  total
 
                     raw  in the file    share  largest items
@@ -100,6 +102,6 @@ mod tests {
                 1.0 MiB      1.0 MiB    4.1 %  /init
                 1.0 MiB    600.0 KiB    2.4 %  /usr/lib/kiln/init
         "#]]
-        .assert_eq(&render(&entries, 24 << 20));
+        .assert_eq(&format!("size\n{}", render(&entries, 24 << 20)));
     }
 }
