@@ -1,5 +1,5 @@
-//! slowhttptest against our server: clients that send or read as slowly as they can, while one more
-//! client must be answered within three seconds all the time.
+//! slowhttptest against our server: clients send or read as slowly as they can, while a probing
+//! client must always be answered within three seconds.
 
 use anyhow::{Context, Result, ensure};
 use kiln_host::job::Programs;
@@ -24,8 +24,8 @@ struct Attack {
     ends: bool,
 }
 
-/// The numbers are connections, new connections per second, and seconds, all more than a page ever
-/// meets. `-p 3` is the time that the one more client waits. Slow heads and bodies last longer than
+/// The numbers are connections, new connections per second, and seconds, all more than a real site
+/// sees. `-p 3` is the time that the probing client waits. Slow heads and bodies last longer than
 /// the 30 s that the server gives to a request. Ranges count for GET only, in a head that is not
 /// too long: 891 ranges take 6.4 KiB of the 8 that the server accepts.
 const ATTACKS: [Attack; 4] = [
@@ -53,7 +53,7 @@ const NONE_LEFT: &str = "No open connections left";
 /// The length of the page: large, so that slow readers leave a part of it unread.
 const PAGE: usize = 4 << 20;
 
-/// Runs all four, and prints a line for each.
+/// Runs all attacks, and prints a line for each.
 pub fn check(programs: &Programs) -> Result<()> {
     let progress = Progress::new();
     let scratch = tempfile::tempdir().context("cannot create a temporary folder")?;
@@ -75,8 +75,8 @@ pub fn check(programs: &Programs) -> Result<()> {
     Ok(())
 }
 
-/// Returns the connections that it held at the end and those that the server closed. Fails if the
-/// one more client was ever left without an answer.
+/// Returns the numbers of connections that slowhttptest held at the end and that the server closed.
+/// Fails if the probing client ever got no answer.
 fn verdict(text: &str) -> Result<(u32, u32)> {
     let values = |label: &str| -> Vec<String> {
         let found = text.lines().filter_map(|line| line.split_once(label));

@@ -39,8 +39,8 @@ fn parent_of(stat: &str) -> Option<u32> {
 
 /// Returns the nanoseconds that these processes have spent on a processor, in user and kernel mode.
 ///
-/// They come from `schedstat`, which counts nanoseconds where `stat` counts ticks. They include
-/// network work that the kernel does at once for a sender, for every server alike.
+/// The values come from `schedstat`, because `stat` counts only ticks. They include the network work
+/// that the kernel does at once for a sender, for every server alike.
 pub fn processor(ids: &[u32]) -> Result<u64> {
     let mut nanos = 0;
     for id in ids {

@@ -1,4 +1,4 @@
-//! Two programs that measure gateways: `relay-load` is all the clients and the backend of a gateway, and
+//! Two programs that measure gateways: `relay-load` acts as a gateway's clients and backend, and
 //! `relay-floor` is the simplest program that relays bytes.
 
 /// The first bytes of a real TLS client that connects to `www.a.test`.

@@ -1,8 +1,8 @@
 //! A measurement as data: the builder writes a [`Job`], and the program in `benches/peers` reads it.
 //!
 //! A job names finished programs and images by their paths, so the program that measures needs no
-//! plan, no cache and no configuration. The file is JSON and stays, so a measurement can be repeated
-//! by hand: `cargo run --package peers-bench -- target/kiln/bench/job.json`.
+//! plan, no cache and no configuration. The file is JSON and is kept, so that a measurement can be
+//! repeated by hand: `cargo run --package peers-bench -- target/kiln/bench/job.json`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -144,7 +144,7 @@ impl Programs {
 }
 
 impl Job {
-    /// Writes the job, with the folder that holds it.
+    /// Writes the job, and creates its folder if it is missing.
     pub fn write(&self, path: &Path) -> Result<()> {
         let context = || format!("cannot write {}", path.display());
         if let Some(folder) = path.parent() {

@@ -1,6 +1,6 @@
 //! The build host: starting programs, showing progress, running unpacked tools and virtual machines.
 //!
-//! The builder (`xtask`) and the measuring program (`benches/peers`) both stand on this crate.
+//! The builder (`xtask`) and the measuring program (`benches/peers`) both build on this crate.
 //! It knows no package, no plan and no configuration.
 
 #![deny(

@@ -66,12 +66,12 @@ pub fn report(text: Arguments<'_>) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
-/// True if standard output has no reader any more.
+/// True if standard output no longer has a reader.
 pub fn is_closed() -> bool {
     IS_CLOSED.load(Ordering::Relaxed)
 }
 
-/// Whatever runs stops at its next check, as after ctrl-C.
+/// Makes all running work stop at its next check, as after ctrl-C.
 fn close() {
     IS_CLOSED.store(true, Ordering::Relaxed);
     process::interrupt();

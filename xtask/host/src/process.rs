@@ -5,7 +5,7 @@
 //! and has a parent-death signal in case the builder itself is killed.
 //!
 //! Commands are written with xshell's `cmd!` and become a [`Command`] by `into()`. xshell's own
-//! ways to run a command are forbidden in `clippy.toml`, because they know neither of the two rules.
+//! ways to run a command are forbidden in `clippy.toml`, because they follow neither rule.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, BufRead, BufReader, ErrorKind};
@@ -78,15 +78,15 @@ impl Command {
         Self { inner, line, detached: false }
     }
 
-    /// Passes a group of the user's variables on.
+    /// Passes on a group of the user's variables.
     #[must_use]
     pub fn with(mut self, group: Group) -> Self {
         self.inner.envs(group.present());
         self
     }
 
-    /// Passes the user's whole environment on, for a program that is the user's own: the cargo that
-    /// tests this workspace. A step of a build never does.
+    /// Passes on the user's whole environment, for the user's own cargo, which tests this workspace.
+    /// A build step never uses this.
     #[must_use]
     pub fn with_whole_environment(mut self) -> Self {
         self.inner.envs(environment::whole());
@@ -175,13 +175,13 @@ impl Command {
         Ok(Running { child, line: self.line, group: self.detached })
     }
 
-    /// Runs the program to its end and returns its standard output, like [`Command::output`].
+    /// Runs the program to completion and returns its standard output, like [`Command::output`].
     pub fn read(self) -> Result<String> {
         let output = self.output()?;
         String::from_utf8(output.stdout).context("its output is not UTF-8")
     }
 
-    /// Runs the program to its end and returns its output. A status other than 0 is an error with
+    /// Runs the program to completion and returns its output. A status other than 0 is an error with
     /// the last lines of the output.
     pub fn output(mut self) -> Result<Output> {
         check_interrupt()?;
@@ -204,7 +204,8 @@ impl Command {
             .with_context(|| explain_start(&self.inner, &self.line))
     }
 
-    /// Runs the program to its end and passes each line of its standard error to `line` as it comes.
+    /// Runs the program to completion and passes each line of its standard error to `line` as it
+    /// comes.
     pub fn watch(mut self, mut line: impl FnMut(&str)) -> Result<()> {
         self.inner.stdout(Stdio::null()).stderr(Stdio::piped());
         let mut running = self.spawn()?;
@@ -229,7 +230,7 @@ impl Command {
 }
 
 impl From<Cmd<'_>> for Command {
-    /// Takes a command of `cmd!`, with the variables that it sets and none of the shell's.
+    /// Converts a command of `cmd!`, with the variables that it sets and without the shell's.
     fn from(command: Cmd<'_>) -> Self {
         Self::wrap(command.into())
     }
@@ -246,7 +247,7 @@ impl Running {
         &mut self.child
     }
 
-    /// Waits for the child's end. A status other than 0 is an error.
+    /// Waits until the child exits. A status other than 0 is an error.
     pub fn wait(mut self) -> Result<()> {
         let status =
             self.child.wait().with_context(|| format!("cannot wait for `{}`", self.line))?;
@@ -254,7 +255,7 @@ impl Running {
         if status.success() { Ok(()) } else { bail!("{}", failed(&self.line, status)) }
     }
 
-    /// Returns the child's status if it has ended.
+    /// Returns the child's status if it has exited.
     pub fn try_wait(&mut self) -> Result<Option<ExitStatus>> {
         self.child.try_wait().with_context(|| format!("cannot wait for `{}`", self.line))
     }
@@ -275,8 +276,8 @@ impl Drop for Running {
     }
 }
 
-/// Makes ctrl-C and SIGTERM set a flag instead of ending the builder at once, so that it can remove
-/// what is half made.
+/// Makes ctrl-C and SIGTERM set a flag instead of killing the builder at once, so that the builder
+/// can remove unfinished files.
 pub fn watch_interrupt() -> Result<()> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     for signal in [SIGINT, SIGTERM, SIGHUP] {
@@ -289,7 +290,7 @@ pub fn watch_interrupt() -> Result<()> {
     Ok(())
 }
 
-/// True once ctrl-C was pressed.
+/// True if ctrl-C has been pressed.
 pub fn interrupted() -> bool {
     INTERRUPTED.load(Ordering::Relaxed)
 }
@@ -299,7 +300,7 @@ pub fn interrupt() {
     INTERRUPTED.store(true, Ordering::Relaxed);
 }
 
-/// Fails once ctrl-C was pressed; long loops call it.
+/// Fails if ctrl-C has been pressed; long loops call this.
 pub fn check_interrupt() -> Result<()> {
     if interrupted() {
         bail!("interrupted; finished steps are kept, and the same command continues from there")
@@ -309,8 +310,8 @@ pub fn check_interrupt() -> Result<()> {
 
 /// Calls `start` again while the program's file is open for writing (ETXTBSY of execve(2)).
 ///
-/// The builder closes a program that it wrote before it starts the program. But a child that
-/// another thread forked in between has a copy of the descriptor, until its own execve closes it.
+/// The builder closes a program's file before it starts the program, but a child that another thread
+/// forked in between holds a copy of the descriptor until its own execve closes it.
 fn retry_while_busy<T>(mut start: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     let until = Instant::now() + BUSY_MAX;
     loop {

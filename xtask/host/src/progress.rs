@@ -15,7 +15,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 /// The longest silence of a task without a terminal.
 const SILENCE: Duration = Duration::from_secs(10);
 
-/// The time between two checks whether a line is due.
+/// The time between two checks for overdue lines.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// The time between two turns of a spinner.
@@ -31,7 +31,7 @@ enum Display {
     Lines(Arc<Lines>),
 }
 
-/// A running task. It ends when this is dropped.
+/// A running task, which ends when this value is dropped.
 #[derive(Debug)]
 pub struct Task {
     label: String,
@@ -173,8 +173,8 @@ impl Task {
         }
     }
 
-    /// Ends the task as done. A task that is only dropped is shown as stopped, because an error may
-    /// be the cause.
+    /// Ends the task and marks it as done. A task that is only dropped is shown as stopped, because
+    /// an error may be the cause.
     pub fn done(mut self) {
         self.done = true;
     }
@@ -309,7 +309,7 @@ impl fmt::Display for Bytes {
     }
 }
 
-/// Starts a thread that lives as long as the lines.
+/// Starts a thread that reports on silent tasks until the display is dropped.
 fn speak_up(lines: Weak<Lines>) {
     let run = move || {
         while let Some(lines) = lines.upgrade() {
@@ -318,7 +318,7 @@ fn speak_up(lines: Weak<Lines>) {
             std::thread::sleep(LOOK);
         }
     };
-    // Without the thread only the lines in between are missing.
+    // Without the thread, only the intermediate lines are missing.
     let _ = std::thread::Builder::new().name("progress".to_owned()).spawn(run);
 }
 
@@ -401,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn tasks_at_once_write_whole_lines() {
+    fn parallel_tasks_write_whole_lines() {
         let log = Log::default();
         let progress = Progress::lines(Box::new(log.clone()));
         std::thread::scope(|scope| {

@@ -1,7 +1,7 @@
 //! Pictures of horizontal bars, for the documents.
 //!
 //! Format: SVG 1.1 with inline attributes only, because GitHub shows pictures without their scripts
-//! and style sheets. The background is white, so that a dark page does not swallow the text.
+//! and style sheets. The background is white, so that the text is readable on a dark page.
 
 use std::fmt::Write;
 

@@ -1,7 +1,8 @@
-//! The same requests to our server, nginx and lighttpd: every difference has a row with its reason.
+//! Sends the same requests to our server, nginx and lighttpd; each difference needs a row with a
+//! reason.
 //!
-//! The two other servers agree where a rule is plain. Where they disagree, or where ours stands
-//! alone, the difference needs a decision. `docs/static-server-differences.md` has the rows, and
+//! The two other servers agree where a rule is plain. Where they disagree, or where only ours
+//! differs, the difference needs a decision. `docs/static-server-differences.md` has the rows, and
 //! this check fails for a difference without a row and for a row without a difference.
 
 mod answer;

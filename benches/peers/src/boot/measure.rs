@@ -87,7 +87,9 @@ fn shutdown(vm: &mut Vm, mut cursor: usize) -> Result<f64> {
                 begin = line.stamp;
             } else if let Some(Event::Down { .. }) = line.event() {
                 let taken = line.stamp.zip(begin).and_then(|(end, begin)| end.checked_sub(begin));
-                return taken.map(|taken| taken.as_secs_f64()).context("no stamps");
+                return taken
+                    .map(|taken| taken.as_secs_f64())
+                    .context("the console has no stamped line");
             }
         }
         if alive.elapsed() > SILENCE || vm.ended()?.is_some() {
@@ -99,7 +101,7 @@ fn shutdown(vm: &mut Vm, mut cursor: usize) -> Result<f64> {
     }
 }
 
-/// Fails if the node cannot come up any more; returns a reason if QEMU is at fault.
+/// Fails if the node can no longer come up; returns a reason if QEMU is at fault.
 fn trouble(vm: &mut Vm, lines: &[Line], alive: Instant) -> Result<Option<String>> {
     let tail = |vm: &Vm| format!("last lines of its console:\n{}", vm.console.last(LAST_LINES));
     match vm.ended()? {
@@ -111,7 +113,7 @@ fn trouble(vm: &mut Vm, lines: &[Line], alive: Instant) -> Result<Option<String>
         bail!("the node's kernel crashed: {}; {}", line.text, tail(vm));
     }
     if alive.elapsed() > SILENCE {
-        bail!("the node showed nothing new for {} s; {}", SILENCE.as_secs(), tail(vm));
+        bail!("the node wrote no new output for {} s; {}", SILENCE.as_secs(), tail(vm));
     }
     Ok(None)
 }

@@ -74,7 +74,7 @@ fn machine(job: &Boot, efi: &Path) -> Result<Machine> {
     })
 }
 
-/// Returns the times of a boot that counts, and repeats a boot that the machine has spoilt.
+/// Returns the times of a boot that counts; repeats a boot that the machine has spoilt.
 fn one(machine: &Machine, after: After) -> Result<Times> {
     let mut spoilt = String::new();
     for _ in 0..TRIES {
@@ -87,5 +87,5 @@ fn one(machine: &Machine, after: After) -> Result<Times> {
             }
         }
     }
-    bail!("cannot measure a boot: none of {TRIES} counts; the last one: {spoilt}")
+    bail!("cannot measure a boot: all {TRIES} attempts were spoilt; the last one: {spoilt}")
 }

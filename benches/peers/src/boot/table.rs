@@ -25,7 +25,7 @@ pub struct Times {
     pub kubelet: f64,
     /// The pod's first HTTP 200.
     pub pod: f64,
-    /// The same since QEMU's start, so with firmware and the loading of the file.
+    /// The same since QEMU's start, which includes the firmware and loading the file.
     pub whole: f64,
     /// Memory in use in MiB, if it was measured.
     pub memory: Option<f64>,
@@ -58,9 +58,9 @@ pub fn row(round: &str, image: &str, times: &Times) -> String {
     )
 }
 
-/// Renders the medians of both images and their ratio, each with its least and its most.
+/// Renders the medians of both images and their ratio, each with its minimum and maximum.
 ///
-/// The spread of the ratio is that of the rounds, of two boots one after the other.
+/// The spread of the ratio is over the rounds, each of which is two consecutive boots.
 pub fn summary(peer: &str, rows: &[[Times; 2]]) -> String {
     let boots = |image: usize| rows.iter().map(|row| row[image].columns()).collect::<Vec<Values>>();
     let (theirs, ours) = (boots(0), boots(1));

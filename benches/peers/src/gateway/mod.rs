@@ -30,7 +30,7 @@ const NEW: usize = 64;
 /// Connections of the case `bulk`.
 const BULK: usize = 4;
 
-/// The time for which connections are opened one after the other before the measurement.
+/// The length of the warm-up, in which connections are opened one after the other.
 const WARM_UP: Duration = Duration::from_millis(50);
 
 /// The line that the load generator prints.
@@ -51,7 +51,7 @@ pub fn gateways(job: &job::Gateway) -> Result<()> {
     for round in 0..job.runs.rounds {
         for at in 0..KINDS.len() {
             process::check_interrupt()?;
-            // Each round begins with another gateway, so that no gateway always follows the same
+            // Each round begins with a different gateway, so that no gateway always follows the same
             // one.
             let at = (at + round) % KINDS.len();
             let folder = job.scratch.join(format!("{round}-{at}"));

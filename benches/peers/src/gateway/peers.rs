@@ -152,7 +152,7 @@ fn haproxy(address: SocketAddr, backend: SocketAddr) -> String {
 
 fn nginx(address: SocketAddr, backend: SocketAddr, module: &Path, scratch: &Path) -> String {
     let (module, scratch) = (module.display(), scratch.display());
-    // nginx that root starts would switch to an unprivileged user.
+    // nginx started by root would switch to an unprivileged user.
     let user = if rustix::process::getuid().is_root() { "user root;\n" } else { "" };
     format!(
         "load_module {module};\n{user}daemon off;\nworker_processes 1;\npid {scratch}/nginx.pid;\n\

@@ -28,8 +28,8 @@ const TYPES: [(&str, &str); 9] = [
     ("", "application/octet-stream"),
 ];
 
-/// Returns nginx.conf. nginx that root starts would switch to an unprivileged user, which may not read
-/// the content.
+/// Returns nginx.conf. nginx started by root would switch to an unprivileged user, which may not
+/// read the content.
 pub fn nginx(site: Site<'_>, types: &Path, cached: bool) -> String {
     let Site { address, content, scratch } = site;
     let (content, scratch) = (content.display(), scratch.display());
@@ -67,8 +67,8 @@ pub fn lighttpd(site: Site<'_>) -> String {
     )
 }
 
-/// Returns h2o.conf. h2o that root starts would switch to an unprivileged user, which may not read the
-/// content.
+/// Returns h2o.conf. h2o started by root would switch to an unprivileged user, which may not read
+/// the content.
 pub fn h2o(site: Site<'_>) -> String {
     let Site { address, content, scratch } = site;
     let user = if is_root() { "user: root\n" } else { "" };

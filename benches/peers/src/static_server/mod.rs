@@ -103,7 +103,7 @@ fn rounds(job: &StaticServer, servers: &mut [Server], cores: Cores) -> Result<Re
         for case in &cases {
             for at in 0..servers.len() {
                 process::check_interrupt()?;
-                // Each round begins with another gateway, so that no gateway always follows the
+                // Each round begins with a different server, so that no server always follows the
                 // same one.
                 let at = (at + round) % servers.len();
                 let sample: Sample = run::one(job, case, &servers[at], &families[at], cores)?;

@@ -25,8 +25,8 @@ pub struct Case {
     mode: &'static str,
 }
 
-/// The cases. Long answers get fewer connections, so that a short run has more than its beginning
-/// and its end.
+/// The cases. Long answers get fewer connections, so that even a short run reaches a steady
+/// state.
 pub const CASES: [Case; 5] = [
     Case { name: "1 KiB", path: "/1k.bin", length: 1 << 10, connections: 64, mode: "keep" },
     Case { name: "10 KiB", path: "/10k.bin", length: 10 << 10, connections: 64, mode: "keep" },

@@ -21,7 +21,7 @@ const INTERVAL: Duration = Duration::from_millis(50);
 /// answer is exact.
 const TRY_MAX: Duration = Duration::from_secs(2);
 
-/// The most bytes of a page that are read.
+/// The largest number of bytes read from a page.
 const PAGE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// A server's answer.
@@ -94,7 +94,7 @@ fn ask(url: &str, start: Instant, answers: &Sender<Answer>, stop: &AtomicBool) {
                 let good = get(url, TRY_MAX).is_ok_and(|page| page.status == 200);
                 let at = start.elapsed();
                 if good && !answered.swap(true, Ordering::Relaxed) {
-                    // The receiver is gone if the machine has ended meanwhile.
+                    // The receiver is gone if the machine has stopped in the meantime.
                     let _ = answers.send(Answer { url: url.to_owned(), at });
                 }
             });

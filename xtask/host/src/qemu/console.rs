@@ -1,4 +1,4 @@
-//! The guest's serial console: lines with the host's clock, the kernel's clock and what they mean.
+//! The guest's serial console: lines with the host's time, the kernel's time and their meaning.
 //!
 //! Firmware, the kernel and PID 1 all write here. A thread reads the lines as they come, so that the
 //! guest never waits for the builder. Each reader has a cursor of its own.
@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use kiln_contract::console::{Event, TAG};
 
-/// The most lines that are kept. A boot writes a few hundred; a guest may flood its console.
+/// The largest number of lines kept. A boot writes a few hundred; a guest may flood its console.
 const LINES_MAX: usize = 20_000;
 
-/// The most bytes that are kept of one line.
+/// The largest number of bytes kept of one line.
 const LINE_BYTES_MAX: usize = 4096;
 
 /// Texts of a kernel that has crashed. A soft lockup is not among them, because a busy host under
@@ -24,11 +24,11 @@ const FATAL: [&str; 4] = ["Kernel panic", "Oops:", "kernel BUG at", "Unable to h
 /// One line of the console.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
-    /// The host's clock, from QEMU's start.
+    /// The time on the host's clock since QEMU's start.
     pub at: Duration,
-    /// The kernel's clock (`printk.time`), from the kernel's start.
+    /// The time on the kernel's clock (`printk.time`) since the kernel's start.
     pub stamp: Option<Duration>,
-    /// The text after the stamp, without control characters.
+    /// The text after the timestamp, without control characters.
     pub text: String,
 }
 
@@ -177,7 +177,7 @@ impl Console {
         self.0.changed.notify_all();
     }
 
-    /// Continues reading, or stops it, so that the pipe fills and the guest's serial port blocks.
+    /// Resumes or pauses reading; meanwhile the pipe fills and the guest's serial port blocks.
     pub fn read_on(&self, on: bool) {
         self.state().stopped = !on;
         self.0.changed.notify_all();
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_flood_the_newest_lines_are_kept() {
+    fn the_newest_lines_of_a_flood_are_kept() {
         let console = Console::new();
         let lines: Vec<String> = (0..LINES_MAX + 5).map(|n| n.to_string()).collect();
         let flood = lines.join("\n");

@@ -124,7 +124,7 @@ mod tests {
 
     /// Offsets are those of Microsoft's "FAT: General Overview of On-Disk Format", version 1.03.
     #[test]
-    fn firmware_finds_short_names_and_a_sound_boot_sector() {
+    fn firmware_finds_short_names_and_a_valid_boot_sector() {
         let mut sector = [0; 512];
         let mut disk = disk(b"content");
         disk.read_exact(&mut sector).unwrap();

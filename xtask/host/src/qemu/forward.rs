@@ -67,7 +67,7 @@ pub fn forwards(ports: &[u16], choices: &[PortChoice]) -> Result<Vec<Forward>> {
     for (at, forward) in forwards.iter().enumerate() {
         if forwards[..at].iter().any(|other| other.host == forward.host) {
             bail!(
-                "two of the node's ports want port {} of the host; choose with --port NODE=HOST",
+                "two of the node's ports need port {} of the host; choose with --port NODE=HOST",
                 forward.host
             );
         }
@@ -80,7 +80,7 @@ fn list(ports: &[u16]) -> String {
     if ports.is_empty() {
         "no pod has a port".to_owned()
     } else {
-        format!("there are {}", ports.join(", "))
+        format!("pods listen on {}", ports.join(", "))
     }
 }
 
@@ -142,10 +142,10 @@ mod tests {
             let error = forwards(ports, &choices).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         };
-        check(&[8080], &["81=82"], "no pod listens on 81 (there are 8080)");
+        check(&[8080], &["81=82"], "no pod listens on 81 (pods listen on 8080)");
         check(&[], &["81=82"], "no pod has a port");
         check(&[8080], &["8080=1", "8080=2"], "twice");
-        check(&[8080, 9090], &["8080=9090"], "two of the node's ports want port 9090");
+        check(&[8080, 9090], &["8080=9090"], "two of the node's ports need port 9090");
         for bad in ["8080", "8080=", "0=1", "1=0", "1=65536", "a=b"] {
             assert!(bad.parse::<PortChoice>().is_err(), "{bad}");
         }

@@ -35,7 +35,7 @@ pub use vm::{End, Kernel, LOOK, Machine, Network, Start, Vm, WATCHDOG};
 /// Under emulation on a busy host a boot takes minutes; a longer silence means that the node hangs.
 pub const SILENCE: Duration = Duration::from_mins(5);
 
-/// The longest time from the node's last message to QEMU's end.
+/// The longest time from the node's last message to QEMU's exit.
 pub const AFTER_DOWN: Duration = Duration::from_mins(1);
 
 /// The pause between two presses of the power button until the node goes down.
@@ -53,7 +53,7 @@ pub struct Options {
     pub svg: Option<PathBuf>,
 }
 
-/// A node on show.
+/// A running node that is shown to the user.
 struct Session {
     vm: Vm,
     poll: Poll,
@@ -73,7 +73,7 @@ struct Session {
     dim: bool,
 }
 
-/// The state of a node on show.
+/// The state of a node that is shown to the user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Booting,
@@ -86,7 +86,7 @@ enum State {
 
 /// Boots a machine and shows it until ctrl-C powers it off.
 ///
-/// An error if the node does not come up, does not answer, or does not power off.
+/// Fails if the node does not come up, does not answer, or does not power off.
 pub fn run(machine: &Machine, options: Options) -> Result<()> {
     check_free(&machine.forwards)?;
     // Registered before QEMU starts: from here on ctrl-C is the node's power button.
@@ -95,7 +95,7 @@ pub fn run(machine: &Machine, options: Options) -> Result<()> {
     if let Some(note) = &vm.note {
         println!("no KVM: {note}");
     }
-    println!("boots {} with {}, {} MiB", machine.start, vm.accel, machine.memory);
+    println!("booting {} with {}, {} MiB", machine.start, vm.accel, machine.memory);
     let mut session = Session::new(vm, machine, options);
     let mut presses = 0;
     loop {
@@ -130,7 +130,7 @@ impl Session {
     /// Processes new lines and answers; returns the result once it is known.
     fn turn(&mut self, presses: usize) -> Result<Option<Result<()>>> {
         if output::is_closed() {
-            bail!("killed, because its output has no reader any more");
+            bail!("killed, because the output no longer has a reader");
         }
         if presses > 1 {
             bail!("killed; the node was not powered off cleanly");
@@ -142,7 +142,7 @@ impl Session {
             if self.check {
                 bail!("interrupted before the node was up");
             }
-            println!("ended before the node was up");
+            println!("stopped before the node was up");
             return Ok(Some(Ok(())));
         }
         if presses == 1 || self.pressed.is_some() || (self.check && self.state == State::Serving) {
@@ -164,7 +164,7 @@ impl Session {
     fn take_lines(&mut self) -> Result<()> {
         let News { lines, cursor, ended } = self.vm.console.news(self.cursor, LOOK);
         if ended && lines.is_empty() {
-            // The console ends a moment before QEMU does.
+            // The console closes a moment before QEMU exits.
             std::thread::sleep(LOOK);
         }
         self.cursor = cursor;
@@ -233,7 +233,7 @@ impl Session {
             return Ok(());
         }
         if self.pressed.is_none() {
-            println!("presses the power button; ctrl-C kills the node");
+            println!("pressing the power button; ctrl-C kills the node");
             self.alive = Instant::now();
             self.state = State::Stopping;
         }
@@ -247,16 +247,20 @@ impl Session {
             (End::Itself { reason }, _) => bail!("{reason}"),
             (End::Guest, State::Down) if answered => Ok(()),
             (End::Guest, _) => {
-                bail!("the node {} and ended without a clean shutdown{}", self.doing(), self.tail())
+                bail!(
+                    "the node {} and stopped without a clean shutdown{}",
+                    self.doing(),
+                    self.tail()
+                )
             }
         }
     }
 
-    /// The reason why nothing happens any more: kubelet's, if a pod does not start.
+    /// Returns the reason why the node makes no progress: kubelet's, if a pod does not start.
     fn trouble(&self) -> String {
         let reasons: Vec<String> = self.lines.iter().filter_map(unstarted).collect();
         match reasons[..] {
-            [] => format!("it showed nothing new for {} s", SILENCE.as_secs()),
+            [] => format!("it wrote no new output for {} s", SILENCE.as_secs()),
             _ => reasons.join("\n"),
         }
     }
@@ -265,8 +269,8 @@ impl Session {
         match self.state {
             State::Booting => "did not come up",
             State::Serving => "was up",
-            State::Stopping => "was told to power off",
-            State::Down => "went down unasked",
+            State::Stopping => "was asked to power off",
+            State::Down => "went down on its own",
         }
     }
 

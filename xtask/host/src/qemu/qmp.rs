@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};
 
-/// The longest time for an answer; QEMU gives most of them at once.
+/// The longest time for an answer; QEMU answers most commands at once.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// A connection to a running QEMU.
@@ -95,7 +95,7 @@ impl Qmp {
         self.execute("device_add", &arguments.into()).map(drop)
     }
 
-    /// Requests that the guest releases the device in a slot; the event `DEVICE_DELETED` confirms it.
+    /// Requests that the guest release the device in a slot; the event `DEVICE_DELETED` confirms it.
     pub fn unplug(&mut self, slot: u8) -> Result<()> {
         self.execute("device_del", &json!({ "id": plugged(slot) })).map(drop)
     }

@@ -1,6 +1,6 @@
 //! The timeline of a boot, from QEMU's start to the first answer of a pod.
 //!
-//! Each time is the host's clock when a line arrived, a few milliseconds after it was written. The
+//! Each time is the host's, taken when a line arrived, a few milliseconds after it was written. The
 //! kernel's timestamps only show when its clock started. Under emulation on a busy host that clock may
 //! run several times too fast or too slow, so only the first lines count. Answers of pods are late by
 //! up to one polling interval and the round trip.
@@ -18,10 +18,10 @@ use super::console::Line;
 const LOADING: &str = "BdsDxe: loading ";
 const STARTING: &str = "BdsDxe: starting ";
 
-/// The time after the first line with a timestamp in which the kernel's clock counts as exact.
+/// The time after the first line with a timestamp during which the kernel's clock counts as exact.
 const EARLY: Duration = Duration::from_secs(2);
 
-/// The columns of the longest bar.
+/// The width of the longest bar, in columns.
 const BAR: u32 = 40;
 
 /// One part of the boot, in host time from QEMU's start.
@@ -40,7 +40,7 @@ pub struct Span {
 pub struct Answer {
     /// The URL that answered.
     pub url: String,
-    /// The host's clock, from QEMU's start.
+    /// The time on the host's clock since QEMU's start.
     pub at: Duration,
 }
 

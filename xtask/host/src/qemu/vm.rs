@@ -125,7 +125,7 @@ pub struct Vm {
     folder: Scratch,
 }
 
-/// The end of QEMU.
+/// The way in which QEMU exited.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End {
     /// The guest powered off or reset the machine (QEMU runs with `-no-reboot`).
@@ -294,7 +294,8 @@ impl Vm {
             if !self.console.news(0, LOOK).lines.is_empty() {
                 return Ok(None);
             }
-            // After some failures QEMU keeps running with a stopped guest, and only its log shows it.
+            // After some failures, QEMU keeps running with a stopped guest, and only its log shows
+            // it.
             let log = self.log();
             if log.contains("kvm run failed") || log.contains("KVM internal error") {
                 return Ok(Some(log));
@@ -306,13 +307,13 @@ impl Vm {
         Ok(Some(format!("the console showed nothing for {} s", FIRST_LINE_TIME_MAX.as_secs())))
     }
 
-    /// Copies the firmware's variables, for another boot of the same machine; there may be none.
+    /// Copies the firmware's variables, if there are any, for another boot of the same machine.
     pub fn keep_variables(&self, to: &Path) -> Result<()> {
         let variables = self.folder.path().join(VARIABLES);
         if variables.exists() { copy(&variables, to) } else { Ok(()) }
     }
 
-    /// Returns the end of QEMU, if it has ended.
+    /// Returns the way in which QEMU exited, if it has.
     pub fn ended(&mut self) -> Result<Option<End>> {
         let status = self.running.try_wait()?;
         Ok(status.map(|status| end(status, &self.log())))
@@ -327,7 +328,7 @@ impl Vm {
         self.qmp.as_mut().context("no connection to QEMU")
     }
 
-    /// Waits for QEMU's end, after the guest has announced it.
+    /// Waits until QEMU exits, after the guest has announced that it goes down.
     pub fn wait_for_end(&mut self, patience: Duration) -> Result<End> {
         let until = Instant::now() + patience;
         loop {
@@ -405,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crash_of_qemu_is_told_apart_from_the_guests_end() {
+    fn a_crash_of_qemu_is_distinguished_from_a_guest_that_powers_off() {
         assert_eq!(end(ExitStatus::from_raw(0), "noise"), End::Guest);
         let crash = end(ExitStatus::from_raw(6), "iotlb_to_section: Assertion failed");
         let End::Itself { reason } = crash else { panic!("{crash:?}") };

@@ -1,4 +1,4 @@
-//! Fields of requests, many on one line each: ranges and conditions, in the order in which they are asked.
+//! Fields of requests: ranges and conditions, in the order in which they are sent.
 
 /// Ranges, alone and with If-Range.
 pub const RANGES: [&str; 44] = [

@@ -1,4 +1,4 @@
-//! Lines that readers take differently: blanks, ends of lines, folding, names of fields, halves.
+//! Lines that parsers treat differently: blanks, line ends, folding, field names, incomplete lines.
 
 /// A name for the table, and all that is sent.
 pub const LINES: [(&str, &str); 32] = [

@@ -11,7 +11,7 @@ const LABELS: f64 = 230.0;
 /// The space right of the longest bar for its number.
 const NUMBERS: f64 = 60.0;
 
-/// Marks of the scale: more would run into each other.
+/// The largest number of marks on the scale; more would overlap.
 const MARKS_MAX: u32 = 12;
 
 impl Timeline {
@@ -49,7 +49,7 @@ impl Timeline {
     }
 }
 
-/// Firmware and kernel are not ours to make faster; PID 1 and its services are.
+/// Returns a bar's colour: PID 1's stages, services and pods, or firmware and kernel.
 fn colour(span: &Span) -> &'static str {
     if span.name.starts_with("init:") {
         return OURS;
