@@ -1,4 +1,4 @@
-//! The architectures, and what each party calls them.
+//! The architectures, and their names in each context.
 
 use std::fmt;
 

@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::process;
 
-/// The bytes of a file that are read at a time, so many that the system call costs nothing.
+/// The number of bytes read at a time, so large that the cost of the system call does not matter.
 const BLOCK: usize = 256 * 1024;
 
 /// A SHA-256 digest, written as 64 lower-case hexadecimal digits.

@@ -2,7 +2,8 @@
 //!
 //! The stages follow the data: `config` reads text, `plan` makes steps, `build` runs them with the
 //! kinds of `source`, `assemble` makes trees, `image` writes them. Each kind of source is one file
-//! that the stages ask, so `source` lies below all of them. `docs/architecture.md` has the rooms.
+//! that several stages call, so `source` lies below all of them. `docs/architecture.md` has the
+//! rooms.
 
 #![deny(
     clippy::print_stdout,

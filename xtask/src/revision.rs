@@ -1,7 +1,7 @@
 //! The revisions of the steps' own code, all in one place.
 //!
-//! A step's digest holds its revision. Raise it when the code that makes the step makes something
-//! else of equal inputs ([decision 8](../../docs/decisions/0008-cache-digests-and-revisions.md)).
+//! A step's digest holds its revision. Raise it when the step's code makes another result
+//! from equal inputs ([decision 8](../../docs/decisions/0008-cache-digests-and-revisions.md)).
 
 /// Downloading the modules of Go programs.
 pub const GO_MODULES: &str = "go modules 1";

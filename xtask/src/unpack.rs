@@ -1,6 +1,6 @@
 //! Archives from outside → files below a folder.
 //!
-//! Nothing of an archive is trusted: owners and set-id bits are dropped, and device nodes and paths
+//! Nothing in an archive is trusted: owners and set-id bits are dropped, and device nodes and paths
 //! that leave the folder are refused.
 
 use std::collections::HashSet;
@@ -92,7 +92,7 @@ pub struct Unpacker<'a> {
     into: &'a Path,
     path: &'a dyn Fn(&str) -> Result<Option<String>>,
     filter: &'a dyn Fn(&str) -> bool,
-    /// Folders that are known to be there and to be no links.
+    /// Folders that are known to exist and not to be links.
     folders: HashSet<PathBuf>,
 }
 
@@ -190,7 +190,7 @@ fn write(full: &Path, mode: u32, contents: &mut impl Read) -> Result<()> {
     let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(full);
     let mut file = file.map_err(|error| taken(&error, full))?;
     io::copy(contents, &mut file).with_context(|| format!("cannot write {}", full.display()))?;
-    // Again, because the umask has its say in the first mode.
+    // The mode is set again, because the umask applies when a file is created.
     file.set_permissions(Permissions::from_mode(mode))?;
     Ok(())
 }

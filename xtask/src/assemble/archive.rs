@@ -6,7 +6,7 @@ use kiln_contract::archive;
 use crate::tree::staged::Staged;
 use crate::tree::{Content, Node, Tree};
 
-/// Puts the archive together.
+/// Assembles the archive.
 pub fn build(init: &Staged, kernel: &Staged, root: Content, pods: Content) -> Result<Tree> {
     let mut tree = Tree::default();
     tree.add(archive::INIT, &init.owner, init.get("init")?.clone())?;

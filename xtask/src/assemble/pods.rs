@@ -46,7 +46,7 @@ pub fn build(config: &Config, packages: &[Files]) -> Result<Tree> {
     Ok(tree)
 }
 
-/// Turns a path of the running system into one of this file system, which is mounted at
+/// Converts a path of the running system to a path in this file system, which is mounted at
 /// [`path::PODS`].
 fn below_pods(folder: &str) -> &str {
     folder.strip_prefix(path::PODS).unwrap_or(folder)

@@ -82,7 +82,7 @@ const ETC: [(&str, &str); 3] = [
     ("/etc/resolv.conf", "nameserver 10.0.2.3\n"),
 ];
 
-/// The cache's entries that the floor is made of.
+/// The cache entries that the floor is made from.
 struct Parts<'a> {
     builder: &'a Builder,
     folder: PathBuf,
@@ -110,7 +110,7 @@ pub fn build(builder: &Builder) -> Result<PathBuf> {
 /// Returns the port on which the measured pod answers.
 pub fn port(builder: &Builder) -> Result<u16> {
     let port = pod(builder)?.ports.first().copied();
-    port.with_context(|| format!("the pod `{POD}`, which the comparison is about, opens no port"))
+    port.with_context(|| format!("the compared pod `{POD}` opens no port"))
 }
 
 fn pod(builder: &Builder) -> Result<&Manifest> {

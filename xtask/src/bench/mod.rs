@@ -52,7 +52,7 @@ pub fn boot(
     svg: Option<PathBuf>,
 ) -> Result<()> {
     let folder = builder.inputs.workspace.join(FOLDER);
-    // The peer comes first: two images of one name are published under one name.
+    // The peer comes first, because two images of the same name are published to the same path.
     let other = match peer {
         Peer::Floor => None,
         Peer::File(file) => Some(keep(&folder, file)?),
@@ -63,7 +63,7 @@ pub fn boot(
     let peer = other.map_or_else(|| floor::build(builder), Ok)?;
     let machine = machine::of(builder, &built, Vec::new(), machine::MEMORY)?;
     let Start::Firmware { code, variables, efi } = machine.start else {
-        bail!("boots are compared with firmware")
+        bail!("cannot compare boots without firmware")
     };
     start(
         builder,

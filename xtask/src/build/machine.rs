@@ -12,7 +12,7 @@ use crate::plan::{ARCHIVE, KERNEL, staged};
 use crate::qemu::{Forward, Kernel, Machine, Network, Start, WATCHDOG};
 use crate::scenario::Rig;
 
-/// The default memory of a node in MiB. Half of it is the least that works.
+/// The default memory of a node in MiB. Half of it is the minimum.
 pub const MEMORY: u32 = 1024;
 
 /// The code and the empty variables of Debian's OVMF.

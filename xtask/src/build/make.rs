@@ -63,7 +63,7 @@ fn making<'a>(
         .iter()
         .map(|file| Ok(Download { name: file.name.clone(), path: downloaded(builder, file)? }));
     let libraries = kind(builder, name).libraries().iter().map(|library| staged(library));
-    // A step that fetches needs none.
+    // A fetch step needs no libraries.
     let libraries = libraries.filter(|step_name| step.needs.contains(step_name));
     let libraries = libraries.map(|step_name| dir(needs, &step_name));
     Ok(Making {
@@ -137,7 +137,7 @@ fn pods_erofs(builder: &Builder, needs: &Made, out: &Path) -> Result<()> {
 }
 
 /// Returns the files that a package's image is made of. Packs are made in `scratch`, which must
-/// stay.
+/// outlive the result.
 pub fn image_files(
     name: &str,
     builder: &Builder,

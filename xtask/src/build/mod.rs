@@ -1,4 +1,4 @@
-//! A configuration with its plan, and all that making it needs.
+//! A configuration with its plan, and everything that is needed to make it.
 //!
 //! `queue` runs the plan, `make` makes one step, `report` lists the contents of a finished image.
 
@@ -78,7 +78,7 @@ fn read(path: &Path) -> std::io::Result<String> {
     std::fs::read_to_string(path)
 }
 
-/// The workspace of this invocation: the one that `cargo xtask` was called in.
+/// Returns the workspace in which `cargo xtask` was called.
 ///
 /// It cannot be compiled in, because cargo runs the old binary in a checkout that was moved or
 /// copied together with its `target`.
@@ -90,7 +90,8 @@ pub fn workspace() -> Result<PathBuf> {
 
 /// Searches upward from the manifest that cargo runs, then from the current folder.
 ///
-/// The second is for a binary that was started without cargo, or by the cargo of another project.
+/// The second search is for a binary that was started without cargo, or by the cargo of another
+/// project.
 fn find_workspace(manifest: Option<&Path>, here: &Path) -> Result<PathBuf> {
     let is_workspace = |dir: &&Path| WORKSPACE_FILES.iter().all(|file| dir.join(file).is_file());
     let found = manifest.into_iter().chain([here]).flat_map(Path::ancestors).find(is_workspace);

@@ -23,7 +23,7 @@ use crate::tree::{Node, Tree};
 pub(super) const EFI: &str = "image.efi";
 /// The report next to it.
 const REPORT: &str = "image.json";
-/// The list of a tree's files, next to the image that was written of it.
+/// The list of a tree's files, next to the image that was written from it.
 pub(super) const CONTENTS: &str = "contents.json";
 
 const MIB: u64 = 1024 * 1024;
@@ -58,7 +58,7 @@ pub struct Report {
     pub items: Vec<Item>,
     /// The expanded configuration.
     pub configuration: String,
-    /// The commit of Kiln's repository, with `+` after it if files have changed since.
+    /// The commit of Kiln's repository, followed by `+` if files have changed since.
     pub revision: Option<String>,
     /// The layers of the configuration, nearest first.
     #[serde(default)]
@@ -70,7 +70,7 @@ pub struct Report {
 pub struct LayerReport {
     /// Its folder, relative to Kiln's repository if the folder lies there.
     pub folder: PathBuf,
-    /// The commit of its repository, with `+` after it if files of the layer have changed since.
+    /// The commit of its repository, followed by `+` if files of the layer have changed since.
     pub revision: Option<String>,
 }
 
@@ -144,7 +144,7 @@ pub(super) fn check_limit(config: &Config, efi: &Path) -> Result<()> {
     ensure!(
         bytes <= limit * MIB,
         "the image has {}, its limit is {limit} MiB (`uki-limit-mib` in build.toml); \
-         leave a package out, or look at `cargo xtask size` with a higher limit",
+         leave a package out, or raise the limit and run `cargo xtask size`",
         Bytes(bytes)
     );
     Ok(())

@@ -36,7 +36,7 @@ impl Cache {
         if !self.0.users.upgrade(&lock)? {
             self.0.users.downgrade(&lock)?;
             bail!(
-                "another build or a running node uses the cache in {}; run `cargo xtask clean` again when it has ended, or set {VARIABLE} for a cache of its own",
+                "another build or a running node uses the cache in {}; run `cargo xtask clean` again when that has stopped, or set {VARIABLE} to another cache",
                 self.root().display()
             );
         }
@@ -69,8 +69,8 @@ impl Cache {
         Ok(freed)
     }
 
-    /// Moves a thing out of its place before removing it, so that a half-removed entry is never
-    /// taken for an entry.
+    /// Moves an item away before removing it, so that a half-removed item is never mistaken for a
+    /// complete one.
     fn drop_one(&self, path: &Path, name: &std::ffi::OsStr) -> Result<()> {
         let away = self.root().join(TMP).join(name);
         if away != path {
@@ -100,7 +100,7 @@ impl fmt::Display for Freed {
         let Self { downloads, steps, tools, bytes } = self;
         write!(
             f,
-            "freed {}: {steps} results of steps, {downloads} downloads, {tools} tool caches",
+            "freed {}: {steps} step results, {downloads} downloads, {tools} tool caches",
             Bytes(*bytes)
         )
     }

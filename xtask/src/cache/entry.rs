@@ -126,9 +126,13 @@ impl Item {
         match self {
             Self::File { size, mode, sha256, mtime: then } if meta.is_file() => {
                 ensure!(meta.len() == *size, "{} has {} bytes, expected {size}", at(), meta.len());
-                ensure!(meta.permissions().mode() & 0o7777 == *mode, "{} has another mode", at());
+                ensure!(
+                    meta.permissions().mode() & 0o7777 == *mode,
+                    "{} has a different mode",
+                    at()
+                );
                 if !trusted(mtime(meta), *then) {
-                    ensure!(Digest::of_file(path)? == *sha256, "{} has other contents", at());
+                    ensure!(Digest::of_file(path)? == *sha256, "{} has different contents", at());
                 }
             }
             item => {

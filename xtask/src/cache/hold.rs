@@ -1,5 +1,5 @@
-//! Locks that are released with their process, and half-made things that are removed with their
-//! maker.
+//! Locks that are released when their process exits, and unfinished files that are removed when
+//! their build fails.
 
 use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -16,11 +16,11 @@ use crate::progress::Progress;
 /// The time between two attempts to take a lock; ctrl-C is checked in between.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// A held lock (`flock(2)`). It is released when this is dropped or the process ends.
+/// A held lock (`flock(2)`). It is released when this is dropped or the process exits.
 #[derive(Debug)]
 pub(super) struct Hold(File);
 
-/// A half-made thing. It is removed when this is dropped, unless it was finished.
+/// An unfinished file or folder. It is removed when this is dropped, unless it was finished.
 #[derive(Debug)]
 pub(super) struct Partial {
     path: PathBuf,
@@ -34,7 +34,7 @@ impl Hold {
 
     /// Waits for a shared lock.
     pub(super) fn shared(path: &Path, progress: &Progress) -> Result<Self> {
-        let waiting = "waiting for `cargo xtask clean` to end";
+        let waiting = "waiting for `cargo xtask clean` to finish";
         Self::wait(path, FlockOperation::NonBlockingLockShared, waiting, progress)
     }
 
@@ -82,28 +82,28 @@ fn open(path: &Path) -> Result<File> {
 }
 
 impl Partial {
-    /// Takes a path over. The caller holds its lock, so anything there is left over from a killed
+    /// Takes over a path. The caller holds its lock, so anything there is left over from a killed
     /// build.
     pub(super) fn new(path: PathBuf) -> Result<Self> {
         remove::tree(&path)?;
         Ok(Self { path })
     }
 
-    /// Returns the path to make the thing at.
+    /// Returns the path of the unfinished file or folder.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Moves a damaged thing out of its place in one step, and removes it.
+    /// Moves a damaged file or folder away in one step, and removes it.
     pub(super) fn discard(&self, damaged: &Path) -> Result<()> {
         fs::rename(damaged, &self.path)
             .with_context(|| format!("cannot move {} away", damaged.display()))?;
         remove::tree(&self.path)
     }
 
-    /// Puts the finished thing into its place in one step.
+    /// Moves the finished file or folder into place in one step.
     pub(super) fn finish(self, place: &Path) -> Result<()> {
-        // The folder itself is not synced: after a power cut the thing is there or is made again.
+        // The folder itself is not synced: after a power cut it is there or is made again.
         fs::rename(&self.path, place)
             .with_context(|| format!("cannot put {} in its place", place.display()))
     }
@@ -111,7 +111,7 @@ impl Partial {
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        // The next opening of the cache sweeps out anything that cannot be removed now.
+        // Anything that cannot be removed now is removed when the cache is opened next.
         let _ = remove::tree(&self.path);
     }
 }

@@ -1,16 +1,16 @@
 //! The cache: downloads by their sha256, results of steps by the digest of all their inputs.
 //!
 //! ```text
-//! CACHEDIR.TAG        says that the folder is a cache, to backup programs and to `clean`
+//! CACHEDIR.TAG        marks the folder as a cache, for backup programs and `clean`
 //! downloads/SHA256    one file each
 //! steps/DIGEST/       `files/` as the step left them, and `manifest.json`
 //! tools/NAME/         caches of other programs, such as Go's
-//! tmp/NAME            what is being made; renamed into place when it is whole and on the disk
-//! locks/NAME          who makes it; `locks/users` is shared by all builds, exclusive for `clean`
+//! tmp/NAME            unfinished entries; renamed into place when they are complete and on the disk
+//! locks/NAME          held while an entry is made; builds share `locks/users`, `clean` holds it alone
 //! ```
 //!
-//! A name under `tmp` belongs to the holder of the lock with the same name. A lock ends with its
-//! process, so anything under `tmp` without a held lock is left over from a killed build.
+//! A name under `tmp` belongs to the holder of the lock with the same name. A lock is released when
+//! its process exits, so anything under `tmp` without a held lock is left over from a killed build.
 //!
 //! Each use of an entry checks its files (names, sizes, modes, times). Before a step reads an
 //! entry, its files are read and hashed, once per process. A damaged entry is made again.
@@ -75,8 +75,8 @@ impl Cache {
         Self::open_at(&locate(|name| std::env::var_os(name))?, progress)
     }
 
-    /// Opens the cache in this folder, creates it if it is missing, and removes what killed builds
-    /// have left.
+    /// Opens the cache in this folder, creates it if it is missing, and removes leftovers of
+    /// killed builds.
     pub fn open_at(root: &Path, progress: &Progress) -> Result<Self> {
         let cannot = || {
             format!(
@@ -152,7 +152,7 @@ impl Cache {
 
     /// Stores a download: `write` fills a file, which must then have this digest.
     ///
-    /// Only a complete and correct file gets into its place. If several builds need it, one
+    /// Only a complete and correct file is moved into place. If several builds need it, one
     /// downloads it.
     pub fn store(
         &self,
@@ -174,9 +174,9 @@ impl Cache {
         Ok(path)
     }
 
-    /// Removes the half-made download of a thread that hangs, before the process ends.
+    /// Removes the partial download of a hanging thread before the process exits.
     pub fn abandon(&self, sha256: Digest) {
-        // The next opening of the cache sweeps out anything that cannot be removed now.
+        // Anything that cannot be removed now is removed when the cache is opened next.
         let _ = remove::tree(&self.path(TMP, &format!("download-{sha256}")));
     }
 
@@ -256,7 +256,7 @@ impl Cache {
         Ok(())
     }
 
-    /// Removes what killed builds have left.
+    /// Removes leftovers of killed builds.
     fn sweep(&self) -> Result<()> {
         for name in names(&self.0.root.join(TMP))? {
             let lock = self.0.root.join(LOCKS).join(&name);

@@ -147,7 +147,7 @@ fn two_threads_on_one_step_make_it_once() {
     let runs = AtomicUsize::new(0);
     let (started, wait_for_start) = mpsc::channel();
     let (go_on, wait_for_go) = mpsc::channel::<()>();
-    // A second opening of the same folder stands for another process.
+    // A second opening of the same folder acts as another process.
     let other = Cache::open_at(&dir.path().join("cache"), &Progress::hidden()).unwrap();
     std::thread::scope(|scope| {
         let (cache, runs) = (&cache, &runs);
@@ -162,7 +162,7 @@ fn two_threads_on_one_step_make_it_once() {
         });
         wait_for_start.recv().unwrap();
         let second = scope.spawn(|| other.step(digest("a"), "a", never).unwrap());
-        assert!(cache.find(digest("a")).unwrap().is_none(), "half a step is no entry");
+        assert!(cache.find(digest("a")).unwrap().is_none(), "an unfinished step is not an entry");
         go_on.send(()).unwrap();
         second.join().unwrap().verify().unwrap();
     });

@@ -9,7 +9,7 @@ pub enum Compression {
     None,
     /// LZ4 with the thorough compressor, level 1 to 12. Fast to read.
     Lz4hc(u8),
-    /// Zstandard, level 1 to 22. Smaller, and half as fast again to read.
+    /// Zstandard, level 1 to 22. Smaller, but slower to read.
     Zstd(u8),
 }
 
@@ -28,6 +28,6 @@ impl fmt::Display for Compression {
 pub struct Settings {
     /// The compression of file data.
     pub compression: Compression,
-    /// The most bytes that are compressed as one piece: a multiple of 4096, at most 1 MiB.
+    /// The largest number of bytes compressed as one piece: a multiple of 4096, at most 1 MiB.
     pub cluster: u32,
 }

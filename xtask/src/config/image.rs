@@ -22,7 +22,7 @@ pub struct Image {
     pub entrypoint: Vec<String>,
     /// `UID:GID`.
     pub user: String,
-    /// The Debian package whose files come along whole, with everything that it depends on.
+    /// The Debian package that the image starts with, including all its dependencies.
     pub base: Option<String>,
     /// Staged name, or path in the package's folder → path in the image.
     pub files: BTreeMap<String, String>,
@@ -64,7 +64,7 @@ impl Image {
     }
 }
 
-/// `REGISTRY/PATH:TAG`. containerd takes a first part without a dot, a port or `localhost` for a
+/// `REGISTRY/PATH:TAG`. containerd treats a first part without a dot, a port or `localhost` as a
 /// folder of Docker's registry, so a name without a registry would never be found.
 fn is_name(name: &str) -> bool {
     let Some((registry, rest)) = name.split_once('/') else { return false };
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_has_what_its_table_says() {
+    fn an_image_has_the_settings_of_its_table() {
         let mut files = files();
         let table = "[output.image]\nname = \"registry.example/page:2\"\nbase = \"kmod\"\nfolders = { \"/tmp\" = \"1777\" }";
         let page = files[FILE].replace("[output.image]", table);

@@ -31,7 +31,7 @@ pub(super) struct Item {
     pub(super) name: Spanned<String>,
 }
 
-/// A list, and the file that it was taken from as a whole.
+/// A list, and the one file that it comes from.
 #[derive(Debug, Clone, Default)]
 pub(super) struct List {
     pub(super) text: Option<Text>,
@@ -82,7 +82,7 @@ impl List {
         }
     }
 
-    /// Adds names that no file has; those that are there already stay alone.
+    /// Adds names that no file has; names that are already there are left alone.
     pub(super) fn add(&mut self, names: &[String]) {
         for name in names {
             if self.items.iter().all(|item| item.get_ref() != name) {
@@ -260,7 +260,7 @@ fn inherited(
     let Some(name) = inherit else { return Ok(None) };
     let path = normal(&text.folder().join(name.get_ref()));
     if seen.contains(&path) {
-        return Err(text.error(name, format!("{} is inherited already", path.display())));
+        return Err(text.error(name, format!("{} is already inherited", path.display())));
     }
     let parent = Text::read(read, &path)
         .map_err(|error| text.error(name, format!("cannot inherit: {error:#}")))?;

@@ -1,7 +1,7 @@
 //! A static pod's manifest, as far as the builder must understand it.
 //!
 //! kubelet owns the schema. The builder reads which images a pod needs and where it listens, and
-//! refuses a manifest that could never start: invalid YAML, another kind than Pod, an image that
+//! refuses a manifest that could never start: invalid YAML, a kind other than Pod, an image that
 //! kubelet would pull although it is in the file.
 
 use std::collections::BTreeMap;
@@ -27,7 +27,7 @@ pub struct Manifest {
     pub images: Vec<String>,
     /// TCP ports on the node's own addresses.
     pub ports: Vec<u16>,
-    /// True if kubelet gets the pod once there is a network only ([`pod::AFTER`]).
+    /// True if kubelet gets the pod only once there is a network ([`pod::AFTER`]).
     pub after_network: bool,
 }
 
@@ -104,9 +104,9 @@ impl Manifest {
             Some(pod::NETWORK) => true,
             Some(other) => {
                 let (key, only) = (pod::AFTER, pod::NETWORK);
-                return Err(
-                    text.whole(format!("annotation `{key}` is `{other}`; it can be `{only}` only"))
-                );
+                return Err(text.whole(format!(
+                    "annotation `{key}` is `{other}`; the only valid value is `{only}`"
+                )));
             }
         };
         let Spec { host_network, init_containers, containers, volumes } = manifest.spec;
@@ -138,7 +138,7 @@ impl Manifest {
 
 /// Refuses a policy that makes kubelet ask a registry for an image of the file.
 ///
-/// A missing policy is refused too, because kubelet takes it for `Always` if the tag is `latest`.
+/// A missing policy is refused too, because kubelet treats it as `Always` if the tag is `latest`.
 fn check_policy(
     text: &Text,
     key: &str,

@@ -441,7 +441,7 @@ fn a_file_that_inherits_itself_is_refused() {
         "/r/build.toml",
         "name =",
         "inherit = \"./build.toml\"\nname =",
-        expect!["/r/build.toml:1: `inherit`: /r/build.toml is inherited already"],
+        expect!["/r/build.toml:1: `inherit`: /r/build.toml is already inherited"],
     );
 }
 

@@ -163,7 +163,7 @@ impl<'a> Apt<'a> {
         format!("cannot resolve the package `{name}` for {} in Debian {SUITE}", self.arch)
     }
 
-    /// Looks the files at these addresses up in the signed indexes.
+    /// Looks up the files at these addresses in the signed indexes.
     fn packages(&self, uris: &[Uri]) -> Result<Vec<(Stanza, Archive)>> {
         let names: BTreeSet<&str> =
             uris.iter().filter_map(|uri| index::name_in(&uri.url)).collect();

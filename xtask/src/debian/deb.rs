@@ -1,6 +1,6 @@
 //! Unpacks `.deb` files: an `ar` archive (`deb(5)`) whose member `data.tar.xz` has the files.
 //!
-//! Maintainer scripts are ignored, so nothing of a package runs. Owners and set-id bits are
+//! Maintainer scripts are ignored, so nothing from a package runs. Owners and set-id bits are
 //! dropped, and device nodes and paths that leave the folder are refused. Files below `/bin`,
 //! `/sbin`, `/lib` and `/lib64` go below `/usr`, where Debian itself has merged them since its
 //! release 12.
@@ -61,7 +61,7 @@ pub fn sysroot(debs: &[PathBuf], into: &Path) -> Result<()> {
     link_merged(into)
 }
 
-/// Sorts the packages so that threads take the largest first, and it is not left for last.
+/// Sorts the packages so that threads take the largest first instead of leaving it for last.
 fn largest_last(debs: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let sized = debs.iter().map(|deb| {
         let size =

@@ -139,7 +139,7 @@ fn receive(
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(error) => {
                 return Err(Failure::Transient(
-                    anyhow!(error).context(format!("{url}: broke off after {size} bytes")),
+                    anyhow!(error).context(format!("{url}: was cut off after {size} bytes")),
                 ));
             }
         };
@@ -156,7 +156,7 @@ fn receive(
     }
     if size < expected.size {
         return Err(Failure::Transient(anyhow!(
-            "{url}: broke off after {size} of {} bytes",
+            "{url}: was cut off after {size} of {} bytes",
             expected.size
         )));
     }

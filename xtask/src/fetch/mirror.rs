@@ -271,7 +271,7 @@ fn uncommented(line: &str) -> &str {
     line.split('#').next().unwrap_or_default()
 }
 
-/// Escapes `+`, as apt does, because some object stores behind mirrors take it for a blank. A `%`
+/// Escapes `+`, as apt does, because some object stores behind mirrors decode it as a space. A `%`
 /// in a name of the pool is one of the file's own characters.
 fn escaped(path: &str) -> String {
     path.replace('%', "%25").replace('+', "%2b").replace('~', "%7e")

@@ -310,7 +310,7 @@ fn advice(file: &Locked, all_gone: bool) -> String {
             mirror::SNAPSHOT
         ),
         (Origin::Url(_), true) => {
-            format!("{name} is not there any more; give its package a new `url` and `sha256`")
+            format!("{name} is no longer on its server; give its package a new `url` and `sha256`")
         }
         (Origin::Pool { .. }, false) => format!(
             "{name} is not in the cache and cannot be downloaded; connect to the network, or set {} to a mirror that works from here",

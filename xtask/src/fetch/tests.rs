@@ -163,12 +163,12 @@ fn a_wrong_size_is_refused() {
 fn half_a_download_is_never_used() {
     let server = Server::start(Box::new(|_, _| cut("go", 4)));
     let error = setting(&server, None).error(&deb("good"));
-    assert!(error.contains("broke off after 2"), "{error}");
+    assert!(error.contains("was cut off after 2"), "{error}");
     assert_eq!(server.seen().len(), 4);
     let server =
         Server::start(Box::new(|_, _| b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\ngo".to_vec()));
     let error = setting(&server, None).error(&deb("good"));
-    assert!(error.contains("broke off after 2 of 4 bytes"), "{error}");
+    assert!(error.contains("was cut off after 2 of 4 bytes"), "{error}");
 }
 
 #[test]

@@ -35,7 +35,7 @@ pub fn write(tree: &Tree, out: &mut impl Write) -> Result<u64> {
         write_entry(&mut out, inode, path, &entry.node, inside)
             .with_context(|| format!("cannot write {path} to the initramfs archive"))?;
     }
-    let out = newc::trailer(&mut out).context("cannot end the initramfs archive")?;
+    let out = newc::trailer(&mut out).context("cannot finish the initramfs archive")?;
     let written = out.count;
     pad(out, written, BLOCK)?;
     Ok(out.count)

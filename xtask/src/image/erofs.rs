@@ -21,7 +21,7 @@ use crate::config::erofs::{Compression, Settings};
 use crate::host::HostTool;
 use crate::tree::{Node, Tree};
 
-/// The UUID of all images, because nothing looks a Kiln root up by it.
+/// The UUID of all images, because nothing looks for a Kiln root by its UUID.
 const UUID: &str = "00000000-0000-0000-0000-000000000000";
 
 /// The bytes of two files that are compared at a time.

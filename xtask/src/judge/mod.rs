@@ -1,7 +1,7 @@
 //! Programs of other projects judge the finished file.
 //!
-//! The writers follow the specifications and are tested against readers of this project; only a
-//! foreign program finds that both are wrong in the same way.
+//! The writers follow the specifications and are tested against this project's own readers; only
+//! an independent program can find an error that both share.
 
 pub mod hardening;
 pub mod uki;

@@ -68,7 +68,7 @@ struct Inspected {
 fn run_ukify(ukify: &HostTool, parts: &Parts, scratch: &Path) -> Result<PathBuf> {
     let text = |text: &str| Content::Bytes(text.as_bytes().into());
     let place = |name: &str, content: &Content| place(scratch, name, content);
-    // Every part is a file, and the settings are an empty one, so that nothing of the host comes
+    // Every part is a file, and the settings are an empty one, so that nothing of the host slips
     // in.
     let config = place("ukify.conf", &text(""))?;
     let os_release = place("os-release", &text(&parts.os_release))?;

@@ -94,7 +94,7 @@ fn the_file_is_sorted_and_reads_back() {
 }
 
 #[test]
-fn two_versions_of_a_package_are_told_apart() {
+fn two_versions_of_a_package_are_distinguished() {
     let lock = Lock::new([
         (
             request("a", "amd64", true),
@@ -173,7 +173,7 @@ fn an_update_moves_only_the_named_pins() {
 }
 
 #[test]
-fn a_removed_package_takes_its_pins_along() {
+fn the_pins_of_a_removed_package_are_removed() {
     let new = update(&sample(), &[request("linux-image", "amd64", false)], &[]);
     check_changes(
         &sample(),

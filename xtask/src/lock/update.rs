@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use super::{Lock, Package, Request};
 
-/// A lock on the way to its next state.
+/// A lock that is being updated.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Draft {
     /// The pins that stay.
@@ -70,7 +70,7 @@ impl Lock {
 }
 
 impl Draft {
-    /// Takes the open pins from `resolved`.
+    /// Completes the update with the files in `resolved`.
     ///
     /// A file that `old` has too keeps its old snapshot, so that only real changes show in a diff.
     pub fn finish(self, old: &Lock, resolved: &Lock) -> Result<Lock> {

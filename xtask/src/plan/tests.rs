@@ -145,7 +145,7 @@ fn another_compiler_builds_again_but_downloads_nothing() {
 }
 
 #[test]
-fn another_locked_version_makes_everything_after_it_again() {
+fn another_locked_version_rebuilds_everything_after_it() {
     let (a, b) =
         (plan(&config(), &inputs()), Plan::new(&config(), &locks("2"), &inputs()).unwrap());
     let changed = changed(&a, &b);

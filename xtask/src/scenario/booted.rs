@@ -127,7 +127,7 @@ impl<'a> Booted<'a> {
         }
     }
 
-    /// Waits for QEMU's end after the node's last message, and judges the whole console.
+    /// Waits until QEMU exits after the node's last message, and judges the whole console.
     pub fn finish(&mut self) -> Result<()> {
         if let End::Itself { reason } = self.vm.wait_for_end(qemu::AFTER_DOWN)? {
             return Err(Crash(reason).into());

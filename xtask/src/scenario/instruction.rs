@@ -1,6 +1,6 @@
 //! The instructions of a scenario file, one for each table in its list.
 //!
-//! Parsing is strict, so that a typing mistake is an error and not one check less. An instruction
+//! Parsing is strict, so that a typing mistake is an error and not a missing check. An instruction
 //! that waits has no deadline of its own, because the host may be slow: it fails when the node
 //! shows no sign of life for [`crate::qemu::SILENCE`].
 
@@ -71,7 +71,7 @@ pub enum Instruction {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reset {
-    /// The hardware watchdog, because PID 1 does not feed it any more.
+    /// The hardware watchdog, because PID 1 no longer feeds it.
     Watchdog,
     /// The kernel, because PID 1 requested it or because the kernel panicked.
     Kernel,
@@ -167,7 +167,7 @@ pub struct Plug {
     pub with: Map<String, Value>,
 }
 
-/// A text of the console and the number of lines that must have it by now.
+/// A text of the console and the number of lines so far that must have it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Said {

@@ -30,7 +30,7 @@ use crate::qemu::LAST_LINES;
 use booted::Crash;
 use runner::Run;
 
-/// The most lines of the console that a failed scenario leaves in a file.
+/// The largest number of console lines that a failed scenario leaves in a file.
 const CONSOLE_LINES_MAX: usize = 20_000;
 
 /// Runs one scenario and returns the figures that it measured.

@@ -14,7 +14,7 @@ pub const PORT: u16 = 11123;
 /// Seconds from 1900, the epoch of NTP, to 1970 (RFC 5905, figure 4).
 const EPOCH: u64 = 2_208_988_800;
 
-/// The interval at which the server checks that it is still wanted.
+/// The interval at which the server checks for its stop.
 const LOOK: Duration = Duration::from_millis(200);
 
 /// A server that runs until it is dropped.

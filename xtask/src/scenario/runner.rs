@@ -19,7 +19,7 @@ const TRY_MAX: Duration = Duration::from_secs(5);
 /// The longest time for one action of the probe.
 const ACT_MAX: Duration = SILENCE;
 
-/// The most requests for a page of the probe; the first ones may come too early.
+/// The largest number of requests for a page of the probe; the first ones may come too early.
 const LOOKS_MAX: u32 = 60;
 
 /// The pause between two requests.
@@ -93,7 +93,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// The end of the console of the machine that runs or was the last to run.
+    /// Returns the end of the console of the current machine, or of the last one.
     pub fn console(&self, lines: usize) -> String {
         self.vm.as_ref().map(|booted| booted.vm.console.last(lines)).unwrap_or_default()
     }

@@ -81,9 +81,9 @@ fn named(all: Vec<Scenario>, names: &[String]) -> Result<Vec<Scenario>> {
     Ok(all.into_iter().filter(|scenario| names.contains(&scenario.name)).collect())
 }
 
-/// Cuts all scenarios into shards of about equally many boots and keeps one shard.
+/// Divides all scenarios into shards with about the same number of boots and keeps one shard.
 ///
-/// The cut depends on nothing but the scenarios, so that all machines agree on it.
+/// The division depends only on the scenarios, so that all machines agree on it.
 fn cut(all: Vec<Scenario>, shard: Shard) -> Vec<Scenario> {
     let mut weights = vec![0; shard.count];
     weights[0] = CHECKS_WEIGHT;
@@ -108,7 +108,7 @@ mod tests {
 
     use super::*;
 
-    /// A scenario with so many boots.
+    /// Returns a scenario with this many boots.
     fn scenario(name: &str, tier: &str, boots: usize) -> Scenario {
         let boot = "[[step]]\nboot = \"b\"\n[[step]]\npower-cut = true\n";
         let text = format!("about = \"x\"\ntier = \"{tier}\"\n{}", boot.repeat(boots));
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_name_is_answered_with_the_known_ones() {
+    fn the_error_for_an_unknown_name_lists_the_known_ones() {
         let error = select(all(), &Selection::Named(vec!["e".into()])).unwrap_err().to_string();
         assert!(error.contains("no scenario `e`; the scenarios are a, b, c, d"), "{error}");
     }

@@ -1,7 +1,7 @@
 //! cargo as the builder calls it, without the user's settings that change bytes.
 //!
 //! cargo reads `.cargo/config.toml` in the current folder, in each folder above it and in its home.
-//! A `[profile.release]` in one of them would change every program, and no digest would know. So
+//! A `[profile.release]` in one of them would change every program without changing a digest. So
 //! cargo runs in `/` with a home in the builder's cache, and gets one file with the user's tables on
 //! the source of crates. Those cannot change bytes, because Cargo.lock has every crate's checksum.
 
@@ -189,7 +189,7 @@ fn merge(nearer: &mut Table, farther: Table) {
     }
 }
 
-/// Folders that stand in for a registry (`cargo vendor`).
+/// Folders that replace a registry (`cargo vendor`).
 fn directories(settings: &Table) -> Vec<PathBuf> {
     let sources = settings.get("source").and_then(Value::as_table).into_iter().flatten();
     let directory = |(_, source): (_, &Value)| Some(source.get("directory")?.as_str()?.into());
@@ -209,7 +209,7 @@ fn versioned_name(package: &Path) -> Result<String> {
     Ok(format!("{name}-{version}"))
 }
 
-/// The folders directly in a folder, sorted; none where it is missing.
+/// The folders directly in a folder, sorted; empty if the folder is missing.
 fn folders(dir: &Path) -> Result<Vec<PathBuf>> {
     let context = || format!("cannot read the folder {}", dir.display());
     let entries = match fs::read_dir(dir) {
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mirror_of_crates_reaches_it_and_the_nearest_file_wins() {
+    fn a_mirror_of_crates_reaches_the_builders_cargo_and_the_nearest_file_wins() {
         let dir = tempfile::tempdir().unwrap();
         let replace = |by: &str| format!("[source.crates-io]\nreplace-with = \"{by}\"\n");
         put(dir.path(), ".cargo/config.toml", &(replace("far") + "[net]\nretry = 9\n"));

@@ -291,7 +291,7 @@ fn version_of(go_mod: &str, module: &str) -> Result<String> {
         (words.next() == Some(module)).then(|| words.next()).flatten()
     });
     let version = required.map(str::to_owned).find(|version| version.starts_with('v'));
-    version.ok_or_else(|| anyhow!("go.mod requires no `{module}`, which `version-of` names"))
+    version.ok_or_else(|| anyhow!("go.mod does not require `{module}`, which `version-of` names"))
 }
 
 /// A command that compiles for the image, or lists what would be compiled.
@@ -302,7 +302,7 @@ fn compile(go: &Go, build: &Build<'_>, dir: &Path, command: Cmd<'_>) -> Result<C
     if go.cgo { with_libraries(command, build.libraries, build.scratch) } else { Ok(command) }
 }
 
-/// A stand-in for pkg-config, which a host need not have: every library is in the sysroots.
+/// A replacement for pkg-config, which a host need not have: every library is in the sysroots.
 ///
 /// cgo calls it as `PROGRAM --cflags -- NAME…` and `PROGRAM --libs -- NAME…`.
 const PKG_CONFIG: &str = r#"#!/bin/sh
@@ -312,7 +312,7 @@ case "$1" in
 esac
 "#;
 
-/// Lets cgo find headers and static libraries in the unpacked packages, and none of the host's.
+/// Lets cgo find headers and static libraries in the unpacked packages instead of the host's.
 fn with_libraries(command: Command, libraries: &[PathBuf], scratch: &Path) -> Result<Command> {
     use std::os::unix::fs::PermissionsExt;
     let script = scratch.join("pkg-config");
@@ -328,8 +328,8 @@ fn with_libraries(command: Command, libraries: &[PathBuf], scratch: &Path) -> Re
         .env("KILN_LIBS", libs.join(" ")))
 }
 
-/// Keeps a path one word for `splitPkgConfigOutput` of Go's `cmd/go/internal/work/exec.go`, which
-/// splits as a shell does.
+/// Escapes a path so that it stays one word for `splitPkgConfigOutput` of Go's
+/// `cmd/go/internal/work/exec.go`, which splits as a shell does.
 fn escape(path: &Path) -> String {
     let mut escaped = String::new();
     for c in path.display().to_string().chars() {
@@ -341,7 +341,7 @@ fn escape(path: &Path) -> String {
     escaped
 }
 
-/// Keeps a text one word for Go's `internal/quoted`, which knows quotes and no escapes.
+/// Quotes a text so that it stays one word for Go's `internal/quoted`, which knows no escapes.
 fn word(text: &str) -> Result<String> {
     if !text.contains(|c: char| c.is_ascii_whitespace() || c == '"' || c == '\'') {
         return Ok(text.to_owned());
@@ -352,7 +352,7 @@ fn word(text: &str) -> Result<String> {
     Ok(format!("{quote}{text}{quote}"))
 }
 
-/// A command of go that reads nothing of the user's but what the group [`GO`] passes on.
+/// Makes a go command that reads only those user settings that the group [`GO`] passes on.
 fn go(caches: &Caches, dir: &Path, command: Cmd<'_>) -> Command {
     Command::from(command)
         .dir(dir)
@@ -365,7 +365,7 @@ fn go(caches: &Caches, dir: &Path, command: Cmd<'_>) -> Command {
         .env("GOCACHE", &caches.builds)
 }
 
-/// The settings of a build, all of them: what is missing here would come from the file of `go env -w`
+/// All settings of a build; a setting that is missing here would come from the file of `go env -w`
 /// or from Go's own `go.env`, which a distribution may change.
 fn offline(caches: &Caches, dir: &Path, command: Cmd<'_>) -> Command {
     let settings = [
@@ -428,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn a_blank_does_not_split_an_argument_of_go() {
+    fn a_space_does_not_split_an_argument_of_go() {
         assert_eq!(word("-X=a=b,c").unwrap(), "-X=a=b,c");
         assert_eq!(word("-X=a=b c").unwrap(), "\"-X=a=b c\"");
         assert_eq!(word("/a \"b").unwrap(), "'/a \"b'");

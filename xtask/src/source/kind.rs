@@ -27,7 +27,7 @@ pub trait Kind {
         &[]
     }
 
-    /// Reads the facts that planning needs from disk and host; nothing if the table says it all.
+    /// Reads the facts that planning needs from disk and host; nothing if the table is sufficient.
     fn look(
         &self,
         package: &Subject<'_>,
@@ -45,7 +45,7 @@ pub trait Kind {
 
     /// Runs the step that uses the network, if [`Kind::plan`] has one.
     fn fetch(&self, making: &Making<'_>) -> Result<()> {
-        bail!("package `{}`: its kind of source has no step to fetch", making.package.name)
+        bail!("package `{}`: its kind of source has no fetch step", making.package.name)
     }
 
     /// Makes the package's files in [`Making::out`].

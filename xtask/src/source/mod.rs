@@ -2,7 +2,7 @@
 //!
 //! One kind is one file: its table in pkg.toml with the checks, the facts that it needs, its recipe,
 //! the making and the version. Each implements [`Kind`]. The list of kinds is [`Table`] and
-//! [`Source`] here; the revisions of their code stand in `revision.rs`.
+//! [`Source`] here; the revisions of their code are in `revision.rs`.
 
 pub mod cargo;
 pub mod crates;

@@ -2,7 +2,8 @@
 //!
 //! The target stays Rust's `gnu` one, because a toolchain has its standard library. Only the last
 //! link differs: start files and `libc.a` are those of Debian's musl-dev, and an object of our own
-//! has the names that musl lacks. docs/decisions/0010 says why that is sound, and for which programs.
+//! defines the symbols that musl lacks. docs/decisions/0010 says why that is sound, and for which
+//! programs.
 
 use std::fs;
 use std::path::Path;
@@ -16,7 +17,7 @@ use crate::process::{Command, shell};
 use crate::revision;
 use crate::source::cargo::linker;
 
-/// Replacements for names that only glibc and libgcc have.
+/// Replacements for symbols that only glibc and libgcc have.
 const STAND_INS: &str = include_str!("musl.c");
 
 /// Tables for unwinding, in a program that never unwinds.

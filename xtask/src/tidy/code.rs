@@ -6,10 +6,10 @@ use std::path::Path;
 use super::imports::targets;
 use super::{at, files, files_with, none, table, text};
 
-/// The most lines that a source file may have.
+/// The largest number of lines that a source file may have.
 const FILE_LINES_MAX: usize = 500;
 
-/// The most lines that a function may have, from its signature to its closing brace.
+/// The largest number of lines that a function may have, from its signature to its closing brace.
 const FUNCTION_LINES_MAX: usize = 80;
 
 /// Source files that are longer, each with its reason.
@@ -54,7 +54,7 @@ fn no_source_file_is_above_500_lines_without_a_reason() {
 #[test]
 fn every_exception_for_a_long_file_is_needed() {
     let stale = LONGER.iter().filter(|(name, _)| text(name).lines().count() <= FILE_LINES_MAX);
-    none("excepted without need", stale.map(|(name, _)| name));
+    none("unneeded exceptions", stale.map(|(name, _)| name));
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn no_function_is_above_80_lines() {
     none("longer than 80 lines", shown);
 }
 
-/// True if a constant's name speaks of a limit and does not end in `_MAX`.
+/// True if a constant's name suggests a limit and does not end in `_MAX`.
 fn is_oddly_named_limit(name: &str) -> bool {
     let speaks =
         name.split('_').any(|word| ["MAX", "MOST", "LIMIT", "LIMITS", "MAXIMUM"].contains(&word));

@@ -77,10 +77,10 @@ fn sentence_offence(line: &Prose) -> Option<&'static str> {
     let ends = |word: &str| word.ends_with(['.', '?', '!']) && !ABBREVIATIONS.contains(&word);
     let begins = |word: &str| word.starts_with(|c: char| c.is_uppercase() || c == '[');
     if words.windows(2).any(|pair| ends(pair[0]) && begins(pair[1])) {
-        return Some("two sentences in one line");
+        return Some("two sentences on one line");
     }
     let whole = text.trim_end_matches(['*', ')', '"']).ends_with(['.', ':', '?', '!']);
-    (!whole && !line.is_item).then_some("a sentence that continues in the next line")
+    (!whole && !line.is_item).then_some("a sentence that continues on the next line")
 }
 
 /// Returns the targets of `[text](target)` outside code.
@@ -309,7 +309,7 @@ fn ci_runs_the_commands_of_the_readme() {
 }
 
 #[test]
-fn two_sentences_in_a_line_are_noticed() {
+fn two_sentences_on_a_line_are_noticed() {
     let offences = |text: &str| prose(text).iter().filter_map(sentence_offence).count();
     assert_eq!(offences("One sentence. Another one.\n"), 1);
     assert_eq!(offences("Does it? [Yes](x.md).\n"), 1);

@@ -1,8 +1,8 @@
 //! The files of a crate and what each takes from the others, read with `syn`.
 //!
-//! A path counts wherever it stands: in a `use`, a type, an expression. A re-export (`pub use`) hands a
-//! name on, so a path through it leads to the file that defines the name. Paths inside the arguments of
-//! macros are not seen.
+//! A path counts wherever it stands: in a `use`, a type, an expression. A re-export (`pub use`)
+//! passes a name on, so a path through it leads to the file that defines the name. Paths inside the
+//! arguments of macros are ignored.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

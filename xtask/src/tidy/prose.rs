@@ -94,7 +94,7 @@ fn every_exception_is_still_needed() {
         let path = Path::new(file);
         text(path).lines().any(|line| line.contains(part) && offence(path, line).is_some())
     };
-    none("excepted without need", EXCEPTIONS.iter().filter(|it| !needed(it)).map(|it| it.1));
+    none("unneeded exceptions", EXCEPTIONS.iter().filter(|it| !needed(it)).map(|it| it.1));
 }
 
 #[test]

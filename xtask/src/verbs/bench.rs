@@ -36,7 +36,7 @@ struct Boot {
     /// Number of boots of each image
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
     rounds: u8,
-    /// Compare with this image instead: a finished one (NAME.efi), or that of a build file
+    /// Compare with this image instead: a finished file (NAME.efi), or a build file
     #[arg(long, value_name = "FILE")]
     against: Option<PathBuf>,
     /// Also read the memory in use a minute after the pod's first answer, and time a shutdown
@@ -77,7 +77,7 @@ struct Gateway {
     /// Measure this program instead of the image's
     #[arg(long, value_name = "FILE")]
     program: Option<PathBuf>,
-    /// Number of idle connections for the figure of memory
+    /// Number of idle connections for the memory measurement
     #[arg(long, value_name = "N", default_value_t = 2000)]
     idle: usize,
 }

@@ -23,7 +23,8 @@ pub(super) struct Image {
     name: String,
     #[command(flatten)]
     target: Target,
-    /// Write the image here: an archive if the path ends with .tar, an OCI layout's folder otherwise
+    /// Write the image here: an archive if the path ends with .tar, otherwise a folder with an OCI
+    /// layout
     #[arg(long, value_name = "PATH")]
     out: Option<PathBuf>,
     /// Push the image to a registry under this name, such as registry.example/team/app:1.2

@@ -13,7 +13,7 @@ use crate::plan;
 pub(super) struct Plan {
     #[command(flatten)]
     target: Target,
-    /// Print the plan in the language of Graphviz, for `dot -Tsvg`
+    /// Print the plan in Graphviz' format, for `dot -Tsvg`
     #[arg(long)]
     dot: bool,
 }

@@ -51,8 +51,8 @@ impl Run {
 
 /// Makes relative paths in an argument of QEMU absolute, because QEMU runs in a folder of its own.
 ///
-/// A value with a colon names a protocol (`fat:rw:folder`) and stays as it is. In a value QEMU takes
-/// two commas for one.
+/// A value with a colon names a protocol (`fat:rw:folder`) and stays as it is. In a value, QEMU
+/// reads two commas as one.
 fn absolute(argument: &str, here: &Path) -> String {
     let here = here.display().to_string().replace(',', ",,");
     let part = |part: &str| match part.split_once('=') {

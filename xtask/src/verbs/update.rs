@@ -29,7 +29,7 @@ pub(super) struct Update {
     all: bool,
 }
 
-/// A layer's packages, and its lock on the way to the next state.
+/// A layer's packages, and its lock that is being updated.
 struct Layer {
     folder: PathBuf,
     /// Package → its requests, one for each architecture; none if it is not a Debian package.

@@ -38,7 +38,7 @@ fn deb822_sources_give_archive_and_security_mirror() {
 }
 
 #[test]
-fn other_vendors_are_no_mirror() {
+fn other_vendors_are_not_mirrors() {
     let text = "\
 deb https://cloud.example.org/apt cloud-sdk-bookworm main
 deb https://pg.example.org/pub/repos/apt bookworm-pgdg main
@@ -52,7 +52,7 @@ deb https://repo.example.org/deb ./\n";
 }
 
 #[test]
-fn debians_own_key_goes_before_order() {
+fn debians_own_key_takes_precedence_over_order() {
     let text = format!(
         "deb https://apt.example.org stable main\ndeb http://a.example.org/debian bookworm main\ndeb [signed-by={KEYRING}] http://b.example.org/d bookworm main\n"
     );
@@ -82,7 +82,7 @@ fn a_file_of_mirrors_is_read() {
 }
 
 #[test]
-fn the_environment_goes_first_and_implies_a_security_mirror() {
+fn the_environment_takes_precedence_and_implies_a_security_mirror() {
     let environment = |variables: &[(&str, &str)]| {
         Mirrors::from_environment(|name| {
             variables.iter().find(|(n, _)| *n == name).map(|(_, value)| value.into())
@@ -101,7 +101,7 @@ fn the_environment_goes_first_and_implies_a_security_mirror() {
 }
 
 #[test]
-fn a_host_without_a_mirror_is_told_what_to_set() {
+fn the_error_for_a_missing_mirror_names_the_variable_to_set() {
     let error = Mirrors::default().of(Archive::DebianSecurity).unwrap_err().to_string();
     assert!(error.contains("`debian-security`; set KILN_DEBIAN_SECURITY_MIRROR"), "{error}");
 }

@@ -62,7 +62,7 @@ fn a_mistake_is_reported_with_file_and_place() {
 }
 
 #[test]
-fn a_scenario_boots_by_firmware_unless_it_says_otherwise() {
+fn a_scenario_boots_with_firmware_by_default() {
     let end = "[[step]]\npower-cut = true\n";
     assert!(parse(&format!("{BOOT}{end}")).unwrap().firmware);
     assert!(!parse(&format!("firmware = false\n{BOOT}{end}")).unwrap().firmware);

@@ -1,7 +1,7 @@
 //! A host with every setting that could reach a step of a build and change its bytes.
 //!
-//! The second build of `check --reproducible` runs on it. A kind of setting that once made other
-//! bytes is added here.
+//! The second build of `check --reproducible` runs on it. Every setting that is found to change
+//! the bytes is added here.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -45,7 +45,7 @@ const UMASK: u32 = 0o077;
 
 /// Prepares the folder above a copy of the workspace, and makes a command run on this host.
 ///
-/// The cargo that compiles the copy's builder has a home inside of the copy, with the crates of the
+/// The cargo that compiles the copy's builder has a home inside the copy, with the crates of the
 /// user's home, so that nothing is downloaded again.
 pub(super) fn run(command: Command, copy: &Path) -> Result<Command> {
     let above = copy.parent().context("the copy has no folder above it")?;

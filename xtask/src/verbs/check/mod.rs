@@ -27,7 +27,7 @@ const SHARED: [&str; 4] =
 pub(super) struct Check {
     #[command(flatten)]
     target: Target,
-    /// Build a second time, in another folder with another cache and with settings of a hostile host,
+    /// Build a second time, in another folder with another cache and hostile settings,
     /// and compare the files byte by byte
     #[arg(long)]
     reproducible: bool,
@@ -47,7 +47,7 @@ impl Check {
     }
 }
 
-/// Warns of pinned versions that have left the mirror: a build with a full cache does not notice.
+/// Warns about pinned versions that have left the mirror: a build with a full cache does not notice.
 fn warn_of_pins(builder: &Builder) {
     let pinned = |file: &&Locked| matches!(file.origin, Origin::Pool { .. });
     let steps = builder.plan.steps.values();
@@ -71,7 +71,10 @@ fn warn_of_pin(Locked { name, origin, .. }: &Locked) {
 fn reproduce(builder: &Builder, target: &Target) -> Result<()> {
     let file = target.file()?;
     let file = file.strip_prefix(&builder.inputs.workspace).with_context(|| {
-        format!("{} is outside the repository, of which a copy is built", file.display())
+        format!(
+            "{} is outside the repository, and only a copy of the repository is built",
+            file.display()
+        )
     })?;
     let first = builder.image()?.efi;
     let scratch = tempfile::Builder::new().prefix("kiln reproducible, ").tempdir()?;
@@ -110,8 +113,8 @@ fn copy_repository(from: &Path, to: &Path) -> Result<()> {
 /// Makes a cache that shares [`SHARED`] with another one.
 fn share(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to)?;
-    // Without the mark it would be a folder in use for something else, and refused.
-    fs::copy(from.join(cache::TAG), to.join(cache::TAG)).context("cannot mark the cache")?;
+    // Without the tag, the second build would refuse the folder as a cache.
+    fs::copy(from.join(cache::TAG), to.join(cache::TAG)).context("cannot copy the cache's tag")?;
     for name in SHARED {
         let (from, to): (PathBuf, PathBuf) = (from.join(name), to.join(name));
         fs::create_dir_all(to.parent().context("a cache has a folder")?)?;
@@ -142,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cache_that_shares_downloads_is_taken_for_a_cache() {
+    fn a_cache_that_shares_downloads_is_recognised_as_a_cache() {
         let dir = tempfile::tempdir().unwrap();
         let (from, to) = (dir.path().join("from"), dir.path().join("to"));
         cache::prepare(&from).unwrap();

@@ -43,7 +43,7 @@ pub(super) const CHECKS: [Check; 10] = [
     Check { name: "answers compared with nginx and lighttpd", run: answers },
 ];
 
-/// The most lines of a program's output that a failed check repeats.
+/// The largest number of lines of a program's output that a failed check repeats.
 const LOG_LINES_MAX: usize = 60;
 
 impl Check {

@@ -1,4 +1,4 @@
-//! The two lanes of a run, in parallel: one builds images and runs the checks, the other one runs the
+//! The two lanes of a run, in parallel: one builds images and runs the checks, the other runs the
 //! scenarios.
 //!
 //! A virtual machine waits most of the time, so both lanes together take little longer than the
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scenario_whose_image_cannot_be_built_fails_and_holds_up_no_other() {
+    fn a_scenario_whose_image_cannot_be_built_fails_without_delaying_others() {
         let broken = scenario("a", "");
         let mut state = state(&["b"]);
         state.broken.insert("a".to_owned());

@@ -22,22 +22,22 @@ use suite::Suite;
 
 #[derive(Debug, Args)]
 pub(super) struct Test {
-    /// Only these VM scenarios, without the checks on the host
+    /// Run only these VM scenarios, without the checks on the host
     #[arg(value_name = "SCENARIO")]
     scenarios: Vec<String>,
-    /// Every VM scenario in place of those of the tier `core`
+    /// Run every VM scenario, not only those of the tier `core`
     #[arg(long, conflicts_with = "scenarios")]
     all: bool,
-    /// With --all: part I of N, for N machines that share the work
+    /// With --all: run part I of N, for N machines that share the work
     #[arg(long, value_name = "I/N", requires = "all")]
     shard: Option<Shard>,
-    /// Only the checks on the host
+    /// Run only the checks on the host
     #[arg(long, conflicts_with_all = ["scenarios", "all", "config"])]
     no_vm: bool,
     /// List what would run, with tier, image and the duration of the last run
     #[arg(long)]
     list: bool,
-    /// Only the VM scenarios in the folder `tests/vm` next to this build file
+    /// Run only the VM scenarios in the folder `tests/vm` next to this build file
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }

@@ -19,7 +19,7 @@ use crate::plan::staged;
 use crate::process::{self, Command, Running};
 use crate::qemu::get;
 
-/// The package whose image takes the way.
+/// The package whose image is pushed.
 const PACKAGE: &str = "static-server";
 
 /// The page of the site that is put on top of the image.
@@ -28,7 +28,7 @@ const PAGE: &str = "a page from an image that was built upon Kiln's\n";
 /// The time a server gets for its first answer.
 const START_MAX: Duration = Duration::from_secs(30);
 
-/// The time between two questions to a server that is starting.
+/// The time between two requests to a server that is starting.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Pushes an image, pulls it, and serves a site from an image that starts with it.
@@ -70,14 +70,14 @@ fn start(command: Command, url: &str) -> Result<Running> {
     let begin = Instant::now();
     while !get(url, START_MAX).is_ok_and(|page| page.status == 200) {
         process::check_interrupt()?;
-        ensure!(running.try_wait()?.is_none(), "the server for {url} stopped at its start");
+        ensure!(running.try_wait()?.is_none(), "the server for {url} stopped immediately");
         ensure!(begin.elapsed() < START_MAX, "{url} does not answer");
         std::thread::sleep(PAUSE);
     }
     Ok(running)
 }
 
-/// Every blob that was pushed must have come back.
+/// Checks that every pushed blob comes back unchanged.
 fn compare(layout: &Layout, pulled: &Path) -> Result<()> {
     for (path, file) in layout.files.iter().filter(|(path, _)| path.starts_with("blobs/")) {
         let bytes = fs::read(pulled.join(path)).with_context(|| format!("{path} is missing"))?;

@@ -84,10 +84,7 @@ impl Report {
         let outcomes = self.outcomes();
         keep(&workspace()?.join(DURATIONS), &outcomes)?;
         print!("{}", table(&outcomes));
-        println!(
-            "all of it, with checks and machines at the same time: {}",
-            Seconds(self.start.elapsed())
-        );
+        println!("total, with checks and scenarios in parallel: {}", Seconds(self.start.elapsed()));
         let (passed, failed) = count(&outcomes);
         println!("{passed} passed, {failed} failed");
         if failed > 0 {
@@ -125,12 +122,12 @@ fn table(outcomes: &[Outcome]) -> String {
 /// The last durations in seconds by [`Kind::key`]; none before the first run.
 pub(super) fn last_durations() -> Result<BTreeMap<String, u64>> {
     let path = workspace()?.join(DURATIONS);
-    // The file is a convenience: after a damage the next run writes it again.
+    // The file is a convenience: if it is damaged, the next run writes it again.
     let text = fs::read_to_string(path).unwrap_or_default();
     Ok(serde_json::from_str(&text).unwrap_or_default())
 }
 
-/// Keeps the durations of what passed, next to those of steps that did not run this time.
+/// Stores the durations of steps that passed, and keeps those of steps that did not run.
 fn keep(path: &PathBuf, outcomes: &[Outcome]) -> Result<()> {
     let mut durations = last_durations()?;
     let passed = outcomes.iter().filter(|outcome| outcome.passed);
