@@ -25,7 +25,7 @@ pub struct Inputs {
     pub toolchain: Toolchain,
     /// Package → facts about its folder.
     pub facts: BTreeMap<String, Facts>,
-    /// The digest of each layer's `rootfs`, in the configuration's order; none where it is missing.
+    /// The digest of each layer's `rootfs`, in the configuration's order; `None` if it is missing.
     pub rootfs: Vec<Option<Digest>>,
     /// The digest of the crate that makes packs, if an image has one.
     pub packer: Option<Digest>,

@@ -1,8 +1,8 @@
-//! `build.lock`: the files that the names of Debian packages stand for.
+//! `build.lock`: the files that the names of Debian packages resolve to.
 //!
 //! Every layer has a lock of its own, next to its `pkgs` folder. A build reads the locks and
 //! resolves nothing; `cargo xtask update` writes them. A lock is a list of pins: what a
-//! `[source.deb]` table asks for, and the exact files that apt chose for it. Pins are independent
+//! `[source.deb]` table requests, and the exact files that apt chose for it. Pins are independent
 //! of each other, so that a new one never changes another. This module does no I/O.
 
 mod file;
@@ -39,7 +39,7 @@ pub struct Request {
     pub package: String,
     /// Debian's name of the architecture.
     pub arch: String,
-    /// True if all dependencies come along; recommended packages never do.
+    /// True to include all dependencies; recommended packages are never included.
     pub closure: bool,
 }
 
@@ -137,21 +137,21 @@ impl Lock {
         self.pins.is_empty()
     }
 
-    /// The files that a request stands for, if it is pinned.
+    /// The files that a request resolves to, if it is pinned.
     pub fn files(&self, request: &Request) -> Option<&[Package]> {
         self.pins.get(request).map(Vec::as_slice)
     }
 }
 
 impl Locks {
-    /// The files for the request of the package `name`, which lies in `layer`.
+    /// The files for the request of the package `name`, which is in `layer`.
     pub fn debs(&self, layer: &Path, name: &str, request: &Request) -> Result<Vec<Locked>> {
         let renew = format!("{} {name}", self.update);
         let files = self.files(layer, name, request)?.iter();
         Ok(files.map(|package| package.locked(&renew)).collect())
     }
 
-    /// The version of the requested package; of the real one if the name only stands for it.
+    /// The version of the requested package; of the real package if the name only refers to it.
     pub fn version(&self, layer: &Path, name: &str, request: &Request) -> Result<String> {
         let files = self.files(layer, name, request)?;
         let own = files.iter().find(|file| file.name == request.package);

@@ -70,7 +70,7 @@ impl Text {
         anyhow!("{}:{line}: {cause}", self.path.display())
     }
 
-    /// The folder that the file lies in.
+    /// The folder that contains the file.
     pub fn folder(&self) -> &Path {
         self.path.parent().unwrap_or(Path::new("."))
     }

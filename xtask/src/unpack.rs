@@ -31,10 +31,10 @@ pub enum Format {
 }
 
 impl Format {
-    /// The ends of names that [`Format::of`] knows.
+    /// The file name endings that [`Format::of`] knows.
     pub const ENDS: [&str; 4] = [".tar", ".tar.gz", ".tgz", ".tar.xz"];
 
-    /// Returns the format that a file's name stands for.
+    /// Returns the format that a file's name indicates.
     pub fn of(name: &str) -> Option<Self> {
         let [tar, gzip, tgz, xz] = Self::ENDS.map(|end| name.ends_with(end));
         match () {
@@ -163,7 +163,7 @@ impl<'a> Unpacker<'a> {
         if dir == self.into || self.folders.contains(dir) {
             return Ok(());
         }
-        let parent = dir.parent().context("it is outside of the folder")?;
+        let parent = dir.parent().context("it is outside the folder")?;
         self.folder(parent)?;
         match DirBuilder::new().mode(0o755).create(dir) {
             Ok(()) => fs::set_permissions(dir, Permissions::from_mode(0o755))?,
@@ -186,7 +186,7 @@ fn link_target(entry: &Entry<'_, impl Read>) -> Result<String> {
 }
 
 fn write(full: &Path, mode: u32, contents: &mut impl Read) -> Result<()> {
-    // `create_new` never follows a link that lies there.
+    // `create_new` never follows an existing link.
     let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(full);
     let mut file = file.map_err(|error| taken(&error, full))?;
     io::copy(contents, &mut file).with_context(|| format!("cannot write {}", full.display()))?;
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_outside_of_the_folder_is_refused() {
+    fn an_entry_outside_the_folder_is_refused() {
         let error = unpacked(&[("../tool", 0o755, "x")]).unwrap_err();
         assert!(format!("{error:#}").contains("it leaves the folder"), "{error:#}");
     }

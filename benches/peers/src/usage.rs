@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 pub struct Memory {
     /// All memory, mapped files of the page cache included.
     pub proportional: u64,
-    /// Anonymous and shared memory, which is freed only when the program ends.
+    /// Anonymous and shared memory, which is freed only when the program exits.
     pub held: u64,
 }
 
@@ -19,7 +19,7 @@ pub fn family(parent: u32) -> Result<Vec<u32>> {
     for entry in fs::read_dir("/proc").context("cannot read /proc")? {
         let name = entry?.file_name();
         let Some(id) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-        // The process may have ended meanwhile.
+        // The process may have exited in the meantime.
         let Ok(stat) = fs::read_to_string(format!("/proc/{id}/stat")) else { continue };
         parents.extend(parent_of(&stat).map(|parent| (id, parent)));
     }

@@ -96,7 +96,7 @@ fn is_leak(name: &str) -> bool {
     any(&CARGO_LEAKS) && !any(&CARGO_KEPT) && !CARGO.has(name)
 }
 
-/// True if a listed name, which may end with `*`, stands for this one.
+/// True if a listed name, which may end with `*`, matches this one.
 fn matches(listed: &str, name: &str) -> bool {
     match listed.strip_suffix('*') {
         Some(beginning) => name.starts_with(beginning),
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_a_running_cargo_reaches_another_one() {
+    fn variables_of_a_running_cargo_do_not_reach_another_cargo() {
         assert!(
             is_leak("CARGO_MANIFEST_DIR") && is_leak("RUSTFLAGS") && is_leak("CARGO_TARGET_DIR")
         );

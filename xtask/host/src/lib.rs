@@ -1,7 +1,7 @@
 //! The build host: starting programs, showing progress, running unpacked tools and virtual machines.
 //!
 //! The builder (`xtask`) and the measuring program (`benches/peers`) both build on this crate.
-//! It knows no package, no plan and no configuration.
+//! It knows nothing about packages, plans and configuration.
 
 #![deny(
     clippy::print_stdout,

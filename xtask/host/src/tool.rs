@@ -106,7 +106,8 @@ pub fn prepare_qemu(root: &Path) -> Result<()> {
     symlink(target, &link).with_context(|| format!("cannot create the link {}", link.display()))
 }
 
-/// Returns the list of library folders. The loader splits it at `:` and `;` and knows no escape.
+/// Returns the list of library folders. The loader splits it at `:` and `;` and has no escape
+/// character.
 fn library_path(libraries: &Path) -> Result<OsString> {
     if libraries.as_os_str().as_encoded_bytes().iter().any(|byte| b":;$".contains(byte)) {
         bail!(

@@ -206,7 +206,7 @@ fn version(builder: &Builder, name: &str) -> Result<Option<String>> {
     builder.config.package(name).source.kind().version(&known)
 }
 
-/// Returns the commit that a folder was checked out from, or nothing outside of a repository.
+/// Returns the commit that a folder was checked out from, or nothing outside a repository.
 fn revision(folder: &Path) -> Option<String> {
     let sh = shell().ok()?;
     let git = |command: Cmd<'_>| Command::from(command).dir(folder).read().ok();

@@ -122,7 +122,7 @@ impl<'a> Apt<'a> {
         })
     }
 
-    /// Returns the files that a request stands for.
+    /// Returns the files that a request resolves to.
     fn resolve(&self, request: &Request, snapshot: &Snapshot) -> Result<Vec<Package>> {
         let found = if request.closure {
             self.packages(&self.closure(&request.package)?)?
@@ -136,7 +136,7 @@ impl<'a> Apt<'a> {
         Ok(found.into_iter().map(package).collect())
     }
 
-    /// Returns a package, or the package with the files if `name` only stands for it.
+    /// Returns a package, or the package with the files if `name` only refers to it.
     fn real(&self, name: &str) -> Result<Vec<(Stanza, Archive)>> {
         let found = self.packages(&self.single(name)?)?;
         let real = found.iter().find_map(|(stanza, _)| stanza.stands_for().map(str::to_owned));

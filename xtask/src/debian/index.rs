@@ -270,7 +270,7 @@ SHA256: c3cb081e80d7afe579497153e06401c8801587c42fb321c5f884bc7913318558
         }
 
         #[test]
-        fn a_text_without_escapes_stays_and_an_escaped_one_comes_back(text in "[a-c+~é]{0,12}") {
+        fn unescaping_keeps_plain_text_and_restores_escaped_text(text in "[a-c+~é]{0,12}") {
             let escaped: Vec<String> = text.bytes().map(|byte| format!("%{byte:02x}")).collect();
             prop_assert_eq!(unescaped(&text), Some(text.clone()));
             prop_assert_eq!(unescaped(&escaped.concat()), Some(text));

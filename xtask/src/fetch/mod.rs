@@ -1,7 +1,7 @@
 //! Downloads: the only part of a build that uses the network.
 //!
 //! A file counts only if it is complete and has the locked digest: it is checked as it comes, read
-//! back, and put into its place in the cache in one step.
+//! back, and moved into the cache in one step.
 
 mod http;
 pub mod mirror;
@@ -215,7 +215,7 @@ impl Work {
         if self.stop.load(Ordering::Relaxed) { None } else { lock(&self.queue).pop() }
     }
 
-    /// Removes the half-made files of hanging downloads before the process ends.
+    /// Removes the partial files of hanging downloads before the process exits.
     fn abandon(&self) {
         for sha256 in lock(&self.running).iter() {
             self.cache.abandon(*sha256);

@@ -14,7 +14,7 @@ const AT_ONCE: Retry = Retry { wait: Duration::ZERO, ..RETRY };
 /// 0.
 type Answer = dyn Fn(&str, usize) -> Vec<u8> + Send + Sync;
 
-/// A web server in this process that counts requests and ends with it.
+/// A web server in this process that counts requests and stops with it.
 struct Server {
     address: String,
     seen: Arc<Mutex<Vec<String>>>,
@@ -246,7 +246,7 @@ fn a_flipped_byte_in_the_cache_is_downloaded_again() {
 }
 
 #[test]
-fn a_pin_that_has_gone_is_named_and_a_mirror_in_trouble_is_an_error() {
+fn a_pin_that_left_the_mirror_is_named_and_a_failing_mirror_is_an_error() {
     let mirror = Server::start(Box::new(|path, _| match path {
         "/pool/main/x/old.deb" => status("404 Not Found"),
         "/pool/main/x/broken.deb" => status("503 Service Unavailable"),

@@ -93,7 +93,8 @@ pub fn read(file: &[u8]) -> Result<Vec<Section>> {
     Ok(headers.sections[first..].to_vec())
 }
 
-/// Returns one header line, the components of stub and kernel, and the UKI's own, ended by a NUL.
+/// Returns one header line, the components of stub and kernel, and the UKI's own, terminated by a
+/// NUL.
 fn merge_sbat(files: &[(&Headers, &[u8])]) -> Result<Vec<u8>> {
     let mut merged = format!("{SBAT_HEADER}\n");
     for (headers, file) in files {

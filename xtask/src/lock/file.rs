@@ -143,7 +143,7 @@ fn is_for(package: &Package, arch: &str) -> bool {
     package.arch == arch || package.arch == "all"
 }
 
-/// Replaces the names in the pins by the files that they stand for.
+/// Replaces the names in the pins with the files that they refer to.
 fn resolve(text: Text) -> Result<Lock> {
     let mut pins = BTreeMap::new();
     for pin in text.pins {

@@ -22,7 +22,7 @@ fn request(package: &str, arch: &str, closure: bool) -> Request {
     Request { package: package.to_owned(), arch: arch.to_owned(), closure }
 }
 
-/// A program with its library, a kernel whose name stands for another, both for amd64.
+/// A program with its library, a kernel whose name refers to another, both for amd64.
 fn sample() -> Lock {
     Lock::new([
         (

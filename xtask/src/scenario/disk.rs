@@ -102,7 +102,7 @@ fn write_table(disk: &mut (impl Write + Seek), sectors: u64) -> std::io::Result<
     put(sectors - 1, &second)
 }
 
-/// The protective MBR, which shows the whole disk as occupied to old programs (section 5.2.3).
+/// The protective MBR, which makes the whole disk look occupied to old programs (section 5.2.3).
 fn protective(sectors: u64) -> Vec<u8> {
     let mut out = vec![0; 446];
     out.extend([0, 0, 2, 0, 0xee, 0xff, 0xff, 0xff, 1, 0, 0, 0]);

@@ -118,12 +118,12 @@ impl Kind for Crate {
 }
 
 impl Crate {
-    /// A package's crate lies in its own folder, or in the workspace under the same name (`init`).
+    /// A package's crate is in its own folder, or in the workspace under the same name (`init`).
     fn folder(&self, package: &Subject<'_>, workspace: &Path) -> Result<PathBuf> {
         if package.folder.join("Cargo.toml").exists() {
             return Ok(package.folder.to_owned());
         }
-        // In `pkgs` for a package of the same crate with other files, which lies elsewhere.
+        // `pkgs` is for a second package of the same crate, whose own folder is elsewhere.
         let dirs = [workspace.join(&self.package), workspace.join("pkgs").join(&self.package)];
         let found = dirs.iter().find(|dir| dir.join("Cargo.toml").exists()).cloned();
         found.ok_or_else(|| {

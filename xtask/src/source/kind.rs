@@ -73,7 +73,7 @@ pub struct Subject<'a> {
     pub name: &'a str,
     /// The folder with its `pkg.toml`.
     pub folder: &'a Path,
-    /// The layer that the package lies in.
+    /// The layer that the package belongs to.
     pub layer: &'a Path,
     /// The architecture of the image.
     pub arch: Arch,

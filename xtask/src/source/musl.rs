@@ -2,8 +2,8 @@
 //!
 //! The target stays Rust's `gnu` one, because a toolchain has its standard library. Only the last
 //! link differs: start files and `libc.a` are those of Debian's musl-dev, and an object of our own
-//! defines the symbols that musl lacks. docs/decisions/0010 says why that is sound, and for which
-//! programs.
+//! defines the symbols that musl lacks. docs/decisions/0010 explains why that is sound, and for
+//! which programs.
 
 use std::fs;
 use std::path::Path;
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn files_of_another_content_make_other_arguments() {
+    fn changed_files_change_the_arguments() {
         let work = tempfile::tempdir().unwrap();
         let work = work.path().join("page");
         let old = work.join("0").join("crti.o");

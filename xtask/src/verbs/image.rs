@@ -75,7 +75,7 @@ pub(super) fn manifest(layout: &Layout) -> Result<Digest> {
     layout.manifests.values().next().copied().context("the layout has no image")
 }
 
-/// The program that speaks to registries.
+/// The program that talks to registries.
 pub(super) fn crane(builder: &Builder) -> Result<HostTool> {
     tool(&builder.make(&[&staged(CRANE)])?, CRANE, "crane")
 }

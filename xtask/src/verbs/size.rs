@@ -98,7 +98,7 @@ fn entries(builder: &Builder, report: &Report) -> Result<Vec<Entry>> {
         let stored = match item.part.as_str() {
             "root" => erofs::stored(&dump, &made[ROOT].path().join(ROOT), &item.path)?,
             "pods" => erofs::stored(&dump, &made[PODS].path().join(PODS), &item.path)?,
-            // The two file systems lie in the archive; their files are counted instead.
+            // The two file systems are in the archive; their files are counted instead.
             _ if is_file_system(&item.path) => continue,
             _ => item.bytes,
         };

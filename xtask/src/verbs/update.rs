@@ -32,7 +32,7 @@ pub(super) struct Update {
 /// A layer's packages, and its lock that is being updated.
 struct Layer {
     folder: PathBuf,
-    /// Package → its requests, one for each architecture; none if it is not a Debian package.
+    /// Package → its requests, one for each architecture; empty if it is not a Debian package.
     packages: BTreeMap<String, Vec<Request>>,
     /// Requests to resolve again.
     moved: BTreeSet<Request>,

@@ -132,7 +132,7 @@ fn ask_one(address: SocketAddr, cases: &[Case], known: &Known) -> Result<Vec<Str
 fn exchange(address: SocketAddr, request: &[u8]) -> Result<Vec<u8>> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(SILENCE))?;
-    // A server that has decided may close before it has read the whole request.
+    // A server may close the connection before it has read the whole request.
     let sent = stream.write_all(request).and_then(|()| stream.shutdown(Shutdown::Write));
     let mut bytes = Vec::new();
     let mut buffer = [0; 16 << 10];

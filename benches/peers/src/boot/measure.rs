@@ -21,7 +21,7 @@ const SETTLED: Duration = Duration::from_mins(1);
 /// The seconds between two reports of the guest's memory.
 const REPORT: u64 = 2;
 
-/// The device through which the host reads the guest's memory, by the name that QMP knows it by.
+/// The device through which the host reads the guest's memory, by its name in QMP.
 pub const BALLOON: &str = "balloon";
 
 /// The result of a boot.
@@ -144,7 +144,7 @@ fn evaluate(lines: &[Line], answer: Duration) -> Result<Outcome> {
 }
 
 /// Returns the time from PID 1's first instruction, which begins its first stage, to containerd's
-/// first exec. It goes by the guest's stamps, because it is milliseconds.
+/// first exec. It uses the guest's stamps, because it lasts only milliseconds.
 fn to_exec(lines: &[Line]) -> Option<Duration> {
     let first = lines.iter().find_map(|line| match line.event()? {
         Event::Stage { millis, .. } => line.stamp?.checked_sub(Duration::from_millis(millis)),

@@ -59,7 +59,7 @@ pub struct News {
     pub lines: Vec<Line>,
     /// The cursor for the next call.
     pub cursor: usize,
-    /// True if the console has ended and all its lines were read.
+    /// True if the console is closed and all its lines were read.
     pub ended: bool,
 }
 

@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_boot_that_ends_in_the_firmware_has_a_timeline_too() {
+    fn a_boot_that_stops_in_the_firmware_has_a_timeline_too() {
         let shown = Timeline::new(&lines(&[(2000, "BdsDxe: loading Boot0001")]), &[]).render();
         assert!(shown.contains("firmware") && !shown.contains("kernel"), "{shown}");
         assert!(Timeline::new(&[], &[]).render().starts_with("boot timeline"));

@@ -154,7 +154,7 @@ fn device_nodes_are_refused() {
 }
 
 #[test]
-fn only_what_the_filter_takes_is_unpacked() {
+fn only_files_that_the_filter_accepts_are_unpacked() {
     let items = [
         (EntryType::Directory, "./usr/share/doc/", 0o755, ""),
         (FILE, "./usr/share/doc/x", 0o644, "x"),
@@ -191,7 +191,7 @@ fn a_file_that_is_not_a_package_is_named() {
 }
 
 #[test]
-fn a_closure_makes_one_folder_and_two_packages_with_one_file_are_an_error() {
+fn a_closure_unpacks_into_one_folder_and_a_file_in_two_packages_is_an_error() {
     let dir = TempDir::new().unwrap();
     let write = |name: &str, items: &[Item<'_>]| {
         let path = dir.path().join(name);
@@ -232,7 +232,7 @@ proptest! {
     }
 
     #[test]
-    fn a_damaged_package_writes_nothing_outside_of_the_folder(at in 0usize..400, byte: u8) {
+    fn a_damaged_package_writes_nothing_outside_the_folder(at in 0usize..400, byte: u8) {
         let dir = TempDir::new().unwrap();
         let into = dir.path().join("into");
         fs::create_dir(&into).unwrap();

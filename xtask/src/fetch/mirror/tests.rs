@@ -135,7 +135,7 @@ proptest! {
     }
 
     #[test]
-    fn what_looks_like_sources_gives_http_mirrors_only(
+    fn text_like_apt_sources_gives_only_http_mirrors(
         lines in prop::collection::vec("(deb|deb-src|Types:|URIs:|Suites:|Components:| |#)( deb| \\[[a-z=]{0,5}\\]?| http://x.test/debian/?| file:/x| trixie| trixie-security| main){0,5}", 0..8)
     ) {
         let text = lines.join("\n");

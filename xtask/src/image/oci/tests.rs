@@ -51,7 +51,7 @@ fn every_digest_leads_to_its_bytes_and_the_layer_is_the_tree() {
 }
 
 #[test]
-fn blobs_that_images_share_are_there_once() {
+fn blobs_that_images_share_are_stored_once() {
     let images = [image("kiln.local/a:1"), image("kiln.local/b:1")];
     let one = layout(&images[..1], PLATFORM).unwrap();
     let two = layout(&images, PLATFORM).unwrap();

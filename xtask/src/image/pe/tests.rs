@@ -74,7 +74,7 @@ fn replaced_content_leaves_nothing_of_the_old() {
 }
 
 #[test]
-fn a_header_without_room_takes_no_section() {
+fn a_section_is_refused_if_the_header_has_no_room() {
     let mut made = Image::new(image(&[".text"], 1)).unwrap();
     let error = made.append(".more", 1, READABLE).unwrap_err().to_string();
     assert!(error.contains("no room for one more section, .more"), "{error}");

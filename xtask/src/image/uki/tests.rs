@@ -52,7 +52,7 @@ fn components_of_stub_and_kernel_come_before_the_ukis_own() {
 }
 
 #[test]
-fn a_kernel_that_is_not_nx_compatible_makes_the_uki_so() {
+fn a_kernel_that_is_not_nx_compatible_clears_the_flag_of_the_uki() {
     let mut kernel = Image::new(load(&parts().linux).unwrap()).unwrap();
     kernel.clear_nx_compatible();
     let parts = Parts { linux: Content::Bytes(kernel.bytes().into()), ..parts() };

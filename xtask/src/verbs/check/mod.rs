@@ -91,7 +91,7 @@ fn reproduce(builder: &Builder, target: &Target) -> Result<()> {
     compare(&first, &second)
 }
 
-/// Copies the files that git knows, and those that it would add.
+/// Copies the files that git tracks, and untracked files that it does not ignore.
 fn copy_repository(from: &Path, to: &Path) -> Result<()> {
     let sh = shell()?;
     let list = cmd!(sh, "git ls-files -z --cached --others --exclude-standard");

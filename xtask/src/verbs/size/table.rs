@@ -88,7 +88,7 @@ mod tests {
             entry("init", "/usr/lib/kiln/init", 1 << 20, 600 << 10),
             entry("kubelet", "/usr/bin/kubelet", 60 << 20, 22 << 20),
         ];
-        // The word in front keeps the indentation, of which `expect!` removes the common part.
+        // Without a line at the margin, `expect!` would remove the common indentation.
         expect![[r#"
             size
                     raw  in the file    share  package

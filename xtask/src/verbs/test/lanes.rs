@@ -125,7 +125,7 @@ fn run_scenarios(
 
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
-        // A panic elsewhere leaves the state whole: every change is one assignment.
+        // A panic elsewhere leaves the state intact: every change is one assignment.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -52,7 +52,7 @@ fn start_registry(builder: &Builder, scratch: &Path, port: u16) -> Result<Runnin
     let made = builder.make(&[&staged(REGISTRY)])?;
     let config = scratch.join("registry.yml");
     let data = scratch.join("registry");
-    // JSON is YAML, and knows how to quote a path.
+    // JSON is valid YAML, and its writer quotes paths.
     let text = serde_json::json!({
         "version": 0.1,
         "storage": { "filesystem": { "rootdirectory": data } },
@@ -112,7 +112,7 @@ fn export(crane: &HostTool, reference: &str, scratch: &Path) -> Result<PathBuf> 
     Ok(root)
 }
 
-/// Starts the server out of the image's file system and asks for the page.
+/// Starts the server from the image's file system and requests the page.
 fn serve(root: &Path) -> Result<()> {
     let port = free_port()?.to_string();
     let command =

@@ -1,4 +1,4 @@
-//! The outcome of a run: a line for each check and scenario as it ends, then the time of every
+//! The outcome of a run: a line for each check and scenario as it finishes, then the time of every
 //! step, slowest first, and the verdict.
 //!
 //! Durations are kept in a file below `target`, where `--list` finds them.
@@ -27,7 +27,7 @@ pub(super) enum Kind {
     Scenario,
 }
 
-/// A step that has ended.
+/// A finished step.
 #[derive(Debug, Clone)]
 struct Outcome {
     kind: Kind,
@@ -94,7 +94,7 @@ impl Report {
     }
 
     fn outcomes(&self) -> MutexGuard<'_, Vec<Outcome>> {
-        // A panic elsewhere leaves the list whole: adding to it is one call.
+        // A panic elsewhere leaves the list intact: adding to it is one call.
         self.outcomes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -119,7 +119,7 @@ fn table(outcomes: &[Outcome]) -> String {
     text
 }
 
-/// The last durations in seconds by [`Kind::key`]; none before the first run.
+/// The last durations in seconds by [`Kind::key`]; empty before the first run.
 pub(super) fn last_durations() -> Result<BTreeMap<String, u64>> {
     let path = workspace()?.join(DURATIONS);
     // The file is a convenience: if it is damaged, the next run writes it again.

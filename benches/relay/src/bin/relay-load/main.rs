@@ -2,7 +2,7 @@
 //!
 //! `new` opens connections, each for a hello and a response of 1 KiB. With `bulk` the backend sends all
 //! the time, and the bytes are discarded inside the kernel. `idle` opens connections and holds them
-//! until standard input ends. The result is one line of JSON on standard output.
+//! until standard input is closed. The result is one line of JSON on standard output.
 
 mod peer;
 
