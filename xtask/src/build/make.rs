@@ -115,7 +115,7 @@ fn root(builder: &Builder, needs: &Made, out: &Path) -> Result<()> {
     let found = assemble::root::executables(&tree);
     anyhow::ensure!(
         found.len() <= config.budget.executables,
-        "the root has {} executables, its budget is {}: {}",
+        "the root has {} executables, but its budget is {}: {}",
         found.len(),
         config.budget.executables,
         found.join(", ")

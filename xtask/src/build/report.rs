@@ -143,7 +143,7 @@ pub(super) fn check_limit(config: &Config, efi: &Path) -> Result<()> {
     let limit = config.budget.uki_limit_mib;
     ensure!(
         bytes <= limit * MIB,
-        "the image has {}, its limit is {limit} MiB (`uki-limit-mib` in build.toml); \
+        "the image has {}, but its limit is {limit} MiB (`uki-limit-mib` in build.toml); \
          leave a package out, or raise the limit and run `cargo xtask size`",
         Bytes(bytes)
     );

@@ -167,7 +167,7 @@ mod tests {
             "[output.rootfs]\n\"tool\" = \"/usr/bin/tool\"",
             "[output.image]\nname = \"kiln.local/page:latest\"\nentrypoint = [\"/tool\"]\nuser = \"1:1\"",
             expect![
-                "/r/pkgs/page/pkg.toml: `tool` and `page` both make the image kiln.local/page:latest; give one another `name` in [output.image]"
+                "/r/pkgs/page/pkg.toml: `tool` and `page` both make the image kiln.local/page:latest; set a different `name` in the [output.image] of one of them"
             ],
         );
     }

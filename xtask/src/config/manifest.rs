@@ -96,7 +96,7 @@ impl Manifest {
         let manifest: Pod = text.yaml()?;
         if (manifest.api_version.as_str(), manifest.kind.as_str()) != ("v1", "Pod") {
             let found = format!("{}/{}", manifest.api_version, manifest.kind);
-            return Err(text.whole(format!("a static pod is a v1/Pod, this is {found}")));
+            return Err(text.whole(format!("a static pod must be a v1/Pod, not {found}")));
         }
         let after_network = match manifest.metadata.annotations.get(pod::AFTER).map(String::as_str)
         {

@@ -258,7 +258,7 @@ impl Config {
         }
         let line = text.body().lines().position(|line| line.contains(image)).map_or(1, |at| at + 1);
         anyhow::bail!(
-            "{}:{line}: `image: {image}` is in no package of this build; it has {}. \
+            "{}:{line}: `image: {image}` is not in this build, which has {}. \
              Add the package that makes it to `packages`, or correct the name",
             text.path.display(),
             known.join(", "),
@@ -276,7 +276,7 @@ impl Config {
         for (package, image) in self.images() {
             if let Some(first) = seen.insert(&image.name, &package.name) {
                 anyhow::bail!(
-                    "{}: `{first}` and `{}` both make the image {}; give one another `name` in [output.image]",
+                    "{}: `{first}` and `{}` both make the image {}; set a different `name` in the [output.image] of one of them",
                     package.folder.join("pkg.toml").display(),
                     package.name,
                     image.name

@@ -105,7 +105,7 @@ fn output(text: &Text, name: &str, raw: &raw::Package) -> Result<Output> {
         }
         _ => Err(text.error(
             table,
-            "a package has one of [output.rootfs], [output.image], [output.host], or none",
+            "a package has at most one of [output.rootfs], [output.image] and [output.host]",
         )),
     }
 }

@@ -320,7 +320,7 @@ fn a_package_has_one_source_and_one_output() {
         "[output",
         "[source.deb]\npackage = \"x\"\n[output",
         expect![
-            "/r/pkgs/tool/pkg.toml:3: `[source.go]`: a package has exactly one [source.KIND] table, this one has 2"
+            "/r/pkgs/tool/pkg.toml:3: `[source.go]`: a package has exactly one [source.KIND] table, but this one has 2"
         ],
     );
     check(
@@ -328,7 +328,7 @@ fn a_package_has_one_source_and_one_output() {
         "[output",
         "[output.host]\na = \"b\"\n[output",
         expect![
-            "/r/pkgs/tool/pkg.toml:5: `[output.host]`: a package has one of [output.rootfs], [output.image], [output.host], or none"
+            "/r/pkgs/tool/pkg.toml:5: `[output.host]`: a package has at most one of [output.rootfs], [output.image] and [output.host]"
         ],
     );
 }
@@ -339,14 +339,14 @@ fn a_manifest_that_cannot_start_is_refused() {
         "/r/manifests/page.yaml",
         "kind: Pod",
         "kind: Deployment",
-        expect!["/r/manifests/page.yaml: a static pod is a v1/Pod, this is v1/Deployment"],
+        expect!["/r/manifests/page.yaml: a static pod must be a v1/Pod, not v1/Deployment"],
     );
     check(
         "/r/manifests/page.yaml",
         "local/page",
         "local/pages",
         expect![
-            "/r/manifests/page.yaml:9: `image: kiln.local/pages:latest` is in no package of this build; it has kiln.local/page:latest. Add the package that makes it to `packages`, or correct the name"
+            "/r/manifests/page.yaml:9: `image: kiln.local/pages:latest` is not in this build, which has kiln.local/page:latest. Add the package that makes it to `packages`, or correct the name"
         ],
     );
     check(
@@ -485,7 +485,7 @@ fn a_file_from_elsewhere_is_pinned_by_its_table() {
         "unpack = true",
         "unpack = true\nexecutable = true",
         expect![
-            "/r/pkgs/tool/pkg.toml:4: `unpack`: `executable` is for a single file, an archive has its own x bits; remove one of the keys"
+            "/r/pkgs/tool/pkg.toml:4: `unpack`: `executable` is for a single file, because an archive has its own x bits; remove one of the keys"
         ],
     );
 }

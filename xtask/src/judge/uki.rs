@@ -103,12 +103,12 @@ fn compare_sections(ours: &[u8], theirs: &[u8]) -> Result<()> {
         |table: &[Section]| table.iter().map(|section| section.name.clone()).collect::<Vec<_>>();
     ensure!(
         our_table.len() == their_table.len(),
-        "the UKI has the sections {:?}, ukify's has {:?}",
+        "the UKI has the sections {:?}, but ukify's has {:?}",
         names(&our_table),
         names(&their_table)
     );
     for (ours_is, theirs_is) in our_table.iter().zip(&their_table) {
-        ensure!(ours_is == theirs_is, "the UKI has {ours_is:?}, ukify's has {theirs_is:?}");
+        ensure!(ours_is == theirs_is, "the UKI has {ours_is:?}, but ukify's has {theirs_is:?}");
         let equal = ours_is.data(ours) == theirs_is.data(theirs);
         ensure!(equal, "{} of the UKI has other content than in ukify's", ours_is.name);
     }

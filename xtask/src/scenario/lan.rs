@@ -260,7 +260,7 @@ impl Network {
         let peer = folder.path().join("peer");
         let socket = UnixDatagram::bind(&peer).with_context(|| {
             format!(
-                "cannot bind the socket {}; a path may have 107 bytes, and TMPDIR chooses the folder",
+                "cannot bind the socket {}; a path may have at most 107 bytes; set TMPDIR to a folder with a shorter path",
                 peer.display()
             )
         })?;

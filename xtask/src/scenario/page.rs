@@ -78,7 +78,7 @@ fn difference(expected: &str, found: &str) -> String {
     let lines: Vec<String> =
         gone.map(|line| format!("- {line}")).chain(new.map(|line| format!("+ {line}"))).collect();
     if lines.is_empty() {
-        "the lines are the same, in another order or number".to_owned()
+        "the lines are the same, but in another order or number".to_owned()
     } else {
         lines.join("\n")
     }

@@ -129,7 +129,7 @@ fn check_root(root: &Path) -> Result<()> {
     let key = file.keys().find(|name| !TABLES.contains(&name.as_str()));
     ensure!(
         key.is_none(),
-        "{}: `{}`: it would change the programs of the image, and cargo cannot be told to ignore \
+        "{}: `{}`: it would change the programs of the image, and cargo has no option to ignore \
          it; remove the key",
         folder.join("config.toml").display(),
         key.map_or("", String::as_str)

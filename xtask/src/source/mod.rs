@@ -75,7 +75,7 @@ impl Source {
             rest => {
                 let count = found.len() + usize::from(rest.is_some());
                 Err(place.error(format!(
-                    "a package has exactly one [source.KIND] table, this one has {count}"
+                    "a package has exactly one [source.KIND] table, but this one has {count}"
                 )))
             }
         }

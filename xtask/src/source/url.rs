@@ -77,7 +77,7 @@ impl Table {
             return Ok(if set(&self.executable) { Form::Program } else { Form::Plain });
         };
         if set(&self.executable) {
-            return Err(place.text.error(unpack, "`executable` is for a single file, an archive has its own x bits; remove one of the keys"));
+            return Err(place.text.error(unpack, "`executable` is for a single file, because an archive has its own x bits; remove one of the keys"));
         }
         let format = unpack::Format::of(name).ok_or_else(|| {
             let [first, second, third, last] = unpack::Format::ENDS;

@@ -94,7 +94,7 @@ fn rounds(job: &StaticServer, servers: &mut [Server], cores: Cores) -> Result<Re
     let cases: Vec<_> = CASES.iter().filter(|case| wanted(case.name)).collect();
     ensure!(
         !cases.is_empty(),
-        "`--case` names no case; the cases are {:?}",
+        "no case matches `--case`; the cases are {:?}",
         CASES.map(|case| case.name)
     );
     let families = servers.iter_mut().map(Server::processes).collect::<Result<Vec<_>>>()?;
