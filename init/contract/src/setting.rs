@@ -1,8 +1,8 @@
 //! Settings of a node: the kernel parameters and credentials that PID 1 honours.
 //!
-//! A new setting is an entry in this file and the code that reads it. PID 1's parser knows only the
-//! table. `docs/boot.md` has one row per entry, as [`Parameter::row`] and [`Credential::row`] write
-//! it, and a test compares the two.
+//! To add a setting, write its constant, list it in [`PARAMETERS`] or [`CREDENTIALS`], add its row to
+//! `docs/boot.md` as [`Parameter::row`] or [`Credential::row`] writes it, and read it in the stage that
+//! needs it. The parser of parameters knows only the table; a credential is read by name.
 
 /// The prefix of every kernel parameter of Kiln. An unknown name with this prefix causes a warning.
 pub const PREFIX: &str = "kiln.";

@@ -176,7 +176,7 @@ pub struct Making<'a> {
 pub struct Download {
     /// Its name.
     pub name: String,
-    /// The digest of everything that can change its result; it names the place in the cache.
+    /// The file in the cache.
     pub path: PathBuf,
 }
 

@@ -1,6 +1,6 @@
 //! The kinds of source: how a package's files are described, planned and made.
 //!
-//! One kind is one file: its table in pkg.toml with the checks, the facts that it needs, its recipe,
+//! A kind is one file: its table in pkg.toml with the checks, the facts that it needs, its recipe,
 //! the making and the version. Each implements [`Kind`]. The list of kinds is [`Table`] and
 //! [`Source`] here; the revisions of their code are in `revision.rs`.
 

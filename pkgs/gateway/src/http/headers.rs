@@ -2,8 +2,9 @@
 //!
 //! This file has everything about a rule: its key in `[[route]]`, the client's lines that the rule
 //! replaces, and the bytes that the backend gets. To add a rule, add its field to [`Rules`] and its key
-//! to `KEYS`, note the client's lines in [`Marks::note`], write the new lines in [`Rules::forward`],
-//! and describe the key in `docs/gateway.md`.
+//! to `KEYS`, note the client's lines in [`Marks::note`] and remove them in `Marks::dropped`, write the
+//! new lines in [`Rules::forward`], whose first test lets unchanged heads pass, and describe the key in
+//! `docs/gateway.md`. All rules are booleans.
 
 use std::net::IpAddr;
 use std::ops::Range;

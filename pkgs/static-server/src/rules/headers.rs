@@ -1,4 +1,7 @@
-//! `_headers`: fields to be added to, replaced in and removed from answers.
+//! `_headers`: adds, replaces and removes fields of answers.
+//!
+//! To add a kind of line, parse it in `field`, keep it in [`HeaderRule`], apply it in `apply` as a
+//! [`Change`], and let `parse` count it, because a path without lines is reported and dropped.
 //!
 //! ```text
 //! # Every page
