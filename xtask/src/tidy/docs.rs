@@ -15,7 +15,7 @@ const ABBREVIATIONS: [&str; 6] = ["e.g.", "i.e.", "etc.", "vs.", "no.", "approx.
 /// Variables that the builder sets for its own children only.
 const INTERNAL: [&str; 2] = ["KILN_CFLAGS", "KILN_LIBS"];
 
-/// A line of a document outside code, tables and headings.
+/// A line of a document outside code, tables, headings and pictures.
 struct Prose {
     index: usize,
     text: String,
@@ -42,7 +42,9 @@ fn unfenced(text: &str) -> Vec<(usize, &str)> {
 
 fn prose(text: &str) -> Vec<Prose> {
     let is_other = |line: &str| {
-        line.is_empty() || line.starts_with(['#', '|', '>', '<', '[']) && !line.starts_with("[`")
+        line.is_empty()
+            || line.starts_with("![")
+            || line.starts_with(['#', '|', '>', '<', '[']) && !line.starts_with("[`")
     };
     let lines = unfenced(text).into_iter().map(|(index, line)| (index, line.trim()));
     let lines =
@@ -319,7 +321,10 @@ fn two_sentences_on_a_line_are_noticed() {
         offences("One sentence, e.g. This one.\nIt runs `a. B`.\n* an item\n1. First thing.\n"),
         0
     );
-    assert_eq!(offences("# Not. Prose\n| a. B | c |\n```\nCode. Here\n```\n"), 0);
+    assert_eq!(
+        offences("# Not. Prose\n| a. B | c |\n![A. Picture](x.svg)\n```\nCode. Here\n```\n"),
+        0
+    );
 }
 
 #[test]
