@@ -173,8 +173,8 @@ impl Task {
         }
     }
 
-    /// Ends the task and marks it as done. A task that is only dropped is shown as stopped, because
-    /// an error may be the cause.
+    /// Ends the task and marks it as done. A task that is only dropped shows just its duration,
+    /// because it may have failed.
     pub fn done(mut self) {
         self.done = true;
     }
@@ -182,7 +182,7 @@ impl Task {
 
 impl Drop for Task {
     fn drop(&mut self) {
-        let word = if self.done { "done in" } else { "stopped after" };
+        let word = if self.done { "done in" } else { "took" };
         let text = format!("{}: {word} {}", self.label, Seconds(self.started.elapsed()));
         match &self.display {
             TaskDisplay::Bar(bars, bar) => {
@@ -431,7 +431,7 @@ mod tests {
         let log = Log::default();
         let progress = Progress::lines(Box::new(log.clone()));
         drop(progress.task("x", None));
-        assert!(log.lines()[1].starts_with("x: stopped after 0."), "{:?}", log.lines());
+        assert!(log.lines()[1].starts_with("x: took 0."), "{:?}", log.lines());
     }
 
     #[test]
