@@ -1,6 +1,7 @@
-//! Kernel interfaces that several rooms use: control groups, mounts, sysctls, netlink, input
-//! devices.
+//! Kernel interfaces that several rooms use: files of strangers, control groups, mounts, sysctls,
+//! netlink, input devices.
 
+pub mod beneath;
 pub mod cgroup;
 pub mod evdev;
 pub mod mount;
