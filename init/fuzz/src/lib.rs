@@ -17,7 +17,7 @@ use kiln_init::machine::{parameters, smbios};
 use kiln_init::modules::index::{Found, Index};
 use kiln_init::modules::pattern::matches;
 use kiln_init::modules::settings::Settings;
-use kiln_init::storage::gpt;
+use kiln_init::storage::{gpt, signature};
 use kiln_init::supervise::notify;
 use kiln_init::supervise::probe::Answer;
 use kiln_init::timeline::loader;
@@ -26,7 +26,7 @@ use kiln_init::timeline::loader;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
     ("cmdline", cmdline),
     ("dbus", dbus),
     ("gpt", gpt),
@@ -37,6 +37,7 @@ pub const TARGETS: [Target; 12] = [
     ("mountinfo", mountinfo),
     ("notify", notify),
     ("probe", probe),
+    ("signature", signature),
     ("smbios", smbios),
     ("uevent", uevent),
 ];
@@ -198,5 +199,21 @@ pub fn uevent(input: &[u8]) {
         assert!(!found.action.is_empty());
         let kept = [&found.action, &found.subsystem, &found.device, &found.path, &found.modalias];
         assert!(kept.iter().map(|text| text.len()).sum::<usize>() <= input.len());
+    }
+}
+
+/// A device: a label and a UUID fit into the places that formats have for them, and a device's size
+/// does not decide the number of bytes that are read.
+pub fn signature(input: &[u8]) {
+    let mut total = 0;
+    let content = signature::identify(&mut |at, length| {
+        total += length;
+        let at = usize::try_from(at).ok()?;
+        input.get(at..at.checked_add(length)?).map(<[u8]>::to_vec)
+    });
+    assert!(total < 128 * 1024);
+    if let Some(content) = content {
+        assert!(content.label.len() <= 2048 && content.uuid.len() <= 40);
+        assert!(content.uuid.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-'));
     }
 }

@@ -4,4 +4,5 @@ mod controllers;
 pub mod data;
 pub mod drivers;
 pub mod gpt;
+pub mod signature;
 pub mod var;
