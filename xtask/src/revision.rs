@@ -19,8 +19,10 @@ pub const DEB: &str = "unpack 1";
 pub const URL: &str = "url 2";
 /// Choosing and indexing the kernel's modules.
 pub const KERNEL: &str = "kernel 3";
+/// The file system for new data partitions.
+pub const TEMPLATE: &str = "template 1";
 /// The host's root.
-pub const ROOT: &str = "root 2";
+pub const ROOT: &str = "root 3";
 /// The pods' file system.
 pub const PODS: &str = "pods 3";
 /// The initramfs archive.

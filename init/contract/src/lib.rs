@@ -11,3 +11,4 @@ pub mod pod;
 pub mod root;
 pub mod setting;
 pub mod sysctl;
+pub mod template;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Result;
-use kiln_contract::{path, root};
+use kiln_contract::{path, root, template};
 
 use crate::config::{Config, Output};
 use crate::tree::staged::Staged;
@@ -23,12 +23,14 @@ pub fn layout() -> Vec<(String, Node)> {
     folders.chain(links).chain(applets).collect()
 }
 
-/// Puts the root together. `rootfs` has the configuration's order; the last layer wins.
+/// Puts the root together. `rootfs` has the configuration's order; the last layer wins. `data` is
+/// the file system for new data partitions.
 pub fn build(
     config: &Config,
     kernel: &Staged,
     packages: &[Staged],
     rootfs: &[Staged],
+    data: Content,
 ) -> Result<Tree> {
     let mut tree = Tree::default();
     for (path, node) in layout() {
@@ -37,6 +39,7 @@ pub fn build(
     add_rootfs(&mut tree, rootfs)?;
     let release = Node::File(0o644, Content::Bytes(Arc::from(os_release(config).as_bytes())));
     tree.add("/usr/lib/os-release", "builder", release)?;
+    tree.add(template::FILE, "builder", Node::File(0o644, data))?;
     for (below, node) in kernel.below("lib/modules")? {
         tree.add(&format!("{}{below}", path::MODULES), &kernel.owner, node.clone())?;
     }

@@ -15,10 +15,10 @@ use crate::arch::Arch;
 use crate::assemble::{self, pods};
 use crate::config::{INIT, JUDGES, Output, QEMU};
 use crate::host;
-use crate::image::{cpio, erofs, uki};
+use crate::image::{cpio, erofs, ext4, uki};
 use crate::kernel;
 use crate::lock::Locked;
-use crate::plan::{ARCHIVE, Action, KERNEL, PODS, ROOT, Step, staged};
+use crate::plan::{ARCHIVE, Action, KERNEL, PODS, ROOT, Step, TEMPLATE, staged};
 use crate::process::{Command, shell};
 use crate::source::cargo::Cargo;
 use crate::source::{Download, Kind, Making, crates, go};
@@ -28,12 +28,16 @@ use crate::tree::{Node, Tree};
 /// The crate that has the program that makes packs.
 const PACKER_CRATE: &str = "static-server";
 
+/// The result of [`TEMPLATE`].
+const TEMPLATE_FILE: &str = "ext4";
+
 /// Makes a step's files in `out`, an empty folder.
 pub(super) fn run(builder: &Builder, step: &Step, needs: &Made, out: &Path) -> Result<()> {
     match &step.action {
         Action::Fetch(name) => kind(builder, name).fetch(&making(builder, name, step, needs, out)?),
         Action::Stage(name) => stage(builder, name, step, needs, out),
         Action::Kernel => stage_kernel(builder, needs, out),
+        Action::Template => template(builder, needs, out),
         Action::BuildPacker => build_packer(builder, out),
         Action::Root => root(builder, needs, out),
         Action::Pods => pods_erofs(builder, needs, out),
@@ -100,6 +104,13 @@ fn build_packer(builder: &Builder, out: &Path) -> Result<()> {
     crates::build(program, &cargo, Arch::HOST, out, &builder.progress)
 }
 
+fn template(builder: &Builder, needs: &Made, out: &Path) -> Result<()> {
+    let conf = dir(needs, &staged("e2fsprogs"))?.join("etc/mke2fs.conf");
+    let mke2fs = tool(needs, "e2fsprogs", "mke2fs")?;
+    let bytes = ext4::make(&mke2fs, &conf, builder.config.date, out)?;
+    fs::write(out.join(TEMPLATE_FILE), bytes).context("cannot write the template")
+}
+
 fn root(builder: &Builder, needs: &Made, out: &Path) -> Result<()> {
     let config = &builder.config;
     let kernel = list(builder.config.kernel.package(), &dir(needs, KERNEL)?)?;
@@ -111,7 +122,8 @@ fn root(builder: &Builder, needs: &Made, out: &Path) -> Result<()> {
         listed.map(|name| list(name, &dir(needs, &staged(name))?)).collect::<Result<Vec<_>>>()?;
     let layers = config.rootfs.iter().filter(|rootfs| rootfs.exists());
     let layers = layers.map(|rootfs| list("rootfs", rootfs)).collect::<Result<Vec<_>>>()?;
-    let tree = assemble::root::build(config, &kernel, &packages, &layers)?;
+    let template = cached(dir(needs, TEMPLATE)?.join(TEMPLATE_FILE))?;
+    let tree = assemble::root::build(config, &kernel, &packages, &layers, template)?;
     let found = assemble::root::executables(&tree);
     anyhow::ensure!(
         found.len() <= config.budget.executables,

@@ -5,6 +5,7 @@
 
 pub mod cpio;
 pub mod erofs;
+pub mod ext4;
 pub mod oci;
 pub mod pe;
 mod tar;

@@ -29,6 +29,8 @@ pub const ROOT: &str = "root.erofs";
 pub const PODS: &str = "pods.erofs";
 /// The step that builds the program that makes packs.
 pub const PACKER: &str = "packer";
+/// The step that makes the file system for new data partitions.
+pub const TEMPLATE: &str = "data template";
 /// The step that chooses the kernel's modules.
 pub const KERNEL: &str = "kernel";
 
@@ -63,6 +65,8 @@ pub enum Action {
     Stage(String),
     /// Chooses and indexes the kernel's modules.
     Kernel,
+    /// Makes the file system for new data partitions.
+    Template,
     /// Builds the program that makes packs, for this machine.
     BuildPacker,
     /// Writes the root's erofs.
@@ -131,6 +135,7 @@ impl Planner<'_> {
         let roots = self.listed(|output| matches!(output, Output::Rootfs(_)));
         let images = self.listed(|output| matches!(output, Output::Image(_)));
         self.kernel()?;
+        self.template()?;
         self.root(&roots)?;
         self.packer();
         self.pods(&images)?;

@@ -1,8 +1,9 @@
 //! The steps of a package and of the image: what each needs, and the digest of all that changes it.
 
 use anyhow::{Result, anyhow};
+use kiln_contract::template;
 
-use super::{ARCHIVE, Action, KERNEL, PACKER, PODS, Planner, ROOT, UKI, staged};
+use super::{ARCHIVE, Action, KERNEL, PACKER, PODS, Planner, ROOT, TEMPLATE, UKI, staged};
 use crate::arch::Arch;
 use crate::config::INIT;
 use crate::digest::{Digest, Recipe};
@@ -58,11 +59,24 @@ impl Planner<'_> {
         Ok(())
     }
 
+    pub(super) fn template(&mut self) -> Result<()> {
+        let mke2fs = staged("e2fsprogs");
+        let recipe = Recipe::new(revision::TEMPLATE)
+            .digest("mke2fs", self.digest_of(&mke2fs)?)
+            .field("size", template::BYTES.to_string())
+            .field("journal", template::JOURNAL_MIB.to_string())
+            .field("uuid", format!("{:02x?}", template::UUID))
+            .field("date", self.config.date.to_string());
+        self.add(TEMPLATE, Action::Template, &[&mke2fs], Vec::new(), recipe.finish());
+        Ok(())
+    }
+
     pub(super) fn root(&mut self, packages: &[String]) -> Result<()> {
         let mkfs = staged("erofs-utils");
         let mut recipe = Recipe::new(revision::ROOT)
             .digest("mkfs", self.digest_of(&mkfs)?)
             .digest("kernel", self.digest_of(KERNEL)?)
+            .digest("template", self.digest_of(TEMPLATE)?)
             .field("erofs", format!("{:?}", self.config.erofs))
             .field("date", self.config.date.to_string())
             .field("name", &self.config.name)
@@ -71,7 +85,7 @@ impl Planner<'_> {
             recipe =
                 recipe.field("rootfs", rootfs.map_or(String::new(), |digest| digest.to_string()));
         }
-        let mut needs = vec![mkfs, KERNEL.to_owned()];
+        let mut needs = vec![mkfs, KERNEL.to_owned(), TEMPLATE.to_owned()];
         for name in packages {
             recipe = recipe.digest(name, self.digest_of(&staged(name))?);
             recipe = recipe.field("output", format!("{:?}", self.config.package(name).output));

@@ -74,6 +74,7 @@ fn the_plan_of_a_small_image() {
     let text: String = plan.steps.values().map(line).collect();
     expect![[r"
         archive: package init, kernel, root.erofs, pods.erofs
+        data template: package e2fsprogs
         fetch crates: 
         fetch init: 
         fetch tool: 
@@ -100,7 +101,7 @@ fn the_plan_of_a_small_image() {
         package ukify: 
         package virt-firmware: 
         pods.erofs: package erofs-utils, package page
-        root.erofs: package erofs-utils, kernel, package init, package tool
+        root.erofs: package erofs-utils, kernel, data template, package init, package tool
         uki: package systemd-boot-efi, kernel, archive, root.erofs, pods.erofs
     "]]
     .assert_eq(&text);

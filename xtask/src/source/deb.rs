@@ -6,6 +6,7 @@ use anyhow::Result;
 use serde::Deserialize;
 
 use super::kind::{Kind, Known, Making, Place, Planned};
+use super::smoke;
 use crate::arch::Arch;
 use crate::debian::deb;
 use crate::digest::{Digest, Recipe};
@@ -56,13 +57,18 @@ impl Kind for Deb {
         let recipe = downloads.iter().fold(Recipe::new(revision::DEB), |recipe, file| {
             recipe.digest(&file.name, file.sha256)
         });
+        let recipe = match package.smoke {
+            Some(smoke) => recipe.field("smoke", format!("{smoke:?}")),
+            None => recipe,
+        };
         Ok(Planned { fetch: None, downloads, digest: recipe.finish() })
     }
 
     fn stage(&self, making: &Making<'_>) -> Result<()> {
         let files: Vec<PathBuf> = making.downloads.iter().map(|file| file.path.clone()).collect();
         let _task = making.progress.task(&format!("{}: unpack", making.package.name), None);
-        deb::sysroot(&files, making.out)
+        deb::sysroot(&files, making.out)?;
+        smoke::run(&making.package, making.out)
     }
 
     fn version(&self, known: &Known<'_>) -> Result<Option<String>> {
