@@ -14,6 +14,13 @@ const YEAR_MIN: i64 = 2026;
 /// The last plausible year: most clocks have two digits for it.
 const YEAR_MAX: i64 = 2099;
 
+/// True if a time in seconds since 1970 is in a plausible year.
+#[must_use]
+pub fn is_plausible(seconds: u64) -> bool {
+    let time = Civil::from_seconds(i64::try_from(seconds).unwrap_or(i64::MAX));
+    (YEAR_MIN..=YEAR_MAX).contains(&time.year)
+}
+
 /// `struct rtc_time`: second, minute, hour, day of the month, month from 0, year from 1900, and
 /// three fields that the kernel does not read.
 type RtcTime = [libc::c_int; 9];
@@ -41,7 +48,21 @@ fn rtc_time(time: &Civil) -> RtcTime {
 mod tests {
     use kiln_base::calendar::Civil;
 
-    use super::rtc_time;
+    use super::{is_plausible, rtc_time};
+
+    #[test]
+    fn only_years_that_a_clock_can_have_are_plausible() {
+        for (seconds, expected) in [
+            (0, false),
+            (1_767_225_599, false),
+            (1_767_225_600, true),
+            (4_102_444_799, true),
+            (4_102_444_800, false),
+            (u64::MAX, false),
+        ] {
+            assert_eq!(is_plausible(seconds), expected, "{seconds}");
+        }
+    }
 
     #[test]
     fn months_count_from_0_and_years_from_1900() {
