@@ -12,7 +12,7 @@ use super::event::Event;
 use super::runtime::Runtime;
 use super::service::{SERVICES, Service};
 use crate::console::kmsg;
-use crate::kernel::{evdev, sysctl};
+use crate::kernel::evdev;
 use crate::login1;
 use crate::shutdown::power::Power;
 use crate::shutdown::{power, reason, signals};
@@ -65,7 +65,7 @@ impl Runtime {
                 kmsg::event(&console::Event::Ready { service: service.to_string() });
                 self.timeline.mark(format!("{service} ready"));
                 if service == Service::Kubelet {
-                    sysctl::calm_rcu();
+                    self.hurry.end();
                     self.look_before_the_kernel();
                     self.login1.expect_inhibitor(Instant::now());
                 }

@@ -27,6 +27,7 @@ use super::up::PAUSES;
 use crate::console::kmsg;
 use crate::devices::hotplug::Devices;
 use crate::kernel::evdev;
+use crate::kernel::sysctl::Hurry;
 use crate::log::handle::Log;
 use crate::log::pod_logs;
 use crate::log::stream;
@@ -73,6 +74,7 @@ pub struct Runtime {
     pace: u32,
     /// True if more children have ended than one turn reaps.
     pub(super) reaping: bool,
+    pub(super) hurry: Hurry,
     fed: Instant,
 }
 
@@ -127,6 +129,7 @@ impl Runtime {
             cure_reboots: host.cure_reboots,
             pace: host.pace,
             reaping: false,
+            hurry: Hurry::begin(Instant::now()),
             fed: Instant::now(),
         };
         runtime.feed(Event::Boot);
@@ -207,7 +210,8 @@ impl Runtime {
         let food = Some(watchdog::FEED.saturating_sub(now.duration_since(self.fed)));
         let login1 = self.login1.due().map(|due| due.saturating_duration_since(now));
         let helper = self.devices.due().map(|due| due.saturating_duration_since(now));
-        [timer, look, more, food, login1, helper].into_iter().flatten().min()
+        let hurry = self.hurry.due().map(|due| due.saturating_duration_since(now));
+        [timer, look, more, food, login1, helper, hurry].into_iter().flatten().min()
     }
 
     fn handle(&mut self, input: Input) {
@@ -232,6 +236,7 @@ impl Runtime {
         let now = Instant::now();
         self.login1.expire(now);
         self.devices.expire(now);
+        self.hurry.expire(now);
         while let Some(timer) =
             self.timers.iter().find(|(_, due)| **due <= now).map(|(timer, _)| *timer)
         {
