@@ -82,7 +82,7 @@ impl Child {
 pub fn shed() {
     // SAFETY: at this point there is one thread, and no pointer into the environment.
     unsafe { libc::clearenv() };
-    set_limit(Resource::Core, 0);
+    set_limit(Resource::Core, Some(0));
 }
 
 /// Starts a program in a group, or in this process' own group, with its output going to `output`.
@@ -187,8 +187,11 @@ fn become_program(
 ) -> i32 {
     stop_ignoring_signals();
     clear_signal_mask();
-    set_limit(Resource::Nofile, OPEN_FILES);
-    set_limit(Resource::Core, 0);
+    set_limit(Resource::Nofile, Some(OPEN_FILES));
+    // Without this, all pods of one user id would share the number that the kernel computed for PID 1
+    // from the memory.
+    set_limit(Resource::Nproc, None);
+    set_limit(Resource::Core, Some(0));
     write_oom_score(program.oom_score);
     let _ = rustix::process::setsid();
     if let Ok(null) = rustix::fs::open(c"/dev/null", OFlags::RDONLY, Mode::empty()) {
@@ -225,8 +228,9 @@ fn clear_signal_mask() {
     unsafe { libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut()) };
 }
 
-fn set_limit(resource: Resource, value: u64) {
-    let limit = Rlimit { current: Some(value), maximum: Some(value) };
+/// Sets a limit to a value, or to infinity.
+fn set_limit(resource: Resource, value: Option<u64>) {
+    let limit = Rlimit { current: value, maximum: value };
     let _ = rustix::process::setrlimit(resource, limit);
 }
 

@@ -94,6 +94,31 @@ pub(crate) fn list_processes() -> Result<String> {
     Ok(text(&lines))
 }
 
+/// Lists `NAME  LIMIT SOFT HARD` for the limits of the host's processes, without duplicates, and those
+/// that a pod inherits.
+pub(crate) fn list_limits() -> Result<String> {
+    let mut lines = Vec::new();
+    for process in processes()?.iter().filter(|process| process.pid > 1) {
+        lines.extend(limits(&process.name, &format!("/proc/{}/limits", process.pid)));
+    }
+    lines.extend(limits("a pod", "/proc/self/limits"));
+    lines.sort();
+    lines.dedup();
+    Ok(text(&lines))
+}
+
+/// Parses `/proc/PID/limits`: a name of several words, then columns that blanks separate. A process
+/// that has ended has none.
+fn limits(name: &str, file: &str) -> Vec<String> {
+    let found = fs::read_to_string(file).unwrap_or_default();
+    let line = |limit: &str| {
+        let rest = found.lines().find_map(|line| line.strip_prefix(limit))?;
+        let mut columns = rest.split_ascii_whitespace();
+        Some(format!("{name}  {limit} {} {}", columns.next()?, columns.next()?))
+    };
+    ["Max processes", "Max open files", "Max core file size"].into_iter().filter_map(line).collect()
+}
+
 /// Finds the one host process with this name. A service leads a session, and its orphans do not.
 pub(crate) fn find(name: &str) -> Result<Process> {
     let mut found = processes()?;

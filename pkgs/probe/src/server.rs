@@ -86,6 +86,7 @@ fn page(target: &str) -> Result<String> {
         "/images" => images::list(),
         "/init" => fault::figures(),
         "/modules" => fault::modules(),
+        "/limits" => node::list_limits(),
         "/memory" => memory::list(),
         "/processes" => node::list_processes(),
         "/sockets" => sockets::list(),
