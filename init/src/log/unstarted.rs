@@ -20,6 +20,10 @@ const MESSAGES: [(&str, &str, &str); 3] = [
     ("Pod admission denied", "pod", "message"),
 ];
 
+/// The reason of kubelet's shutdown manager (pkg/kubelet/nodeshutdown), which refuses every pod that
+/// is synced again while the node goes down. No user waits for such a pod.
+const GOING_DOWN: &str = "Pod was rejected as the node is shutting down.";
+
 /// Reasons that are remembered. kubelet repeats a reason at every attempt, and a pod has few.
 const REPORTED_MAX: usize = 64;
 
@@ -32,7 +36,7 @@ pub struct Unstarted {
 impl Unstarted {
     /// Returns the event of a line, without the log file's prefix, if it is new.
     pub fn event(&mut self, line: &[u8]) -> Option<Event> {
-        let (pod, reason) = parse(line)?;
+        let (pod, reason) = parse(line).filter(|(_, reason)| reason != GOING_DOWN)?;
         let key = format!("{pod} {}", kind(&reason));
         if self.reported.len() == REPORTED_MAX || self.reported.contains(&key) {
             return None;
@@ -129,6 +133,14 @@ mod tests {
         check(
             "I1130 1 2 a.go:619] \"Pod admission denied\" podUID=\"u\" pod=\"a/b\" reason=\"OutOfcpu\" message=\"no CPU\" operation=\"add\"",
             Some(("a/b", "no CPU")),
+        );
+    }
+
+    #[test]
+    fn a_pod_that_is_refused_during_a_shutdown_is_not_reported() {
+        check(
+            "I1130 1 2 a.go:619] \"Pod admission denied\" podUID=\"u\" pod=\"a/b\" reason=\"NodeShutdown\" message=\"Pod was rejected as the node is shutting down.\" operation=\"add\"",
+            None,
         );
     }
 
