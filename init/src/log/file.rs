@@ -1,13 +1,14 @@
 //! A log file of bounded size: `NAME.log`, and `NAME.log.1` with the lines before it.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use kiln_base::replace::{self, Durability};
+use kiln_base::replace::Durability;
 
 use super::line::BOOT;
+use crate::kernel::beneath::Folder;
 
 /// The destination of a log.
 pub trait Sink: Send {
@@ -15,23 +16,24 @@ pub trait Sink: Send {
     fn write(&mut self, lines: &[u8]) -> Result<()>;
 }
 
-/// Returns the path of a stream's current file.
+/// Returns the name of a stream's current file.
 #[must_use]
-pub fn current(folder: &Path, stream: &str) -> PathBuf {
-    folder.join(format!("{stream}.log"))
+pub fn current(stream: &str) -> String {
+    format!("{stream}.log")
 }
 
-/// Returns the path of a stream's file with the lines before [`current`].
+/// Returns the name of a stream's file with the lines before [`current`].
 #[must_use]
-pub fn previous(folder: &Path, stream: &str) -> PathBuf {
-    folder.join(format!("{stream}.log.1"))
+pub fn previous(stream: &str) -> String {
+    format!("{stream}.log.1")
 }
 
-/// The two files of a stream. The current one is opened at the first write.
+/// The two files of a stream. The folder and the current file are opened at the first write.
 #[derive(Debug)]
 pub struct LogFile {
-    current: PathBuf,
-    previous: PathBuf,
+    folder: PathBuf,
+    current: String,
+    previous: String,
     /// The size limit of each file in bytes, which only a single longer write exceeds.
     most: u64,
     /// The line that names the boot of the lines after it.
@@ -44,8 +46,9 @@ impl LogFile {
     #[must_use]
     pub fn new(folder: &Path, stream: &str, most: u64, boot: &str) -> Self {
         Self {
-            current: current(folder, stream),
-            previous: previous(folder, stream),
+            folder: folder.to_owned(),
+            current: current(stream),
+            previous: previous(stream),
             most,
             boot: format!("{BOOT}{boot}\n"),
             open: None,
@@ -58,23 +61,27 @@ impl LogFile {
         if let Some(open) = self.open.take() {
             return Ok(open);
         }
-        let mut options = OpenOptions::new();
-        let file = options.create(true).append(true).open(&self.current);
-        let file = file.with_context(|| format!("cannot open {}", self.current.display()))?;
+        let file = Folder::open(&self.folder).and_then(|folder| folder.append(&self.current));
+        let file = file.with_context(|| format!("cannot open {}", self.path()))?;
         let size = file.metadata().context("cannot stat a log")?.len();
         let header = format!("{}{}", if size > 0 { "\n" } else { "" }, self.boot);
         self.append((file, size), header.as_bytes())
     }
 
+    fn path(&self) -> String {
+        self.folder.join(&self.current).display().to_string()
+    }
+
     fn append(&self, (mut file, size): (File, u64), bytes: &[u8]) -> Result<(File, u64)> {
-        let path = || format!("write {}", self.current.display());
-        file.write_all(bytes).with_context(path)?;
+        file.write_all(bytes).with_context(|| format!("cannot write {}", self.path()))?;
         Ok((file, size + bytes.len() as u64))
     }
 
     fn rotate(&mut self) -> Result<()> {
         self.open = None;
-        fs::rename(&self.current, &self.previous).context("cannot rotate a log")
+        let renamed = Folder::open(&self.folder)
+            .and_then(|folder| folder.rename(&self.current, &self.previous));
+        renamed.with_context(|| format!("cannot rotate {}", self.path()))
     }
 }
 
@@ -99,10 +106,14 @@ pub const BOOTS: &str = "boots";
 /// The number of boots that are remembered. Their lines are removed long before.
 const BOOTS_MAX: usize = 100;
 
+/// The largest list in bytes, some times as large as one that was written here.
+const BOOTS_BYTES_MAX: u64 = 16 * 1024;
+
 /// Reads the list of boots. A missing or malformed list is empty.
 #[must_use]
-pub fn boots(folder: &Path) -> Vec<String> {
-    let text = fs::read_to_string(folder.join(BOOTS)).unwrap_or_default();
+pub fn boots(folder: &Folder) -> Vec<String> {
+    let bytes = folder.read(BOOTS, BOOTS_BYTES_MAX).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
     let ids = text.lines().map(str::trim).filter(|id| id.len() == 36);
     let mut ids: Vec<String> = ids.map(str::to_owned).collect();
     ids.drain(..ids.len().saturating_sub(BOOTS_MAX));
@@ -110,13 +121,13 @@ pub fn boots(folder: &Path) -> Vec<String> {
 }
 
 /// Adds a boot to the list. After a power cut the list is either the old or the new one.
-pub fn record_boot(folder: &Path, boot: &str) -> io::Result<()> {
+pub fn record_boot(folder: &Folder, boot: &str) -> io::Result<()> {
     let mut ids = boots(folder);
     if ids.last().is_none_or(|last| last != boot) {
         ids.push(boot.to_owned());
     }
     let text = ids.join("\n") + "\n";
-    replace::write(&folder.join(BOOTS), text.as_bytes(), 0o644, Durability::File)
+    folder.replace(BOOTS, text.as_bytes(), 0o644, Durability::File)
 }
 
 #[cfg(test)]
@@ -125,7 +136,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::{BOOTS_MAX, LogFile, Sink, boots, record_boot};
+    use super::{BOOTS_MAX, Folder, LogFile, Sink, boots, record_boot};
 
     const BOOT: &str = "0b7b2f5c-6a3d-4c3e-9d0a-0d2f5a3f1e11";
 
@@ -162,15 +173,47 @@ mod tests {
     }
 
     #[test]
+    fn a_planted_link_is_neither_written_nor_read() {
+        let outside = tempfile::tempdir().unwrap();
+        let manifest = outside.path().join("pod.yaml");
+        let id = format!("{:036}", 7);
+        fs::write(&manifest, &id).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["boots", ".boots.new", "boots.new", "x.log", "x.log.1"] {
+            std::os::unix::fs::symlink(&manifest, folder.path().join(name)).unwrap();
+        }
+        let opened = Folder::open(folder.path()).unwrap();
+        assert!(boots(&opened).is_empty());
+        record_boot(&opened, BOOT).unwrap();
+        assert_eq!(boots(&opened), [BOOT]);
+        let mut file = LogFile::new(folder.path(), "x", 100, BOOT);
+        for _ in 0..5 {
+            file.write(&[b'a'; 60]).unwrap();
+        }
+        assert_eq!(fs::read_to_string(&manifest).unwrap(), id);
+        assert!(fs::symlink_metadata(folder.path().join("x.log.1")).unwrap().is_file());
+    }
+
+    #[test]
+    fn a_huge_list_of_boots_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::File::create(folder.path().join("boots")).unwrap().set_len(10 << 30).unwrap();
+        let folder = Folder::open(folder.path()).unwrap();
+        record_boot(&folder, BOOT).unwrap();
+        assert_eq!(boots(&folder), [BOOT]);
+    }
+
+    #[test]
     fn boots_are_listed_once_and_the_oldest_are_forgotten() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(boots(folder.path()).is_empty());
+        let folder = Folder::open(folder.path()).unwrap();
+        assert!(boots(&folder).is_empty());
         for number in 0..BOOTS_MAX + 5 {
             let id = format!("{number:036}");
-            record_boot(folder.path(), &id).unwrap();
-            record_boot(folder.path(), &id).unwrap();
+            record_boot(&folder, &id).unwrap();
+            record_boot(&folder, &id).unwrap();
         }
-        let found = boots(folder.path());
+        let found = boots(&folder);
         assert_eq!(found.len(), BOOTS_MAX);
         assert_eq!(found.last().unwrap(), &format!("{:036}", BOOTS_MAX + 4));
     }

@@ -14,6 +14,7 @@ use super::shared::Shared;
 use super::stream::{FOLDER, INIT, KERNEL, boot_id};
 use super::writer::{self, StreamWriter};
 use crate::console::kmsg;
+use crate::kernel::beneath::Folder;
 
 /// The size of the threads' stacks. Large buffers are on the heap.
 const STACK: usize = 64 * 1024;
@@ -55,7 +56,8 @@ impl Log {
         let streams = streams.chain(kernel).collect();
         let before = move || {
             // If this fails, journalctl knows only this boot.
-            let recorded = file::record_boot(Path::new(FOLDER), &boot);
+            let folder = Folder::open(Path::new(FOLDER));
+            let recorded = folder.and_then(|folder| file::record_boot(&folder, &boot));
             let _ = kmsg::warn_on_error(recorded.context("cannot record the boot"));
         };
         Self::writing_to(services, streams, reader::open_kernel_log(), before)

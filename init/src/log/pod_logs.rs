@@ -8,18 +8,18 @@
 //! is free: it removes the largest rotated files first, then empties files in use and leaves a note
 //! in them.
 
-use std::fs::{self, OpenOptions};
+use std::ffi::OsString;
 use std::io::Write;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use kiln_base::calendar::{Civil, Precision};
-use rustix::fs::{OFlags, statvfs};
+use rustix::fs::{FileType, fstatvfs};
 
 use super::stamp::Stamp;
 use crate::console::kmsg;
+use crate::kernel::beneath::Folder;
 
 /// The folder in which containerd writes the pods' output.
 pub const FOLDER: &str = "/var/log/pods";
@@ -46,6 +46,7 @@ const STACK: usize = 64 * 1024;
 /// A log file of a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct LogFile {
+    /// The path in the folder.
     path: PathBuf,
     /// The bytes of memory that the file takes.
     bytes: u64,
@@ -59,43 +60,53 @@ pub fn guard() -> Result<()> {
     let spawned = builder.spawn(|| {
         let mut said = None;
         loop {
-            std::thread::sleep(look(Path::new(FOLDER), &mut said));
+            let folder = Folder::open(Path::new(FOLDER));
+            std::thread::sleep(folder.map_or(CALM, |folder| look(&folder, &mut said)));
         }
     });
     spawned.context("cannot start the pod logs' thread").map(drop)
 }
 
 /// Makes room if there is too little. Returns the time until the next check.
-fn look(folder: &Path, said: &mut Option<u64>) -> Duration {
-    let Ok(space) = statvfs(folder) else { return CALM };
+fn look(folder: &Folder, said: &mut Option<u64>) -> Duration {
+    let Ok(space) = fstatvfs(folder) else { return CALM };
     let (total, free) = (space.f_blocks * space.f_frsize, space.f_bavail * space.f_frsize);
     let wanted = total / FREE_PART;
     if free < wanted {
         let chosen = choose(list(folder), wanted - free);
         for file in &chosen {
-            let _ = kmsg::warn_on_error(remove(file));
+            let _ = kmsg::warn_on_error(remove(folder, file));
         }
         report(&chosen, said);
     }
     if free > total / 2 { CALM } else { BUSY }
 }
 
-/// Lists all log files, `NAMESPACE_POD_UID/CONTAINER/N.log` and rotated ones, without following
-/// links.
-fn list(folder: &Path) -> Vec<LogFile> {
-    let children = |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().flatten();
-    let pods = children(folder.to_owned())
-        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-    let containers = pods
-        .flat_map(|pod| children(pod.path()))
-        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-    let files = containers.flat_map(|container| children(container.path()));
-    let file = |entry: fs::DirEntry| {
-        let metadata = entry.metadata().ok().filter(fs::Metadata::is_file)?;
-        let (path, bytes) = (entry.path(), metadata.blocks() * 512);
-        Some(LogFile { rotated: is_rotated(&path), path, bytes })
-    };
-    files.filter_map(file).take(FILES_MAX).collect()
+/// Lists all log files, `NAMESPACE_POD_UID/CONTAINER/N.log` and rotated ones.
+fn list(folder: &Folder) -> Vec<LogFile> {
+    let mut files = Vec::new();
+    for pod in names(folder) {
+        let Ok(containers) = folder.folder(&pod) else { continue };
+        for container in names(&containers) {
+            let Ok(logs) = containers.folder(&container) else { continue };
+            for name in names(&logs) {
+                let Ok(stat) = logs.metadata(&name) else { continue };
+                if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
+                    let path = Path::new(&pod).join(&container).join(&name);
+                    let bytes = u64::try_from(stat.st_blocks).unwrap_or_default() * 512;
+                    files.push(LogFile { rotated: is_rotated(&path), path, bytes });
+                }
+                if files.len() == FILES_MAX {
+                    return files;
+                }
+            }
+        }
+    }
+    files
+}
+
+fn names(folder: &Folder) -> Vec<OsString> {
+    folder.list(FILES_MAX).unwrap_or_default()
 }
 
 /// True for a rotated file: containerd writes to `N.log`, and kubelet adds the time.
@@ -121,15 +132,13 @@ fn choose(mut files: Vec<LogFile>, needed: u64) -> Vec<LogFile> {
 
 /// Unlinks a rotated file. A file in use is emptied, because containerd continues to write at its
 /// end, and a line in CRI's format notes the missing bytes.
-fn remove(file: &LogFile) -> Result<()> {
-    let path = file.path.display();
+fn remove(folder: &Folder, file: &LogFile) -> Result<()> {
+    let path = folder.path_of(&file.path);
+    let path = path.display();
     if file.rotated {
-        return fs::remove_file(&file.path).with_context(|| format!("cannot remove {path}"));
+        return folder.remove(&file.path).with_context(|| format!("cannot remove {path}"));
     }
-    let mut options = OpenOptions::new();
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    options.append(true).custom_flags(flags.bits().cast_signed());
-    let mut open = options.open(&file.path).with_context(|| format!("cannot open {path}"))?;
+    let mut open = folder.edit(&file.path).with_context(|| format!("cannot open {path}"))?;
     open.set_len(0).with_context(|| format!("cannot truncate {path}"))?;
     let time = Civil::now().rfc3339(Precision::Micros);
     let text = format!("{time} stderr F kiln: {} bytes of this log dropped here\n", file.bytes);
@@ -154,7 +163,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::{LogFile, choose, is_rotated, list, remove};
+    use super::{Folder, LogFile, choose, is_rotated, list, remove};
 
     fn file(path: &str, bytes: u64) -> LogFile {
         LogFile { path: path.into(), bytes, rotated: is_rotated(path.as_ref()) }
@@ -188,11 +197,12 @@ mod tests {
         writer.write_all(&[b'x'; 10_000]).unwrap();
         fs::write(container.join("0.log.20261121-144300"), "old").unwrap();
         std::os::unix::fs::symlink("/etc/passwd", container.join("1.log")).unwrap();
-        let mut found = list(folder.path());
+        let opened = Folder::open(folder.path()).unwrap();
+        let mut found = list(&opened);
         found.sort_by_key(|file| file.rotated);
         assert_eq!(found.iter().map(|file| file.rotated).collect::<Vec<_>>(), [false, true]);
         for file in &found {
-            remove(file).unwrap();
+            remove(&opened, file).unwrap();
         }
         writer.write_all(b"2026-11-21T14:43:00Z stdout F next\n").unwrap();
         let text = fs::read_to_string(&path).unwrap();

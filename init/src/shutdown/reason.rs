@@ -7,7 +7,6 @@
 //! firmware can hang.
 
 use std::fmt;
-use std::fs;
 use std::path::Path;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
@@ -20,13 +19,17 @@ use crate::machine::{efivar, rtc};
 use crate::process::helper::Helper;
 use crate::process::spawn::Child;
 use crate::shutdown::power::Power;
-use crate::storage::var::Var;
+use crate::storage::var::{self, Var};
 
-/// The file on the data partition.
-const FILE: &str = "/var/lib/kiln/last-shutdown";
+/// The folder in `/var`, and the file on the data partition.
+const FOLDER: &str = "lib/kiln";
+const FILE: &str = "last-shutdown";
 
 /// The name of the EFI variable of Kiln's vendor.
 const VARIABLE: &str = "KilnLastShutdown";
+
+/// The largest record in bytes: [`TEXT_MAX`] and its keys.
+const RECORD_BYTES_MAX: u64 = 1024;
 
 /// The longest text in bytes. NVRAM is small, and a console line is not longer either.
 const TEXT_MAX: usize = 400;
@@ -181,8 +184,10 @@ pub fn run_keeper(args: &[String]) -> i32 {
 }
 
 fn write_file(text: &str) -> Result<()> {
-    replace::write(Path::new(FILE), text.as_bytes(), 0o644, Durability::FileAndFolder)
-        .with_context(|| format!("cannot write {FILE}"))
+    let written = var::open()
+        .and_then(|var| var.make(FOLDER))
+        .and_then(|folder| folder.replace(FILE, text.as_bytes(), 0o644, Durability::FileAndFolder));
+    written.with_context(|| format!("cannot write {FILE} on the data partition"))
 }
 
 /// Runs the helper `kiln-last-boot` at boot: reports how the last boot ended and marks the record
@@ -212,7 +217,8 @@ pub fn run(args: &[String]) -> i32 {
 /// Reads and replaces the file, so that the next boot can tell a crash from a shutdown. At the
 /// first boot there is no file.
 fn from_partition() -> Result<Option<Reason>> {
-    let found = fs::read(FILE).ok().and_then(|bytes| decode(&String::from_utf8_lossy(&bytes)));
+    let read = var::open().and_then(|var| var.folder(FOLDER)?.read(FILE, RECORD_BYTES_MAX));
+    let found = read.ok().and_then(|bytes| decode(&String::from_utf8_lossy(&bytes)));
     let running = Reason { end: End::Running, power: String::new(), text: String::new() };
     write_file(&encode(&running))?;
     Ok(found)

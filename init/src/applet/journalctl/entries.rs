@@ -7,8 +7,8 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 
+use crate::kernel::beneath::Folder;
 use crate::log::file::{current, previous};
 use crate::log::line::{self, LINE_MAX, Line};
 use crate::log::stamp::Stamp;
@@ -66,7 +66,7 @@ struct Unit {
 
 impl Entries {
     /// Opens the files that exist. `boots` are the ids of boots, the oldest first.
-    pub fn open<'a>(folder: &Path, units: impl Iterator<Item = &'a str>) -> io::Result<Self> {
+    pub fn open<'a>(folder: &Folder, units: impl Iterator<Item = &'a str>) -> io::Result<Self> {
         let units = units.map(|unit| Unit::open(folder, unit)).collect::<io::Result<_>>()?;
         Ok(Self { units, started: false })
     }
@@ -109,11 +109,11 @@ impl Entries {
 
 impl Unit {
     /// Opens the newer file first: if it is rotated in between, it is found twice and not missed.
-    fn open(folder: &Path, unit: &str) -> io::Result<Self> {
+    fn open(folder: &Folder, unit: &str) -> io::Result<Self> {
         let mut sources = Vec::new();
         let mut seen = None;
-        for path in [current(folder, unit), previous(folder, unit)] {
-            let file = match File::open(path) {
+        for name in [current(unit), previous(unit)] {
+            let file = match folder.file(name) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 file => file?,
             };

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use kiln_base::calendar::Civil;
 
+use crate::kernel::beneath::Folder;
 use crate::log::file;
 use crate::log::stream::{FOLDER, STREAMS, boot_id};
 use arguments::{Boot, Output, Query, Request};
@@ -90,7 +91,8 @@ fn execute(args: &[String], world: &World<'_>, out: &mut impl Write) -> Result<(
 
 /// Returns all known boots, the oldest first and this one last.
 fn boots(world: &World<'_>) -> Vec<String> {
-    let mut boots = file::boots(world.folder);
+    let folder = Folder::open(world.folder);
+    let mut boots = folder.map(|folder| file::boots(&folder)).unwrap_or_default();
     if boots.last().is_none_or(|last| last != world.boot) {
         boots.push(world.boot.to_owned());
     }
@@ -152,7 +154,7 @@ fn find_boot(boot: &Boot, boots: &[String]) -> Result<u32, String> {
 fn open(query: &Query, world: &World<'_>) -> io::Result<Entries> {
     let wanted =
         |unit: &&str| query.units.is_empty() || query.units.iter().any(|name| name == unit);
-    Entries::open(world.folder, STREAMS.into_iter().filter(wanted))
+    Entries::open(&Folder::open(world.folder)?, STREAMS.into_iter().filter(wanted))
 }
 
 /// Shows entries. Returns false if time runs out before the end. For the last lines, all lines are

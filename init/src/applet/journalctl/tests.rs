@@ -7,6 +7,7 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::{World, execute};
+use crate::kernel::beneath::Folder;
 use crate::log::file::{LogFile, Sink, record_boot};
 use crate::log::line::prefix;
 use crate::log::stamp::Stamp;
@@ -31,7 +32,7 @@ fn line(seconds: i64, source: &str, text: &str) -> String {
 /// Writes two boots, the second one 1000 s after the first.
 fn sample(folder: &Path) {
     for (boot, begin) in [(FIRST, 0), (SECOND, 1000)] {
-        record_boot(folder, boot).unwrap();
+        record_boot(&Folder::open(folder).unwrap(), boot).unwrap();
         let write = |unit: &str, lines: &[String]| {
             LogFile::new(folder, unit, 1 << 20, boot).write(lines.concat().as_bytes()).unwrap();
         };
