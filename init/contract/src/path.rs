@@ -85,6 +85,41 @@ pub const BUILTIN_ALIASES: &str = "kiln.builtin-alias";
 /// The credentials of this boot. Only root can read them.
 pub const CREDENTIALS: &str = "/run/kiln/credentials";
 
+/// The folder in which a privileged pod writes credentials while the node runs, as files `NAME`.
+/// Only root can enter it.
+pub const LATE_CREDENTIALS: &str = "/run/kiln/credentials.late";
+
+/// The credentials that are part of the image, as files `NAME`.
+pub const BAKED_CREDENTIALS: &str = "/usr/share/kiln/credentials";
+
+/// The kubeconfig with which kubelet asks for its first certificate, at the path that kubeadm uses.
+pub const BOOTSTRAP_KUBECONFIG: &str = "/etc/kubernetes/bootstrap-kubelet.conf";
+
+/// kubelet's kubeconfig. It is on `/var`, so that a node with a data partition keeps its identity.
+pub const KUBECONFIG: &str = "/var/lib/kubelet/kubeconfig";
+
+/// A link to [`KUBECONFIG`] at the path that kubeadm uses.
+pub const KUBECONFIG_LINK: &str = "/etc/kubernetes/kubelet.conf";
+
+/// The cluster's certificate authority, at the path that kubeadm uses.
+pub const CLUSTER_CA: &str = "/etc/kubernetes/pki/ca.crt";
+
+/// kubelet's `--config-dir`: files `NN-NAME.conf` that it merges over [`KUBELET_CONFIG`] in the
+/// order of their names.
+pub const KUBELET_DROP_INS: &str = "/etc/kubernetes/kubelet.conf.d";
+
+/// kubelet's certificates and keys.
+pub const KUBELET_PKI: &str = "/var/lib/kubelet/pki";
+
+/// The CNI configuration of a node that has not joined a cluster.
+pub const STANDALONE_CNI: &str = "/etc/cni/net.d/99-kiln.conflist";
+
+/// The configuration of image credential providers, if a package brings it.
+pub const CREDENTIAL_PROVIDERS: &str = "/usr/share/kiln/credential-provider.yaml";
+
+/// The programs of image credential providers.
+pub const CREDENTIAL_PROVIDER_BIN: &str = "/usr/libexec/kubernetes/credential-provider";
+
 /// The folder that the dhcp pod writes `resolv.conf` into. `/etc/resolv.conf` is a link to it.
 ///
 /// This is a folder, because a pod cannot replace a single mounted file atomically.

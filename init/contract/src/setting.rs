@@ -136,8 +136,47 @@ pub const POD: Credential = Credential {
     summary: "the manifest of a static pod, copied to `/etc/kubernetes/manifests/NAME.yaml`",
 };
 
+/// TOML, read key by key: an invalid key is reported and the others apply.
+pub const NODE: Credential = Credential {
+    name: "kiln.node",
+    variable: "",
+    summary: "the node's settings, see [cluster.md](cluster.md#configuration)",
+};
+
+/// TOML with `server`, `token` and `ca`.
+pub const JOIN: Credential = Credential {
+    name: "kiln.join",
+    variable: "",
+    summary: "the cluster that the node joins, see [cluster.md](cluster.md#join)",
+};
+
+/// For clusters that hand out a kubeconfig instead of a token.
+pub const BOOTSTRAP_KUBECONFIG: Credential = Credential {
+    name: "kiln.bootstrap-kubeconfig",
+    variable: "",
+    summary: "a kubeconfig to join with, instead of `kiln.join`",
+};
+
+/// Without `NAME` it is `kiln.kubelet`.
+pub const KUBELET: Credential = Credential {
+    name: "kiln.kubelet",
+    variable: "[.NAME]",
+    summary: "a `KubeletConfiguration`, merged by kubelet over the image's, see [cluster.md](cluster.md#kubelet)",
+};
+
+/// A registry of `kiln.node` names it by `NAME`.
+pub const CA: Credential = Credential {
+    name: "kiln.ca.",
+    variable: "NAME",
+    summary: "a certificate authority in PEM that the node trusts",
+};
+
 /// Every credential.
-pub const CREDENTIALS: [Credential; 2] = [HOSTNAME_CREDENTIAL, POD];
+pub const CREDENTIALS: [Credential; 7] =
+    [HOSTNAME_CREDENTIAL, NODE, JOIN, BOOTSTRAP_KUBECONFIG, KUBELET, CA, POD];
+
+/// The number of credentials of a node. More are a mistake or an attack.
+pub const CREDENTIAL_COUNT_MAX: usize = 64;
 
 /// The largest credential in bytes, as in systemd (`CREDENTIAL_SIZE_MAX`).
 pub const CREDENTIAL_BYTES_MAX: usize = 1024 * 1024;

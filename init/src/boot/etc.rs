@@ -12,6 +12,8 @@ use super::proof::{Etc, Tree};
 use super::root::First;
 use crate::console::kmsg;
 use crate::kernel::{network, sysctl};
+use crate::kubelet::apply;
+use crate::kubelet::plan::{Facts, Plan, plan};
 use crate::machine::credential;
 
 /// Prepares everything that containerd needs, except `/var`.
@@ -24,9 +26,11 @@ pub fn prepare(_: &Tree) -> Result<Etc> {
 /// servers, kernel settings.
 ///
 /// It also empties the first root, so that a privileged pod that climbs out finds nothing there.
-pub fn prepare_for_kubelet(below: First) -> Result<()> {
+pub fn prepare_for_kubelet(below: First, kubelet: &Facts) -> Result<()> {
     below.empty();
     copy_manifests();
+    let _ =
+        kmsg::warn_on_error(apply::write(&plan(kubelet, &apply::addresses()), &Plan::default()));
     sysctl::apply(sysctl::When::Boot);
     make_resolver()
 }

@@ -5,6 +5,7 @@
 //! that the boot survives is a warning in the stage's own code.
 
 pub mod archive;
+mod credentials;
 pub mod etc;
 mod groups;
 pub mod late_pods;
@@ -51,26 +52,27 @@ fn boot(mut stages: Stages) -> Result<Infallible> {
     evdev::remember_presses();
     let modules = stages.run("modules", || archive::load(&early))?;
     let groups = stages.run("cgroups", || groups::make_tree(&early))?;
-    let (root, first) = stages.run("root", || root::switch(&modules))?;
+    let (root, first, next_to_uki) = stages.run("root", || root::switch(&modules))?;
     let tree = stages.run("tree", || mounts::tree(root))?;
     // Listening starts before the first scan of the devices, so that no device is missed.
     let devices = Devices::listen()?;
-    let search = var::search(&tree, &groups, modules)?;
+    let search = var::search(&tree, &groups, modules, next_to_uki)?;
     let parameters = read_parameters();
     let etc = stages.run("etc", || {
         let etc = etc::prepare(&tree)?;
         search.wait_for_modules().map(|()| etc)
     })?;
-    let var = stages.run("data", || search.attach(parameters.text(&VAR_SIZE)))?;
+    let (var, gathered) = stages.run("data", || search.attach(parameters.text(&VAR_SIZE)))?;
     reason::settle(var, !parameters.is(&NVRAM, "off"));
-    let node = stages.run("config", || node::settle(etc, var, parameters))?;
-    let runtime = stages.run("containerd", || Runtime::start(&Host::of_node(node), devices))?;
+    let node = stages.run("config", || node::settle(etc, var, parameters, gathered))?;
+    let host = Host::of_node(node);
+    let runtime = stages.run("containerd", || Runtime::start(&host, devices))?;
     // containerd does not need what follows. Reading files ahead starts after containerd, because
     // it would delay the reading of containerd itself.
     start_helper(Helper::ReadAhead, &[path::CONTAINERD, path::SHIM, path::RUNC]);
     // kubelet is started by the loop, after this stage. Network interfaces copy the settings
     // that are in force when they appear.
-    stages.run("pods", || etc::prepare_for_kubelet(first))?;
+    stages.run("pods", || etc::prepare_for_kubelet(first, &host.kubelet))?;
     start_helper(Helper::Coldplug, &[]);
     start_helper(Helper::ReadAhead, &[path::KUBELET]);
     start_helper(Helper::Crash, &[]);

@@ -10,13 +10,16 @@ use kiln_base::replace::{self, Durability};
 use kiln_contract::path;
 use kiln_contract::setting::{HOSTNAME, HOSTNAME_CREDENTIAL, POD_LOG_SIZE};
 
+use super::credentials::Gathered;
 use super::mounts;
 use super::proof::Etc;
 use crate::console::kmsg;
 use crate::kernel::mount;
+use crate::kubelet::cluster::Cluster;
+use crate::kubelet::{apply, state};
 use crate::log::pod_logs;
 use crate::login1;
-use crate::machine::credential;
+use crate::machine::credential::{self, Credentials};
 use crate::machine::identity::{self, random_uuid};
 use crate::machine::parameters::Parameters;
 use crate::process::deadline;
@@ -44,23 +47,56 @@ const VAR_FOLDERS: [&str; 9] = [
 ];
 
 /// Fills `/var` and decides the node's identity.
-pub fn settle(_: Etc, var: Var, parameters: Parameters) -> Result<Node> {
-    credential::store_smbios();
-    let hostname = name_node(parameters.given(&HOSTNAME))?;
-    match var {
-        Var::Memory => prepare_var(Some(parameters.text(&POD_LOG_SIZE)))?,
-        Var::Partition => prepare_var_in_thread()?,
+pub fn settle(_: Etc, var: Var, parameters: Parameters, gathered: Gathered) -> Result<Node> {
+    let Gathered { settings, disk_hostname, .. } = gathered;
+    let names = [
+        hostname_credential(),
+        settings.hostname.clone(),
+        parameters.given(&HOSTNAME).map(str::to_owned),
+        disk_hostname,
+    ];
+    let hostname = name_node(names)?;
+    let credentials = Credentials::kept();
+    let (cluster, bootstrap) =
+        apply::wanted(&credentials).map(|join| (join.cluster, join.bootstrap)).unzip();
+    let cluster = match var {
+        Var::Memory => {
+            prepare_var(Some(parameters.text(&POD_LOG_SIZE)))?;
+            cluster
+        }
+        Var::Partition => prepare_var_in_thread(cluster)?,
+    };
+    if let Some(cluster) = &cluster {
+        kmsg::notice(format_args!("the node belongs to the cluster at {}", cluster.server));
+        apply::leave_standalone();
     }
     mounts::share()?;
     kmsg::notice(format_args!("node {hostname}"));
     let kubelet = fs::read_to_string(path::KUBELET_BASE_CONFIG).unwrap_or_default();
-    Ok(Node { hostname, graceful: login1::grace::is_configured(&kubelet), var, parameters })
+    Ok(Node {
+        hostname,
+        graceful: login1::grace::is_configured(&kubelet),
+        var,
+        parameters,
+        kubelet: apply::facts(&credentials, settings, cluster, bootstrap),
+    })
 }
 
-/// Decides the machine-id and the name, sets the name, and writes the files that contain them.
-fn name_node(parameter: Option<&str>) -> Result<String> {
+/// Returns the text of the credential with the name.
+fn hostname_credential() -> Option<String> {
+    let bytes = credential::kept(&HOSTNAME_CREDENTIAL)?;
+    let text = String::from_utf8(bytes).ok();
+    if text.is_none() {
+        kmsg::warn(format_args!("credential {}: not UTF-8, ignored", HOSTNAME_CREDENTIAL.name));
+    }
+    text
+}
+
+/// Decides the machine-id and the name, sets the name, and writes the files that contain them. The
+/// first valid name wins.
+fn name_node(names: [Option<String>; 4]) -> Result<String> {
     let id = identity::machine_id(&seed()?);
-    let hostname = [credential::text(&HOSTNAME_CREDENTIAL), parameter.map(str::to_owned)]
+    let hostname = names
         .into_iter()
         .flatten()
         .find_map(|name| {
@@ -96,9 +132,11 @@ fn seed() -> Result<String> {
     random_uuid()
 }
 
-/// Fills `/var` in a thread, because its disk can hang.
-fn prepare_var_in_thread() -> Result<()> {
-    let work = deadline::begin("var", || prepare_var(None), drop)?;
+/// Fills `/var` in a thread, because its disk can hang, and returns the cluster to which the node
+/// belongs.
+fn prepare_var_in_thread(cluster: Option<Cluster>) -> Result<Option<Cluster>> {
+    let prepare = || prepare_var(None).map(|()| state::settle(cluster));
+    let work = deadline::begin("var", prepare, drop)?;
     deadline::end(&work, VAR_DEADLINE).context("cannot prepare /var: the disk does not answer")?
 }
 

@@ -9,7 +9,6 @@
 
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -22,6 +21,7 @@ use super::archive::Loading;
 use super::proof::Root;
 use crate::console::kmsg;
 use crate::kernel::mount;
+use crate::machine::credential::{Credentials, Source};
 
 /// The mount point of the erofs until it is moved over `/`.
 const NEW: &str = "/sysroot";
@@ -36,12 +36,13 @@ const TMPFS_MAGIC: i64 = 0x0102_1994;
 #[derive(Debug)]
 pub struct First(OwnedFd);
 
-/// Mounts the root, copies the credentials, and moves the root over `/`.
-pub fn switch(modules: &Loading) -> Result<(Root, First)> {
+/// Mounts the root, reads the credentials next to the UKI, and moves the root over `/`.
+pub fn switch(modules: &Loading) -> Result<(Root, First, Credentials)> {
     modules.wait_for_root()?;
     let archive = if is_tmpfs()? { copy_to_ramfs()? } else { "" };
     mount_images(archive)?;
     fill_run()?;
+    let credentials = credentials_of_stub();
     for folder in ["/dev", "/proc", "/sys"] {
         let target = format!("{NEW}{folder}");
         rustix::mount::mount_move(folder, &target)
@@ -53,7 +54,7 @@ pub fn switch(modules: &Loading) -> Result<(Root, First)> {
             .context("cannot detach /ramfs")?;
     }
     move_over()?;
-    Ok((Root(()), First(below)))
+    Ok((Root(()), First(below), credentials))
 }
 
 impl First {
@@ -106,34 +107,29 @@ fn mount_erofs(file: &str, target: &str) -> Result<()> {
         .with_context(|| format!("cannot mount {file} on {target}"))
 }
 
-/// Mounts `/run` in the new root and copies the boot's credentials there.
+/// Mounts `/run` in the new root and makes the folders of credentials.
 fn fill_run() -> Result<()> {
     mount::tmpfs("/run", "").attach(&format!("{NEW}/run"), "mode=0755,size=20%")?;
     fs::create_dir(format!("{NEW}/run/kiln")).context("cannot make /run/kiln")?;
-    let folder = format!("{NEW}{}", path::CREDENTIALS);
-    fs::create_dir(&folder).with_context(|| format!("cannot make {folder}"))?;
-    mount::tmpfs("", "").attach(&folder, "mode=0700,size=8m")?;
-    // A credential that cannot be read does not stop the boot.
-    let _ = kmsg::warn_on_error(copy_credentials(&folder));
+    for folder in [path::CREDENTIALS, path::LATE_CREDENTIALS] {
+        let folder = format!("{NEW}{folder}");
+        fs::create_dir(&folder).with_context(|| format!("cannot make {folder}"))?;
+        mount::tmpfs("", "").attach(&folder, "mode=0700,size=8m")?;
+    }
     Ok(())
 }
 
-/// Copies the `NAME.cred` files that the EFI stub found next to the image (systemd-stub(7)).
-fn copy_credentials(target: &str) -> Result<()> {
-    for source in ["credentials", "global_credentials"] {
-        let Ok(files) = fs::read_dir(format!("{}/{source}", archive::STUB_FILES)) else {
-            continue;
-        };
-        for file in files {
-            let file = file.context("cannot read a folder of credentials")?.path();
-            let Some(name) = file.file_name().and_then(|name| name.to_str()) else { continue };
-            let name = name.strip_suffix(".cred").unwrap_or(name);
-            let Ok(bytes) = fs::read(&file) else { continue };
-            let _ = kmsg::warn_on_error(crate::machine::credential::store(target, name, &bytes));
-        }
+/// Reads the `NAME.cred` files that the EFI stub found next to the image (systemd-stub(7)). Those
+/// for one image come before those for all.
+fn credentials_of_stub() -> Credentials {
+    let mut credentials = Credentials::default();
+    for folder in ["credentials", "global_credentials"] {
+        let folder = Path::new(archive::STUB_FILES).join(folder);
+        credentials.add_folder(Source::Esp, &folder, |name| {
+            Some(name.strip_suffix(".cred").unwrap_or(name))
+        });
     }
-    fs::set_permissions(target, fs::Permissions::from_mode(0o700))
-        .context("cannot set the mode of the credentials' folder")
+    credentials
 }
 
 /// Moves the mount at [`NEW`] over `/` and makes it this process' root, as `switch_root(8)` does.

@@ -1,4 +1,4 @@
-//! Mounts `/var`: the data partition if there is one, else a tmpfs.
+//! Gathers the credentials, and mounts `/var`: the data partition if there is one, else a tmpfs.
 //!
 //! A thread with a deadline does all that touches a disk.
 
@@ -10,45 +10,63 @@ use anyhow::{Context, Result};
 use rustix::mount::UnmountFlags;
 
 use super::archive::Loading;
+use super::credentials::{self, Gathered};
 use super::proof::{Groups, Tree};
 use crate::console::kmsg;
 use crate::kernel::mount;
+use crate::machine::credential::Credentials;
 use crate::process::deadline;
-use crate::storage::data::{MOUNT_POINT, find_and_mount};
+use crate::storage::data::{MOUNT_POINT, bring_up_disks, find_and_mount};
 use crate::storage::var::Var;
 
 /// The time limit for finding and mounting the partition, replaying ext4's journal on a slow disk
 /// included.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 
-/// A search for the data partition that runs in a thread.
+/// A search for credentials and for the data partition that runs in a thread.
 #[derive(Debug)]
 pub struct Search {
     /// Receives a message when the archive's modules are loaded.
     loaded: Receiver<()>,
-    /// The partition, if it is mounted at [`MOUNT_POINT`].
-    mounted: Receiver<Option<PathBuf>>,
+    /// Receives the settings that need no disk.
+    early: Receiver<Gathered>,
+    /// Receives the settings, if a disk changed them, and the partition, if it is mounted at
+    /// [`MOUNT_POINT`].
+    found: Receiver<(Gathered, Option<PathBuf>)>,
 }
 
 /// Starts the search. It begins when the archive's modules are loaded.
 ///
 /// The proofs are needed because drivers are in the root, the partition is mounted below `/run`,
 /// and the helper that loads drivers runs in a control group.
-pub fn search(_: &Tree, _: &Groups, modules: Loading) -> Result<Search> {
+pub fn search(
+    _: &Tree,
+    _: &Groups,
+    modules: Loading,
+    mut credentials: Credentials,
+) -> Result<Search> {
     let (told, loaded) = mpsc::sync_channel(1);
+    let (told_early, early) = mpsc::sync_channel(1);
     let look = move || {
         modules.join();
         let _ = told.send(());
-        find_and_mount().unwrap_or_else(|error| {
+        let gathered = credentials::gather(&mut credentials);
+        let _ = told_early.send(gathered.clone());
+        if !bring_up_disks() {
+            return (gathered, None);
+        }
+        let gathered = credentials::gather_from_disk(credentials, gathered);
+        let mounted = find_and_mount(&gathered.settings.data).unwrap_or_else(|error| {
             kmsg::warn(format_args!("data partition: {error:#}; /var is in memory"));
             None
-        })
+        });
+        (gathered, mounted)
     };
     // Called if the boot has stopped waiting.
-    let undo = |mounted: Option<PathBuf>| {
+    let undo = |(_, mounted): (Gathered, Option<PathBuf>)| {
         let _ = mounted.map(|_| rustix::mount::unmount(MOUNT_POINT, UnmountFlags::DETACH));
     };
-    Ok(Search { loaded, mounted: deadline::begin("data", look, undo)? })
+    Ok(Search { loaded, early, found: deadline::begin("data", look, undo)? })
 }
 
 impl Search {
@@ -58,18 +76,19 @@ impl Search {
     }
 
     /// Waits for the end of the search and mounts `/var`.
-    pub fn attach(self, size: &str) -> Result<Var> {
-        match deadline::end(&self.mounted, DEADLINE) {
-            Some(Some(device)) => {
-                rustix::mount::mount_move(MOUNT_POINT, "/var")
-                    .context("cannot move the data partition to /var")?;
-                kmsg::notice(format_args!("/var is on {}", device.display()));
-                return Ok(Var::Partition);
-            }
-            Some(None) => {}
-            None => kmsg::warn("data partition: disks do not answer; /var is in memory"),
+    pub fn attach(self, size: &str) -> Result<(Var, Gathered)> {
+        let (mut gathered, device) = deadline::end(&self.found, DEADLINE).unwrap_or_else(|| {
+            kmsg::warn("data partition: disks do not answer; /var is in memory");
+            (self.early.try_recv().unwrap_or_default(), None)
+        });
+        gathered.keep();
+        if let Some(device) = device {
+            rustix::mount::mount_move(MOUNT_POINT, "/var")
+                .context("cannot move the data partition to /var")?;
+            kmsg::notice(format_args!("/var is on {}", device.display()));
+            return Ok((Var::Partition, gathered));
         }
         mount::tmpfs("/var", "").attach("/var", &format!("mode=0755,size={size}"))?;
-        Ok(Var::Memory)
+        Ok((Var::Memory, gathered))
     }
 }

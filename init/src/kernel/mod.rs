@@ -1,6 +1,7 @@
 //! Kernel interfaces that several rooms use: files of strangers, control groups, mounts, sysctls,
 //! netlink, input devices.
 
+pub mod address;
 pub mod beneath;
 pub mod cgroup;
 pub mod evdev;

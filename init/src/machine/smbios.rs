@@ -1,10 +1,36 @@
 //! SMBIOS type 11 "OEM Strings" (DMTF DSP0134, 7.12), in which hypervisors pass credentials.
 
+use std::fs;
+
+use super::base64;
+use super::credential::{Credentials, Source};
+
+/// The kernel's folder of SMBIOS structures, one folder each (Documentation/ABI,
+/// sysfs-firmware-dmi-entries).
+const DMI_ENTRIES: &str = "/sys/firmware/dmi/entries";
+
 /// The prefix of a credential whose value is plain text.
 const TEXT: &str = "io.systemd.credential:";
 
 /// The prefix of a credential whose value is base64.
 const BINARY: &str = "io.systemd.credential.binary:";
+
+/// Adds the credentials from SMBIOS. A machine without SMBIOS has none.
+pub fn add(credentials: &mut Credentials) {
+    for entry in fs::read_dir(DMI_ENTRIES).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with("11-") {
+            let bytes = fs::read(entry.path().join("raw")).unwrap_or_default();
+            for (name, value) in self::credentials(&bytes) {
+                match value {
+                    Some(value) => credentials.add(Source::Smbios, &name, value),
+                    None => {
+                        credentials.refuse(Source::Smbios, &name, "not base64", "encode it again");
+                    }
+                }
+            }
+        }
+    }
+}
 
 /// Returns the strings of one raw structure, or nothing if the structure is malformed.
 ///
@@ -18,52 +44,28 @@ pub fn strings(raw: &[u8]) -> Vec<&[u8]> {
     text.split(|&byte| byte == 0).take_while(|string| !string.is_empty()).collect()
 }
 
-/// Returns the names and values of the credentials in one raw structure.
+/// Returns the names and values of the credentials in one raw structure, `None` for a value that
+/// should be base64 and fails to decode.
 #[must_use]
-pub fn credentials(raw: &[u8]) -> Vec<(String, Vec<u8>)> {
+pub fn credentials(raw: &[u8]) -> Vec<(String, Option<Vec<u8>>)> {
     strings(raw).into_iter().filter_map(credential).collect()
 }
 
-fn credential(string: &[u8]) -> Option<(String, Vec<u8>)> {
-    let text = std::str::from_utf8(string).ok()?;
-    if let Some((name, value)) = text.strip_prefix(TEXT).and_then(|rest| rest.split_once('=')) {
-        return Some((name.into(), value.into()));
-    }
-    let (name, value) = text.strip_prefix(BINARY)?.split_once('=')?;
-    Some((name.into(), base64(value)?))
-}
-
-/// Decodes base64 with or without padding (RFC 4648, section 4).
-fn base64(text: &str) -> Option<Vec<u8>> {
-    let digits = text.trim_end_matches('=').bytes().map(digit).collect::<Option<Vec<_>>>()?;
-    if digits.len() % 4 == 1 {
-        return None;
-    }
-    let mut bytes = Vec::with_capacity(digits.len() * 3 / 4);
-    for group in digits.chunks(4) {
-        let bits = group.iter().fold(0_u32, |bits, &digit| bits << 6 | u32::from(digit));
-        let bits = bits << (6 * (4 - group.len()));
-        bytes.extend_from_slice(&bits.to_be_bytes()[1..group.len()]);
-    }
-    Some(bytes)
-}
-
-fn digit(byte: u8) -> Option<u8> {
-    match byte {
-        b'A'..=b'Z' => Some(byte - b'A'),
-        b'a'..=b'z' => Some(byte - b'a' + 26),
-        b'0'..=b'9' => Some(byte - b'0' + 52),
-        b'+' => Some(62),
-        b'/' => Some(63),
-        _ => None,
-    }
+fn credential(string: &[u8]) -> Option<(String, Option<Vec<u8>>)> {
+    let text = string.strip_prefix(TEXT.as_bytes());
+    let rest = text.or_else(|| string.strip_prefix(BINARY.as_bytes()))?;
+    let equals = rest.iter().position(|&byte| byte == b'=')?;
+    let (name, value) = (String::from_utf8_lossy(&rest[..equals]), &rest[equals + 1..]);
+    let value = if text.is_some() { Some(value.to_vec()) } else { base64::decode(value) };
+    Some((name.into_owned(), value))
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::{BINARY, base64, credentials, strings};
+    use super::{BINARY, credentials, strings};
+    use crate::machine::base64;
 
     fn raw(strings: &[&str]) -> Vec<u8> {
         let mut raw = vec![11, 5, 0, 14, u8::try_from(strings.len()).unwrap()];
@@ -84,34 +86,19 @@ mod tests {
             "io.systemd.credential.binary:bad=A",
         ]);
         let expected = vec![
-            ("kiln.hostname".to_owned(), b"web=1".to_vec()),
-            ("b".to_owned(), vec![0, 1, 2, 255]),
+            ("kiln.hostname".to_owned(), Some(b"web=1".to_vec())),
+            ("b".to_owned(), Some(vec![0, 1, 2, 255])),
+            ("bad".to_owned(), None),
         ];
         assert_eq!(credentials(&raw), expected);
-    }
-
-    #[test]
-    fn base64_matches_the_vectors_of_rfc_4648() {
-        for (text, bytes) in [("", ""), ("Zg==", "f"), ("Zm8=", "fo"), ("Zm9vYmFy", "foobar")] {
-            assert_eq!(base64(text).unwrap(), bytes.as_bytes());
-        }
-        assert_eq!(base64("Zm9v!"), None);
     }
 
     proptest! {
         #[test]
         fn a_binary_value_comes_back(value in prop::collection::vec(any::<u8>(), 0..40)) {
-            const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-            let encode = |group: &[u8]| {
-                let bits = (0..3).fold(0, |bits, at| {
-                    bits << 8 | usize::from(group.get(at).copied().unwrap_or_default())
-                });
-                let digits = (0..=group.len()).map(|at| DIGITS[bits >> (18 - 6 * at) & 63]);
-                digits.map(char::from).collect::<String>()
-            };
-            let text: String = value.chunks(3).map(encode).collect();
+            let text = base64::encode(&value);
             let found = credentials(&raw(&[&format!("{BINARY}a={text}")]));
-            prop_assert_eq!(found, vec![("a".to_owned(), value)]);
+            prop_assert_eq!(found, vec![("a".to_owned(), Some(value))]);
         }
 
         #[test]

@@ -45,6 +45,14 @@ pub fn has_scsi_host() -> bool {
     fs::read_dir("/sys/class/scsi_host").is_ok_and(|mut hosts| hosts.next().is_some())
 }
 
+/// True if the machine has an optical drive: a SCSI device of type 5 (SPC-4, table 65).
+#[must_use]
+pub fn has_optical_drive() -> bool {
+    let devices = fs::read_dir("/sys/bus/scsi/devices").into_iter().flatten().flatten();
+    let mut types = devices.filter_map(|entry| fs::read_to_string(entry.path().join("type")).ok());
+    types.any(|kind| kind.trim() == "5")
+}
+
 /// Returns the modaliases of all hardware that can have disks.
 #[must_use]
 pub fn controllers() -> Vec<String> {

@@ -19,6 +19,7 @@ use super::gpt::{self, GptError};
 use crate::console::kmsg;
 use crate::machine::identity::random_uuid;
 use crate::modules::index::may_have_driver;
+use crate::settings::data::DataPolicy;
 
 /// The mount point used by the thread. The partition is moved to `/var` only if the thread ends in
 /// time, so that a slow disk cannot cover a `/var` that is in use.
@@ -36,14 +37,20 @@ pub const SETTLE: Duration = Duration::from_secs(2);
 /// The pause between two scans of `/sys/class/block`.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// Has drivers loaded, finds the partition, mounts it and copies its identity. Runs in a thread.
-pub fn find_and_mount() -> Result<Option<PathBuf>> {
+/// Has the drivers of disks loaded if that is necessary. Returns false if there can be no disk.
+pub fn bring_up_disks() -> bool {
     let disk = block_devices("").iter().any(|name| is_disk(name));
     match way(&controllers(), has_scsi_host(), disk, may_have_driver) {
-        Way::None => return Ok(None),
+        Way::None => return false,
         Way::Look => {}
         Way::Load => drop(kmsg::warn_on_error(drivers::load_in_helper())),
     }
+    true
+}
+
+/// Finds the partition, mounts it and copies its identity. Runs in a thread, after
+/// [`bring_up_disks`].
+pub fn find_and_mount(_: &DataPolicy) -> Result<Option<PathBuf>> {
     let found = wait_for_partition()?;
     let [device] = &found[..] else {
         if found.is_empty() {
@@ -59,8 +66,8 @@ pub fn find_and_mount() -> Result<Option<PathBuf>> {
     Ok(Some(device.clone()))
 }
 
-/// True for a disk other than the kernel's RAM disks and loop devices.
-fn is_disk(name: &str) -> bool {
+/// True for a disk or partition other than the kernel's RAM disks and loop devices.
+pub(super) fn is_disk(name: &str) -> bool {
     !["ram", "loop"].iter().any(|made_up| name.starts_with(made_up))
 }
 
@@ -80,7 +87,7 @@ fn wait_for_partition() -> Result<Vec<PathBuf>> {
     }
 }
 
-fn block_devices(prefix: &str) -> Vec<String> {
+pub(super) fn block_devices(prefix: &str) -> Vec<String> {
     let entries = fs::read_dir("/sys/class/block").into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
     names.filter(|name| name.starts_with(prefix)).collect()

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use super::controllers::{controllers, has_scsi_host};
+use super::controllers::{controllers, has_optical_drive, has_scsi_host};
 use crate::console::kmsg;
 use crate::modules::index::{Found, Index};
 use crate::modules::load;
@@ -39,13 +39,15 @@ fn load_all() -> Result<()> {
             }
         }
     }
-    // Disks behind SCSI controllers (virtio-scsi, AHCI) need it, but its alias appears too
-    // late.
-    if let Found::Load(files) = index.find("sd_mod")
-        && has_scsi_host()
-    {
-        for module in files {
-            let _ = kmsg::warn_on_error(load::load_file(&module.file, ""));
+    // Disks and optical drives behind SCSI controllers (virtio-scsi, AHCI) need these, but their
+    // aliases appear too late.
+    for (name, needed) in [("sd_mod", has_scsi_host()), ("sr_mod", has_optical_drive())] {
+        if let Found::Load(files) = index.find(name)
+            && needed
+        {
+            for module in files {
+                let _ = kmsg::warn_on_error(load::load_file(&module.file, ""));
+            }
         }
     }
     Ok(())

@@ -9,6 +9,9 @@ use kiln_contract::{cgroup, path};
 use super::cure;
 use super::facts::Facts;
 use super::up::WATCHDOG;
+use crate::kubelet;
+use crate::kubelet::apply::addresses;
+use crate::kubelet::plan::plan;
 use crate::machine::parameters::Parameters;
 use crate::storage::var::Var;
 
@@ -23,6 +26,8 @@ pub struct Node {
     pub var: Var,
     /// The kernel's command line.
     pub parameters: Parameters,
+    /// The facts that decide kubelet's arguments and files.
+    pub kubelet: kubelet::plan::Facts,
 }
 
 /// A service's command.
@@ -45,6 +50,8 @@ pub struct Command {
 pub struct Host {
     /// The commands, by [`super::service::Service::index`].
     pub services: [Command; 2],
+    /// The facts that decide kubelet's arguments and files.
+    pub kubelet: kubelet::plan::Facts,
     /// The supervisor's facts at the start.
     pub facts: Facts,
     /// The kernel's command line.
@@ -65,11 +72,13 @@ impl Host {
     /// Returns the host of a real node.
     #[must_use]
     pub fn of_node(node: Node) -> Self {
-        let Node { graceful, var, parameters, .. } = node;
+        let Node { graceful, var, parameters, kubelet, .. } = node;
+        let plan = plan(&kubelet, &addresses());
         let cure_reboots = cure::allowed(var, parameters.number(&CURE_REBOOTS));
         let (trial, cures) = (parameters.is(&TRIAL, "1"), cure_reboots > 0);
         Self {
-            services: [containerd(), kubelet()],
+            services: [containerd(), kubelet_command(plan.args)],
+            kubelet,
             facts: Facts { trial, cures, ..Facts::default() },
             parameters,
             cure_reboots,
@@ -93,13 +102,13 @@ fn containerd() -> Command {
 
 /// kubelet feeds its watchdog at half of `WATCHDOG_USEC`. `WATCHDOG_PID` is not set, because a pid
 /// other than kubelet's own would silently disable the watchdog.
-fn kubelet() -> Command {
+fn kubelet_command(args: Vec<String>) -> Command {
     let mut env = environment();
     env.push(format!("DBUS_SYSTEM_BUS_ADDRESS=unix:path={}", path::LOGIN1_SOCKET));
     env.push(format!("WATCHDOG_USEC={}", WATCHDOG.as_micros()));
     Command {
         program: path::KUBELET.into(),
-        args: ["--config", path::KUBELET_CONFIG].map(String::from).into(),
+        args,
         env,
         group: Some(cgroup::KUBELET),
         oom_score: OOM_SCORE,

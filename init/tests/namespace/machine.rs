@@ -218,6 +218,7 @@ fn run(roles: [&str; 2], ids: (u32, u32), console: &OwnedFd) -> anyhow::Error {
         kiln_init::shutdown::signals::block();
         let host = Host {
             services: roles.map(command),
+            kubelet: kiln_init::kubelet::plan::Facts::default(),
             facts: Facts::default(),
             parameters: parameters::parse("kiln.log=console"),
             cure_reboots: 0,
