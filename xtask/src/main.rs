@@ -26,6 +26,7 @@ mod judge;
 mod kernel;
 mod lock;
 mod plan;
+mod registry;
 mod revision;
 mod scenario;
 mod source;

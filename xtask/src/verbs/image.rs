@@ -10,12 +10,11 @@ use kiln_host::println;
 use super::target::Target;
 use crate::build::{Builder, tool};
 use crate::config::CRANE;
-use crate::digest::Digest;
 use crate::host::HostTool;
 use crate::image::oci::Layout;
 use crate::plan::staged;
 use crate::progress::Progress;
-use kiln_host::environment::NETWORK;
+use crate::registry;
 
 #[derive(Debug, Args)]
 pub(super) struct Image {
@@ -43,9 +42,9 @@ impl Image {
             builder.inputs.workspace.join("target/kiln").join(file)
         });
         write(&layout, builder.config.date, &path)?;
-        println!("{}: sha256:{}", path.display(), manifest(&layout)?);
+        println!("{}: sha256:{}", path.display(), registry::manifest(&layout)?);
         if let Some(reference) = push {
-            push_to(&crane(&builder)?, &layout, &reference)?;
+            registry::push(&crane(&builder)?, &layout, &reference, None)?;
             println!("{reference}: pushed");
         }
         Ok(())
@@ -70,28 +69,7 @@ fn write(layout: &Layout, date: u32, path: &Path) -> Result<()> {
         .with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// The digest of the only image of a layout.
-pub(super) fn manifest(layout: &Layout) -> Result<Digest> {
-    layout.manifests.values().next().copied().context("the layout has no image")
-}
-
 /// The program that talks to registries.
 pub(super) fn crane(builder: &Builder) -> Result<HostTool> {
     tool(&builder.make(&[&staged(CRANE)])?, CRANE, "crane")
-}
-
-/// Pushes the only image of a layout, and checks that the registry has the same bytes.
-///
-/// Names and passwords come from Docker's configuration, as for other programs.
-pub(super) fn push_to(crane: &HostTool, layout: &Layout, reference: &str) -> Result<()> {
-    let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
-    let folder = scratch.path().join("layout");
-    layout.write(&folder)?;
-    let push = crane.command()?.with(NETWORK).arg("push").arg(folder).arg(reference);
-    push.read().with_context(|| format!("cannot push to {reference}"))?;
-    let ask = crane.command()?.with(NETWORK).args(["digest", reference]);
-    let found = ask.read().with_context(|| format!("cannot read {reference} back"))?;
-    let pushed = format!("sha256:{}", manifest(layout)?);
-    ensure!(found.trim() == pushed, "{reference} is {}, not {pushed}", found.trim());
-    Ok(())
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use super::super::image::{crane, manifest, push_to};
+use super::super::image::crane;
 use crate::build::{Builder, tool};
 use crate::config::REGISTRY;
 use crate::host::HostTool;
@@ -18,6 +18,7 @@ use crate::image::oci::Layout;
 use crate::plan::staged;
 use crate::process::{self, Command, Running};
 use crate::qemu::get;
+use crate::registry;
 
 /// The package whose image is pushed.
 const PACKAGE: &str = "static-server";
@@ -39,28 +40,19 @@ pub(super) fn check(builder: &Builder) -> Result<String> {
     let port = free_port()?;
     let _registry = start_registry(builder, scratch.path(), port)?;
     let reference = format!("127.0.0.1:{port}/kiln/{PACKAGE}:test");
-    push_to(&crane, &layout, &reference)?;
+    let digest = registry::push(&crane, &layout, &reference, None)?;
     let pulled = scratch.path().join("pulled");
     crane.command()?.args(["pull", "--format=oci", &reference]).arg(&pulled).read()?;
     compare(&layout, &pulled)?;
     let derived = build_upon(&crane, &reference, scratch.path())?;
     serve(&export(&crane, &derived, scratch.path())?)?;
-    Ok(format!("sha256:{}", &manifest(&layout)?.to_string()[..12]))
+    Ok(format!("sha256:{}", &digest.to_string()[..12]))
 }
 
 fn start_registry(builder: &Builder, scratch: &Path, port: u16) -> Result<Running> {
     let made = builder.make(&[&staged(REGISTRY)])?;
-    let config = scratch.join("registry.yml");
-    let data = scratch.join("registry");
-    // JSON is valid YAML, and its writer quotes paths.
-    let text = serde_json::json!({
-        "version": 0.1,
-        "storage": { "filesystem": { "rootdirectory": data } },
-        "http": { "addr": format!("127.0.0.1:{port}") },
-    });
-    fs::write(&config, text.to_string())
-        .with_context(|| format!("cannot write {}", config.display()))?;
-    let command = tool(&made, REGISTRY, REGISTRY)?.command()?.arg("serve").arg(config);
+    let tool = tool(&made, REGISTRY, REGISTRY)?;
+    let command = registry::command(&tool, &scratch.join("registry"), port, None)?;
     start(command, &format!("http://127.0.0.1:{port}/v2/"))
 }
 
