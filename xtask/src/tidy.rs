@@ -4,6 +4,7 @@
 //! start no process, so they walk the tree instead of asking git. `docs/style.md` has the rules in
 //! words, and `docs/testing.md` explains how to run them.
 
+mod cluster;
 mod code;
 mod docs;
 mod faults;

@@ -54,8 +54,12 @@ pub const PEERS: [&str; 3] = ["h2o", "lighttpd", "nginx"];
 /// The program that pushes container images, for `image --push`.
 pub const CRANE: &str = "crane";
 
-/// The registry that `test` pushes to.
+/// The registry that `test` and `cluster` push to.
 pub const REGISTRY: &str = "docker-registry";
+
+/// The cluster network's programs, whose images `cluster` pushes to its registry: the packages that
+/// `manifests/cluster` names.
+pub const ADD_ONS: [&str; 3] = ["coredns", "flannel", "kube-proxy"];
 
 /// The program with slow clients, for `compare --slow`.
 pub const SLOW: &str = "slowhttptest";
@@ -190,6 +194,7 @@ impl Config {
             .chain(&JUDGES)
             .chain(&PEERS)
             .chain(&RELAYS)
+            .chain(&ADD_ONS)
             .chain([&SLOW, &CRANE, &REGISTRY]);
         for name in tools.map(|name| Item::builtin(name)) {
             self.load_package(read, merged, &name)?;

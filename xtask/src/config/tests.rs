@@ -103,6 +103,9 @@ pub(super) fn files() -> Files {
         "/r/pkgs/slowhttptest/pkg.toml",
         "/r/pkgs/crane/pkg.toml",
         "/r/pkgs/docker-registry/pkg.toml",
+        "/r/pkgs/coredns/pkg.toml",
+        "/r/pkgs/flannel/pkg.toml",
+        "/r/pkgs/kube-proxy/pkg.toml",
     ] {
         files.insert(path, deb("x"));
     }

@@ -79,15 +79,18 @@ fn the_plan_of_a_small_image() {
         fetch init: 
         fetch tool: 
         kernel: package linux, package kmod
+        package coredns: 
         package crane: 
         package docker-registry: 
         package e2fsprogs: 
         package erofs-utils: 
+        package flannel: 
         package h2o: 
         package haproxy: 
         package init: fetch init
         package kernel-hardening-checker: 
         package kmod: 
+        package kube-proxy: 
         package lighttpd: 
         package linux: 
         package nginx: 

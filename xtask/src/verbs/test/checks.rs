@@ -9,6 +9,7 @@ use xshell::{Cmd, cmd};
 use super::super::size::over_budget;
 use crate::bench;
 use crate::build::Builder;
+use crate::config::ADD_ONS;
 use crate::host::HostTool;
 use crate::judge::{self, hardening};
 use crate::plan::staged;
@@ -112,7 +113,8 @@ impl Host<'_> {
 fn go_test(host: &Host<'_>) -> Result<String> {
     let builder = host.builder;
     let mut tested = 0;
-    for name in &builder.config.listed {
+    let add_ons = ADD_ONS.map(str::to_owned);
+    for name in builder.config.listed.iter().chain(&add_ons) {
         let package = builder.config.package(name);
         let Source::Go(source) = &package.source else { continue };
         if source.programs.values().any(|path| path.starts_with("./")) {
