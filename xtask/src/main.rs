@@ -16,6 +16,7 @@ mod assemble;
 mod bench;
 mod build;
 mod cache;
+mod cluster;
 mod config;
 mod debian;
 mod digest;

@@ -12,7 +12,7 @@ use std::io::{self, BufRead, BufReader, ErrorKind};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ExitStatus, Output, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,8 +21,8 @@ use xshell::{Cmd, Shell};
 
 use crate::environment::{self, BASE, Group};
 
-/// Set by the first ctrl-C; long loops check it with [`check_interrupt`].
-static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+/// Counts presses of ctrl-C; long loops check it with [`check_interrupt`].
+static INTERRUPTS: AtomicUsize = AtomicUsize::new(0);
 
 /// Lines of a failed program's output that an error message repeats.
 const ERROR_LINES: usize = 40;
@@ -255,6 +255,14 @@ impl Running {
         if status.success() { Ok(()) } else { bail!("{}", failed(&self.line, status)) }
     }
 
+    /// Requests that the child stop (SIGTERM).
+    pub fn terminate(&self) -> Result<()> {
+        let pid = rustix::process::Pid::from_raw(self.child.id().cast_signed());
+        let pid = pid.with_context(|| format!("`{}` has no process id", self.line))?;
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM)
+            .with_context(|| format!("cannot stop `{}`", self.line))
+    }
+
     /// Returns the child's status if it has exited.
     pub fn try_wait(&mut self) -> Result<Option<ExitStatus>> {
         self.child.try_wait().with_context(|| format!("cannot wait for `{}`", self.line))
@@ -281,23 +289,28 @@ impl Drop for Running {
 pub fn watch_interrupt() -> Result<()> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     for signal in [SIGINT, SIGTERM, SIGHUP] {
-        // SAFETY: the handler only stores to an atomic, which is async-signal-safe.
-        unsafe {
-            signal_hook::low_level::register(signal, || INTERRUPTED.store(true, Ordering::Relaxed))
-        }
-        .with_context(|| format!("cannot catch signal {signal}"))?;
+        // SAFETY: the handler only adds to an atomic, which is async-signal-safe.
+        unsafe { signal_hook::low_level::register(signal, interrupt) }
+            .with_context(|| format!("cannot catch signal {signal}"))?;
     }
     Ok(())
 }
 
 /// True if ctrl-C has been pressed.
+#[must_use]
 pub fn interrupted() -> bool {
-    INTERRUPTED.load(Ordering::Relaxed)
+    interrupts() > 0
+}
+
+/// The number of presses of ctrl-C.
+#[must_use]
+pub fn interrupts() -> usize {
+    INTERRUPTS.load(Ordering::Relaxed)
 }
 
 /// Stops everything at its next check, as ctrl-C does.
 pub fn interrupt() {
-    INTERRUPTED.store(true, Ordering::Relaxed);
+    INTERRUPTS.fetch_add(1, Ordering::Relaxed);
 }
 
 /// Fails if ctrl-C has been pressed; long loops call this.

@@ -1,13 +1,15 @@
 //! A finished image and the host tools that boot it → a machine.
 
 use std::path::Path;
+use std::sync::OnceLock;
 
 use anyhow::{Context, Result};
 
 use super::Builder;
 use super::made::tool;
 use super::report::Built;
-use crate::config::{OVMF, QEMU};
+use crate::cluster::{Programs, Tools};
+use crate::config::{ETCD, KUBERNETES, OVMF, QEMU};
 use crate::plan::{ARCHIVE, KERNEL, staged};
 use crate::qemu::{Forward, Kernel, Machine, Network, Start, WATCHDOG};
 use crate::scenario::Rig;
@@ -54,6 +56,17 @@ pub fn kernel(builder: &Builder) -> Result<Kernel> {
     })
 }
 
+/// Returns the programs that a cluster on this host runs.
+pub fn cluster_tools(builder: &Builder) -> Result<Tools> {
+    let (qemu, etcd, kubernetes) = (staged(QEMU), staged(ETCD), staged(KUBERNETES));
+    let made = builder.make(&[&qemu, &etcd, &kubernetes])?;
+    let programs = Programs {
+        etcd: made[&etcd].file("etcd")?,
+        kubernetes: made[&kubernetes].path().to_owned(),
+    };
+    Ok(Tools { qemu: tool(&made, QEMU, "qemu-system-x86_64")?, programs })
+}
+
 /// Returns the tools that the VM scenarios in `dir` run with.
 pub fn rig(builder: &Builder, dir: &Path) -> Result<Rig> {
     let (qemu, ovmf, e2fsprogs) = (staged(QEMU), staged(OVMF), staged("e2fsprogs"));
@@ -66,6 +79,7 @@ pub fn rig(builder: &Builder, dir: &Path) -> Result<Rig> {
         firmware: made[&ovmf].file(FIRMWARE)?,
         variables: made[&ovmf].file(VARIABLES)?,
         mke2fs: tool(&made, "e2fsprogs", "mke2fs")?,
+        cluster: OnceLock::new(),
         scratch,
         dir: dir.to_owned(),
     })

@@ -61,6 +61,15 @@ pub const REGISTRY: &str = "docker-registry";
 /// `manifests/cluster` names.
 pub const ADD_ONS: [&str; 3] = ["coredns", "flannel", "kube-proxy"];
 
+/// The programs of a control plane, for `cluster` and `test`.
+pub const CONTROL_PLANE: [&str; 2] = [ETCD, KUBERNETES];
+
+/// The store of a control plane.
+pub const ETCD: &str = "etcd";
+
+/// The other programs of a control plane, and kubectl.
+pub const KUBERNETES: &str = "kubernetes";
+
 /// The program with slow clients, for `compare --slow`.
 pub const SLOW: &str = "slowhttptest";
 
@@ -195,6 +204,7 @@ impl Config {
             .chain(&PEERS)
             .chain(&RELAYS)
             .chain(&ADD_ONS)
+            .chain(&CONTROL_PLANE)
             .chain([&SLOW, &CRANE, &REGISTRY]);
         for name in tools.map(|name| Item::builtin(name)) {
             self.load_package(read, merged, &name)?;

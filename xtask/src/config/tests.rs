@@ -104,8 +104,10 @@ pub(super) fn files() -> Files {
         "/r/pkgs/crane/pkg.toml",
         "/r/pkgs/docker-registry/pkg.toml",
         "/r/pkgs/coredns/pkg.toml",
+        "/r/pkgs/etcd/pkg.toml",
         "/r/pkgs/flannel/pkg.toml",
         "/r/pkgs/kube-proxy/pkg.toml",
+        "/r/pkgs/kubernetes/pkg.toml",
     ] {
         files.insert(path, deb("x"));
     }

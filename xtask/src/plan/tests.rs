@@ -84,6 +84,7 @@ fn the_plan_of_a_small_image() {
         package docker-registry: 
         package e2fsprogs: 
         package erofs-utils: 
+        package etcd: 
         package flannel: 
         package h2o: 
         package haproxy: 
@@ -91,6 +92,7 @@ fn the_plan_of_a_small_image() {
         package kernel-hardening-checker: 
         package kmod: 
         package kube-proxy: 
+        package kubernetes: 
         package lighttpd: 
         package linux: 
         package nginx: 

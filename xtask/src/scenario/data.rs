@@ -1,6 +1,7 @@
 //! A scenario file: the machine, the texts that its console must and must not contain, and the
 //! instructions.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +10,8 @@ use serde::Deserialize;
 
 use super::instruction::{Instruction, Plug};
 use super::rig::PROBE_PORT;
+use crate::cluster::{Channel, Credentials, template};
+use crate::qemu::segment;
 
 /// The name of the SMBIOS string (type 11) that holds more kernel parameters: systemd-stub(7).
 pub const STUB_CMDLINE: &str = "io.systemd.stub.kernel-cmdline-extra";
@@ -55,6 +58,14 @@ pub struct Scenario {
     pub slots: u8,
     /// A disk with a data partition, which all boots of the scenario share.
     pub disk: Option<Disk>,
+    /// A cluster that the machines can join.
+    pub cluster: Option<Joint>,
+    /// Credentials of every boot in a cluster, with `${…}` for what only the cluster knows. Without
+    /// this, a node gets its name and what it needs to join.
+    pub credentials: Option<Credentials>,
+    /// The channel of the credentials.
+    #[serde(default)]
+    pub channel: Channel,
     /// True if the kernel is expected to crash; in any other scenario a crash is a failure.
     #[serde(default)]
     pub crashes: bool,
@@ -94,12 +105,25 @@ pub enum Network {
     Lan,
 }
 
+/// A cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Joint {
+    /// The number of machines that can join.
+    #[serde(default = "default_nodes")]
+    pub nodes: u8,
+}
+
 /// A disk with one data partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Disk {
     /// The disk's size in MiB.
     pub mib: u32,
+}
+
+fn default_nodes() -> u8 {
+    1
 }
 
 fn default_memory() -> u32 {
@@ -142,22 +166,42 @@ impl Scenario {
             matches!(first, Some(Instruction::Boot(_))),
             "the first instruction must be `boot`"
         );
-        let mut running = false;
+        self.check_cluster()?;
+        let (mut node, mut running) = (1, BTreeSet::new());
         for (at, instruction) in self.instructions.iter().enumerate() {
-            self.check_one(instruction, running)
+            self.check_one(instruction, running.contains(&node))
                 .with_context(|| format!("instruction {}, {instruction}", at + 1))?;
             match instruction {
-                Instruction::Boot(_) => running = true,
+                Instruction::Boot(_) => drop(running.insert(node)),
                 Instruction::Down(_) | Instruction::Reset(_) | Instruction::PowerCut(_) => {
-                    running = false;
+                    running.remove(&node);
                 }
+                Instruction::Node(number) => node = *number,
                 _ => {}
             }
         }
         let judged = self.instructions.iter().any(|one| matches!(one, Instruction::Down(_)));
         ensure!(judged || self.once.is_empty(), "`once` needs a boot that ends with `down`");
-        ensure!(!running, "the last instruction must be `down`, `reset` or `power-cut`");
+        let ended = running.is_empty();
+        ensure!(ended, "the last instruction must be `down`, `reset` or `power-cut`");
         Ok(())
+    }
+
+    fn check_cluster(&self) -> Result<()> {
+        let Some(cluster) = self.cluster else {
+            ensure!(self.credentials.is_none(), "`credentials` needs a `cluster`");
+            return Ok(());
+        };
+        let cards = 1..=segment::CARDS_MAX;
+        ensure!(cards.contains(&cluster.nodes), "a cluster has 1 to {} nodes", cards.end());
+        ensure!(self.network == Network::User, "`network` is fixed by `cluster`");
+        ensure!(
+            self.ports.is_empty() || cluster.nodes == 1,
+            "`ports` need a cluster with one node, because addresses of several are not known"
+        );
+        self.credentials.iter().flatten().try_for_each(|(name, text)| {
+            template::check(text).with_context(|| format!("credential `{name}`"))
+        })
     }
 
     /// Checks that an instruction fits the machine, which runs at this point or does not.
@@ -174,6 +218,12 @@ impl Scenario {
                 bail!("there is no `disk`")
             }
             Instruction::Boot(_) | Instruction::Unmounted(_) => {}
+            Instruction::Node(_)
+            | Instruction::Kubectl(_)
+            | Instruction::Apply(_)
+            | Instruction::Api(_)
+            | Instruction::Channel(_)
+            | Instruction::Credentials(_) => return self.check_one_of_cluster(instruction),
             _ if !running => bail!("no machine runs here"),
             Instruction::Plug(Plug { slot, .. }) | Instruction::Unplug(slot) => {
                 let found = (1..=self.slots).contains(slot);
@@ -194,6 +244,23 @@ impl Scenario {
             _ => {}
         }
         Ok(())
+    }
+
+    fn check_one_of_cluster(&self, instruction: &Instruction) -> Result<()> {
+        let cluster = self.cluster.context("there is no `cluster`")?;
+        match instruction {
+            Instruction::Node(number) => {
+                let found = (1..=cluster.nodes).contains(number);
+                ensure!(found, "node {number} is not among the {} `nodes`", cluster.nodes);
+                Ok(())
+            }
+            Instruction::Credentials(credentials) => {
+                credentials.iter().try_for_each(|(name, text)| {
+                    template::check(text).with_context(|| format!("credential `{name}`"))
+                })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// True if the scenario measures time, so that other work on the host could fail it.

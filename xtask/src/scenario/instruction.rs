@@ -10,6 +10,8 @@ use std::net::Ipv4Addr;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use crate::cluster::{Channel, Credentials};
+
 /// One instruction.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -65,6 +67,45 @@ pub enum Instruction {
     PauseMillis(u64),
     /// Cuts the power.
     PowerCut(Always),
+    /// Chooses the node of the cluster that the next instructions mean; the first one is node 1.
+    Node(u8),
+    /// Runs kubectl until its output is as expected.
+    Kubectl(Kubectl),
+    /// Applies the objects of the file NAME in `tests/vm/cluster`.
+    Apply(String),
+    /// Stops or starts the API server.
+    Api(Api),
+    /// Sends the credentials of the next boots through another channel.
+    Channel(Channel),
+    /// Replaces the credentials of the next boots.
+    Credentials(Credentials),
+}
+
+/// A command of kubectl, as the cluster's administrator.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Kubectl {
+    /// The arguments.
+    pub args: Vec<String>,
+    /// Texts that the output must contain.
+    #[serde(default)]
+    pub contains: Vec<String>,
+    /// Texts that the output must not contain.
+    #[serde(default)]
+    pub lacks: Vec<String>,
+    /// True if the command must fail; its messages count as output then.
+    #[serde(default)]
+    pub fails: bool,
+}
+
+/// A state of the API server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Api {
+    /// Ends its process.
+    Stop,
+    /// Starts it again and waits until it is ready.
+    Start,
 }
 
 /// The cause of a machine's reset.
@@ -236,6 +277,12 @@ impl fmt::Display for Instruction {
             Self::Unmounted(_) => write!(f, "unmounted"),
             Self::PauseMillis(millis) => write!(f, "pause-millis {millis}"),
             Self::PowerCut(_) => write!(f, "power-cut"),
+            Self::Node(number) => write!(f, "node {number}"),
+            Self::Kubectl(kubectl) => write!(f, "kubectl {}", kubectl.args.join(" ")),
+            Self::Apply(file) => write!(f, "apply {file}"),
+            Self::Api(state) => write!(f, "api {state:?}"),
+            Self::Channel(channel) => write!(f, "channel {channel:?}"),
+            Self::Credentials(_) => write!(f, "credentials"),
         }
     }
 }

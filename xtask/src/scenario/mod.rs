@@ -8,6 +8,7 @@ mod booted;
 mod data;
 mod disk;
 mod instruction;
+mod joint;
 mod lan;
 mod ntp;
 mod page;
@@ -29,9 +30,6 @@ use crate::progress::{Progress, Task};
 use crate::qemu::LAST_LINES;
 use booted::Crash;
 use runner::Run;
-
-/// The largest number of console lines that a failed scenario leaves in a file.
-const CONSOLE_LINES_MAX: usize = 20_000;
 
 /// Runs one scenario and returns the figures that it measured.
 ///
@@ -63,7 +61,7 @@ fn attempt(
 ) -> Result<Vec<String>> {
     let total = scenario.instructions.len() as u64;
     let task = progress.task(&format!("vm {}", scenario.name), Some(total));
-    let mut run = Run::new(rig, scenario, images)?;
+    let mut run = Run::new(rig, scenario, images, progress)?;
     let result = run.follow(|at| announce(&task, scenario, at));
     if let Err(error) = result {
         return Err(error.context(explain(rig, scenario, &run)));
@@ -81,9 +79,10 @@ fn announce(task: &Task, scenario: &Scenario, at: usize) {
 
 /// Writes the console of a failed scenario to a file and returns the context of the error.
 fn explain(rig: &Rig, scenario: &Scenario, run: &Run<'_>) -> String {
+    run.keep_logs(&rig.scratch.join(format!("{}.logs", scenario.name)));
     let path = rig.scratch.join(format!("{}.console", scenario.name));
     // The error matters more than this file.
-    let written = fs::write(&path, run.console(CONSOLE_LINES_MAX)).is_ok();
+    let written = fs::write(&path, run.console(runner::CONSOLE_LINES_MAX)).is_ok();
     let place = if written { format!(", all of it in {}", path.display()) } else { String::new() };
     let tail = run.console(LAST_LINES);
     format!("{}\nthe end of the console{place}:\n{tail}\nreason", scenario.about)

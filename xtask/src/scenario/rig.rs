@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
+use crate::cluster::Tools;
 use crate::host::HostTool;
 use crate::qemu::Kernel;
 
@@ -20,6 +22,8 @@ pub struct Rig {
     pub variables: PathBuf,
     /// `mke2fs`, which makes the file system of data disks.
     pub mke2fs: HostTool,
+    /// The programs of a cluster, once they were made; only scenarios with a `cluster` need them.
+    pub cluster: OnceLock<Tools>,
     /// The folder for disks and consoles.
     pub scratch: PathBuf,
     /// The folder `tests/vm`.
@@ -27,6 +31,11 @@ pub struct Rig {
 }
 
 impl Rig {
+    /// The folder of the objects that scenarios apply to their cluster.
+    pub fn objects(&self) -> PathBuf {
+        self.dir.join("cluster")
+    }
+
     /// The folder of the pages that the probe pod is expected to show.
     pub fn golden(&self) -> PathBuf {
         self.dir.join("golden")

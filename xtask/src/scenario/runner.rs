@@ -1,16 +1,21 @@
 //! Runs one scenario: starts its machines and follows its instructions.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 
 use super::booted::{Booted, Crash};
 use super::data::{Network, STUB_CMDLINE, Scenario};
-use super::instruction::{Figure, Get, Instruction, Lan, Look, Plug};
+use super::instruction::{Figure, Get, Instruction, Kubectl, Lan, Look, Plug};
+use super::joint::Joint;
 use super::rig::{Image, Images, PROBE_PORT, Rig};
 use super::watch::Watch;
 use super::{disk, lan, ntp, page, refused};
+use crate::cluster;
+use crate::progress::Progress;
 use crate::qemu::{self, End, Forward, Kernel, Machine, SILENCE, Scratch, Start};
 
 /// The longest time for one request that is repeated until the answer is as expected.
@@ -18,6 +23,9 @@ const TRY_MAX: Duration = Duration::from_secs(5);
 
 /// The longest time for one action of the probe.
 const ACT_MAX: Duration = SILENCE;
+
+/// The largest number of console lines that a failed scenario leaves in a file.
+pub const CONSOLE_LINES_MAX: usize = 20_000;
 
 /// The largest number of requests for a page of the probe; the first ones may come too early.
 const LOOKS_MAX: u32 = 60;
@@ -27,9 +35,6 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// QEMU's name of the data disk.
 const DISK: &str = "data";
-
-/// The data disk's file in the scenario's folder.
-const DISK_FILE: &str = "data.img";
 
 /// The throughput of a stalled disk in bytes per second: a sector takes nine minutes. QEMU has no
 /// setting of zero.
@@ -53,7 +58,11 @@ pub struct Run<'a> {
     rig: &'a Rig,
     scenario: &'a Scenario,
     images: &'a Images,
-    vm: Option<Booted<'a>>,
+    /// The machines that were started, by the number of the node.
+    vms: BTreeMap<u8, Booted<'a>>,
+    /// The node that instructions mean.
+    node: u8,
+    joint: Option<Joint>,
     lan: Option<lan::Network>,
     /// Figures that were within their bounds, for the report.
     pub figures: Vec<String>,
@@ -64,14 +73,33 @@ pub struct Run<'a> {
 
 impl<'a> Run<'a> {
     /// Makes the scenario's disk and starts its network and time server.
-    pub fn new(rig: &'a Rig, scenario: &'a Scenario, images: &'a Images) -> Result<Self> {
+    pub fn new(
+        rig: &'a Rig,
+        scenario: &'a Scenario,
+        images: &'a Images,
+        progress: &Progress,
+    ) -> Result<Self> {
         let folder = Scratch::new(&rig.scratch, "scenario-")?;
-        if let Some(data) = scenario.disk {
-            disk::make(&folder.path().join(DISK_FILE), data.mib, &rig.mke2fs)?;
+        for node in 1..=scenario.cluster.map_or(1, |cluster| cluster.nodes) {
+            if let Some(data) = scenario.disk {
+                disk::make(&disk_file(&folder, node), data.mib, &rig.mke2fs)?;
+            }
         }
+        let joint = Joint::start(rig, scenario, folder.path(), progress)?;
         let lan = matches!(scenario.network, Network::Lan).then(lan::Network::start).transpose()?;
         let time = scenario.ntp.then(ntp::Server::start).transpose()?;
-        Ok(Self { rig, scenario, images, vm: None, lan, figures: Vec::new(), _time: time, folder })
+        Ok(Self {
+            rig,
+            scenario,
+            images,
+            vms: BTreeMap::new(),
+            node: 1,
+            joint,
+            lan,
+            figures: Vec::new(),
+            _time: time,
+            folder,
+        })
     }
 
     /// Follows all instructions; calls `progress` with the index of each before it starts.
@@ -86,16 +114,31 @@ impl<'a> Run<'a> {
 
     /// Replaces the error of an instruction if QEMU has crashed, because then that is the cause.
     fn explain(&mut self, error: anyhow::Error) -> anyhow::Error {
-        let end = self.vm.as_mut().and_then(|booted| booted.vm.wait_for_end(PAUSE).ok());
-        match end {
-            Some(End::Itself { reason }) => anyhow!(Crash(reason)),
+        for booted in self.vms.values_mut() {
+            if let Ok(End::Itself { reason }) = booted.vm.wait_for_end(PAUSE) {
+                return anyhow!(Crash(reason));
+            }
+        }
+        match self.joint.as_mut().map(Joint::check) {
+            Some(Err(cause)) => error.context(cause),
             _ => error,
         }
     }
 
     /// Returns the end of the console of the current machine, or of the last one.
     pub fn console(&self, lines: usize) -> String {
-        self.vm.as_ref().map(|booted| booted.vm.console.last(lines)).unwrap_or_default()
+        self.vms.get(&self.node).map(|booted| booted.vm.console.last(lines)).unwrap_or_default()
+    }
+
+    /// Keeps the logs of the cluster, if there is one, and the consoles of its nodes.
+    pub fn keep_logs(&self, to: &Path) {
+        let Some(joint) = &self.joint else { return };
+        // The error that is reported matters more than these files.
+        let _ = joint.keep_logs(to);
+        for (node, booted) in &self.vms {
+            let console = booted.vm.console.last(CONSOLE_LINES_MAX);
+            let _ = fs::write(to.join(format!("{}.console", cluster::node::name(*node))), console);
+        }
     }
 
     fn follow_one(&mut self, instruction: &Instruction) -> Result<()> {
@@ -130,12 +173,48 @@ impl<'a> Run<'a> {
             Instruction::Unmounted(_) => disk::check_unmounted(&self.disk()),
             Instruction::PauseMillis(millis) => self.booted()?.pass(Duration::from_millis(*millis)),
             Instruction::PowerCut(_) => self.power_cut(),
+            Instruction::Node(number) => {
+                self.node = *number;
+                Ok(())
+            }
+            Instruction::Kubectl(kubectl) => self.kubectl(kubectl),
+            Instruction::Apply(file) => {
+                let path = self.rig.objects().join(file);
+                self.joint()?.apply(&path)
+            }
+            Instruction::Api(state) => self.joint()?.api(*state),
+            Instruction::Channel(channel) => {
+                self.joint()?.send_through(*channel);
+                Ok(())
+            }
+            Instruction::Credentials(credentials) => {
+                self.joint()?.give(credentials);
+                Ok(())
+            }
         }
     }
 
     fn booted(&mut self) -> Result<&mut Booted<'a>> {
         // `Scenario::check` guarantees a boot before this instruction.
-        self.vm.as_mut().context("no machine runs")
+        self.vms.get_mut(&self.node).context("no machine runs")
+    }
+
+    fn joint(&mut self) -> Result<&mut Joint> {
+        // `Scenario::check` guarantees a cluster for its instructions.
+        self.joint.as_mut().context("there is no cluster")
+    }
+
+    /// Runs kubectl again and again; without a machine, nothing can change, so once.
+    fn kubectl(&mut self, kubectl: &Kubectl) -> Result<()> {
+        let Self { joint, vms, node, .. } = self;
+        let joint = joint.as_mut().context("there is no cluster")?;
+        let Some(booted) = vms.get_mut(node) else { return joint.kubectl(kubectl) };
+        let mut last = anyhow!("kubectl was not started");
+        let asked = booted.wait(|_| {
+            joint.check()?;
+            Ok(joint.kubectl(kubectl).map_err(|error| last = error).is_ok())
+        });
+        asked.with_context(|| format!("last answer: {last:#}"))
     }
 
     /// The console up to now.
@@ -146,29 +225,37 @@ impl<'a> Run<'a> {
     }
 
     fn boot(&mut self, image: &str) -> Result<()> {
-        if let Some(booted) = &self.vm {
+        if let Some(booted) = self.vms.get(&self.node) {
             booted.vm.keep_variables(&self.variables())?;
         }
-        let forwards = qemu::free_forwards(&self.scenario.ports)?;
+        let ports = &self.scenario.ports;
+        let forwards = match &self.joint {
+            Some(joint) => joint.forwards(ports)?,
+            None => qemu::free_forwards(ports)?,
+        };
         let vm = self.machine(image, &forwards)?.start()?;
-        self.vm = Some(Booted::new(vm, forwards, self.scenario));
+        self.vms.insert(self.node, Booted::new(vm, forwards, self.scenario));
         Ok(())
     }
 
     /// The firmware's variables, which exist after the first boot with firmware.
     fn variables(&self) -> PathBuf {
-        self.folder.path().join("variables.fd")
+        self.folder.path().join(format!("variables-{}.fd", self.node))
     }
 
     fn disk(&self) -> PathBuf {
-        self.folder.path().join(DISK_FILE)
+        disk_file(&self.folder, self.node)
     }
 
     fn machine(&self, image: &str, forwards: &[Forward]) -> Result<Machine> {
-        let network = self.lan.as_ref().map_or(qemu::Network::User, |lan| {
-            let (qemu, peer) = lan.sockets();
-            qemu::Network::Frames { qemu, peer }
-        });
+        let network = match (&self.lan, &self.joint) {
+            (Some(lan), _) => {
+                let (qemu, peer) = lan.sockets();
+                qemu::Network::Frames { qemu, peer }
+            }
+            (None, Some(joint)) => joint.network(self.node),
+            (None, None) => qemu::Network::User,
+        };
         Ok(Machine {
             qemu: self.rig.qemu.clone(),
             start: self.start(image)?,
@@ -176,7 +263,7 @@ impl<'a> Run<'a> {
             forwards: forwards.to_vec(),
             network,
             watchdog: if self.scenario.watchdog { qemu::WATCHDOG } else { "" },
-            extra: self.arguments(),
+            extra: self.arguments()?,
             scratch: self.folder.path().to_owned(),
         })
     }
@@ -198,8 +285,11 @@ impl<'a> Run<'a> {
     }
 
     /// QEMU's arguments for this scenario alone.
-    fn arguments(&self) -> Vec<String> {
+    fn arguments(&self) -> Result<Vec<String>> {
         let mut arguments = self.scenario.qemu.clone();
+        if let Some(joint) = &self.joint {
+            arguments.extend(joint.arguments(self.node, self.folder.path())?);
+        }
         if self.scenario.disk.is_some() {
             let path = self.disk();
             let path = path.to_string_lossy().replace(',', ",,");
@@ -212,7 +302,7 @@ impl<'a> Run<'a> {
             let cmdline = cmdline.replace(',', ",,");
             arguments.extend(["-smbios".into(), format!("type=11,value={STUB_CMDLINE}={cmdline}")]);
         }
-        arguments
+        Ok(arguments)
     }
 
     fn get(&mut self, get: &Get) -> Result<()> {
@@ -271,7 +361,7 @@ impl<'a> Run<'a> {
     fn lan(&mut self, instruction: &Lan) -> Result<()> {
         let lan = self.lan.as_ref().context("the scenario has no network of its own")?;
         // `Scenario::check` guarantees a boot before this instruction.
-        let booted = self.vm.as_mut().context("no machine runs")?;
+        let booted = self.vms.get_mut(&self.node).context("no machine runs")?;
         match instruction {
             Lan::Serve(_) => lan.set(lan::Mode::Serve),
             Lan::Silent(_) => lan.set(lan::Mode::Silent),
@@ -333,6 +423,10 @@ impl<'a> Run<'a> {
 
     fn power_cut(&mut self) -> Result<()> {
         // QEMU is killed when the machine is dropped.
-        self.vm.take().map(drop).context("no machine runs")
+        self.vms.remove(&self.node).map(drop).context("no machine runs")
     }
+}
+
+fn disk_file(folder: &Scratch, node: u8) -> PathBuf {
+    folder.path().join(format!("data-{node}.img"))
 }

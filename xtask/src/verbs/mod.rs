@@ -4,6 +4,7 @@ mod bench;
 mod build;
 mod check;
 mod clean;
+mod cluster;
 mod compare;
 mod fetch;
 mod image;
@@ -29,6 +30,8 @@ pub struct Cli {
 enum Verb {
     /// Build the image, boot it in QEMU, and show its console and the addresses of its pods
     Run(run::Run),
+    /// Start a Kubernetes control plane on this host, and nodes in QEMU that join it
+    Cluster(cluster::Cluster),
     /// Build the image
     Build(build::Build),
     /// Show the steps of a build without running them
@@ -61,6 +64,7 @@ impl Cli {
     pub fn run(self) -> Result<()> {
         match self.verb {
             Verb::Run(verb) => verb.run(),
+            Verb::Cluster(verb) => verb.run(),
             Verb::Build(verb) => verb.run(),
             Verb::Plan(verb) => verb.run(),
             Verb::Fetch(verb) => verb.run(),

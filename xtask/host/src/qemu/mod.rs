@@ -7,6 +7,7 @@ mod esp;
 mod forward;
 mod qmp;
 mod scratch;
+pub mod segment;
 mod timeline;
 mod vm;
 
@@ -16,7 +17,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use kiln_contract::console::Event;
+pub use kiln_contract::console::Event;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -27,7 +28,7 @@ pub use console::{Line, News};
 pub use forward::{Forward, PortChoice, check_free, forwards, free_forwards};
 pub use qmp::slot;
 pub use scratch::Scratch;
-pub use timeline::{Answer, Timeline, kernel_start};
+pub use timeline::{Answer, Span, Timeline, kernel_start, table};
 pub use vm::{End, Kernel, LOOK, Machine, Network, Start, Vm, WATCHDOG};
 
 /// The longest time without a sign of life from a node: a console line or an answer.

@@ -75,25 +75,31 @@ impl Timeline {
     /// Renders the timeline as a table with bars.
     #[must_use]
     pub fn render(&self) -> String {
-        let end = self.spans.iter().map(|span| span.to).max().unwrap_or_default();
-        let width =
-            self.spans.iter().map(|span| span.name.chars().count()).max().unwrap_or_default();
-        let mut out = format!("{:width$}  {:>8}  {:>8}\n", "boot timeline", "from s", "took s");
-        for span in &self.spans {
-            let took = span.to.saturating_sub(span.from);
-            let (skip, bar) = (columns(span.from, end), columns(span.to, end));
-            let bar =
-                format!("{}{}", " ".repeat(skip), "█".repeat(bar.saturating_sub(skip).max(1)));
-            let (from, took) = (span.from.as_secs_f64(), took.as_secs_f64());
-            // Writing to a string cannot fail.
-            let _ = writeln!(out, "{:width$}  {from:>8.2}  {took:>8.2}  {bar}", span.name);
-        }
+        let mut out = table("boot timeline", &self.spans);
         if let (Some(kernel), Some(answer)) = (self.kernel, self.first_answer) {
             let seconds = answer.saturating_sub(kernel).as_secs_f64();
             let _ = writeln!(out, "kernel's start to the first pod's answer: {seconds:.2} s");
         }
         out
     }
+}
+
+/// Renders parts as a table with bars; the title is the first word of its head.
+#[must_use]
+pub fn table(title: &str, spans: &[Span]) -> String {
+    let end = spans.iter().map(|span| span.to).max().unwrap_or_default();
+    let names = spans.iter().map(|span| span.name.chars().count());
+    let width = names.max().unwrap_or_default().max(title.chars().count());
+    let mut out = format!("{title:width$}  {:>8}  {:>8}\n", "from s", "took s");
+    for span in spans {
+        let took = span.to.saturating_sub(span.from);
+        let (skip, bar) = (columns(span.from, end), columns(span.to, end));
+        let bar = format!("{}{}", " ".repeat(skip), "█".repeat(bar.saturating_sub(skip).max(1)));
+        let (from, took) = (span.from.as_secs_f64(), took.as_secs_f64());
+        // Writing to a string cannot fail.
+        let _ = writeln!(out, "{:width$}  {from:>8.2}  {took:>8.2}  {bar}", span.name);
+    }
+    out
 }
 
 /// Converts a time to columns; the bar's length is the whole boot.

@@ -99,6 +99,13 @@ pub struct Kernel {
 pub enum Network {
     /// QEMU's own network (10.0.2.0/24) with DHCP and a route through the host.
     User,
+    /// A network that several machines share.
+    Segment {
+        /// The socket of the [`super::segment::Segment`] for this machine.
+        socket: PathBuf,
+        /// The hardware address of the card, which must differ from all others on the segment.
+        mac: String,
+    },
     /// A pair of Unix datagram sockets; every datagram is one Ethernet frame.
     Frames {
         /// The path of QEMU's socket.
@@ -206,16 +213,23 @@ impl Machine {
             "chardev:console",
             "-qmp",
             "unix:qmp,server=on,wait=off",
-            "-device",
-            "virtio-net-pci,netdev=net,romfile=",
         ];
         arguments.extend(self.start.arguments());
         arguments.extend(fixed.map(String::from));
         if !self.watchdog.is_empty() {
             arguments.extend(["-device".into(), self.watchdog.into()]);
         }
+        arguments.extend(["-device".into(), self.card()]);
         arguments.extend(["-m".into(), self.memory.to_string(), "-netdev".into(), self.netdev()]);
         arguments
+    }
+
+    fn card(&self) -> String {
+        let card = "virtio-net-pci,netdev=net,romfile=";
+        match &self.network {
+            Network::Segment { mac, .. } => format!("{card},mac={mac}"),
+            Network::User | Network::Frames { .. } => card.to_owned(),
+        }
     }
 
     fn netdev(&self) -> String {
@@ -224,6 +238,9 @@ impl Machine {
                 let forward =
                     |f: &Forward| format!(",hostfwd=tcp:127.0.0.1:{}-:{}", f.host, f.guest);
                 format!("user,id=net{}", self.forwards.iter().map(forward).collect::<String>())
+            }
+            Network::Segment { socket, .. } => {
+                format!("stream,id=net,addr.type=unix,addr.path={}", escape(socket))
             }
             Network::Frames { qemu, peer } => format!(
                 "dgram,id=net,local.type=unix,local.path={},remote.type=unix,remote.path={}",
@@ -274,7 +291,7 @@ impl Start {
 }
 
 /// Doubles the commas of a path, because QEMU splits an option's value at single ones.
-fn escape(path: &Path) -> String {
+pub(super) fn escape(path: &Path) -> String {
     path.to_string_lossy().replace(',', ",,")
 }
 

@@ -33,6 +33,8 @@ struct State {
     images: Images,
     /// Images that cannot be built.
     broken: BTreeSet<String>,
+    /// True once the programs of a control plane are there, or cannot be built.
+    cluster_is_decided: bool,
     /// True after the last image and the last check.
     host_is_idle: bool,
 }
@@ -47,6 +49,7 @@ pub(super) fn run(suite: &Suite, builder: &Builder, rig: &Rig, report: &Report) 
         let host = scope.spawn(|| {
             let _end = EndOfLane(&shared);
             build_images(suite, builder, &shared, report)?;
+            build_cluster(suite, builder, rig, &shared, report)?;
             run_checks(suite.checks, builder, report)
         });
         let machines = run_scenarios(&suite.scenarios, rig, &shared, builder, report);
@@ -63,6 +66,30 @@ pub(super) fn run_checks(checks: &[Check], builder: &Builder, report: &Report) -
         process::check_interrupt()?;
         report.add(Kind::Check, check.name, start, &result);
     }
+    Ok(())
+}
+
+/// Makes the programs of a control plane, if a scenario needs them.
+fn build_cluster(
+    suite: &Suite,
+    builder: &Builder,
+    rig: &Rig,
+    shared: &Shared,
+    report: &Report,
+) -> Result<()> {
+    if !suite.scenarios.iter().any(|scenario| scenario.cluster.is_some()) {
+        return Ok(());
+    }
+    let start = Instant::now();
+    let outcome = machine::cluster_tools(builder).map(|tools| {
+        // It is set once, here.
+        let _ = rig.cluster.set(tools);
+        String::new()
+    });
+    process::check_interrupt()?;
+    shared.state().cluster_is_decided = true;
+    shared.changed.notify_all();
+    report.add(Kind::Image, "control plane", start, &outcome);
     Ok(())
 }
 
@@ -145,8 +172,11 @@ impl State {
     /// The first scenario that can start now; once the host is idle, each one can.
     fn next(&self, waiting: &[&Scenario]) -> Option<usize> {
         let known = |image: &str| self.images.contains_key(image) || self.broken.contains(image);
+        let has_cluster =
+            |scenario: &Scenario| scenario.cluster.is_none() || self.cluster_is_decided;
         waiting.iter().position(|scenario| {
-            self.host_is_idle || !scenario.measures_time() && scenario.images().all(known)
+            let built = scenario.images().all(known) && has_cluster(scenario);
+            self.host_is_idle || !scenario.measures_time() && built
         })
     }
 

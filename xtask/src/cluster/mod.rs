@@ -1,0 +1,197 @@
+//! A Kubernetes cluster on this host, for `cargo xtask cluster` and for scenarios: a control plane
+//! of child processes, and a network for the machines that join it.
+//!
+//! It is a tool to try and to test nodes with, and no part of Kiln: it keeps no backup, has one
+//! replica of everything, and listens on the host's loopback address only. `docs/cluster.md`
+//! describes it for users.
+
+mod component;
+mod control_plane;
+mod egress;
+mod kubectl;
+pub mod node;
+mod objects;
+pub mod pki;
+mod session;
+mod state;
+pub mod template;
+mod watch;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+pub use control_plane::{PORT, Programs, check_free, free_port};
+pub use node::{Channel, Credentials};
+pub use objects::secret;
+pub use session::{Until, run as session};
+pub use state::{State, Token};
+
+use kubectl::Answer;
+
+use crate::host::HostTool;
+use crate::process::Command;
+use crate::progress::Progress;
+use crate::qemu::segment::Segment;
+use crate::qemu::{Scratch, Span};
+use control_plane::ControlPlane;
+use egress::Egress;
+
+/// The folder for sockets is made in the host's folder for temporary files, because the path of a
+/// socket must be short.
+const SOCKETS: &str = "kiln-cluster-";
+
+/// The programs that a cluster runs.
+#[derive(Debug, Clone)]
+pub struct Tools {
+    /// `qemu-system-x86_64`, which holds the network.
+    pub qemu: HostTool,
+    /// The control plane.
+    pub programs: Programs,
+}
+
+/// A choice of the user or of a scenario.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// The port of the API server on the host.
+    pub port: u16,
+    /// The number of network cards of all nodes together.
+    pub cards: u8,
+}
+
+/// A running control plane, and the network of its nodes.
+#[derive(Debug)]
+pub struct Cluster {
+    /// The folder of the cluster.
+    pub state: State,
+    /// The network that the nodes share.
+    pub segment: Arc<Segment>,
+    control_plane: ControlPlane,
+    kubectl: PathBuf,
+    kubeconfig: PathBuf,
+    _egress: Egress,
+    // Deleted last: the sockets are in it.
+    _sockets: Scratch,
+}
+
+impl Cluster {
+    /// Starts the network and the control plane, and makes the objects with which nodes can join.
+    pub fn start(
+        tools: &Tools,
+        state: State,
+        settings: Settings,
+        progress: &Progress,
+    ) -> Result<Self> {
+        let sockets = Scratch::new(&std::env::temp_dir(), SOCKETS)?;
+        let segment = Arc::new(Segment::start(&tools.qemu, sockets.path(), settings.cards)?);
+        let egress = sockets.path().join("egress");
+        let proxy = Egress::start(&egress, Arc::clone(&segment))?;
+        let control_plane =
+            ControlPlane::start(&tools.programs, &state, settings.port, &egress, progress)?;
+        let kubeconfig = state.kubeconfig("kubeconfig", pki::ADMIN, &control_plane.url())?;
+        let cluster = Self {
+            state,
+            segment,
+            control_plane,
+            kubectl: tools.programs.kubernetes.join("kubectl"),
+            kubeconfig,
+            _egress: proxy,
+            _sockets: sockets,
+        };
+        cluster.make_objects()?;
+        Ok(cluster)
+    }
+
+    fn make_objects(&self) -> Result<()> {
+        let ca = self.state.pki.text(pki::CA)?;
+        let objects = objects::all(&self.state.token, &self.url_for_nodes(), &ca)?;
+        self.apply(&objects).context("cannot prepare the cluster for nodes that join")
+    }
+
+    /// The path of kubectl.
+    pub fn kubectl_path(&self) -> &Path {
+        &self.kubectl
+    }
+
+    /// The path of the kubeconfig of the cluster's administrator.
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    /// The API server's address for nodes.
+    pub fn url_for_nodes(&self) -> String {
+        self.control_plane.url_for_nodes()
+    }
+
+    /// The parts of the control plane's start.
+    pub fn spans(&self) -> &[Span] {
+        &self.control_plane.spans
+    }
+
+    /// Returns a command of kubectl as the cluster's administrator.
+    pub fn kubectl(&self) -> Command {
+        Command::new(&self.kubectl)
+            .arg("--kubeconfig")
+            .arg(&self.kubeconfig)
+            .arg("--cache-dir")
+            .arg(self.state.path("cache"))
+    }
+
+    /// Creates or changes objects.
+    pub fn apply(&self, objects: &Value) -> Result<()> {
+        let path = self.state.path("objects.json");
+        fs::write(&path, objects.to_string())
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        self.apply_file(&path)
+    }
+
+    /// Creates or changes the objects of a file.
+    pub fn apply_file(&self, path: &Path) -> Result<()> {
+        self.kubectl().args(["apply", "--server-side", "-f"]).arg(path).output().map(drop)
+    }
+
+    /// Runs kubectl with a deadline.
+    pub fn ask(&self, arguments: &[String]) -> Result<Answer> {
+        kubectl::ask(self.kubectl().args(arguments), &self.state.path("logs"))
+    }
+
+    /// Returns the credential `kiln.join` for this token.
+    pub fn join(&self, token: &Token) -> Result<String> {
+        join(&self.url_for_nodes(), token, &self.state.pki.text(pki::CA)?)
+    }
+
+    /// Fails if a program of the control plane or the network has ended by itself.
+    pub fn check(&mut self) -> Result<()> {
+        self.segment.check()?;
+        self.control_plane.check()
+    }
+
+    /// Stops the API server, as if its machine were away.
+    pub fn stop_api(&mut self) -> Result<()> {
+        self.control_plane.stop_api()
+    }
+
+    /// Starts the API server again.
+    pub fn start_api(&mut self) -> Result<()> {
+        self.control_plane.start_api(&self.state)
+    }
+
+    /// Stops the control plane and returns its folder.
+    pub fn stop(self) -> Result<State> {
+        self.control_plane.stop()?;
+        Ok(self.state)
+    }
+}
+
+/// Writes the credential `kiln.join`.
+pub fn join(server: &str, token: &Token, ca: &str) -> Result<String> {
+    let table = toml::Table::from_iter([
+        ("server".to_owned(), server.into()),
+        ("token".to_owned(), token.to_string().into()),
+        ("ca".to_owned(), ca.into()),
+    ]);
+    toml::to_string(&table).context("cannot write the credential kiln.join")
+}

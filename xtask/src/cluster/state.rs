@@ -1,0 +1,230 @@
+//! The folder of one cluster.
+//!
+//! ```text
+//! pki/          keys and certificates
+//! etcd/         the cluster's objects
+//! logs/         output of the programs, and the nodes' consoles
+//! nodes/        the nodes' data disks
+//! kubeconfig    for kubectl
+//! token         the token that nodes join with
+//! ```
+
+use std::fs::{self, File, TryLockError};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde_json::json;
+
+use super::pki::{self, Pki};
+
+/// The file that says that the next run goes on with this state.
+const KEPT: &str = "kept";
+
+/// The file that is locked while a cluster uses the folder.
+const LOCK: &str = "lock";
+
+/// The characters of a bootstrap token, and the lengths of its two parts (`BootstrapTokenPattern` in
+/// k8s.io/cluster-bootstrap).
+const TOKEN_CHARACTERS: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
+const TOKEN_ID: usize = 6;
+const TOKEN_SECRET: usize = 16;
+
+/// The folder of one cluster, which no other cluster uses meanwhile.
+#[derive(Debug)]
+pub struct State {
+    folder: PathBuf,
+    /// Keys and certificates.
+    pub pki: Pki,
+    /// The token that nodes join with.
+    pub token: Token,
+    _lock: File,
+}
+
+/// A bootstrap token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Token {
+    /// The public part.
+    pub id: String,
+    /// The secret part.
+    pub secret: String,
+}
+
+impl State {
+    /// Opens the folder of an earlier run that kept it, or begins a new one.
+    pub fn open(folder: &Path) -> Result<Self> {
+        fs::create_dir_all(folder)
+            .with_context(|| format!("cannot create {}", folder.display()))?;
+        let lock = lock(folder)?;
+        if !folder.join(KEPT).exists() {
+            clear(folder)?;
+        }
+        for part in ["logs", "nodes"] {
+            let part = folder.join(part);
+            fs::create_dir_all(&part)
+                .with_context(|| format!("cannot create {}", part.display()))?;
+        }
+        let pki = Pki::prepare(&folder.join("pki"))?;
+        let token = Token::prepare(&folder.join("token"))?;
+        Ok(Self { folder: folder.to_owned(), pki, token, _lock: lock })
+    }
+
+    /// Lets the next run go on with this state.
+    pub fn keep(&self) -> Result<()> {
+        let path = self.folder.join(KEPT);
+        fs::write(&path, "").with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// Deletes everything but the lock.
+    pub fn delete(&self) -> Result<()> {
+        clear(&self.folder)
+    }
+
+    /// A path in the folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// The folder for logs.
+    pub fn logs(&self) -> PathBuf {
+        self.path("logs")
+    }
+
+    /// Writes a kubeconfig that uses one of the certificates, and returns its path.
+    pub fn kubeconfig(&self, name: &str, user: &str, server: &str) -> Result<PathBuf> {
+        let config = json!({
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{ "name": "kiln", "cluster": {
+                "server": server, "certificate-authority": self.pki.certificate(pki::CA),
+            }}],
+            "users": [{ "name": user, "user": {
+                "client-certificate": self.pki.certificate(user), "client-key": self.pki.key(user),
+            }}],
+            "contexts": [{ "name": "kiln", "context": { "cluster": "kiln", "user": user } }],
+            "current-context": "kiln",
+        });
+        let path = self.path(name);
+        // JSON is valid YAML, and its writer quotes paths.
+        fs::write(&path, format!("{config:#}\n"))
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(path)
+    }
+}
+
+fn lock(folder: &Path) -> Result<File> {
+    let path = folder.join(LOCK);
+    let lock = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => bail!(
+            "another cluster uses {}; stop it, or choose another folder with --state",
+            folder.display()
+        ),
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("cannot lock {}", path.display()))
+        }
+    }
+}
+
+/// Deletes the parts of a state, and nothing else that the folder may have.
+fn clear(folder: &Path) -> Result<()> {
+    for part in ["pki", "pki.new", "etcd", "logs", "nodes", "cache"] {
+        let path = folder.join(part);
+        if path.exists() {
+            fs::remove_dir_all(&path)
+                .with_context(|| format!("cannot delete {}", path.display()))?;
+        }
+    }
+    for part in
+        [KEPT, "token", "kubeconfig", "controller-manager.kubeconfig", "scheduler.kubeconfig"]
+    {
+        let path = folder.join(part);
+        if path.exists() {
+            fs::remove_file(&path).with_context(|| format!("cannot delete {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
+impl Token {
+    /// Reads the token, or makes one.
+    fn prepare(path: &Path) -> Result<Self> {
+        if let Ok(text) = fs::read_to_string(path) {
+            let (id, secret) = text
+                .trim()
+                .split_once('.')
+                .with_context(|| format!("{} has no token; delete the file", path.display()))?;
+            return Ok(Self { id: id.to_owned(), secret: secret.to_owned() });
+        }
+        let token = Self::random()?;
+        fs::write(path, token.to_string())
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(token)
+    }
+
+    /// Makes a new token.
+    pub fn random() -> Result<Self> {
+        let mut bytes = [0; TOKEN_ID + TOKEN_SECRET];
+        let mut source = File::open("/dev/urandom").context("cannot open /dev/urandom")?;
+        source.read_exact(&mut bytes).context("cannot read /dev/urandom")?;
+        let letter = |byte: &u8| char::from(TOKEN_CHARACTERS[usize::from(*byte) % 36]);
+        let (id, secret) = bytes.split_at(TOKEN_ID);
+        Ok(Self {
+            id: id.iter().map(letter).collect(),
+            secret: secret.iter().map(letter).collect(),
+        })
+    }
+}
+
+impl std::fmt::Display for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.id, self.secret)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_is_kept_only_if_it_was_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let token = |keep: bool| {
+            let state = State::open(folder.path()).unwrap();
+            if keep {
+                state.keep().unwrap();
+            }
+            state.token.clone()
+        };
+        let (first, second) = (token(false), token(true));
+        assert_ne!(first, second);
+        assert_eq!(token(true), second);
+    }
+
+    #[test]
+    fn a_folder_belongs_to_one_cluster_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let used = State::open(folder.path()).unwrap();
+        let error = State::open(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("another cluster uses"), "{error}");
+        drop(used);
+        assert!(State::open(folder.path()).is_ok());
+    }
+
+    #[test]
+    fn other_files_in_the_folder_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("mine"), "x").unwrap();
+        State::open(folder.path()).unwrap().delete().unwrap();
+        assert!(folder.path().join("mine").exists() && !folder.path().join("pki").exists());
+    }
+
+    #[test]
+    fn a_token_has_the_form_that_kubernetes_wants() {
+        let token = Token::random().unwrap();
+        let valid = |text: &str| text.bytes().all(|byte| TOKEN_CHARACTERS.contains(&byte));
+        assert_eq!((token.id.len(), token.secret.len()), (6, 16));
+        assert!(valid(&token.id) && valid(&token.secret));
+    }
+}

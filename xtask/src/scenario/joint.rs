@@ -1,0 +1,153 @@
+//! The cluster of a scenario: its credentials, and the instructions that concern it.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::data::Scenario;
+use super::instruction::{Api, Kubectl};
+use super::rig::Rig;
+use crate::cluster::{
+    self, Channel, Cluster, Credentials, Settings, State, Token, node, pki, template,
+};
+use crate::progress::Progress;
+use crate::qemu::{Forward, Network, segment};
+
+/// Seconds since the expiry of the token `${expired-token}`.
+const EXPIRED: i64 = 60 * 60;
+
+/// The longest part of an answer that an error repeats.
+const ANSWER_CHARS_MAX: usize = 2000;
+
+/// A cluster that runs, with the credentials of the next boots.
+pub struct Joint {
+    cluster: Cluster,
+    credentials: Credentials,
+    channel: Channel,
+}
+
+impl Joint {
+    /// Starts the scenario's cluster, if it has one.
+    pub fn start(
+        rig: &Rig,
+        scenario: &Scenario,
+        folder: &Path,
+        progress: &Progress,
+    ) -> Result<Option<Self>> {
+        let Some(wanted) = scenario.cluster else { return Ok(None) };
+        let tools = rig.cluster.get().context("the programs of a cluster were not built")?;
+        let settings = Settings { port: cluster::free_port()?, cards: wanted.nodes };
+        let state = State::open(&folder.join("cluster"))?;
+        let cluster = Cluster::start(tools, state, settings, progress)?;
+        let default = || {
+            let pairs = [("kiln.join", "${join}"), ("kiln.hostname", "${node}")];
+            pairs.map(|(name, text)| (name.to_owned(), text.to_owned())).into()
+        };
+        let credentials = scenario.credentials.clone().unwrap_or_else(default);
+        Ok(Some(Self { cluster, credentials, channel: scenario.channel }))
+    }
+
+    /// The network card of a node.
+    pub fn network(&self, number: u8) -> Network {
+        let socket = self.cluster.segment.socket(number);
+        Network::Segment { socket, mac: node::mac(number) }
+    }
+
+    /// Forwards ports to the only node, which gets the first address.
+    pub fn forwards(&self, ports: &[u16]) -> Result<Vec<Forward>> {
+        let forward = |&guest: &u16| -> Result<Forward> {
+            Ok(Forward { host: self.cluster.segment.forward(segment::FIRST, guest)?, guest })
+        };
+        ports.iter().map(forward).collect()
+    }
+
+    /// QEMU's arguments for the identity and the credentials of a node.
+    pub fn arguments(&self, number: u8, folder: &Path) -> Result<Vec<String>> {
+        let folder = folder.join(node::name(number));
+        fs::create_dir_all(&folder)
+            .with_context(|| format!("cannot create {}", folder.display()))?;
+        let fill = |(name, text): (&String, &String)| -> Result<(String, String)> {
+            Ok((name.clone(), template::fill(text, |name| self.value(name, number))?))
+        };
+        let credentials = self.credentials.iter().map(fill).collect::<Result<Credentials>>()?;
+        let mut arguments = node::arguments(self.channel, &credentials, &folder)?;
+        arguments.extend(["-uuid".to_owned(), node::uuid(number)]);
+        Ok(arguments)
+    }
+
+    fn value(&self, name: &str, number: u8) -> Result<String> {
+        let state = &self.cluster.state;
+        Ok(match name {
+            "join" => self.cluster.join(&state.token)?,
+            "server" => self.cluster.url_for_nodes(),
+            "token" => state.token.to_string(),
+            "ca" => state.pki.text(pki::CA)?,
+            "node" => node::name(number),
+            "foreign-ca" => pki::foreign_authority()?,
+            "expired-token" => {
+                let token = Token::random()?;
+                self.cluster.apply(&cluster::secret(&token, -EXPIRED)?)?;
+                token.to_string()
+            }
+            _ => bail!("`{name}` has no value"),
+        })
+    }
+
+    /// Sets the channel of the next boots.
+    pub fn send_through(&mut self, channel: Channel) {
+        self.channel = channel;
+    }
+
+    /// Sets the credentials of the next boots.
+    pub fn give(&mut self, credentials: &Credentials) {
+        self.credentials = credentials.clone();
+    }
+
+    /// Fails if a program of the control plane has ended by itself.
+    pub fn check(&mut self) -> Result<()> {
+        self.cluster.check()
+    }
+
+    /// Runs kubectl once; an error says why the answer is not as expected.
+    pub fn kubectl(&self, kubectl: &Kubectl) -> Result<()> {
+        let answer = self.cluster.ask(&kubectl.args)?;
+        let text = format!("{}{}", answer.output, answer.messages);
+        let shown: String = text.chars().take(ANSWER_CHARS_MAX).collect();
+        ensure!(
+            answer.success != kubectl.fails,
+            "it {}: {shown}",
+            if kubectl.fails { "succeeded" } else { "failed" }
+        );
+        for wanted in &kubectl.contains {
+            ensure!(text.contains(wanted), "there is no {wanted:?} in: {shown}");
+        }
+        for unwanted in &kubectl.lacks {
+            ensure!(!text.contains(unwanted), "there is {unwanted:?} in: {shown}");
+        }
+        Ok(())
+    }
+
+    /// Creates or changes the objects of a file.
+    pub fn apply(&self, file: &Path) -> Result<()> {
+        self.cluster.apply_file(file)
+    }
+
+    /// Stops or starts the API server.
+    pub fn api(&mut self, state: Api) -> Result<()> {
+        match state {
+            Api::Stop => self.cluster.stop_api(),
+            Api::Start => self.cluster.start_api(),
+        }
+    }
+
+    /// Copies the logs of the control plane, for a scenario that has failed.
+    pub fn keep_logs(&self, to: &Path) -> Result<()> {
+        fs::create_dir_all(to)?;
+        for entry in fs::read_dir(self.cluster.state.logs())? {
+            let entry = entry?;
+            fs::copy(entry.path(), to.join(entry.file_name()))?;
+        }
+        Ok(())
+    }
+}
