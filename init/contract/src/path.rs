@@ -27,13 +27,12 @@ pub const CONTAINERD_CONFIG: &str = "/usr/share/kiln/containerd.toml";
 /// containerd's socket.
 pub const CONTAINERD_SOCKET: &str = "/run/containerd/containerd.sock";
 
-/// kubelet's base configuration.
-///
-/// PID 1 copies it to [`KUBELET_CONFIG`] at each boot, because `/var` may be older than the image
-/// and an old copy must not win.
+/// kubelet's base configuration, which kubelet reads here: a copy on `/var` could be old, missing or a
+/// stranger's.
 pub const KUBELET_BASE_CONFIG: &str = "/usr/share/kiln/kubelet.yaml";
 
-/// kubelet's configuration, at the path that kubeadm uses.
+/// A copy of [`KUBELET_BASE_CONFIG`] at the path that kubeadm uses, for people and tools. PID 1 writes
+/// it at each boot.
 pub const KUBELET_CONFIG: &str = "/var/lib/kubelet/config.yaml";
 
 /// The files that PID 1 copies into the writable `/etc` at boot.

@@ -7,6 +7,7 @@
 pub mod archive;
 mod credentials;
 pub mod etc;
+pub mod fill;
 mod groups;
 pub mod late_pods;
 mod mounts;
@@ -63,8 +64,8 @@ fn boot(mut stages: Stages) -> Result<Infallible> {
         search.wait_for_modules().map(|()| etc)
     })?;
     let (var, gathered) = stages.run("data", || search.attach(parameters.text(&VAR_SIZE)))?;
-    reason::settle(var, !parameters.is(&NVRAM, "off"));
     let node = stages.run("config", || node::settle(etc, var, parameters, gathered))?;
+    reason::settle(node.var, !node.parameters.is(&NVRAM, "off"));
     let host = Host::of_node(node);
     let runtime = stages.run("containerd", || Runtime::start(&host, devices))?;
     // containerd does not need what follows. Reading files ahead starts after containerd, because
@@ -96,7 +97,7 @@ fn start_helper(helper: Helper, args: &[&str]) {
 mod tests {
     use std::time::Duration;
 
-    use super::{archive, node, var};
+    use super::{archive, fill, var};
     use crate::machine::watchdog::{FEED, TIMEOUT};
     use crate::storage::data::SETTLE;
     use crate::storage::drivers;
@@ -108,7 +109,7 @@ mod tests {
 
     #[test]
     fn every_stage_of_the_boot_ends_before_the_watchdog_resets_the_machine() {
-        let longest = var::DEADLINE.max(node::VAR_DEADLINE).max(archive::ROOT_DEADLINE);
+        let longest = var::DEADLINE.max(fill::DEADLINE).max(archive::ROOT_DEADLINE);
         assert!(longest + Duration::from_secs(15) < TIMEOUT, "{longest:?}");
         assert!(FEED <= TIMEOUT / 2);
     }

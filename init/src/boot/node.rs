@@ -1,50 +1,27 @@
 //! Prepares the node: fills `/var`, and decides the machine-id and the name.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
-use kiln_base::replace::{self, Durability};
 use kiln_contract::path;
-use kiln_contract::setting::{HOSTNAME, HOSTNAME_CREDENTIAL, POD_LOG_SIZE};
+use kiln_contract::setting::{HOSTNAME, HOSTNAME_CREDENTIAL, POD_LOG_SIZE, VAR_SIZE};
 
 use super::credentials::Gathered;
+use super::fill::{self, Sizes};
 use super::mounts;
 use super::proof::Etc;
 use crate::console::kmsg;
-use crate::kernel::mount;
-use crate::kubelet::cluster::Cluster;
-use crate::kubelet::{apply, state};
-use crate::log::pod_logs;
+use crate::kubelet::apply;
 use crate::login1;
 use crate::machine::credential::{self, Credentials};
 use crate::machine::identity::{self, random_uuid};
 use crate::machine::parameters::Parameters;
-use crate::process::deadline;
 use crate::storage::data::SEED_COPY;
 use crate::storage::var::Var;
 use crate::supervise::host::Node;
 
 /// The kernel's file with the machine's UUID from SMBIOS.
 const PRODUCT_UUID: &str = "/sys/class/dmi/id/product_uuid";
-
-/// The time limit for filling `/var`.
-pub const VAR_DEADLINE: Duration = Duration::from_secs(30);
-
-/// The folders of `/var` that kubelet, containerd, CNI and the log thread expect.
-const VAR_FOLDERS: [&str; 9] = [
-    "/var/cache",
-    "/var/lib/cni",
-    "/var/lib/containerd",
-    "/var/lib/kiln",
-    "/var/lib/kubelet/seccomp",
-    "/var/log/containers",
-    "/var/log/pods",
-    "/var/spool",
-    "/var/tmp",
-];
 
 /// Fills `/var` and decides the node's identity.
 pub fn settle(_: Etc, var: Var, parameters: Parameters, gathered: Gathered) -> Result<Node> {
@@ -59,13 +36,8 @@ pub fn settle(_: Etc, var: Var, parameters: Parameters, gathered: Gathered) -> R
     let credentials = Credentials::kept();
     let (cluster, bootstrap) =
         apply::wanted(&credentials).map(|join| (join.cluster, join.bootstrap)).unzip();
-    let cluster = match var {
-        Var::Memory => {
-            prepare_var(Some(parameters.text(&POD_LOG_SIZE)))?;
-            cluster
-        }
-        Var::Partition => prepare_var_in_thread(cluster)?,
-    };
+    let (var_size, pod_logs) = (parameters.text(&VAR_SIZE), parameters.text(&POD_LOG_SIZE));
+    let (var, cluster) = fill::fill(var, Sizes { var: var_size, pod_logs }, cluster)?;
     if let Some(cluster) = &cluster {
         kmsg::notice(format_args!("the node belongs to the cluster at {}", cluster.server));
         apply::leave_standalone();
@@ -130,35 +102,4 @@ fn seed() -> Result<String> {
     }
     kmsg::notice("nothing identifies this machine: its name changes with each boot");
     random_uuid()
-}
-
-/// Fills `/var` in a thread, because its disk can hang, and returns the cluster to which the node
-/// belongs.
-fn prepare_var_in_thread(cluster: Option<Cluster>) -> Result<Option<Cluster>> {
-    let prepare = || prepare_var(None).map(|()| state::settle(cluster));
-    let work = deadline::begin("var", prepare, drop)?;
-    deadline::end(&work, VAR_DEADLINE).context("cannot prepare /var: the disk does not answer")?
-}
-
-/// Fills `/var`. `pod_log_size` is the size of the file system for pods' logs if `/var` is in
-/// memory.
-fn prepare_var(pod_log_size: Option<&str>) -> Result<()> {
-    for folder in VAR_FOLDERS {
-        fs::create_dir_all(folder).with_context(|| format!("cannot make {folder}"))?;
-    }
-    if let Some(size) = pod_log_size {
-        let options = format!("mode=0755,size={size}");
-        mount::tmpfs(pod_logs::FOLDER, "").attach(pod_logs::FOLDER, &options)?;
-    }
-    fs::set_permissions("/var/tmp", fs::Permissions::from_mode(0o1777))
-        .context("cannot set the mode of /var/tmp")?;
-    if fs::symlink_metadata("/var/run").is_err() {
-        symlink("/run", "/var/run").context("cannot link /var/run")?;
-    }
-    let _ = fs::remove_file(path::KUBELET_SECCOMP);
-    symlink(path::SECCOMP, path::KUBELET_SECCOMP).context("cannot link the seccomp profiles")?;
-    // The copy is made again at each boot, so it need not survive a power cut.
-    let (base, config) = (Path::new(path::KUBELET_BASE_CONFIG), Path::new(path::KUBELET_CONFIG));
-    replace::copy(base, config, Durability::None)
-        .with_context(|| format!("cannot write {}", path::KUBELET_CONFIG))
 }

@@ -11,9 +11,9 @@ use rustix::mount::UnmountFlags;
 
 use super::archive::Loading;
 use super::credentials::{self, Gathered};
+use super::fill;
 use super::proof::{Groups, Tree};
 use crate::console::kmsg;
-use crate::kernel::mount;
 use crate::machine::credential::Credentials;
 use crate::process::deadline;
 use crate::storage::data::{MOUNT_POINT, bring_up_disks, find_and_mount};
@@ -88,7 +88,7 @@ impl Search {
             kmsg::notice(format_args!("/var is on {}", device.display()));
             return Ok((Var::Partition, gathered));
         }
-        mount::tmpfs("/var", "").attach("/var", &format!("mode=0755,size={size}"))?;
+        fill::mount_memory(size)?;
         Ok((Var::Memory, gathered))
     }
 }

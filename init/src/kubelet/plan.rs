@@ -53,7 +53,7 @@ pub struct Plan {
 #[must_use]
 pub fn plan(facts: &Facts, addresses: &[IpAddr]) -> Plan {
     let mut args = vec![
-        format!("--config={}", path::KUBELET_CONFIG),
+        format!("--config={}", path::KUBELET_BASE_CONFIG),
         format!("--config-dir={}", path::KUBELET_DROP_INS),
     ];
     let mut files = Vec::new();
@@ -191,7 +191,7 @@ mod tests {
         let settings = settings("node-ip = [\"10.0.0.0/8\"]\n[labels]\na = \"b\"");
         let plan = plan(&facts(None, settings), &[]);
         let expected = [
-            "--config=/var/lib/kubelet/config.yaml",
+            "--config=/usr/share/kiln/kubelet.yaml",
             "--config-dir=/etc/kubernetes/kubelet.conf.d",
         ];
         assert_eq!((&plan.args[..], plan.files.len()), (&expected.map(String::from)[..], 0));

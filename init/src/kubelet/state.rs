@@ -3,35 +3,37 @@
 //!
 //! All of it is on `/var`, so only threads call these functions.
 
-use std::fs;
 use std::io::ErrorKind;
 use std::net::IpAddr;
-use std::path::Path;
 
 use anyhow::{Context, Result};
-use kiln_base::replace::{self, Durability};
-use kiln_contract::path;
+use kiln_base::replace::Durability;
 
 use super::cluster::Cluster;
 use super::kubeconfig;
 use crate::console::kmsg;
-use crate::machine::credential::read_file;
+use crate::kernel::beneath::Folder;
 use crate::settings::read::{self, Key, TEXT_BYTES_MAX};
 
-/// The DNS of the cluster, for a boot without credentials.
-const RECORD: &str = "/var/lib/kiln/cluster.toml";
+/// The DNS of the cluster, for a boot without credentials, in `/var`.
+const RECORD: &str = "lib/kiln/cluster.toml";
 
-/// kubelet's current client certificate.
-const CLIENT_CERTIFICATE: &str = "/var/lib/kubelet/pki/kubelet-client-current.pem";
+/// kubelet's folder in `/var`, and its kubeconfig, certificates, and current client certificate there.
+const KUBELET: &str = "lib/kubelet";
+const KUBECONFIG: &str = "kubeconfig";
+const PKI: &str = "pki";
+const CLIENT_CERTIFICATE: &str = "pki/kubelet-client-current.pem";
 
 /// Decides the cluster from the credential and from what the partition keeps.
 ///
 /// If the credential names another cluster than the kept kubeconfig, the kubeconfig and the
 /// certificates are set aside, so that kubelet asks the new cluster for an identity.
 #[must_use]
-pub fn settle(wanted: Option<Cluster>) -> Option<Cluster> {
-    let kept = kept();
-    let Some(wanted) = wanted else { return kept.ok().flatten().map(with_record) };
+pub fn settle(var: &Folder, wanted: Option<Cluster>) -> Option<Cluster> {
+    let kept = kept(var);
+    let Some(wanted) = wanted else {
+        return kept.ok().flatten().map(|cluster| with_record(var, cluster));
+    };
     let same = match &kept {
         Ok(None) => true,
         Ok(Some(kept)) => kept.is(&wanted),
@@ -39,31 +41,33 @@ pub fn settle(wanted: Option<Cluster>) -> Option<Cluster> {
     };
     if !same {
         kmsg::notice("the node's certificates are of another cluster, set aside");
-        let _ = kmsg::warn_on_error(set_aside());
+        let _ = kmsg::warn_on_error(set_aside(var));
     }
-    let _ = kmsg::warn_on_error(write_record(&wanted));
+    let _ = kmsg::warn_on_error(write_record(var, &wanted));
     Some(wanted)
 }
 
 /// Returns the cluster of the kept kubeconfig, or the reason why it cannot be used.
-fn kept() -> Result<Option<Cluster>, String> {
-    let bytes = match read_file(Path::new(path::KUBECONFIG), TEXT_BYTES_MAX as u64) {
+fn kept(var: &Folder) -> Result<Option<Cluster>, String> {
+    let kubelet = var.folder(KUBELET).map_err(|error| error.to_string())?;
+    let bytes = match kubelet.read(KUBECONFIG, TEXT_BYTES_MAX as u64) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         bytes => bytes.map_err(|error| error.to_string())?,
     };
     let text = String::from_utf8(bytes).map_err(|_| "not UTF-8".to_owned())?;
     let cluster = kubeconfig::cluster(&text).map_err(str::to_owned)?;
     // kubelet writes the kubeconfig before it has a certificate.
-    let has_identity = fs::symlink_metadata(CLIENT_CERTIFICATE).is_ok();
+    let has_identity = kubelet.metadata(CLIENT_CERTIFICATE).is_ok();
     if has_identity { Ok(Some(cluster)) } else { Err("without a certificate".into()) }
 }
 
 /// Moves kubeconfig and certificates out of kubelet's way. One older set is replaced.
-fn set_aside() -> Result<()> {
-    for from in [path::KUBECONFIG, path::KUBELET_PKI] {
+fn set_aside(var: &Folder) -> Result<()> {
+    let kubelet = var.folder(KUBELET).with_context(|| format!("cannot open {KUBELET}"))?;
+    for from in [KUBECONFIG, PKI] {
         let to = format!("{from}.old");
-        let _ = fs::remove_file(&to).or_else(|_| fs::remove_dir_all(&to));
-        match fs::rename(from, &to) {
+        let _ = kubelet.remove(&to);
+        match kubelet.rename(from, &to) {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             moved => moved.with_context(|| format!("cannot rename {from} to {to}"))?,
         }
@@ -71,9 +75,9 @@ fn set_aside() -> Result<()> {
     Ok(())
 }
 
-fn write_record(cluster: &Cluster) -> Result<()> {
+fn write_record(var: &Folder, cluster: &Cluster) -> Result<()> {
     let text = record(cluster);
-    replace::write(Path::new(RECORD), text.as_bytes(), 0o600, Durability::File)
+    var.replace(RECORD, text.as_bytes(), 0o600, Durability::File)
         .with_context(|| format!("cannot write {RECORD}"))
 }
 
@@ -82,8 +86,8 @@ fn record(cluster: &Cluster) -> String {
     format!("cluster-dns = [{}]\ncluster-domain = \"{}\"\n", dns.join(", "), cluster.domain)
 }
 
-fn with_record(cluster: Cluster) -> Cluster {
-    let bytes = read_file(Path::new(RECORD), TEXT_BYTES_MAX as u64).unwrap_or_default();
+fn with_record(var: &Folder, cluster: Cluster) -> Cluster {
+    let bytes = var.read(RECORD, TEXT_BYTES_MAX as u64).unwrap_or_default();
     let (dns, domain) = read_record(&bytes);
     Cluster {
         dns: if dns.is_empty() { cluster.dns } else { dns },

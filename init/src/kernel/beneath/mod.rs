@@ -138,6 +138,12 @@ impl Folder {
         Ok(rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
+    /// Sets the mode of the folder itself.
+    pub fn set_mode(&self, mode: u32) -> io::Result<()> {
+        let mode = Mode::from_raw_mode(mode);
+        Ok(rustix::fs::chmodat(self, c".", mode, AtFlags::empty())?)
+    }
+
     /// Returns the path of an entry, for messages.
     #[must_use]
     pub fn path_of(&self, path: impl AsRef<Path>) -> PathBuf {

@@ -18,6 +18,9 @@ use rustix::io::Errno;
 
 use super::{Folder, TRIES_MAX};
 
+/// The size of a file that tries if files can be written: a block of most file systems.
+const PROBE: usize = 4096;
+
 impl Folder {
     /// Replaces a file with these bytes and exactly this mode. A folder under this name is set aside.
     pub fn replace(
@@ -48,9 +51,21 @@ impl Folder {
         Ok(())
     }
 
-    /// Replaces a symbolic link. Nothing here ever follows it. A folder under this name is set aside.
+    /// Tries to write a file without a name, which ends with this call.
+    pub fn try_write(&self) -> io::Result<()> {
+        let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(self, c".", flags, Mode::RUSR | Mode::WUSR)?;
+        File::from(file).write_all(&[0; PROBE])
+    }
+
+    /// Replaces a symbolic link, unless it has this target. Nothing here ever follows it. A folder
+    /// under this name is set aside.
     pub fn link(&self, path: impl AsRef<Path>, target: &str) -> io::Result<()> {
         let (parent, name) = self.parent(path.as_ref())?;
+        let found = rustix::fs::readlinkat(&parent, name, Vec::new());
+        if found.is_ok_and(|found| found.to_bytes() == target.as_bytes()) {
+            return Ok(());
+        }
         parent.put(name, |temporary| rustix::fs::symlinkat(target, &parent, temporary))
     }
 
