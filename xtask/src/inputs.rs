@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use crate::config::{Config, Output, Package};
+use crate::config::{Config, Output};
 use crate::digest::{Digest, Recipe};
 use crate::lock::Locks;
 use crate::source::{Facts, Known, Toolchain, crates};
@@ -37,9 +37,7 @@ impl Inputs {
     /// Reads the facts for this configuration; compilers that it does not need may be missing.
     pub fn read(config: &Config, workspace: &Path, layout: String) -> Result<Self> {
         let mut inputs = Self { workspace: workspace.to_owned(), layout, ..Self::default() };
-        let is_tool = |package: &&Package| matches!(package.output, Output::Host(_));
-        let tools = config.packages.values().filter(is_tool).map(|package| &package.name);
-        for name in config.listed.iter().chain(tools) {
+        for name in config.packages.keys() {
             if let Some(facts) = inputs.look(config, name)? {
                 inputs.facts.insert(name.clone(), facts);
             }

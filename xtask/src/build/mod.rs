@@ -130,3 +130,22 @@ fn update_command(file: &Path, workspace: &Path, arch: Arch) -> String {
     }
     words.join(" ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shipped_build_file_can_be_planned_with_all_tools() {
+        let workspace = workspace().unwrap();
+        let file = workspace.join("build.toml");
+        let config = load(&file, Arch::X86_64).unwrap();
+        let layout = format!("{:?}", assemble::root::layout());
+        let inputs = Inputs::read(&config, &workspace, layout).unwrap();
+        let locks = read_locks(&config, String::new()).unwrap();
+        let plan = Plan::new(&config, &locks, &inputs).unwrap();
+        for name in config.packages.keys() {
+            assert!(plan.steps.contains_key(&crate::plan::staged(name)), "{name}");
+        }
+    }
+}
