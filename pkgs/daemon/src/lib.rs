@@ -1,4 +1,4 @@
-//! The code that Kiln's pods share: logging, termination signals, health, exit codes, DNS messages.
+//! The code that Kiln's pods share: logging, termination signals, health and exit codes.
 //!
 //! A pod of Kiln is one static program that runs as PID 1 of its container. It must log readable lines
 //! to stderr, stop on a signal, report its health and exit with a useful code. Some pods resolve
@@ -17,7 +17,6 @@
 //! }
 //! ```
 
-pub mod dns;
 pub mod exit;
 pub mod health;
 pub mod log;
@@ -25,6 +24,8 @@ pub mod signal;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+
+pub use kiln_base::dns;
 
 use crate::exit::Exit;
 

@@ -82,7 +82,12 @@ fn every_test_that_a_page_names_exists() {
         let Some(section) = section(&page_text, TESTED) else { continue };
         // `docs/X.md` is about the package X.
         let package = Path::new("pkgs").join(page.file_stem().unwrap());
-        let folders = [package.as_path(), Path::new("pkgs/daemon"), Path::new("pkgs/server")];
+        let folders = [
+            package.as_path(),
+            Path::new("base"),
+            Path::new("pkgs/daemon"),
+            Path::new("pkgs/server"),
+        ];
         let is_source = |path: &&PathBuf| folders.iter().any(|folder| path.starts_with(folder));
         let sources: String = files_with(".rs").iter().filter(is_source).map(text).collect();
         let words = section.split('`').skip(1).step_by(2);

@@ -1,8 +1,8 @@
 //! DNS messages: questions to a name server, and its answers (RFC 1035 section 4).
 //!
-//! The C library's resolver loads shared objects at run time, which a static program cannot do, so the
-//! pods send queries themselves. This module only builds and parses messages; sockets, timeouts and
-//! the choice of a server are left to the caller.
+//! The C library's resolver loads shared objects at run time, which a static program cannot do, so
+//! PID 1's applets and the pods send queries themselves. This module only builds and parses messages;
+//! sockets, timeouts and the choice of a server are left to the caller.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
