@@ -4,7 +4,8 @@
 pub const INIT: &str = "/usr/lib/kiln/init";
 
 /// The applets: links in [`BIN`] to [`INIT`].
-pub const APPLETS: [&str; 6] = ["journalctl", "modprobe", "mount", "poweroff", "reboot", "umount"];
+pub const APPLETS: [&str; 7] =
+    ["journalctl", "losetup", "modprobe", "mount", "poweroff", "reboot", "umount"];
 
 /// The host's programs. `/bin`, `/sbin` and `/usr/sbin` are links to this folder.
 pub const BIN: &str = "/usr/bin";
@@ -67,6 +68,10 @@ pub const CNI_BIN: &str = "/usr/libexec/cni";
 
 /// The CNI plugins that pods install. The folder is writable.
 pub const CNI_BIN_WRITABLE: &str = "/opt/cni/bin";
+
+/// The volume plugins that pods install; kubelet's default folder for them is below. The folder is
+/// writable.
+pub const VOLUME_PLUGINS: &str = "/usr/libexec/kubernetes/kubelet-plugins";
 
 /// The kernel modules, in a folder named after the kernel's release, with depmod's indexes.
 pub const MODULES: &str = "/usr/lib/modules";
@@ -146,6 +151,12 @@ pub const REPORTED: &str = "/run/kiln/reported";
 
 /// The lock of the process that loads modules for devices.
 pub const DEVICES_LOCK: &str = "/run/kiln/devices.lock";
+
+/// The links below `/dev/disk` that PID 1's helper made: a file for each device.
+pub const DISK_LINKS: &str = "/run/kiln/disk-links";
+
+/// The lock of the helper that changes links below `/dev/disk`.
+pub const DISK_LINKS_LOCK: &str = "/run/kiln/disk-links.lock";
 
 /// The registry in the names of images that exist only in the image file.
 pub const IMAGE_REGISTRY: &str = "kiln.local";

@@ -5,9 +5,10 @@
 
 /// The folders of the root, parents before children, mode 0755, owned by root.
 ///
-/// The first eight and the last one are mount points. `/root` is root's home in `/etc/passwd`, and
-/// empty.
-pub const FOLDERS: [&str; 19] = [
+/// The first eight and the last two are mount points. `/root` is root's home in `/etc/passwd`. It is
+/// empty, and so are the folders from `/boot` to `/srv`, `/usr/local` and `/usr/src`: pods that
+/// inspect a host mount them, and containerd could not make them in a read-only root.
+pub const FOLDERS: [&str; 28] = [
     "/dev",
     "/etc",
     "/opt",
@@ -16,7 +17,11 @@ pub const FOLDERS: [&str; 19] = [
     "/sys",
     "/tmp",
     "/var",
+    "/boot",
+    "/home",
+    "/media",
     "/mnt",
+    "/srv",
     "/root",
     "/usr",
     "/usr/bin",
@@ -24,8 +29,13 @@ pub const FOLDERS: [&str; 19] = [
     "/usr/lib64",
     "/usr/lib/kiln",
     "/usr/lib/modules",
+    "/usr/libexec",
+    "/usr/libexec/kubernetes",
+    "/usr/local",
     "/usr/share",
     "/usr/share/kiln",
+    "/usr/src",
+    crate::path::VOLUME_PLUGINS,
     crate::path::PODS,
 ];
 

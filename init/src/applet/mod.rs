@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use kiln_contract::path::APPLETS;
 
 use crate::boot::late_pods;
-use crate::devices::coldplug;
+use crate::devices::{coldplug, disk};
 use crate::kernel::page_cache;
 use crate::process::helper::Helper;
 use crate::shutdown::{crash, reason, signals};
@@ -17,6 +17,7 @@ use crate::timeline::loader;
 
 mod errno;
 pub mod journalctl;
+pub mod losetup;
 pub mod modprobe;
 pub mod mount;
 mod power;
@@ -35,6 +36,7 @@ pub fn run(name: &str, args: &[OsString]) -> i32 {
     match name {
         "mount" => mount::run(&args),
         "umount" => umount::run(&args),
+        "losetup" => losetup::run(&args),
         "journalctl" => journalctl::run(&args),
         "modprobe" => modprobe::run(&args),
         "poweroff" => power::ask(signals::POWER_OFF),
@@ -54,6 +56,7 @@ fn run_helper(helper: Helper, args: &[String]) -> i32 {
     match helper {
         Helper::Coldplug => coldplug::run(),
         Helper::Hotplug => coldplug::hotplug(args),
+        Helper::DiskLinks => disk::run(args),
         Helper::Crash => crash::run(),
         Helper::LatePods => late_pods::run(),
         Helper::LoaderTimes => loader::run(),

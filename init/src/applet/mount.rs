@@ -1,7 +1,7 @@
 //! `mount` (mount(8)), as far as kubelet and containers use it.
 //!
 //! It makes new mounts, binds, remounts, moves and changes propagation, and executes a `mount.TYPE`
-//! helper if there is one. `/etc/fstab`, labels and loop devices are not supported.
+//! helper if there is one. `/etc/fstab` and labels are not supported.
 
 use std::ffi::{CString, c_char};
 use std::path::Path;
@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags};
 
 use super::errno::describe;
+use crate::kernel::loop_device::{self, Options};
 
 /// The exit status of mount(8) for a failed mount, and of umount(8) for a failed unmount.
 pub(super) const FAILED: i32 = 32;
@@ -31,6 +32,8 @@ pub struct Request {
     data: Vec<String>,
     propagation: Vec<Propagation>,
     options: Vec<String>,
+    /// True to mount a file through a loop device.
+    of_file: bool,
 }
 
 /// The main operation.
@@ -130,10 +133,11 @@ impl Request {
         } else if let Some(propagation) = propagation(option) {
             self.propagation.push(propagation.bits());
         } else if !self.take_operation(option) && !is_for_people(option) {
-            if option == "loop" || option.starts_with("loop=") {
-                bail!("loop devices are not supported");
+            match option.split_once('=') {
+                None if option == "loop" => self.of_file = true,
+                Some(("loop", _)) => bail!("`loop=` with a device is not supported, use `loop`"),
+                _ => self.data.push(option.into()),
             }
-            self.data.push(option.into());
         }
         Ok(())
     }
@@ -216,7 +220,17 @@ impl Request {
     }
 
     fn mount_new(&self, flags: MountFlags) -> Result<()> {
-        let source = self.source()?;
+        if !self.of_file {
+            return self.mount_device(self.source()?, flags);
+        }
+        let read_only = flags.contains(MountFlags::RDONLY);
+        let options = Options { read_only, auto_clear: true, ..Options::default() };
+        // The mount keeps the device in use from here on.
+        let (device, _open) = loop_device::attach(Path::new(self.source()?), options)?;
+        self.mount_device(&device.to_string_lossy(), flags)
+    }
+
+    fn mount_device(&self, source: &str, flags: MountFlags) -> Result<()> {
         match self.kind.as_deref() {
             None | Some("auto") => self.mount_any(source, flags),
             Some(kind) => {
@@ -397,6 +411,13 @@ mod tests {
     }
 
     #[test]
+    fn a_file_is_mounted_through_a_loop_device() {
+        let file = request("-o loop,ro /disk.img /mnt").unwrap();
+        assert!(file.of_file && file.data.is_empty());
+        assert!(!request("-o ro /dev/vda /mnt").unwrap().of_file);
+    }
+
+    #[test]
     fn wrong_usage_is_an_error() {
         for line in [
             "/a",
@@ -406,7 +427,7 @@ mod tests {
             "--make-ro /a",
             "--what /a /b",
             "/a /b /c",
-            "-o loop /a /b",
+            "-o loop=/dev/loop1 /a /b",
         ] {
             assert!(request(line).is_err(), "{line}");
         }

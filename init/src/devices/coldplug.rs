@@ -4,8 +4,9 @@
 //! `kiln-coldplug` does at boot everything about modules that containerd does not need to start. It
 //! loads modules for the hardware, found by the modaliases in sysfs, then the image's own list,
 //! then modules for the hardware again, because drivers bring up new devices (a power button's
-//! driver makes an input device). It also makes the mounts that only pods use, then the settings
-//! that depend on modules, and finally locks modules if the owner asks for that.
+//! driver makes an input device). It also makes the device nodes whose drivers are loaded on demand,
+//! the mounts that only pods use, then the settings that depend on modules, and finally locks modules
+//! if the owner asks for that.
 //!
 //! `kiln-hotplug` later loads modules for the devices that PID 1 was notified of, or for all
 //! devices.
@@ -20,7 +21,7 @@ use kiln_contract::path::{DEVICES_LOCK, MODULE_LIST};
 use kiln_contract::setting::LOCK_MODULES;
 use rustix::fs::{FlockOperation, flock};
 
-use super::unknown;
+use super::{nodes, unknown};
 use crate::console::{kmsg, once};
 use crate::devices::device::Device;
 use crate::kernel::mount;
@@ -53,6 +54,7 @@ pub fn run() -> i32 {
     let _alone = alone();
     let begin = Instant::now();
     let loaded = kmsg::warn_on_error(load_at_boot());
+    nodes::make_all();
     let _ = kmsg::warn_on_error(mount::apply_all(&mount::LATE));
     sysctl::apply(sysctl::When::Offered);
     if let Some(count) = loaded {

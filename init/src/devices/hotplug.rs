@@ -1,4 +1,5 @@
-//! Hardware that appears while the node runs: reads the kernel's messages and has modules loaded.
+//! Hardware that appears while the node runs: reads the kernel's messages, has modules loaded, and
+//! has the links of disks made.
 //!
 //! One helper process at a time loads modules, because a driver's start can take seconds or hang.
 //! PID 1 only reads messages. If the queue or the kernel's buffer overflows, the helper scans all
@@ -12,6 +13,7 @@ use kiln_contract::path::DEVICES_LOCK;
 use rustix::process::Pid;
 
 use super::device::Device;
+use super::disk;
 use super::queue::{Queue, Work};
 use crate::console::kmsg;
 use crate::kernel::uevent::{self, Received, Uevent};
@@ -31,6 +33,9 @@ pub struct Devices {
     queue: Queue,
     /// The helper and its deadline.
     helper: Option<(Child, Instant)>,
+    disks: disk::queue::Queue,
+    /// The helper that makes the links of disks.
+    linker: Option<Child>,
     /// True in a shutdown: no more helpers are started.
     stopped: bool,
 }
@@ -42,8 +47,20 @@ impl Devices {
             socket: uevent::listen()?,
             queue: Queue::default(),
             helper: None,
+            disks: disk::queue::Queue::default(),
+            linker: None,
             stopped: false,
         })
+    }
+
+    /// Has the links made of the disks that are present. Call it once containerd is started, which
+    /// needs none of them.
+    pub fn link_disks(&mut self) {
+        let disks = std::fs::read_dir("/sys/class/block");
+        if disks.is_ok_and(|mut disks| disks.next().is_some()) {
+            self.disks.overrun();
+        }
+        self.help();
     }
 
     /// Returns the descriptor to poll. If it is readable, call [`Devices::take`].
@@ -60,7 +77,10 @@ impl Devices {
         for _ in 0..BATCH_MAX {
             match uevent::receive(&self.socket) {
                 Received::Message(uevent) => inputs.extend(self.take_one(uevent)),
-                Received::Overrun => self.queue.overrun(),
+                Received::Overrun => {
+                    self.queue.overrun();
+                    self.disks.overrun();
+                }
                 Received::Nothing => break,
             }
         }
@@ -70,6 +90,10 @@ impl Devices {
 
     fn take_one(&mut self, uevent: Uevent) -> Option<String> {
         let Uevent { action, subsystem, device, path, modalias } = uevent;
+        if subsystem == "block" && !device.is_empty() {
+            self.disks.note(device);
+            return None;
+        }
         if action == "remove" {
             return None;
         }
@@ -81,6 +105,11 @@ impl Devices {
 
     /// Records the end of a child. Returns true if it was the helper.
     pub fn ended(&mut self, pid: Pid) -> bool {
+        if self.linker.take_if(|linker| linker.pid == pid).is_some() {
+            self.disks.done();
+            self.help();
+            return true;
+        }
         let was = self.helper.take_if(|(helper, _)| helper.pid == pid).is_some();
         if was {
             self.queue.done();
@@ -98,6 +127,7 @@ impl Devices {
         if self.stopped {
             return;
         }
+        self.link();
         let Some(work) = self.queue.work() else { return };
         let helper = kmsg::warn_on_error(Self::start_helper(work));
         self.helper = helper.map(|helper| (helper, Instant::now() + HELPER_MAX));
@@ -106,15 +136,39 @@ impl Devices {
         }
     }
 
+    /// Starts the helper that makes links, if disks wait for it.
+    fn link(&mut self) {
+        let Some(work) = self.disks.work(Instant::now()) else { return };
+        let names = if let disk::queue::Work::Disks(names) = work { names } else { Vec::new() };
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let started = kmsg::warn_on_error(Helper::DiskLinks.start(&names));
+        self.linker = started.map(|(linker, _)| linker);
+        if self.linker.is_none() {
+            self.disks.done();
+        }
+    }
+
     /// Returns the time at which [`Devices::expire`] must be called.
     #[must_use]
-    pub fn due(&self) -> Option<Instant> {
-        self.helper.as_ref().map(|(_, due)| *due)
+    pub fn due(&self, now: Instant) -> Option<Instant> {
+        if self.stopped {
+            return None;
+        }
+        let helper = self.helper.as_ref().map(|(_, due)| *due);
+        [helper, self.disks.due(now)].into_iter().flatten().min()
     }
 
     /// Abandons a helper at its deadline and starts the next one. The helper is not killed,
     /// because a slow driver would fail and its module would stay. It is reaped when it ends.
     pub fn expire(&mut self, now: Instant) {
+        if self.disks.is_late(now) {
+            // Its threads wait for disks that do not answer, which it has reported.
+            self.linker = None;
+            self.disks.done();
+        }
+        if self.disks.due(now).is_some_and(|due| due <= now) {
+            self.help();
+        }
         if self.helper.take_if(|(_, due)| *due <= now).is_none() {
             return;
         }

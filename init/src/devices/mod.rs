@@ -1,7 +1,9 @@
-//! Devices and their modules: at boot, and when hardware appears later.
+//! Devices, their modules and their links: at boot, and when hardware appears later.
 
 pub mod coldplug;
 pub mod device;
+pub mod disk;
 pub mod hotplug;
+pub mod nodes;
 pub mod queue;
 pub mod unknown;

@@ -1,10 +1,11 @@
-//! Kernel interfaces that several rooms use: files of strangers, control groups, mounts, sysctls,
-//! netlink, input devices.
+//! Kernel interfaces that several rooms use: files of strangers, control groups, mounts, loop devices,
+//! sysctls, netlink, input devices.
 
 pub mod address;
 pub mod beneath;
 pub mod cgroup;
 pub mod evdev;
+pub mod loop_device;
 pub mod mount;
 pub mod mountinfo;
 pub mod network;

@@ -8,6 +8,7 @@ use std::ffi::CString;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use kiln_contract::path::VOLUME_PLUGINS;
 use rustix::mount::MountFlags;
 
 use crate::console::kmsg;
@@ -61,7 +62,7 @@ pub const EARLY: [Mount; 4] = [
 ];
 
 /// Mounted in the root. `/run` is mounted by the root stage, `/var` by the data stage.
-pub const TREE: [Mount; 5] = [
+pub const TREE: [Mount; 6] = [
     mount(
         "devpts",
         "/dev/pts",
@@ -74,16 +75,20 @@ pub const TREE: [Mount; 5] = [
     mount("tmpfs", "/etc", SAFE, "mode=0755,size=16m", Need::Must),
     // CNI pods install their plugins here, some of them 70 MB, and the host executes them.
     mount("tmpfs", "/opt", SUID_DEV, "mode=0755,size=25%", Need::Must),
+    // Pods install volume plugins here, kubelet watches the folder and executes them.
+    mount("tmpfs", VOLUME_PLUGINS, SUID_DEV, "mode=0755,size=25%", Need::Want),
 ];
 
 /// Mounts for pods, which containerd does not need to start. `kiln-coldplug` makes them.
 ///
 /// The folders of the last two appear when modules are loaded.
-pub const LATE: [Mount; 7] = [
+pub const LATE: [Mount; 8] = [
     mount("bpf", "/sys/fs/bpf", SAFE, "mode=0700", Need::WhereOffered),
     mount("mqueue", "/dev/mqueue", SAFE, "", Need::Want),
     mount("hugetlbfs", "/dev/hugepages", SUID_DEV, "mode=0755", Need::Want),
     mount("securityfs", "/sys/kernel/security", SAFE, "", Need::WhereOffered),
+    // Lockdown leaves only files that anybody may read. With `debugfs=off` the kernel has no folder.
+    mount("debugfs", "/sys/kernel/debug", SAFE, "mode=0700", Need::WhereOffered),
     mount("tracefs", "/sys/kernel/tracing", SAFE, "mode=0700", Need::WhereOffered),
     mount("configfs", "/sys/kernel/config", SAFE, "", Need::WhereOffered),
     mount(

@@ -20,6 +20,8 @@ pub enum Helper {
     Coldplug,
     /// Loads modules for hardware that appears later.
     Hotplug,
+    /// Makes the links in `/dev/disk`.
+    DiskLinks,
     /// Saves the records of a kernel crash.
     Crash,
     /// Gives kubelet the pods that wait for the network.
@@ -38,9 +40,10 @@ pub enum Helper {
 
 impl Helper {
     /// Every helper.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Coldplug,
         Self::Hotplug,
+        Self::DiskLinks,
         Self::Crash,
         Self::LatePods,
         Self::LoaderTimes,
@@ -56,6 +59,7 @@ impl Helper {
         match self {
             Self::Coldplug => c"kiln-coldplug",
             Self::Hotplug => c"kiln-hotplug",
+            Self::DiskLinks => c"kiln-disk-links",
             Self::Crash => c"kiln-crash",
             Self::LatePods => c"kiln-late-pods",
             Self::LoaderTimes => c"kiln-loader-times",

@@ -146,6 +146,7 @@ impl Runtime {
     /// Supervises until the machine goes down.
     pub fn run(mut self, stages: Stages) -> ! {
         self.timeline.keep(stages);
+        self.devices.link_disks();
         loop {
             for input in self.wait() {
                 self.handle(input);
@@ -209,7 +210,7 @@ impl Runtime {
         let more = self.reaping.then_some(Duration::ZERO);
         let food = Some(watchdog::FEED.saturating_sub(now.duration_since(self.fed)));
         let login1 = self.login1.due().map(|due| due.saturating_duration_since(now));
-        let helper = self.devices.due().map(|due| due.saturating_duration_since(now));
+        let helper = self.devices.due(now).map(|due| due.saturating_duration_since(now));
         let hurry = self.hurry.due().map(|due| due.saturating_duration_since(now));
         [timer, look, more, food, login1, helper, hurry].into_iter().flatten().min()
     }

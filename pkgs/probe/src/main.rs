@@ -6,6 +6,7 @@
 //! any other name the program is a trap that records its execution (`escape`), or takes the place of a
 //! host service (`fault`).
 
+mod devices;
 mod escape;
 mod fault;
 mod host;

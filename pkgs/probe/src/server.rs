@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{fault, images, memory, node, own, sockets};
+use crate::{devices, fault, images, memory, node, own, sockets};
 
 /// The address of the server.
 const ADDRESS: &str = "0.0.0.0:9090";
@@ -81,12 +81,16 @@ fn page(target: &str) -> Result<String> {
     match target {
         "/" => Ok("probe\n".to_owned()),
         "/addresses" => sockets::addresses(),
+        "/disk-links" => devices::links(),
         "/escape" => escape(),
         "/executables" => node::list_executables(),
         "/images" => images::list(),
         "/init" => fault::figures(),
+        "/loop-device" => devices::loop_device(),
         "/modules" => fault::modules(),
         "/limits" => node::list_limits(),
+        "/nodes" => Ok(devices::nodes()),
+        "/open-tun" => devices::open("net/tun"),
         "/memory" => memory::list(),
         "/processes" => node::list_processes(),
         "/sockets" => sockets::list(),

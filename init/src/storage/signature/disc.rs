@@ -1,6 +1,6 @@
 //! ISO 9660 (ECMA-119, chapter 8), the format of discs and of their images.
 
-use super::{Content, Read, Usage, text};
+use super::content::{Content, Read, Usage, text};
 
 pub(super) const KIND: &str = "iso9660";
 

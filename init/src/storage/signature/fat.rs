@@ -3,7 +3,7 @@
 //! The label is an entry of the root folder; the boot sector has a copy that not every program
 //! keeps up to date.
 
-use super::{Content, Read, Usage, u16_le, u32_le};
+use super::content::{Content, Read, Usage, u16_le, u32_le};
 
 /// The bytes of the root folder that are searched: all of a FAT12's or FAT16's, which has 512
 /// entries.

@@ -1,6 +1,6 @@
 //! Formats of Linux: file systems, swap space, encrypted volumes, members of volumes.
 
-use super::{Content, Read, Usage, text, u16_le, u32_le, uuid};
+use super::content::{Content, Read, Usage, text, u16_le, u32_le, uuid};
 
 fn content(kind: &'static str, label: &[u8], uuid: String) -> Content {
     Content { kind, usage: Usage::FileSystem, label: text(label), uuid }

@@ -1,9 +1,16 @@
-//! A day of the kernel's messages about devices within seconds.
+//! The kernel's messages about devices: a day of them within seconds, or one.
 
 use std::fs;
 use std::path::PathBuf;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+
+/// Announces a change of one disk.
+pub(super) fn change(name: &str) -> Result<String> {
+    let file = format!("/sys/class/block/{name}/uevent");
+    fs::write(&file, "change").with_context(|| format!("cannot write {file}"))?;
+    Ok(format!("announced {name}\n"))
+}
 
 /// Announces every device of every bus in turn, until `count` messages were sent
 /// (Documentation/ABI/testing/sysfs-uevent). Each message has a modalias, as when the device was added.
