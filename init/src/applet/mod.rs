@@ -20,7 +20,9 @@ pub mod journalctl;
 pub mod losetup;
 pub mod modprobe;
 pub mod mount;
+pub mod nfs;
 mod power;
+mod resolve;
 pub mod umount;
 
 /// The exit status for wrong usage.

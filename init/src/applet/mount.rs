@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags};
 
 use super::errno::describe;
+use super::nfs;
 use crate::kernel::loop_device::{self, Options};
 
 /// The exit status of mount(8) for a failed mount, and of umount(8) for a failed unmount.
@@ -235,6 +236,9 @@ impl Request {
             None | Some("auto") => self.mount_any(source, flags),
             Some(kind) => {
                 self.execute_helper(kind, source)?;
+                if nfs::is_nfs(kind) {
+                    return nfs::mount(kind, source, &self.target, flags, &self.data);
+                }
                 self.mount_as(kind, source, flags).map_err(|error| self.explain(error, kind))
             }
         }
