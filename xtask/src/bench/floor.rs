@@ -67,7 +67,11 @@ const TAGS: [&str; 7] = [
 
 /// The settings of the floor's root. They are fixed, so that the floor does not change with Kiln's
 /// settings.
-const EROFS: Settings = Settings { compression: Compression::Lz4hc(12), cluster: 64 * 1024 };
+const EROFS: Settings = Settings {
+    compression: Compression::Lz4hc(12),
+    cluster: 64 * 1024,
+    modules: Compression::Lz4hc(12),
+};
 
 /// The parameters that such an image needs to boot, and to use as little memory as Kiln's.
 const CMDLINE: &str = "rootfstype=ramfs console=tty0 console=ttyS0 loglevel=6 panic=10 \
@@ -260,7 +264,7 @@ impl<'a> Parts<'a> {
         let _ = fs::remove_file(&image);
         fs::create_dir(&scratch).with_context(|| format!("cannot create {}", scratch.display()))?;
         let mkfs = tool(&self.made, "erofs-utils", "mkfs.erofs")?;
-        erofs::write(&mkfs, tree, EROFS, &image, &scratch)?;
+        erofs::write(&mkfs, tree, EROFS, &[], &image, &scratch)?;
         fs::remove_dir_all(&scratch)?;
         cached(image)
     }

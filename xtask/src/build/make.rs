@@ -5,6 +5,7 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use kiln_contract::path;
 use xshell::cmd;
 
 use super::Builder;
@@ -16,7 +17,7 @@ use crate::assemble::{self, pods};
 use crate::config::{INIT, JUDGES, Output, QEMU};
 use crate::host;
 use crate::image::{cpio, erofs, ext4, uki};
-use crate::kernel;
+use crate::kernel::{self, groups};
 use crate::lock::Locked;
 use crate::plan::{ARCHIVE, Action, KERNEL, PODS, ROOT, Step, TEMPLATE, staged};
 use crate::process::{Command, shell};
@@ -132,7 +133,8 @@ fn root(builder: &Builder, needs: &Made, out: &Path) -> Result<()> {
         config.budget.executables,
         found.join(", ")
     );
-    write_erofs(builder, needs, &tree, &out.join(ROOT))?;
+    let modules = rare_modules(needs)?;
+    write_erofs(builder, needs, &tree, &modules, &out.join(ROOT))?;
     Contents::of(&tree).write(&out.join(report::CONTENTS))
 }
 
@@ -144,7 +146,7 @@ fn pods_erofs(builder: &Builder, needs: &Made, out: &Path) -> Result<()> {
         packages.push(image_files(&package.name, builder, needs, scratch.path())?);
     }
     let tree = pods::build(config, &packages)?;
-    write_erofs(builder, needs, &tree, &out.join(PODS))?;
+    write_erofs(builder, needs, &tree, &[], &out.join(PODS))?;
     Contents::of(&tree).write(&out.join(report::CONTENTS))
 }
 
@@ -178,13 +180,28 @@ pub fn image_files(
     })
 }
 
-fn write_erofs(builder: &Builder, needs: &Made, tree: &Tree, out: &Path) -> Result<()> {
+/// Returns the paths in the root of the modules that only groups need.
+fn rare_modules(needs: &Made) -> Result<Vec<String>> {
+    let kernel = dir(needs, KERNEL)?;
+    let release = fs::read_to_string(kernel.join("release"))?;
+    let folder = format!("{}/{release}", path::MODULES);
+    let paths = groups::read(&kernel)?.into_iter().flat_map(|group| group.paths);
+    Ok(paths.map(|path| format!("{folder}/{path}")).collect())
+}
+
+fn write_erofs(
+    builder: &Builder,
+    needs: &Made,
+    tree: &Tree,
+    modules: &[String],
+    out: &Path,
+) -> Result<()> {
     let mkfs = tool(needs, "erofs-utils", "mkfs.erofs")?;
     let name = out.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let _task = builder.progress.task(&format!("{name}: compress"), None);
     let scratch = out.with_extension("scratch");
     fs::create_dir(&scratch)?;
-    erofs::write(&mkfs, tree, builder.config.erofs, out, &scratch)?;
+    erofs::write(&mkfs, tree, builder.config.erofs, modules, out, &scratch)?;
     let fsck = tool(needs, "erofs-utils", "fsck.erofs")?;
     erofs::read_back(&fsck, tree, out, &scratch)?;
     Ok(fs::remove_dir_all(&scratch)?)

@@ -11,6 +11,22 @@ pub enum Compression {
     Lz4hc(u8),
     /// Zstandard, level 1 to 22. Smaller, but slower to read.
     Zstd(u8),
+    /// LZMA, level 0 to 9. The smallest and slowest to read, for files that few nodes read.
+    Lzma(u8),
+}
+
+impl Compression {
+    /// Parses `none` or `ALGORITHM,LEVEL`.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let (algorithm, level) = text.split_once(',').unwrap_or((text, "0"));
+        match (algorithm, level.parse()) {
+            ("none", Ok(0)) => Some(Self::None),
+            ("lz4hc", Ok(level @ 1..=12)) => Some(Self::Lz4hc(level)),
+            ("zstd", Ok(level @ 1..=22)) => Some(Self::Zstd(level)),
+            ("lzma", Ok(level @ 0..=9)) => Some(Self::Lzma(level)),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Compression {
@@ -19,6 +35,7 @@ impl fmt::Display for Compression {
             Self::None => f.write_str("none"),
             Self::Lz4hc(level) => write!(f, "lz4hc,{level}"),
             Self::Zstd(level) => write!(f, "zstd,{level}"),
+            Self::Lzma(level) => write!(f, "lzma,{level}"),
         }
     }
 }
@@ -30,4 +47,6 @@ pub struct Settings {
     pub compression: Compression,
     /// The largest number of bytes compressed as one piece: a multiple of 4096, at most 1 MiB.
     pub cluster: u32,
+    /// The compression of the modules in groups, which most nodes never load.
+    pub modules: Compression,
 }

@@ -6,9 +6,12 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use toml::Spanned;
 
-use super::layers::Item;
+use super::layers::{Item, List, Merged};
 use super::raw;
 use crate::text::Text;
+
+/// The name under which modules that a build file adds are listed as a group.
+const ADDED: &str = "modules of the build file";
 
 /// A kernel and its chosen modules.
 #[derive(Debug, Clone)]
@@ -22,12 +25,28 @@ pub struct Kernel {
     /// Modules in the root that are loaded on demand: for hardware that is found, and for
     /// containers that call modprobe.
     pub modules: Vec<String>,
+    /// Groups of modules in the root that only some nodes or workloads need, in the order of the
+    /// list that chooses them.
+    pub groups: Vec<Group>,
+    /// The groups that are not in the image.
+    pub left_out: Vec<Group>,
     /// The required kernel configuration: option → `y` or `m`.
     pub options: BTreeMap<String, String>,
 }
 
+/// Modules that one use needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// Its name.
+    pub name: String,
+    /// The use, in a few words.
+    pub about: String,
+    /// Its modules.
+    pub modules: Vec<String>,
+}
+
 impl Kernel {
-    pub(super) fn parse(text: &Text) -> Result<Self> {
+    pub(super) fn parse(text: &Text, merged: &Merged) -> Result<Self> {
         let raw: raw::Kernel = text.toml()?;
         for (option, value) in &raw.options {
             if !option.starts_with("CONFIG_") || !matches!(value.as_str(), "y" | "m") {
@@ -36,11 +55,18 @@ impl Kernel {
                 )));
             }
         }
+        let mut left_out = groups(text, raw.group)?;
+        let own = List { text: Some(text.clone()), items: raw.groups };
+        let chosen = if merged.module_groups.text.is_some() { &merged.module_groups } else { &own };
+        let mut groups = choose(chosen, &mut left_out, text)?;
+        groups.extend(added(&merged.modules)?);
         Ok(Self {
             package: Item { text: Some(text.clone()), name: raw.package },
             early: names(text, raw.early_modules)?,
             load: names(text, raw.load)?,
             modules: names(text, raw.modules)?,
+            groups,
+            left_out,
             options: raw.options,
         })
     }
@@ -50,16 +76,45 @@ impl Kernel {
         self.package.name.get_ref()
     }
 
-    /// Returns every module that the file names, each once, in order.
-    pub fn wanted(&self) -> Vec<&str> {
-        let mut names: Vec<&str> = Vec::new();
-        for name in self.early.iter().chain(&self.load).chain(&self.modules) {
-            if !names.contains(&name.as_str()) {
-                names.push(name);
-            }
-        }
-        names
+    /// Returns the modules that a common node loads from the root.
+    pub fn common(&self) -> impl Iterator<Item = &String> {
+        self.load.iter().chain(&self.modules)
     }
+}
+
+fn groups(text: &Text, raw: BTreeMap<String, raw::Group>) -> Result<Vec<Group>> {
+    let group = |(name, raw): (String, raw::Group)| {
+        Ok(Group { name, about: raw.about, modules: names(text, raw.modules)? })
+    };
+    raw.into_iter().map(group).collect()
+}
+
+/// Moves the chosen groups out of `known`.
+fn choose(chosen: &List, known: &mut Vec<Group>, kernel: &Text) -> Result<Vec<Group>> {
+    let mut found = Vec::new();
+    for item in &chosen.items {
+        let name = item.get_ref();
+        if let Some(at) = known.iter().position(|group| group.name == *name) {
+            found.push(known.remove(at));
+        } else if !found.iter().any(|group: &Group| group.name == *name) {
+            let names: Vec<&str> =
+                found.iter().chain(&*known).map(|group| group.name.as_str()).collect();
+            let cause = format!(
+                "there is no group of modules `{name}`; {} has {}",
+                kernel.path.display(),
+                names.join(", ")
+            );
+            return Err(chosen.error(item, &cause));
+        }
+    }
+    Ok(found)
+}
+
+/// Returns the modules that a build file adds, as a group.
+fn added(modules: &List) -> Result<Option<Group>> {
+    let Some(text) = &modules.text else { return Ok(None) };
+    let modules = names(text, modules.items.clone())?;
+    Ok(Some(Group { name: ADDED.to_owned(), about: "`modules`".to_owned(), modules }))
 }
 
 /// Checks that modules are named as `modinfo` prints them: `_`, never `-`, no path, no suffix.
@@ -73,3 +128,6 @@ fn names(text: &Text, names: Vec<Spanned<String>>) -> Result<Vec<String>> {
     };
     names.into_iter().map(check).collect()
 }
+
+#[cfg(test)]
+mod tests;

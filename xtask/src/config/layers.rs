@@ -48,11 +48,14 @@ pub(super) struct Merged {
     pub(super) packages: List,
     pub(super) pods: List,
     pub(super) parameters: List,
+    pub(super) module_groups: List,
+    pub(super) modules: List,
     pub(super) budget: Budget,
     name: Option<(Text, Spanned<String>)>,
     date: Option<(Text, Spanned<Datetime>)>,
     kernel: Option<(Text, Spanned<String>)>,
     compression: Option<(Text, Spanned<String>)>,
+    module_compression: Option<(Text, Spanned<String>)>,
     cluster_kib: Option<(Text, Spanned<u32>)>,
 }
 
@@ -107,11 +110,14 @@ impl Merged {
             packages: List::default(),
             pods: List::default(),
             parameters: List::default(),
+            module_groups: List::default(),
+            modules: List::default(),
             budget: Budget { uki_mib: 0, uki_limit_mib: 0, executables: 0, init_kib: 0 },
             name: None,
             date: None,
             kernel: None,
             compression: None,
+            module_compression: None,
             cluster_kib: None,
         };
         let mut budget = raw::Budget::default();
@@ -136,10 +142,13 @@ impl Merged {
         self.packages.take(text, raw.packages);
         self.pods.take(text, raw.pods);
         self.parameters.take(text, raw.parameters);
+        self.module_groups.take(text, raw.module_groups);
+        self.modules.take(text, raw.modules);
         first(&mut self.name, text, raw.name);
         first(&mut self.date, text, raw.date);
         first(&mut self.kernel, text, raw.kernel);
         first(&mut self.compression, text, raw.compression);
+        first(&mut self.module_compression, text, raw.module_compression);
         first(&mut self.cluster_kib, text, raw.cluster_kib);
     }
 
@@ -202,13 +211,23 @@ impl Merged {
         let wanted =
             self.compression.as_ref().ok_or_else(|| self.missing("compression = \"lz4hc,12\""))?;
         let (text, value) = wanted;
-        let (algorithm, level) = value.get_ref().split_once(',').unwrap_or((value.get_ref(), "0"));
-        match (algorithm, level.parse()) {
-            ("none", Ok(0)) => Ok(Compression::None),
-            ("lz4hc", Ok(level @ 1..=12)) => Ok(Compression::Lz4hc(level)),
-            ("zstd", Ok(level @ 1..=22)) => Ok(Compression::Zstd(level)),
+        match Compression::parse(value.get_ref()) {
+            Some(found) if !matches!(found, Compression::Lzma(_)) => Ok(found),
             _ => Err(text
                 .error(value, "must be `none`, `lz4hc,LEVEL` (1 to 12) or `zstd,LEVEL` (1 to 22)")),
+        }
+    }
+
+    pub(super) fn module_compression(&self) -> Result<Compression> {
+        let wanted = self.module_compression.as_ref();
+        let (text, value) =
+            wanted.ok_or_else(|| self.missing("module-compression = \"lzma,6\""))?;
+        match Compression::parse(value.get_ref()) {
+            Some(found) if found != Compression::None => Ok(found),
+            _ => Err(text.error(
+                value,
+                "must be `lz4hc,LEVEL` (1 to 12), `zstd,LEVEL` (1 to 22) or `lzma,LEVEL` (0 to 9)",
+            )),
         }
     }
 

@@ -24,7 +24,7 @@ use toml::Spanned;
 
 pub use budget::Budget;
 pub use image::Image;
-pub use kernel::Kernel;
+pub use kernel::{Group, Kernel};
 pub use layers::Layer;
 pub use manifest::Manifest;
 pub use package::{Output, Package, debian_requests};
@@ -135,6 +135,7 @@ impl Config {
             erofs: Settings {
                 compression: merged.compression()?,
                 cluster: merged.cluster_kib()? * 1024,
+                modules: merged.module_compression()?,
             },
             budget: merged.budget.clone(),
             kernel,
@@ -170,6 +171,8 @@ impl Config {
         let pods: Vec<String> = self.pods.iter().map(|pod| pod.name.clone()).collect();
         let parameters: Vec<String> = self.cmdline.split(' ').map(str::to_owned).collect();
         let date = Civil::from_seconds(self.date.into()).rfc3339(Precision::Seconds);
+        let groups = self.kernel.groups.iter();
+        let groups = groups.map(|group| (group.name.clone(), names(&group.modules)));
         let table = toml::Table::from_iter([
             ("name".to_owned(), self.name.clone().into()),
             ("date".to_owned(), date.to_string().into()),
@@ -177,10 +180,12 @@ impl Config {
             ("early-modules".to_owned(), names(&self.kernel.early)),
             ("load".to_owned(), names(&self.kernel.load)),
             ("modules".to_owned(), names(&self.kernel.modules)),
+            ("module-groups".to_owned(), groups.collect::<toml::Table>().into()),
             ("parameters".to_owned(), names(&parameters)),
             ("packages".to_owned(), names(&self.listed)),
             ("pods".to_owned(), names(&pods)),
             ("compression".to_owned(), self.erofs.compression.to_string().into()),
+            ("module-compression".to_owned(), self.erofs.modules.to_string().into()),
             ("cluster-kib".to_owned(), i64::from(self.erofs.cluster / 1024).into()),
         ]);
         table.to_string()
@@ -313,7 +318,7 @@ fn load_kernel(read: Read<'_>, merged: &Merged) -> Result<Kernel> {
             merged.places()
         ))
     })?;
-    Kernel::parse(&text)
+    Kernel::parse(&text, merged)
 }
 
 fn cmdline(merged: &Merged) -> Result<String> {

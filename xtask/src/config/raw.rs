@@ -19,11 +19,14 @@ pub(super) struct Build {
     pub(super) name: Option<Spanned<String>>,
     pub(super) date: Option<Spanned<Datetime>>,
     pub(super) kernel: Option<Spanned<String>>,
+    pub(super) module_groups: Option<Vec<Spanned<String>>>,
+    pub(super) modules: Option<Vec<Spanned<String>>>,
     pub(super) parameters: Option<Vec<Spanned<String>>>,
     pub(super) packages: Option<Vec<Spanned<String>>>,
     pub(super) pods: Option<Vec<Spanned<String>>>,
     pub(super) folders: Option<Vec<Spanned<String>>>,
     pub(super) compression: Option<Spanned<String>>,
+    pub(super) module_compression: Option<Spanned<String>>,
     pub(super) cluster_kib: Option<Spanned<u32>>,
     #[serde(default)]
     pub(super) budget: Budget,
@@ -48,7 +51,19 @@ pub(super) struct Kernel {
     pub(super) load: Vec<Spanned<String>>,
     pub(super) modules: Vec<Spanned<String>>,
     #[serde(default)]
+    pub(super) groups: Vec<Spanned<String>>,
+    #[serde(default)]
+    pub(super) group: BTreeMap<String, Group>,
+    #[serde(default)]
     pub(super) options: BTreeMap<String, String>,
+}
+
+/// `[group.NAME]` of a kernel.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Group {
+    pub(super) about: String,
+    pub(super) modules: Vec<Spanned<String>>,
 }
 
 /// pkgs/NAME/pkg.toml.

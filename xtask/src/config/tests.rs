@@ -20,6 +20,7 @@ parameters = ["rootfstype=ramfs"]
 packages = ["init", "tool", "page"]
 pods = ["page"]
 compression = "lz4hc,12"
+module-compression = "lzma,6"
 cluster-kib = 64
 [budget]
 uki-mib = 72
@@ -32,6 +33,13 @@ const KERNEL: &str = r#"package = "linux"
 early-modules = ["erofs"]
 load = []
 modules = ["veth"]
+groups = ["nfs"]
+[group.nfs]
+about = "NFS"
+modules = ["nfsv4"]
+[group.xfs]
+about = "XFS"
+modules = ["xfs"]
 [options]
 CONFIG_EROFS_FS = "m"
 "#;
@@ -149,7 +157,8 @@ fn a_whole_configuration_is_read() {
     assert_eq!((config.name.as_str(), config.date), ("test", 1_795_219_200));
     assert_eq!(config.ports(), [8080]);
     assert_eq!(config.erofs.compression, Compression::Lz4hc(12));
-    assert_eq!(config.kernel.wanted(), ["erofs", "veth"]);
+    assert_eq!(config.kernel.early, ["erofs"]);
+    assert_eq!(config.kernel.modules, ["veth"]);
     let Source::Deb(deb) = &config.package("linux").source else { panic!("no deb") };
     assert_eq!(deb.request.package, "x-amd64");
 }
@@ -169,7 +178,7 @@ fn an_unknown_key_is_named() {
         "kernel =",
         "kernal =",
         expect![
-            "/r/build.toml:3: `kernal`: unknown field `kernal`, expected one of `inherit`, `name`, `date`, `kernel`, `parameters`, `packages`, `pods`, `folders`, `compression`, `cluster-kib`, `budget`"
+            "/r/build.toml:3: `kernal`: unknown field `kernal`, expected one of `inherit`, `name`, `date`, `kernel`, `module-groups`, `modules`, `parameters`, `packages`, `pods`, `folders`, `compression`, `module-compression`, `cluster-kib`, `budget`"
         ],
     );
     check(
@@ -188,7 +197,7 @@ fn a_wrong_type_is_named() {
         "/r/build.toml",
         "executables = 8",
         "executables = \"8\"",
-        expect![[r#"/r/build.toml:12: `executables`: invalid type: string "8", expected usize"#]],
+        expect![[r#"/r/build.toml:13: `executables`: invalid type: string "8", expected usize"#]],
     );
     check(
         "/r/build.toml",
@@ -220,9 +229,17 @@ fn a_bad_value_is_named_with_good_ones() {
     );
     check(
         "/r/build.toml",
+        "lzma,6",
+        "none",
+        expect![
+            "/r/build.toml:8: `module-compression`: must be `lz4hc,LEVEL` (1 to 12), `zstd,LEVEL` (1 to 22) or `lzma,LEVEL` (0 to 9)"
+        ],
+    );
+    check(
+        "/r/build.toml",
         "cluster-kib = 64",
         "cluster-kib = 65",
-        expect!["/r/build.toml:8: `cluster-kib`: must be a power of two from 4 to 1024"],
+        expect!["/r/build.toml:9: `cluster-kib`: must be a power of two from 4 to 1024"],
     );
     check(
         "/r/build.toml",
@@ -237,22 +254,6 @@ fn a_bad_value_is_named_with_good_ones() {
         expect![
             "/r/build.toml: `parameters`: `rootfstype=ramfs` is missing: without it the root cannot be mounted from memory"
         ],
-    );
-    check(
-        "/r/kernel/k.toml",
-        "\"erofs\"",
-        "\"erofs.ko\"",
-        expect![
-            "/r/kernel/k.toml:2: `early-modules`: a module's name has letters, digits and `_` only"
-        ],
-    );
-    check(
-        "/r/kernel/k.toml",
-        "\"m\"",
-        "\"n\"",
-        expect![[
-            r#"/r/kernel/k.toml: [options] `CONFIG_EROFS_FS` = `n`: write CONFIG_NAME = "y" or "m""#
-        ]],
     );
 }
 

@@ -30,20 +30,28 @@ const CHUNK: usize = 256 * 1024;
 /// The block size, which suits every kernel page size that Kiln boots on.
 const BLOCK_SIZE: u32 = 4096;
 
-/// Writes the tree to `out`, a new file. `scratch` is a folder for temporary files.
+/// Writes the tree to `out`, a new file. `scratch` is a folder for temporary files. The files in
+/// `modules` get the compression for modules, unless the image is not compressed.
 ///
 /// All times in the image are 0.
 pub fn write(
     mkfs: &HostTool,
     tree: &Tree,
     settings: Settings,
+    modules: &[String],
     out: &Path,
     scratch: &Path,
 ) -> Result<()> {
     let archive = scratch.join("erofs-source.tar");
     write_tar(tree, &archive).with_context(|| format!("cannot write {}", archive.display()))?;
     // mkfs.erofs keeps file data in a temporary file.
-    let command = mkfs.command()?.env("TMPDIR", scratch).args(arguments(settings));
+    let mut command = mkfs.command()?.env("TMPDIR", scratch).args(arguments(settings, modules));
+    if !modules.is_empty() && settings.compression != Compression::None {
+        let file = scratch.join("erofs-hints");
+        fs::write(&file, hints(settings, modules))
+            .with_context(|| format!("cannot write {}", file.display()))?;
+        command = command.arg(format!("--compress-hints={}", file.display()));
+    }
     command.arg(out).arg(&archive).output().context("cannot make an erofs image")?;
     fs::remove_file(&archive).with_context(|| format!("cannot remove {}", archive.display()))
 }
@@ -130,15 +138,38 @@ fn write_tar(tree: &Tree, path: &Path) -> Result<()> {
     Ok(out.flush()?)
 }
 
-fn arguments(settings: Settings) -> Vec<String> {
+fn arguments(settings: Settings, modules: &[String]) -> Vec<String> {
     let mut arguments: Vec<String> =
         ["--quiet", "--tar=f", "--all-root", "-x-1", "-T0", "-U", UUID].map(Into::into).into();
     arguments.push(format!("-b{BLOCK_SIZE}"));
     if settings.compression == Compression::None {
         return arguments;
     }
-    arguments.extend([format!("-z{}", settings.compression), format!("-C{}", settings.cluster)]);
+    let second = if modules.is_empty() { String::new() } else { format!(":{}", settings.modules) };
+    // The last, partly filled block of a file is stored next to its inode.
+    arguments.push("-Eztailpacking".to_owned());
     arguments
+        .extend([format!("-z{}{second}", settings.compression), format!("-C{}", settings.cluster)]);
+    arguments
+}
+
+/// Returns the file that gives these paths the second algorithm: lines of a cluster size, the
+/// number of the algorithm and an extended regular expression.
+fn hints(settings: Settings, paths: &[String]) -> String {
+    let line = |path: &String| {
+        let escaped: String = path
+            .chars()
+            .map(|c| {
+                if c.is_alphanumeric() || "/_-".contains(c) {
+                    c.to_string()
+                } else {
+                    format!("[{c}]")
+                }
+            })
+            .collect();
+        format!("{} 1 {}$\n", settings.cluster, escaped.trim_start_matches('/'))
+    };
+    paths.iter().map(line).collect()
 }
 
 #[cfg(test)]

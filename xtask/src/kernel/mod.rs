@@ -1,8 +1,9 @@
 //! The kernel: its image, the chosen modules with their dependencies, and depmod's indexes.
 //!
-//! Staged files: `vmlinuz`, `config`, `release`, `early/` (modules for the archive, and their order)
+//! Staged files: `vmlinuz`, `config`, `release`, `groups.json`, `early/` (modules for the archive, and their order)
 //! and `lib/modules/RELEASE/` for the root.
 
+pub mod groups;
 mod modinfo;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,15 +12,19 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use crate::config::Kernel;
+use crate::config::{Group, Kernel};
 use crate::host::HostTool;
 use crate::progress::Progress;
 use crate::unpack::unxz;
 use crate::walk;
+use groups::{Grouped, LeftOut};
 
 /// Indexes of depmod that neither kmod nor PID 1 reads.
-const UNUSED_INDEXES: [&str; 3] =
-    ["modules.symbols", "modules.symbols.bin", "modules.builtin.modinfo"];
+const UNUSED_INDEXES: [&str; 4] =
+    ["modules.symbols", "modules.symbols.bin", "modules.builtin.modinfo", "modules.order"];
+
+/// The group of the modules that PID 1 loads before it mounts the root.
+const EARLY: &str = "(early)";
 
 /// An unpacked kernel package.
 struct Package {
@@ -44,7 +49,8 @@ pub fn stage(
     fs::copy(package.config_path(), out.join("config"))?;
     fs::write(out.join("release"), &package.release)?;
 
-    let order = package.closure(&kernel.wanted())?;
+    let (order, grouped) = package.choose(kernel)?;
+    groups::write(&grouped, out)?;
     let task = progress.task("kernel: modules", Some(order.len() as u64));
     let modules = out.join("lib/modules").join(&package.release);
     for name in &order {
@@ -53,6 +59,23 @@ pub fn stage(
     }
     package.index(kernel, &modules, depmod, out)?;
     package.stage_early(kernel, &modules, &out.join("early"))
+}
+
+/// Returns the cost of each group that is not in the image, on top of the image.
+pub fn left_out(kernel: &Kernel, package: &Path) -> Result<Vec<LeftOut>> {
+    let package = Package::read(package)?;
+    let (order, _) = package.choose(kernel)?;
+    let present: BTreeSet<&String> = order.iter().collect();
+    let cost = |group: &Group| {
+        let (mut raw, mut compressed) = (0, 0);
+        let closure = package.closure(&group.modules)?;
+        for name in closure.iter().filter(|name| !present.contains(name)) {
+            raw += package.read_module(name)?.len() as u64;
+            compressed += package.lib().join(&package.modules[name]).metadata()?.len();
+        }
+        Ok(LeftOut { name: group.name.clone(), about: group.about.clone(), raw, compressed })
+    };
+    kernel.left_out.iter().map(cost).collect()
 }
 
 impl Package {
@@ -121,9 +144,37 @@ impl Package {
         unxz(&bytes).with_context(|| format!("cannot unpack {}", path.display()))
     }
 
+    /// Returns the modules of the image, dependencies first, and those that a common node does not
+    /// load from the root: the early ones, and those that only groups need.
+    fn choose(&self, kernel: &Kernel) -> Result<(Vec<String>, Vec<Grouped>)> {
+        let mut order = Vec::new();
+        let early = self.group(&kernel.early, &mut order)?;
+        let about = "in the archive; these copies are for `modprobe`";
+        let early = Grouped { name: EARLY.to_owned(), about: about.to_owned(), paths: early };
+        for name in kernel.common() {
+            self.visit(name, &mut order)?;
+        }
+        let mut grouped = vec![early];
+        for group in &kernel.groups {
+            let paths = self.group(&group.modules, &mut order)?;
+            grouped.push(Grouped { name: group.name.clone(), about: group.about.clone(), paths });
+        }
+        Ok((order, grouped))
+    }
+
+    /// Adds modules with their dependencies to `order`, and returns the paths of the added ones.
+    fn group(&self, names: &[String], order: &mut Vec<String>) -> Result<Vec<String>> {
+        let start = order.len();
+        for name in names {
+            self.visit(name, order)?;
+        }
+        let path = |name: &String| self.modules[name].with_extension("").display().to_string();
+        Ok(order[start..].iter().map(path).collect())
+    }
+
     /// Returns the modules and all their dependencies, dependencies first, each once, without
     /// built-in ones.
-    fn closure(&self, wanted: &[&str]) -> Result<Vec<String>> {
+    fn closure(&self, wanted: &[String]) -> Result<Vec<String>> {
         let mut order = Vec::new();
         for name in wanted {
             self.visit(name, &mut order)?;
@@ -173,7 +224,7 @@ impl Package {
 
     fn stage_early(&self, kernel: &Kernel, modules: &Path, early: &Path) -> Result<()> {
         fs::create_dir(early)?;
-        let closures = kernel.early.iter().map(|name| self.closure(&[name]));
+        let closures = kernel.early.iter().map(|name| self.closure(std::slice::from_ref(name)));
         let groups = groups(closures.collect::<Result<_>>()?);
         let mut order = Vec::new();
         for group in groups {

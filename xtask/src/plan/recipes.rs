@@ -54,6 +54,7 @@ impl Planner<'_> {
             .field("early", kernel.early.join(" "))
             .field("load", kernel.load.join(" "))
             .field("modules", kernel.modules.join(" "))
+            .field("groups", format!("{:?}", kernel.groups))
             .field("options", format!("{:?}", kernel.options));
         self.add(KERNEL, Action::Kernel, &[&package, &depmod], Vec::new(), recipe.finish());
         Ok(())

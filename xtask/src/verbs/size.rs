@@ -1,5 +1,6 @@
 //! `cargo xtask size`
 
+mod modules;
 mod table;
 
 use std::collections::BTreeMap;
@@ -41,7 +42,9 @@ impl Size {
     pub(super) fn run(self) -> Result<()> {
         let builder = self.target.open()?;
         let report = builder.image()?.report;
-        print!("{}", render(&entries(&builder, &report)?, report.bytes));
+        let entries = entries(&builder, &report)?;
+        print!("{}", render(&entries, report.bytes));
+        print!("\n{}", modules::render(&modules::groups(&builder, &report, &entries)?));
         println!("\nbudget");
         for bound in bounds(&report, &builder.config.budget) {
             println!("  {}", bound.line());
