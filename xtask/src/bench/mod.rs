@@ -62,7 +62,7 @@ pub fn boot(
     let built = builder.image()?;
     let peer = other.map_or_else(|| floor::build(builder), Ok)?;
     let machine = machine::of(builder, &built, Vec::new(), machine::MEMORY)?;
-    let Start::Firmware { code, variables, efi } = machine.start else {
+    let Start::Firmware { code, variables, efi, .. } = machine.start else {
         bail!("cannot compare boots without firmware")
     };
     start(

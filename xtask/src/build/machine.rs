@@ -36,6 +36,7 @@ pub fn of(
             code: made[&ovmf].file(FIRMWARE)?,
             variables: made[&ovmf].file(VARIABLES)?,
             efi: built.efi.clone(),
+            credentials: Vec::new(),
         },
         memory,
         forwards,

@@ -25,7 +25,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 pub use control_plane::{PORT, Programs, check_free, free_port};
-pub use node::{Channel, Credentials};
+pub use node::{Channel, Credentials, Handover};
 pub use objects::secret;
 pub use session::{Until, run as session};
 pub use state::{State, Token};

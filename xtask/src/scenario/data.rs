@@ -195,6 +195,9 @@ impl Scenario {
         let cards = 1..=segment::CARDS_MAX;
         ensure!(cards.contains(&cluster.nodes), "a cluster has 1 to {} nodes", cards.end());
         ensure!(self.network == Network::User, "`network` is fixed by `cluster`");
+        let by_esp = |one: &Instruction| *one == Instruction::Channel(Channel::Esp);
+        let by_esp = self.channel == Channel::Esp || self.instructions.iter().any(by_esp);
+        ensure!(self.firmware || !by_esp, "the channel `esp` needs `firmware = true`");
         ensure!(
             self.ports.is_empty() || cluster.nodes == 1,
             "`ports` need a cluster with one node, because addresses of several are not known"

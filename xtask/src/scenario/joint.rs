@@ -9,7 +9,7 @@ use super::data::Scenario;
 use super::instruction::{Api, Kubectl};
 use super::rig::Rig;
 use crate::cluster::{
-    self, Channel, Cluster, Credentials, Settings, State, Token, node, pki, template,
+    self, Channel, Cluster, Credentials, Handover, Settings, State, Token, node, pki, template,
 };
 use crate::progress::Progress;
 use crate::qemu::{Forward, Network, segment};
@@ -62,8 +62,8 @@ impl Joint {
         ports.iter().map(forward).collect()
     }
 
-    /// QEMU's arguments for the identity and the credentials of a node.
-    pub fn arguments(&self, number: u8, folder: &Path) -> Result<Vec<String>> {
+    /// Prepares the identity and the credentials of a node.
+    pub fn hand_over(&self, number: u8, folder: &Path) -> Result<Handover> {
         let folder = folder.join(node::name(number));
         fs::create_dir_all(&folder)
             .with_context(|| format!("cannot create {}", folder.display()))?;
@@ -71,9 +71,9 @@ impl Joint {
             Ok((name.clone(), template::fill(text, |name| self.value(name, number))?))
         };
         let credentials = self.credentials.iter().map(fill).collect::<Result<Credentials>>()?;
-        let mut arguments = node::arguments(self.channel, &credentials, &folder)?;
-        arguments.extend(["-uuid".to_owned(), node::uuid(number)]);
-        Ok(arguments)
+        let mut handover = node::hand_over(self.channel, &credentials, &folder)?;
+        handover.arguments.extend(["-uuid".to_owned(), node::uuid(number)]);
+        Ok(handover)
     }
 
     fn value(&self, name: &str, number: u8) -> Result<String> {

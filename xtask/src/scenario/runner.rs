@@ -14,7 +14,7 @@ use super::joint::Joint;
 use super::rig::{Image, Images, PROBE_PORT, Rig};
 use super::watch::Watch;
 use super::{disk, lan, ntp, page, refused};
-use crate::cluster;
+use crate::cluster::{self, Handover};
 use crate::progress::Progress;
 use crate::qemu::{self, End, Forward, Kernel, Machine, SILENCE, Scratch, Start};
 
@@ -256,26 +256,31 @@ impl<'a> Run<'a> {
             (None, Some(joint)) => joint.network(self.node),
             (None, None) => qemu::Network::User,
         };
+        let handover = match &self.joint {
+            Some(joint) => joint.hand_over(self.node, self.folder.path())?,
+            None => Handover::default(),
+        };
         Ok(Machine {
             qemu: self.rig.qemu.clone(),
-            start: self.start(image)?,
+            start: self.start(image, &handover.esp)?,
             memory: self.scenario.memory,
             forwards: forwards.to_vec(),
             network,
             watchdog: if self.scenario.watchdog { qemu::WATCHDOG } else { "" },
-            extra: self.arguments()?,
+            extra: self.arguments(handover.arguments),
             scratch: self.folder.path().to_owned(),
         })
     }
 
     /// The kernel parameters of a scenario go into the command line or, with firmware, to the EFI stub.
-    fn start(&self, image: &str) -> Result<Start> {
+    fn start(&self, image: &str, credentials: &[PathBuf]) -> Result<Start> {
         let image = self.images.get(image);
         let Image { efi, kernel } = image.context("the image was not built")?.clone();
         if self.scenario.firmware {
             let kept = Some(self.variables()).filter(|kept| kept.exists());
             let variables = kept.unwrap_or_else(|| self.rig.variables.clone());
-            return Ok(Start::Firmware { code: self.rig.firmware.clone(), variables, efi });
+            let (code, credentials) = (self.rig.firmware.clone(), credentials.to_vec());
+            return Ok(Start::Firmware { code, variables, efi, credentials });
         }
         let mut cmdline = kernel.cmdline.clone();
         if let Some(more) = &self.scenario.cmdline {
@@ -285,11 +290,9 @@ impl<'a> Run<'a> {
     }
 
     /// QEMU's arguments for this scenario alone.
-    fn arguments(&self) -> Result<Vec<String>> {
+    fn arguments(&self, handover: Vec<String>) -> Vec<String> {
         let mut arguments = self.scenario.qemu.clone();
-        if let Some(joint) = &self.joint {
-            arguments.extend(joint.arguments(self.node, self.folder.path())?);
-        }
+        arguments.extend(handover);
         if self.scenario.disk.is_some() {
             let path = self.disk();
             let path = path.to_string_lossy().replace(',', ",,");
@@ -302,7 +305,7 @@ impl<'a> Run<'a> {
             let cmdline = cmdline.replace(',', ",,");
             arguments.extend(["-smbios".into(), format!("type=11,value={STUB_CMDLINE}={cmdline}")]);
         }
-        Ok(arguments)
+        arguments
     }
 
     fn get(&mut self, get: &Get) -> Result<()> {

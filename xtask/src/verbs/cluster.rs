@@ -80,7 +80,7 @@ fn machine_of(cluster: &Running, machine: &Machine, number: u8) -> Result<Machin
         ("kiln.join".to_owned(), cluster.join(&cluster.state.token)?),
         ("kiln.hostname".to_owned(), node::name(number)),
     ]);
-    let mut extra = node::arguments(Channel::default(), &credentials, &folder)?;
+    let mut extra = node::hand_over(Channel::default(), &credentials, &folder)?.arguments;
     extra.extend(["-uuid".to_owned(), node::uuid(number)]);
     let network =
         Network::Segment { socket: cluster.segment.socket(number), mac: node::mac(number) };

@@ -64,6 +64,7 @@ fn machine(job: &Boot, efi: &Path) -> Result<Machine> {
             code: job.firmware.clone(),
             variables: job.variables.clone(),
             efi: efi.to_owned(),
+            credentials: Vec::new(),
         },
         memory: job.memory,
         forwards: free_forwards(&[job.port])?,

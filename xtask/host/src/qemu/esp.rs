@@ -8,7 +8,7 @@
 
 use std::fs::File;
 use std::io::{self, Cursor, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use fatfs::{FatType, FileSystem, FormatVolumeOptions, FsOptions};
@@ -16,6 +16,9 @@ use fatfs::{FatType, FileSystem, FormatVolumeOptions, FsOptions};
 /// The folder in which firmware looks, outermost first, and the file that it starts.
 const FOLDERS: [&str; 2] = ["EFI", "EFI/BOOT"];
 const BOOT_FILE: &str = "EFI/BOOT/BOOTX64.EFI";
+
+/// The folders in which the EFI stub looks for files `NAME.cred` (systemd-stub(7)), outermost first.
+const CREDENTIAL_FOLDERS: [&str; 2] = ["loader", "loader/credentials"];
 
 const SECTOR_BYTES: u16 = 512;
 
@@ -31,11 +34,11 @@ const VOLUME_ID: u32 = 0x4e4c_494b;
 /// Memory for tables and folders, which take a little more than 1 MiB.
 const TABLES_BYTES: u64 = 2 * 1024 * 1024;
 
-/// Writes a volume that boots `efi` to `out`.
+/// Writes a volume that boots `efi` to `out`, with these files as credentials.
 ///
 /// The volume is made in memory up to the last byte in use, because `fatfs` reads and writes each
 /// entry of the allocation table by itself: 18,000 entries for an image, with several calls each.
-pub fn write(efi: &Path, out: &Path) -> Result<()> {
+pub fn write(efi: &Path, credentials: &[PathBuf], out: &Path) -> Result<()> {
     let context = || format!("cannot copy {} to the boot disk {}", efi.display(), out.display());
     let mut source = File::open(efi).with_context(context)?;
     let size = source.metadata().with_context(context)?.len();
@@ -47,7 +50,7 @@ pub fn write(efi: &Path, out: &Path) -> Result<()> {
     let capacity = usize::try_from(size + TABLES_BYTES).with_context(context)?;
     let mut volume = Cursor::new(Vec::with_capacity(capacity));
     format(&mut volume).with_context(context)?;
-    let copied = fill(&mut volume, &mut source).with_context(context)?;
+    let copied = fill(&mut volume, &mut source, credentials).with_context(context)?;
     ensure!(copied == size, "{} changed while it was copied", efi.display());
     let mut disk = File::create(out).with_context(context)?;
     disk.write_all(volume.get_ref()).with_context(context)?;
@@ -67,7 +70,11 @@ fn format(volume: &mut Cursor<Vec<u8>>) -> io::Result<()> {
 }
 
 /// Puts the boot file into an empty volume and returns its length in bytes.
-fn fill(volume: &mut Cursor<Vec<u8>>, source: &mut File) -> io::Result<u64> {
+fn fill(
+    volume: &mut Cursor<Vec<u8>>,
+    source: &mut File,
+    credentials: &[PathBuf],
+) -> io::Result<u64> {
     let volume = FileSystem::new(volume, FsOptions::new())?;
     for folder in FOLDERS {
         volume.root_dir().create_dir(folder)?;
@@ -76,6 +83,18 @@ fn fill(volume: &mut Cursor<Vec<u8>>, source: &mut File) -> io::Result<u64> {
     let copied = io::copy(source, &mut target)?;
     target.flush()?;
     drop(target);
+    if !credentials.is_empty() {
+        for folder in CREDENTIAL_FOLDERS {
+            volume.root_dir().create_dir(folder)?;
+        }
+    }
+    let [_, folder] = CREDENTIAL_FOLDERS;
+    for file in credentials {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let mut target = volume.root_dir().create_file(&format!("{folder}/{name}"))?;
+        io::copy(&mut File::open(file)?, &mut target)?;
+        target.flush()?;
+    }
     volume.unmount()?;
     Ok(copied)
 }
@@ -91,7 +110,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (efi, out) = (dir.path().join("efi"), dir.path().join("disk"));
         std::fs::write(&efi, content).unwrap();
-        write(&efi, &out).unwrap();
+        let credential = dir.path().join("kiln.join.cred");
+        std::fs::write(&credential, "a credential").unwrap();
+        write(&efi, &[credential], &out).unwrap();
         File::options().read(true).write(true).open(out).unwrap()
     }
 
@@ -101,6 +122,10 @@ mod tests {
         assert!(!volume.read_status_flags().unwrap().dirty());
         let mut bytes = Vec::new();
         volume.root_dir().open_file(BOOT_FILE).unwrap().read_to_end(&mut bytes).unwrap();
+        let mut credential = String::new();
+        let path = "loader/credentials/kiln.join.cred";
+        volume.root_dir().open_file(path).unwrap().read_to_string(&mut credential).unwrap();
+        assert_eq!(credential, "a credential");
         bytes
     }
 
@@ -142,7 +167,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let efi = dir.path().join("efi");
         File::create(&efi).unwrap().set_len(VOLUME_BYTES).unwrap();
-        let error = write(&efi, &dir.path().join("disk")).unwrap_err().to_string();
+        let error = write(&efi, &[], &dir.path().join("disk")).unwrap_err().to_string();
         assert!(error.contains("too big"), "{error}");
     }
 }

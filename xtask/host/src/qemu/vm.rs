@@ -77,6 +77,8 @@ pub enum Start {
         variables: PathBuf,
         /// The file to boot, which is put on the ESP.
         efi: PathBuf,
+        /// Files `NAME.cred`, which are put on the ESP for the EFI stub.
+        credentials: Vec<PathBuf>,
     },
     /// The kernel, which QEMU puts into memory: no UEFI, no EFI stub and no ESP. This saves what
     /// the firmware needs to read and unpack the file.
@@ -185,9 +187,9 @@ impl Machine {
 
     fn folder(&self) -> Result<Scratch> {
         let folder = Scratch::new(&self.scratch, "vm-")?;
-        if let Start::Firmware { variables, efi, .. } = &self.start {
+        if let Start::Firmware { variables, efi, credentials, .. } = &self.start {
             copy(variables, &folder.path().join(VARIABLES))?;
-            esp::write(efi, &folder.path().join(ESP))?;
+            esp::write(efi, credentials, &folder.path().join(ESP))?;
         }
         Ok(folder)
     }
@@ -387,6 +389,7 @@ mod tests {
                 code: "/a,b/code.fd".into(),
                 variables: "/vars.fd".into(),
                 efi: "/kiln.efi".into(),
+                credentials: Vec::new(),
             },
             memory: 512,
             forwards: vec![Forward { host: 18080, guest: 8080 }],
