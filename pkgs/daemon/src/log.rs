@@ -21,6 +21,10 @@ use tracing::{Event, Metadata, Subscriber};
 /// default), `debug` or `trace`.
 pub const VARIABLE: &str = "KILN_LOG";
 
+/// Libraries that log the errors that they also return. Their lines appear from the level debug on,
+/// because the caller reports the error.
+const LIBRARIES: [&str; 1] = ["kube"];
+
 /// Starts logging to stderr. A second call changes nothing.
 pub fn init() {
     let wanted = std::env::var(VARIABLE).ok();
@@ -40,7 +44,8 @@ struct Stderr {
 
 impl Subscriber for Stderr {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() <= self.level
+        let is_library = LIBRARIES.iter().any(|name| metadata.target().starts_with(name));
+        *metadata.level() <= self.level && (!is_library || self.level >= LevelFilter::DEBUG)
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
@@ -167,5 +172,10 @@ mod tests {
     #[test]
     fn an_event_below_the_level_is_not_logged() {
         check(|| tracing::debug!("packet"), "");
+    }
+
+    #[test]
+    fn an_error_that_a_library_returns_is_not_logged_by_the_library_too() {
+        check(|| tracing::error!(target: "kube_client::client", "failed"), "");
     }
 }

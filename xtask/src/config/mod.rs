@@ -57,9 +57,9 @@ pub const CRANE: &str = "crane";
 /// The registry that `test` and `cluster` push to.
 pub const REGISTRY: &str = "docker-registry";
 
-/// The cluster network's programs, whose images `cluster` pushes to its registry: the packages that
+/// The cluster's own programs, whose images `cluster` pushes to its registry: the packages that
 /// `manifests/cluster` names.
-pub const ADD_ONS: [&str; 3] = ["coredns", "flannel", "kube-proxy"];
+pub const ADD_ONS: [&str; 4] = ["coredns", "flannel", "kube-proxy", "node-controller"];
 
 /// The programs of a control plane, for `cluster` and `test`.
 pub const CONTROL_PLANE: [&str; 2] = [ETCD, KUBERNETES];

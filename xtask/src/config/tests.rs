@@ -116,6 +116,7 @@ pub(super) fn files() -> Files {
         "/r/pkgs/flannel/pkg.toml",
         "/r/pkgs/kube-proxy/pkg.toml",
         "/r/pkgs/kubernetes/pkg.toml",
+        "/r/pkgs/node-controller/pkg.toml",
     ] {
         files.insert(path, deb("x"));
     }

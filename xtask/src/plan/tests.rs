@@ -97,6 +97,7 @@ fn the_plan_of_a_small_image() {
         package linux: 
         package nginx: 
         package nginx-stream: 
+        package node-controller: 
         package ovmf: 
         package page: fetch crates
         package qemu: 

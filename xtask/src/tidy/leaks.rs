@@ -39,6 +39,9 @@ const PLACEHOLDERS: [&str; 3] = ["Other", "host", "server"];
 /// QEMU's user network, which is the same on every machine.
 const EMULATED: &str = "10.0.2.";
 
+/// Addresses for documentation, which no network has (RFC 5737).
+const DOCUMENTATION: [&str; 3] = ["192.0.2.", "198.51.100.", "203.0.113."];
+
 /// Folders in which developers and build services keep checkouts.
 const CHECKOUTS: [&str; 7] =
     ["/root/", "/home/", "/Users/", "/builds/", "/work/", "/workspace/", "/__w/"];
@@ -66,7 +69,8 @@ fn is_public(host: &str) -> bool {
     let open = host.is_empty() || host.contains('{');
     let local = host == "localhost" || host.starts_with("127.") || host.starts_with(EMULATED);
     let named = CITED.contains(&host) || PLACEHOLDERS.contains(&host) || host.len() == 1;
-    open || local || named || RESERVED.into_iter().any(reserved)
+    let unused = DOCUMENTATION.into_iter().any(|prefix| host.starts_with(prefix));
+    open || local || named || unused || RESERVED.into_iter().any(reserved)
 }
 
 /// Returns the first leak in a line.
