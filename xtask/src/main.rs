@@ -18,6 +18,7 @@ mod build;
 mod cache;
 mod cluster;
 mod config;
+mod credential;
 mod debian;
 mod digest;
 mod fetch;

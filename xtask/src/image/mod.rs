@@ -6,6 +6,7 @@
 pub mod cpio;
 pub mod erofs;
 pub mod ext4;
+pub mod fat;
 pub mod oci;
 pub mod pe;
 mod tar;

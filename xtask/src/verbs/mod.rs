@@ -6,6 +6,7 @@ mod check;
 mod clean;
 mod cluster;
 mod compare;
+mod credential;
 mod fetch;
 mod image;
 mod plan;
@@ -55,6 +56,8 @@ enum Verb {
     Bench(bench::Bench),
     /// Compare the static server's answers with those of nginx and lighttpd
     Compare(compare::Compare),
+    /// Make the credentials of a node
+    Credential(credential::Credential),
     /// Delete the cache
     Clean(clean::Clean),
 }
@@ -75,6 +78,7 @@ impl Cli {
             Verb::Update(verb) => verb.run(),
             Verb::Bench(verb) => verb.run(),
             Verb::Compare(verb) => verb.run(),
+            Verb::Credential(verb) => verb.run(),
             Verb::Clean(clean::Clean {}) => clean::Clean::run(),
         }
     }
