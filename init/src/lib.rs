@@ -10,6 +10,7 @@ use std::path::Path;
 pub mod applet;
 pub mod boot;
 pub mod console;
+pub mod containerd;
 pub mod devices;
 pub mod kernel;
 pub mod kubelet;

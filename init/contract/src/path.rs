@@ -73,6 +73,18 @@ pub const CNI_BIN_WRITABLE: &str = "/opt/cni/bin";
 /// writable.
 pub const VOLUME_PLUGINS: &str = "/usr/libexec/kubernetes/kubelet-plugins";
 
+/// The authorities that the image trusts, in PEM: Debian's package `ca-certificates`.
+pub const AUTHORITIES: &str = "/usr/share/ca-certificates/ca-certificates.crt";
+
+/// The authorities that the node trusts: those of the image and the owner's own.
+pub const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+/// The owner's own authorities, `NAME.crt` for each credential `kiln.ca.NAME`.
+pub const OWN_AUTHORITIES: &str = "/etc/ssl/kiln";
+
+/// containerd's folder with a folder for each registry.
+pub const REGISTRIES: &str = "/etc/containerd/certs.d";
+
 /// The kernel modules, in a folder named after the kernel's release, with depmod's indexes.
 pub const MODULES: &str = "/usr/lib/modules";
 

@@ -11,10 +11,11 @@ use kiln_contract::setting::POD;
 use super::proof::{Etc, Tree};
 use super::root::First;
 use crate::console::kmsg;
+use crate::containerd;
 use crate::kernel::{network, sysctl};
 use crate::kubelet::apply;
 use crate::kubelet::plan::{Facts, Plan, plan};
-use crate::machine::credential;
+use crate::machine::credential::{self, Credentials};
 
 /// Prepares everything that containerd needs, except `/var`.
 pub fn prepare(_: &Tree) -> Result<Etc> {
@@ -31,6 +32,7 @@ pub fn prepare_for_kubelet(below: First, kubelet: &Facts) -> Result<()> {
     copy_manifests();
     let _ =
         kmsg::warn_on_error(apply::write(&plan(kubelet, &apply::addresses()), &Plan::default()));
+    containerd::apply::apply(&Credentials::kept(), &kubelet.settings);
     sysctl::apply(sysctl::When::Boot);
     make_resolver()
 }

@@ -77,7 +77,7 @@ impl Host {
         let cure_reboots = cure::allowed(var, parameters.number(&CURE_REBOOTS));
         let (trial, cures) = (parameters.is(&TRIAL, "1"), cure_reboots > 0);
         Self {
-            services: [containerd(), kubelet_command(plan.args)],
+            services: [containerd(proxy(&kubelet)), kubelet_command(plan.args, proxy(&kubelet))],
             kubelet,
             facts: Facts { trial, cures, ..Facts::default() },
             parameters,
@@ -90,11 +90,13 @@ impl Host {
     }
 }
 
-fn containerd() -> Command {
+fn containerd(proxy: Vec<String>) -> Command {
+    let mut env = environment();
+    env.extend(proxy);
     Command {
         program: path::CONTAINERD.into(),
         args: ["--config", path::CONTAINERD_CONFIG].map(String::from).into(),
-        env: environment(),
+        env,
         group: Some(cgroup::CONTAINERD),
         oom_score: OOM_SCORE,
     }
@@ -102,8 +104,9 @@ fn containerd() -> Command {
 
 /// kubelet feeds its watchdog at half of `WATCHDOG_USEC`. `WATCHDOG_PID` is not set, because a pid
 /// other than kubelet's own would silently disable the watchdog.
-fn kubelet_command(args: Vec<String>) -> Command {
+fn kubelet_command(args: Vec<String>, proxy: Vec<String>) -> Command {
     let mut env = environment();
+    env.extend(proxy);
     env.push(format!("DBUS_SYSTEM_BUS_ADDRESS=unix:path={}", path::LOGIN1_SOCKET));
     env.push(format!("WATCHDOG_USEC={}", WATCHDOG.as_micros()));
     Command {
@@ -112,6 +115,25 @@ fn kubelet_command(args: Vec<String>) -> Command {
         env,
         group: Some(cgroup::KUBELET),
         oom_score: OOM_SCORE,
+    }
+}
+
+/// Returns the variables of the proxy. The API server and the names of the cluster are reached
+/// without it, because a proxy outside of the cluster's network seldom reaches them.
+fn proxy(kubelet: &kubelet::plan::Facts) -> Vec<String> {
+    let cluster = kubelet.cluster.as_ref();
+    let domain = cluster.map(|cluster| format!(".{}", cluster.domain));
+    let server = cluster.map(|cluster| server_name(&cluster.server));
+    kubelet.settings.proxy.environment(server.into_iter().chain(domain.as_deref()))
+}
+
+/// Returns the host of `https://api.example:6443/path`, an IPv6 address without its brackets.
+fn server_name(server: &str) -> &str {
+    let (_, rest) = server.split_once("://").unwrap_or(("", server));
+    let host = rest.split('/').next().unwrap_or_default();
+    match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, _)) => address,
+        None => host.split(':').next().unwrap_or_default(),
     }
 }
 
@@ -133,4 +155,34 @@ fn environment() -> Vec<String> {
         format!("NOTIFY_SOCKET={}", path::NOTIFY_SOCKET),
         format!("GOGC={GARBAGE_PERCENT}"),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{kubelet, proxy, server_name};
+    use crate::kubelet::cluster::Cluster;
+    use crate::settings;
+
+    #[test]
+    fn the_api_server_is_reached_without_the_proxy() {
+        let (settings, _) = settings::parse(b"[proxy]\nhttps = \"http://p:3128\"");
+        let cluster = Some(Cluster::new("https://api.example:6443".into(), None));
+        let facts = kubelet::plan::Facts { cluster, settings, ..kubelet::plan::Facts::default() };
+        let variables = proxy(&facts);
+        assert!(variables[0].starts_with("HTTPS_PROXY=http://p:3128"));
+        assert!(variables[2].ends_with(",api.example"), "{variables:?}");
+        assert!(proxy(&kubelet::plan::Facts::default()).is_empty());
+    }
+
+    #[test]
+    fn the_name_of_a_server_has_no_scheme_port_and_path() {
+        for (server, expected) in [
+            ("https://api.example:6443", "api.example"),
+            ("https://127.0.0.1", "127.0.0.1"),
+            ("https://[2001:db8::1]:6443/k8s", "2001:db8::1"),
+            ("api.example/k8s", "api.example"),
+        ] {
+            assert_eq!(server_name(server), expected);
+        }
+    }
 }

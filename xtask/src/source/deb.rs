@@ -1,8 +1,10 @@
 //! `[source.deb]`: files out of a Debian package, which `build.lock` pins.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
 use super::kind::{Kind, Known, Making, Place, Planned};
@@ -20,6 +22,8 @@ pub struct Table {
     package: String,
     #[serde(default)]
     closure: bool,
+    #[serde(default)]
+    joined: BTreeMap<String, String>,
 }
 
 /// A Debian package.
@@ -27,11 +31,13 @@ pub struct Table {
 pub struct Deb {
     /// The name that the lock pins.
     pub request: Request,
+    /// Names of files to make, each with the folder whose files it joins.
+    pub joined: BTreeMap<String, String>,
 }
 
 impl Table {
     pub(super) fn check(&self, place: &Place<'_>) -> Deb {
-        Deb { request: self.request(place.arch) }
+        Deb { request: self.request(place.arch), joined: self.joined.clone() }
     }
 
     /// Returns the names to resolve, for every architecture.
@@ -61,6 +67,9 @@ impl Kind for Deb {
             Some(smoke) => recipe.field("smoke", format!("{smoke:?}")),
             None => recipe,
         };
+        let recipe = self.joined.iter().fold(recipe, |recipe, (file, folder)| {
+            recipe.field("joined", format!("{file} {folder}"))
+        });
         Ok(Planned { fetch: None, downloads, digest: recipe.finish() })
     }
 
@@ -68,11 +77,53 @@ impl Kind for Deb {
         let files: Vec<PathBuf> = making.downloads.iter().map(|file| file.path.clone()).collect();
         let _task = making.progress.task(&format!("{}: unpack", making.package.name), None);
         deb::sysroot(&files, making.out)?;
+        for (file, folder) in &self.joined {
+            join(&making.out.join(folder.trim_start_matches('/')), &making.out.join(file))?;
+        }
         smoke::run(&making.package, making.out)
     }
 
     fn version(&self, known: &Known<'_>) -> Result<Option<String>> {
         let package = known.package;
         known.locks.version(package.layer, package.name, &self.request).map(Some)
+    }
+}
+
+/// Joins all files of a folder in the order of their names, each with a final newline.
+fn join(folder: &Path, into: &Path) -> Result<()> {
+    let entries =
+        fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
+    let mut files = entries
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<Vec<_>, _>>()
+        .with_context(|| format!("cannot list {}", folder.display()))?;
+    files.sort();
+    ensure!(!files.is_empty(), "{} has no file to join", folder.display());
+    let mut all = Vec::new();
+    for file in files {
+        all.extend(fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?);
+        if !all.ends_with(b"\n") {
+            all.push(b'\n');
+        }
+    }
+    fs::write(into, all).with_context(|| format!("cannot write {}", into.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::join;
+
+    #[test]
+    fn files_are_joined_in_the_order_of_their_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, into) = (folder.path().join("from"), folder.path().join("into"));
+        fs::create_dir(&from).unwrap();
+        assert!(join(&from, &into).is_err(), "an empty folder is a mistake");
+        fs::write(from.join("b.crt"), "second").unwrap();
+        fs::write(from.join("a.crt"), "first\n").unwrap();
+        join(&from, &into).unwrap();
+        assert_eq!(fs::read_to_string(&into).unwrap(), "first\nsecond\n");
     }
 }
