@@ -43,8 +43,10 @@ pub fn build(
         Node::File(0o644, Content::Bytes(Arc::from(os_release(config, build_id).as_bytes())));
     tree.add("/usr/lib/os-release", "builder", release)?;
     tree.add(template::FILE, "builder", Node::File(0o644, data))?;
-    for (below, node) in kernel.below("lib/modules")? {
-        tree.add(&format!("{}{below}", path::MODULES), &kernel.owner, node.clone())?;
+    for (from, to) in [("boot", "/boot"), ("lib/modules", path::MODULES)] {
+        for (below, node) in kernel.below(from)? {
+            tree.add(&format!("{to}{below}"), &kernel.owner, node.clone())?;
+        }
     }
     for package in packages {
         add_package(&mut tree, config, package)?;

@@ -134,7 +134,7 @@ fn root(builder: &Builder, step: &Step, needs: &Made, out: &Path) -> Result<()> 
         config.budget.executables,
         found.join(", ")
     );
-    let modules = rare_modules(needs)?;
+    let modules = rare_files(needs)?;
     write_erofs(builder, needs, &tree, &modules, &out.join(ROOT))?;
     Contents::of(&tree).write(&out.join(report::CONTENTS))
 }
@@ -181,13 +181,14 @@ pub fn image_files(
     })
 }
 
-/// Returns the paths in the root of the modules that only groups need.
-fn rare_modules(needs: &Made) -> Result<Vec<String>> {
+/// Returns the paths in the root of the files that most nodes never read.
+fn rare_files(needs: &Made) -> Result<Vec<String>> {
     let kernel = dir(needs, KERNEL)?;
     let release = fs::read_to_string(kernel.join("release"))?;
     let folder = format!("{}/{release}", path::MODULES);
     let paths = groups::read(&kernel)?.into_iter().flat_map(|group| group.paths);
-    Ok(paths.map(|path| format!("{folder}/{path}")).collect())
+    let config = format!("/boot/config-{release}");
+    Ok(paths.map(|path| format!("{folder}/{path}")).chain([config]).collect())
 }
 
 fn write_erofs(
