@@ -13,7 +13,6 @@ mod leaks;
 mod modules;
 mod prose;
 mod shipped;
-mod workloads;
 mod workspace;
 
 use std::fs;

@@ -9,7 +9,6 @@
 mod devices;
 mod escape;
 mod fault;
-mod files;
 mod host;
 mod images;
 mod linger;
@@ -19,6 +18,7 @@ mod own;
 mod server;
 mod sockets;
 mod trap;
+mod volume;
 
 use std::ffi::OsString;
 use std::io::Write;

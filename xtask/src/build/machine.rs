@@ -12,7 +12,7 @@ use crate::cluster::{Programs, Tools};
 use crate::config::{ETCD, KUBERNETES, OVMF, QEMU};
 use crate::plan::{ARCHIVE, KERNEL, staged};
 use crate::qemu::{Forward, Kernel, Machine, Network, Start, WATCHDOG};
-use crate::scenario::Rig;
+use crate::scenario::{DiskTools, Rig};
 
 /// The default memory of a node in MiB. Half of it is the minimum.
 pub const MEMORY: u32 = 1024;
@@ -79,7 +79,11 @@ pub fn rig(builder: &Builder, dir: &Path) -> Result<Rig> {
         qemu: tool(&made, QEMU, "qemu-system-x86_64")?,
         firmware: made[&ovmf].file(FIRMWARE)?,
         variables: made[&ovmf].file(VARIABLES)?,
-        mke2fs: tool(&made, "e2fsprogs", "mke2fs")?,
+        disks: DiskTools {
+            mke2fs: tool(&made, "e2fsprogs", "mke2fs")?,
+            e2fsck: tool(&made, "e2fsprogs", "e2fsck")?,
+            debugfs: tool(&made, "e2fsprogs", "debugfs")?,
+        },
         cluster: OnceLock::new(),
         scratch,
         dir: dir.to_owned(),

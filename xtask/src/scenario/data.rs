@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
+use super::disks;
 use super::instruction::{Instruction, Plug};
 use super::rig::PROBE_PORT;
 use crate::cluster::{Channel, Credentials, template};
@@ -58,6 +59,9 @@ pub struct Scenario {
     pub slots: u8,
     /// A disk with a data partition, which all boots of the scenario share.
     pub disk: Option<Disk>,
+    /// More disks, which all boots of node 1 share.
+    #[serde(default)]
+    pub disks: Vec<disks::Disk>,
     /// A cluster that the machines can join.
     pub cluster: Option<Joint>,
     /// Credentials of every boot in a cluster, with `${…}` for what only the cluster knows. Without
@@ -212,7 +216,14 @@ impl Scenario {
         let lan = self.network == Network::Lan;
         let forwarded = |port| !lan && self.ports.contains(&port);
         match instruction {
-            Instruction::Boot(_) | Instruction::Unmounted(_) if running => {
+            Instruction::Boot(_)
+            | Instruction::Unmounted(_)
+            | Instruction::Enlarge(_)
+            | Instruction::Damage(_)
+            | Instruction::Sound(_)
+            | Instruction::Unchanged(_)
+                if running =>
+            {
                 bail!("the machine still runs")
             }
             Instruction::StallDisk(_) | Instruction::ResumeDisk(_) | Instruction::Unmounted(_)
@@ -221,6 +232,12 @@ impl Scenario {
                 bail!("there is no `disk`")
             }
             Instruction::Boot(_) | Instruction::Unmounted(_) => {}
+            Instruction::Enlarge(disks::Enlarge { disk, .. })
+            | Instruction::Damage(disks::Damage { disk, .. })
+            | Instruction::Sound(disk) => self.check_disk(disk)?,
+            Instruction::Unchanged(names) => {
+                names.iter().try_for_each(|name| self.check_disk(name))?;
+            }
             Instruction::Node(_)
             | Instruction::Kubectl(_)
             | Instruction::Apply(_)
@@ -246,6 +263,12 @@ impl Scenario {
             }
             _ => {}
         }
+        Ok(())
+    }
+
+    fn check_disk(&self, name: &str) -> Result<()> {
+        let found = self.disks.iter().any(|disk| disk.name == name);
+        ensure!(found, "the disk {name} is not among the `disks`");
         Ok(())
     }
 

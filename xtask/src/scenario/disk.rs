@@ -32,12 +32,39 @@ const TABLE_SECTORS: u64 = (ENTRIES as u64 * ENTRY as u64) / SECTOR;
 /// The first sector of the partition, at 1 MiB.
 const FIRST: u64 = 2048;
 
+/// The offset of the partition in bytes, here and on disks that PID 1 makes.
+pub const FIRST_BYTE: u64 = FIRST * SECTOR;
+
+/// The offset in the partition of the first group descriptor's checksum (`bg_checksum`), with blocks
+/// of 4 KiB.
+pub const DESCRIPTOR_CHECKSUM: u64 = 4096 + 0x1e;
+
+/// The properties of the partition that its table has.
+#[derive(Debug, Clone, Copy)]
+pub struct Flags {
+    /// The type's GUID.
+    pub kind: [u8; 16],
+    /// The attributes.
+    pub attributes: u64,
+}
+
+impl Default for Flags {
+    fn default() -> Self {
+        Self { kind: VAR, attributes: 0 }
+    }
+}
+
 /// Makes the disk as a sparse file.
 pub fn make(path: &Path, mib: u32, mke2fs: &HostTool) -> Result<()> {
+    make_with(path, mib, mke2fs, Flags::default())
+}
+
+/// Makes the disk with other properties of its partition.
+pub fn make_with(path: &Path, mib: u32, mke2fs: &HostTool, flags: Flags) -> Result<()> {
     let sectors = u64::from(mib) * 2048;
     let context = || format!("cannot make the disk {}", path.display());
     let mut disk = File::create(path).with_context(context)?;
-    write_table(&mut disk, sectors).with_context(context)?;
+    write_table(&mut disk, sectors, flags).with_context(context)?;
     drop(disk);
     let (_, last) = partition(sectors);
     let kib = (last + 1 - FIRST) / 2;
@@ -86,8 +113,8 @@ fn partition(sectors: u64) -> (u64, u64) {
     (FIRST, sectors - FIRST - 1)
 }
 
-fn write_table(disk: &mut (impl Write + Seek), sectors: u64) -> std::io::Result<()> {
-    let entries = entries(sectors);
+fn write_table(disk: &mut (impl Write + Seek), sectors: u64, flags: Flags) -> std::io::Result<()> {
+    let entries = entries(sectors, flags);
     let mut put = |sector: u64, bytes: &[u8]| {
         disk.seek(SeekFrom::Start(sector * SECTOR))?;
         disk.write_all(bytes)
@@ -112,12 +139,12 @@ fn protective(sectors: u64) -> Vec<u8> {
     out
 }
 
-fn entries(sectors: u64) -> Vec<u8> {
+fn entries(sectors: u64, flags: Flags) -> Vec<u8> {
     let (first, last) = partition(sectors);
-    let mut out = [VAR, PARTITION_ID].concat();
+    let mut out = [flags.kind, PARTITION_ID].concat();
     out.extend(first.to_le_bytes());
     out.extend(last.to_le_bytes());
-    out.extend([0; 8]);
+    out.extend(flags.attributes.to_le_bytes());
     out.extend("kiln-var".encode_utf16().flat_map(u16::to_le_bytes));
     out.resize((ENTRIES * ENTRY) as usize, 0);
     out
@@ -152,7 +179,7 @@ mod tests {
     fn both_headers_are_valid_and_lead_to_the_same_table() {
         let sectors = 64 * 2048;
         let mut disk = Cursor::new(Vec::new());
-        write_table(&mut disk, sectors).unwrap();
+        write_table(&mut disk, sectors, Flags::default()).unwrap();
         let disk = disk.into_inner();
         let byte = |sector: u64| usize::try_from(sector * SECTOR).unwrap();
         let at = |sector: u64, length: usize| &disk[byte(sector)..][..length];

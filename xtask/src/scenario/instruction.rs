@@ -10,6 +10,7 @@ use std::net::Ipv4Addr;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::disks::{Damage, Enlarge};
 use crate::cluster::{Channel, Credentials};
 
 /// One instruction.
@@ -63,6 +64,14 @@ pub enum Instruction {
     Down(String),
     /// Checks in the superblock of the data disk that its file system was unmounted.
     Unmounted(Always),
+    /// Enlarges one of the `disks` between two boots.
+    Enlarge(Enlarge),
+    /// Damages the file system of a data partition between two boots.
+    Damage(Damage),
+    /// Replays the journal of a data partition and checks the file system.
+    Sound(String),
+    /// Checks that these disks still have their first content.
+    Unchanged(Vec<String>),
     /// Waits this long while the node runs.
     PauseMillis(u64),
     /// Cuts the power.
@@ -275,6 +284,10 @@ impl fmt::Display for Instruction {
             Self::Reset(by) => write!(f, "reset {by:?}"),
             Self::Down(action) => write!(f, "down {action}"),
             Self::Unmounted(_) => write!(f, "unmounted"),
+            Self::Enlarge(enlarge) => write!(f, "enlarge {}", enlarge.disk),
+            Self::Damage(damage) => write!(f, "damage {}", damage.disk),
+            Self::Sound(disk) => write!(f, "sound {disk}"),
+            Self::Unchanged(disks) => write!(f, "unchanged {}", disks.join(" ")),
             Self::PauseMillis(millis) => write!(f, "pause-millis {millis}"),
             Self::PowerCut(_) => write!(f, "power-cut"),
             Self::Node(number) => write!(f, "node {number}"),

@@ -7,6 +7,7 @@
 mod booted;
 mod data;
 mod disk;
+mod disks;
 mod instruction;
 mod joint;
 mod lan;
@@ -23,6 +24,7 @@ use std::fs;
 use anyhow::{Error, Result};
 
 pub use data::{Scenario, load};
+pub use disks::Tools as DiskTools;
 pub use rig::{Image, Images, Rig};
 pub use select::{Selection, Shard, select};
 

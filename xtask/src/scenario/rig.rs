@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
+use super::disks;
 use crate::cluster::Tools;
 use crate::host::HostTool;
 use crate::qemu::Kernel;
@@ -20,8 +21,8 @@ pub struct Rig {
     pub firmware: PathBuf,
     /// OVMF's empty variables.
     pub variables: PathBuf,
-    /// `mke2fs`, which makes the file system of data disks.
-    pub mke2fs: HostTool,
+    /// The programs for the file systems of disks.
+    pub disks: disks::Tools,
     /// The programs of a cluster, once they were made; only scenarios with a `cluster` need them.
     pub cluster: OnceLock<Tools>,
     /// The folder for disks and consoles.

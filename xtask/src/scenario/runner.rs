@@ -9,6 +9,7 @@ use anyhow::{Context, Result, anyhow};
 
 use super::booted::{Booted, Crash};
 use super::data::{Network, STUB_CMDLINE, Scenario};
+use super::disks::Disks;
 use super::instruction::{Figure, Get, Instruction, Kubectl, Lan, Look, Plug};
 use super::joint::Joint;
 use super::rig::{Image, Images, PROBE_PORT, Rig};
@@ -17,9 +18,6 @@ use super::{disk, lan, ntp, page, refused};
 use crate::cluster::{self, Handover};
 use crate::progress::Progress;
 use crate::qemu::{self, End, Forward, Kernel, Machine, SILENCE, Scratch, Start};
-
-/// The text in `qemu` that stands for the folder `tests/vm`.
-const TESTS: &str = "{tests}";
 
 /// The longest time for one request that is repeated until the answer is as expected.
 const TRY_MAX: Duration = Duration::from_secs(5);
@@ -66,6 +64,7 @@ pub struct Run<'a> {
     /// The node that instructions mean.
     node: u8,
     joint: Option<Joint>,
+    disks: Disks,
     lan: Option<lan::Network>,
     /// Figures that were within their bounds, for the report.
     pub figures: Vec<String>,
@@ -85,9 +84,10 @@ impl<'a> Run<'a> {
         let folder = Scratch::new(&rig.scratch, "scenario-")?;
         for node in 1..=scenario.cluster.map_or(1, |cluster| cluster.nodes) {
             if let Some(data) = scenario.disk {
-                disk::make(&disk_file(&folder, node), data.mib, &rig.mke2fs)?;
+                disk::make(&disk_file(&folder, node), data.mib, &rig.disks.mke2fs)?;
             }
         }
+        let disks = Disks::make(&scenario.disks, folder.path(), &rig.disks)?;
         let joint = Joint::start(rig, scenario, folder.path(), progress)?;
         let lan = matches!(scenario.network, Network::Lan).then(lan::Network::start).transpose()?;
         let time = scenario.ntp.then(ntp::Server::start).transpose()?;
@@ -98,6 +98,7 @@ impl<'a> Run<'a> {
             vms: BTreeMap::new(),
             node: 1,
             joint,
+            disks,
             lan,
             figures: Vec::new(),
             _time: time,
@@ -174,6 +175,12 @@ impl<'a> Run<'a> {
             Instruction::Down(action) if action == HALT => self.halt(),
             Instruction::Down(action) => self.down(action),
             Instruction::Unmounted(_) => disk::check_unmounted(&self.disk()),
+            Instruction::Enlarge(enlarge) => self.disks.enlarge(enlarge),
+            Instruction::Damage(damage) => self.disks.damage(damage),
+            Instruction::Sound(disk) => self.disks.check(disk),
+            Instruction::Unchanged(disks) => {
+                disks.iter().try_for_each(|disk| self.disks.check_unchanged(disk))
+            }
             Instruction::PauseMillis(millis) => self.booted()?.pass(Duration::from_millis(*millis)),
             Instruction::PowerCut(_) => self.power_cut(),
             Instruction::Node(number) => {
@@ -294,9 +301,7 @@ impl<'a> Run<'a> {
 
     /// QEMU's arguments for this scenario alone.
     fn arguments(&self, handover: Vec<String>) -> Vec<String> {
-        let tests = self.rig.dir.to_string_lossy().replace(',', ",,");
-        let mut arguments: Vec<_> =
-            self.scenario.qemu.iter().map(|text| text.replace(TESTS, &tests)).collect();
+        let mut arguments = self.scenario.qemu.clone();
         arguments.extend(handover);
         if self.scenario.disk.is_some() {
             let path = self.disk();
@@ -304,6 +309,9 @@ impl<'a> Run<'a> {
             let drive = format!("if=none,id={DISK},format=raw,file={path}");
             arguments.extend(["-drive".into(), drive]);
             arguments.extend(["-device".into(), format!("virtio-blk-pci,drive={DISK}")]);
+        }
+        if self.node == 1 {
+            arguments.extend(self.disks.arguments());
         }
         arguments.extend((1..=self.scenario.slots).flat_map(qemu::slot));
         if let Some(cmdline) = self.scenario.cmdline.as_ref().filter(|_| self.scenario.firmware) {
