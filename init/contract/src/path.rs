@@ -22,6 +22,9 @@ pub const SHIM: &str = "/usr/bin/containerd-shim-runc-v2";
 /// The program that starts containers.
 pub const RUNC: &str = "/usr/bin/runc";
 
+/// The program that mends a damaged data partition.
+pub const E2FSCK: &str = "/usr/bin/e2fsck";
+
 /// containerd's configuration, part of the read-only root.
 pub const CONTAINERD_CONFIG: &str = "/usr/share/kiln/containerd.toml";
 

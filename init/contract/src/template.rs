@@ -29,6 +29,9 @@ pub const BLOCK: usize = 4096;
 /// The length of an extent's offset and length.
 const EXTENT: usize = 12;
 
+/// The smallest run of zeros that an extent leaves out. A smaller one costs less than an extent.
+const PIECE: usize = 32;
+
 /// A parsed template.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template<'a> {
@@ -44,14 +47,20 @@ pub fn begin(bytes: u64) -> Vec<u8> {
     [MAGIC, bytes.to_le_bytes()].concat()
 }
 
-/// Appends the part of a block that is not zero.
+/// Appends the parts of a block that are not zero.
 pub fn push(out: &mut Vec<u8>, at: u64, block: &[u8]) {
-    let Some(first) = block.iter().position(|&byte| byte != 0) else { return };
-    let end = block.iter().rposition(|&byte| byte != 0).map_or(first, |last| last + 1);
-    let length = u32::try_from(end - first).unwrap_or(u32::MAX);
-    out.extend((at + first as u64).to_le_bytes());
-    out.extend(length.to_le_bytes());
-    out.extend(&block[first..end]);
+    let pieces: Vec<&[u8]> = block.chunks(PIECE).collect();
+    let is_zero = |piece: &&[u8]| piece.iter().all(|&byte| byte == 0);
+    let mut offset = 0;
+    for run in pieces.chunk_by(|a, b| is_zero(a) == is_zero(b)) {
+        let length = run.iter().map(|piece| piece.len()).sum::<usize>();
+        if !is_zero(&run[0]) {
+            out.extend((at + offset as u64).to_le_bytes());
+            out.extend(u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes());
+            out.extend(&block[offset..offset + length]);
+        }
+        offset += length;
+    }
 }
 
 /// Parses a file. Returns `None` if it is malformed.
@@ -91,10 +100,11 @@ mod tests {
         let mut block = vec![0; BLOCK];
         push(&mut file, 0, &block);
         block[5] = 1;
-        block[9] = 2;
+        block[100] = 2;
         push(&mut file, BLOCK as u64, &block);
         let template = parse(&file).unwrap();
-        let expected = vec![(BLOCK as u64 + 5, &[1, 0, 0, 0, 2][..])];
+        let expected =
+            vec![(BLOCK as u64, &block[..PIECE]), (BLOCK as u64 + 96, &block[96..96 + PIECE])];
         assert_eq!(template, Template { bytes: 3 * BLOCK as u64, extents: expected });
     }
 

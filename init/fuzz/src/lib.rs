@@ -17,7 +17,8 @@ use kiln_init::machine::{parameters, smbios};
 use kiln_init::modules::index::{Found, Index};
 use kiln_init::modules::pattern::matches;
 use kiln_init::modules::settings::Settings;
-use kiln_init::storage::{gpt, signature};
+use kiln_init::storage::gpt::write::{self, Step};
+use kiln_init::storage::{ext4, gpt, signature};
 use kiln_init::supervise::notify;
 use kiln_init::supervise::probe::Answer;
 use kiln_init::timeline::loader;
@@ -26,9 +27,10 @@ use kiln_init::timeline::loader;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 14] = [
     ("cmdline", cmdline),
     ("dbus", dbus),
+    ("ext4", ext4),
     ("gpt", gpt),
     ("kmsg", kmsg),
     ("line", line),
@@ -81,12 +83,29 @@ fn effects(connection: &mut Connection, chunk: &[u8], into: &mut Vec<u8>) -> boo
     true
 }
 
-/// A partition table: no size in it leads outside the bytes.
+/// ext4's superblock: sizes are those that the kernel accepts.
+pub fn ext4(input: &[u8]) {
+    if let Some(found) = ext4::parse(input) {
+        assert!((1024..=65536).contains(&found.block));
+    }
+}
+
+/// A partition table: no size in it leads outside the bytes, and growing it writes nothing beyond the
+/// disk.
 pub fn gpt(input: &[u8]) {
+    let geometry = gpt::Geometry { block: 512, blocks: 1 << 21 };
     let (block, entries) = input.split_at(input.len().min(512));
-    if let Ok(header) = gpt::header(block) {
-        assert!(header.bytes() <= 1024 * 4096);
-        let _ = gpt::partitions(&header, entries, &gpt::VAR);
+    let _ = write::marked(geometry, block);
+    let Ok(header) = gpt::header(block) else { return };
+    assert!(header.bytes() <= 1024 * 4096);
+    for partition in gpt::partitions(&header, entries, &gpt::VAR).unwrap_or_default() {
+        let entries = &entries[..header.bytes()];
+        let growth = write::grow(geometry, &header, entries, &partition);
+        for step in growth.map(|growth| growth.steps).unwrap_or_default() {
+            if let Step::Write(at, bytes) = step {
+                assert!(at + bytes.len() as u64 <= geometry.bytes());
+            }
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::devices::{coldplug, disk};
 use crate::kernel::page_cache;
 use crate::process::helper::Helper;
 use crate::shutdown::{crash, reason, signals};
-use crate::storage::drivers;
+use crate::storage::{drivers, grow};
 use crate::timeline::loader;
 
 mod errno;
@@ -63,6 +63,7 @@ fn run_helper(helper: Helper, args: &[String]) -> i32 {
         Helper::LatePods => late_pods::run(),
         Helper::LoaderTimes => loader::run(),
         Helper::Disks => drivers::run(),
+        Helper::GrowData => grow::run(args),
         Helper::ReadAhead => page_cache::run(args),
         Helper::LastBoot => reason::run(args),
         Helper::KeepReason => reason::run_keeper(args),

@@ -13,8 +13,8 @@ use anyhow::{Context, Result, ensure};
 use kiln_base::replace::Durability;
 use kiln_contract::path;
 use rustix::fs::{StatVfs, fstatvfs};
-use rustix::mount::UnmountFlags;
 
+use super::partition;
 use crate::console::kmsg;
 use crate::kernel::beneath::Folder;
 use crate::kernel::mount;
@@ -74,16 +74,26 @@ pub fn mount_memory(size: &str) -> Result<()> {
 /// Fills `/var`, and returns the place where it is now.
 ///
 /// `cluster` is the one that credentials name; the second result is the one that the node belongs to.
-pub fn fill(var: Var, sizes: Sizes, cluster: Option<Cluster>) -> Result<(Var, Option<Cluster>)> {
+/// If the partition is `required`, one that cannot be filled is an error, and the next boot checks its
+/// file system.
+pub fn fill(
+    var: Var,
+    required: bool,
+    sizes: Sizes,
+    cluster: Option<Cluster>,
+) -> Result<(Var, Option<Cluster>)> {
     if var == Var::Partition {
         match fill_in_thread(cluster.clone()) {
             Ok(cluster) => return Ok((Var::Partition, cluster)),
+            Err(error) if required => {
+                return Err(error.context("cannot use the data partition (data.required)"));
+            }
             Err(error) => {
                 kmsg::error(format_args!("the data partition is not used: {error:#}"));
                 kmsg::warn("/var is in memory");
             }
         }
-        rustix::mount::unmount("/var", UnmountFlags::DETACH).context("cannot unmount /var")?;
+        partition::leave()?;
         mount_memory(sizes.var)?;
     }
     let var = var::open().context("cannot open /var")?;

@@ -12,6 +12,7 @@ mod groups;
 pub mod late_pods;
 mod mounts;
 pub mod node;
+pub mod partition;
 pub mod proof;
 mod root;
 pub mod var;
@@ -97,19 +98,19 @@ fn start_helper(helper: Helper, args: &[&str]) {
 mod tests {
     use std::time::Duration;
 
-    use super::{archive, fill, var};
+    use super::{archive, fill, partition};
     use crate::machine::watchdog::{FEED, TIMEOUT};
-    use crate::storage::data::SETTLE;
-    use crate::storage::drivers;
+    use crate::storage::{controllers, drivers};
 
     #[test]
     fn a_hanging_driver_leaves_time_to_search_for_the_partition() {
-        assert!(drivers::DEADLINE + 2 * SETTLE < var::DEADLINE);
+        let slowest = drivers::DEADLINE + controllers::READY + controllers::SETTLE;
+        assert!(slowest < partition::DEADLINE);
     }
 
     #[test]
     fn every_stage_of_the_boot_ends_before_the_watchdog_resets_the_machine() {
-        let longest = var::DEADLINE.max(fill::DEADLINE).max(archive::ROOT_DEADLINE);
+        let longest = partition::DEADLINE.max(fill::DEADLINE).max(archive::ROOT_DEADLINE);
         assert!(longest + Duration::from_secs(15) < TIMEOUT, "{longest:?}");
         assert!(FEED <= TIMEOUT / 2);
     }

@@ -6,7 +6,7 @@ use rustix::mount::MountPropagationFlags;
 
 use super::proof::{Early, Root, Tree};
 use crate::console::kmsg;
-use crate::kernel::mount::{EARLY, TREE, apply_all};
+use crate::kernel::mount::{EARLY, OPT, TREE, apply_all};
 use crate::kernel::sysctl;
 
 /// Mounts [`EARLY`] and opens the kernel log.
@@ -32,9 +32,19 @@ pub fn tree(_: Root) -> Result<Tree> {
     ] {
         let _ = std::os::unix::fs::symlink(target, link);
     }
-    std::fs::create_dir_all(kiln_contract::path::CNI_BIN_WRITABLE)
-        .context("cannot make /opt/cni/bin")?;
+    make_plugin_folder()?;
     Ok(Tree(()))
+}
+
+/// Mounts an empty `/opt` in memory.
+pub fn make_opt() -> Result<()> {
+    OPT.attach(OPT.target, OPT.data)?;
+    make_plugin_folder()
+}
+
+fn make_plugin_folder() -> Result<()> {
+    std::fs::create_dir_all(kiln_contract::path::CNI_BIN_WRITABLE)
+        .context("cannot make /opt/cni/bin")
 }
 
 /// Makes all mounts shared, so that later mounts reach the containers that ask for them.

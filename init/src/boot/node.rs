@@ -16,7 +16,7 @@ use crate::login1;
 use crate::machine::credential::{self, Credentials};
 use crate::machine::identity::{self, random_uuid};
 use crate::machine::parameters::Parameters;
-use crate::storage::data::SEED_COPY;
+use crate::storage::mounted::SEED_COPY;
 use crate::storage::var::Var;
 use crate::supervise::host::Node;
 
@@ -37,7 +37,8 @@ pub fn settle(_: Etc, var: Var, parameters: Parameters, gathered: Gathered) -> R
     let (cluster, bootstrap) =
         apply::wanted(&credentials).map(|join| (join.cluster, join.bootstrap)).unzip();
     let (var_size, pod_logs) = (parameters.text(&VAR_SIZE), parameters.text(&POD_LOG_SIZE));
-    let (var, cluster) = fill::fill(var, Sizes { var: var_size, pod_logs }, cluster)?;
+    let (var, cluster) =
+        fill::fill(var, settings.data.required, Sizes { var: var_size, pod_logs }, cluster)?;
     if let Some(cluster) = &cluster {
         kmsg::notice(format_args!("the node belongs to the cluster at {}", cluster.server));
         apply::leave_standalone();

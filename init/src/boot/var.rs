@@ -2,26 +2,20 @@
 //!
 //! A thread with a deadline does all that touches a disk.
 
-use std::path::PathBuf;
-use std::sync::mpsc::{self, Receiver};
-use std::time::Duration;
+use std::sync::mpsc::{self, Receiver, Sender};
 
 use anyhow::{Context, Result};
-use rustix::mount::UnmountFlags;
 
 use super::archive::Loading;
 use super::credentials::{self, Gathered};
 use super::fill;
+use super::partition::{self, Busy, DEADLINE, Pending};
 use super::proof::{Groups, Tree};
 use crate::console::kmsg;
 use crate::machine::credential::Credentials;
 use crate::process::deadline;
-use crate::storage::data::{MOUNT_POINT, bring_up_disks, find_and_mount};
+use crate::storage::data::{Found, bring_up_disks};
 use crate::storage::var::Var;
-
-/// The time limit for finding and mounting the partition, replaying ext4's journal on a slow disk
-/// included.
-pub const DEADLINE: Duration = Duration::from_secs(30);
 
 /// A search for credentials and for the data partition that runs in a thread.
 #[derive(Debug)]
@@ -30,9 +24,8 @@ pub struct Search {
     loaded: Receiver<()>,
     /// Receives the settings that need no disk.
     early: Receiver<Gathered>,
-    /// Receives the settings, if a disk changed them, and the partition, if it is mounted at
-    /// [`MOUNT_POINT`].
-    found: Receiver<(Gathered, Option<PathBuf>)>,
+    /// The settings, if a disk changed them, and the partition.
+    found: Pending<(Gathered, Found)>,
 }
 
 /// Starts the search. It begins when the archive's modules are loaded.
@@ -47,26 +40,21 @@ pub fn search(
 ) -> Result<Search> {
     let (told, loaded) = mpsc::sync_channel(1);
     let (told_early, early) = mpsc::sync_channel(1);
-    let look = move || {
+    let look = move |busy: &Sender<Busy>| {
         modules.join();
         let _ = told.send(());
         let gathered = credentials::gather(&mut credentials);
         let _ = told_early.send(gathered.clone());
         if !bring_up_disks() {
-            return (gathered, None);
+            return (gathered, Found::no_disk());
         }
         let gathered = credentials::gather_from_disk(credentials, gathered);
-        let mounted = find_and_mount(&gathered.settings.data).unwrap_or_else(|error| {
-            kmsg::warn(format_args!("data partition: {error:#}; /var is in memory"));
-            None
-        });
-        (gathered, mounted)
+        let found = partition::find(&gathered.settings.data, busy);
+        (gathered, found)
     };
     // Called if the boot has stopped waiting.
-    let undo = |(_, mounted): (Gathered, Option<PathBuf>)| {
-        let _ = mounted.map(|_| rustix::mount::unmount(MOUNT_POINT, UnmountFlags::DETACH));
-    };
-    Ok(Search { loaded, early, found: deadline::begin("data", look, undo)? })
+    let undo = |(_, found): (Gathered, Found)| partition::undo(&found);
+    Ok(Search { loaded, early, found: partition::begin(look, undo)? })
 }
 
 impl Search {
@@ -77,18 +65,26 @@ impl Search {
 
     /// Waits for the end of the search and mounts `/var`.
     pub fn attach(self, size: &str) -> Result<(Var, Gathered)> {
-        let (mut gathered, device) = deadline::end(&self.found, DEADLINE).unwrap_or_else(|| {
-            kmsg::warn("data partition: disks do not answer; /var is in memory");
-            (self.early.try_recv().unwrap_or_default(), None)
+        let (mut gathered, found) = self.found.wait().unwrap_or_else(|| {
+            let gathered = self.early.try_recv().unwrap_or_default();
+            if gathered.settings.data.required {
+                return self.found.wait_forever();
+            }
+            (gathered, Found::None("disks do not answer".to_owned()))
         });
         gathered.keep();
-        if let Some(device) = device {
-            rustix::mount::mount_move(MOUNT_POINT, "/var")
-                .context("cannot move the data partition to /var")?;
-            kmsg::notice(format_args!("/var is on {}", device.display()));
-            return Ok((Var::Partition, gathered));
-        }
-        fill::mount_memory(size)?;
-        Ok((Var::Memory, gathered))
+        let mounted = match found {
+            Found::Mounted(mounted) => mounted,
+            Found::None(why) if gathered.settings.data.required => {
+                partition::insist(&gathered.settings.data, why)?
+            }
+            Found::None(why) => {
+                kmsg::notice(format_args!("{why}; /var is in memory"));
+                fill::mount_memory(size)?;
+                return Ok((Var::Memory, gathered));
+            }
+        };
+        partition::put(&mounted)?;
+        Ok((Var::Partition, gathered))
     }
 }

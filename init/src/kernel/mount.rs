@@ -73,11 +73,14 @@ pub const TREE: [Mount; 6] = [
     mount("tmpfs", "/dev/shm", SAFE, "mode=1777,size=25%", Need::Must),
     mount("tmpfs", "/tmp", SAFE, "mode=1777,size=25%", Need::Must),
     mount("tmpfs", "/etc", SAFE, "mode=0755,size=16m", Need::Must),
-    // CNI pods install their plugins here, some of them 70 MB, and the host executes them.
-    mount("tmpfs", "/opt", SUID_DEV, "mode=0755,size=25%", Need::Must),
+    OPT,
     // Pods install volume plugins here, kubelet watches the folder and executes them.
     mount("tmpfs", VOLUME_PLUGINS, SUID_DEV, "mode=0755,size=25%", Need::Want),
 ];
+
+/// CNI pods install their plugins here, some of them 70 MB, and the host executes them. A data
+/// partition has a folder that takes its place.
+pub const OPT: Mount = mount("tmpfs", "/opt", SUID_DEV, "mode=0755,size=25%", Need::Must);
 
 /// Mounts for pods, which containerd does not need to start. `kiln-coldplug` makes them.
 ///

@@ -30,6 +30,8 @@ pub enum Helper {
     LoaderTimes,
     /// Loads drivers of disks.
     Disks,
+    /// Grows the file system of the data partition.
+    GrowData,
     /// Reads files into the page cache.
     ReadAhead,
     /// Reports how the last boot ended.
@@ -40,7 +42,7 @@ pub enum Helper {
 
 impl Helper {
     /// Every helper.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Coldplug,
         Self::Hotplug,
         Self::DiskLinks,
@@ -48,6 +50,7 @@ impl Helper {
         Self::LatePods,
         Self::LoaderTimes,
         Self::Disks,
+        Self::GrowData,
         Self::ReadAhead,
         Self::LastBoot,
         Self::KeepReason,
@@ -64,6 +67,7 @@ impl Helper {
             Self::LatePods => c"kiln-late-pods",
             Self::LoaderTimes => c"kiln-loader-times",
             Self::Disks => c"kiln-disks",
+            Self::GrowData => c"kiln-grow-data",
             Self::ReadAhead => c"kiln-readahead",
             Self::LastBoot => c"kiln-last-boot",
             Self::KeepReason => c"kiln-keep-reason",

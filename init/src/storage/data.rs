@@ -1,164 +1,165 @@
-//! Finds the data partition by its Discoverable Partitions type (UAPI group, DPS), and mounts it.
+//! Finds, makes, mends and mounts the data partition.
 //!
-//! A disk without this type is never written. If two partitions match, neither is used, because a
-//! guess could start a node on another node's data.
+//! [`decide`](super::decide) chooses by the Discoverable Partitions type (UAPI group, DPS) and the
+//! node's policy; this module collects the facts and acts. A disk that neither has the type nor is
+//! blank is never written.
 
-use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::fs::File;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use kiln_base::replace::{self, Durability};
-use rustix::mount::MountFlags;
+use kiln_contract::template::{self, Template};
 
-use super::controllers::{Way, controllers, has_scsi_host, is_late, way};
-use super::drivers;
-use super::gpt::{self, GptError};
+use super::content::{self, Content};
+use super::controllers::{self, Way, controllers, has_scsi_host, way};
+use super::decide::{self, Decision};
+use super::disk::{self, Disk};
+use super::gpt::Partition;
+use super::gpt::write::{self, NewTable};
+use super::mounted::{self, Announce, Mounted, uuid_bytes};
+use super::{drivers, make, partition, signature};
 use crate::console::kmsg;
 use crate::machine::identity::random_uuid;
 use crate::modules::index::may_have_driver;
 use crate::settings::data::DataPolicy;
 
-/// The mount point used by the thread. The partition is moved to `/var` only if the thread ends in
-/// time, so that a slow disk cannot cover a `/var` that is in use.
-pub const MOUNT_POINT: &str = "/run/kiln/data";
-
-/// A copy of the partition's random identity, on a file system that cannot hang.
-pub const SEED_COPY: &str = "/run/kiln/seed";
-
-/// The partition's random identity, relative to the partition's root.
-const SEED: &str = "lib/kiln/seed";
-
-/// The time that a controller gets to show its disks if loading its driver does not wait for them.
-pub const SETTLE: Duration = Duration::from_secs(2);
-
-/// The pause between two scans of `/sys/class/block`.
+/// The pause between two looks at controllers that show no disk yet.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// Has the drivers of disks loaded if that is necessary. Returns false if there can be no disk.
+/// The time limit for writing the template, whose 256 MiB of zeros are written one by one if the
+/// disk has no command for that.
+const MAKE: Duration = Duration::from_mins(2);
+
+/// The result of a search.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// The partition is mounted at [`mounted::MOUNT_POINT`].
+    Mounted(Mounted),
+    /// No partition can be used, for this reason.
+    None(String),
+}
+
+impl Found {
+    /// The result on a machine without disks.
+    #[must_use]
+    pub fn no_disk() -> Self {
+        Self::None("no disk".to_owned())
+    }
+}
+
+/// Has the drivers of disks loaded if that is necessary, and waits for controllers that show their
+/// disks later. Returns false if there can be no disk.
 pub fn bring_up_disks() -> bool {
-    let disk = block_devices("").iter().any(|name| is_disk(name));
-    match way(&controllers(), has_scsi_host(), disk, may_have_driver) {
+    match way(&controllers(), has_scsi_host(), disk::exists(), may_have_driver) {
         Way::None => return false,
         Way::Look => {}
         Way::Load => drop(kmsg::warn_on_error(drivers::load_in_helper())),
     }
+    wait_for_controllers();
     true
 }
 
-/// Finds the partition, mounts it and copies its identity. Runs in a thread, after
-/// [`bring_up_disks`].
-pub fn find_and_mount(_: &DataPolicy) -> Result<Option<PathBuf>> {
-    let found = wait_for_partition()?;
-    let [device] = &found[..] else {
-        if found.is_empty() {
-            return Ok(None);
+/// Finds the partition or makes it, and mounts it. Runs in a thread, after [`bring_up_disks`].
+pub fn find_and_mount(policy: &DataPolicy, announce: &Announce<'_>) -> Found {
+    let found = search(policy, announce);
+    found.unwrap_or_else(|error| Found::None(format!("{error:#}")))
+}
+
+fn search(policy: &DataPolicy, announce: &Announce<'_>) -> Result<Found> {
+    let disks = disk::all();
+    decide::left_out(&disks).iter().for_each(kmsg::warn);
+    let policy = with_device(policy);
+    let file =
+        if policy.blank || policy.disk.is_some() { make::read_template()? } else { Vec::new() };
+    let template = template::parse(&file);
+    let look = |disk: &Disk| look(disk, template.as_ref());
+    let small = |disk: &Disk| is_small(disk, template.as_ref());
+    match decide::decide(&disks, &policy, look, small) {
+        Decision::Use(disk, partition) => use_partition(disk, &partition, announce),
+        Decision::Make(disk, begun) => {
+            let template = template.context("the image has no file system for a new partition")?;
+            make_partition(disk, begun, &template, announce)
         }
-        bail!("{} partitions have the type, using none", found.len());
-    };
-    fs::create_dir_all(MOUNT_POINT).with_context(|| format!("cannot make {MOUNT_POINT}"))?;
-    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOATIME;
-    rustix::mount::mount(device, MOUNT_POINT, "ext4", flags, None)
-        .with_context(|| format!("cannot mount {}", device.display()))?;
-    let _ = kmsg::warn_on_error(copy_seed());
-    Ok(Some(device.clone()))
+        Decision::None(why) => Ok(Found::None(why)),
+    }
 }
 
-/// True for a disk or partition other than the kernel's RAM disks and loop devices.
-pub(super) fn is_disk(name: &str) -> bool {
-    !["ram", "loop"].iter().any(|made_up| name.starts_with(made_up))
-}
-
-/// Scans until a partition is found, but waits only for controllers that show their disks later.
-///
-/// Loading a module waits until its devices are probed, except for `nvme`.
-fn wait_for_partition() -> Result<Vec<PathBuf>> {
-    let late = controllers().iter().any(|alias| is_late(alias));
+/// Waits for controllers that show their disks later, and reports those that show none.
+fn wait_for_controllers() {
     let begin = Instant::now();
     loop {
-        let found = data_partitions()?;
-        let settled = !late || !block_devices("nvme").is_empty() || begin.elapsed() >= SETTLE;
-        if !found.is_empty() || settled {
-            return Ok(found);
+        let empty = controllers::without_disk();
+        if empty.iter().all(|one| one.is_given_up(begin.elapsed())) {
+            let waited = begin.elapsed() > LOOK;
+            for one in empty.iter().filter(|_| waited) {
+                kmsg::notice(format_args!("{} shows no disk", one.name));
+            }
+            return;
         }
         thread::sleep(LOOK);
     }
 }
 
-pub(super) fn block_devices(prefix: &str) -> Vec<String> {
-    let entries = fs::read_dir("/sys/class/block").into_iter().flatten().flatten();
-    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-    names.filter(|name| name.starts_with(prefix)).collect()
-}
-
-/// Returns all partitions of the type on all disks.
-fn data_partitions() -> Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    for name in block_devices("") {
-        let folder = Path::new("/sys/class/block").join(&name);
-        if folder.join("partition").exists() || !is_disk(&name) {
-            continue;
-        }
-        let size = fs::read_to_string(folder.join("queue/logical_block_size")).unwrap_or_default();
-        let disk = Path::new("/dev").join(&name);
-        // A drive without a medium and a path of a multipath disk are not readable, which
-        // is fine.
-        let table = read_table(&disk, size.trim().parse().unwrap_or(512));
-        match table.unwrap_or(Err(GptError::NoSignature)) {
-            Ok(numbers) => {
-                for number in numbers {
-                    found.extend(partition_device(&folder, number)?);
-                }
-            }
-            Err(GptError::NoSignature) => {}
-            Err(error) => kmsg::warn(format_args!("{}: {error}", disk.display())),
-        }
+/// Replaces a link in the policy's path by the device that it leads to.
+fn with_device(policy: &DataPolicy) -> DataPolicy {
+    let mut policy = policy.clone();
+    if let Some(path) = policy.disk.as_mut().and_then(|disk| disk.path.as_mut())
+        && let Ok(device) = std::fs::canonicalize(&*path)
+    {
+        *path = device.to_string_lossy().into_owned();
     }
-    Ok(found)
+    policy
 }
 
-/// Returns the numbers of the partitions of the type on one disk. The outer error is a failure to
-/// read the disk, the inner one an invalid table.
-fn read_table(disk: &Path, block_size: u64) -> Result<Result<Vec<u32>, GptError>> {
-    let mut disk = File::open(disk)?;
-    let mut block = vec![0; usize::try_from(block_size)?];
-    disk.seek(SeekFrom::Start(block_size))?;
-    disk.read_exact(&mut block)?;
-    let header = match gpt::header(&block) {
-        Ok(header) => header,
-        Err(error) => return Ok(Err(error)),
+fn look(disk: &Disk, template: Option<&Template<'_>>) -> Content {
+    let (Ok(file), Some(template)) = (File::open(disk.device()), template) else {
+        return Content::Unreadable;
     };
-    let mut entries = vec![0; header.bytes()];
-    let start =
-        header.first_block.checked_mul(block_size).context("the entries lie beyond the disk")?;
-    disk.seek(SeekFrom::Start(start))?;
-    disk.read_exact(&mut entries)?;
-    Ok(gpt::partitions(&header, &entries, &gpt::VAR))
+    content::look(disk.geometry, template, &mut signature::reader(&file))
 }
 
-/// Returns the device of a partition by its number, because the names differ (`vda1`, `nvme0n1p1`).
-fn partition_device(disk: &Path, number: u32) -> Result<Option<PathBuf>> {
-    for entry in fs::read_dir(disk).with_context(|| format!("cannot list {}", disk.display()))? {
-        let entry = entry?.path();
-        let is = fs::read_to_string(entry.join("partition")).unwrap_or_default();
-        if is.trim().parse() == Ok(number) {
-            return Ok(entry.file_name().map(|name| Path::new("/dev").join(name)));
-        }
-    }
-    Ok(None)
+fn is_small(disk: &Disk, template: Option<&Template<'_>>) -> bool {
+    let table = NewTable::new(disk.geometry, [0; 16]);
+    !table.zip(template).is_some_and(|(table, template)| make::fits(&table, template))
 }
 
-/// Copies the partition's identity, and makes it at the first use of the partition.
-fn copy_seed() -> Result<()> {
-    let file = Path::new(MOUNT_POINT).join(SEED);
-    if !file.exists() {
-        let seed = random_uuid()?;
-        let folder = file.parent().context("the seed has no folder")?;
-        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        replace::write(&file, seed.as_bytes(), 0o644, Durability::File)
-            .with_context(|| format!("cannot write {}", file.display()))?;
+/// Makes the partition, or takes up an earlier attempt.
+fn make_partition(
+    disk: &Disk,
+    begun: Option<[u8; 16]>,
+    template: &Template<'_>,
+    announce: &Announce<'_>,
+) -> Result<Found> {
+    let id = match begun {
+        Some(id) => id,
+        None => write::id(uuid_bytes(&random_uuid()?).context("the kernel's UUID is malformed")?),
+    };
+    let table = NewTable::new(disk.geometry, id).context("the disk is too small")?;
+    let again = if begun.is_some() { ", which was cut short," } else { "" };
+    announce(&format!("a data partition{again} is made on {}", disk.name), MAKE);
+    let file = make::open_alone(disk)?;
+    let context = || format!("cannot make a data partition on {}", disk.name);
+    make::run(&file, &make::steps(&table, template)).with_context(context)?;
+    make::read_again(&file).with_context(context)?;
+    drop(file);
+    let name = disk.partition(1);
+    if disk::bytes(&name).is_none() {
+        bail!("the kernel does not show {name}");
     }
-    fs::copy(&file, SEED_COPY).context("cannot copy the seed").map(drop)
+    mounted::mount(&name, true, announce).map(Found::Mounted)
+}
+
+/// Mounts a partition that exists. The table grows with its disk first.
+fn use_partition(disk: &Disk, partition: &Partition, announce: &Announce<'_>) -> Result<Found> {
+    let name = disk.partition(partition.number);
+    if disk::bytes(&name).is_none() {
+        bail!("{} has the partition {name}, but the kernel refuses its table", disk.name);
+    }
+    if partition.grows() {
+        let grown = partition::grow(disk, partition)
+            .with_context(|| format!("cannot grow the partition {name}"));
+        let _ = kmsg::warn_on_error(grown);
+    }
+    mounted::mount(&name, partition.grows(), announce).map(Found::Mounted)
 }

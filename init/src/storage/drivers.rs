@@ -1,10 +1,13 @@
 //! Drivers of disks, loaded by the helper `kiln-disks`.
 
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use super::controllers::{controllers, has_optical_drive, has_scsi_host};
+use super::controllers::{
+    SETTLE, controllers, has_hyper_v, has_optical_drive, has_scsi_host, hyper_v_has_disks,
+};
 use crate::console::kmsg;
 use crate::modules::index::{Found, Index};
 use crate::modules::load;
@@ -32,23 +35,41 @@ pub fn run() -> i32 {
 
 fn load_all() -> Result<()> {
     let index = Index::of_running_kernel()?;
-    for alias in controllers() {
-        if let Found::Load(files) = index.find(&alias) {
-            for module in files {
-                let _ = kmsg::warn_on_error(load::load_file(&module.file, ""));
-            }
+    for alias in &controllers() {
+        load_found(&index, alias);
+    }
+    if wait_for_hyper_v() {
+        for alias in &controllers() {
+            load_found(&index, alias);
         }
     }
     // Disks and optical drives behind SCSI controllers (virtio-scsi, AHCI) need these, but their
     // aliases appear too late.
     for (name, needed) in [("sd_mod", has_scsi_host()), ("sr_mod", has_optical_drive())] {
-        if let Found::Load(files) = index.find(name)
-            && needed
-        {
-            for module in files {
-                let _ = kmsg::warn_on_error(load::load_file(&module.file, ""));
-            }
+        if needed {
+            load_found(&index, name);
         }
     }
     Ok(())
+}
+
+fn load_found(index: &Index, name: &str) {
+    if let Found::Load(files) = index.find(name) {
+        for module in files {
+            let _ = kmsg::warn_on_error(load::load_file(&module.file, ""));
+        }
+    }
+}
+
+/// Waits until Hyper-V's bus, whose driver was just loaded, shows a device with disks. Returns false
+/// if there is no such bus.
+fn wait_for_hyper_v() -> bool {
+    let begin = Instant::now();
+    while has_hyper_v() {
+        if hyper_v_has_disks() || begin.elapsed() >= SETTLE {
+            return true;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    false
 }

@@ -1,7 +1,9 @@
-//! The GUID Partition Table: finds the partitions of a type (UEFI specification 2.10, chapter 5.3).
+//! The GUID Partition Table: finds partitions by their type (UEFI specification 2.10, chapter 5.3).
 //!
-//! The kernel makes the partitions but does not report their types. The table is only read. The
-//! backup table is not tried: if the kernel rejects the primary table, there are no partitions.
+//! The kernel makes the partitions but does not report their types. The backup table is not tried: if
+//! the kernel rejects the primary table, there are no partitions.
+
+pub mod write;
 
 use std::fmt;
 
@@ -37,9 +39,77 @@ impl fmt::Display for GptError {
     }
 }
 
-/// The position of the entries.
+/// Attributes of the Discoverable Partitions Specification.
+const NO_AUTO: u64 = 1 << 63;
+const READ_ONLY: u64 = 1 << 60;
+const GROW: u64 = 1 << 59;
+
+/// A partition without its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Partition {
+    /// The kernel's number; the first entry has number 1.
+    pub number: u32,
+    /// The first block.
+    pub first: u64,
+    /// The last block.
+    pub last: u64,
+    attributes: u64,
+}
+
+impl Partition {
+    /// Returns a partition of a test.
+    #[cfg(test)]
+    pub(super) fn new(number: u32, first: u64, last: u64, attributes: u64) -> Self {
+        Self { number, first, last, attributes }
+    }
+
+    /// True if the partition must not be mounted automatically.
+    #[must_use]
+    pub fn is_no_auto(&self) -> bool {
+        self.attributes & NO_AUTO != 0
+    }
+
+    /// True if the partition must not be written.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.attributes & READ_ONLY != 0
+    }
+
+    /// True if the file system should be grown to the partition's size.
+    #[must_use]
+    pub fn grows(&self) -> bool {
+        self.attributes & GROW != 0
+    }
+}
+
+/// A disk's logical blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Geometry {
+    /// The size of a block in bytes, a power of two.
+    pub block: u64,
+    /// The number of blocks.
+    pub blocks: u64,
+}
+
+impl Geometry {
+    /// Returns the disk's size in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.block.saturating_mul(self.blocks)
+    }
+}
+
+/// The table's header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
+    /// The block of the other header.
+    pub other: u64,
+    /// The first block that a partition may use.
+    pub first_usable: u64,
+    /// The last block that a partition may use.
+    pub last_usable: u64,
+    /// The disk's GUID.
+    pub disk: [u8; 16],
     /// The first block of the entries.
     pub first_block: u64,
     /// The number of entries.
@@ -83,6 +153,10 @@ pub fn header(block: &[u8]) -> Result<Header, GptError> {
 
 fn fields(block: &[u8]) -> Option<Header> {
     Some(Header {
+        other: u64_at(block, 32)?,
+        first_usable: u64_at(block, 40)?,
+        last_usable: u64_at(block, 48)?,
+        disk: block.get(56..72)?.try_into().ok()?,
         first_block: u64_at(block, 72)?,
         count: u32_at(block, 80)?,
         size: u32_at(block, 84)?,
@@ -99,15 +173,24 @@ impl Header {
     }
 }
 
-/// Returns the numbers of the partitions with a type. The first partition has number 1, as in the
-/// kernel.
-pub fn partitions(header: &Header, entries: &[u8], kind: &[u8; 16]) -> Result<Vec<u32>, GptError> {
+/// Returns the partitions of a type.
+pub fn partitions(
+    header: &Header,
+    entries: &[u8],
+    kind: &[u8; 16],
+) -> Result<Vec<Partition>, GptError> {
     let entries = entries.get(..header.bytes()).ok_or(GptError::BadHeader)?;
     if crc32(entries) != header.checksum {
         return Err(GptError::BadChecksum);
     }
     let numbered = (1..).zip(entries.chunks(header.size as usize));
-    Ok(numbered.filter(|(_, entry)| entry.starts_with(kind)).map(|(number, _)| number).collect())
+    let found = numbered.filter(|(_, entry)| entry.starts_with(kind));
+    Ok(found.filter_map(|(number, entry)| partition(number, entry)).collect())
+}
+
+fn partition(number: u32, entry: &[u8]) -> Option<Partition> {
+    let (first, last) = (u64_at(entry, 32)?, u64_at(entry, 40)?);
+    Some(Partition { number, first, last, attributes: u64_at(entry, 48)? })
 }
 
 #[cfg(test)]

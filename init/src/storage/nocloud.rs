@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use rustix::mount::{MountFlags, UnmountFlags};
 
-use super::data::{block_devices, is_disk};
+use super::disk::block_devices;
 use crate::console::kmsg;
 use crate::machine::credential::Credentials;
 use crate::machine::nocloud::{self, Disk};
@@ -73,7 +73,7 @@ fn read(device: &Path, kind: Kind, credentials: &mut Credentials) -> Result<Disk
 /// hybrid image describes one file system twice.
 fn find() -> Vec<(PathBuf, Kind)> {
     let mut found: Vec<(PathBuf, Kind)> = Vec::new();
-    let mut names: Vec<_> = block_devices("").into_iter().filter(|name| is_disk(name)).collect();
+    let mut names = block_devices();
     names.sort_unstable();
     for name in names {
         let device = Path::new("/dev").join(&name);

@@ -28,7 +28,8 @@ fn seal(block: &mut [u8]) {
 }
 
 fn find(block: &[u8], entries: &[u8]) -> Result<Vec<u32>, GptError> {
-    partitions(&header(block)?, entries, &VAR)
+    let found = partitions(&header(block)?, entries, &VAR)?;
+    Ok(found.iter().map(|partition| partition.number).collect())
 }
 
 #[test]
@@ -96,7 +97,24 @@ proptest! {
         prop_assume!(at < count);
         let mut entries = vec![0; count as usize * 128];
         entries[at as usize * 128..][..16].copy_from_slice(&VAR);
-        let header = Header { first_block: 2, count, size: 128, checksum: crc32(&entries) };
-        prop_assert_eq!(partitions(&header, &entries, &VAR), Ok(vec![at + 1]));
+        let header = Header { count, checksum: crc32(&entries), ..header(&table(&[]).0).unwrap() };
+        let found = partitions(&header, &entries, &VAR).unwrap();
+        prop_assert_eq!(found.iter().map(|one| one.number).collect::<Vec<_>>(), [at + 1]);
     }
+}
+
+#[test]
+fn attributes_are_those_of_the_specification() {
+    let flags = |attributes: u64| {
+        let (mut block, mut entries) = table(&[VAR]);
+        entries[48..56].copy_from_slice(&attributes.to_le_bytes());
+        block[88..92].copy_from_slice(&crc32(&entries).to_le_bytes());
+        seal(&mut block);
+        let found = partitions(&header(&block).unwrap(), &entries, &VAR).unwrap();
+        (found[0].is_no_auto(), found[0].is_read_only(), found[0].grows())
+    };
+    assert_eq!(flags(0), (false, false, false));
+    assert_eq!(flags(1 << 63), (true, false, false));
+    assert_eq!(flags(1 << 60), (false, true, false));
+    assert_eq!(flags(1 << 59), (false, false, true));
 }
