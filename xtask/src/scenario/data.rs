@@ -70,6 +70,9 @@ pub struct Scenario {
     /// The channel of the credentials.
     #[serde(default)]
     pub channel: Channel,
+    /// Days by which the machine's clock is ahead; a negative number for a clock that is behind.
+    #[serde(default)]
+    pub clock_days: i64,
     /// True if the kernel is expected to crash; in any other scenario a crash is a failure.
     #[serde(default)]
     pub crashes: bool,
@@ -244,6 +247,11 @@ impl Scenario {
             | Instruction::Api(_)
             | Instruction::Channel(_)
             | Instruction::Credentials(_) => return self.check_one_of_cluster(instruction),
+            Instruction::Late(_) => {
+                ensure!(running, "no machine runs here");
+                ensure!(forwarded(PROBE_PORT), "the probe needs {PROBE_PORT} among `ports`");
+                return self.check_one_of_cluster(instruction);
+            }
             _ if !running => bail!("no machine runs here"),
             Instruction::Plug(Plug { slot, .. }) | Instruction::Unplug(slot) => {
                 let found = (1..=self.slots).contains(slot);
@@ -280,7 +288,7 @@ impl Scenario {
                 ensure!(found, "node {number} is not among the {} `nodes`", cluster.nodes);
                 Ok(())
             }
-            Instruction::Credentials(credentials) => {
+            Instruction::Credentials(credentials) | Instruction::Late(credentials) => {
                 credentials.iter().try_for_each(|(name, text)| {
                     template::check(text).with_context(|| format!("credential `{name}`"))
                 })

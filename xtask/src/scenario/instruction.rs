@@ -88,6 +88,8 @@ pub enum Instruction {
     Channel(Channel),
     /// Replaces the credentials of the next boots.
     Credentials(Credentials),
+    /// Has the probe give the running node these credentials.
+    Late(Credentials),
 }
 
 /// A command of kubectl, as the cluster's administrator.
@@ -296,6 +298,10 @@ impl fmt::Display for Instruction {
             Self::Api(state) => write!(f, "api {state:?}"),
             Self::Channel(channel) => write!(f, "channel {channel:?}"),
             Self::Credentials(_) => write!(f, "credentials"),
+            Self::Late(credentials) => {
+                let names: Vec<&str> = credentials.keys().map(String::as_str).collect();
+                write!(f, "late {}", names.join(", "))
+            }
         }
     }
 }

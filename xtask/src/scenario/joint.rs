@@ -67,13 +67,18 @@ impl Joint {
         let folder = folder.join(node::name(number));
         fs::create_dir_all(&folder)
             .with_context(|| format!("cannot create {}", folder.display()))?;
-        let fill = |(name, text): (&String, &String)| -> Result<(String, String)> {
-            Ok((name.clone(), template::fill(text, |name| self.value(name, number))?))
-        };
-        let credentials = self.credentials.iter().map(fill).collect::<Result<Credentials>>()?;
+        let credentials = self.fill(&self.credentials, number)?;
         let mut handover = node::hand_over(self.channel, &credentials, &folder)?;
         handover.arguments.extend(["-uuid".to_owned(), node::uuid(number)]);
         Ok(handover)
+    }
+
+    /// Replaces the names in credentials for a node.
+    pub fn fill(&self, credentials: &Credentials, number: u8) -> Result<Credentials> {
+        let fill = |(name, text): (&String, &String)| -> Result<(String, String)> {
+            Ok((name.clone(), template::fill(text, |name| self.value(name, number))?))
+        };
+        credentials.iter().map(fill).collect()
     }
 
     fn value(&self, name: &str, number: u8) -> Result<String> {

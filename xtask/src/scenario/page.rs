@@ -1,5 +1,6 @@
 //! Compares pages of a node with the expectations of a scenario.
 
+use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
@@ -106,6 +107,21 @@ pub fn is_refusal(status: u16) -> bool {
     matches!(status, 400 | 401 | 403 | 404)
 }
 
+/// Returns the probe's path that writes a late credential; it decodes `%NN`.
+pub fn late(name: &str, text: &str) -> String {
+    let mut path = format!("/credential/{name}/");
+    for byte in text.bytes() {
+        let written = if byte.is_ascii_alphanumeric() {
+            write!(path, "{}", char::from(byte))
+        } else {
+            write!(path, "%{byte:02x}")
+        };
+        // Writing to a string cannot fail.
+        let _ = written;
+    }
+    path
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -148,6 +164,11 @@ mod tests {
                 .to_string()
                 .contains("why")
         );
+    }
+
+    #[test]
+    fn a_late_credential_is_one_path() {
+        assert_eq!(late("kiln.join", "a = 1\n"), "/credential/kiln.join/a%20%3d%201%0a");
     }
 
     #[test]

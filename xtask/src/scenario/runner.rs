@@ -5,7 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
+use kiln_base::calendar::{Civil, Precision};
 
 use super::booted::{Booted, Crash};
 use super::data::{Network, STUB_CMDLINE, Scenario};
@@ -15,7 +16,7 @@ use super::joint::Joint;
 use super::rig::{Image, Images, PROBE_PORT, Rig};
 use super::watch::Watch;
 use super::{disk, lan, ntp, page, refused};
-use crate::cluster::{self, Handover};
+use crate::cluster::{self, Credentials, Handover};
 use crate::progress::Progress;
 use crate::qemu::{self, End, Forward, Kernel, Machine, SILENCE, Scratch, Start};
 
@@ -43,6 +44,9 @@ const STALLED: u64 = 1;
 
 /// QEMU's value for no limit.
 const UNLIMITED: u64 = 0;
+
+/// A day, for a clock that is wrong.
+const DAY_SECONDS: i64 = 24 * 60 * 60;
 
 /// The one shutdown after which the machine stays on.
 const HALT: &str = "halt";
@@ -201,6 +205,7 @@ impl<'a> Run<'a> {
                 self.joint()?.give(credentials);
                 Ok(())
             }
+            Instruction::Late(credentials) => self.late(credentials),
         }
     }
 
@@ -303,6 +308,13 @@ impl<'a> Run<'a> {
     fn arguments(&self, handover: Vec<String>) -> Vec<String> {
         let mut arguments = self.scenario.qemu.clone();
         arguments.extend(handover);
+        if self.scenario.clock_days != 0 {
+            let now = Civil::now().seconds().unwrap_or_default();
+            let then = Civil::from_seconds(now + self.scenario.clock_days * DAY_SECONDS);
+            let then = then.rfc3339(Precision::Seconds).to_string();
+            let base = format!("base={}", then.trim_end_matches('Z'));
+            arguments.extend(["-rtc".to_owned(), base]);
+        }
         if self.scenario.disk.is_some() {
             let path = self.disk();
             let path = path.to_string_lossy().replace(',', ",,");
@@ -356,6 +368,16 @@ impl<'a> Run<'a> {
         let booted = self.booted()?;
         let url = booted.url(PROBE_PORT, &look.path)?;
         page::check_look(look, &qemu::get(&url, ACT_MAX)?, &golden)
+    }
+
+    fn late(&mut self, credentials: &Credentials) -> Result<()> {
+        let node = self.node;
+        for (name, text) in self.joint()?.fill(credentials, node)? {
+            let url = self.booted()?.url(PROBE_PORT, &page::late(&name, &text))?;
+            let answer = qemu::get(&url, ACT_MAX)?;
+            ensure!(answer.status == 200, "the probe cannot write {name}: {}", answer.body);
+        }
+        Ok(())
     }
 
     fn refused(&mut self, paths: &[String]) -> Result<()> {
