@@ -18,11 +18,11 @@ pub const DEB: &str = "unpack 1";
 /// Taking or unpacking a file from elsewhere.
 pub const URL: &str = "url 2";
 /// Choosing and indexing the kernel's modules.
-pub const KERNEL: &str = "kernel 4";
+pub const KERNEL: &str = "kernel 5";
 /// The file system for new data partitions.
 pub const TEMPLATE: &str = "template 2";
 /// The host's root.
-pub const ROOT: &str = "root 4";
+pub const ROOT: &str = "root 5";
 /// The pods' file system.
 pub const PODS: &str = "pods 3";
 /// The initramfs archive.

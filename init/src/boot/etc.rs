@@ -34,6 +34,8 @@ pub fn prepare_for_kubelet(below: First, kubelet: &Facts) -> Result<()> {
         kmsg::warn_on_error(apply::write(&plan(kubelet, &apply::addresses()), &Plan::default()));
     containerd::apply::apply(&Credentials::kept(), &kubelet.settings);
     sysctl::apply(sysctl::When::Boot);
+    // kiln-coldplug applies the missing ones.
+    let _ = sysctl::apply_own(&kubelet.settings.sysctls);
     make_resolver()
 }
 
@@ -84,11 +86,7 @@ fn copy_manifests() {
     let target = Path::new(path::MANIFESTS);
     let _ = kmsg::warn_on_error(copy_folder(Path::new(path::BAKED_MANIFESTS), target));
     for name in credential::names(&POD) {
-        let pod = name.trim_start_matches(POD.name);
-        let file = target.join(format!("{pod}.yaml"));
-        let copied = fs::copy(Path::new(path::CREDENTIALS).join(&name), &file);
-        let _ =
-            kmsg::warn_on_error(copied.with_context(|| format!("cannot copy credential {name}")));
+        let _ = kmsg::warn_on_error(apply::copy_pod(&name));
     }
 }
 

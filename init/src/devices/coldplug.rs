@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use kiln_contract::path::{DEVICES_LOCK, MODULE_LIST};
-use kiln_contract::setting::LOCK_MODULES;
+use kiln_contract::setting::{LOCK_MODULES, NODE};
 use rustix::fs::{FlockOperation, flock};
 
 use super::{nodes, unknown};
@@ -26,10 +26,11 @@ use crate::console::{kmsg, once};
 use crate::devices::device::Device;
 use crate::kernel::mount;
 use crate::kernel::sysctl;
-use crate::machine::parameters;
+use crate::machine::{credential, parameters};
 use crate::modules::index::{Found, Index, ModuleFile};
 use crate::modules::load;
 use crate::modules::settings::Settings;
+use crate::settings;
 
 /// The mount point of sysfs.
 const SYSFS: &str = "/sys";
@@ -57,6 +58,12 @@ pub fn run() -> i32 {
     nodes::make_all();
     let _ = kmsg::warn_on_error(mount::apply_all(&mount::LATE));
     sysctl::apply(sysctl::When::Offered);
+    for name in sysctl::apply_own(&node_settings().sysctls) {
+        kmsg::warn(format_args!(
+            "{}: sysctls: the kernel has no {name}; load its module with `modules`",
+            NODE.name
+        ));
+    }
     if let Some(count) = loaded {
         let millis = begin.elapsed().as_millis();
         kmsg::notice(format_args!("{count} modules loaded in the background in {millis} ms"));
@@ -67,6 +74,12 @@ pub fn run() -> i32 {
         kmsg::notice("modules are locked until the next boot");
     }
     0
+}
+
+/// Returns the settings of the node. PID 1 has reported their mistakes.
+fn node_settings() -> settings::Settings {
+    let text = credential::kept(&NODE).unwrap_or_default();
+    settings::parse(&text).0
 }
 
 /// Runs `kiln-hotplug`. `args` are modaliases and paths in turn, or nothing for all devices.

@@ -3,14 +3,15 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use kiln_base::time::timespec;
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
-use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, socket_with};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
 /// `RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE` (linux/rtnetlink.h): messages about changed routes.
 const ROUTE_GROUPS: u32 = 0x40 | 0x400;
@@ -41,15 +42,35 @@ pub fn loopback_up() -> Result<()> {
     Err(io::Error::last_os_error()).context("cannot bring lo up")
 }
 
-/// Waits until there is a default route of IPv4 or IPv6. Returns false if none appears in time.
-pub fn wait_for_default_route(time: Duration) -> Result<bool> {
+/// `RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR`: messages about changed addresses.
+const ADDRESS_GROUPS: u32 = 0x10 | 0x100;
+
+/// Returns a socket that becomes readable when an address of the node changes.
+pub fn watch_addresses() -> Result<OwnedFd> {
+    listen(ADDRESS_GROUPS)
+}
+
+fn listen(groups: u32) -> Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     // Protocol 0 is NETLINK_ROUTE.
-    let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)
+    let netlink = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)
         .context("cannot make a netlink socket")?;
-    // Listening starts before the first check, so that no route is missed.
-    rustix::net::bind(&socket, &SocketAddrNetlink::new(0, ROUTE_GROUPS))
+    rustix::net::bind(&netlink, &SocketAddrNetlink::new(0, groups))
         .context("cannot bind the netlink socket")?;
+    Ok(netlink)
+}
+
+/// Reads and drops everything that waits on a descriptor that never blocks.
+pub fn drain(fd: &OwnedFd) {
+    let mut buffer = [0_u8; 4096];
+    // ENOBUFS says that messages were lost, which a reader that drops them need not know.
+    while matches!(rustix::io::read(fd, &mut buffer), Ok(1..) | Err(Errno::NOBUFS)) {}
+}
+
+/// Waits until there is a default route of IPv4 or IPv6. Returns false if none appears in time.
+pub fn wait_for_default_route(time: Duration) -> Result<bool> {
+    // Listening starts before the first check, so that no route is missed.
+    let socket = listen(ROUTE_GROUPS)?;
     let end = Instant::now() + time;
     loop {
         let tables = TABLES.map(|table| fs::read_to_string(table).unwrap_or_default());
@@ -61,8 +82,7 @@ pub fn wait_for_default_route(time: Duration) -> Result<bool> {
             return Ok(false);
         }
         let _ = poll(&mut [PollFd::new(&socket, PollFlags::IN)], Some(&timespec(left)));
-        let mut buffer = [0_u8; 4096];
-        while rustix::net::recv(&socket, &mut buffer, RecvFlags::DONTWAIT).is_ok() {}
+        drain(&socket);
     }
 }
 

@@ -77,10 +77,30 @@ pub fn apply(when: When) {
         if when == When::Offered && !file.exists() {
             continue;
         }
-        // The newline makes a write of the empty value too.
-        if let Err(error) = fs::write(&file, format!("{value}\n")) {
-            kmsg::warn(format_args!("cannot set sysctl {name} to {value:?}: {error}"));
+        set(&file, name, value);
+    }
+}
+
+/// Applies the owner's settings that exist: name below `/proc/sys`, and value. Returns the names of
+/// those that are missing, because their module may be loaded later.
+#[must_use]
+pub fn apply_own(settings: &[(String, String)]) -> Vec<&str> {
+    let mut missing = Vec::new();
+    for (name, value) in settings {
+        let file = Path::new("/proc/sys").join(name);
+        if file.exists() {
+            set(&file, name, value);
+        } else {
+            missing.push(name.as_str());
         }
+    }
+    missing
+}
+
+fn set(file: &Path, name: &str, value: &str) {
+    // The newline makes a write of the empty value too.
+    if let Err(error) = fs::write(file, format!("{value}\n")) {
+        kmsg::warn(format_args!("cannot set sysctl {name} to {value:?}: {error}"));
     }
 }
 

@@ -9,7 +9,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use kiln_base::replace::{self, Durability};
 use kiln_contract::path;
-use kiln_contract::setting::{BOOTSTRAP_KUBECONFIG, JOIN};
+use kiln_contract::setting::{BOOTSTRAP_KUBECONFIG, JOIN, POD};
 
 use super::cluster::Cluster;
 use super::join::{self, Join};
@@ -42,14 +42,24 @@ pub fn facts(
     cluster: Option<Cluster>,
     bootstrap: Option<String>,
 ) -> Facts {
+    let providers = Path::new(path::CREDENTIAL_PROVIDERS).exists();
+    Facts { cluster, bootstrap, settings, drop_ins: drop_ins(credentials), providers }
+}
+
+/// Returns the credentials that are drop-ins.
+#[must_use]
+pub fn drop_ins(credentials: &Credentials) -> Vec<(String, Vec<u8>)> {
     let drop_ins = credentials.iter().filter(|(name, _)| is_drop_in(name));
-    Facts {
-        cluster,
-        bootstrap,
-        settings,
-        drop_ins: drop_ins.map(|(name, bytes)| (name.to_owned(), bytes.to_vec())).collect(),
-        providers: Path::new(path::CREDENTIAL_PROVIDERS).exists(),
-    }
+    drop_ins.map(|(name, bytes)| (name.to_owned(), bytes.to_vec())).collect()
+}
+
+/// Copies the credential `kiln.pod.NAME` to the static pods. It replaces a pod of the same name.
+pub fn copy_pod(credential: &str) -> Result<()> {
+    let pod = credential.strip_prefix(POD.name).unwrap_or(credential);
+    let (from, to) =
+        (Path::new(path::CREDENTIALS).join(credential), format!("{}/{pod}.yaml", path::MANIFESTS));
+    replace::copy(&from, Path::new(&to), Durability::None)
+        .with_context(|| format!("cannot copy credential {credential}"))
 }
 
 /// Writes the files of a plan, and removes those of the plan before it.

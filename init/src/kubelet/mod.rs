@@ -6,6 +6,8 @@
 pub mod apply;
 pub mod cluster;
 pub mod join;
+pub mod klog;
 pub mod kubeconfig;
 pub mod plan;
+pub mod report;
 pub mod state;

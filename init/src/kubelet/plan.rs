@@ -66,15 +66,17 @@ pub fn plan(facts: &Facts, addresses: &[IpAddr]) -> Plan {
         args.push(format!("--image-credential-provider-bin-dir={bin}"));
     }
     for (name, bytes) in &facts.drop_ins {
-        files.push(drop_in(&format!("50-{}.conf", drop_in_name(name)), bytes.clone()));
+        files.push(drop_in(&drop_in_of(name), bytes.clone()));
     }
     Plan { args, files }
 }
 
-/// Returns the `NAME` of a drop-in's credential.
-fn drop_in_name(credential: &str) -> &str {
+/// Returns the file name of a credential's drop-in.
+#[must_use]
+pub fn drop_in_of(credential: &str) -> String {
     let rest = credential.strip_prefix(KUBELET.name).unwrap_or(credential);
-    rest.strip_prefix('.').filter(|rest| !rest.is_empty()).unwrap_or("kubelet")
+    let name = rest.strip_prefix('.').filter(|rest| !rest.is_empty()).unwrap_or("kubelet");
+    format!("50-{name}.conf")
 }
 
 /// True for `kiln.kubelet` and `kiln.kubelet.NAME`.

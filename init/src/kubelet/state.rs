@@ -40,7 +40,9 @@ pub fn settle(var: &Folder, wanted: Option<Cluster>) -> Option<Cluster> {
         Err(_) => false,
     };
     if !same {
-        kmsg::notice("the node's certificates are of another cluster, set aside");
+        kmsg::notice(
+            "the node's kubeconfig is of another cluster or has no certificate, set aside",
+        );
         let _ = kmsg::warn_on_error(set_aside(var));
     }
     let _ = kmsg::warn_on_error(write_record(var, &wanted));
@@ -115,14 +117,88 @@ fn read_record(bytes: &[u8]) -> Record {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
+
     use proptest::prelude::*;
+    use tempfile::TempDir;
 
     use super::{read_record, record};
+    use crate::kernel::beneath::Folder;
     use crate::kubelet::cluster::Cluster;
+    use crate::kubelet::kubeconfig;
+    use crate::machine::pem;
+
+    fn ca(byte: u8) -> String {
+        pem::text(&[vec![0x30, 1, byte]])
+    }
+
+    fn cluster(server: &str, byte: u8) -> Cluster {
+        Cluster::new(server.into(), Some(ca(byte)))
+    }
+
+    /// Returns a `/var` with the kubeconfig of a cluster, and with a certificate if `joined`.
+    fn var(kubeconfig: &str, joined: bool) -> TempDir {
+        let var = tempfile::tempdir().unwrap();
+        for folder in ["lib/kubelet/pki", "lib/kiln"] {
+            fs::create_dir_all(var.path().join(folder)).unwrap();
+        }
+        fs::write(var.path().join("lib/kubelet/kubeconfig"), kubeconfig).unwrap();
+        if joined {
+            let link = var.path().join("lib/kubelet/pki/kubelet-client-current.pem");
+            symlink("/var/lib/kubelet/pki/kubelet-client-1.pem", link).unwrap();
+        }
+        var
+    }
+
+    fn settle(var: &Path, wanted: Option<Cluster>) -> Option<Cluster> {
+        super::settle(&Folder::open(&fs::canonicalize(var).unwrap()).unwrap(), wanted)
+    }
+
+    const A: &str = "https://a.example:6443";
+
+    #[test]
+    fn a_kubeconfig_with_a_certificate_makes_a_member_without_credentials() {
+        let text = kubeconfig::with_token(A, &ca(1), "t");
+        assert_eq!(settle(var(&text, true).path(), None), Some(cluster(A, 1)));
+        assert_eq!(settle(var(&text, false).path(), None), None);
+        assert_eq!(settle(var("damaged", true).path(), None), None);
+        let mut other_dns = cluster(A, 1);
+        other_dns.dns = vec!["10.1.0.10".parse().unwrap()];
+        let var = var(&text, true);
+        let _ = settle(var.path(), Some(other_dns.clone()));
+        assert_eq!(settle(var.path(), None), Some(other_dns));
+    }
+
+    #[test]
+    fn another_cluster_and_a_damaged_kubeconfig_are_set_aside_and_the_same_cluster_is_kept() {
+        let text = kubeconfig::with_token(A, &ca(1), "t");
+        for (kubeconfig, joined, wanted, kept) in [
+            (text.as_str(), true, cluster(A, 1), true),
+            (&text, true, cluster(A, 2), false),
+            (&text, true, cluster("https://b.example:6443", 1), false),
+            (&text, false, cluster(A, 1), false),
+            ("damaged", true, cluster(A, 1), false),
+        ] {
+            let var = var(kubeconfig, joined);
+            let file = |name: &str| var.path().join("lib/kubelet").join(name);
+            for _ in 0..3 {
+                assert_eq!(settle(var.path(), Some(wanted.clone())), Some(wanted.clone()));
+                assert_eq!((file("kubeconfig").exists(), file("pki").exists()), (kept, kept));
+                assert_eq!(file("kubeconfig.old").exists(), !kept, "{wanted:?}");
+                if !kept {
+                    // A kubelet that cannot join writes a kubeconfig without a certificate.
+                    fs::write(file("kubeconfig"), &text).unwrap();
+                    fs::create_dir(file("pki")).unwrap();
+                }
+            }
+        }
+    }
 
     #[test]
     fn a_record_is_read_again() {
-        let mut cluster = Cluster::new("https://a".into(), None);
+        let mut cluster = cluster(A, 1);
         cluster.dns.push("2001:db8::10".parse().unwrap());
         cluster.domain = "k.example".into();
         let text = record(&cluster);

@@ -10,8 +10,10 @@ use anyhow::{Context, Result};
 
 use super::file::{self, LogFile};
 use super::reader::{self, Reader};
+use super::requests::Sender;
 use super::shared::Shared;
 use super::stream::{FOLDER, INIT, KERNEL, boot_id};
+use super::unstarted::KUBELET;
 use super::writer::{self, StreamWriter};
 use crate::console::kmsg;
 use crate::kernel::beneath::Folder;
@@ -41,17 +43,22 @@ impl Threads {
 impl Log {
     /// Makes the pipes that the services write to, and the threads that read them.
     ///
-    /// `file_max` is the size limit in bytes of each of the two files of a stream.
+    /// `file_max` is the size limit in bytes of each of the two files of a stream. What kubelet's
+    /// log asks for goes to `requests`.
     pub fn new<const N: usize>(
         services: [&'static str; N],
         to_console: bool,
         file_max: u64,
+        requests: Sender,
     ) -> Result<(Self, Threads, [OwnedFd; N])> {
         let boot = boot_id();
         let file =
             |stream: &str| Box::new(LogFile::new(Path::new(FOLDER), stream, file_max, &boot));
-        let streams =
-            services.iter().map(|name| StreamWriter::service(name, file(name), to_console));
+        let mut requests = Some(requests);
+        let streams = services.iter().map(|name| match requests.take_if(|_| *name == KUBELET) {
+            Some(requests) => StreamWriter::kubelet(file(name), to_console, requests),
+            None => StreamWriter::service(name, file(name), to_console),
+        });
         let kernel = [KERNEL, INIT].map(|name| StreamWriter::stamped(name, file(name)));
         let streams = streams.chain(kernel).collect();
         let before = move || {

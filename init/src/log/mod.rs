@@ -18,6 +18,7 @@ pub mod kernel;
 pub mod line;
 pub mod pod_logs;
 pub mod reader;
+pub mod requests;
 pub mod ring;
 mod shared;
 pub mod stamp;

@@ -1,11 +1,11 @@
 //! Pods that kubelet does not start: copies kubelet's reason from its log to the console.
 //!
 //! A node without an API server keeps no events, and the API of its kubelet is closed, so only
-//! kubelet's log has the reason. Its lines are klog's structured text (`k8s.io/klog/v2`):
-//! `E1130 08:12:53.123456     321 FILE:LINE] "MESSAGE" KEY="VALUE" …`, with values quoted by
-//! `strconv.Quote`. A value of several lines is written in another form and is not reported.
+//! kubelet's log has the reason.
 
 use kiln_contract::console::Event;
+
+use crate::kubelet::klog::{message, value};
 
 /// The stream that has the reasons.
 pub const KUBELET: &str = "kubelet";
@@ -48,43 +48,9 @@ impl Unstarted {
 
 /// Returns the pod and the reason of a line that has one of [`MESSAGES`].
 fn parse(line: &[u8]) -> Option<(String, String)> {
-    let start = line.windows(3).position(|bytes| bytes == b"] \"")? + 3;
-    let text = std::str::from_utf8(&line[start..]).ok()?;
-    MESSAGES.iter().find_map(|(message, pod, reason)| {
-        let fields = text.strip_prefix(message)?.strip_prefix('"')?;
-        Some((value(fields, pod)?, value(fields, reason)?))
-    })
-}
-
-/// Returns the value of a key in ` KEY="VALUE" …`.
-fn value(mut fields: &str, key: &str) -> Option<String> {
-    loop {
-        let (name, rest) = fields.strip_prefix(' ')?.split_once("=\"")?;
-        let (value, rest) = unquote(rest)?;
-        if name == key {
-            return Some(value);
-        }
-        fields = rest;
-    }
-}
-
-/// Reads up to the closing quote. Returns the value and the text after the quote.
-///
-/// Escapes other than those of quotes and backslashes are kept, because a console line cannot
-/// contain the characters that they stand for.
-fn unquote(text: &str) -> Option<(String, &str)> {
-    let mut value = String::new();
-    let mut chars = text.char_indices();
-    loop {
-        match chars.next()? {
-            (at, '"') => return Some((value, &text[at + 1..])),
-            (_, '\\') => match chars.next()? {
-                (_, quoted @ ('"' | '\\')) => value.push(quoted),
-                (_, other) => value.extend(['\\', other]),
-            },
-            (_, plain) => value.push(plain),
-        }
-    }
+    let (text, fields) = message(line)?;
+    let (_, pod, reason) = MESSAGES.iter().find(|(known, _, _)| *known == text)?;
+    Some((value(fields, pod)?, value(fields, reason)?))
 }
 
 /// Returns the part of a reason that is equal at every attempt, such as `ErrImagePull` in `failed

@@ -1,17 +1,20 @@
 //! The thread that writes the files. It is the only thread of PID 1 that waits for a disk.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::Result;
 
 use super::file::Sink;
 use super::kernel::COPY;
 use super::line::Stamper;
+use super::requests::Sender;
 use super::ring::Piece;
 use super::shared::{PLACES, Shared, Work};
 use super::stamp::Stamp;
 use super::unstarted::{KUBELET, Unstarted};
 use crate::console::kmsg;
+use crate::kubelet::report::Watch;
 
 /// The number of bytes taken from a ring at once. If all of them are newlines, their stamps are 50
 /// times as long and still much shorter than a file.
@@ -33,6 +36,8 @@ pub struct StreamWriter {
     to_console: bool,
     /// Finds the pods that kubelet does not start, in its output.
     unstarted: Option<Unstarted>,
+    /// Follows the membership in a cluster in kubelet's output.
+    membership: Option<(Watch, Sender)>,
     /// The number of bytes that could not be written.
     lost: u64,
     warned: Option<u64>,
@@ -44,14 +49,22 @@ impl StreamWriter {
     pub fn service(name: &'static str, sink: Box<dyn Sink>, to_console: bool) -> Self {
         let stamper = Some(Stamper::new(name));
         let unstarted = (name == KUBELET).then(Unstarted::default);
-        Self { name, stamper, sink, to_console, unstarted, lost: 0, warned: None }
+        let membership = None;
+        Self { name, stamper, sink, to_console, unstarted, membership, lost: 0, warned: None }
+    }
+
+    /// Returns the writer for kubelet's output, which sends the main loop what it finds.
+    #[must_use]
+    pub fn kubelet(sink: Box<dyn Sink>, to_console: bool, requests: Sender) -> Self {
+        let membership = Some((Watch::default(), requests));
+        Self { membership, ..Self::service(KUBELET, sink, to_console) }
     }
 
     /// Returns a writer for lines that are stamped already.
     #[must_use]
     pub fn stamped(name: &'static str, sink: Box<dyn Sink>) -> Self {
-        let (stamper, unstarted) = (None, None);
-        Self { name, stamper, sink, to_console: false, unstarted, lost: 0, warned: None }
+        let (stamper, unstarted, membership, to_console) = (None, None, None, false);
+        Self { name, stamper, sink, to_console, unstarted, membership, lost: 0, warned: None }
     }
 
     /// Appends a piece of a ring to a batch of lines.
@@ -72,6 +85,7 @@ impl StreamWriter {
             let before = batch.len();
             stamper.feed(bytes, piece.stamp, piece.process, batch);
             self.report_unstarted(&batch[before..]);
+            self.report_membership(&batch[before..]);
         }
     }
 
@@ -82,6 +96,16 @@ impl StreamWriter {
             if let Some(event) = unstarted.event(line) {
                 kmsg::event(&event);
             }
+        }
+    }
+
+    /// Reports news of the membership in a cluster, from whole lines of kubelet's log.
+    fn report_membership(&mut self, lines: &[u8]) {
+        let Some((watch, requests)) = &mut self.membership else { return };
+        for line in lines.split(|&byte| byte == b'\n') {
+            let news = watch.read(line, Instant::now());
+            news.line.iter().for_each(kmsg::notice);
+            news.request.into_iter().for_each(|request| requests.send(request));
         }
     }
 

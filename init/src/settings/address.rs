@@ -80,6 +80,23 @@ pub fn choose(wanted: &[NodeIp], addresses: &[IpAddr]) -> Vec<IpAddr> {
     chosen
 }
 
+/// Like [`choose`], but an address that was chosen before stays as long as the node has it, or has
+/// no other one of its family: a lease that is renewed must not restart kubelet.
+#[must_use]
+pub fn keep(wanted: &[NodeIp], before: &[IpAddr], addresses: &[IpAddr]) -> Vec<IpAddr> {
+    let allowed = |address: &IpAddr| wanted.iter().any(|prefix| prefix.has(*address));
+    let mut chosen = choose(wanted, addresses);
+    for old in before.iter().filter(|old| allowed(old)) {
+        let same = chosen.iter().position(|new| new.is_ipv4() == old.is_ipv4());
+        match same {
+            Some(at) if addresses.contains(old) => chosen[at] = *old,
+            Some(_) => {}
+            None => chosen.push(*old),
+        }
+    }
+    chosen
+}
+
 /// Reads `node-ip`.
 #[must_use]
 pub fn read(value: &Value<'_>, problems: &mut Problems) -> Vec<NodeIp> {
@@ -93,7 +110,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::{NodeIp, choose};
+    use super::{NodeIp, choose, keep};
 
     fn chosen(wanted: &[&str], addresses: &[&str]) -> Vec<String> {
         let wanted: Vec<_> = wanted.iter().map(|text| NodeIp::parse(text).unwrap()).collect();
@@ -111,6 +128,23 @@ mod tests {
         assert_eq!(chosen(&["2001:db8::/64", "0.0.0.0/0"], &here), ["2001:db8::7", "10.0.2.15"]);
         assert!(chosen(&["203.0.113.0/24"], &here).is_empty());
         assert!(chosen(&[], &here).is_empty());
+    }
+
+    #[test]
+    fn an_address_stays_until_the_node_has_another_one() {
+        let wanted = [NodeIp::parse("192.0.2.0/24").unwrap(), NodeIp::parse("10.0.0.0/8").unwrap()];
+        let list = |texts: &[&str]| {
+            texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<IpAddr>>()
+        };
+        for (before, addresses, expected) in [
+            (&[][..], &["10.0.2.15"][..], &["10.0.2.15"][..]),
+            (&["10.0.2.15"], &[], &["10.0.2.15"]),
+            (&["10.0.2.15"], &["10.0.2.15", "192.0.2.7"], &["10.0.2.15"]),
+            (&["10.0.2.15"], &["192.0.2.7"], &["192.0.2.7"]),
+            (&["203.0.113.1"], &[], &[]),
+        ] {
+            assert_eq!(keep(&wanted, &list(before), &list(addresses)), list(expected));
+        }
     }
 
     #[test]

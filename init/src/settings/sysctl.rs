@@ -2,12 +2,26 @@
 
 use super::read::{Problems, Value};
 
+/// The settings that kubelet requires (`protectKernelDefaults`): with other values it exits.
+const OF_KUBELET: [&str; 6] = [
+    "vm/overcommit_memory",
+    "vm/panic_on_oom",
+    "kernel/panic",
+    "kernel/panic_on_oops",
+    "kernel/keys/root_maxkeys",
+    "kernel/keys/root_maxbytes",
+];
+
 /// Reads `sysctls`. They are applied after Kiln's own, at boot and once their modules are loaded.
 pub fn read(value: &Value<'_>, problems: &mut Problems) -> Vec<(String, String)> {
     let mut sysctls = Vec::new();
     for entry in value.entries(problems) {
         let Some(text) = entry.text_or_number(problems) else { continue };
-        if let Some(path) = path(&entry.name) {
+        let path = path(&entry.name);
+        if path.as_deref().is_some_and(|path| OF_KUBELET.contains(&path)) {
+            let next = "leave it out";
+            entry.refuse(problems, "kubelet runs only with the node's own value, ignored", next);
+        } else if let Some(path) = path {
             sysctls.push((path, text));
         } else {
             let next = "write it with dots, such as \"net.core.somaxconn\"";

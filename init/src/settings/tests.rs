@@ -111,6 +111,11 @@ fn a_mistake_is_one_line_with_its_key_and_the_other_keys_apply() {
         "modules = [\"a\", 1]",
         "kiln.node:1: modules[1]: an integer is not a string, ignored; write a string",
     );
+    check(
+        "[sysctls]\n\"vm.panic_on_oom\" = 1",
+        "kiln.node:2: sysctls.\"vm.panic_on_oom\": kubelet runs only with the node's own value, \
+         ignored; leave it out",
+    );
     check("data = 1", "kiln.node:1: data: an integer is not a table, ignored; write a table");
     check(
         "provider-id = \"\"",

@@ -99,6 +99,8 @@ pub enum Event {
     Stopping(Service),
     /// A service answered a probe, or refused it.
     Probed(Service, bool),
+    /// A service's command has changed: it must be started again with the new one.
+    Renewed(Service),
     /// A service ended or could not be started.
     Exited(Service),
     /// A timer expired.
@@ -130,6 +132,8 @@ pub enum Action {
     Disarm(Timer),
     /// Sends a probe to a service and forgets an earlier one.
     Probe(Service),
+    /// Sends SIGTERM to a service that is started again with a new command.
+    Renew(Service),
     /// Sends SIGABRT, so that a Go program logs the stacks of all goroutines.
     Abort(Service),
     /// Records a reboot because of this service, if one is allowed.

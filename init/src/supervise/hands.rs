@@ -110,7 +110,7 @@ impl Runtime {
         }
     }
 
-    fn signal_service(&self, service: Service, signal: Signal) {
+    pub(super) fn signal_service(&self, service: Service, signal: Signal) {
         if let Some(child) = &self.services[service.index()].child {
             child.signal(signal);
         }

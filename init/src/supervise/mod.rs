@@ -1,8 +1,9 @@
 //! Keeps containerd and kubelet running, and takes the node down in order.
 //!
 //! [`state`] decides, with [`up`] and [`down`]: a pure state machine that tests walk through
-//! completely. [`runtime`] acts: one poll loop, with [`inputs`] (events from outside), [`process`]
-//! (the services' processes) and [`hands`] (signals, helpers, reaping).
+//! completely. [`runtime`] acts: one poll loop, with [`inputs`] (events from outside), [`membership`]
+//! (kubelet's arguments and files), [`process`] (the services' processes) and [`hands`] (signals,
+//! helpers, reaping).
 
 pub mod cure;
 pub mod down;
@@ -12,6 +13,9 @@ mod hands;
 pub mod hooks;
 pub mod host;
 mod inputs;
+mod late;
+mod member;
+mod membership;
 pub mod notify;
 pub mod probe;
 mod process;

@@ -12,6 +12,7 @@ use crate::process::spawn::{self, Child, Program};
 /// A service with everything that a restart needs.
 pub(super) struct ServiceProcess {
     program: Program,
+    command: Command,
     group: Option<OwnedFd>,
     /// The log's pipe. It stays open over restarts, so that no output is lost.
     output: OwnedFd,
@@ -22,14 +23,16 @@ pub(super) struct ServiceProcess {
 impl ServiceProcess {
     /// Prepares everything, so that a start allocates nothing. The process writes to `output`.
     pub(super) fn new(command: &Command, output: OwnedFd) -> Result<Self> {
-        let program = Program {
-            path: CString::new(command.program.as_str())?,
-            args: strings(std::iter::once(&command.program).chain(&command.args))?,
-            env: strings(command.env.iter())?,
-            oom_score: command.oom_score,
-        };
         let group = command.group.map(cgroup::open).transpose()?;
-        Ok(Self { program, group, output, child: None, attempt: 0 })
+        let (program, command) = (program(command)?, command.clone());
+        Ok(Self { program, command, group, output, child: None, attempt: 0 })
+    }
+
+    /// Changes the arguments of the next start.
+    pub(super) fn replace_args(&mut self, args: &[String]) -> Result<()> {
+        self.command.args = args.to_vec();
+        self.program = program(&self.command)?;
+        Ok(())
     }
 
     /// Starts the process and returns the number of starts, this one included.
@@ -39,6 +42,15 @@ impl ServiceProcess {
         self.child = Some(spawn::start(&self.program, group, self.output.as_fd())?);
         Ok(self.attempt)
     }
+}
+
+fn program(command: &Command) -> Result<Program> {
+    Ok(Program {
+        path: CString::new(command.program.as_str())?,
+        args: strings(std::iter::once(&command.program).chain(&command.args))?,
+        env: strings(command.env.iter())?,
+        oom_score: command.oom_score,
+    })
 }
 
 fn strings<'a>(texts: impl Iterator<Item = &'a String>) -> Result<Vec<CString>> {

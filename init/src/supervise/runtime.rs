@@ -16,9 +16,11 @@ use kiln_contract::setting::{LOG, SHUTDOWN_MAX};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::Signal;
 
 use super::event::{Action, Chore, Event, Report, Target, Timer};
 use super::host::Host;
+use super::member::Membership;
 use super::process::ServiceProcess;
 use super::requests::Requests;
 use super::service::{SERVICES, Service};
@@ -30,6 +32,7 @@ use crate::kernel::evdev;
 use crate::kernel::sysctl::Hurry;
 use crate::log::handle::Log;
 use crate::log::pod_logs;
+use crate::log::requests;
 use crate::log::stream;
 use crate::login1;
 use crate::machine::watchdog;
@@ -70,6 +73,7 @@ pub struct Runtime {
     pub(super) loader: Option<loader::Question>,
     /// The pipe for the answers of the thread that counts reboots as a cure.
     pub(super) cure: (OwnedFd, OwnedFd),
+    pub(super) membership: Membership,
     cure_reboots: u8,
     pace: u32,
     /// True if more children have ended than one turn reaps.
@@ -90,6 +94,10 @@ pub(super) enum Input {
     Probe,
     Cure,
     Loader,
+    Late,
+    Addresses,
+    Settled,
+    LogRequests,
 }
 
 /// A descriptor of the poll loop with its input and the awaited events.
@@ -101,8 +109,10 @@ impl Runtime {
         // Signals come before threads, because threads inherit the mask.
         let signals = signals::take().context("cannot take signals")?;
         let file_max = stream::file_max(host.var);
+        let (to_loop, from_log) = requests::channel()?;
+        let to_console = host.parameters.is(&LOG, "console") || host.kubelet.settings.console.log;
         let (log, logging, [first, second]) =
-            Log::new(SERVICES.map(Service::name), host.parameters.is(&LOG, "console"), file_max)?;
+            Log::new(SERVICES.map(Service::name), to_console, file_max, to_loop)?;
         let mut runtime = Self {
             state: State::new(host.facts),
             services: [
@@ -126,6 +136,7 @@ impl Runtime {
             timeline: timeline::Keeper::default(),
             loader: None,
             cure: pipe_with(PipeFlags::CLOEXEC).context("cannot make a pipe")?,
+            membership: Membership::begin(&host.kubelet, from_log)?,
             cure_reboots: host.cure_reboots,
             pace: host.pace,
             reaping: false,
@@ -155,6 +166,7 @@ impl Runtime {
                 let _ = self.reap();
             }
             self.fire_timers();
+            self.look_at_membership();
             self.look_whether_gone();
             self.feed_watchdog();
         }
@@ -189,6 +201,11 @@ impl Runtime {
         inputs.extend(buttons.map(|(i, button)| readable(Input::Button(i), button.fd.as_fd())));
         inputs.extend(self.probe.iter().map(|(_, probe)| readable(Input::Probe, probe.as_fd())));
         inputs.push(readable(Input::Cure, self.cure.0.as_fd()));
+        let membership = &self.membership;
+        inputs.extend(membership.late.iter().map(|late| readable(Input::Late, late.as_fd())));
+        inputs.extend(membership.link.iter().map(|link| readable(Input::Addresses, link.as_fd())));
+        inputs.push(readable(Input::Settled, membership.settled.0.as_fd()));
+        inputs.push(readable(Input::LogRequests, membership.wake.as_fd()));
         inputs.extend(self.loader.iter().map(|asked| readable(Input::Loader, asked.as_fd())));
         inputs.extend(self.login1.sockets().map(|(at, fd, flags)| (Input::Login1(at), fd, flags)));
         inputs
@@ -212,7 +229,9 @@ impl Runtime {
         let login1 = self.login1.due().map(|due| due.saturating_duration_since(now));
         let helper = self.devices.due(now).map(|due| due.saturating_duration_since(now));
         let hurry = self.hurry.due().map(|due| due.saturating_duration_since(now));
-        [timer, look, more, food, login1, helper, hurry].into_iter().flatten().min()
+        let membership = self.membership.due().map(|due| due.saturating_duration_since(now));
+        let waits = [timer, look, more, food, login1, helper, hurry, membership];
+        waits.into_iter().flatten().min()
     }
 
     fn handle(&mut self, input: Input) {
@@ -226,6 +245,10 @@ impl Runtime {
             Input::Probe => self.take_answer(),
             Input::Cure => self.take_cure(),
             Input::Loader => self.take_loader(),
+            Input::Late => self.take_late(),
+            Input::Addresses => self.take_addresses(),
+            Input::Settled => self.take_settled(),
+            Input::LogRequests => self.take_log_requests(),
         }
     }
 
@@ -268,6 +291,7 @@ impl Runtime {
             Action::Arm(timer, time) => self.arm(timer, time),
             Action::Disarm(timer) => drop(self.timers.remove(&timer)),
             Action::Abort(service) => self.abort(service),
+            Action::Renew(service) => self.signal_service(service, Signal::TERM),
             Action::Terminate(target) => self.terminate(target),
             Action::Kill(target) => self.kill(target),
             Action::Say(report) => {

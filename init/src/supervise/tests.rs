@@ -72,7 +72,8 @@ fn check_timers(service: Service, now: ServiceState, world: &World) {
     assert_eq!(has(Timer::Start), !kubelet && matches!(now, ServiceState::Starting(_)), "{now:?}");
     assert_eq!(has(Timer::Probe), !kubelet && ready, "{now:?}");
     assert_eq!(has(Timer::Watchdog), kubelet && ready, "{now:?}");
-    assert!(!has(Timer::Kill) || matches!(now, ServiceState::Ending(_)), "{now:?}");
+    let exiting = matches!(now, ServiceState::Ending(_) | ServiceState::Renewing(_));
+    assert!(!has(Timer::Kill) || exiting, "{now:?}");
     assert!(
         !has(Timer::Stable) || matches!(now, ServiceState::Starting(_) | ServiceState::Ready(..)),
         "{now:?}"

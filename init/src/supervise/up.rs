@@ -93,6 +93,9 @@ pub enum ServiceState {
     Ready(Failures, Probes),
     /// The service runs and is about to exit, because it hung or announced its exit.
     Ending(Failures),
+    /// The service runs and was told to exit, because its command has changed. Its exit is not a
+    /// failure.
+    Renewing(Failures),
     /// No process: the service waits for its next start.
     Pausing(Failures),
 }
@@ -101,7 +104,7 @@ impl ServiceState {
     /// True while there is a process.
     #[must_use]
     pub const fn runs(self) -> bool {
-        matches!(self, Self::Starting(_) | Self::Ready(..) | Self::Ending(_))
+        matches!(self, Self::Starting(_) | Self::Ready(..) | Self::Ending(_) | Self::Renewing(_))
     }
 
     /// Returns the number of failures in a row.
@@ -112,6 +115,7 @@ impl ServiceState {
             | Self::Starting(failures)
             | Self::Ready(failures, _)
             | Self::Ending(failures)
+            | Self::Renewing(failures)
             | Self::Pausing(failures) => failures,
         }
     }
@@ -135,6 +139,7 @@ impl Up {
             Event::Stopping(service) => return self.stopping(service),
             Event::Probed(service, answered) => return self.probed(service, answered),
             Event::Exited(service) => return self.exited(service),
+            Event::Renewed(service) => return self.renew(service),
             Event::Due(timer) => return self.due(timer),
             Event::Grace(grace) => self.facts.grace = grace,
             Event::Inhibited => self.facts.inhibited = true,
@@ -152,7 +157,8 @@ impl Up {
     /// True if the end of this service now is one failure too many for a trial boot.
     pub(super) fn trial_fails(&self, service: Service) -> bool {
         let state = self.services[service.index()];
-        self.facts.trial && state.runs() && state.failures().next().0 >= TRIAL_FAILURES
+        let fails = state.runs() && !matches!(state, ServiceState::Renewing(_));
+        self.facts.trial && fails && state.failures().next().0 >= TRIAL_FAILURES
     }
 
     fn ready(&mut self, service: Service) -> Vec<Action> {
@@ -213,7 +219,7 @@ impl Up {
             (Timer::Probe(service), Some(ServiceState::Ready(failures, probes))) => {
                 self.probe(service, failures, probes)
             }
-            (Timer::Kill(service), Some(ServiceState::Ending(_))) => {
+            (Timer::Kill(service), Some(ServiceState::Ending(_) | ServiceState::Renewing(_))) => {
                 vec![Action::Kill(Target::Service(service))]
             }
             _ => Vec::new(),
@@ -270,6 +276,19 @@ impl Up {
         }
     }
 
+    /// Has a running service exit, so that it starts again with its new command. A service that is
+    /// about to exit, or has no process, gets the new command at its next start anyway.
+    fn renew(&mut self, service: Service) -> Vec<Action> {
+        let state = *self.service(service);
+        if !matches!(state, ServiceState::Starting(_) | ServiceState::Ready(..)) {
+            return Vec::new();
+        }
+        let mut actions = self.end(service);
+        *self.service(service) = ServiceState::Renewing(state.failures());
+        actions.push(Action::Renew(service));
+        actions
+    }
+
     /// Waits for a running service to exit, and kills it if necessary.
     fn end(&mut self, service: Service) -> Vec<Action> {
         *self.service(service) = ServiceState::Ending(self.service(service).failures());
@@ -287,6 +306,12 @@ impl Up {
         let (before, after) = (state.failures(), state.failures().next());
         self.gone(service);
         let mut actions: Vec<_> = Timer::of(service).map(Action::Disarm).into();
+        if matches!(state, ServiceState::Renewing(_)) {
+            *self.service(service) = ServiceState::Waiting(before);
+            actions.extend(self.wind_up());
+            actions.extend(self.start_what_can());
+            return actions;
+        }
         actions.push(Action::Arm(Timer::Restart(service), before.pause()));
         actions.extend(self.wind_up());
         if after.at_cap() && !before.at_cap() {

@@ -9,6 +9,7 @@
 mod devices;
 mod escape;
 mod fault;
+mod files;
 mod host;
 mod images;
 mod linger;

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{devices, fault, images, memory, node, own, sockets, volume};
+use crate::{devices, fault, files, images, memory, node, own, sockets, volume};
 
 /// The address of the server.
 const ADDRESS: &str = "0.0.0.0:9090";
@@ -100,11 +100,22 @@ fn page(target: &str) -> Result<String> {
         "/volume" => volume::list(),
         "/volume/keep" => volume::keep(),
         "/volume/kept" => volume::kept(),
-        _ => match (target.strip_prefix("/kill/"), target.strip_prefix("/fault/")) {
-            (Some(name), _) => node::kill(name),
-            (_, Some(path)) => fault::page(path),
-            _ => bail!("there is no page {target}"),
-        },
+        _ => {
+            let rest = |prefix| target.strip_prefix(prefix);
+            if let Some(name) = rest("/kill/") {
+                node::kill(name)
+            } else if let Some(path) = rest("/fault/") {
+                fault::page(path)
+            } else if let Some(path) = rest("/host/") {
+                files::read(path)
+            } else if let Some(name) = rest("/arguments/") {
+                files::arguments(name)
+            } else if let Some(rest) = rest("/credential/") {
+                files::give(rest)
+            } else {
+                bail!("there is no page {target}")
+            }
+        }
     }
 }
 

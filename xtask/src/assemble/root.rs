@@ -6,6 +6,7 @@ use anyhow::Result;
 use kiln_contract::{path, root, template};
 
 use crate::config::{Config, Output};
+use crate::digest::Digest;
 use crate::tree::staged::Staged;
 use crate::tree::{Content, Node, Tree};
 
@@ -24,9 +25,10 @@ pub fn layout() -> Vec<(String, Node)> {
 }
 
 /// Puts the root together. `rootfs` has the configuration's order; the last layer wins. `data` is
-/// the file system for new data partitions.
+/// the file system for new data partitions, `build_id` the root's own name.
 pub fn build(
     config: &Config,
+    build_id: &str,
     kernel: &Staged,
     packages: &[Staged],
     rootfs: &[Staged],
@@ -37,11 +39,14 @@ pub fn build(
         tree.add(&path, LAYOUT, node)?;
     }
     add_rootfs(&mut tree, rootfs)?;
-    let release = Node::File(0o644, Content::Bytes(Arc::from(os_release(config).as_bytes())));
+    let release =
+        Node::File(0o644, Content::Bytes(Arc::from(os_release(config, build_id).as_bytes())));
     tree.add("/usr/lib/os-release", "builder", release)?;
     tree.add(template::FILE, "builder", Node::File(0o644, data))?;
-    for (below, node) in kernel.below("lib/modules")? {
-        tree.add(&format!("{}{below}", path::MODULES), &kernel.owner, node.clone())?;
+    for (from, to) in [("boot", "/boot"), ("lib/modules", path::MODULES)] {
+        for (below, node) in kernel.below(from)? {
+            tree.add(&format!("{to}{below}"), &kernel.owner, node.clone())?;
+        }
     }
     for package in packages {
         add_package(&mut tree, config, package)?;
@@ -71,11 +76,17 @@ fn add_package(tree: &mut Tree, config: &Config, staged: &Staged) -> Result<()> 
     Ok(())
 }
 
+/// Returns the `BUILD_ID` of a root from the digest of all that goes into it. Equal inputs have equal
+/// ids, on any machine.
+pub fn build_id(digest: &Digest) -> String {
+    digest.to_string().chars().take(16).collect()
+}
+
 /// Returns the text of `os-release(5)`; kubelet reports `PRETTY_NAME` as the node's OS image.
-pub fn os_release(config: &Config) -> String {
+pub fn os_release(config: &Config, build_id: &str) -> String {
     let version = env!("CARGO_PKG_VERSION");
     format!(
-        "NAME=Kiln\nID=kiln\nVERSION_ID={version}\nPRETTY_NAME=\"Kiln {version}\"\nIMAGE_ID={name}\nIMAGE_VERSION={version}\n",
+        "NAME=Kiln\nID=kiln\nVERSION_ID={version}\nPRETTY_NAME=\"Kiln {version}\"\nIMAGE_ID={name}\nIMAGE_VERSION={version}\nBUILD_ID={build_id}\n",
         name = config.name
     )
 }

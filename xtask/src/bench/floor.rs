@@ -203,7 +203,11 @@ impl<'a> Parts<'a> {
             self.add_package(&mut tree, package)?;
         }
         self.add_etc(&mut tree)?;
-        tree.add("/usr/lib/os-release", "floor", file(assemble::root::os_release(config)))?;
+        tree.add(
+            "/usr/lib/os-release",
+            "floor",
+            file(assemble::root::os_release(config, "floor")),
+        )?;
         for name in ["containerd.toml", "kubelet.yaml"] {
             tree.add(&format!("{SHARE}/{name}"), "floor", file(self.text(name)?))?;
         }
@@ -303,7 +307,7 @@ impl<'a> Parts<'a> {
             .join(config.arch.stub().trim_start_matches('/'));
         let parts = uki::Parts {
             stub: cached(stub)?,
-            os_release: assemble::root::os_release(config),
+            os_release: assemble::root::os_release(config, "floor"),
             cmdline: CMDLINE.to_owned(),
             uname: fs::read_to_string(kernel.join("release"))
                 .context("cannot read the kernel's release")?,

@@ -40,7 +40,7 @@ pub(super) fn run(builder: &Builder, step: &Step, needs: &Made, out: &Path) -> R
         Action::Kernel => stage_kernel(builder, needs, out),
         Action::Template => template(builder, needs, out),
         Action::BuildPacker => build_packer(builder, out),
-        Action::Root => root(builder, needs, out),
+        Action::Root => root(builder, step, needs, out),
         Action::Pods => pods_erofs(builder, needs, out),
         Action::Archive => archive(builder, needs, out),
         Action::Uki => efi(builder, needs, out),
@@ -112,7 +112,7 @@ fn template(builder: &Builder, needs: &Made, out: &Path) -> Result<()> {
     fs::write(out.join(TEMPLATE_FILE), bytes).context("cannot write the template")
 }
 
-fn root(builder: &Builder, needs: &Made, out: &Path) -> Result<()> {
+fn root(builder: &Builder, step: &Step, needs: &Made, out: &Path) -> Result<()> {
     let config = &builder.config;
     let kernel = list(builder.config.kernel.package(), &dir(needs, KERNEL)?)?;
     let listed = config
@@ -124,7 +124,8 @@ fn root(builder: &Builder, needs: &Made, out: &Path) -> Result<()> {
     let layers = config.rootfs.iter().filter(|rootfs| rootfs.exists());
     let layers = layers.map(|rootfs| list("rootfs", rootfs)).collect::<Result<Vec<_>>>()?;
     let template = cached(dir(needs, TEMPLATE)?.join(TEMPLATE_FILE))?;
-    let tree = assemble::root::build(config, &kernel, &packages, &layers, template)?;
+    let build_id = assemble::root::build_id(&step.digest);
+    let tree = assemble::root::build(config, &build_id, &kernel, &packages, &layers, template)?;
     let found = assemble::root::executables(&tree);
     anyhow::ensure!(
         found.len() <= config.budget.executables,
@@ -133,7 +134,7 @@ fn root(builder: &Builder, needs: &Made, out: &Path) -> Result<()> {
         config.budget.executables,
         found.join(", ")
     );
-    let modules = rare_modules(needs)?;
+    let modules = rare_files(needs)?;
     write_erofs(builder, needs, &tree, &modules, &out.join(ROOT))?;
     Contents::of(&tree).write(&out.join(report::CONTENTS))
 }
@@ -180,13 +181,14 @@ pub fn image_files(
     })
 }
 
-/// Returns the paths in the root of the modules that only groups need.
-fn rare_modules(needs: &Made) -> Result<Vec<String>> {
+/// Returns the paths in the root of the files that most nodes never read.
+fn rare_files(needs: &Made) -> Result<Vec<String>> {
     let kernel = dir(needs, KERNEL)?;
     let release = fs::read_to_string(kernel.join("release"))?;
     let folder = format!("{}/{release}", path::MODULES);
     let paths = groups::read(&kernel)?.into_iter().flat_map(|group| group.paths);
-    Ok(paths.map(|path| format!("{folder}/{path}")).collect())
+    let config = format!("/boot/config-{release}");
+    Ok(paths.map(|path| format!("{folder}/{path}")).chain([config]).collect())
 }
 
 fn write_erofs(
@@ -229,12 +231,14 @@ fn efi(builder: &Builder, needs: &Made, out: &Path) -> Result<()> {
 
 fn parts(builder: &Builder, needs: &Made) -> Result<uki::Parts> {
     let config = &builder.config;
+    let root = builder.plan.steps.get(ROOT).context("the plan has no root")?;
+    let build_id = assemble::root::build_id(&root.digest);
     let kernel = dir(needs, KERNEL)?;
     let stub =
         dir(needs, &staged("systemd-boot-efi"))?.join(config.arch.stub().trim_start_matches('/'));
     Ok(uki::Parts {
         stub: cached(stub)?,
-        os_release: assemble::root::os_release(config),
+        os_release: assemble::root::os_release(config, &build_id),
         cmdline: config.cmdline.clone(),
         uname: fs::read_to_string(kernel.join("release"))
             .context("cannot read the kernel's release")?,

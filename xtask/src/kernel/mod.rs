@@ -1,7 +1,8 @@
 //! The kernel: its image, the chosen modules with their dependencies, and depmod's indexes.
 //!
-//! Staged files: `vmlinuz`, `config`, `release`, `groups.json`, `early/` (modules for the archive, and their order)
-//! and `lib/modules/RELEASE/` for the root.
+//! Staged files: `vmlinuz`, `config`, `release`, `groups.json`, `early/` (modules for the archive,
+//! and their order); for the root `lib/modules/RELEASE/`, and `boot/config-RELEASE`, which kubeadm,
+//! Longhorn and others read on a node.
 
 pub mod groups;
 mod modinfo;
@@ -47,6 +48,8 @@ pub fn stage(
     package.check_options(kernel)?;
     fs::copy(package.dir.join(format!("boot/vmlinuz-{}", package.release)), out.join("vmlinuz"))?;
     fs::copy(package.config_path(), out.join("config"))?;
+    fs::create_dir(out.join("boot"))?;
+    fs::copy(package.config_path(), out.join("boot").join(package.config_name()))?;
     fs::write(out.join("release"), &package.release)?;
 
     let (order, grouped) = package.choose(kernel)?;
@@ -107,8 +110,12 @@ impl Package {
         self.dir.join("usr/lib/modules").join(&self.release)
     }
 
+    fn config_name(&self) -> String {
+        format!("config-{}", self.release)
+    }
+
     fn config_path(&self) -> PathBuf {
-        self.dir.join(format!("boot/config-{}", self.release))
+        self.dir.join("boot").join(self.config_name())
     }
 
     /// Refuses a kernel that was built without a required option, because it would fail much later

@@ -20,6 +20,9 @@ use crate::cluster::{self, Credentials, Handover};
 use crate::progress::Progress;
 use crate::qemu::{self, End, Forward, Kernel, Machine, SILENCE, Scratch, Start};
 
+/// The text in `qemu` that stands for the folder `tests/vm`.
+const TESTS: &str = "{tests}";
+
 /// The longest time for one request that is repeated until the answer is as expected.
 const TRY_MAX: Duration = Duration::from_secs(5);
 
@@ -306,7 +309,9 @@ impl<'a> Run<'a> {
 
     /// QEMU's arguments for this scenario alone.
     fn arguments(&self, handover: Vec<String>) -> Vec<String> {
-        let mut arguments = self.scenario.qemu.clone();
+        let tests = self.rig.dir.to_string_lossy().replace(',', ",,");
+        let mut arguments: Vec<_> =
+            self.scenario.qemu.iter().map(|text| text.replace(TESTS, &tests)).collect();
         arguments.extend(handover);
         if self.scenario.clock_days != 0 {
             let now = Civil::now().seconds().unwrap_or_default();

@@ -68,6 +68,8 @@ pub struct World {
     pub ready: [bool; 2],
     /// True for services that were told to exit or announced their exit.
     ending: [bool; 2],
+    /// True for services that were told to exit because their command has changed.
+    renewing: [bool; 2],
     /// The number of failures in a row.
     failed: [usize; 2],
     /// True if a start deadline or a watchdog expired, which justifies an abort.
@@ -103,6 +105,7 @@ impl World {
         for service in SERVICES.into_iter().filter(|service| self.running[service.index()]) {
             events.extend([Event::Ready(service), Event::Exited(service)]);
             events.extend([Event::Fed(service), Event::Stopping(service)]);
+            events.push(Event::Renewed(service));
         }
         if self.running[C] {
             events.extend([true, false].map(|yes| Event::Probed(Service::Containerd, yes)));
@@ -123,6 +126,7 @@ impl World {
                 self.ready[service.index()] = true;
             }
             Event::Stopping(service) => self.end(service),
+            Event::Renewed(service) if self.down.is_none() => self.renew(service),
             Event::Exited(service) => self.exit(service),
             Event::Due(timer) => self.due(timer),
             Event::Probed(Service::Containerd, answered) if self.probes.open => {
@@ -140,12 +144,22 @@ impl World {
 
     fn exit(&mut self, service: Service) {
         let index = service.index();
-        self.failed[index] = (self.failed[index] + 1).min(MANY);
+        if !std::mem::take(&mut self.renewing[index]) || self.down.is_some() {
+            self.failed[index] = (self.failed[index] + 1).min(MANY);
+        }
         (self.running[index], self.ready[index], self.ending[index]) = (false, false, false);
         self.late[index] = false;
         match service {
             Service::Containerd => self.probes = Probes::default(),
             Service::Kubelet => self.inhibited = false,
+        }
+    }
+
+    /// A service that is about to exit already fails all the same.
+    fn renew(&mut self, service: Service) {
+        if self.running[service.index()] && !self.ending[service.index()] {
+            self.renewing[service.index()] = true;
+            self.end(service);
         }
     }
 
@@ -183,6 +197,11 @@ impl World {
                 self.probes.open = true;
             }
             Action::Abort(service) => self.abort(service),
+            Action::Renew(service) => {
+                let index = service.index();
+                assert!(self.running[index] && self.renewing[index], "renewed without a reason");
+                assert!(self.down.is_none(), "no-start-in-shutdown: {service} is renewed");
+            }
             Action::Say(report) => self.say(report),
             Action::Record(service) => {
                 assert!(self.cures && self.recording.is_none(), "one request at a time");
@@ -266,13 +285,14 @@ impl World {
 
     /// Lets an event happen and checks all actions that follow.
     pub fn take(&mut self, state: &mut State, event: Event) -> Vec<Action> {
+        let renewing = self.renewing;
         self.happen(event);
         let actions = state.take(event);
         for action in &actions {
             self.act(*action);
         }
         for service in SERVICES {
-            let at_cap = self.failed[service.index()] == PAUSES.len();
+            let at_cap = self.failed[service.index()] == PAUSES.len() && !renewing[service.index()];
             if event == Event::Exited(service) && at_cap && self.down.is_none() {
                 let said = actions.contains(&Action::Say(Report::AtCap(service)));
                 assert!(said, "cap-is-reported: {service}");
