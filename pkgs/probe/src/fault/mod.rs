@@ -13,6 +13,7 @@ mod service;
 mod storm;
 mod talk;
 mod uevents;
+mod var;
 
 use anyhow::{Context, Result, bail};
 
@@ -45,6 +46,10 @@ pub(crate) fn page(path: &str) -> Result<String> {
         ["garbage", "power"] => talk::power(),
         ["fill-var"] => disk::fill_var(),
         ["free-var"] => disk::free_var(),
+        ["fill-store"] => var::fill_store(),
+        ["fill-inodes"] => var::fill_inodes(),
+        ["plant"] => var::plant(),
+        ["planted"] => Ok(var::planted()),
         ["uninterruptible"] => disk::uninterruptible(),
         ["clock", seconds] => process::set_clock(number(seconds)?),
         ["hog"] => pod::start_hog(),
