@@ -1,36 +1,46 @@
-//! The health of a pod that has no HTTP server, reported through one small file.
+//! The health of a pod that serves nothing else, answered over HTTP on the loopback interface.
 //!
-//! The daemon writes its state and the time until which the state is valid ([`Health::state`]). The
-//! probe is the same program, which kubelet executes with the argument `health` (liveness) or `ready`
-//! (readiness) and which compares the file with the clock ([`probe`]). A daemon that hangs writes
-//! nothing, so its state expires and it becomes unhealthy. The clock is `CLOCK_BOOTTIME`, because
-//! it is the same in both processes and does not jump when the time of day is set.
+//! The daemon reports its state and the time for which the state is valid ([`Health::state`]). A thread
+//! answers `GET /health` (liveness) and `GET /ready` (readiness) with 200 or 503. A daemon that hangs
+//! reports nothing, so its state expires and it becomes unhealthy. The clock is `CLOCK_BOOTTIME`,
+//! because it does not jump when the time of day is set.
 //!
 //! ```yaml
-//! livenessProbe: { exec: { command: ["/dhcp", "health"] }, periodSeconds: 30 }
-//! volumeMounts: [{ name: run, mountPath: /run }]      # volumes: [{ name: run, emptyDir: { medium: Memory } }]
+//! env: [{ name: KILN_HEALTH_ADDRESS, value: "127.0.0.1:10246" }]
+//! livenessProbe: { httpGet: { host: 127.0.0.1, port: 10246, path: /health } }
 //! ```
 //!
-//! The state is not reported through a port, because these pods use the host's network, where the port
-//! would be open to others. An exec probe starts a process in the container each time, so its period
-//! should not be short.
+//! Such pods use the host's network, so the address must be one of the loopback interface: nothing
+//! listens on the node's own addresses. An exec probe would need no port, but it starts a process in
+//! the container each time.
 
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::fmt::Display;
+use std::io::{self, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
-use kiln_base::replace::{self, Durability};
+use anyhow::{Context as _, ensure};
 use kiln_base::time;
 use rustix::time::ClockId;
 
 use crate::exit::Exit;
 
-/// The default path of the file. Its folder must be writable.
-pub const FILE: &str = "/run/health";
+/// Environment variable with the address and port. Without it nothing listens.
+pub const VARIABLE: &str = "KILN_HEALTH_ADDRESS";
 
-/// Environment variable that overrides [`FILE`].
-pub const VARIABLE: &str = "KILN_HEALTH_FILE";
+/// The largest head of a request in bytes; kubelet's has about 150.
+const HEAD_BYTES_MAX: usize = 1024;
+
+/// The time limit for a client. Clients are served one after the other.
+const CLIENT_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// The pause after a failed accept, such as one without a free descriptor.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The size of the thread's stack.
+const STACK: usize = 64 * 1024;
 
 /// The state of a daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,48 +51,60 @@ pub enum State {
     Ready,
 }
 
-/// The daemon's side: writes the file.
+/// The last reported state and the time until which it is valid, once there was a report.
+type Shared = Arc<Mutex<Option<(State, Duration)>>>;
+
+/// The daemon's side: reports the state.
 #[derive(Debug)]
 pub struct Health {
-    file: PathBuf,
+    shared: Shared,
     last: Option<State>,
 }
 
 impl Health {
-    /// Removes the file of an earlier run of the container, so that there is no state yet.
+    /// Starts the thread that answers at the address in [`VARIABLE`].
+    ///
+    /// An invalid address is a mistake in the manifest. A port that is in use is only logged, because it
+    /// is no reason to stop a working daemon.
     pub fn new() -> anyhow::Result<Self> {
-        Self::at(path())
+        let health = Self { shared: Shared::default(), last: None };
+        if let Some(address) = std::env::var_os(VARIABLE) {
+            let address = address.to_string_lossy();
+            let address = loopback(&address)
+                .with_context(|| format!("{VARIABLE}={address}"))
+                .context(Exit::Config)?;
+            match TcpListener::bind(address) {
+                Ok(listener) => health.serve(listener)?,
+                Err(error) => tracing::warn!("cannot listen on {address} for probes: {error}"),
+            }
+        }
+        Ok(health)
     }
 
-    fn at(file: PathBuf) -> anyhow::Result<Self> {
-        match std::fs::remove_file(&file) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("cannot remove {}", file.display()))
+    fn serve(&self, listener: TcpListener) -> anyhow::Result<()> {
+        let shared = Arc::clone(&self.shared);
+        let work = move || {
+            for client in listener.incoming() {
+                match client {
+                    // A client that goes away or is too slow gets no answer.
+                    Ok(client) => drop(answer(client, &shared)),
+                    Err(_) => thread::sleep(PAUSE),
+                }
             }
-            _ => Ok(Self { file, last: None }),
-        }
+        };
+        let builder = thread::Builder::new().name("health".into()).stack_size(STACK);
+        builder.spawn(work).context("cannot start the thread for probes").map(drop)
     }
 
     /// Reports a state that is valid for `validity` from now; must be called again well before it
     /// expires.
-    ///
-    /// If the file cannot be written, the error is only logged, because it is no reason to stop a working
-    /// daemon. The probe then finds the expired state.
     pub fn state(&mut self, state: State, validity: Duration) {
         if self.last != Some(state) {
             tracing::info!("{}", state.word());
             self.last = Some(state);
         }
-        if let Err(error) = self.write(state, boot_time() + validity) {
-            tracing::warn!("{error:#}");
-        }
-    }
-
-    /// Replaces the file, so that a probe never reads a half-written state.
-    fn write(&self, state: State, until: Duration) -> anyhow::Result<()> {
-        let text = format!("{} {}\n", state.word(), until.as_millis());
-        replace::write(&self.file, text.as_bytes(), 0o644, Durability::None)
-            .with_context(|| format!("cannot write {}", self.file.display()))
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        *shared = Some((state, boot_time() + validity));
     }
 }
 
@@ -95,46 +117,66 @@ impl State {
     }
 }
 
-/// Runs the probe if the only argument is `health` or `ready`; otherwise returns `None`.
-#[must_use]
-pub fn probe(args: &[OsString]) -> Option<anyhow::Result<()>> {
-    let wanted = match args {
-        [only] if only == "health" => State::Alive,
-        [only] if only == "ready" => State::Ready,
-        _ => return None,
+/// Parses an address of the loopback interface.
+fn loopback(text: &str) -> anyhow::Result<SocketAddr> {
+    let address: SocketAddr = text.parse().context("not an address and port")?;
+    ensure!(address.ip().is_loopback(), "not an address of the loopback interface");
+    Ok(address)
+}
+
+fn answer(mut client: TcpStream, shared: &Shared) -> io::Result<()> {
+    client.set_read_timeout(Some(CLIENT_TIME_MAX))?;
+    client.set_write_timeout(Some(CLIENT_TIME_MAX))?;
+    let begin = boot_time();
+    let (mut head, mut length) = ([0; HEAD_BYTES_MAX], 0);
+    // Bytes that are not read would make the kernel reset the connection, and the answer be lost.
+    while !head[..length].windows(4).any(|bytes| bytes == b"\r\n\r\n") && length < head.len() {
+        match client.read(&mut head[length..])? {
+            0 => break,
+            more => length += more,
+        }
+        if boot_time().saturating_sub(begin) > CLIENT_TIME_MAX {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+    }
+    let reported = *shared.lock().unwrap_or_else(PoisonError::into_inner);
+    let (status, body) = page(&head[..length], reported, boot_time());
+    let length = body.len();
+    write!(
+        client,
+        "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    )
+}
+
+/// Returns status and body for a request (RFC 9112, section 3).
+fn page(head: &[u8], reported: Option<(State, Duration)>, now: Duration) -> (&'static str, String) {
+    let line = head.split(|&byte| byte == b'\r').next().unwrap_or_default();
+    let wanted = match line {
+        b"GET /health HTTP/1.1" => State::Alive,
+        b"GET /ready HTTP/1.1" => State::Ready,
+        _ => return ("404 Not Found", "the pages are /health and /ready\n".into()),
     };
-    Some(read(&path()).and_then(|text| judge(&text, wanted, boot_time())).context(Exit::TempFail))
-}
-
-fn read(file: &Path) -> anyhow::Result<String> {
-    std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
-}
-
-/// Checks that the file's text reports the wanted state and that the state is valid at `now`.
-fn judge(text: &str, wanted: State, now: Duration) -> anyhow::Result<()> {
-    let (state, until) =
-        parse(text).with_context(|| format!("{text:?} is not the text of a health file"))?;
-    if now > until {
-        bail!(
-            "the state {} expired {} ms ago",
-            state.word(),
-            now.saturating_sub(until).as_millis()
-        );
+    match judge(reported, wanted, now) {
+        Ok(()) => ("200 OK", "ok\n".into()),
+        Err(error) => ("503 Service Unavailable", format!("{error}\n")),
     }
-    if (wanted, state) == (State::Ready, State::Alive) {
-        bail!("alive, but not ready");
+}
+
+/// Checks that the reported state is the wanted one and that it is valid at `now`.
+fn judge(
+    reported: Option<(State, Duration)>,
+    wanted: State,
+    now: Duration,
+) -> Result<(), impl Display> {
+    match reported {
+        None => Err("no state was reported yet".to_owned()),
+        Some((state, until)) if now > until => {
+            let late = now.saturating_sub(until).as_millis();
+            Err(format!("the state {} expired {late} ms ago", state.word()))
+        }
+        Some((State::Alive, _)) if wanted == State::Ready => Err("alive, but not ready".into()),
+        Some(_) => Ok(()),
     }
-    Ok(())
-}
-
-fn parse(text: &str) -> Option<(State, Duration)> {
-    let (word, millis) = text.strip_suffix('\n')?.split_once(' ')?;
-    let state = [State::Alive, State::Ready].into_iter().find(|state| state.word() == word)?;
-    Some((state, Duration::from_millis(millis.parse().ok()?)))
-}
-
-fn path() -> PathBuf {
-    std::env::var_os(VARIABLE).map_or_else(|| FILE.into(), PathBuf::from)
 }
 
 /// Returns the time since the kernel started, including time in suspend.
@@ -144,50 +186,91 @@ fn boot_time() -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use super::{Health, State, boot_time, judge, read};
-    use proptest::prelude::*;
+    use std::io::{Read, Write};
+    use std::net::{SocketAddr, TcpListener, TcpStream};
     use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::{HEAD_BYTES_MAX, Health, Shared, State, loopback, page};
+
+    const READY: &[u8] = b"GET /ready HTTP/1.1\r\nHost: 127.0.0.1:10246\r\n\r\n";
+    const HEALTH: &[u8] = b"GET /health HTTP/1.1\r\nHost: 127.0.0.1:10246\r\n\r\n";
+
+    fn check(head: &[u8], reported: Option<(State, u64)>, now: u64, expected: &str) {
+        let reported = reported.map(|(state, until)| (state, Duration::from_millis(until)));
+        let (status, body) = page(head, reported, Duration::from_millis(now));
+        assert_eq!(format!("{} {}", &status[..3], body.trim_end()), expected);
+    }
 
     #[test]
     fn a_state_is_valid_until_it_expires() {
-        let (before, after) = (Duration::from_millis(100), Duration::from_millis(101));
-        assert!(judge("ready 100\n", State::Ready, before).is_ok());
-        let error = judge("ready 100\n", State::Ready, after).unwrap_err();
-        assert_eq!(error.to_string(), "the state ready expired 1 ms ago");
+        check(READY, Some((State::Ready, 100)), 100, "200 ok");
+        check(READY, Some((State::Ready, 100)), 101, "503 the state ready expired 1 ms ago");
+        check(HEALTH, Some((State::Alive, 100)), 101, "503 the state alive expired 1 ms ago");
+        check(HEALTH, None, 0, "503 no state was reported yet");
     }
 
     #[test]
     fn a_ready_daemon_is_alive_but_a_daemon_that_is_only_alive_is_not_ready() {
-        assert!(judge("ready 9\n", State::Alive, Duration::ZERO).is_ok());
-        assert!(judge("alive 9\n", State::Alive, Duration::ZERO).is_ok());
-        assert!(judge("alive 9\n", State::Ready, Duration::ZERO).is_err());
+        check(HEALTH, Some((State::Ready, 9)), 0, "200 ok");
+        check(HEALTH, Some((State::Alive, 9)), 0, "200 ok");
+        check(READY, Some((State::Alive, 9)), 0, "503 alive, but not ready");
     }
 
     #[test]
-    fn the_probe_reads_the_state_that_was_written() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("health");
-        std::fs::write(&file, "ready 99999999999\n").unwrap();
-        let mut health = Health::at(file.clone()).unwrap();
-        assert!(read(&file).is_err(), "the file of an earlier run is removed");
+    fn only_the_loopback_interface_is_listened_on() {
+        for good in ["127.0.0.1:10246", "[::1]:1", "127.9.9.9:0"] {
+            assert!(loopback(good).is_ok(), "{good}");
+        }
+        for bad in ["0.0.0.0:10246", "[::]:1", "10.0.2.15:80", "127.0.0.1", "", "localhost:80"] {
+            assert!(loopback(bad).is_err(), "{bad}");
+        }
+    }
+
+    fn serving() -> (Health, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let health = Health { shared: Shared::default(), last: None };
+        health.serve(listener).unwrap();
+        (health, address)
+    }
+
+    fn ask(address: SocketAddr, request: &[u8]) -> String {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(request).unwrap();
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer);
+        answer
+    }
+
+    #[test]
+    fn a_probe_gets_the_state_that_was_reported() {
+        let (mut health, address) = serving();
+        assert!(ask(address, READY).starts_with("HTTP/1.1 503 "));
         health.state(State::Ready, Duration::from_hours(1));
-        assert!(judge(&read(&file).unwrap(), State::Ready, boot_time()).is_ok());
+        assert!(ask(address, READY).starts_with("HTTP/1.1 200 OK\r\n"));
+        health.state(State::Ready, Duration::ZERO);
+        assert!(ask(address, HEALTH).starts_with("HTTP/1.1 503 "));
+    }
+
+    #[test]
+    fn a_client_that_sends_nothing_garbage_or_too_much_does_not_stop_the_next() {
+        let (mut health, address) = serving();
+        health.state(State::Ready, Duration::from_hours(1));
+        let silent = TcpStream::connect(address).unwrap();
+        drop(TcpStream::connect(address).unwrap());
+        ask(address, &[b'x'; HEAD_BYTES_MAX]);
+        assert!(ask(address, b"\r\n\r\n").starts_with("HTTP/1.1 404 "));
+        assert!(ask(address, READY).starts_with("HTTP/1.1 200 OK\r\n"));
+        drop(silent);
     }
 
     proptest! {
         #[test]
-        fn a_written_state_holds_exactly_until_it_expires(until: u32, now: u32) {
-            let (until, now) = (Duration::from_millis(until.into()), Duration::from_millis(now.into()));
-            let text = format!("ready {}\n", until.as_millis());
-            prop_assert_eq!(judge(&text, State::Ready, now).is_ok(), now <= until);
-        }
-
-        #[test]
-        fn any_other_text_is_an_error(text in "(ready|alive|[a-z]{0,3})?[ -~]{0,12}\n?") {
-            let valid = text.strip_suffix('\n').and_then(|line| line.split_once(' ')).is_some_and(
-                |(word, millis)| ["ready", "alive"].contains(&word) && millis.parse::<u64>().is_ok(),
-            );
-            prop_assert!(valid || judge(&text, State::Alive, Duration::ZERO).is_err());
+        fn any_other_request_is_not_found(head in prop::collection::vec(any::<u8>(), 0..200)) {
+            let (status, _) = page(&head, Some((State::Ready, Duration::MAX)), Duration::ZERO);
+            prop_assert!(status.starts_with("404") || head.starts_with(b"GET /"));
         }
     }
 }

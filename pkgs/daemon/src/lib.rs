@@ -3,15 +3,12 @@
 //! A pod of Kiln is one static program that runs as PID 1 of its container. It must log readable lines
 //! to stderr, stop on a signal, report its health and exit with a useful code. Some pods resolve
 //! names, which a static program cannot leave to the C library.
-//! The crate is small and synchronous, and starts no threads.
+//! The crate is small and synchronous, and starts no threads but the one that answers health probes.
 //!
 //! ```no_run
 //! # fn serve(_: kiln_daemon::signal::Termination, _: kiln_daemon::health::Health) -> anyhow::Result<()> { Ok(()) }
 //! fn main() -> std::process::ExitCode {
-//!     kiln_daemon::main("dhcp", env!("CARGO_PKG_VERSION"), |args| {
-//!         if let Some(verdict) = kiln_daemon::health::probe(&args) {
-//!             return verdict;
-//!         }
+//!     kiln_daemon::main("dhcp", env!("CARGO_PKG_VERSION"), |_args| {
 //!         serve(kiln_daemon::signal::Termination::new()?, kiln_daemon::health::Health::new()?)
 //!     })
 //! }

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use kiln_daemon::health::{Health, probe};
+use kiln_daemon::health::Health;
 use kiln_daemon::signal::Termination;
 use kiln_dhcp::shell::{Arguments, run};
 
@@ -13,9 +13,6 @@ fn main() -> ExitCode {
 }
 
 fn start(arguments: Vec<OsString>) -> anyhow::Result<()> {
-    if let Some(verdict) = probe(&arguments) {
-        return verdict;
-    }
     let arguments = Arguments::parse(arguments)?;
     let termination = Termination::new().context("cannot block termination signals")?;
     run(arguments, termination, Health::new()?)

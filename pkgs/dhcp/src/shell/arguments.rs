@@ -12,8 +12,8 @@ use lexopt::ValueExt as _;
 use crate::netlink::Link;
 
 /// The list of arguments, for error messages.
-const USAGE: &str = "the arguments are --interface PATTERN, --resolver-dir DIR, --state-dir DIR, \
-                     health, ready and --version";
+const USAGE: &str = "the arguments are --interface PATTERN, --resolver-dir DIR, --state-dir DIR \
+                     and --version";
 
 /// The command line.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -22,7 +22,7 @@ use crate::lease::Lease;
 use crate::message::{CLIENT_PORT, Message, SERVER_PORT};
 use crate::netlink::{Event, Link, link_up};
 
-/// The health file is written at least this often.
+/// The state is reported at least this often.
 const HEARTBEAT: Duration = Duration::from_mins(1);
 /// A loop that has not run for this long is considered hung.
 const VALIDITY: Duration = Duration::from_secs(150);

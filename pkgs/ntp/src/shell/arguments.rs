@@ -16,7 +16,7 @@ const PORT: u16 = 123;
 /// Environment variable with the servers, used if the command line has none.
 const VARIABLE: &str = "NTP_SERVERS";
 /// The list of arguments, for error messages.
-const USAGE: &str = "the arguments are --server NAME[:PORT], --resolv-conf FILE, health, ready and \
+const USAGE: &str = "the arguments are --server NAME[:PORT], --resolv-conf FILE and \
                      --version";
 
 /// The command line and the environment.

@@ -20,7 +20,7 @@ use crate::{MILLISECOND, Nanos};
 /// The time that a round waits for replies, which is short so that a silent server does not delay the
 /// first step much.
 const TIMEOUT: Duration = Duration::from_secs(1);
-/// The health file is written at least this often.
+/// The state is reported at least this often.
 const HEARTBEAT: Duration = Duration::from_mins(1);
 /// A loop that has not run for this long is considered hung.
 const VALIDITY: Duration = Duration::from_secs(150);
