@@ -75,6 +75,7 @@ func (n *node) open(from layout) (booted, func()) {
 	must(n.t, db.Init(n.context))
 	to := stores{
 		content:         db.ContentStore(),
+		files:           content,
 		images:          metadata.NewImageStore(db),
 		leases:          metadata.NewLeaseManager(db),
 		snapshotter:     db.Snapshotter("native"),
@@ -354,6 +355,56 @@ func (b booted) expectFailure(words ...string) {
 			b.t.Errorf("%q does not name %s", b.err, word)
 		}
 	}
+}
+
+func TestADamagedBlobOnTheDiskIsWrittenAgainFromTheFile(t *testing.T) {
+	damages := map[string]func(path string) error{
+		"changed": func(path string) error { return os.WriteFile(path, []byte("garbage"), 0o600) },
+		"cut":     func(path string) error { return os.Truncate(path, 10) },
+		"empty":   func(path string) error { return os.Truncate(path, 0) },
+		"missing": os.Remove,
+	}
+	for name, damage := range damages {
+		t.Run(name, func(t *testing.T) {
+			a := writeLayout(t, map[string]string{"kiln.local/dhcp:latest": "dhcp 1", "kiln.local/ntp:latest": "ntp 1"})
+			n := newNode(t)
+			n.boot(a.layout, func(now booted) { now.expect(0, 2, 0, a) })
+			blobs, err := filepath.Glob(filepath.Join(n.folder, "content/blobs/sha256/*"))
+			must(t, err)
+			if len(blobs) != 4 {
+				t.Fatalf("blobs are %v", blobs)
+			}
+			for _, blob := range blobs {
+				must(t, os.Chmod(blob, 0o600))
+				must(t, damage(blob))
+			}
+			n.layersUntilPowerCut = 0
+			n.boot(a.layout, func(now booted) {
+				now.expect(2, 0, 0, a)
+				now.expectNothingElse(4, 2)
+				now.expectUsable(a)
+			})
+			n.boot(a.layout, func(now booted) { now.expectUsable(a) })
+		})
+	}
+}
+
+func TestADamagedBlobWithoutItsImageIsWrittenAgainToo(t *testing.T) {
+	a := writeLayout(t, map[string]string{"kiln.local/one:latest": "one 1"})
+	n := newNode(t)
+	n.boot(a.layout, func(now booted) {
+		now.expect(0, 1, 0, a)
+		blobs, err := filepath.Glob(filepath.Join(n.folder, "content/blobs/sha256/*"))
+		must(t, err)
+		for _, blob := range blobs {
+			must(t, os.Remove(blob))
+		}
+		must(t, now.stores.images.Delete(n.context, "kiln.local/one:latest"))
+	})
+	n.boot(a.layout, func(now booted) {
+		now.expect(0, 1, 0, a)
+		now.expectUsable(a)
+	})
 }
 
 func TestADamagedImageIsNotReplacedByItsPredecessor(t *testing.T) {

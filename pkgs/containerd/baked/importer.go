@@ -41,7 +41,9 @@ var recordLabels = map[string]string{
 
 // stores are the parts of containerd that hold an image.
 type stores struct {
-	content     content.Store
+	content content.Store
+	// files holds the bytes behind content, without its records.
+	files       content.Store
 	images      images.Store
 	leases      leases.Manager
 	snapshotter snapshots.Snapshotter
@@ -98,6 +100,11 @@ func (s stores) registerOne(ctx context.Context, from layout, descriptor ocispec
 	if err != nil {
 		return false, err
 	}
+	for _, blob := range []blob{image.manifest, image.config} {
+		if err := s.repair(ctx, blob); err != nil {
+			return false, err
+		}
+	}
 	if complete, err := s.complete(ctx, image); complete || err != nil {
 		return false, err
 	}
@@ -136,16 +143,38 @@ func (s stores) complete(ctx context.Context, image image) (bool, error) {
 		return false, nil
 	}
 	for _, blob := range []blob{image.manifest, image.config} {
-		if stored, err := content.ReadBlob(ctx, s.content, blob.descriptor); err != nil {
+		if _, err := s.content.Info(ctx, blob.descriptor.Digest); err != nil {
 			return false, ignoreNotFound(err)
-		} else if !bytes.Equal(stored, blob.bytes) {
-			return false, fmt.Errorf("blob %s in the content store is damaged", blob.descriptor.Digest)
 		}
 	}
 	if _, err := s.snapshotter.Stat(ctx, image.chainID()); err != nil {
 		return false, ignoreNotFound(err)
 	}
 	return true, nil
+}
+
+// repair writes a blob again whose record exists, but whose file is damaged, cut short or missing, for
+// example after a power cut. The record and its labels stay, because the bytes belong to its digest.
+//
+// Snapshots are not checked: nothing on the disk tells what their files must hold, and reading all of
+// them would take longer than unpacking.
+func (s stores) repair(ctx context.Context, blob blob) error {
+	if _, err := s.content.Info(ctx, blob.descriptor.Digest); err != nil {
+		return ignoreNotFound(err)
+	}
+	stored, err := content.ReadBlob(ctx, s.content, blob.descriptor)
+	if err == nil && bytes.Equal(stored, blob.bytes) {
+		return nil
+	}
+	log.G(ctx).WithError(err).Warnf("blob %s in the content store is damaged, writing it again", blob.descriptor.Digest)
+	if err := ignoreNotFound(s.files.Delete(ctx, blob.descriptor.Digest)); err != nil {
+		return fmt.Errorf("cannot remove the damaged %s: %w", blob.descriptor.Digest, err)
+	}
+	reference := "kiln-repair-" + blob.descriptor.Digest.String()
+	if err := content.WriteBlob(ctx, s.files, reference, bytes.NewReader(blob.bytes), blob.descriptor); err != nil {
+		return fmt.Errorf("cannot repair %s: %w", blob.descriptor.Digest, err)
+	}
+	return nil
 }
 
 // write stores a blob with these labels in the content store, unless it is there already.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/diff/apply"
 	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/containerd/containerd/v2/core/metadata"
@@ -34,6 +35,7 @@ func init() {
 		Type: plugins.ServicePlugin,
 		ID:   "baked",
 		Requires: []plugin.Type{
+			plugins.ContentPlugin,
 			plugins.LeasePlugin,
 			plugins.MetadataPlugin,
 		},
@@ -99,12 +101,17 @@ func open(ic *plugin.InitContext, from layout) (stores, error) {
 	if found, err = ic.GetSingle(plugins.LeasePlugin); err != nil {
 		return stores{}, err
 	}
+	files, err := ic.GetSingle(plugins.ContentPlugin)
+	if err != nil {
+		return stores{}, err
+	}
 	snapshotter := db.Snapshotter(name)
 	if snapshotter == nil {
 		return stores{}, fmt.Errorf("there is no snapshotter %q", name)
 	}
 	return stores{
 		content:         db.ContentStore(),
+		files:           files.(content.Store),
 		images:          metadata.NewImageStore(db),
 		leases:          found.(leases.Manager),
 		snapshotter:     snapshotter,
