@@ -12,6 +12,7 @@ use super::mounts;
 use super::proof::Etc;
 use crate::console::kmsg;
 use crate::kubelet::apply;
+use crate::kubelet::reserved::{self, Machine};
 use crate::login1;
 use crate::machine::credential::{self, Credentials};
 use crate::machine::identity::{self, random_uuid};
@@ -46,12 +47,14 @@ pub fn settle(_: Etc, var: Var, parameters: Parameters, gathered: Gathered) -> R
     mounts::share()?;
     kmsg::notice(format_args!("node {hostname}"));
     let kubelet = fs::read_to_string(path::KUBELET_BASE_CONFIG).unwrap_or_default();
+    let reserve = || reserved::reserve(&Machine::read(var == Var::Memory));
+    let reserved = (!reserved::is_configured(&kubelet)).then(reserve);
     Ok(Node {
         hostname,
         graceful: login1::grace::is_configured(&kubelet),
         var,
         parameters,
-        kubelet: apply::facts(&credentials, settings, cluster, bootstrap),
+        kubelet: apply::facts(&credentials, settings, cluster, bootstrap, reserved),
     })
 }
 

@@ -14,6 +14,7 @@ use kiln_contract::setting::{BOOTSTRAP_KUBECONFIG, JOIN, POD};
 use super::cluster::Cluster;
 use super::join::{self, Join};
 use super::plan::{Facts, File, Plan, is_drop_in};
+use super::reserved::Reserved;
 use crate::console::kmsg;
 use crate::machine::credential::Credentials;
 use crate::settings::Settings;
@@ -41,9 +42,11 @@ pub fn facts(
     settings: Settings,
     cluster: Option<Cluster>,
     bootstrap: Option<String>,
+    reserved: Option<Reserved>,
 ) -> Facts {
     let providers = Path::new(path::CREDENTIAL_PROVIDERS).exists();
-    Facts { cluster, bootstrap, settings, drop_ins: drop_ins(credentials), providers }
+    let drop_ins = drop_ins(credentials);
+    Facts { cluster, bootstrap, settings, drop_ins, reserved, providers }
 }
 
 /// Returns the credentials that are drop-ins.

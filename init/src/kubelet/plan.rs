@@ -8,11 +8,15 @@ use kiln_contract::path;
 use kiln_contract::setting::KUBELET;
 
 use super::cluster::Cluster;
+use super::reserved::Reserved;
 use crate::settings::Settings;
 use crate::settings::address::choose;
 
 /// The name of PID 1's own drop-in. It is the first, so that all others win over it.
 pub const OWN_DROP_IN: &str = "00-kiln.conf";
+
+/// The name of the drop-in with the memory that pods do not get.
+pub const RESERVED_DROP_IN: &str = "10-reserved.conf";
 
 /// The facts that decide, except for the addresses, which come and go.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -25,6 +29,8 @@ pub struct Facts {
     pub settings: Settings,
     /// The names and contents of the credentials `kiln.kubelet` and `kiln.kubelet.NAME`.
     pub drop_ins: Vec<(String, Vec<u8>)>,
+    /// The memory that pods do not get, unless the image decides that.
+    pub reserved: Option<Reserved>,
     /// True if the image has image credential providers.
     pub providers: bool,
 }
@@ -59,6 +65,9 @@ pub fn plan(facts: &Facts, addresses: &[IpAddr]) -> Plan {
     let mut files = Vec::new();
     if let Some(cluster) = &facts.cluster {
         join(facts, cluster, addresses, &mut args, &mut files);
+    }
+    if let Some(reserved) = facts.reserved {
+        files.push(drop_in(RESERVED_DROP_IN, reserved.drop_in().into_bytes()));
     }
     if facts.providers {
         let (config, bin) = (path::CREDENTIAL_PROVIDERS, path::CREDENTIAL_PROVIDER_BIN);

@@ -23,8 +23,8 @@ const DISK: &str = "/dev/vda";
 /// The smallest allocation: one block.
 const BLOCK: u64 = 4096;
 
-/// Takes all blocks, including those reserved for root.
-pub(super) fn fill_var() -> Result<String> {
+/// Takes all blocks, including those reserved for root, and returns `spare` MiB of them.
+pub(super) fn fill_var(spare: u32) -> Result<String> {
     let file = File::create(format!("{ROOT}{FILL}")).context("cannot create a file on /var")?;
     let (mut at, mut step) = (0, 1 << 30);
     while step >= BLOCK {
@@ -34,6 +34,7 @@ pub(super) fn fill_var() -> Result<String> {
             Err(error) => return Err(error).context("cannot fill /var"),
         }
     }
+    file.set_len(at.saturating_sub(u64::from(spare) << 20)).context("cannot truncate a file")?;
     Ok(format!("filled /var with {} MiB\n", at >> 20))
 }
 
