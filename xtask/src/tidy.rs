@@ -13,6 +13,7 @@ mod leaks;
 mod modules;
 mod prose;
 mod shipped;
+mod var;
 mod workloads;
 mod workspace;
 

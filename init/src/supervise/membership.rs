@@ -4,7 +4,6 @@
 //! Whatever changes, a new plan is made from all facts. If it differs from the plan in force, its
 //! files are written and kubelet is started again, so that a change of nothing restarts nothing.
 
-use std::path::Path;
 use std::sync::mpsc::{TryRecvError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -19,7 +18,6 @@ use super::member::watch_addresses;
 use super::runtime::Runtime;
 use super::service::Service;
 use crate::console::kmsg;
-use crate::kernel::beneath::Folder;
 use crate::kernel::{network, sysctl};
 use crate::kubelet::cluster::Cluster;
 use crate::kubelet::join::Join;
@@ -30,6 +28,7 @@ use crate::machine::credential::Credentials;
 use crate::process::helper::Helper;
 use crate::settings;
 use crate::settings::address::keep;
+use crate::storage::var;
 
 /// The pause after a changed address, because a lease brings several changes.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -200,7 +199,7 @@ impl Runtime {
 
 /// Decides the cluster from the credential and from what `/var` keeps.
 fn settle(wanted: Cluster) -> Option<Cluster> {
-    match Folder::open(Path::new("/var")) {
+    match var::open() {
         Ok(var) => state::settle(&var, Some(wanted)),
         Err(error) => {
             kmsg::warn(format_args!("cannot open /var: {error}"));

@@ -100,7 +100,7 @@ const FORBIDDEN_IN_TESTS: [&str; 4] = [
 ];
 
 /// The number of lines before a file's tests; all of an integration test or of its support is tests.
-fn lines_before_tests(path: &Path, text: &str) -> usize {
+pub(super) fn lines_before_tests(path: &Path, text: &str) -> usize {
     let in_tests_folder = path.components().any(|part| part.as_os_str() == "tests");
     if is_tests(path) || in_tests_folder {
         return 0;
