@@ -28,10 +28,12 @@ pub use control_plane::{PORT, Programs, check_free, free_port};
 pub use node::{Channel, Credentials, Handover};
 pub use objects::secret;
 pub use session::{Until, run as session};
-pub use state::{State, Token};
+pub use state::State;
 
 use kubectl::Answer;
 
+use crate::credential::Join;
+use crate::credential::token::Token;
 use crate::host::HostTool;
 use crate::process::Command;
 use crate::progress::Progress;
@@ -160,7 +162,14 @@ impl Cluster {
 
     /// Returns the credential `kiln.join` for this token.
     pub fn join(&self, token: &Token) -> Result<String> {
-        join(&self.url_for_nodes(), token, &self.state.pki.text(pki::CA)?)
+        let join = Join {
+            server: self.url_for_nodes().parse()?,
+            token: token.clone(),
+            ca: self.state.pki.text(pki::CA)?,
+            cluster_dns: Vec::new(),
+            cluster_domain: None,
+        };
+        join.text()
     }
 
     /// Fails if a program of the control plane or the network has ended by itself.
@@ -184,14 +193,4 @@ impl Cluster {
         self.control_plane.stop()?;
         Ok(self.state)
     }
-}
-
-/// Writes the credential `kiln.join`.
-pub fn join(server: &str, token: &Token, ca: &str) -> Result<String> {
-    let table = toml::Table::from_iter([
-        ("server".to_owned(), server.into()),
-        ("token".to_owned(), token.to_string().into()),
-        ("ca".to_owned(), ca.into()),
-    ]);
-    toml::to_string(&table).context("cannot write the credential kiln.join")
 }

@@ -10,7 +10,7 @@ use kiln_base::calendar::{Civil, Precision};
 use serde_json::{Value, json};
 
 use super::pki;
-use super::state::Token;
+use crate::credential::token::Token;
 
 /// The group of nodes that join with a token.
 const JOINING: &str = "system:bootstrappers:kubeadm:default-node-token";
@@ -43,10 +43,10 @@ pub fn secret(token: &Token, seconds: i64) -> Result<Value> {
         "apiVersion": "v1",
         "kind": "Secret",
         "type": "bootstrap.kubernetes.io/token",
-        "metadata": { "namespace": "kube-system", "name": format!("bootstrap-token-{}", token.id) },
+        "metadata": { "namespace": "kube-system", "name": format!("bootstrap-token-{}", token.id()) },
         "stringData": {
-            "token-id": token.id,
-            "token-secret": token.secret,
+            "token-id": token.id(),
+            "token-secret": token.secret(),
             "expiration": expiration,
             "usage-bootstrap-authentication": "true",
             "usage-bootstrap-signing": "true",

@@ -10,25 +10,19 @@
 //! ```
 
 use std::fs::{self, File, TryLockError};
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 
 use super::pki::{self, Pki};
+use crate::credential::token::Token;
 
 /// The file that says that the next run goes on with this state.
 const KEPT: &str = "kept";
 
 /// The file that is locked while a cluster uses the folder.
 const LOCK: &str = "lock";
-
-/// The characters of a bootstrap token, and the lengths of its two parts (`BootstrapTokenPattern` in
-/// k8s.io/cluster-bootstrap).
-const TOKEN_CHARACTERS: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
-const TOKEN_ID: usize = 6;
-const TOKEN_SECRET: usize = 16;
 
 /// The folder of one cluster, which no other cluster uses meanwhile.
 #[derive(Debug)]
@@ -39,15 +33,6 @@ pub struct State {
     /// The token that nodes join with.
     pub token: Token,
     _lock: File,
-}
-
-/// A bootstrap token.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Token {
-    /// The public part.
-    pub id: String,
-    /// The secret part.
-    pub secret: String,
 }
 
 impl State {
@@ -65,7 +50,7 @@ impl State {
                 .with_context(|| format!("cannot create {}", part.display()))?;
         }
         let pki = Pki::prepare(&folder.join("pki"))?;
-        let token = Token::prepare(&folder.join("token"))?;
+        let token = token(&folder.join("token"))?;
         Ok(Self { folder: folder.to_owned(), pki, token, _lock: lock })
     }
 
@@ -147,40 +132,15 @@ fn clear(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-impl Token {
-    /// Reads the token, or makes one.
-    fn prepare(path: &Path) -> Result<Self> {
-        if let Ok(text) = fs::read_to_string(path) {
-            let (id, secret) = text
-                .trim()
-                .split_once('.')
-                .with_context(|| format!("{} has no token; delete the file", path.display()))?;
-            return Ok(Self { id: id.to_owned(), secret: secret.to_owned() });
-        }
-        let token = Self::random()?;
-        fs::write(path, token.to_string())
-            .with_context(|| format!("cannot write {}", path.display()))?;
-        Ok(token)
+/// Reads the token that nodes join with, or makes one.
+fn token(path: &Path) -> Result<Token> {
+    if let Ok(text) = fs::read_to_string(path) {
+        let token = text.trim().parse();
+        return token.with_context(|| format!("cannot read {}; delete the file", path.display()));
     }
-
-    /// Makes a new token.
-    pub fn random() -> Result<Self> {
-        let mut bytes = [0; TOKEN_ID + TOKEN_SECRET];
-        let mut source = File::open("/dev/urandom").context("cannot open /dev/urandom")?;
-        source.read_exact(&mut bytes).context("cannot read /dev/urandom")?;
-        let letter = |byte: &u8| char::from(TOKEN_CHARACTERS[usize::from(*byte) % 36]);
-        let (id, secret) = bytes.split_at(TOKEN_ID);
-        Ok(Self {
-            id: id.iter().map(letter).collect(),
-            secret: secret.iter().map(letter).collect(),
-        })
-    }
-}
-
-impl std::fmt::Display for Token {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}.{}", self.id, self.secret)
-    }
+    let token = Token::random()?;
+    fs::write(path, token.reveal()).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(token)
 }
 
 #[cfg(test)]
@@ -218,13 +178,5 @@ mod tests {
         fs::write(folder.path().join("mine"), "x").unwrap();
         State::open(folder.path()).unwrap().delete().unwrap();
         assert!(folder.path().join("mine").exists() && !folder.path().join("pki").exists());
-    }
-
-    #[test]
-    fn a_token_has_the_form_that_kubernetes_wants() {
-        let token = Token::random().unwrap();
-        let valid = |text: &str| text.bytes().all(|byte| TOKEN_CHARACTERS.contains(&byte));
-        assert_eq!((token.id.len(), token.secret.len()), (6, 16));
-        assert!(valid(&token.id) && valid(&token.secret));
     }
 }

@@ -125,8 +125,8 @@ fn check_signature(signature: &str, content: &str, token: &Token) -> Result<()> 
     ensure!(alg == "HS256", "its algorithm is {alg:?}, expected HS256");
     ensure!(kid.as_deref() == Some(token.id()), "it was made with another token");
     let mac = URL_SAFE_NO_PAD.decode(mac).context("it is not base64url")?;
-    let mut hmac =
-        Hmac::<Sha256>::new_from_slice(token.secret()).context("cannot use the token")?;
+    let mut hmac = Hmac::<Sha256>::new_from_slice(token.secret().as_bytes())
+        .context("cannot use the token")?;
     hmac.update(format!("{header}.{}", URL_SAFE_NO_PAD.encode(content)).as_bytes());
     hmac.verify_slice(&mac).ok().context("it does not match")
 }
@@ -158,7 +158,7 @@ pub(super) mod fixture {
     pub(in crate::credential) fn signature(content: &str, token: &Token) -> String {
         let header = format!("{{\"alg\":\"HS256\",\"kid\":\"{}\"}}", token.id());
         let header = URL_SAFE_NO_PAD.encode(header);
-        let mut hmac = Hmac::<Sha256>::new_from_slice(token.secret()).unwrap();
+        let mut hmac = Hmac::<Sha256>::new_from_slice(token.secret().as_bytes()).unwrap();
         hmac.update(format!("{header}.{}", URL_SAFE_NO_PAD.encode(content)).as_bytes());
         format!("{header}..{}", URL_SAFE_NO_PAD.encode(hmac.finalize().into_bytes()))
     }

@@ -1,10 +1,15 @@
 //! Bootstrap tokens (Kubernetes' documentation, "Authenticating with Bootstrap Tokens").
 
 use std::fmt;
+use std::fs::File;
+use std::io::Read;
 use std::str::FromStr;
 
-use anyhow::{Error, ensure};
+use anyhow::{Context, Error, Result, ensure};
 
+/// The characters of a token, and the lengths of its two parts (`BootstrapTokenPattern` in
+/// k8s.io/cluster-bootstrap).
+const CHARACTERS: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
 const ID_BYTES: usize = 6;
 const SECRET_BYTES: usize = 16;
 
@@ -22,13 +27,26 @@ impl Token {
     }
 
     /// The secret part.
-    pub(super) fn secret(&self) -> &[u8] {
-        self.secret.as_bytes()
+    pub fn secret(&self) -> &str {
+        &self.secret
     }
 
     /// Returns the whole token.
-    pub(super) fn reveal(&self) -> String {
+    pub fn reveal(&self) -> String {
         format!("{}.{}", self.id, self.secret)
+    }
+
+    /// Makes a new token.
+    pub fn random() -> Result<Self> {
+        let mut bytes = [0; ID_BYTES + SECRET_BYTES];
+        let mut source = File::open("/dev/urandom").context("cannot open /dev/urandom")?;
+        source.read_exact(&mut bytes).context("cannot read /dev/urandom")?;
+        let letter = |byte: &u8| char::from(CHARACTERS[usize::from(*byte) % CHARACTERS.len()]);
+        let (id, secret) = bytes.split_at(ID_BYTES);
+        Ok(Self {
+            id: id.iter().map(letter).collect(),
+            secret: secret.iter().map(letter).collect(),
+        })
     }
 }
 
@@ -37,8 +55,7 @@ impl FromStr for Token {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         let is_part = |part: &str, length| {
-            let known = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-            part.len() == length && part.bytes().all(known)
+            part.len() == length && part.bytes().all(|byte| CHARACTERS.contains(&byte))
         };
         let parts = text
             .split_once('.')
@@ -75,6 +92,12 @@ mod tests {
         let token: Token = "abcdef.0123456789abcdef".parse().unwrap();
         assert_eq!(format!("{token} {token:?}"), "abcdef.… abcdef.…");
         assert_eq!(token.reveal(), "abcdef.0123456789abcdef");
+    }
+
+    #[test]
+    fn a_new_token_has_the_form_that_kubernetes_wants() {
+        let token = Token::random().unwrap();
+        assert_eq!(token.reveal().parse::<Token>().unwrap(), token);
     }
 
     #[test]

@@ -9,8 +9,9 @@ use super::data::Scenario;
 use super::instruction::{Api, Kubectl};
 use super::rig::Rig;
 use crate::cluster::{
-    self, Channel, Cluster, Credentials, Handover, Settings, State, Token, node, pki, template,
+    self, Channel, Cluster, Credentials, Handover, Settings, State, node, pki, template,
 };
+use crate::credential::token::Token;
 use crate::progress::Progress;
 use crate::qemu::{Forward, Network, segment};
 
@@ -86,14 +87,14 @@ impl Joint {
         Ok(match name {
             "join" => self.cluster.join(&state.token)?,
             "server" => self.cluster.url_for_nodes(),
-            "token" => state.token.to_string(),
+            "token" => state.token.reveal(),
             "ca" => state.pki.text(pki::CA)?,
             "node" => node::name(number),
             "foreign-ca" => pki::foreign_authority()?,
             "expired-token" => {
                 let token = Token::random()?;
                 self.cluster.apply(&cluster::secret(&token, -EXPIRED)?)?;
-                token.to_string()
+                token.reveal()
             }
             _ => bail!("`{name}` has no value"),
         })
