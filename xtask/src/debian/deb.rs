@@ -39,13 +39,13 @@ pub fn unpack(deb: &Path, into: &Path, filter: impl Fn(&str) -> bool) -> Result<
 
 /// Unpacks a package with all its dependencies, so that its programs run out of this folder.
 ///
-/// Documentation and translations are left out.
-pub fn sysroot(debs: &[PathBuf], into: &Path) -> Result<()> {
+/// Documentation and translations are left out, and files and folders with a name in `without`.
+pub fn sysroot(debs: &[PathBuf], without: &[String], into: &Path) -> Result<()> {
     let queue = Mutex::new(largest_last(debs)?);
     let next = || queue.lock().ok()?.pop();
     let work = || {
         while let Some(deb) = next() {
-            unpack(&deb, into, |path| !NOT_NEEDED.iter().any(|prefix| path.starts_with(prefix)))?;
+            unpack(&deb, into, |path| is_wanted(path, without))?;
         }
         Ok(())
     };
@@ -59,6 +59,11 @@ pub fn sysroot(debs: &[PathBuf], into: &Path) -> Result<()> {
         joined.collect::<Vec<Result<()>>>().into_iter().collect::<Result<()>>()
     })?;
     link_merged(into)
+}
+
+fn is_wanted(path: &str, without: &[String]) -> bool {
+    !NOT_NEEDED.iter().any(|prefix| path.starts_with(prefix))
+        && !path.split('/').any(|part| without.iter().any(|name| name == part))
 }
 
 /// Sorts the packages so that threads take the largest first instead of leaving it for last.

@@ -24,6 +24,7 @@ pub struct Table {
     closure: bool,
     #[serde(default)]
     joined: BTreeMap<String, String>,
+    without: Vec<String>,
 }
 
 /// A Debian package.
@@ -33,11 +34,14 @@ pub struct Deb {
     pub request: Request,
     /// Names of files to make, each with the folder whose files it joins.
     pub joined: BTreeMap<String, String>,
+    /// Names of files and folders that are left out, in whatever folder they are.
+    pub without: Vec<String>,
 }
 
 impl Table {
     pub(super) fn check(&self, place: &Place<'_>) -> Deb {
-        Deb { request: self.request(place.arch), joined: self.joined.clone() }
+        let (joined, without) = (self.joined.clone(), self.without.clone());
+        Deb { request: self.request(place.arch), joined, without }
     }
 
     /// Returns the names to resolve, for every architecture.
@@ -63,6 +67,7 @@ impl Kind for Deb {
         let recipe = downloads.iter().fold(Recipe::new(revision::DEB), |recipe, file| {
             recipe.digest(&file.name, file.sha256)
         });
+        let recipe = self.without.iter().fold(recipe, |recipe, name| recipe.field("without", name));
         let recipe = match package.smoke {
             Some(smoke) => recipe.field("smoke", format!("{smoke:?}")),
             None => recipe,
@@ -76,7 +81,7 @@ impl Kind for Deb {
     fn stage(&self, making: &Making<'_>) -> Result<()> {
         let files: Vec<PathBuf> = making.downloads.iter().map(|file| file.path.clone()).collect();
         let _task = making.progress.task(&format!("{}: unpack", making.package.name), None);
-        deb::sysroot(&files, making.out)?;
+        deb::sysroot(&files, &self.without, making.out)?;
         for (file, folder) in &self.joined {
             join(&making.out.join(folder.trim_start_matches('/')), &making.out.join(file))?;
         }

@@ -204,7 +204,12 @@ fn a_closure_unpacks_into_one_folder_and_a_file_in_two_packages_is_an_error() {
     );
     let b = write(
         "b.deb",
-        &[(EntryType::Directory, "./usr/lib64/", 0o755, ""), (FILE, "./usr/bin/b", 0o755, "x")],
+        &[
+            (EntryType::Directory, "./usr/lib64/", 0o755, ""),
+            (FILE, "./usr/bin/b", 0o755, "x"),
+            (FILE, "./usr/lib/x/gconv/a.so", 0o644, "x"),
+            (FILE, "./usr/lib/x/gconv.so", 0o644, "x"),
+        ],
     );
     let c = write("c.deb", &[(FILE, "./usr/bin/b", 0o755, "other")]);
     let into = |name: &str| {
@@ -213,10 +218,11 @@ fn a_closure_unpacks_into_one_folder_and_a_file_in_two_packages_is_an_error() {
         path
     };
     let root = into("good");
-    sysroot(&[a.clone(), b.clone()], &root).unwrap();
+    sysroot(&[a.clone(), b.clone()], &["gconv".to_owned()], &root).unwrap();
+    assert!(root.join("lib/x/gconv.so").exists() && !root.join("lib/x/gconv").exists());
     assert!(root.join("lib64/ld.so").exists() && root.join("bin/b").exists());
     assert!(!root.join("usr/share/doc").exists());
-    let error = format!("{:#}", sysroot(&[a, b, c], &into("bad")).unwrap_err());
+    let error = format!("{:#}", sysroot(&[a, b, c], &[], &into("bad")).unwrap_err());
     assert!(error.contains("usr/bin/b exists already; another package has it too"), "{error}");
 }
 
