@@ -62,7 +62,7 @@ func main() {
 	flag.StringVar(&o.config, "net-config-path", "/etc/kube-flannel/net-conf.json", "the network's configuration")
 	flag.StringVar(&o.subnetFile, "subnet-file", "/run/flannel/subnet.env", "the file that describes the node's subnet to other programs")
 	flag.StringVar(&o.conflist, "cni-conflist", "/etc/cni/net.d/10-flannel.conflist", "the CNI configuration to write")
-	flag.StringVar(&o.iface, "iface", "", "name or address of the interface to other nodes; default: the one of the node's address, else of the default route")
+	flag.StringVar(&o.iface, "iface", "", "name or address of the interface to other nodes; default: the one of the default route")
 	flag.StringVar(&o.health, "health", "127.0.0.1:8285", "address and port of /healthz and /readyz")
 	show := flag.Bool("version", false, "print the version and exit")
 	flag.Parse()
@@ -125,7 +125,7 @@ func register(ctx context.Context, tasks *sync.WaitGroup, manager subnet.Manager
 	if err != nil {
 		return nil, fmt.Errorf("cannot choose an address family: %w", err)
 	}
-	// A node keeps the address that it has announced.
+	// Annotations of the Node that its administrator can set.
 	var public ipmatch.PublicIPOpts
 	public.PublicIP, public.PublicIPv6 = manager.GetStoredPublicIP(ctx)
 	if name == "" {

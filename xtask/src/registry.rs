@@ -46,11 +46,6 @@ pub fn command(tool: &HostTool, folder: &Path, port: u16, tls: Option<Tls<'_>>) 
     Ok(tool.command()?.arg("serve").arg(config))
 }
 
-/// Returns the digest of the only image of a layout.
-pub fn manifest(layout: &Layout) -> Result<Digest> {
-    layout.manifests.values().next().copied().context("the layout has no image")
-}
-
 /// Pushes the only image of a layout, and checks that the registry has the same bytes. Returns the
 /// image's digest.
 ///
@@ -73,7 +68,7 @@ pub fn push(
     push.read().with_context(|| format!("cannot push to {reference}"))?;
     let found = crane()?.args(["digest", reference]).read();
     let found = found.with_context(|| format!("cannot read {reference} back"))?;
-    let digest = manifest(layout)?;
+    let (_, digest) = layout.only()?;
     let pushed = format!("sha256:{digest}");
     ensure!(found.trim() == pushed, "{reference} is {}, not {pushed}", found.trim());
     Ok(digest)

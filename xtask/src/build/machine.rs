@@ -8,8 +8,8 @@ use anyhow::{Context, Result};
 use super::Builder;
 use super::made::tool;
 use super::report::Built;
-use crate::cluster::{Programs, Tools};
-use crate::config::{ETCD, KUBERNETES, OVMF, QEMU};
+use crate::cluster::{AddOns, Programs, Tools};
+use crate::config::{ADD_ONS, CRANE, ETCD, KUBERNETES, OVMF, QEMU, REGISTRY};
 use crate::plan::{ARCHIVE, KERNEL, staged};
 use crate::qemu::{Forward, Kernel, Machine, Network, Start, WATCHDOG};
 use crate::scenario::{DiskTools, Rig};
@@ -65,7 +65,22 @@ pub fn cluster_tools(builder: &Builder) -> Result<Tools> {
         etcd: made[&etcd].file("etcd")?,
         kubernetes: made[&kubernetes].path().to_owned(),
     };
-    Ok(Tools { qemu: tool(&made, QEMU, "qemu-system-x86_64")?, programs })
+    let add_ons = add_ons(builder)?;
+    Ok(Tools { qemu: tool(&made, QEMU, "qemu-system-x86_64")?, programs, add_ons })
+}
+
+fn add_ons(builder: &Builder) -> Result<AddOns> {
+    let made = builder.make(&[&staged(REGISTRY), &staged(CRANE)])?;
+    let image = |name: &&str| -> Result<_> {
+        let layout = builder.container_image(name)?;
+        Ok((layout.only()?.0.to_owned(), layout))
+    };
+    Ok(AddOns {
+        registry: tool(&made, REGISTRY, REGISTRY)?,
+        crane: tool(&made, CRANE, CRANE)?,
+        manifests: builder.inputs.workspace.join("manifests/cluster"),
+        images: ADD_ONS.iter().map(image).collect::<Result<_>>()?,
+    })
 }
 
 /// Returns the tools that the VM scenarios in `dir` run with.

@@ -107,6 +107,11 @@ impl ControlPlane {
         })
     }
 
+    /// The API server's port.
+    pub fn port(&self) -> u16 {
+        self.ports.api
+    }
+
     /// The API server's address for programs on the host.
     pub fn url(&self) -> String {
         url(self.ports.api)

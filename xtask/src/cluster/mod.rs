@@ -5,6 +5,7 @@
 //! replica of everything, and listens on the host's loopback address only. `docs/cluster.md`
 //! describes it for users.
 
+mod add_ons;
 mod component;
 mod control_plane;
 mod egress;
@@ -12,6 +13,7 @@ mod kubectl;
 pub mod node;
 mod objects;
 pub mod pki;
+mod registry;
 mod session;
 mod state;
 pub mod template;
@@ -24,6 +26,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
+pub use add_ons::{AddOns, install as install_network};
 pub use control_plane::{PORT, Programs, check_free, free_port};
 pub use node::{Channel, Credentials, Handover};
 pub use objects::secret;
@@ -41,6 +44,7 @@ use crate::qemu::segment::Segment;
 use crate::qemu::{Scratch, Span};
 use control_plane::ControlPlane;
 use egress::Egress;
+use registry::Registry;
 
 /// The folder for sockets is made in the host's folder for temporary files, because the path of a
 /// socket must be short.
@@ -53,6 +57,8 @@ pub struct Tools {
     pub qemu: HostTool,
     /// The control plane.
     pub programs: Programs,
+    /// The cluster network.
+    pub add_ons: AddOns,
 }
 
 /// A choice of the user or of a scenario.
@@ -74,6 +80,7 @@ pub struct Cluster {
     control_plane: ControlPlane,
     kubectl: PathBuf,
     kubeconfig: PathBuf,
+    registry: Option<Registry>,
     _egress: Egress,
     // Deleted last: the sockets are in it.
     _sockets: Scratch,
@@ -100,6 +107,7 @@ impl Cluster {
             control_plane,
             kubectl: tools.programs.kubernetes.join("kubectl"),
             kubeconfig,
+            registry: None,
             _egress: proxy,
             _sockets: sockets,
         };
@@ -111,6 +119,18 @@ impl Cluster {
         let ca = self.state.pki.text(pki::CA)?;
         let objects = objects::all(&self.state.token, &self.url_for_nodes(), &ca)?;
         self.apply(&objects).context("cannot prepare the cluster for nodes that join")
+    }
+
+    /// The credentials with which a node pulls images from the registry; none without one.
+    pub fn registry_credentials(&self) -> Result<Credentials> {
+        let registry = self.registry.as_ref();
+        registry.map_or_else(|| Ok(Credentials::new()), |it| it.credentials(&self.state))
+    }
+
+    /// The registry's address for nodes.
+    pub fn registry_url(&self) -> Result<String> {
+        let registry = self.registry.as_ref().context("the cluster has no registry")?;
+        Ok(registry.url_for_nodes())
     }
 
     /// The path of kubectl.
@@ -126,6 +146,11 @@ impl Cluster {
     /// The API server's address for nodes.
     pub fn url_for_nodes(&self) -> String {
         self.control_plane.url_for_nodes()
+    }
+
+    /// The API server's port on this host, and on the address that nodes see.
+    pub fn port(&self) -> u16 {
+        self.control_plane.port()
     }
 
     /// The parts of the control plane's start.
@@ -175,6 +200,9 @@ impl Cluster {
     /// Fails if a program of the control plane or the network has ended by itself.
     pub fn check(&mut self) -> Result<()> {
         self.segment.check()?;
+        if let Some(registry) = &mut self.registry {
+            registry.check()?;
+        }
         self.control_plane.check()
     }
 
@@ -190,6 +218,7 @@ impl Cluster {
 
     /// Stops the control plane and returns its folder.
     pub fn stop(self) -> Result<State> {
+        self.registry.map_or(Ok(()), Registry::stop)?;
         self.control_plane.stop()?;
         Ok(self.state)
     }

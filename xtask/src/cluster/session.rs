@@ -18,6 +18,9 @@ use crate::qemu::{End, Event, LAST_LINES, LOOK, Line, Machine, News, SILENCE, Sp
 /// The pause between two presses of a node's power button.
 const PRESS_AGAIN: Duration = Duration::from_secs(10);
 
+/// The pause between two looks at the pods of the cluster network.
+const LOOK_AGAIN: Duration = Duration::from_secs(3);
+
 /// The end of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Until {
@@ -53,6 +56,16 @@ struct Session<'a> {
     until: Until,
     start: Instant,
     reported: bool,
+    network: Network,
+}
+
+/// The workloads of the cluster network that are not ready.
+struct Network {
+    pending: Vec<String>,
+    /// The time of the last look.
+    looked: Option<Instant>,
+    /// The time of the last change.
+    changed: Instant,
 }
 
 /// Boots one machine for each node and shows what happens.
@@ -82,7 +95,9 @@ impl<'a> Session<'a> {
         if let Some(note) = members.first().and_then(|member| member.vm.note.as_ref()) {
             println!("no KVM: {note}");
         }
-        Ok(Self { cluster, members, changes: Changes::new(), until, start, reported: false })
+        let network = Network { pending: Vec::new(), looked: None, changed: start };
+        let changes = Changes::new();
+        Ok(Self { cluster, members, changes, until, start, reported: false, network })
     }
 
     /// Processes what is new; true once all nodes have powered off.
@@ -99,7 +114,7 @@ impl<'a> Session<'a> {
         while let Some((at, change)) = self.changes.next(self.cluster)? {
             self.take(at, change);
         }
-        if all_ready && !self.reported {
+        if all_ready && !self.reported && self.network.is_ready(self.cluster)? {
             self.reported = true;
             self.report();
         }
@@ -148,7 +163,7 @@ impl<'a> Session<'a> {
         }
         let seconds = self.start.elapsed().as_secs();
         let (kubeconfig, kubectl) = (self.cluster.kubeconfig(), self.cluster.kubectl_path());
-        println!("all nodes are Ready after {seconds} s\n");
+        println!("all nodes and the cluster network are ready after {seconds} s\n");
         println!("export KUBECONFIG={}", kubeconfig.display());
         println!("alias kubectl={}", kubectl.display());
         println!("kubectl get nodes --output wide\n");
@@ -166,6 +181,31 @@ impl<'a> Session<'a> {
         }
         std::thread::sleep(LOOK);
         Ok(!running)
+    }
+}
+
+impl Network {
+    /// Looks from time to time, and shows what is not ready yet.
+    fn is_ready(&mut self, cluster: &Cluster) -> Result<bool> {
+        let now = Instant::now();
+        if self.looked.is_some_and(|looked| now - looked < LOOK_AGAIN) {
+            return Ok(false);
+        }
+        let pending = super::add_ons::pending(cluster)?;
+        if self.looked.is_none() || pending != self.pending {
+            self.changed = now;
+            if !pending.is_empty() {
+                println!("cluster network: waiting for {}", pending.join(", "));
+            }
+        }
+        (self.looked, self.pending) = (Some(now), pending);
+        if now - self.changed > SILENCE {
+            let (pending, seconds) = (self.pending.join(", "), SILENCE.as_secs());
+            bail!(
+                "not ready {seconds} s after the nodes: {pending}; `kubectl describe` and the nodes' consoles have the reason"
+            );
+        }
+        Ok(self.pending.is_empty())
     }
 }
 

@@ -5,6 +5,8 @@
 //! etcd/         the cluster's objects
 //! logs/         output of the programs, and the nodes' consoles
 //! nodes/        the nodes' data disks
+//! registry/     the images that nodes pull
+//! add-ons/      the manifests of the cluster network, for `kubectl apply -k`
 //! kubeconfig    for kubectl
 //! token         the token that nodes join with
 //! ```
@@ -114,7 +116,7 @@ fn lock(folder: &Path) -> Result<File> {
 
 /// Deletes the parts of a state, and nothing else that the folder may have.
 fn clear(folder: &Path) -> Result<()> {
-    for part in ["pki", "pki.new", "etcd", "logs", "nodes", "cache"] {
+    for part in ["pki", "pki.new", "etcd", "logs", "nodes", "cache", "registry", "add-ons"] {
         let path = folder.join(part);
         if path.exists() {
             fs::remove_dir_all(&path)

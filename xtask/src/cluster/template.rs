@@ -3,7 +3,17 @@
 use anyhow::{Result, bail};
 
 /// The names, for messages.
-const NAMES: [&str; 7] = ["join", "server", "token", "ca", "node", "expired-token", "foreign-ca"];
+const NAMES: [&str; 9] = [
+    "join",
+    "server",
+    "token",
+    "ca",
+    "node",
+    "expired-token",
+    "foreign-ca",
+    "registry",
+    "registry-ca",
+];
 
 /// Fails if a text has an unknown name.
 pub fn check(text: &str) -> Result<()> {

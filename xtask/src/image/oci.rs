@@ -91,6 +91,13 @@ impl Layout {
         Ok(())
     }
 
+    /// Returns name and manifest's digest of the only image.
+    pub fn only(&self) -> Result<(&str, Digest)> {
+        let (name, digest) = self.manifests.first_key_value().context("the layout has no image")?;
+        ensure!(self.manifests.len() == 1, "the layout has {} images", self.manifests.len());
+        Ok((name, *digest))
+    }
+
     /// Returns the layout as a tar file for `ctr images import`; `time` is in seconds since 1970.
     pub fn archive(&self, time: u64) -> Result<Vec<u8>> {
         let mut tree = Tree::default();

@@ -119,6 +119,9 @@ pub struct Joint {
     /// The number of machines that can join.
     #[serde(default = "default_nodes")]
     pub nodes: u8,
+    /// True if the cluster network is installed from a registry on the host.
+    #[serde(default)]
+    pub network: bool,
 }
 
 /// A disk with one data partition.

@@ -40,12 +40,14 @@ impl Joint {
         let tools = rig.cluster.get().context("the programs of a cluster were not built")?;
         let settings = Settings { port: cluster::free_port()?, cards: wanted.nodes };
         let state = State::open(&folder.join("cluster"))?;
-        let cluster = Cluster::start(tools, state, settings, progress)?;
-        let default = || {
-            let pairs = [("kiln.join", "${join}"), ("kiln.hostname", "${node}")];
-            pairs.map(|(name, text)| (name.to_owned(), text.to_owned())).into()
-        };
-        let credentials = scenario.credentials.clone().unwrap_or_else(default);
+        let mut cluster = Cluster::start(tools, state, settings, progress)?;
+        let pairs = [("kiln.join", "${join}"), ("kiln.hostname", "${node}")];
+        let mut default = Credentials::from(pairs.map(|(a, b)| (a.to_owned(), b.to_owned())));
+        if wanted.network {
+            cluster::install_network(&tools.add_ons, &mut cluster, progress)?;
+            default.append(&mut cluster.registry_credentials()?);
+        }
+        let credentials = scenario.credentials.clone().unwrap_or(default);
         Ok(Some(Self { cluster, credentials, channel: scenario.channel }))
     }
 
@@ -90,6 +92,8 @@ impl Joint {
             "token" => state.token.reveal(),
             "ca" => state.pki.text(pki::CA)?,
             "node" => node::name(number),
+            "registry" => self.cluster.registry_url()?,
+            "registry-ca" => state.pki.text(pki::REGISTRY_CA)?,
             "foreign-ca" => pki::foreign_authority()?,
             "expired-token" => {
                 let token = Token::random()?;

@@ -57,6 +57,7 @@ impl Cluster {
         let settings = Settings { port: self.port, cards: self.nodes };
         let mut cluster = Running::start(&tools, state, settings, &builder.progress)?;
         println!("\n{}", table("control plane", cluster.spans()));
+        cluster::install_network(&tools.add_ons, &mut cluster, &builder.progress)?;
         let machines = self.machines(&cluster, &machine)?;
         process::check_interrupt()?;
         let until = if self.check { Until::Ready } else { Until::Interrupt };
@@ -76,10 +77,11 @@ fn machine_of(cluster: &Running, machine: &Machine, number: u8) -> Result<Machin
     let folder = cluster.state.path("nodes").join(node::name(number));
     std::fs::create_dir_all(&folder)
         .with_context(|| format!("cannot create {}", folder.display()))?;
-    let credentials = Credentials::from([
+    let mut credentials = Credentials::from([
         ("kiln.join".to_owned(), cluster.join(&cluster.state.token)?),
         ("kiln.hostname".to_owned(), node::name(number)),
     ]);
+    credentials.append(&mut cluster.registry_credentials()?);
     let mut extra = node::hand_over(Channel::default(), &credentials, &folder)?.arguments;
     extra.extend(["-uuid".to_owned(), node::uuid(number)]);
     let network =

@@ -42,7 +42,7 @@ impl Image {
             builder.inputs.workspace.join("target/kiln").join(file)
         });
         write(&layout, builder.config.date, &path)?;
-        println!("{}: sha256:{}", path.display(), registry::manifest(&layout)?);
+        println!("{}: sha256:{}", path.display(), layout.only()?.1);
         if let Some(reference) = push {
             registry::push(&crane(&builder)?, &layout, &reference, None)?;
             println!("{reference}: pushed");
