@@ -27,16 +27,20 @@ use kiln_init::timeline::loader;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 14] = [
+pub const TARGETS: [Target; 18] = [
     ("cmdline", cmdline),
     ("dbus", dbus),
     ("ext4", ext4),
     ("gpt", gpt),
+    ("join", join),
     ("kmsg", kmsg),
+    ("kubelog", kubelog),
     ("line", line),
     ("loader", loader),
     ("modules", modules),
     ("mountinfo", mountinfo),
+    ("nocloud", nocloud),
+    ("node", node),
     ("notify", notify),
     ("probe", probe),
     ("signature", signature),
@@ -212,6 +216,49 @@ pub fn smbios(input: &[u8]) {
     // A name that is not UTF-8 grows: each byte becomes a character of three.
     let bytes: usize = credentials.iter().map(|(_, value)| value_bytes(value)).sum();
     assert!(bytes <= length);
+}
+
+/// `kiln.join`: a cluster, or lines that say why not, and never the token in them.
+pub fn join(input: &[u8]) {
+    let (found, lines) = kiln_init::kubelet::join::parse(input);
+    assert!(found.is_some() || !lines.is_empty());
+    let _ = kiln_init::kubelet::join::of_kubeconfig(input);
+    if let Some(found) = found {
+        assert!(found.cluster.server.starts_with("https://"));
+        let same = kiln_init::kubelet::join::of_kubeconfig(found.bootstrap.as_bytes());
+        assert!(same.is_ok_and(|same| same.cluster.is(&found.cluster)));
+    }
+}
+
+/// kubelet's log: no line of any bytes disturbs the watch, and a console line is short.
+pub fn kubelog(input: &[u8]) {
+    let mut watch = kiln_init::kubelet::report::Watch::default();
+    for line in input.split(|byte| *byte == b'\n') {
+        let news = watch.read(line, std::time::Instant::now());
+        assert!(news.line.is_none_or(|line| line.len() < 1000));
+    }
+}
+
+/// `meta-data` and the label of a `NoCloud` disk: a name is a part of the text.
+pub fn nocloud(input: &[u8]) {
+    let text = String::from_utf8_lossy(input);
+    let name = kiln_init::machine::nocloud::hostname(&text);
+    assert!(name.is_none_or(|name| !name.is_empty() && text.contains(&name)));
+    let mut blocks = [[0; 512]; 2];
+    for (byte, value) in blocks.as_flattened_mut().iter_mut().zip(input) {
+        *byte = *value;
+    }
+    let _ = kiln_init::storage::nocloud::kind(&blocks[0], &blocks[1]);
+}
+
+/// `kiln.node`: mistakes are bounded, and no path of a kernel setting leaves its folder.
+pub fn node(input: &[u8]) {
+    let (settings, problems) = kiln_init::settings::parse(input);
+    assert!(problems.lines().len() <= 33);
+    for (name, _) in &settings.sysctls {
+        assert!(name.split('/').all(|part| !part.is_empty() && !part.starts_with('.')));
+    }
+    assert!(settings.hostname.is_none_or(|name| name.len() <= 63));
 }
 
 /// A kernel message: no stored field is longer than the message.

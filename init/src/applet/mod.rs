@@ -56,7 +56,7 @@ pub fn run(name: &str, args: &[OsString]) -> i32 {
 
 fn run_helper(helper: Helper, args: &[String]) -> i32 {
     match helper {
-        Helper::Coldplug => coldplug::run(),
+        Helper::Coldplug => coldplug::run(args),
         Helper::Hotplug => coldplug::hotplug(args),
         Helper::DiskLinks => disk::run(args),
         Helper::Crash => crash::run(),

@@ -48,22 +48,26 @@ const LOOK: Duration = Duration::from_millis(50);
 /// configures the interface waits for it.
 const NETWORK: &str = "virtio:d00000001";
 
+/// The argument with which `kiln-coldplug` only applies the settings of the node again.
+pub const SETTINGS_ONLY: &str = "settings";
+
 /// Runs `kiln-coldplug`. A module that fails is a warning.
 #[must_use]
-pub fn run() -> i32 {
+pub fn run(args: &[String]) -> i32 {
     kmsg::open();
     let _alone = alone();
+    if args == [SETTINGS_ONLY] {
+        let loaded = Loader::new(load::is_loaded).map(|mut loader| loader.load_own());
+        let _ = kmsg::warn_on_error(loaded);
+        apply_own_sysctls();
+        return 0;
+    }
     let begin = Instant::now();
     let loaded = kmsg::warn_on_error(load_at_boot());
     nodes::make_all();
     let _ = kmsg::warn_on_error(mount::apply_all(&mount::LATE));
     sysctl::apply(sysctl::When::Offered);
-    for name in sysctl::apply_own(&node_settings().sysctls) {
-        kmsg::warn(format_args!(
-            "{}: sysctls: the kernel has no {name}; load its module with `modules`",
-            NODE.name
-        ));
-    }
+    apply_own_sysctls();
     if let Some(count) = loaded {
         let millis = begin.elapsed().as_millis();
         kmsg::notice(format_args!("{count} modules loaded in the background in {millis} ms"));
@@ -74,6 +78,16 @@ pub fn run() -> i32 {
         kmsg::notice("modules are locked until the next boot");
     }
     0
+}
+
+/// Applies the kernel settings of the node, and reports those that do not exist.
+fn apply_own_sysctls() {
+    for name in sysctl::apply_own(&node_settings().sysctls) {
+        kmsg::warn(format_args!(
+            "{}: sysctls: the kernel has no {name}; load its module with `modules`",
+            NODE.name
+        ));
+    }
 }
 
 /// Returns the settings of the node. PID 1 has reported their mistakes.
@@ -168,16 +182,28 @@ impl Loader {
         }
     }
 
-    /// Loads the image's own list. An unknown name in this list is a mistake.
+    /// Loads the image's own list, and then the node's. An unknown name is a mistake.
     fn load_list(&mut self) {
         let list = self.index.folder().join(MODULE_LIST);
         let list = fs::read_to_string(list).unwrap_or_default();
         for name in list.lines().map(str::trim).filter(|name| !name.is_empty()) {
-            match self.index.find(name) {
-                Found::Load(files) => self.load_files(&files),
-                Found::Unknown => kmsg::warn(format_args!("module {name} is not in the image")),
-                Found::Builtin => {}
-            }
+            self.load_named(name);
+        }
+        self.load_own();
+    }
+
+    /// Loads the modules that the settings of the node name.
+    fn load_own(&mut self) {
+        for name in node_settings().modules {
+            self.load_named(&name);
+        }
+    }
+
+    fn load_named(&mut self, name: &str) {
+        match self.index.find(name) {
+            Found::Load(files) => self.load_files(&files),
+            Found::Unknown => kmsg::warn(format_args!("module {name} is not in the image")),
+            Found::Builtin => {}
         }
     }
 

@@ -90,7 +90,9 @@ impl Host {
     }
 }
 
-fn containerd(proxy: Vec<String>) -> Command {
+/// Returns containerd's command.
+#[must_use]
+pub fn containerd(proxy: Vec<String>) -> Command {
     let mut env = environment();
     env.extend(proxy);
     Command {
@@ -102,9 +104,12 @@ fn containerd(proxy: Vec<String>) -> Command {
     }
 }
 
+/// Returns kubelet's command.
+///
 /// kubelet feeds its watchdog at half of `WATCHDOG_USEC`. `WATCHDOG_PID` is not set, because a pid
 /// other than kubelet's own would silently disable the watchdog.
-fn kubelet_command(args: Vec<String>, proxy: Vec<String>) -> Command {
+#[must_use]
+pub fn kubelet_command(args: Vec<String>, proxy: Vec<String>) -> Command {
     let mut env = environment();
     env.extend(proxy);
     env.push(format!("DBUS_SYSTEM_BUS_ADDRESS=unix:path={}", path::LOGIN1_SOCKET));
@@ -120,7 +125,8 @@ fn kubelet_command(args: Vec<String>, proxy: Vec<String>) -> Command {
 
 /// Returns the variables of the proxy. The API server and the names of the cluster are reached
 /// without it, because a proxy outside of the cluster's network seldom reaches them.
-fn proxy(kubelet: &kubelet::plan::Facts) -> Vec<String> {
+#[must_use]
+pub fn proxy(kubelet: &kubelet::plan::Facts) -> Vec<String> {
     let cluster = kubelet.cluster.as_ref();
     let domain = cluster.map(|cluster| format!(".{}", cluster.domain));
     let server = cluster.map(|cluster| server_name(&cluster.server));

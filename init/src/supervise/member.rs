@@ -9,6 +9,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use rustix::pipe::{PipeFlags, pipe_with};
 
+use super::host;
 use super::late::Late;
 use crate::console::kmsg;
 use crate::kernel::network;
@@ -24,6 +25,8 @@ use crate::settings::address::choose;
 pub(super) struct Membership {
     pub(super) facts: Facts,
     pub(super) plan: Plan,
+    /// The variables of the proxy that both services were given.
+    pub(super) proxy: Vec<String>,
     /// The addresses that kubelet was given.
     pub(super) addresses: Vec<IpAddr>,
     /// The drop-ins that kubelet refuses, as names of credentials.
@@ -47,6 +50,7 @@ impl Membership {
         let addresses = choose(&facts.settings.node_ip, &apply::addresses());
         Ok(Self {
             plan: plan(facts, &addresses),
+            proxy: host::proxy(facts),
             facts: facts.clone(),
             addresses,
             refused: BTreeSet::new(),

@@ -10,14 +10,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use kiln_contract::setting::{
-    BOOTSTRAP_KUBECONFIG, CREDENTIALS as KNOWN, HOSTNAME_CREDENTIAL, JOIN, NODE, POD,
+    BOOTSTRAP_KUBECONFIG, CA, CREDENTIALS as KNOWN, HOSTNAME_CREDENTIAL, JOIN, NODE, POD,
 };
 
 use super::event::Event;
+use super::host;
 use super::member::watch_addresses;
 use super::runtime::Runtime;
 use super::service::Service;
 use crate::console::kmsg;
+use crate::containerd;
+use crate::devices::coldplug::SETTINGS_ONLY;
 use crate::kernel::{network, sysctl};
 use crate::kubelet::cluster::Cluster;
 use crate::kubelet::join::Join;
@@ -84,6 +87,9 @@ impl Runtime {
         for name in new.iter().filter(unknown) {
             kmsg::notice(format_args!("credential {name}: not one of Kiln's, kept for others"));
         }
+        if new.iter().any(|name| name == NODE.name || name.starts_with(CA.name)) {
+            containerd::apply::apply(&credentials, &self.membership.facts.settings);
+        }
         self.membership.facts.drop_ins = apply::drop_ins(&credentials);
         if (has(JOIN.name) || has(BOOTSTRAP_KUBECONFIG.name))
             && let Some(join) = apply::wanted(&credentials)
@@ -109,7 +115,7 @@ impl Runtime {
         self.membership.facts.settings = settings;
         if loads {
             let _ = sysctl::apply_own(&self.membership.facts.settings.sysctls);
-            let _ = kmsg::warn_on_error(Helper::Coldplug.start(&[]));
+            let _ = kmsg::warn_on_error(Helper::Coldplug.start(&[SETTINGS_ONLY]));
         }
         self.membership.link = watch_addresses(&self.membership.facts);
     }
@@ -181,18 +187,26 @@ impl Runtime {
         let membership = &mut self.membership;
         let wanted = &membership.facts.settings.node_ip;
         membership.addresses = keep(wanted, &membership.addresses, &apply::addresses());
-        let new = plan(&membership.accepted(), &membership.addresses);
-        if new == membership.plan {
+        let facts = membership.accepted();
+        let (new, proxy) = (plan(&facts, &membership.addresses), host::proxy(&facts));
+        let proxy_changed = proxy != membership.proxy;
+        if new == membership.plan && !proxy_changed {
             return;
         }
         let _ = kmsg::warn_on_error(apply::write(&new, &membership.plan));
-        membership.plan = new;
-        let args = membership.plan.args.clone();
-        kmsg::notice("kubelet gets new settings");
-        if kmsg::warn_on_error(self.services[Service::Kubelet.index()].replace_args(&args))
-            .is_some()
-        {
-            self.feed(Event::Renewed(Service::Kubelet));
+        (membership.plan, membership.proxy) = (new.clone(), proxy.clone());
+        if proxy_changed {
+            self.replace(Service::Containerd, &host::containerd(proxy.clone()));
+        }
+        self.replace(Service::Kubelet, &host::kubelet_command(new.args, proxy));
+    }
+
+    /// Has a service start again with another command.
+    fn replace(&mut self, service: Service, command: &host::Command) {
+        kmsg::notice(format_args!("{service} gets new settings"));
+        let replaced = self.services[service.index()].replace(command);
+        if kmsg::warn_on_error(replaced).is_some() {
+            self.feed(Event::Renewed(service));
         }
     }
 }

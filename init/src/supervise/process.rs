@@ -12,7 +12,6 @@ use crate::process::spawn::{self, Child, Program};
 /// A service with everything that a restart needs.
 pub(super) struct ServiceProcess {
     program: Program,
-    command: Command,
     group: Option<OwnedFd>,
     /// The log's pipe. It stays open over restarts, so that no output is lost.
     output: OwnedFd,
@@ -24,14 +23,12 @@ impl ServiceProcess {
     /// Prepares everything, so that a start allocates nothing. The process writes to `output`.
     pub(super) fn new(command: &Command, output: OwnedFd) -> Result<Self> {
         let group = command.group.map(cgroup::open).transpose()?;
-        let (program, command) = (program(command)?, command.clone());
-        Ok(Self { program, command, group, output, child: None, attempt: 0 })
+        Ok(Self { program: program(command)?, group, output, child: None, attempt: 0 })
     }
 
-    /// Changes the arguments of the next start.
-    pub(super) fn replace_args(&mut self, args: &[String]) -> Result<()> {
-        self.command.args = args.to_vec();
-        self.program = program(&self.command)?;
+    /// Changes the program of the next start. The control group stays.
+    pub(super) fn replace(&mut self, command: &Command) -> Result<()> {
+        self.program = program(command)?;
         Ok(())
     }
 

@@ -1,0 +1,5 @@
+//! `join` of `src/lib.rs` on any bytes: `cargo fuzz run -s none join` in `init`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| init_fuzz::join(input));
