@@ -122,7 +122,7 @@ fn fill_folder(var: &Folder, base: &Path) -> Result<()> {
             .with_context(|| format!("cannot make {}", var.path_of(folder).display()))?;
     }
     var.try_write().context("cannot write a file")?;
-    let config = || var.replace(CONFIG, &fs::read(base)?, 0o644, Durability::None);
+    let config = || var.replace(CONFIG, &fs::read(base)?, 0o600, Durability::None);
     for (name, done) in [
         ("tmp", var.folder("tmp").and_then(|tmp| tmp.set_mode(0o1777))),
         ("run", var.link("run", "/run")),
@@ -242,7 +242,9 @@ mod tests {
         assert_eq!(fs::metadata(var.join("tmp")).unwrap().permissions().mode() & 0o7777, 0o1777);
         assert_eq!(fs::read_link(var.join("run")).unwrap(), Path::new("/run"));
         assert_eq!(fs::read_link(var.join(SECCOMP)).unwrap(), Path::new(path::SECCOMP));
-        assert!(fs::symlink_metadata(var.join(CONFIG)).unwrap().is_file());
+        let config = fs::symlink_metadata(var.join(CONFIG)).unwrap();
+        // The mode that the CIS benchmark checks.
+        assert!(config.is_file() && config.permissions().mode() & 0o777 == 0o600);
         assert_eq!(fs::read_to_string(var.join(CONFIG)).unwrap(), BASE);
         assert_eq!(fs::read_to_string(root.join("outside")).unwrap(), "a manifest");
     }
