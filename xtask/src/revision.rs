@@ -22,7 +22,7 @@ pub const KERNEL: &str = "kernel 5";
 /// The file system for new data partitions.
 pub const TEMPLATE: &str = "template 2";
 /// The host's root.
-pub const ROOT: &str = "root 5";
+pub const ROOT: &str = "root 6";
 /// The pods' file system.
 pub const PODS: &str = "pods 3";
 /// The initramfs archive.

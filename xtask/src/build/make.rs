@@ -188,7 +188,10 @@ fn rare_files(needs: &Made) -> Result<Vec<String>> {
     let folder = format!("{}/{release}", path::MODULES);
     let paths = groups::read(&kernel)?.into_iter().flat_map(|group| group.paths);
     let config = format!("/boot/config-{release}");
-    Ok(paths.map(|path| format!("{folder}/{path}")).chain([config]).collect())
+    Ok(paths
+        .map(|path| format!("{folder}/{path}"))
+        .chain([config, path::E2FSCK.to_owned()])
+        .collect())
 }
 
 fn write_erofs(

@@ -47,6 +47,6 @@ pub struct Settings {
     pub compression: Compression,
     /// The largest number of bytes compressed as one piece: a multiple of 4096, at most 1 MiB.
     pub cluster: u32,
-    /// The compression of the modules in groups, which most nodes never load.
+    /// The compression of files that most nodes never read, such as the modules in groups.
     pub modules: Compression,
 }
