@@ -2,13 +2,14 @@
 //!
 //! `probe` serves pages about the node as plain text over HTTP (`server`), and is an HTTP proxy
 //! (CONNECT), so that the builder can connect to any address from the node. `probe flood` writes to its
-//! log forever, `probe hog` takes all memory, `probe hold` does nothing, and `probe crash` aborts. Under
-//! any other name the program is a trap that records its execution (`escape`), or takes the place of a
-//! host service (`fault`).
+//! log forever, `probe fetch URL` prints a page, `probe hog` takes all memory, `probe hold` does
+//! nothing, and `probe crash` aborts. Under any other name the program is a trap that records its
+//! execution (`escape`), or takes the place of a host service (`fault`).
 
 mod devices;
 mod escape;
 mod fault;
+mod fetch;
 mod files;
 mod host;
 mod images;
@@ -44,6 +45,7 @@ fn run(args: &[OsString]) -> Result<()> {
         [] => server::serve(),
         ["crash"] => std::process::abort(),
         ["escape"] => escape::run(),
+        ["fetch", url] => fetch::run(url),
         ["flood"] => flood(),
         ["hog"] => fault::hog(),
         ["hold"] => hold(),
