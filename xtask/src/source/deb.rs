@@ -24,6 +24,7 @@ pub struct Table {
     closure: bool,
     #[serde(default)]
     joined: BTreeMap<String, String>,
+    #[serde(default)]
     without: Vec<String>,
 }
 
