@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 
@@ -44,8 +45,10 @@ fn grow_all(name: &str) -> Result<()> {
     let folder = File::open(VAR).with_context(|| format!("cannot open {VAR}"))?;
     let device = Path::new("/dev").join(name);
     let size = disk::bytes(name).with_context(|| format!("{name} has no size"))?;
+    let begin = Instant::now();
     while step(&folder, &device, size)? {}
-    kmsg::notice(format_args!("{VAR} has grown to {} GiB", size >> 30));
+    let millis = begin.elapsed().as_millis();
+    kmsg::notice(format_args!("{VAR} has grown to {} GiB in {millis} ms", size >> 30));
     Ok(())
 }
 
