@@ -80,6 +80,9 @@ impl Runtime {
         if has(HOSTNAME_CREDENTIAL.name) {
             report_next_boot("the name");
         }
+        if has(NODE.name) || new.iter().any(|name| name.starts_with(CA.name)) {
+            containerd::apply::apply(&credentials, &self.membership.facts.settings);
+        }
         for name in new.iter().filter(|name| name.starts_with(POD.name)) {
             let _ = kmsg::warn_on_error(apply::copy_pod(name));
         }
@@ -104,6 +107,9 @@ impl Runtime {
         let old = &self.membership.facts.settings;
         if settings.hostname != old.hostname {
             report_next_boot("the name");
+        }
+        if settings.proxy != old.proxy {
+            report_next_boot("the proxy");
         }
         if settings.data != old.data {
             report_next_boot("the data policy");
