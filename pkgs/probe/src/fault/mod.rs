@@ -31,7 +31,6 @@ pub(crate) fn page(path: &str) -> Result<String> {
         ["ask-by-kernel"] => ask::by_kernel(),
         ["module", name] => module::probe(name),
         ["file-system", kind] => Ok(module::file_system(kind)),
-        ["change", name] => uevents::change(name),
         ["uevents", count] => uevents::send(number(count)?),
         ["signal", signal, name] => process::signal(signal, name),
         ["kill-often", name, count] => process::kill_often(name, number(count)?),

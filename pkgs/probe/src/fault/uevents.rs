@@ -1,16 +1,9 @@
-//! The kernel's messages about devices: a day of them within seconds, or one.
+//! A day of the kernel's messages about devices within seconds.
 
 use std::fs;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
-
-/// Announces a change of one disk.
-pub(super) fn change(name: &str) -> Result<String> {
-    let file = format!("/sys/class/block/{name}/uevent");
-    fs::write(&file, "change").with_context(|| format!("cannot write {file}"))?;
-    Ok(format!("announced {name}\n"))
-}
+use anyhow::{Result, ensure};
 
 /// Announces every device of every bus in turn, until `count` messages were sent
 /// (Documentation/ABI/testing/sysfs-uevent). Each message has a modalias, as when the device was added.
