@@ -79,8 +79,12 @@ pub fn run(cluster: &mut Cluster, machines: &[Machine], until: Until) -> Result<
         if output::is_closed() {
             bail!("killed, because the output no longer has a reader");
         }
-        if session.turn(presses == 1)? {
-            return Ok(());
+        match session.turn(presses == 1) {
+            Ok(true) => return Ok(()),
+            Ok(false) => {}
+            // Ctrl-C stopped a program that this turn waited for; the next turn stops the nodes.
+            Err(_) if presses == 0 && process::interrupted() => {}
+            Err(error) => return Err(error),
         }
     }
 }
