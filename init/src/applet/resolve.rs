@@ -3,8 +3,8 @@
 //! The C library's resolver loads shared objects, which a static program cannot do.
 
 use std::fs::{self, File};
-use std::io::Read;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::io::{self, Read};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -103,8 +103,7 @@ fn ask_one(server: IpAddr, name: &str, family: Family) -> Result<Vec<IpAddr>> {
     let mut id = [0; 2];
     File::open("/dev/urandom")?.read_exact(&mut id)?;
     let question = Question::new(u16::from_ne_bytes(id), name, family).context("not a DNS name")?;
-    let any = if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-    let socket = UdpSocket::bind(any)?;
+    let socket = bind_any(server)?;
     socket.connect(SocketAddr::new(server, DNS_PORT))?;
     socket.send(&question.message_with_edns())?;
     let limit = Instant::now() + ANSWER;
@@ -125,9 +124,19 @@ fn ask_one(server: IpAddr, name: &str, family: Family) -> Result<Vec<IpAddr>> {
 
 /// True if the node has a route to an address. Connecting a UDP socket sends nothing.
 fn has_route(address: IpAddr) -> bool {
-    let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-    UdpSocket::bind(any)
-        .is_ok_and(|socket| socket.connect(SocketAddr::new(address, DNS_PORT)).is_ok())
+    bind_any(address).is_ok_and(|socket| socket.connect(SocketAddr::new(address, DNS_PORT)).is_ok())
+}
+
+/// Returns a socket for an address of this family.
+///
+/// It is bound to a `SocketAddr`: a text would be resolved, and the C library's resolver with its
+/// loader of shared libraries adds half a megabyte to a static binary.
+fn bind_any(other: IpAddr) -> io::Result<UdpSocket> {
+    let any: IpAddr = match other {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    UdpSocket::bind(SocketAddr::new(any, 0))
 }
 
 #[cfg(test)]
