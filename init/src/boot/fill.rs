@@ -115,7 +115,8 @@ fn fill_in_thread(cluster: Option<Cluster>) -> Result<Option<Cluster>> {
     deadline::end(&work, DEADLINE).context("the disk does not answer")?
 }
 
-/// Makes all entries; `base` is kubelet's configuration in the image. Only a missing folder, or a file system that cannot be written, is an error.
+/// Makes all entries; `base` is kubelet's configuration in the image. Only a missing folder, or a
+/// file system that cannot be written, is an error.
 fn fill_folder(var: &Folder, base: &Path) -> Result<()> {
     for folder in FOLDERS {
         var.make(folder)
