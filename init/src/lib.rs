@@ -25,10 +25,10 @@ pub mod storage;
 pub mod supervise;
 pub mod timeline;
 
-/// Runs the program that `argv[0]` names and returns its exit status. As PID 1 it does not return.
+/// Runs the program that the first argument names and returns its exit status. As PID 1 it does not
+/// return.
 #[must_use]
-pub fn run() -> i32 {
-    let mut args = std::env::args_os();
+pub fn run(mut args: impl Iterator<Item = OsString>) -> i32 {
     let name = args.next().unwrap_or_default();
     let name = Path::new(&name).file_name().unwrap_or_default().to_owned();
     let rest: Vec<OsString> = args.collect();

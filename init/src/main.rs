@@ -6,11 +6,24 @@
 
 #![no_main]
 
-use std::ffi::{c_char, c_int};
+use std::ffi::{CStr, OsStr, c_char, c_int};
+use std::os::unix::ffi::OsStrExt;
 
-/// Called by the C library. The arguments are read through `std::env`.
+/// Called by the C library. `std::env` does not know the arguments, because musl does not pass them
+/// to constructors as glibc does.
+///
+/// # Safety
+///
+/// `arguments` must have `count` pointers to strings that live as long as the process (C11, 5.1.2.2.1).
 // SAFETY: `main` is the name the C library calls, and no other symbol of this binary has it.
 #[unsafe(no_mangle)]
-pub extern "C" fn main(_argc: c_int, _argv: *const *const c_char) -> c_int {
-    kiln_init::run()
+pub unsafe extern "C" fn main(count: c_int, arguments: *const *const c_char) -> c_int {
+    let count = usize::try_from(count).unwrap_or(0);
+    // SAFETY: the caller's promise.
+    let pointers = unsafe { std::slice::from_raw_parts(arguments, count) };
+    kiln_init::run(pointers.iter().map(|&arg| {
+        // SAFETY: the caller's promise.
+        let arg = unsafe { CStr::from_ptr(arg) };
+        OsStr::from_bytes(arg.to_bytes()).to_owned()
+    }))
 }

@@ -12,7 +12,7 @@ pub const CRATES: &str = "crates 2";
 /// Building a crate.
 pub const CRATE: &str = "crate 2";
 /// Linking a crate with musl.
-pub const MUSL: &str = "musl 2";
+pub const MUSL: &str = "musl 3";
 /// Unpacking Debian packages.
 pub const DEB: &str = "unpack 1";
 /// Taking or unpacking a file from elsewhere.

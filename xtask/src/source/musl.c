@@ -17,6 +17,7 @@ int64_t pwrite(int, const void *, size_t, int64_t);
 int ftruncate(int, int64_t);
 void *mmap(void *, size_t, int, int, int, int64_t);
 int fstat(int, void *);
+long sendfile(int, int, int64_t *, size_t);
 int stat(const char *, void *);
 int lstat(const char *, void *);
 int fstatat(int, const char *, void *, int);
@@ -34,6 +35,7 @@ int fstat64(int fd, void *to) { return fstat(fd, to); }
 int stat64(const char *path, void *to) { return stat(path, to); }
 int lstat64(const char *path, void *to) { return lstat(path, to); }
 int fstatat64(int dir, const char *path, void *to, int flags) { return fstatat(dir, path, to, flags); }
+long sendfile64(int to, int from, int64_t *at, size_t len) { return sendfile(to, from, at, len); }
 void *readdir64(void *folder) { return readdir(folder); }
 
 /*
