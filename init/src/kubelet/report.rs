@@ -16,6 +16,9 @@ const OVER: Duration = Duration::from_mins(5);
 /// approves requests by itself takes less than a second.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Parts of the address of every request to an API server.
+const API_PATHS: [&str; 3] = ["/api/v1/", "/apis/", "/api/v1?"];
+
 /// The longest reason on the console, in bytes.
 const REASON_MAX: usize = 600;
 
@@ -95,6 +98,11 @@ impl Watch {
     /// Looks for the reasons that any request to the API server can fail for.
     fn trouble(&mut self, error: &str, now: Instant) -> News {
         let has = |texts: &[&str]| texts.iter().any(|text| error.contains(text));
+        let anonymous = has(&["User \"system:anonymous\"", "User \\\"system:anonymous\\\""]);
+        // The log has the same causes for pulls of images and for probes.
+        if !anonymous && !has(&API_PATHS) {
+            return News::default();
+        }
         if has(&["certificate signed by unknown authority", "certificate is not trusted"]) {
             return self.stand(Standing::Authority, "", now);
         }
@@ -105,7 +113,7 @@ impl Watch {
         if has(&["dial tcp", "TLS handshake timeout", "Client.Timeout exceeded", "no such host"]) {
             return self.stand(Standing::Unreachable, error, now);
         }
-        if has(&["User \"system:anonymous\"", "User \\\"system:anonymous\\\""]) {
+        if anonymous {
             let since = *self.anonymous.get_or_insert(now);
             if now.duration_since(since) >= PATIENCE && !self.is(&Standing::Token) {
                 return self.stand(Standing::Unapproved, "", now);

@@ -11,8 +11,7 @@ fn line(message: &str, error: &str) -> Vec<u8> {
 }
 
 const REQUEST: &str = "Failed while requesting a signed certificate from the control plane";
-const POST: &str =
-    "cannot create certificate signing request: Post \"https://10.0.2.2:6443/apis\": ";
+const POST: &str = "cannot create certificate signing request: Post \"https://10.0.2.2:6443/apis/certificates.k8s.io/v1/x\": ";
 const STATUS: &str = "Error updating node status, will retry";
 
 /// Checks the console's line for one line of kubelet's log.
@@ -74,13 +73,20 @@ fn each_trouble_has_one_clear_line() {
     check("Successfully registered node", "", "cluster: the node is registered");
     check("Fast updating node status as it just became ready", "", "cluster: the node is Ready");
     check("Started kubelet", "", "");
+    check(
+        "Error syncing pod, skipping",
+        "failed to pull: Head \"https://registry.example/v2/a/manifests/b\": dial tcp: lookup \
+         registry.example: no such host",
+        "",
+    );
 }
 
 #[test]
 fn a_trouble_is_reported_once_and_again_after_it_was_over() {
     let mut watch = Watch::default();
     let now = Instant::now();
-    let refused = line(REQUEST, "dial tcp 10.0.2.2:6443: connect: connection refused");
+    let refused =
+        line(REQUEST, &format!("{POST}dial tcp 10.0.2.2:6443: connect: connection refused"));
     assert!(watch.read(&refused, now).line.is_some());
     for second in 1..3600 {
         let at = now + Duration::from_secs(second);
