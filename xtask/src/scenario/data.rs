@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
 use super::disks;
+use super::handed::Handed;
 use super::instruction::{Instruction, Plug};
 use super::rig::PROBE_PORT;
 use crate::cluster::{Channel, Credentials, template};
@@ -173,8 +174,8 @@ impl Scenario {
         ensure!(!by_stub, "`qemu` has kernel parameters; use the key `cmdline`");
         let first = self.instructions.first();
         ensure!(
-            matches!(first, Some(Instruction::Boot(_))),
-            "the first instruction must be `boot`"
+            matches!(first, Some(Instruction::Boot(_) | Instruction::Hand(_))),
+            "the first instruction must be `boot` or `hand`"
         );
         self.check_cluster()?;
         let (mut node, mut running) = (1, BTreeSet::new());
@@ -254,6 +255,10 @@ impl Scenario {
                 ensure!(running, "no machine runs here");
                 ensure!(forwarded(PROBE_PORT), "the probe needs {PROBE_PORT} among `ports`");
                 return self.check_one_of_cluster(instruction);
+            }
+            Instruction::Hand(handed) => {
+                ensure!(self.cluster.is_none(), "`hand` is for a machine without a `cluster`");
+                handed.iter().try_for_each(Handed::check)?;
             }
             _ if !running => bail!("no machine runs here"),
             Instruction::Plug(Plug { slot, .. }) | Instruction::Unplug(slot) => {

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::disks::{Damage, Enlarge};
+use super::handed::Handed;
 use crate::cluster::{Channel, Credentials};
 
 /// One instruction.
@@ -90,6 +91,8 @@ pub enum Instruction {
     Credentials(Credentials),
     /// Has the probe give the running node these credentials.
     Late(Credentials),
+    /// Replaces the credentials of the next boots of a machine without a cluster.
+    Hand(Vec<Handed>),
 }
 
 /// A command of kubectl, as the cluster's administrator.
@@ -302,6 +305,7 @@ impl fmt::Display for Instruction {
                 let names: Vec<&str> = credentials.keys().map(String::as_str).collect();
                 write!(f, "late {}", names.join(", "))
             }
+            Self::Hand(handed) => write!(f, "hand {} credentials", handed.len()),
         }
     }
 }

@@ -8,6 +8,7 @@ mod booted;
 mod data;
 mod disk;
 mod disks;
+mod handed;
 mod instruction;
 mod joint;
 mod lan;

@@ -15,7 +15,7 @@ use super::instruction::{Figure, Get, Instruction, Kubectl, Lan, Look, Plug};
 use super::joint::Joint;
 use super::rig::{Image, Images, PROBE_PORT, Rig};
 use super::watch::Watch;
-use super::{disk, lan, ntp, page, refused};
+use super::{disk, handed, lan, ntp, page, refused};
 use crate::cluster::{self, Credentials, Handover};
 use crate::progress::Progress;
 use crate::qemu::{self, End, Forward, Kernel, Machine, SILENCE, Scratch, Start};
@@ -72,6 +72,8 @@ pub struct Run<'a> {
     node: u8,
     joint: Option<Joint>,
     disks: Disks,
+    /// Arguments of QEMU with the credentials of the next boots.
+    handed: Vec<String>,
     lan: Option<lan::Network>,
     /// Figures that were within their bounds, for the report.
     pub figures: Vec<String>,
@@ -106,6 +108,7 @@ impl<'a> Run<'a> {
             node: 1,
             joint,
             disks,
+            handed: Vec::new(),
             lan,
             figures: Vec::new(),
             _time: time,
@@ -209,6 +212,10 @@ impl<'a> Run<'a> {
                 Ok(())
             }
             Instruction::Late(credentials) => self.late(credentials),
+            Instruction::Hand(handed) => {
+                self.handed = handed::arguments(handed, self.folder.path())?;
+                Ok(())
+            }
         }
     }
 
@@ -312,6 +319,7 @@ impl<'a> Run<'a> {
         let tests = self.rig.dir.to_string_lossy().replace(',', ",,");
         let mut arguments: Vec<_> =
             self.scenario.qemu.iter().map(|text| text.replace(TESTS, &tests)).collect();
+        arguments.extend(self.handed.clone());
         arguments.extend(handover);
         if self.scenario.clock_days != 0 {
             let now = Civil::now().seconds().unwrap_or_default();
