@@ -20,7 +20,7 @@ use crate::cluster::{self, Credentials, Handover};
 use crate::progress::Progress;
 use crate::qemu::{self, End, Forward, Kernel, Machine, SILENCE, Scratch, Start};
 
-/// The text in `qemu` that stands for the folder `tests/vm`.
+/// The text in `qemu` and `kubectl` that stands for the folder `tests/vm`.
 const TESTS: &str = "{tests}";
 
 /// The longest time for one request that is repeated until the answer is as expected.
@@ -231,6 +231,9 @@ impl<'a> Run<'a> {
 
     /// Runs kubectl again and again; without a machine, nothing can change, so once.
     fn kubectl(&mut self, kubectl: &Kubectl) -> Result<()> {
+        let tests = self.rig.dir.to_string_lossy();
+        let args = kubectl.args.iter().map(|text| text.replace(TESTS, &tests)).collect();
+        let kubectl = &Kubectl { args, ..kubectl.clone() };
         let Self { joint, vms, node, .. } = self;
         let joint = joint.as_mut().context("there is no cluster")?;
         let Some(booted) = vms.get_mut(node) else { return joint.kubectl(kubectl) };
