@@ -30,8 +30,10 @@ const CITED: [&str; 18] = [
     "www.w3.org",
 ];
 
-/// Reserved names (RFC 2606 and 6761), for tests and examples.
-const RESERVED: [&str; 5] = [".example", ".example.org", ".example.com", ".test", ".invalid"];
+/// Reserved names (RFC 2606 and 6761), for tests and examples, and the names of a cluster's Services,
+/// which only a cluster's DNS knows.
+const RESERVED: [&str; 6] =
+    [".example", ".example.org", ".example.com", ".test", ".invalid", ".svc.cluster.local"];
 
 /// Hosts of requests in tests of a server, like single letters; a name without a dot is on no network.
 const PLACEHOLDERS: [&str; 3] = ["Other", "host", "server"];
