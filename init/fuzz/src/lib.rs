@@ -239,16 +239,11 @@ pub fn kubelog(input: &[u8]) {
     }
 }
 
-/// `meta-data` and the label of a `NoCloud` disk: a name is a part of the text.
+/// `meta-data` of a `NoCloud` disk: a name is a part of the text.
 pub fn nocloud(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
     let name = kiln_init::machine::nocloud::hostname(&text);
     assert!(name.is_none_or(|name| !name.is_empty() && text.contains(&name)));
-    let mut blocks = [[0; 512]; 2];
-    for (byte, value) in blocks.as_flattened_mut().iter_mut().zip(input) {
-        *byte = *value;
-    }
-    let _ = kiln_init::storage::nocloud::kind(&blocks[0], &blocks[1]);
 }
 
 /// `kiln.node`: mistakes are bounded, and no path of a kernel setting leaves its folder.
