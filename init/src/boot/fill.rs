@@ -22,6 +22,7 @@ use crate::kubelet::cluster::Cluster;
 use crate::kubelet::state;
 use crate::log::{file, pod_logs, stream};
 use crate::process::deadline;
+use crate::settings::data::DataPolicy;
 use crate::storage::var::{self, Var};
 
 /// The time limit for filling `/var`.
@@ -74,26 +75,27 @@ pub fn mount_memory(size: &str) -> Result<()> {
 /// Fills `/var`, and returns the place where it is now.
 ///
 /// `cluster` is the one that credentials name; the second result is the one that the node belongs to.
-/// If the partition is `required`, one that cannot be filled is an error, and the next boot checks its
-/// file system.
+/// A partition that the policy requires is tried again until it can be used; each time it is mounted
+/// again, so that damage is mended and another disk can take its place.
 pub fn fill(
     var: Var,
-    required: bool,
+    policy: &DataPolicy,
     sizes: Sizes,
     cluster: Option<Cluster>,
 ) -> Result<(Var, Option<Cluster>)> {
     if var == Var::Partition {
-        match fill_in_thread(cluster.clone()) {
-            Ok(cluster) => return Ok((Var::Partition, cluster)),
-            Err(error) if required => {
-                return Err(error.context("cannot use the data partition (data.required)"));
+        loop {
+            let error = match fill_in_thread(cluster.clone()) {
+                Ok(cluster) => return Ok((Var::Partition, cluster)),
+                Err(error) => format!("the data partition is not used: {error:#}"),
+            };
+            partition::leave()?;
+            if !policy.required {
+                kmsg::error(format_args!("{error}; /var is in memory"));
+                break;
             }
-            Err(error) => {
-                kmsg::error(format_args!("the data partition is not used: {error:#}"));
-                kmsg::warn("/var is in memory");
-            }
+            partition::put(&partition::insist(policy, error, partition::UNUSABLE_RETRY)?)?;
         }
-        partition::leave()?;
         mount_memory(sizes.var)?;
     }
     let var = var::open().context("cannot open /var")?;

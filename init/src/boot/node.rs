@@ -39,7 +39,7 @@ pub fn settle(_: Etc, var: Var, parameters: Parameters, gathered: Gathered) -> R
         apply::wanted(&credentials).map(|join| (join.cluster, join.bootstrap)).unzip();
     let (var_size, pod_logs) = (parameters.text(&VAR_SIZE), parameters.text(&POD_LOG_SIZE));
     let (var, cluster) =
-        fill::fill(var, settings.data.required, Sizes { var: var_size, pod_logs }, cluster)?;
+        fill::fill(var, &settings.data, Sizes { var: var_size, pod_logs }, cluster)?;
     if let Some(cluster) = &cluster {
         kmsg::notice(format_args!("the node belongs to the cluster at {}", cluster.server));
         apply::leave_standalone();

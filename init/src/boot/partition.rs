@@ -5,6 +5,7 @@
 //! the watchdog and says so on the console. A node whose policy requires the partition waits for a
 //! disk as long as it takes.
 
+use std::os::fd::OwnedFd;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
@@ -28,7 +29,10 @@ use crate::storage::mounted::{self, MOUNT_POINT, Mounted, OPT_MOUNT_POINT};
 pub const DEADLINE: Duration = Duration::from_secs(30);
 
 /// The time between two searches for a required partition.
-const RETRY: Duration = Duration::from_secs(2);
+pub const RETRY: Duration = Duration::from_secs(2);
+
+/// The time before a required partition that cannot be used is tried again.
+pub const UNUSABLE_RETRY: Duration = Duration::from_mins(1);
 
 /// The time between two lines about work that takes long.
 const REMIND: Duration = Duration::from_mins(1);
@@ -117,26 +121,21 @@ impl<T> Pending<T> {
     }
 }
 
-/// Waits for a required partition as long as it takes. `why` is the reason why the first search found
-/// none.
+/// Waits for a required partition as long as it takes. `why` is the reason why there is none, and
+/// `pause` the time before the next search.
 ///
 /// A shutdown can be requested meanwhile. The power button has no driver yet.
-pub fn insist(policy: &DataPolicy, why: String) -> Result<Mounted> {
+pub fn insist(policy: &DataPolicy, why: String, pause: Duration) -> Result<Mounted> {
     let signals = signals::take().context("cannot take signals")?;
     let mut told = String::new();
-    let mut why = why;
+    let (mut why, mut pause) = (why, pause);
     loop {
         if told != why {
             kmsg::error(format_args!("{why}; the node starts no pod without it (data.required)"));
             told.clone_from(&why);
         }
-        watchdog::feed();
-        let mut fds = [PollFd::new(&signals, PollFlags::IN)];
-        let _ = poll(&mut fds, Some(&timespec(RETRY)));
-        let asked = signals::pending(&signals);
-        if let Some(power) = asked.iter().find_map(|signal| signals::request(signal.number)) {
-            end::down(power);
-        }
+        pass(pause, &signals);
+        pause = RETRY;
         let policy = policy.clone();
         let search = move |busy: &Sender<Busy>| {
             if data::bring_up_disks() { find(&policy, busy) } else { Found::no_disk() }
@@ -145,6 +144,24 @@ pub fn insist(policy: &DataPolicy, why: String) -> Result<Mounted> {
         match pending.wait_forever() {
             Found::Mounted(mounted) => return Ok(mounted),
             Found::None(reason) => why = reason,
+        }
+    }
+}
+
+/// Lets time pass, feeds the watchdog, and goes down if a shutdown is requested.
+fn pass(time: Duration, signals: &OwnedFd) {
+    let until = Instant::now() + time;
+    loop {
+        watchdog::feed();
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        let mut fds = [PollFd::new(signals, PollFlags::IN)];
+        let _ = poll(&mut fds, Some(&timespec(left.min(watchdog::FEED))));
+        let asked = signals::pending(signals);
+        if let Some(power) = asked.iter().find_map(|signal| signals::request(signal.number)) {
+            end::down(power);
         }
     }
 }

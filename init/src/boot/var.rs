@@ -76,7 +76,7 @@ impl Search {
         let mounted = match found {
             Found::Mounted(mounted) => mounted,
             Found::None(why) if gathered.settings.data.required => {
-                partition::insist(&gathered.settings.data, why)?
+                partition::insist(&gathered.settings.data, why, partition::RETRY)?
             }
             Found::None(why) => {
                 kmsg::notice(format_args!("{why}; /var is in memory"));
