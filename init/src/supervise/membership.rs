@@ -1,8 +1,8 @@
 //! Keeps kubelet's arguments and files in force: late credentials, addresses that come and go, and
 //! requests from kubelet's log.
 //!
-//! Whatever changes, a new plan is made from all facts. If it differs from the plan in force, its
-//! files are written and kubelet is started again, so that a change of nothing restarts nothing.
+//! After each change a new plan is made from all facts. If it differs from the plan in force, its
+//! files are written and kubelet is started again, so that equal facts restart nothing.
 
 use std::sync::mpsc::{TryRecvError, sync_channel};
 use std::thread;
@@ -90,9 +90,6 @@ impl Runtime {
         for name in new.iter().filter(unknown) {
             kmsg::notice(format_args!("credential {name}: not one of Kiln's, kept for others"));
         }
-        if new.iter().any(|name| name == NODE.name || name.starts_with(CA.name)) {
-            containerd::apply::apply(&credentials, &self.membership.facts.settings);
-        }
         self.membership.facts.drop_ins = apply::drop_ins(&credentials);
         if (has(JOIN.name) || has(BOOTSTRAP_KUBECONFIG.name))
             && let Some(join) = apply::wanted(&credentials)
@@ -107,9 +104,6 @@ impl Runtime {
         let old = &self.membership.facts.settings;
         if settings.hostname != old.hostname {
             report_next_boot("the name");
-        }
-        if settings.proxy != old.proxy {
-            report_next_boot("the proxy");
         }
         if settings.data != old.data {
             report_next_boot("the data policy");
