@@ -91,10 +91,7 @@ pub fn frame(bytes: &[u8]) -> Result<Option<usize>, WireError> {
         return Err(WireError::Version);
     }
     let mut reader = Reader { bytes: fixed, at: 4, order };
-    let body = reader.length()?;
-    if reader.u32()? == 0 {
-        return Err(WireError::Value);
-    }
+    let (body, _serial) = (reader.length()?, reader.u32()?);
     let fields = reader.length()?;
     let length = FIXED + fields.next_multiple_of(8) + body;
     if length > MESSAGE_MAX { Err(WireError::Length) } else { Ok(Some(length)) }
@@ -106,6 +103,9 @@ pub fn parse(bytes: &[u8]) -> Result<Message, WireError> {
     let mut reader = Reader { bytes, at: 1, order };
     let (kind, flags, _version) = (reader.byte()?, reader.byte()?, reader.byte()?);
     let (body, serial) = (reader.length()?, reader.u32()?);
+    if serial == 0 {
+        return Err(WireError::Value);
+    }
     let no_reply = flags & NO_REPLY_EXPECTED != 0;
     let mut message = Message { kind, no_reply, serial, ..Message::default() };
     let end = reader.length()? + FIXED;
