@@ -121,7 +121,7 @@ impl<T> Pending<T> {
     }
 }
 
-/// Waits for a required partition as long as it takes. `why` is the reason why there is none, and
+/// Waits for a required partition as long as it takes. `why` says what the last search lacked, and
 /// `pause` the time before the next search.
 ///
 /// A shutdown can be requested meanwhile. The power button has no driver yet.
