@@ -44,6 +44,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use kiln_host::eprintln;
+use kiln_host::process::Stopped;
 use kiln_host::{output, process, progress, qemu, tool as host};
 
 /// Exit status after ctrl-C, as in shells: 128 + SIGINT.
@@ -55,10 +56,15 @@ fn main() -> ExitCode {
     match result {
         _ if output::is_closed() => ExitCode::from(output::CLOSED),
         Ok(()) => ExitCode::SUCCESS,
-        Err(_) if process::interrupted() => {
-            eprintln!(
-                "interrupted; finished steps are kept, and the same command continues from there"
-            );
+        Err(error) if process::interrupted() => {
+            // All other errors follow from the interruption.
+            if error.downcast_ref::<Stopped>().is_some() {
+                eprintln!("{error:#}");
+            } else {
+                eprintln!(
+                    "interrupted; finished steps are kept, and the same command continues from there"
+                );
+            }
             ExitCode::from(INTERRUPTED)
         }
         Err(error) => {

@@ -8,6 +8,7 @@
 //! ways to run a command are forbidden in `clippy.toml`, because they follow neither rule.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::io::{self, BufRead, BufReader, ErrorKind};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -312,6 +313,18 @@ pub fn interrupts() -> usize {
 pub fn interrupt() {
     INTERRUPTS.fetch_add(1, Ordering::Relaxed);
 }
+
+/// A message about ctrl-C itself, which the user must see in place of the general one.
+#[derive(Debug)]
+pub struct Stopped(pub &'static str);
+
+impl fmt::Display for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl std::error::Error for Stopped {}
 
 /// Fails if ctrl-C has been pressed; long loops call this.
 pub fn check_interrupt() -> Result<()> {

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use anyhow::{Context, Result};
+use clap::builder::RangedI64ValueParser;
 
 use super::Builder;
 use super::made::tool;
@@ -16,6 +17,12 @@ use crate::scenario::{DiskTools, Rig};
 
 /// The default memory of a node in MiB. Half of it is the minimum.
 pub const MEMORY: u32 = 1024;
+
+/// Accepts the memory of a node in MiB. The minimum is the memory that the scenario `small` proves to be
+/// enough.
+pub fn memory() -> RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(i64::from(MEMORY / 2)..)
+}
 
 /// The code and the empty variables of Debian's OVMF.
 const FIRMWARE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";

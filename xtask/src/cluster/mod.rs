@@ -19,7 +19,6 @@ mod state;
 pub mod template;
 mod watch;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -32,6 +31,7 @@ pub use node::{Channel, Credentials, Handover};
 pub use objects::secret;
 pub use session::{Until, run as session};
 pub use state::State;
+pub use watch::{Change, Changes};
 
 use kubectl::Answer;
 
@@ -170,8 +170,7 @@ impl Cluster {
     /// Creates or changes objects.
     pub fn apply(&self, objects: &Value) -> Result<()> {
         let path = self.state.path("objects.json");
-        fs::write(&path, objects.to_string())
-            .with_context(|| format!("cannot write {}", path.display()))?;
+        state::write_secret(&path, &objects.to_string())?;
         self.apply_file(&path)
     }
 

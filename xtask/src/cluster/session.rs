@@ -12,7 +12,7 @@ use kiln_host::{output, println};
 
 use super::watch::{Change, Changes, Request};
 use super::{Cluster, node};
-use crate::process;
+use crate::process::{self, Stopped};
 use crate::qemu::{End, Event, LAST_LINES, LOOK, Line, Machine, News, SILENCE, Span, Vm, table};
 
 /// The pause between two presses of a node's power button.
@@ -40,9 +40,10 @@ struct Member {
     /// Events with their times since QEMU's start, each event once.
     marks: Vec<(String, Duration)>,
     ready: bool,
+    /// True after PID 1's first message: from then on, the node needs a clean shutdown.
+    started: bool,
     /// True after PID 1's last message.
     down: bool,
-    ended: bool,
     pressed: Option<Instant>,
     /// The time of the last sign of life.
     alive: Instant,
@@ -74,7 +75,7 @@ pub fn run(cluster: &mut Cluster, machines: &[Machine], until: Until) -> Result<
     loop {
         let presses = process::interrupts();
         if presses > 1 {
-            bail!("killed; the nodes were not powered off cleanly");
+            bail!(Stopped("killed; the nodes were not powered off cleanly"));
         }
         if output::is_closed() {
             bail!("killed, because the output no longer has a reader");
@@ -84,6 +85,9 @@ pub fn run(cluster: &mut Cluster, machines: &[Machine], until: Until) -> Result<
             Ok(false) => {}
             // Ctrl-C stopped a program that this turn waited for; the next turn stops the nodes.
             Err(_) if presses == 0 && process::interrupted() => {}
+            Err(error) if presses == 1 => {
+                return Err(error.context(Stopped("the nodes were not powered off cleanly")));
+            }
             Err(error) => return Err(error),
         }
     }
@@ -122,7 +126,7 @@ impl<'a> Session<'a> {
             self.reported = true;
             self.report();
         }
-        for member in &self.members {
+        for member in &mut self.members {
             member.check(self.reported)?;
         }
         std::thread::sleep(LOOK);
@@ -228,8 +232,8 @@ impl Member {
             console,
             marks: Vec::new(),
             ready: false,
+            started: false,
             down: false,
-            ended: false,
             pressed: None,
             alive: Instant::now(),
         })
@@ -252,6 +256,7 @@ impl Member {
         if line.is_fatal() {
             bail!("{}: its kernel crashed: {}", node::name(self.number), line.text);
         }
+        self.started |= line.is_init();
         match line.event() {
             Some(Event::Ready { service }) => {
                 self.mark(&format!("{service} ready"), self.vm.start + line.at);
@@ -286,9 +291,11 @@ impl Member {
     }
 
     /// Fails if the machine has ended, or if it does not come up.
-    fn check(&self, came_up: bool) -> Result<()> {
-        if self.ended {
-            return self.fail("it went down on its own");
+    fn check(&mut self, came_up: bool) -> Result<()> {
+        match self.vm.ended()? {
+            Some(End::Itself { reason }) => bail!("{}: {reason}", node::name(self.number)),
+            Some(End::Guest) => return self.fail("it went down on its own"),
+            None => {}
         }
         if !came_up && !self.ready && self.alive.elapsed() > SILENCE {
             return self.fail(&format!("no sign of life for {} s", SILENCE.as_secs()));
@@ -310,10 +317,21 @@ impl Member {
         if self.vm.ended()?.is_some() {
             return Ok(false);
         }
+        if !self.started {
+            // Nothing has started that needs a clean shutdown; QEMU is killed when this is dropped.
+            return Ok(false);
+        }
+        if self.pressed.is_some() && self.alive.elapsed() > SILENCE {
+            self.fail(&format!(
+                "it does not power off, and shows no sign of life for {} s",
+                SILENCE.as_secs()
+            ))?;
+        }
         if self.down || self.pressed.is_some_and(|at| at.elapsed() < PRESS_AGAIN) {
             return Ok(true);
         }
         if self.pressed.is_none() {
+            self.alive = Instant::now();
             println!(
                 "{}: pressing the power button; ctrl-C kills the cluster",
                 node::name(self.number)

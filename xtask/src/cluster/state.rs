@@ -4,14 +4,16 @@
 //! pki/          keys and certificates
 //! etcd/         the cluster's objects
 //! logs/         output of the programs, and the nodes' consoles
-//! nodes/        the nodes' data disks
+//! nodes/        the nodes' credentials
 //! registry/     the images that nodes pull
 //! add-ons/      the manifests of the cluster network, for `kubectl apply -k`
 //! kubeconfig    for kubectl
 //! token         the token that nodes join with
 //! ```
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -25,6 +27,25 @@ const KEPT: &str = "kept";
 
 /// The file that is locked while a cluster uses the folder.
 const LOCK: &str = "lock";
+
+/// Everything that a run writes into the folder, so that it can be deleted again.
+const PARTS: [&str; 15] = [
+    KEPT,
+    "pki",
+    "pki.new",
+    "token",
+    "kubeconfig",
+    "controller-manager.kubeconfig",
+    "scheduler.kubeconfig",
+    "egress.json",
+    "objects.json",
+    "etcd",
+    "logs",
+    "nodes",
+    "cache",
+    "registry",
+    "add-ons",
+];
 
 /// The folder of one cluster, which no other cluster uses meanwhile.
 #[derive(Debug)]
@@ -40,8 +61,7 @@ pub struct State {
 impl State {
     /// Opens the folder of an earlier run that kept it, or begins a new one.
     pub fn open(folder: &Path) -> Result<Self> {
-        fs::create_dir_all(folder)
-            .with_context(|| format!("cannot create {}", folder.display()))?;
+        create(folder)?;
         let lock = lock(folder)?;
         if !folder.join(KEPT).exists() {
             clear(folder)?;
@@ -67,9 +87,10 @@ impl State {
         clear(&self.folder)
     }
 
-    /// A path in the folder.
-    pub fn path(&self, name: &str) -> PathBuf {
-        self.folder.join(name)
+    /// The path of one of the parts of the folder.
+    pub fn path(&self, part: &str) -> PathBuf {
+        debug_assert!(PARTS.contains(&part), "{part} would outlive the run");
+        self.folder.join(part)
     }
 
     /// The folder for logs.
@@ -114,24 +135,37 @@ fn lock(folder: &Path) -> Result<File> {
     }
 }
 
+/// Creates the folder for its owner only: it has keys and the token.
+fn create(folder: &Path) -> Result<()> {
+    let context = || format!("cannot create {}", folder.display());
+    if let Some(parent) = folder.parent() {
+        fs::create_dir_all(parent).with_context(context)?;
+    }
+    match DirBuilder::new().mode(0o700).create(folder) {
+        Err(_) if folder.is_dir() => Ok(()),
+        result => result.with_context(context),
+    }
+}
+
 /// Deletes the parts of a state, and nothing else that the folder may have.
 fn clear(folder: &Path) -> Result<()> {
-    for part in ["pki", "pki.new", "etcd", "logs", "nodes", "cache", "registry", "add-ons"] {
+    for part in PARTS {
         let path = folder.join(part);
-        if path.exists() {
-            fs::remove_dir_all(&path)
-                .with_context(|| format!("cannot delete {}", path.display()))?;
-        }
-    }
-    for part in
-        [KEPT, "token", "kubeconfig", "controller-manager.kubeconfig", "scheduler.kubeconfig"]
-    {
-        let path = folder.join(part);
-        if path.exists() {
-            fs::remove_file(&path).with_context(|| format!("cannot delete {}", path.display()))?;
-        }
+        let deleted = match fs::symlink_metadata(&path) {
+            Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(&path),
+            Ok(_) => fs::remove_file(&path),
+            Err(_) => continue,
+        };
+        deleted.with_context(|| format!("cannot delete {}", path.display()))?;
     }
     Ok(())
+}
+
+/// Writes a file that only its owner can read.
+pub fn write_secret(path: &Path, text: &str) -> Result<()> {
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+    file.and_then(|mut file| file.write_all(text.as_bytes()))
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Reads the token that nodes join with, or makes one.
@@ -141,12 +175,14 @@ fn token(path: &Path) -> Result<Token> {
         return token.with_context(|| format!("cannot read {}; delete the file", path.display()));
     }
     let token = Token::random()?;
-    fs::write(path, token.reveal()).with_context(|| format!("cannot write {}", path.display()))?;
+    write_secret(path, &token.reveal())?;
     Ok(token)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -175,10 +211,30 @@ mod tests {
     }
 
     #[test]
-    fn other_files_in_the_folder_stay() {
+    fn other_files_in_the_folder_stay_and_all_parts_go() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("mine"), "x").unwrap();
-        State::open(folder.path()).unwrap().delete().unwrap();
-        assert!(folder.path().join("mine").exists() && !folder.path().join("pki").exists());
+        let state = State::open(folder.path()).unwrap();
+        state.keep().unwrap();
+        for part in PARTS {
+            let path = state.path(part);
+            if !path.exists() {
+                fs::write(path, "").unwrap();
+            }
+        }
+        state.delete().unwrap();
+        let entries = fs::read_dir(folder.path()).unwrap();
+        let mut left: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, [LOCK, "mine"]);
+    }
+
+    #[test]
+    fn only_the_owner_reads_a_state() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().join("new/state");
+        let state = State::open(&folder).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&folder), mode(&state.path("token"))), (0o700, 0o600));
     }
 }

@@ -25,14 +25,17 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// The beginning of a node's user name, which is the subject of its certificate.
 const USER: &str = "system:node:";
 
+/// The character between two columns. With `--watch`, kubectl replaces tabs by spaces to align columns.
+const BETWEEN: char = '|';
+
 const NODES: &str = concat!(
-    r#"{.metadata.name}{"\t"}{.status.conditions[?(@.type=="Ready")].status}"#,
-    r#"{"\t"}{.status.addresses[?(@.type=="InternalIP")].address}{"\n"}"#
+    r#"{.metadata.name}|{.status.conditions[?(@.type=="Ready")].status}"#,
+    r#"|{.status.addresses[?(@.type=="InternalIP")].address}{"\n"}"#
 );
 
 const REQUESTS: &str = concat!(
-    r#"{.spec.signerName}{"\t"}{.status.conditions[*].type}{"\t"}{.spec.request}"#,
-    r#"{"\t"}{.status.certificate}{"\n"}"#
+    r"{.spec.signerName}|{.status.conditions[*].type}|{.spec.request}",
+    r#"|{.status.certificate}{"\n"}"#
 );
 
 /// A change.
@@ -132,14 +135,14 @@ impl Watch {
 }
 
 fn node(line: &str) -> Option<Change> {
-    let mut columns = line.split('\t');
+    let mut columns = line.split(BETWEEN);
     let name = columns.next().filter(|name| !name.is_empty())?.to_owned();
     let ready = columns.next()? == "True";
     Some(Change::Node { name, ready, address: columns.next()?.to_owned() })
 }
 
 fn request(line: &str) -> Option<Change> {
-    let columns: Vec<&str> = line.split('\t').collect();
+    let columns: Vec<&str> = line.split(BETWEEN).collect();
     let [signer, conditions, request, certificate] = columns[..] else { return None };
     let serving = match signer {
         CLIENT => false,
@@ -192,17 +195,25 @@ mod tests {
             ready,
             address: address.to_owned(),
         };
-        assert_eq!(parsed("a\tTrue\t10.0.2.15"), change(true, "10.0.2.15"));
-        assert_eq!(parsed("a\tUnknown\t"), change(false, ""));
-        assert_eq!(parsed("a\t\t"), change(false, ""));
+        assert_eq!(parsed("a|True|10.0.2.15"), change(true, "10.0.2.15"));
+        assert_eq!(parsed("a|Unknown|"), change(false, ""));
+        assert_eq!(parsed("a||"), change(false, ""));
         assert_eq!(node(""), None);
+    }
+
+    #[test]
+    fn columns_are_not_separated_by_what_kubectl_changes() {
+        for (columns, between) in [(NODES, 2), (REQUESTS, 3)] {
+            assert!(!columns.contains(r"\t") && !columns.contains('\t'), "{columns}");
+            assert_eq!(columns.matches(BETWEEN).count(), between, "{columns}");
+        }
     }
 
     #[test]
     fn a_request_belongs_to_the_node_that_its_subject_names() {
         let line = |conditions: &str, certificate: &str| {
             let request = signing_request("system:node:kiln-node-1");
-            format!("{SERVING}\t{conditions}\t{request}\t{certificate}")
+            format!("{SERVING}|{conditions}|{request}|{certificate}")
         };
         let check = |line: &str, state| {
             let node = "kiln-node-1".to_owned();
@@ -212,8 +223,8 @@ mod tests {
         check(&line("Approved", ""), Request::Pending);
         check(&line("Denied", ""), Request::Refused);
         check(&line("Approved", "LS0t"), Request::Issued);
-        assert_eq!(request(&format!("other\t\t{}\t", signing_request("system:node:a"))), None);
-        assert_eq!(request(&format!("{CLIENT}\t\t{}\t", signing_request("a"))), None);
+        assert_eq!(request(&format!("other||{}|", signing_request("system:node:a"))), None);
+        assert_eq!(request(&format!("{CLIENT}||{}|", signing_request("a"))), None);
     }
 
     proptest! {

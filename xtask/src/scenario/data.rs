@@ -247,6 +247,7 @@ impl Scenario {
             }
             Instruction::Node(_)
             | Instruction::Kubectl(_)
+            | Instruction::Ready(_)
             | Instruction::Apply(_)
             | Instruction::Api(_)
             | Instruction::Channel(_)

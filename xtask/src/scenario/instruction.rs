@@ -81,6 +81,9 @@ pub enum Instruction {
     Node(u8),
     /// Runs kubectl until its output is as expected.
     Kubectl(Kubectl),
+    /// Waits until the watch of `cargo xtask cluster` has reported the chosen node as Ready, or as not
+    /// Ready.
+    Ready(bool),
     /// Applies the objects of the file NAME in `tests/vm/cluster`.
     Apply(String),
     /// Stops or starts the API server.
@@ -297,6 +300,7 @@ impl fmt::Display for Instruction {
             Self::PowerCut(_) => write!(f, "power-cut"),
             Self::Node(number) => write!(f, "node {number}"),
             Self::Kubectl(kubectl) => write!(f, "kubectl {}", kubectl.args.join(" ")),
+            Self::Ready(ready) => write!(f, "ready {ready}"),
             Self::Apply(file) => write!(f, "apply {file}"),
             Self::Api(state) => write!(f, "api {state:?}"),
             Self::Channel(channel) => write!(f, "channel {channel:?}"),

@@ -1,5 +1,6 @@
 //! The cluster of a scenario: its credentials, and the instructions that concern it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -9,7 +10,8 @@ use super::data::Scenario;
 use super::instruction::{Api, Kubectl};
 use super::rig::Rig;
 use crate::cluster::{
-    self, Channel, Cluster, Credentials, Handover, Settings, State, node, pki, template,
+    self, Change, Changes, Channel, Cluster, Credentials, Handover, Settings, State, node, pki,
+    template,
 };
 use crate::credential::token::Token;
 use crate::progress::Progress;
@@ -24,6 +26,10 @@ const ANSWER_CHARS_MAX: usize = 2000;
 /// A cluster that runs, with the credentials of the next boots.
 pub struct Joint {
     cluster: Cluster,
+    /// The changes that `cargo xtask cluster` shows to its user.
+    changes: Changes,
+    /// The nodes by their names; true if Ready.
+    nodes: BTreeMap<String, bool>,
     credentials: Credentials,
     channel: Channel,
 }
@@ -48,7 +54,8 @@ impl Joint {
             default.append(&mut cluster.registry_credentials()?);
         }
         let credentials = scenario.credentials.clone().unwrap_or(default);
-        Ok(Some(Self { cluster, credentials, channel: scenario.channel }))
+        let (changes, nodes) = (Changes::new(), BTreeMap::new());
+        Ok(Some(Self { cluster, changes, nodes, credentials, channel: scenario.channel }))
     }
 
     /// The network card of a node.
@@ -136,6 +143,16 @@ impl Joint {
             ensure!(!text.contains(unwanted), "there is {unwanted:?} in: {shown}");
         }
         Ok(())
+    }
+
+    /// The last reported state of a node; true if it is Ready.
+    pub fn is_ready(&mut self, number: u8) -> Result<Option<bool>> {
+        while let Some((_, change)) = self.changes.next(&self.cluster)? {
+            if let Change::Node { name, ready, .. } = change {
+                self.nodes.insert(name, ready);
+            }
+        }
+        Ok(self.nodes.get(&node::name(number)).copied())
     }
 
     /// Creates or changes the objects of a file.

@@ -198,6 +198,7 @@ impl<'a> Run<'a> {
                 Ok(())
             }
             Instruction::Kubectl(kubectl) => self.kubectl(kubectl),
+            Instruction::Ready(ready) => self.ready(*ready),
             Instruction::Apply(file) => {
                 let path = self.rig.objects().join(file);
                 self.joint()?.apply(&path)
@@ -243,6 +244,17 @@ impl<'a> Run<'a> {
             Ok(joint.kubectl(kubectl).map_err(|error| last = error).is_ok())
         });
         asked.with_context(|| format!("last answer: {last:#}"))
+    }
+
+    /// Waits for the node's state; without a machine, the control plane can still change it.
+    fn ready(&mut self, ready: bool) -> Result<()> {
+        let Self { joint, vms, node, .. } = self;
+        let joint = joint.as_mut().context("there is no cluster")?;
+        let booted = vms.get_mut(node).context("the node was never started")?;
+        booted.wait(|_| {
+            joint.check()?;
+            Ok(joint.is_ready(*node)? == Some(ready))
+        })
     }
 
     /// The console up to now.

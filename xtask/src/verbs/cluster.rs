@@ -19,10 +19,10 @@ pub(super) struct Cluster {
     #[command(flatten)]
     target: Target,
     /// The number of nodes
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=i64::from(segment::CARDS_MAX)))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=i64::from(segment::CARDS_MAX)))]
     nodes: u8,
     /// The memory of each node in MiB
-    #[arg(long, default_value_t = machine::MEMORY)]
+    #[arg(long, value_name = "MIB", default_value_t = machine::MEMORY, value_parser = machine::memory())]
     memory: u32,
     /// Keep the cluster's state, so that the next run continues with it
     #[arg(long)]
@@ -31,7 +31,7 @@ pub(super) struct Cluster {
     #[arg(long, value_name = "FOLDER")]
     state: Option<PathBuf>,
     /// The port of the API server on this host
-    #[arg(long, default_value_t = cluster::PORT)]
+    #[arg(long, default_value_t = cluster::PORT, value_parser = clap::value_parser!(u16).range(1..))]
     port: u16,
     /// Stop all once every node is Ready; exit status 0 means success
     #[arg(long)]
@@ -46,8 +46,8 @@ impl Cluster {
             None => builder.inputs.workspace.join("target/kiln/cluster"),
         };
         // Checked before minutes of building, not after.
-        let state = State::open(&folder)?;
         cluster::check_free(self.port)?;
+        let state = State::open(&folder)?;
         let built = builder.image()?;
         let machine = machine::of(&builder, &built, Vec::new(), self.memory)?;
         let tools = machine::cluster_tools(&builder)?;

@@ -21,7 +21,7 @@ pub(super) struct Run {
     #[arg(long = "port", value_name = "PORT=HOSTPORT")]
     ports: Vec<PortChoice>,
     /// The node's memory in MiB
-    #[arg(long, default_value_t = machine::MEMORY)]
+    #[arg(long, value_name = "MIB", default_value_t = machine::MEMORY, value_parser = machine::memory())]
     memory: u32,
     /// Draw the timeline of the boot into this file
     #[arg(long, value_name = "FILE")]

@@ -21,6 +21,7 @@ pub use kiln_contract::console::Event;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::process::Stopped;
 use crate::{output, println};
 
 pub use answer::{Page, Poll, get, get_through};
@@ -134,14 +135,14 @@ impl Session {
             bail!("killed, because the output no longer has a reader");
         }
         if presses > 1 {
-            bail!("killed; the node was not powered off cleanly");
+            bail!(Stopped("killed; the node was not powered off cleanly"));
         }
         self.take_lines()?;
         self.take_answers()?;
         if presses == 1 && !self.lines.iter().any(Line::is_init) {
             // Nothing has started yet that needs a clean shutdown.
             if self.check {
-                bail!("interrupted before the node was up");
+                bail!(Stopped("interrupted before the node was up"));
             }
             println!("stopped before the node was up");
             return Ok(Some(Ok(())));

@@ -2,7 +2,11 @@
 //!
 //! A QEMU without a machine holds a hub: one port for each machine, a Unix stream socket, and one for
 //! QEMU's user-mode network, which has a DHCP server and leads to the host. On the segment, the
-//! host's loopback address is [`HOST`]. A machine may leave and connect again.
+//! host's loopback address is [`HOST`]. A machine may leave and come back.
+//!
+//! Machines listen and the hub connects, because QEMU 10.0 writes to a connection that it has accepted
+//! without `O_NONBLOCK`: a machine that does not read its card, such as one whose kernel hangs, would
+//! stop the hub, and with it the network of all others.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -35,7 +39,10 @@ const QMP: &str = "qmp";
 /// QEMU's own messages, below the segment's folder.
 const LOG: &str = "segment.log";
 
-/// The longest time until QEMU listens on all sockets.
+/// The pause between two attempts of the hub to reach a machine that does not run.
+const RECONNECT_MILLIS: u32 = 200;
+
+/// The longest time until QEMU listens on its socket for commands.
 const START_MAX: Duration = Duration::from_mins(1);
 
 /// A running segment, which ends when this is dropped.
@@ -64,7 +71,7 @@ impl Segment {
         let log = File::create(folder.join(LOG)).context("cannot create the network's log")?;
         let command = qemu.command()?.args(arguments(folder, cards)).dir(folder).own_group();
         let mut running = command.output_to(Stdio::null(), log.into()).spawn()?;
-        wait_for_sockets(&mut running, folder, cards)?;
+        wait_for_socket(&mut running, folder)?;
         let routes = Routes { qmp: Qmp::connect(folder, QMP)?, known: BTreeMap::new() };
         Ok(Self {
             running: Mutex::new(running),
@@ -73,7 +80,7 @@ impl Segment {
         })
     }
 
-    /// The socket of a card, counted from 1.
+    /// The socket that the machine with this card listens on; cards count from 1.
     #[must_use]
     pub fn socket(&self, card: u8) -> PathBuf {
         socket(&self.folder, card)
@@ -125,16 +132,17 @@ fn arguments(folder: &Path, cards: u8) -> Vec<String> {
     for card in 1..=cards {
         let id = format!("card{card}");
         let path = escape(&socket(folder, card));
-        let backend = format!("stream,id={id},server=on,addr.type=unix,addr.path={path}");
+        let backend = format!(
+            "stream,id={id},addr.type=unix,addr.path={path},reconnect-ms={RECONNECT_MILLIS}"
+        );
         port(&id, backend);
     }
     arguments
 }
 
-fn wait_for_sockets(running: &mut Running, folder: &Path, cards: u8) -> Result<()> {
+fn wait_for_socket(running: &mut Running, folder: &Path) -> Result<()> {
     let until = Instant::now() + START_MAX;
-    let is_missing = |path: PathBuf| !path.exists();
-    while is_missing(folder.join(QMP)) || (1..=cards).any(|card| is_missing(socket(folder, card))) {
+    while !folder.join(QMP).exists() {
         process::check_interrupt()?;
         if let Some(status) = running.try_wait()? {
             bail!("cannot start the nodes' network: {status}: {}", log(folder));
@@ -168,7 +176,8 @@ mod tests {
         let arguments = arguments(Path::new("/a,b"), 2);
         let has = |text: &str| arguments.iter().any(|argument| argument == text);
         assert!(has("user,id=up") && has("hubport,id=hub-up,hubid=0,netdev=up"), "{arguments:?}");
-        assert!(has("stream,id=card2,server=on,addr.type=unix,addr.path=/a,,b/card2"));
+        let card = "stream,id=card2,addr.type=unix,addr.path=/a,,b/card2,reconnect-ms=200";
+        assert!(has(card), "{arguments:?}");
         assert!(has("hubport,id=hub-card2,hubid=0,netdev=card2") && !has("user,id=card3"));
     }
 }

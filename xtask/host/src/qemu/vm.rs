@@ -103,7 +103,7 @@ pub enum Network {
     User,
     /// A network that several machines share.
     Segment {
-        /// The socket of the [`super::segment::Segment`] for this machine.
+        /// The path at which the [`super::segment::Segment`] looks for this machine's socket.
         socket: PathBuf,
         /// The hardware address of the card, which must differ from all others on the segment.
         mac: String,
@@ -242,7 +242,7 @@ impl Machine {
                 format!("user,id=net{}", self.forwards.iter().map(forward).collect::<String>())
             }
             Network::Segment { socket, .. } => {
-                format!("stream,id=net,addr.type=unix,addr.path={}", escape(socket))
+                format!("stream,id=net,server=on,addr.type=unix,addr.path={}", escape(socket))
             }
             Network::Frames { qemu, peer } => format!(
                 "dgram,id=net,local.type=unix,local.path={},remote.type=unix,remote.path={}",
