@@ -12,9 +12,14 @@ use super::klog::{message, value};
 /// kubelet repeats its attempts at least once a minute.
 const OVER: Duration = Duration::from_mins(5);
 
-/// The time that a certificate may take before the console shows that it is missing. A cluster that
-/// approves requests by itself takes less than a second.
+/// The time that a certificate, or the node's first address, may take before the console shows that it
+/// is missing. A cluster that approves requests by itself takes less than a second; kubelet itself
+/// starts the pod that obtains an address, so each boot begins without one.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Errors of a node without a route: from the kernel, and from Go's resolver, which asks the node itself
+/// if `resolv.conf` has no server.
+const NO_NETWORK: [&str; 3] = ["network is unreachable", " on 127.0.0.1:53: ", " on [::1]:53: "];
 
 /// Parts of the address of every request to an API server.
 const API_PATHS: [&str; 3] = ["/api/v1/", "/apis/", "/api/v1?"];
@@ -46,6 +51,7 @@ enum Standing {
     Authority,
     Clock,
     Token,
+    NoNetwork,
     Unreachable,
     Unapproved,
     Denied,
@@ -60,6 +66,8 @@ pub struct Watch {
     last: Option<(Standing, Instant)>,
     /// The time since which the API server knows the node as anonymous.
     anonymous: Option<Instant>,
+    /// The time since which the node has no network.
+    offline: Option<Instant>,
     /// The last reason of a kubelet that did not start.
     reason: String,
 }
@@ -109,6 +117,15 @@ impl Watch {
         if has(&["certificate has expired or is not yet valid"]) {
             return self.stand(Standing::Clock, error, now);
         }
+        if has(&["dial tcp"]) && has(&NO_NETWORK) {
+            let since = *self.offline.get_or_insert(now);
+            let late = now.duration_since(since) >= PATIENCE;
+            return if late {
+                self.stand(Standing::NoNetwork, error, now)
+            } else {
+                News::default()
+            };
+        }
         // A failed name and a refused connection both have the address of the attempt.
         if has(&["dial tcp", "TLS handshake timeout", "Client.Timeout exceeded", "no such host"]) {
             return self.stand(Standing::Unreachable, error, now);
@@ -133,6 +150,9 @@ impl Watch {
             .as_ref()
             .filter(|(last, at)| *last == standing && now.duration_since(*at) < OVER);
         let line = seen.is_none().then(|| describe(&standing, error));
+        if standing != Standing::NoNetwork {
+            self.offline = None;
+        }
         self.last = Some((standing, now));
         News { line, request: None }
     }
@@ -166,6 +186,10 @@ fn describe(standing: &Standing, error: &str) -> String {
              another one with `kubeadm token create`, and give it in kiln.join"
                 .into()
         }
+        Standing::NoNetwork => format!(
+            "cluster: the node has no network: {reason}; check the cable and the DHCP server, kubelet \
+             keeps trying"
+        ),
         Standing::Unreachable => {
             format!("cluster: the API server does not answer: {reason}; kubelet keeps trying")
         }

@@ -115,6 +115,36 @@ fn a_deleted_node_object_starts_kubelet_again_and_a_cache_without_it_does_not() 
 }
 
 #[test]
+fn a_node_without_a_network_is_reported_only_after_a_while() {
+    let now = Instant::now();
+    for (cause, shown) in [
+        ("dial tcp 10.0.2.2:6443: connect: network is unreachable", true),
+        ("dial tcp: lookup api.example on 127.0.0.1:53: read: connection refused", true),
+        ("dial tcp: lookup api.example on 10.0.2.3:53: no such host", false),
+    ] {
+        let mut watch = Watch::default();
+        let offline = line(REQUEST, &format!("{POST}{cause}"));
+        let first = watch.read(&offline, now);
+        assert_eq!(first.line.is_none(), shown, "{cause}");
+        assert_eq!(watch.read(&offline, now + PATIENCE / 2).line, None);
+        let news = watch.read(&offline, now + PATIENCE);
+        let expected = format!(
+            "cluster: the node has no network: {cause}; check the cable and the DHCP server, kubelet \
+             keeps trying"
+        );
+        assert_eq!(news.line, shown.then_some(expected));
+    }
+    // With a network, the server's own trouble is the news, and a later loss has its time again.
+    let mut watch = Watch::default();
+    let offline = line(REQUEST, &format!("{POST}dial tcp 10.0.2.2:6443: network is unreachable"));
+    let refused = line(REQUEST, &format!("{POST}dial tcp 10.0.2.2:6443: connection refused"));
+    assert_eq!(watch.read(&offline, now).line, None);
+    assert!(watch.read(&refused, now + PATIENCE / 2).line.is_some());
+    assert_eq!(watch.read(&offline, now + PATIENCE).line, None);
+    assert!(watch.read(&offline, now + PATIENCE * 2).line.is_some());
+}
+
+#[test]
 fn an_anonymous_node_is_reported_only_after_a_while() {
     let mut watch = Watch::default();
     let now = Instant::now();
