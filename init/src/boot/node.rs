@@ -24,14 +24,17 @@ use crate::supervise::host::Node;
 /// The kernel's file with the machine's UUID from SMBIOS.
 const PRODUCT_UUID: &str = "/sys/class/dmi/id/product_uuid";
 
+/// The next step after an invalid name.
+const NAME_FORM: &str = "use at most 63 letters, digits, `-` and `.`";
+
 /// Fills `/var` and decides the node's identity.
 pub fn settle(_: Etc, var: Var, parameters: Parameters, gathered: Gathered) -> Result<Node> {
     let Gathered { settings, disk_hostname, .. } = gathered;
     let names = [
-        hostname_credential(),
-        settings.hostname.clone(),
-        parameters.given(&HOSTNAME).map(str::to_owned),
-        disk_hostname,
+        ("credential kiln.hostname", hostname_credential()),
+        ("kiln.node: hostname", settings.hostname.clone()),
+        ("parameter kiln.hostname", parameters.given(&HOSTNAME).map(str::to_owned)),
+        ("meta-data of a NoCloud disk", disk_hostname),
     ];
     let hostname = name_node(names)?;
     let credentials = Credentials::kept();
@@ -63,22 +66,25 @@ fn hostname_credential() -> Option<String> {
     let bytes = credential::kept(&HOSTNAME_CREDENTIAL)?;
     let text = String::from_utf8(bytes).ok();
     if text.is_none() {
-        kmsg::warn(format_args!("credential {}: not UTF-8, ignored", HOSTNAME_CREDENTIAL.name));
+        kmsg::warn(format_args!(
+            "credential {}: not UTF-8, ignored; {NAME_FORM}",
+            HOSTNAME_CREDENTIAL.name
+        ));
     }
     text
 }
 
-/// Decides the machine-id and the name, sets the name, and writes the files that contain them. The
+/// Decides the machine-id and the name, given with its source, sets the name, and writes the files that contain them. The
 /// first valid name wins.
-fn name_node(names: [Option<String>; 4]) -> Result<String> {
+fn name_node(names: [(&str, Option<String>); 4]) -> Result<String> {
     let id = identity::machine_id(&seed()?);
     let hostname = names
         .into_iter()
-        .flatten()
-        .find_map(|name| {
+        .find_map(|(source, name)| {
+            let name = name?;
             let valid = identity::hostname(&name);
             if valid.is_none() {
-                kmsg::warn(format_args!("invalid hostname {name:?}, ignored"));
+                kmsg::warn(format_args!("{source}: invalid name {name:?}, ignored; {NAME_FORM}"));
             }
             valid
         })
