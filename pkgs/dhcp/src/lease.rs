@@ -130,6 +130,14 @@ impl Lease {
         self.remaining(self.since)
     }
 
+    /// Returns the lease without default routes.
+    #[must_use]
+    pub fn without_default_route(&self) -> Self {
+        let mut lease = self.clone();
+        lease.routes.retain(|route| route.prefix > 0);
+        lease
+    }
+
     /// Returns the router of the default route.
     #[must_use]
     pub fn router(&self) -> Option<Ipv4Addr> {

@@ -44,6 +44,16 @@ fn an_unusable_lease_is_refused_with_the_reason() {
 }
 
 #[test]
+fn a_secondary_interface_has_all_routes_but_the_default_one() {
+    let routes = [0, 10, 0, 2, 3, 8, 10, 10, 0, 2, 4];
+    let lease = lease(&[(option::ROUTES, &routes)]);
+    let secondary = lease.without_default_route();
+    assert_eq!((lease.routes.len(), lease.router()), (2, Some(Ipv4Addr::new(10, 0, 2, 3))));
+    assert_eq!((&secondary.routes[..], secondary.router()), (&lease.routes[1..], None));
+    assert_eq!(Lease { routes: lease.routes.clone(), ..secondary }, lease);
+}
+
+#[test]
 fn consistent_times_of_the_server_are_used() {
     let check = |options: &[(u8, &[u8])], expected: (u64, u64, u64)| {
         let lease = lease(options);

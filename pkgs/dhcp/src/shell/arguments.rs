@@ -12,15 +12,18 @@ use lexopt::ValueExt as _;
 use crate::netlink::Link;
 
 /// The list of arguments, for error messages.
-const USAGE: &str = "the arguments are --interface PATTERN, --resolver-dir DIR, --state-dir DIR \
-                     and --version";
+const USAGE: &str = "the arguments are --interface PATTERN, --secondary, --resolver-dir DIR, \
+                     --state-dir DIR and --version";
 
 /// The command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Arguments {
-    /// `--interface PATTERN`, with `*` for any characters; can be repeated. By default the client uses
-    /// every Ethernet interface that belongs to a driver (not a bridge, veth, vlan …).
+    /// `--interface PATTERN`, with `*` for any characters, of a name or an Ethernet address; can be
+    /// repeated. By default the client uses any Ethernet interface that belongs to a driver (not a
+    /// bridge, veth, vlan …).
     pub interfaces: Vec<String>,
+    /// `--secondary`: the default route and the resolver are those of another instance.
+    pub secondary: bool,
     /// `--resolver-dir DIR`: the folder for `resolv.conf`.
     pub resolver: PathBuf,
     /// `--state-dir DIR`: the folder that keeps the lease for a restart of the container. The folder
@@ -33,6 +36,7 @@ impl Arguments {
     pub fn parse(arguments: Vec<OsString>) -> anyhow::Result<Self> {
         let mut parsed = Self {
             interfaces: Vec::new(),
+            secondary: false,
             resolver: path::RESOLVER.into(),
             state: "/run/kiln/dhcp".into(),
         };
@@ -45,6 +49,7 @@ impl Arguments {
         while let Some(argument) = arguments.next()? {
             match argument {
                 Long("interface") => self.interfaces.push(arguments.value()?.string()?),
+                Long("secondary") => self.secondary = true,
                 Long("resolver-dir") => self.resolver = arguments.value()?.into(),
                 Long("state-dir") => self.state = arguments.value()?.into(),
                 _ => return Err(argument.unexpected()),
@@ -56,8 +61,10 @@ impl Arguments {
     /// True if this interface may get an address.
     #[must_use]
     pub fn wants(&self, link: &Link) -> bool {
-        let named = || self.interfaces.iter().any(|pattern| matches(pattern, &link.name));
-        link.hardware.is_some() && if self.interfaces.is_empty() { !link.software } else { named() }
+        let Some(hardware) = link.hardware else { return false };
+        let hardware = hardware.map(|byte| format!("{byte:02x}")).join(":");
+        let named = |pattern: &String| matches(pattern, &link.name) || matches(pattern, &hardware);
+        if self.interfaces.is_empty() { !link.software } else { self.interfaces.iter().any(named) }
     }
 }
 
@@ -107,6 +114,8 @@ mod tests {
         };
         assert!(!parse(&[]).unwrap().wants(&veth));
         assert!(parse(&["--interface", "eth*", "--interface", "veth*"]).unwrap().wants(&veth));
+        assert!(parse(&["--interface", "02:00:*:01"]).unwrap().wants(&veth));
+        assert!(!parse(&["--interface", "02:00:*:02"]).unwrap().wants(&veth));
         let eth = Link { software: false, ..veth.clone() };
         assert!(parse(&[]).unwrap().wants(&eth));
         assert!(!parse(&[]).unwrap().wants(&Link { hardware: None, ..eth }));
@@ -115,6 +124,7 @@ mod tests {
     #[test]
     fn options_take_their_value_from_the_next_word_or_after_an_equals_sign() {
         let expected = parse(&["--state-dir", "/a", "--interface", "eth0"]).unwrap();
+        assert!(!expected.secondary && parse(&["--secondary"]).unwrap().secondary);
         assert_eq!(parse(&["--interface=eth0", "--state-dir=/a"]).unwrap(), expected);
     }
 

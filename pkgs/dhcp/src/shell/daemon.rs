@@ -237,7 +237,7 @@ impl<'a> Interface<'a> {
             Action::Deconfigure(lease) => {
                 tracing::warn!(address = %lease.address, "the lease ended");
                 log(store::forget(&self.host.arguments.state, &self.link));
-                apply::deconfigure(&self.host.kernel, self.link.index, &lease);
+                apply::deconfigure(&self.host.kernel, self.link.index, &self.wanted(&lease));
             }
         }
         Ok(())
@@ -262,14 +262,23 @@ impl<'a> Interface<'a> {
         sent.map(|_| ()).with_context(context)
     }
 
+    /// The part of a lease that the machine is configured with.
+    fn wanted(&self, lease: &Lease) -> Lease {
+        if self.host.arguments.secondary { lease.without_default_route() } else { lease.clone() }
+    }
+
     fn configure(
         &mut self,
         lease: &Lease,
         before: Option<&Lease>,
         cause: Option<&Message>,
     ) -> anyhow::Result<()> {
+        let (lease, before) = (&self.wanted(lease), before.map(|before| self.wanted(before)));
+        let before = before.as_ref();
         apply::configure(&self.host.kernel, self.link.index, lease, before, now())?;
-        apply::write_resolver(&self.host.arguments.resolver, lease)?;
+        if !self.host.arguments.secondary {
+            apply::write_resolver(&self.host.arguments.resolver, lease)?;
+        }
         if cause.is_some() {
             report(&self.link, lease, before, self.host.millis());
         } else {
