@@ -3,12 +3,13 @@
 use anyhow::{Result, bail};
 
 /// The names, for messages.
-const NAMES: [&str; 9] = [
+const NAMES: [&str; 10] = [
     "join",
     "server",
     "token",
     "ca",
     "node",
+    "new-token",
     "expired-token",
     "foreign-ca",
     "registry",

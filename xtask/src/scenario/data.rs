@@ -52,7 +52,8 @@ pub struct Scenario {
     /// The network that the machine's card is connected to.
     #[serde(default)]
     pub network: Network,
-    /// True if the host serves the time on [`super::ntp::PORT`], which the node reaches at 10.0.2.2.
+    /// True if the host serves the time from the start, on [`super::ntp::PORT`], which the node reaches
+    /// at 10.0.2.2.
     #[serde(default)]
     pub ntp: bool,
     /// The number of PCI Express slots for devices that are plugged in while the machine runs.
@@ -238,7 +239,7 @@ impl Scenario {
             {
                 bail!("there is no `disk`")
             }
-            Instruction::Boot(_) | Instruction::Unmounted(_) => {}
+            Instruction::Boot(_) | Instruction::Unmounted(_) | Instruction::SameImage(_) => {}
             Instruction::Enlarge(disks::Enlarge { disk, .. })
             | Instruction::Damage(disks::Damage { disk, .. })
             | Instruction::Sound(disk) => self.check_disk(disk)?,
@@ -311,6 +312,11 @@ impl Scenario {
         let measures =
             |one: &Instruction| matches!(one, Instruction::Elapsed(_) | Instruction::Figure(_));
         self.instructions.iter().any(measures)
+    }
+
+    /// True if the scenario compares images with what they were.
+    pub fn compares_images(&self) -> bool {
+        self.instructions.iter().any(|one| matches!(one, Instruction::SameImage(_)))
     }
 
     /// The images that the scenario boots, one for each boot.

@@ -35,6 +35,10 @@ pub enum Instruction {
     Figure(Figure),
     /// Changes or checks the scenario's own network.
     Lan(Lan),
+    /// Plugs the network cable in or pulls it out.
+    Cable(Cable),
+    /// Serves the time on the host from now on.
+    ServeTime(Always),
     /// Compares the time between two console lines with a bound.
     Elapsed(Elapsed),
     /// Stops all reads and writes of the data disk.
@@ -88,6 +92,8 @@ pub enum Instruction {
     Apply(String),
     /// Stops or starts the API server.
     Api(Api),
+    /// Checks that every image has the bytes that it had at its first boot.
+    SameImage(Always),
     /// Sends the credentials of the next boots through another channel.
     Channel(Channel),
     /// Replaces the credentials of the next boots.
@@ -96,6 +102,16 @@ pub enum Instruction {
     Late(Credentials),
     /// Replaces the credentials of the next boots of a machine without a cluster.
     Hand(Vec<Handed>),
+}
+
+/// A state of the network cable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cable {
+    /// Plugged in, as at the start.
+    In,
+    /// Pulled out.
+    Out,
 }
 
 /// A command of kubectl, as the cluster's administrator.
@@ -277,6 +293,8 @@ impl fmt::Display for Instruction {
             Self::Refused(_) => write!(f, "refused"),
             Self::Figure(figure) => write!(f, "figure {}", figure.name),
             Self::Lan(lan) => write!(f, "lan {lan:?}"),
+            Self::Cable(cable) => write!(f, "cable {cable:?}"),
+            Self::ServeTime(_) => write!(f, "serve-time"),
             Self::Elapsed(elapsed) => write!(f, "elapsed {:?}", elapsed.to),
             Self::StallDisk(_) => write!(f, "stall-disk"),
             Self::ResumeDisk(_) => write!(f, "resume-disk"),
@@ -303,6 +321,7 @@ impl fmt::Display for Instruction {
             Self::Ready(ready) => write!(f, "ready {ready}"),
             Self::Apply(file) => write!(f, "apply {file}"),
             Self::Api(state) => write!(f, "api {state:?}"),
+            Self::SameImage(_) => write!(f, "same-image"),
             Self::Channel(channel) => write!(f, "channel {channel:?}"),
             Self::Credentials(_) => write!(f, "credentials"),
             Self::Late(credentials) => {

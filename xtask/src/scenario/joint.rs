@@ -20,6 +20,9 @@ use crate::qemu::{Forward, Network, segment};
 /// Seconds since the expiry of the token `${expired-token}`.
 const EXPIRED: i64 = 60 * 60;
 
+/// Seconds until the expiry of the token `${new-token}`.
+const VALID: i64 = 24 * 60 * 60;
+
 /// The longest part of an answer that an error repeats.
 const ANSWER_CHARS_MAX: usize = 2000;
 
@@ -102,13 +105,17 @@ impl Joint {
             "registry" => self.cluster.registry_url()?,
             "registry-ca" => state.pki.text(pki::REGISTRY_CA)?,
             "foreign-ca" => pki::foreign_authority()?,
-            "expired-token" => {
-                let token = Token::random()?;
-                self.cluster.apply(&cluster::secret(&token, -EXPIRED)?)?;
-                token.reveal()
-            }
+            "new-token" => self.token(VALID)?,
+            "expired-token" => self.token(-EXPIRED)?,
             _ => bail!("`{name}` has no value"),
         })
+    }
+
+    /// Makes a token that expires after these seconds.
+    fn token(&self, seconds: i64) -> Result<String> {
+        let token = Token::random()?;
+        self.cluster.apply(&cluster::secret(&token, seconds)?)?;
+        Ok(token.reveal())
     }
 
     /// Sets the channel of the next boots.

@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
+use anyhow::{Context, Result, ensure};
+
 use super::disks;
 use crate::cluster::Tools;
+use crate::digest::Digest;
 use crate::host::HostTool;
 use crate::qemu::Kernel;
 
@@ -52,5 +55,71 @@ pub struct Image {
     pub kernel: Kernel,
 }
 
+impl Image {
+    /// The digest of the file and of its parts.
+    fn digest(&self) -> Result<Digest> {
+        let mut digests = Vec::new();
+        for file in [&self.efi, &self.kernel.image, &self.kernel.archive] {
+            digests.extend(Digest::of_file(file)?.to_string().into_bytes());
+        }
+        Ok(Digest::of_bytes(&digests))
+    }
+}
+
 /// The finished images that scenarios boot, by the names in their `boot` instructions.
 pub type Images = BTreeMap<String, Image>;
+
+/// The digests of images at their first boots, by the names in `boot` instructions.
+#[derive(Debug, Default)]
+pub struct Digests(BTreeMap<String, Digest>);
+
+impl Digests {
+    /// Notes the digest of an image, if it is not known.
+    pub fn note(&mut self, name: &str, images: &Images) -> Result<()> {
+        if !self.0.contains_key(name) {
+            self.0.insert(name.to_owned(), digest(name, images)?);
+        }
+        Ok(())
+    }
+
+    /// Fails if an image has another digest than at its first boot.
+    pub fn check(&self, images: &Images) -> Result<()> {
+        for (name, before) in &self.0 {
+            ensure!(digest(name, images)? == *before, "the image {name} has changed");
+        }
+        Ok(())
+    }
+}
+
+fn digest(name: &str, images: &Images) -> Result<Digest> {
+    images.get(name).context("the image was not built")?.digest()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_change_of_a_file_or_of_one_of_its_parts_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str| folder.path().join(name);
+        let write = |name: &str, text: &str| fs::write(file(name), text).unwrap();
+        let kernel =
+            Kernel { image: file("kernel"), archive: file("archive"), cmdline: String::new() };
+        let images = Images::from([("a".to_owned(), Image { efi: file("efi"), kernel })]);
+        for name in ["efi", "kernel", "archive"] {
+            write(name, "first");
+        }
+        let mut digests = Digests::default();
+        digests.note("a", &images).unwrap();
+        for name in ["efi", "kernel", "archive"] {
+            digests.check(&images).unwrap();
+            write(name, "other");
+            digests.note("a", &images).unwrap();
+            assert!(digests.check(&images).is_err(), "{name}");
+            write(name, "first");
+        }
+    }
+}

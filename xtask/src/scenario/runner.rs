@@ -11,9 +11,9 @@ use kiln_base::calendar::{Civil, Precision};
 use super::booted::{Booted, Crash};
 use super::data::{Network, STUB_CMDLINE, Scenario};
 use super::disks::Disks;
-use super::instruction::{Figure, Get, Instruction, Kubectl, Lan, Look, Plug};
+use super::instruction::{Cable, Figure, Get, Instruction, Kubectl, Lan, Look, Plug};
 use super::joint::Joint;
-use super::rig::{Image, Images, PROBE_PORT, Rig};
+use super::rig::{Digests, Image, Images, PROBE_PORT, Rig};
 use super::watch::Watch;
 use super::{disk, handed, lan, ntp, page, refused};
 use crate::cluster::{self, Credentials, Handover};
@@ -75,10 +75,12 @@ pub struct Run<'a> {
     /// Arguments of QEMU with the credentials of the next boots.
     handed: Vec<String>,
     lan: Option<lan::Network>,
+    /// The digests of the images that were booted, if the scenario compares them.
+    digests: Digests,
     /// Figures that were within their bounds, for the report.
     pub figures: Vec<String>,
-    // Kept until the scenario ends.
-    _time: Option<ntp::Server>,
+    /// The time server, which runs until the scenario ends.
+    time: Option<ntp::Server>,
     folder: Scratch,
 }
 
@@ -110,8 +112,9 @@ impl<'a> Run<'a> {
             disks,
             handed: Vec::new(),
             lan,
+            digests: Digests::default(),
             figures: Vec::new(),
-            _time: time,
+            time,
             folder,
         })
     }
@@ -167,6 +170,11 @@ impl<'a> Run<'a> {
             Instruction::Refused(paths) => self.refused(paths),
             Instruction::Figure(figure) => self.figure(figure),
             Instruction::Lan(lan) => self.lan(lan),
+            Instruction::Cable(cable) => self.booted()?.vm.cable(*cable == Cable::In),
+            Instruction::ServeTime(_) => {
+                self.time = Some(ntp::Server::start()?);
+                Ok(())
+            }
             Instruction::Elapsed(elapsed) => self.heard()?.elapsed(elapsed),
             Instruction::StallDisk(_) => self.booted()?.vm.qmp()?.limit_bytes(DISK, STALLED),
             Instruction::ResumeDisk(_) => self.booted()?.vm.qmp()?.limit_bytes(DISK, UNLIMITED),
@@ -204,6 +212,7 @@ impl<'a> Run<'a> {
                 self.joint()?.apply(&path)
             }
             Instruction::Api(state) => self.joint()?.api(*state),
+            Instruction::SameImage(_) => self.digests.check(self.images),
             Instruction::Channel(channel) => {
                 self.joint()?.send_through(*channel);
                 Ok(())
@@ -273,6 +282,9 @@ impl<'a> Run<'a> {
             Some(joint) => joint.forwards(ports)?,
             None => qemu::free_forwards(ports)?,
         };
+        if self.scenario.compares_images() {
+            self.digests.note(image, self.images)?;
+        }
         let vm = self.machine(image, &forwards)?.start()?;
         self.vms.insert(self.node, Booted::new(vm, forwards, self.scenario));
         Ok(())

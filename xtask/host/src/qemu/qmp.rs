@@ -109,6 +109,11 @@ impl Qmp {
         self.execute("block_set_io_throttle", &arguments).map(drop)
     }
 
+    /// Sets if a network has a link to its card.
+    pub fn link(&mut self, network: &str, up: bool) -> Result<()> {
+        self.execute("set_link", &json!({ "name": network, "up": up })).map(drop)
+    }
+
     fn line(&mut self) -> Result<Value> {
         let mut text = String::new();
         if self.reader.read_line(&mut text)? == 0 {

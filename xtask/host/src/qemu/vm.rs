@@ -42,6 +42,9 @@ const FIRST_LINE_TIME_MAX: Duration = Duration::from_secs(30);
 /// The hardware watchdog for which the cloud kernel has a driver. It resets the machine.
 pub const WATCHDOG: &str = "i6300esb";
 
+/// QEMU's name of the network that the machine's card is connected to.
+const NETDEV: &str = "net";
+
 /// The interval at which a waiting builder checks QEMU.
 pub const LOOK: Duration = Duration::from_millis(50);
 
@@ -227,10 +230,10 @@ impl Machine {
     }
 
     fn card(&self) -> String {
-        let card = "virtio-net-pci,netdev=net,romfile=";
+        let card = format!("virtio-net-pci,netdev={NETDEV},romfile=");
         match &self.network {
             Network::Segment { mac, .. } => format!("{card},mac={mac}"),
-            Network::User | Network::Frames { .. } => card.to_owned(),
+            Network::User | Network::Frames { .. } => card,
         }
     }
 
@@ -239,13 +242,13 @@ impl Machine {
             Network::User => {
                 let forward =
                     |f: &Forward| format!(",hostfwd=tcp:127.0.0.1:{}-:{}", f.host, f.guest);
-                format!("user,id=net{}", self.forwards.iter().map(forward).collect::<String>())
+                format!("user,id={NETDEV}{}", self.forwards.iter().map(forward).collect::<String>())
             }
             Network::Segment { socket, .. } => {
-                format!("stream,id=net,server=on,addr.type=unix,addr.path={}", escape(socket))
+                format!("stream,id={NETDEV},server=on,addr.type=unix,addr.path={}", escape(socket))
             }
             Network::Frames { qemu, peer } => format!(
-                "dgram,id=net,local.type=unix,local.path={},remote.type=unix,remote.path={}",
+                "dgram,id={NETDEV},local.type=unix,local.path={},remote.type=unix,remote.path={}",
                 escape(qemu),
                 escape(peer)
             ),
@@ -336,6 +339,11 @@ impl Vm {
     pub fn ended(&mut self) -> Result<Option<End>> {
         let status = self.running.try_wait()?;
         Ok(status.map(|status| end(status, &self.log())))
+    }
+
+    /// Plugs the network cable in or pulls it out.
+    pub fn cable(&mut self, plugged: bool) -> Result<()> {
+        self.qmp()?.link(NETDEV, plugged)
     }
 
     /// Returns the connection to QEMU, which opens its socket before the guest's first instruction.
