@@ -15,6 +15,7 @@ mod host;
 mod images;
 mod linger;
 mod memory;
+mod nfs;
 mod node;
 mod own;
 mod server;
@@ -51,6 +52,7 @@ fn run(args: &[OsString]) -> Result<()> {
         ["hold"] => hold(),
         ["linger", name] => linger::stay(name),
         ["stop-slowly", name, seconds] => linger::stop_slowly(name, seconds.parse()?),
+        ["write-file"] => nfs::write_file(),
         ["on-host", ..] => host::run(&words[1..]),
         ["read-direct"] => fault::read_direct(),
         _ => bail!("unknown arguments {args:?}; pkgs/probe/src/main.rs lists them"),

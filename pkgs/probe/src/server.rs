@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{devices, fault, files, images, memory, node, own, sockets, volume};
+use crate::{devices, fault, files, images, memory, nfs, node, own, sockets, volume};
 
 /// The address of the server.
 const ADDRESS: &str = "0.0.0.0:9090";
@@ -89,6 +89,10 @@ fn page(target: &str) -> Result<String> {
         "/loop-device" => devices::loop_device(),
         "/modules" => fault::modules(),
         "/limits" => node::list_limits(),
+        "/nfs" => nfs::list(),
+        "/nfs/mistakes" => nfs::mistakes(),
+        "/nfs/start" => nfs::start(),
+        "/nfs/stop" => nfs::stop(),
         "/nodes" => Ok(devices::nodes()),
         "/open-tun" => devices::open("net/tun"),
         "/memory" => memory::list(),

@@ -24,7 +24,7 @@ const LIBRARIES: (&str, &str) = ("usr/lib/x86_64-linux-gnu", "ld-linux-x86-64.so
 const LIBRARIES: (&str, &str) = ("usr/lib/aarch64-linux-gnu", "ld-linux-aarch64.so.1");
 
 /// Folders of private libraries below the library folder, which packages otherwise find by RUNPATH.
-const PRIVATE_LIBRARIES: [&str; 2] = ["systemd", "pulseaudio"];
+const PRIVATE_LIBRARIES: [&str; 3] = ["systemd", "pulseaudio", "../ganesha"];
 
 /// The folder that QEMU looks for next to `/proc/self/exe` (`get_relocated_path` in its
 /// `util/cutils.c`).
@@ -58,6 +58,13 @@ impl HostTool {
         Self { root: root.to_owned(), program: program.to_owned(), kind: Kind::Python }
     }
 
+    /// Returns the folder of the closure's libraries, for programs that load parts of themselves from
+    /// there.
+    #[must_use]
+    pub fn libraries(&self) -> PathBuf {
+        self.root.join(LIBRARIES.0)
+    }
+
     /// Returns a command of the program, ready for its arguments.
     pub fn command(&self) -> Result<Command> {
         let places = ["usr/bin", "usr/sbin"].map(|bin| self.root.join(bin).join(&self.program));
@@ -77,8 +84,8 @@ impl HostTool {
     }
 
     fn loader(&self) -> Result<Command> {
-        let (libraries, loader) = LIBRARIES;
-        let libraries = self.root.join(libraries);
+        let (_, loader) = LIBRARIES;
+        let libraries = self.libraries();
         let path = library_path(&libraries)?;
         Ok(Command::new(libraries.join(loader)).arg("--library-path").arg(path))
     }

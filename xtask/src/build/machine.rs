@@ -10,7 +10,8 @@ use super::Builder;
 use super::made::tool;
 use super::report::Built;
 use crate::cluster::{AddOns, Programs, Tools};
-use crate::config::{ADD_ONS, CRANE, ETCD, KUBERNETES, OVMF, QEMU, REGISTRY};
+use crate::config::{ADD_ONS, CRANE, ETCD, KUBERNETES, NFS, OVMF, QEMU, REGISTRY};
+use crate::host::HostTool;
 use crate::plan::{ARCHIVE, KERNEL, staged};
 use crate::qemu::{Forward, Kernel, Machine, Network, Start, WATCHDOG};
 use crate::scenario::{DiskTools, Rig};
@@ -90,6 +91,11 @@ fn add_ons(builder: &Builder) -> Result<AddOns> {
     })
 }
 
+/// Returns the NFS server of scenarios.
+pub fn nfs_server(builder: &Builder) -> Result<HostTool> {
+    tool(&builder.make(&[&staged(NFS)])?, NFS, "ganesha.nfsd")
+}
+
 /// Returns the tools that the VM scenarios in `dir` run with.
 pub fn rig(builder: &Builder, dir: &Path) -> Result<Rig> {
     let (qemu, ovmf, e2fsprogs) = (staged(QEMU), staged(OVMF), staged("e2fsprogs"));
@@ -107,6 +113,7 @@ pub fn rig(builder: &Builder, dir: &Path) -> Result<Rig> {
             debugfs: tool(&made, "e2fsprogs", "debugfs")?,
         },
         cluster: OnceLock::new(),
+        nfs: OnceLock::new(),
         scratch,
         dir: dir.to_owned(),
     })

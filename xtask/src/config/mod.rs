@@ -57,6 +57,9 @@ pub const CRANE: &str = "crane";
 /// The registry that `test` and `cluster` push to.
 pub const REGISTRY: &str = "docker-registry";
 
+/// The NFS server of scenarios.
+pub const NFS: &str = "nfs-ganesha";
+
 /// The cluster's own programs, whose images `cluster` pushes to its registry: the packages that
 /// `manifests/cluster` names.
 pub const ADD_ONS: [&str; 4] = ["coredns", "flannel", "kube-proxy", "node-controller"];
@@ -210,7 +213,7 @@ impl Config {
             .chain(&RELAYS)
             .chain(&ADD_ONS)
             .chain(&CONTROL_PLANE)
-            .chain([&SLOW, &CRANE, &REGISTRY]);
+            .chain([&SLOW, &CRANE, &REGISTRY, &NFS]);
         for name in tools.map(|name| Item::builtin(name)) {
             self.load_package(read, merged, &name)?;
         }

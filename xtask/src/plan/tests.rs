@@ -95,6 +95,7 @@ fn the_plan_of_a_small_image() {
         package kubernetes: 
         package lighttpd: 
         package linux: 
+        package nfs-ganesha: 
         package nginx: 
         package nginx-stream: 
         package node-controller: 

@@ -56,6 +56,9 @@ pub struct Scenario {
     /// at 10.0.2.2.
     #[serde(default)]
     pub ntp: bool,
+    /// True if the host serves NFS on [`super::nfs::PORT`], which the node reaches at 10.0.2.2.
+    #[serde(default)]
+    pub nfs: bool,
     /// The number of PCI Express slots for devices that are plugged in while the machine runs.
     #[serde(default)]
     pub slots: u8,

@@ -12,6 +12,7 @@ mod handed;
 mod instruction;
 mod joint;
 mod lan;
+mod nfs;
 mod ntp;
 mod page;
 mod refused;

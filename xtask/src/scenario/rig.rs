@@ -28,6 +28,8 @@ pub struct Rig {
     pub disks: disks::Tools,
     /// The programs of a cluster, once they were made; only scenarios with a `cluster` need them.
     pub cluster: OnceLock<Tools>,
+    /// The NFS server, once it was made; only scenarios with `nfs` need it.
+    pub nfs: OnceLock<HostTool>,
     /// The folder for disks and consoles.
     pub scratch: PathBuf,
     /// The folder `tests/vm`.

@@ -15,7 +15,7 @@ use super::instruction::{Cable, Figure, Get, Instruction, Kubectl, Lan, Look, Pl
 use super::joint::Joint;
 use super::rig::{Digests, Image, Images, PROBE_PORT, Rig};
 use super::watch::Watch;
-use super::{disk, handed, lan, ntp, page, refused};
+use super::{disk, handed, lan, nfs, ntp, page, refused};
 use crate::cluster::{self, Credentials, Handover};
 use crate::progress::Progress;
 use crate::qemu::{self, End, Forward, Kernel, Machine, SILENCE, Scratch, Start};
@@ -81,6 +81,8 @@ pub struct Run<'a> {
     pub figures: Vec<String>,
     /// The time server, which runs until the scenario ends.
     time: Option<ntp::Server>,
+    // Kept until the scenario ends.
+    _files: Option<nfs::Server>,
     folder: Scratch,
 }
 
@@ -102,6 +104,11 @@ impl<'a> Run<'a> {
         let joint = Joint::start(rig, scenario, folder.path(), progress)?;
         let lan = matches!(scenario.network, Network::Lan).then(lan::Network::start).transpose()?;
         let time = scenario.ntp.then(ntp::Server::start).transpose()?;
+        let files = scenario.nfs.then(|| {
+            let program = rig.nfs.get().context("the NFS server was not built")?;
+            nfs::Server::start(program, folder.path())
+        });
+        let files = files.transpose()?;
         Ok(Self {
             rig,
             scenario,
@@ -115,6 +122,7 @@ impl<'a> Run<'a> {
             digests: Digests::default(),
             figures: Vec::new(),
             time,
+            _files: files,
             folder,
         })
     }

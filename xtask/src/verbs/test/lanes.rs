@@ -48,6 +48,7 @@ pub(super) fn run(suite: &Suite, builder: &Builder, rig: &Rig, report: &Report) 
     thread::scope(|scope| {
         let host = scope.spawn(|| {
             let _end = EndOfLane(&shared);
+            build_nfs(suite, builder, rig, report);
             build_images(suite, builder, &shared, report)?;
             build_cluster(suite, builder, rig, &shared, report)?;
             run_checks(suite.checks, builder, report)
@@ -91,6 +92,20 @@ fn build_cluster(
     shared.changed.notify_all();
     report.add(Kind::Image, "control plane", start, &outcome);
     Ok(())
+}
+
+/// Makes the NFS server, if a scenario needs it.
+fn build_nfs(suite: &Suite, builder: &Builder, rig: &Rig, report: &Report) {
+    if !suite.scenarios.iter().any(|scenario| scenario.nfs) {
+        return;
+    }
+    let start = Instant::now();
+    let outcome = machine::nfs_server(builder).map(|tool| {
+        // It is set once, here.
+        let _ = rig.nfs.set(tool);
+        String::new()
+    });
+    report.add(Kind::Image, "NFS server", start, &outcome);
 }
 
 fn build_images(suite: &Suite, builder: &Builder, shared: &Shared, report: &Report) -> Result<()> {
