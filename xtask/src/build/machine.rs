@@ -10,7 +10,7 @@ use super::Builder;
 use super::made::tool;
 use super::report::Built;
 use crate::cluster::{AddOns, Programs, Tools};
-use crate::config::{ADD_ONS, CRANE, ETCD, KUBERNETES, NFS, OVMF, QEMU, REGISTRY};
+use crate::config::{ADD_ONS, CRANE, DISCS, ETCD, KUBERNETES, NFS, OVMF, QEMU, REGISTRY};
 use crate::host::HostTool;
 use crate::plan::{ARCHIVE, KERNEL, staged};
 use crate::qemu::{Forward, Kernel, Machine, Network, Start, WATCHDOG};
@@ -99,7 +99,8 @@ pub fn nfs_server(builder: &Builder) -> Result<HostTool> {
 /// Returns the tools that the VM scenarios in `dir` run with.
 pub fn rig(builder: &Builder, dir: &Path) -> Result<Rig> {
     let (qemu, ovmf, e2fsprogs) = (staged(QEMU), staged(OVMF), staged("e2fsprogs"));
-    let made = builder.make(&[&qemu, &ovmf, &e2fsprogs])?;
+    let discs = staged(DISCS);
+    let made = builder.make(&[&qemu, &ovmf, &e2fsprogs, &discs])?;
     let scratch = builder.inputs.workspace.join("target/kiln/vm");
     std::fs::create_dir_all(&scratch)
         .with_context(|| format!("cannot create {}", scratch.display()))?;
@@ -112,6 +113,7 @@ pub fn rig(builder: &Builder, dir: &Path) -> Result<Rig> {
             e2fsck: tool(&made, "e2fsprogs", "e2fsck")?,
             debugfs: tool(&made, "e2fsprogs", "debugfs")?,
         },
+        genisoimage: tool(&made, DISCS, "genisoimage")?,
         cluster: OnceLock::new(),
         nfs: OnceLock::new(),
         scratch,

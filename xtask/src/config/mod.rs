@@ -60,6 +60,9 @@ pub const REGISTRY: &str = "docker-registry";
 /// The NFS server of scenarios.
 pub const NFS: &str = "nfs-ganesha";
 
+/// The program that makes the discs of scenarios.
+pub const DISCS: &str = "genisoimage";
+
 /// The cluster's own programs, whose images `cluster` pushes to its registry: the packages that
 /// `manifests/cluster` names.
 pub const ADD_ONS: [&str; 4] = ["coredns", "flannel", "kube-proxy", "node-controller"];
@@ -213,7 +216,7 @@ impl Config {
             .chain(&RELAYS)
             .chain(&ADD_ONS)
             .chain(&CONTROL_PLANE)
-            .chain([&SLOW, &CRANE, &REGISTRY, &NFS]);
+            .chain([&SLOW, &CRANE, &REGISTRY, &NFS, &DISCS]);
         for name in tools.map(|name| Item::builtin(name)) {
             self.load_package(read, merged, &name)?;
         }

@@ -112,6 +112,7 @@ pub(super) fn files() -> Files {
         "/r/pkgs/crane/pkg.toml",
         "/r/pkgs/docker-registry/pkg.toml",
         "/r/pkgs/nfs-ganesha/pkg.toml",
+        "/r/pkgs/genisoimage/pkg.toml",
         "/r/pkgs/coredns/pkg.toml",
         "/r/pkgs/etcd/pkg.toml",
         "/r/pkgs/flannel/pkg.toml",

@@ -86,6 +86,7 @@ fn the_plan_of_a_small_image() {
         package erofs-utils: 
         package etcd: 
         package flannel: 
+        package genisoimage: 
         package h2o: 
         package haproxy: 
         package init: fetch init

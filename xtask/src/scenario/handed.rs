@@ -3,17 +3,21 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
+use crate::host::HostTool;
 use crate::image::fat;
 
 /// The label of a `NoCloud` disk.
 const LABEL: &str = "CIDATA";
+
+/// The label of a disc, as cloud-init's manual has it.
+const DISC_LABEL: &str = "cidata";
 
 /// The most credentials of one entry.
 const TIMES_MAX: u32 = 100;
@@ -49,6 +53,10 @@ pub enum Through {
     Disk,
     /// A second `NoCloud` disk.
     SecondDisk,
+    /// A `NoCloud` disc (ISO 9660 with Joliet and Rock Ridge) in a drive of the machine's AHCI controller.
+    SataDisc,
+    /// The same in a drive on virtio-scsi.
+    ScsiDisc,
 }
 
 impl Handed {
@@ -76,8 +84,9 @@ impl Handed {
     }
 }
 
-/// Returns QEMU's arguments for the credentials, which are written to files in `folder`.
-pub fn arguments(handed: &[Handed], folder: &Path) -> Result<Vec<String>> {
+/// Returns QEMU's arguments for the credentials, which are written to files in `folder`. Discs are made
+/// by `genisoimage`.
+pub fn arguments(handed: &[Handed], folder: &Path, genisoimage: &HostTool) -> Result<Vec<String>> {
     let folder = folder.join("handed");
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let mut arguments = Vec::new();
@@ -98,27 +107,61 @@ pub fn arguments(handed: &[Handed], folder: &Path) -> Result<Vec<String>> {
                     let file = saved(&path, string.as_bytes())?;
                     arguments.extend(["-smbios".to_owned(), format!("type=11,path={file}")]);
                 }
-                disk @ (Through::Disk | Through::SecondDisk) => {
+                disk => {
                     disks.entry(disk).or_default().push((name, content.clone()));
                 }
             }
         }
     }
-    for (index, files) in disks.values().enumerate() {
-        let files: Vec<_> =
-            files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
-        let file = saved(&folder.join(format!("disk{index}")), &fat::volume(LABEL, &files)?)?;
-        let drive = format!("if=none,id=nocloud{index},format=raw,readonly=on,file={file}");
-        let device = format!("virtio-blk-pci,drive=nocloud{index}");
-        arguments.extend(["-drive".to_owned(), drive, "-device".to_owned(), device]);
+    for (index, (through, files)) in disks.into_iter().enumerate() {
+        let file = folder.join(format!("disk{index}"));
+        let media = if matches!(through, Through::Disk | Through::SecondDisk) {
+            let files: Vec<_> =
+                files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
+            saved(&file, &fat::volume(LABEL, &files)?)?;
+            "disk"
+        } else {
+            burn(&file, &files, genisoimage)?;
+            "cdrom"
+        };
+        let file = escaped(&file);
+        let id = format!("nocloud{index}");
+        let drive = format!("if=none,id={id},media={media},format=raw,readonly=on,file={file}");
+        arguments.extend(["-drive".to_owned(), drive]);
+        let devices = match through {
+            Through::SataDisc => vec![format!("ide-cd,bus=ide.5,drive={id}")],
+            Through::ScsiDisc => vec![
+                format!("virtio-scsi-pci,id=scsi-{id}"),
+                format!("scsi-cd,bus=scsi-{id}.0,drive={id}"),
+            ],
+            _ => vec![format!("virtio-blk-pci,drive={id}")],
+        };
+        arguments.extend(devices.into_iter().flat_map(|device| ["-device".to_owned(), device]));
     }
     Ok(arguments)
 }
 
-/// Writes a file and returns its path as QEMU reads it: with its commas doubled.
-fn saved(path: &PathBuf, bytes: &[u8]) -> Result<String> {
+/// Makes the image of a disc.
+fn burn(image: &Path, files: &[(String, Vec<u8>)], genisoimage: &HostTool) -> Result<()> {
+    let folder = image.with_extension("files");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    for (name, bytes) in files {
+        saved(&folder.join(name), bytes)?;
+    }
+    let options = ["-quiet", "-volid", DISC_LABEL, "-joliet", "-rock", "-output"];
+    let command = genisoimage.command()?.args(options).arg(image).arg(&folder);
+    command.output().map(drop).context("cannot make a NoCloud disc")
+}
+
+/// Writes a file and returns its path as QEMU reads it.
+fn saved(path: &Path, bytes: &[u8]) -> Result<String> {
     fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
-    Ok(path.to_string_lossy().replace(',', ",,"))
+    Ok(escaped(path))
+}
+
+/// Returns a path as QEMU reads it: with its commas doubled.
+fn escaped(path: &Path) -> String {
+    path.to_string_lossy().replace(',', ",,")
 }
 
 #[cfg(test)]
@@ -145,7 +188,8 @@ mod tests {
              { through = 'disk', name = 'a.cred', length = 9 },
              { through = 'second-disk', name = 'a.cred', text = 'x' }]",
         );
-        let arguments = arguments(&all.unwrap(), folder.path()).unwrap();
+        let tool = HostTool::new(folder.path(), "genisoimage");
+        let arguments = arguments(&all.unwrap(), folder.path(), &tool).unwrap();
         let count = |start: &str| arguments.iter().filter(|one| one.starts_with(start)).count();
         assert_eq!(count("name=opt/io.systemd.credentials/a/b,file="), 1);
         assert_eq!((count("type=11,path="), count("virtio-blk-pci,drive=nocloud")), (3, 2));

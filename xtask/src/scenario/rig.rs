@@ -26,6 +26,8 @@ pub struct Rig {
     pub variables: PathBuf,
     /// The programs for the file systems of disks.
     pub disks: disks::Tools,
+    /// The program that makes discs.
+    pub genisoimage: HostTool,
     /// The programs of a cluster, once they were made; only scenarios with a `cluster` need them.
     pub cluster: OnceLock<Tools>,
     /// The NFS server, once it was made; only scenarios with `nfs` need it.

@@ -231,7 +231,7 @@ impl<'a> Run<'a> {
             }
             Instruction::Late(credentials) => self.late(credentials),
             Instruction::Hand(handed) => {
-                self.handed = handed::arguments(handed, self.folder.path())?;
+                self.handed = handed::arguments(handed, self.folder.path(), &self.rig.genisoimage)?;
                 Ok(())
             }
         }
