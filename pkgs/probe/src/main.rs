@@ -6,6 +6,7 @@
 //! nothing, and `probe crash` aborts. Under any other name the program is a trap that records its
 //! execution (`escape`), or takes the place of a host service (`fault`).
 
+mod block;
 mod devices;
 mod escape;
 mod fault;
@@ -44,6 +45,7 @@ fn run(args: &[OsString]) -> Result<()> {
     let words: Vec<&str> = args.iter().filter_map(|word| word.to_str()).collect();
     match words[..] {
         [] => server::serve(),
+        ["block-device", device] => block::run(device),
         ["crash"] => std::process::abort(),
         ["escape"] => escape::run(),
         ["fetch", url] => fetch::run(url),
