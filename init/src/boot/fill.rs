@@ -139,6 +139,12 @@ fn fill_folder(var: &Folder, base: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The blocks that the kernel keeps for ext4's own metadata: a fiftieth, at most 4096
+/// (`ext4_calculate_resv_clusters` in its `fs/ext4/super.c`). They count as free, but not even root can
+/// use them.
+const KEPT_SHARE: u64 = 50;
+const KEPT_BLOCKS_MAX: u64 = 4096;
+
 /// Free space on a file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Room {
@@ -152,7 +158,9 @@ impl Room {
     fn of(space: &StatVfs) -> Self {
         // A file system without a fixed number of inodes has none to count.
         let entries = if space.f_files == 0 { u64::MAX } else { space.f_ffree };
-        Self { bytes: space.f_bfree.saturating_mul(space.f_frsize), entries }
+        let kept = (space.f_blocks / KEPT_SHARE).min(KEPT_BLOCKS_MAX);
+        let blocks = space.f_bfree.saturating_sub(kept);
+        Self { bytes: blocks.saturating_mul(space.f_frsize), entries }
     }
 
     const fn covers(self, needed: Self) -> bool {
@@ -315,6 +323,31 @@ mod tests {
         assert!(ROOM.covers(ROOM) && ROOM.covers(ROOM.half()) && !ROOM.half().covers(ROOM));
         assert!(!room(0, u64::MAX).covers(ROOM.half()));
         assert!(!room(u64::MAX, 0).covers(ROOM.half()));
+    }
+
+    #[test]
+    fn blocks_that_only_the_kernel_can_use_are_no_room() {
+        let check = |f_blocks, f_bfree, bytes| {
+            let space = StatVfs {
+                f_bsize: 4096,
+                f_frsize: 4096,
+                f_blocks,
+                f_bfree,
+                f_bavail: 0,
+                f_files: 100,
+                f_ffree: 7,
+                f_favail: 7,
+                f_fsid: 0,
+                f_flag: rustix::fs::StatVfsMountFlags::empty(),
+                f_namemax: 255,
+            };
+            assert_eq!(Room::of(&space), Room { bytes, entries: 7 });
+        };
+        // A full file system of 640 MiB, and of 1 TiB.
+        check(163_000, 3_260, 0);
+        check(268_435_456, 4_096, 0);
+        check(163_000, 3_270, 10 * 4096);
+        check(163_000, 0, 0);
     }
 
     #[test]
