@@ -21,6 +21,13 @@ const WAIT_MAX: Duration = Duration::from_mins(15);
 /// The longest time for one page of the probe.
 const ASK_MAX: Duration = Duration::from_secs(30);
 
+/// The kernel's last line before it halts.
+const HALTED: &str = "System halted";
+
+/// The time that a halted machine must stay on. Its watchdog would reset it earlier: after the deadline of
+/// a shutdown without grace, 30 s, and another 10 s.
+const HALT_TIME: Duration = Duration::from_secs(45);
+
 /// QEMU crashed. This proves nothing about the node, so the scenario runs once more.
 #[derive(Debug)]
 pub struct Crash(pub String);
@@ -133,6 +140,14 @@ impl<'a> Booted<'a> {
             return Err(Crash(reason).into());
         }
         self.listen()?;
+        self.judge()
+    }
+
+    /// Waits for the halt after PID 1's last message, and checks that the machine stays on, also after
+    /// its watchdog's time.
+    pub fn stay_halted(&mut self) -> Result<()> {
+        self.wait(|booted| Ok(booted.watch.find(|line| line.text.contains(HALTED))))?;
+        self.pass(HALT_TIME)?;
         self.judge()
     }
 

@@ -5,6 +5,7 @@
 //! console in a file next to the images.
 
 mod booted;
+mod clock;
 mod data;
 mod disk;
 mod disks;

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use kiln_base::calendar::{Civil, Precision};
 
 use super::booted::{Booted, Crash};
 use super::data::{Network, STUB_CMDLINE, Scenario};
@@ -15,7 +14,7 @@ use super::instruction::{Cable, Figure, Get, Instruction, Kubectl, Lan, Look, Pl
 use super::joint::Joint;
 use super::rig::{Digests, Image, Images, PROBE_PORT, Rig};
 use super::watch::Watch;
-use super::{disk, handed, lan, nfs, ntp, page, refused};
+use super::{clock, disk, handed, lan, nfs, ntp, page, refused};
 use crate::cluster::{self, Credentials, Handover};
 use crate::progress::Progress;
 use crate::qemu::{self, End, Forward, Kernel, Machine, SILENCE, Scratch, Start};
@@ -48,18 +47,8 @@ const STALLED: u64 = 1;
 /// QEMU's value for no limit.
 const UNLIMITED: u64 = 0;
 
-/// A day, for a clock that is wrong.
-const DAY_SECONDS: i64 = 24 * 60 * 60;
-
 /// The one shutdown after which the machine stays on.
 const HALT: &str = "halt";
-
-/// The kernel's last line before it halts.
-const HALTED: &str = "System halted";
-
-/// The time that a halted machine must stay on. Its watchdog would reset it earlier: after the deadline of
-/// a shutdown without grace, 30 s, and another 10 s.
-const HALT_TIME: Duration = Duration::from_secs(45);
 
 /// A scenario that runs.
 pub struct Run<'a> {
@@ -356,13 +345,7 @@ impl<'a> Run<'a> {
             self.scenario.qemu.iter().map(|text| text.replace(TESTS, &tests)).collect();
         arguments.extend(self.handed.clone());
         arguments.extend(handover);
-        if self.scenario.clock_days != 0 {
-            let now = Civil::now().seconds().unwrap_or_default();
-            let then = Civil::from_seconds(now + self.scenario.clock_days * DAY_SECONDS);
-            let then = then.rfc3339(Precision::Seconds).to_string();
-            let base = format!("base={}", then.trim_end_matches('Z'));
-            arguments.extend(["-rtc".to_owned(), base]);
-        }
+        arguments.extend(clock::arguments(self.scenario.clock_days));
         if self.scenario.disk.is_some() {
             let path = self.disk();
             let path = path.to_string_lossy().replace(',', ",,");
@@ -484,14 +467,12 @@ impl<'a> Run<'a> {
         booted.finish()
     }
 
-    /// Waits for the halt and checks that the machine stays on, also after its watchdog's time.
+    /// Waits for a halted machine, and ends it.
     fn halt(&mut self) -> Result<()> {
         let variables = self.variables();
         let booted = self.booted()?;
         booted.wait_for_down(HALT)?;
-        booted.wait(|booted| Ok(booted.watch.find(|line| line.text.contains(HALTED))))?;
-        booted.pass(HALT_TIME)?;
-        booted.judge()?;
+        booted.stay_halted()?;
         booted.vm.keep_variables(&variables)?;
         self.power_cut()
     }
