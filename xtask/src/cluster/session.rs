@@ -21,6 +21,28 @@ const PRESS_AGAIN: Duration = Duration::from_secs(10);
 /// The pause between two looks at the pods of the cluster network.
 const LOOK_AGAIN: Duration = Duration::from_secs(3);
 
+/// Beginnings and ends of messages that each boot of a healthy node has, or that repeat what the API
+/// server reports. They are in the console's file only, so that the user sees the others.
+const USUAL: ([&str; 9], [&str; 3]) = (
+    [
+        "watchdog ",
+        "credential ",
+        "no data partition ",
+        "the node belongs to the cluster at ",
+        "node kiln-node-",
+        "kubelet wants ",
+        "no driver in this image for the device ",
+        "cluster: the node is registered",
+        "cluster: the node is Ready",
+    ],
+    // The last one is true of each node before its lease.
+    [
+        " ms",
+        " ms passed before the kernel",
+        "connect: network is unreachable; kubelet keeps trying",
+    ],
+);
+
 /// The end of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Until {
@@ -192,6 +214,12 @@ impl<'a> Session<'a> {
     }
 }
 
+fn is_usual(line: &str) -> bool {
+    let text = line.trim_start_matches("kiln: ");
+    let (beginnings, ends) = USUAL;
+    beginnings.iter().any(|it| text.starts_with(it)) || ends.iter().any(|it| text.ends_with(it))
+}
+
 impl Network {
     /// Looks from time to time, and shows what is not ready yet.
     fn is_ready(&mut self, cluster: &Cluster) -> Result<bool> {
@@ -264,7 +292,9 @@ impl Member {
             Some(Event::Down { .. }) => self.down = true,
             Some(Event::Stage { .. } | Event::Started { attempt: 1, .. }) => {}
             Some(event) => println!("{}: {event}", node::name(self.number)),
-            None if line.is_init() => println!("{}: {}", node::name(self.number), line.text),
+            None if line.is_init() && !is_usual(&line.text) => {
+                println!("{}: {}", node::name(self.number), line.text);
+            }
             None => {}
         }
         Ok(())
@@ -340,5 +370,29 @@ impl Member {
         self.pressed = Some(Instant::now());
         self.vm.qmp()?.power_button()?;
         Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_user_sees_what_is_not_usual() {
+        let usual = [
+            "kiln: credential kiln.join from fw_cfg",
+            "kiln: 15 modules loaded in the background in 3912 ms",
+            "kiln: 10452 ms passed before the kernel",
+            "kiln: cluster: the API server does not answer: dial tcp 10.0.2.2:6443: connect: network is \
+             unreachable; kubelet keeps trying",
+        ];
+        assert!(usual.iter().all(|line| is_usual(line)));
+        let shown = [
+            "kiln: power button pressed",
+            "kiln: cluster: the API server refuses the token, because it is unknown or expired",
+            "kiln: cluster: the API server does not answer: dial tcp 10.0.2.2:6443: connect: connection \
+             refused; kubelet keeps trying",
+        ];
+        assert!(!shown.iter().any(|line| is_usual(line)));
     }
 }
