@@ -43,6 +43,9 @@ const USUAL: ([&str; 9], [&str; 3]) = (
     ],
 );
 
+/// The event after which the API server's state of a node is that of this boot.
+const KUBELET: &str = "kubelet ready";
+
 /// The end of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Until {
@@ -183,8 +186,11 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// Returns the node whose kubelet was ready since this run's start.
     fn member(&mut self, name: &str) -> Option<&mut Member> {
-        self.members.iter_mut().find(|member| node::name(member.number) == name)
+        // Before that, the API server has the state that an earlier run has left.
+        let booted = |member: &&mut Member| member.has(KUBELET);
+        self.members.iter_mut().filter(booted).find(|member| node::name(member.number) == name)
     }
 
     fn report(&self) {
@@ -303,12 +309,16 @@ impl Member {
     /// Notes and shows the first occurrence of an event.
     fn mark(&mut self, event: &str, at: Instant) {
         self.alive = Instant::now();
-        if self.marks.iter().any(|(known, _)| known == event) {
+        if self.has(event) {
             return;
         }
         let at = at.saturating_duration_since(self.vm.start);
         println!("{}: {event} after {:.1} s", node::name(self.number), at.as_secs_f64());
         self.marks.push((event.to_owned(), at));
+    }
+
+    fn has(&self, event: &str) -> bool {
+        self.marks.iter().any(|(known, _)| known == event)
     }
 
     /// The parts of the boot, each from the event before it.
