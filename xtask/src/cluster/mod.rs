@@ -40,7 +40,7 @@ use crate::credential::token::Token;
 use crate::host::HostTool;
 use crate::process::Command;
 use crate::progress::Progress;
-use crate::qemu::segment::Segment;
+use crate::qemu::segment::{self, Segment};
 use crate::qemu::{Scratch, Span};
 use control_plane::ControlPlane;
 use egress::Egress;
@@ -177,6 +177,17 @@ impl Cluster {
     /// Creates or changes the objects of a file.
     pub fn apply_file(&self, path: &Path) -> Result<()> {
         self.kubectl().args(["apply", "--server-side", "-f"]).arg(path).output().map(drop)
+    }
+
+    /// Deletes the Nodes after the first `nodes`, which an earlier run has left: the cluster network
+    /// would wait for them.
+    pub fn forget_after(&self, nodes: u8) -> Result<()> {
+        let names: Vec<String> = (nodes + 1..=segment::CARDS_MAX).map(node::name).collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        let delete = ["delete", "nodes", "--ignore-not-found", "--wait=false"];
+        self.kubectl().args(delete).args(names).output().map(drop)
     }
 
     /// Runs kubectl with a deadline.

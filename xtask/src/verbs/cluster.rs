@@ -57,6 +57,7 @@ impl Cluster {
         let settings = Settings { port: self.port, cards: self.nodes };
         let mut cluster = Running::start(&tools, state, settings, &builder.progress)?;
         println!("\n{}", table("control plane", cluster.spans()));
+        cluster.forget_after(self.nodes)?;
         cluster::install_network(&tools.add_ons, &mut cluster, &builder.progress)?;
         let machines = self.machines(&cluster, &machine)?;
         process::check_interrupt()?;
