@@ -5,8 +5,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::ahci;
-
 /// The time that a controller gets to show its first disk after it is ready. `NVMe` scans its
 /// namespaces in the background, which takes milliseconds.
 pub const SETTLE: Duration = Duration::from_secs(2);
@@ -65,13 +63,10 @@ pub fn has_optical_drive() -> bool {
     types.any(|kind| kind.trim() == "5")
 }
 
-/// Returns the modaliases of all hardware that can have disks, without AHCI controllers that are
-/// known to be empty.
+/// Returns the modaliases of all hardware that can have disks.
 #[must_use]
 pub fn controllers() -> Vec<String> {
-    let is_empty =
-        |(alias, folder): &(String, PathBuf)| ahci::is_controller(alias) && ahci::is_empty(folder);
-    let buses = devices().into_iter().filter(|device| !is_empty(device)).map(|(alias, _)| alias);
+    let buses = devices().into_iter().map(|(alias, _)| alias);
     buses.chain(hyper_v()).collect()
 }
 

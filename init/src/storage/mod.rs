@@ -1,6 +1,5 @@
 //! Disks: finding, making, mending and mounting the data partition, and reading a `NoCloud` disk.
 
-mod ahci;
 mod check;
 pub mod content;
 pub mod controllers;
