@@ -8,9 +8,10 @@ use std::ffi::OsString;
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde_json::json;
 
 use super::component::Component;
@@ -28,6 +29,11 @@ const SERVICES: &str = "10.96.0.0/16";
 
 /// The range of pods, of which each node gets a /24.
 const PODS: &str = "10.244.0.0/16";
+
+/// The range of other ports, whose programs start seconds after the choice. Linux gives ports above it
+/// (`ip_local_port_range`) to outgoing connections, of which the API server alone has a hundred.
+const PORTS_START: u16 = 20_000;
+const PORTS_END: u16 = 32_000;
 
 /// The programs.
 #[derive(Debug, Clone)]
@@ -177,19 +183,12 @@ impl Clock {
 impl Ports {
     fn choose(api: u16) -> Result<Self> {
         check_free(api)?;
-        let free = || -> Result<TcpListener> {
-            TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-                .context("cannot find a free TCP port on 127.0.0.1")
-        };
-        // All listeners live until all numbers are known, so that they differ.
-        let (etcd, peers, controller_manager, scheduler) = (free()?, free()?, free()?, free()?);
-        let port = |listener: &TcpListener| -> Result<u16> { Ok(listener.local_addr()?.port()) };
         Ok(Self {
             api,
-            etcd: port(&etcd)?,
-            peers: port(&peers)?,
-            controller_manager: port(&controller_manager)?,
-            scheduler: port(&scheduler)?,
+            etcd: free_port()?,
+            peers: free_port()?,
+            controller_manager: free_port()?,
+            scheduler: free_port()?,
         })
     }
 }
@@ -205,11 +204,20 @@ pub fn check_free(port: u16) -> Result<()> {
     })
 }
 
-/// Finds a free port for an API server, for tests, where the number does not matter.
+/// Finds a free port, a different one at each call.
 pub fn free_port() -> Result<u16> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .context("cannot find a free TCP port on 127.0.0.1")?;
-    Ok(listener.local_addr()?.port())
+    static CALLS: AtomicU32 = AtomicU32::new(0);
+    let count = u32::from(PORTS_END - PORTS_START);
+    // Several builders on one host begin at different ports.
+    let first = std::process::id().wrapping_mul(97);
+    for _ in 0..count {
+        let at = first.wrapping_add(CALLS.fetch_add(1, Ordering::Relaxed)) % count;
+        let port = PORTS_START + u16::try_from(at)?;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("cannot find a free TCP port on 127.0.0.1 from {PORTS_START} to {PORTS_END}")
 }
 
 fn url(port: u16) -> String {
@@ -365,5 +373,19 @@ impl Flags {
         let mut flag = OsString::from(format!("--{name}="));
         flag.push(value.into());
         self.0.push(flag);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_differ_and_are_not_those_of_outgoing_connections() {
+        let mut ports: Vec<u16> = (0..20).map(|_| free_port().unwrap()).collect();
+        assert!(ports.iter().all(|port| (PORTS_START..PORTS_END).contains(port)), "{ports:?}");
+        ports.sort_unstable();
+        ports.dedup();
+        assert_eq!(ports.len(), 20);
     }
 }
