@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::net::Ipv4Addr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use kiln_host::environment::NETWORK;
@@ -25,24 +25,45 @@ pub struct Tls<'a> {
     pub key: &'a Path,
 }
 
-/// Returns the command of a registry on this port of the loopback address. It keeps its images and
-/// its configuration in `folder`.
-pub fn command(tool: &HostTool, folder: &Path, port: u16, tls: Option<Tls<'_>>) -> Result<Command> {
+/// A registry on the loopback address.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings<'a> {
+    /// The folder for its images, which several registries can share, and its configuration.
+    pub folder: &'a Path,
+    /// The port.
+    pub port: u16,
+    /// The certificate, without which the registry speaks plain HTTP.
+    pub tls: Option<Tls<'a>>,
+    /// The lines `USER:HASH` of an htpasswd file, with hashes of bcrypt; without it everybody is let
+    /// in.
+    pub users: Option<&'a str>,
+}
+
+/// Returns the command of a registry.
+pub fn command(tool: &HostTool, settings: Settings<'_>) -> Result<Command> {
+    let Settings { folder, port, tls, users } = settings;
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let write = |name: String, text: &str| -> Result<PathBuf> {
+        let path = folder.join(name);
+        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(path)
+    };
     let mut http = json!({ "addr": format!("{}:{port}", Ipv4Addr::LOCALHOST) });
     if let Some(Tls { certificate, key }) = tls {
         http["tls"] = json!({ "certificate": certificate, "key": key });
     }
     // JSON is valid YAML, and its writer quotes paths.
-    let text = json!({
+    let mut text = json!({
         "version": 0.1,
         "log": { "accesslog": { "disabled": true } },
         "storage": { "filesystem": { "rootdirectory": folder.join("images") } },
         "http": http,
     });
-    let config = folder.join("registry.yml");
-    fs::write(&config, text.to_string())
-        .with_context(|| format!("cannot write {}", config.display()))?;
+    if let Some(users) = users {
+        let path = write(format!("users-{port}"), users)?;
+        text["auth"] = json!({ "htpasswd": { "realm": "images", "path": path } });
+    }
+    let config = write(format!("registry-{port}.yml"), &text.to_string())?;
     Ok(tool.command()?.arg("serve").arg(config))
 }
 

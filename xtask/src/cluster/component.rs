@@ -65,12 +65,17 @@ impl Component {
 
     /// Waits until this URL answers with 200.
     pub fn wait_until_ready(&mut self, url: &str) -> Result<()> {
+        self.wait_for_status(url, 200)
+    }
+
+    /// Waits until this URL answers with this status.
+    pub fn wait_for_status(&mut self, url: &str, status: u16) -> Result<()> {
         let until = Instant::now() + READY_MAX;
         let mut last = String::new();
         loop {
             process::check_interrupt()?;
             match get(url, ANSWER_MAX) {
-                Ok(page) if page.status == 200 => return Ok(()),
+                Ok(page) if page.status == status => return Ok(()),
                 Ok(page) => last = format!("status {}: {}", page.status, page.body.trim()),
                 Err(error) => last = if last.is_empty() { format!("{error:#}") } else { last },
             }

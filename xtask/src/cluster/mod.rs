@@ -133,6 +133,18 @@ impl Cluster {
         Ok(registry.url_for_nodes())
     }
 
+    /// Starts a registry that asks for a password, next to the other one.
+    pub fn start_locked_registry(&mut self) -> Result<()> {
+        let registry = self.registry.as_mut().context("the cluster has no registry")?;
+        registry.start_locked(&self.state)
+    }
+
+    /// The address of the registry that asks for a password.
+    pub fn locked_registry_url(&self) -> Result<String> {
+        let url = self.registry.as_ref().and_then(Registry::locked_url_for_nodes);
+        url.context("the cluster has no registry with a password")
+    }
+
     /// The path of kubectl.
     pub fn kubectl_path(&self) -> &Path {
         &self.kubectl

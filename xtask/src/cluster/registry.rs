@@ -21,29 +21,40 @@ use crate::registry::{self, Tls};
 /// The `NAME` of the credential `kiln.ca.NAME` with the registry's authority.
 const AUTHORITY: &str = "registry";
 
+/// The user of a registry with a password, for a test: `kiln` with the password `for nodes only`.
+const USERS: &str = "kiln:$2y$04$abcdefghijklmnopqrstuuLDSz5bgN/jJKsz/Dun2U9c/eLPwa9sS\n";
+
 /// A running registry.
 #[derive(Debug)]
 pub struct Registry {
+    tool: HostTool,
     component: Component,
     port: u16,
+    /// Another registry with the same images, which asks for a password.
+    locked: Option<(Component, u16)>,
 }
 
 impl Registry {
     /// Starts the registry and waits until it answers.
     pub fn start(tool: &HostTool, state: &State) -> Result<Self> {
-        let port = free_port()?;
-        let (certificate, key) =
-            (state.pki.certificate(pki::REGISTRY), state.pki.key(pki::REGISTRY));
-        let tls = Tls { certificate: &certificate, key: &key };
-        let command = registry::command(tool, &state.path("registry"), port, Some(tls))?;
-        let mut component = Component::start("docker-registry", command, &state.logs())?;
-        component.wait_until_ready(&format!("https://127.0.0.1:{port}/v2/"))?;
-        Ok(Self { component, port })
+        let (component, port) = start(tool, state, "docker-registry", None)?;
+        Ok(Self { tool: tool.clone(), component, port, locked: None })
+    }
+
+    /// Starts another registry with the same images, which asks for a password.
+    pub fn start_locked(&mut self, state: &State) -> Result<()> {
+        self.locked = Some(start(&self.tool, state, "docker-registry-locked", Some(USERS))?);
+        Ok(())
     }
 
     /// The registry's address for nodes.
     pub fn url_for_nodes(&self) -> String {
-        format!("https://{}:{}", segment::HOST, self.port)
+        url_for_nodes(self.port)
+    }
+
+    /// The address of the registry that asks for a password.
+    pub fn locked_url_for_nodes(&self) -> Option<String> {
+        self.locked.as_ref().map(|(_, port)| url_for_nodes(*port))
     }
 
     /// Pushes the image of this name, `kiln.local/PATH:TAG`; returns its digest.
@@ -74,11 +85,38 @@ impl Registry {
 
     /// Fails if the registry has ended by itself.
     pub fn check(&mut self) -> Result<()> {
+        if let Some((component, _)) = &mut self.locked {
+            component.check()?;
+        }
         self.component.check()
     }
 
     /// Stops the registry.
     pub fn stop(self) -> Result<()> {
+        self.locked.map_or(Ok(()), |(component, _)| component.stop())?;
         self.component.stop()
     }
+}
+
+fn start(
+    tool: &HostTool,
+    state: &State,
+    name: &'static str,
+    users: Option<&str>,
+) -> Result<(Component, u16)> {
+    let port = free_port()?;
+    let (certificate, key) = (state.pki.certificate(pki::REGISTRY), state.pki.key(pki::REGISTRY));
+    let tls = Some(Tls { certificate: &certificate, key: &key });
+    let folder = state.path("registry");
+    let command =
+        registry::command(tool, registry::Settings { folder: &folder, port, tls, users })?;
+    let mut component = Component::start(name, command, &state.logs())?;
+    // A registry that asks for a password answers with 401 here (Unauthorized).
+    let status = if users.is_some() { 401 } else { 200 };
+    component.wait_for_status(&format!("https://127.0.0.1:{port}/v2/"), status)?;
+    Ok((component, port))
+}
+
+fn url_for_nodes(port: u16) -> String {
+    format!("https://{}:{port}", segment::HOST)
 }

@@ -14,6 +14,7 @@ const NAMES: [&str; 10] = [
     "foreign-ca",
     "registry",
     "registry-ca",
+    "locked-registry",
 ];
 
 /// Fails if a text has an unknown name.

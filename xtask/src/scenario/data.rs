@@ -127,6 +127,9 @@ pub struct Joint {
     /// True if the cluster network is installed from a registry on the host.
     #[serde(default)]
     pub network: bool,
+    /// True if another registry with the same images asks for a password.
+    #[serde(default)]
+    pub locked_registry: bool,
 }
 
 /// A disk with one data partition.

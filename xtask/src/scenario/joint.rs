@@ -55,6 +55,9 @@ impl Joint {
         if wanted.network {
             cluster::install_network(&tools.add_ons, &mut cluster, progress)?;
             default.append(&mut cluster.registry_credentials()?);
+            if wanted.locked_registry {
+                cluster.start_locked_registry()?;
+            }
         }
         let credentials = scenario.credentials.clone().unwrap_or(default);
         let (changes, nodes) = (Changes::new(), BTreeMap::new());
@@ -102,6 +105,7 @@ impl Joint {
             "token" => state.token.reveal(),
             "ca" => state.pki.text(pki::CA)?,
             "node" => node::name(number),
+            "locked-registry" => self.cluster.locked_registry_url()?,
             "registry" => self.cluster.registry_url()?,
             "registry-ca" => state.pki.text(pki::REGISTRY_CA)?,
             "foreign-ca" => pki::foreign_authority()?,

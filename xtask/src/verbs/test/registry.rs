@@ -52,7 +52,9 @@ pub(super) fn check(builder: &Builder) -> Result<String> {
 fn start_registry(builder: &Builder, scratch: &Path, port: u16) -> Result<Running> {
     let made = builder.make(&[&staged(REGISTRY)])?;
     let tool = tool(&made, REGISTRY, REGISTRY)?;
-    let command = registry::command(&tool, &scratch.join("registry"), port, None)?;
+    let folder = scratch.join("registry");
+    let settings = registry::Settings { folder: &folder, port, tls: None, users: None };
+    let command = registry::command(&tool, settings)?;
     start(command, &format!("http://127.0.0.1:{port}/v2/"))
 }
 

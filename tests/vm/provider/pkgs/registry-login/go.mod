@@ -1,0 +1,3 @@
+module kiln.local/registry-login
+
+go 1.26
