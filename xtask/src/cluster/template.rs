@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 
 /// The names, for messages.
-const NAMES: [&str; 10] = [
+const NAMES: [&str; 11] = [
     "join",
     "server",
     "token",

@@ -53,7 +53,7 @@ pub enum Through {
     Disk,
     /// A second `NoCloud` disk.
     SecondDisk,
-    /// A `NoCloud` disc (ISO 9660 with Joliet and Rock Ridge) in a drive of the machine's AHCI controller.
+    /// A `NoCloud` disc (ISO 9660 with Joliet and Rock Ridge) in a drive of an AHCI controller.
     SataDisc,
     /// The same in a drive on virtio-scsi.
     ScsiDisc,
@@ -129,7 +129,10 @@ pub fn arguments(handed: &[Handed], folder: &Path, genisoimage: &HostTool) -> Re
         let drive = format!("if=none,id={id},media={media},format=raw,readonly=on,file={file}");
         arguments.extend(["-drive".to_owned(), drive]);
         let devices = match through {
-            Through::SataDisc => vec![format!("ide-cd,bus=ide.5,drive={id}")],
+            Through::SataDisc => vec![
+                format!("ich9-ahci,id=sata-{id}"),
+                format!("ide-cd,bus=sata-{id}.5,drive={id}"),
+            ],
             Through::ScsiDisc => vec![
                 format!("virtio-scsi-pci,id=scsi-{id}"),
                 format!("scsi-cd,bus=scsi-{id}.0,drive={id}"),
