@@ -81,6 +81,12 @@ impl Problems {
         self.list.len() + self.more
     }
 
+    /// True if the text was ignored as a whole.
+    #[must_use]
+    pub fn is_void(&self) -> bool {
+        self.list.iter().any(|problem| problem.key.is_empty())
+    }
+
     /// The mistakes that were kept, in the order of their lines.
     #[must_use]
     pub fn list(&self) -> &[Problem] {

@@ -152,6 +152,22 @@ fn bytes_that_are_not_utf8_and_a_text_that_is_too_long_are_one_line() {
 }
 
 #[test]
+fn only_a_text_that_is_ignored_as_a_whole_is_void() {
+    let long = vec![b'#'; TEXT_BYTES_MAX + 1];
+    for (text, void) in [
+        (&b"hostname = \"a\""[..], false),
+        (&b"colour = 1\nhostname = 2"[..], false),
+        (&b""[..], false),
+        (&b"hostname = "[..], true),
+        (&b"\xff"[..], true),
+        (&long[..], true),
+    ] {
+        let start = text.get(..20).unwrap_or(text).escape_ascii();
+        assert_eq!(parse(text).1.is_void(), void, "{start}");
+    }
+}
+
+#[test]
 fn a_mistake_in_the_choice_of_a_disk_chooses_no_disk() {
     let (settings, problems) =
         read("[data]\nrequired = true\ndisk = { serial = \"S\", sise = \"1g\" }");

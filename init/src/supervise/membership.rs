@@ -75,7 +75,10 @@ impl Runtime {
         if let (true, Some(text)) = (has(NODE.name), credentials.value(&NODE)) {
             let (settings, problems) = settings::parse(text);
             problems.lines().iter().for_each(kmsg::warn);
-            self.apply_settings(settings);
+            // The settings in force are better than none.
+            if !problems.is_void() {
+                self.apply_settings(settings);
+            }
         }
         if has(HOSTNAME_CREDENTIAL.name) {
             report_next_boot("the name");
