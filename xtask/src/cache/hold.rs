@@ -76,6 +76,14 @@ impl Hold {
     }
 }
 
+impl Drop for Hold {
+    /// Closing the file is not enough: another thread's child shares it until its execve(2).
+    fn drop(&mut self) {
+        // If this fails, closing the file releases the lock.
+        let _ = flock(&self.0, FlockOperation::NonBlockingUnlock);
+    }
+}
+
 fn open(path: &Path) -> Result<File> {
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
     file.with_context(|| format!("cannot open the lock {}", path.display()))
@@ -113,5 +121,22 @@ impl Drop for Partial {
     fn drop(&mut self) {
         // Anything that cannot be removed now is removed when the cache is opened next.
         let _ = remove::tree(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Hold;
+
+    #[test]
+    fn a_released_lock_is_free_even_if_a_child_still_shares_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let hold = Hold::try_exclusive(&path).unwrap().unwrap();
+        let of_child = hold.0.try_clone().unwrap();
+        assert!(Hold::try_exclusive(&path).unwrap().is_none());
+        drop(hold);
+        assert!(Hold::try_exclusive(&path).unwrap().is_some());
+        drop(of_child);
     }
 }

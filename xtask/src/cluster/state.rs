@@ -55,7 +55,14 @@ pub struct State {
     pub pki: Pki,
     /// The token that nodes join with.
     pub token: Token,
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for State {
+    /// Closing the lock's file is not enough: another thread's child shares it until its execve(2).
+    fn drop(&mut self) {
+        let _ = self.lock.unlock();
+    }
 }
 
 impl State {
@@ -73,7 +80,7 @@ impl State {
         }
         let pki = Pki::prepare(&folder.join("pki"))?;
         let token = token(&folder.join("token"))?;
-        Ok(Self { folder: folder.to_owned(), pki, token, _lock: lock })
+        Ok(Self { folder: folder.to_owned(), pki, token, lock })
     }
 
     /// Lets the next run go on with this state.
