@@ -207,8 +207,7 @@ impl Machine {
             "none",
             "-no-reboot",
             "-machine",
-            // Without the SATA controller, which a cloud server has not: its driver takes a third of a
-            // second.
+            // Without the SATA controller, which a cloud server has not.
             "q35,sata=off",
             "-smp",
             "2",
