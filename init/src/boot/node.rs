@@ -74,8 +74,9 @@ fn hostname_credential() -> Option<String> {
     text
 }
 
-/// Decides the machine-id and the name, given with its source, sets the name, and writes the files that contain them. The
-/// first valid name wins.
+/// Decides the machine-id and the name, sets the name, and writes the files that contain them.
+///
+/// `names` are pairs of a source and the name from there; the first valid name wins.
 fn name_node(names: [(&str, Option<String>); 4]) -> Result<String> {
     let id = identity::machine_id(&seed()?);
     let hostname = names

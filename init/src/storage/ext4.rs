@@ -72,8 +72,8 @@ pub fn set_uuid(mounted: impl AsFd, uuid: [u8; 16]) -> io::Result<()> {
     check(unsafe { libc::ioctl(fd, SET_UUID as _, &raw const request) })
 }
 
-/// Grows a mounted file system to a number of blocks. The kernel adds 16 groups of blocks in a
-/// transaction, so a power cut leaves a good file system of a size in between.
+/// Grows a mounted file system to a number of blocks. A power cut leaves a file system of a size in
+/// between, see [`super::grow`] for the steps that leave nothing to mend.
 pub fn resize(mounted: impl AsFd, blocks: u64) -> io::Result<()> {
     let fd = mounted.as_fd().as_raw_fd();
     // SAFETY: the request reads one number of 64 bits.

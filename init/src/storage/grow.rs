@@ -20,19 +20,18 @@ use crate::process::helper::Helper;
 /// leave a file system that works and that e2fsck still mends.
 const STEP: u64 = 2 << 30;
 
-/// The size in bytes up to which the file system is grown at once: a tenth of a second.
+/// The size in bytes up to which the file system is grown before the node starts.
 const FIRST: u64 = 16 << 30;
 
 /// The folder at which the helper finds the file system.
 const VAR: &str = "/var";
 
-/// Grows the file system at `folder` by a step, and to [`FIRST`]. Returns true if more steps are
-/// necessary.
+/// Grows the file system at `folder` to [`FIRST`], by at least one step. Returns true if more steps
+/// are necessary.
 pub fn first(folder: &Path, device: &Path, partition: u64) -> Result<bool> {
     let folder = File::open(folder).context("cannot open the data partition")?;
-    while step(&folder, device, partition)? {
-        let state = state(device)?;
-        if state.blocks * state.block >= FIRST {
+    while let Some(bytes) = step(&folder, device, partition)? {
+        if bytes >= FIRST {
             return Ok(true);
         }
     }
@@ -58,21 +57,22 @@ fn grow_all(name: &str) -> Result<()> {
     let device = Path::new("/dev").join(name);
     let size = disk::bytes(name).with_context(|| format!("{name} has no size"))?;
     let begin = Instant::now();
-    while step(&folder, &device, size)? {}
+    while step(&folder, &device, size)?.is_some() {}
     let millis = begin.elapsed().as_millis();
     kmsg::notice(format_args!("{VAR} has grown to {} GiB in {millis} ms", size >> 30));
     Ok(())
 }
 
-/// Makes one step. Returns true if more are necessary.
-fn step(folder: &File, device: &Path, partition: u64) -> Result<bool> {
+/// Makes one step. Returns the new size in bytes if more are necessary.
+fn step(folder: &File, device: &Path, partition: u64) -> Result<Option<u64>> {
     let before = state(device)?;
-    let Some(blocks) = next(&before, partition) else { return Ok(false) };
+    let Some(blocks) = next(&before, partition) else { return Ok(None) };
     let context = || format!("cannot grow {} to {blocks} blocks", device.display());
     ext4::resize(folder, blocks).with_context(context)?;
     let after = state(device)?;
     // The kernel leaves out a last group that is too small.
-    Ok(after.blocks > before.blocks && next(&after, partition).is_some())
+    let more = after.blocks > before.blocks && next(&after, partition).is_some();
+    Ok(more.then_some(after.blocks * after.block))
 }
 
 fn state(device: &Path) -> Result<Superblock> {
