@@ -45,7 +45,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use kiln_host::eprintln;
 use kiln_host::process::Stopped;
-use kiln_host::{output, process, progress, qemu, tool as host};
+use kiln_host::{output, port, process, progress, qemu, tool as host};
 
 /// Exit status after ctrl-C, as in shells: 128 + SIGINT.
 const INTERRUPTED: u8 = 130;

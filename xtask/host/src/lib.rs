@@ -12,6 +12,7 @@
 pub mod environment;
 pub mod job;
 pub mod output;
+pub mod port;
 pub mod process;
 pub mod progress;
 pub mod qemu;

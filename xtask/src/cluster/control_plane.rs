@@ -8,15 +8,15 @@ use std::ffi::OsString;
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::component::Component;
 use super::pki;
 use super::state::State;
+use crate::port;
 use crate::process::Command;
 use crate::progress::Progress;
 use crate::qemu::{Span, segment};
@@ -29,11 +29,6 @@ const SERVICES: &str = "10.96.0.0/16";
 
 /// The range of pods, of which each node gets a /24.
 const PODS: &str = "10.244.0.0/16";
-
-/// The range of other ports, whose programs start seconds after the choice. Linux gives ports above it
-/// (`ip_local_port_range`) to outgoing connections, of which the API server alone has a hundred.
-const PORTS_START: u16 = 20_000;
-const PORTS_END: u16 = 32_000;
 
 /// The programs.
 #[derive(Debug, Clone)]
@@ -185,10 +180,10 @@ impl Ports {
         check_free(api)?;
         Ok(Self {
             api,
-            etcd: free_port()?,
-            peers: free_port()?,
-            controller_manager: free_port()?,
-            scheduler: free_port()?,
+            etcd: port::free()?,
+            peers: port::free()?,
+            controller_manager: port::free()?,
+            scheduler: port::free()?,
         })
     }
 }
@@ -202,22 +197,6 @@ pub fn check_free(port: u16) -> Result<()> {
             port.checked_add(10_000).unwrap_or_else(|| port - 10_000)
         )
     })
-}
-
-/// Finds a free port, a different one at each call.
-pub fn free_port() -> Result<u16> {
-    static CALLS: AtomicU32 = AtomicU32::new(0);
-    let count = u32::from(PORTS_END - PORTS_START);
-    // Several builders on one host begin at different ports.
-    let first = std::process::id().wrapping_mul(97);
-    for _ in 0..count {
-        let at = first.wrapping_add(CALLS.fetch_add(1, Ordering::Relaxed)) % count;
-        let port = PORTS_START + u16::try_from(at)?;
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return Ok(port);
-        }
-    }
-    bail!("cannot find a free TCP port on 127.0.0.1 from {PORTS_START} to {PORTS_END}")
 }
 
 fn url(port: u16) -> String {
@@ -251,7 +230,7 @@ impl Launch<'_> {
             flags.set(&format!("{prefix}client-cert-auth"), "true");
         }
         // Without a certificate only this port answers, and only about its health.
-        let health = free_port()?;
+        let health = port::free()?;
         flags.set("listen-metrics-urls", format!("http://127.0.0.1:{health}"));
         let command = Command::new(&self.programs.etcd).args(flags.0);
         let mut etcd = Component::start("etcd", command, &self.state.logs())?;
@@ -373,19 +352,5 @@ impl Flags {
         let mut flag = OsString::from(format!("--{name}="));
         flag.push(value.into());
         self.0.push(flag);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ports_differ_and_are_not_those_of_outgoing_connections() {
-        let mut ports: Vec<u16> = (0..20).map(|_| free_port().unwrap()).collect();
-        assert!(ports.iter().all(|port| (PORTS_START..PORTS_END).contains(port)), "{ports:?}");
-        ports.sort_unstable();
-        ports.dedup();
-        assert_eq!(ports.len(), 20);
     }
 }

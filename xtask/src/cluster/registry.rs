@@ -8,13 +8,13 @@ use anyhow::Result;
 use kiln_contract::path::IMAGE_REGISTRY;
 
 use super::component::Component;
-use super::control_plane::free_port;
 use super::node::Credentials;
 use super::pki;
 use super::state::State;
 use crate::digest::Digest;
 use crate::host::HostTool;
 use crate::image::oci::Layout;
+use crate::port;
 use crate::qemu::segment;
 use crate::registry::{self, Tls};
 
@@ -104,7 +104,7 @@ fn start(
     name: &'static str,
     users: Option<&str>,
 ) -> Result<(Component, u16)> {
-    let port = free_port()?;
+    let port = port::free()?;
     let (certificate, key) = (state.pki.certificate(pki::REGISTRY), state.pki.key(pki::REGISTRY));
     let tls = Some(Tls { certificate: &certificate, key: &key });
     let folder = state.path("registry");

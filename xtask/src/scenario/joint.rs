@@ -14,6 +14,7 @@ use crate::cluster::{
     template,
 };
 use crate::credential::token::Token;
+use crate::port;
 use crate::progress::Progress;
 use crate::qemu::{Forward, Network, segment};
 
@@ -47,7 +48,7 @@ impl Joint {
     ) -> Result<Option<Self>> {
         let Some(wanted) = scenario.cluster else { return Ok(None) };
         let tools = rig.cluster.get().context("the programs of a cluster were not built")?;
-        let settings = Settings { port: cluster::free_port()?, cards: wanted.nodes };
+        let settings = Settings { port: port::free()?, cards: wanted.nodes };
         let state = State::open(&folder.join("cluster"))?;
         let mut cluster = Cluster::start(tools, state, settings, progress)?;
         let pairs = [("kiln.join", "${join}"), ("kiln.hostname", "${node}")];

@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Mutex, PoisonError};
@@ -21,6 +21,7 @@ use serde_json::json;
 
 use super::qmp::Qmp;
 use super::vm::{LOOK, escape};
+use crate::port;
 use crate::process::{self, Running};
 use crate::tool::HostTool;
 
@@ -92,7 +93,7 @@ impl Segment {
         if let Some(&host) = routes.known.get(&(address, port)) {
             return Ok(host);
         }
-        let host = free_port()?;
+        let host = port::free()?;
         let command = format!("hostfwd_add up tcp:127.0.0.1:{host}-{address}:{port}");
         let answer = routes.qmp.monitor(&command)?;
         ensure!(answer.is_empty(), "cannot forward a port to {address}:{port}: {answer}");
@@ -151,12 +152,6 @@ fn wait_for_socket(running: &mut Running, folder: &Path) -> Result<()> {
         std::thread::sleep(LOOK);
     }
     Ok(())
-}
-
-fn free_port() -> Result<u16> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .context("cannot find a free TCP port on 127.0.0.1")?;
-    Ok(listener.local_addr()?.port())
 }
 
 impl Qmp {

@@ -3,7 +3,6 @@
 //! The registry is Docker's own, on a port of this host that only the check knows.
 
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -16,6 +15,7 @@ use crate::config::REGISTRY;
 use crate::host::HostTool;
 use crate::image::oci::Layout;
 use crate::plan::staged;
+use crate::port;
 use crate::process::{self, Command, Running};
 use crate::qemu::get;
 use crate::registry;
@@ -37,7 +37,7 @@ pub(super) fn check(builder: &Builder) -> Result<String> {
     let layout = builder.container_image(PACKAGE)?;
     let crane = crane(builder)?;
     let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
-    let port = free_port()?;
+    let port = port::free()?;
     let _registry = start_registry(builder, scratch.path(), port)?;
     let reference = format!("127.0.0.1:{port}/kiln/{PACKAGE}:test");
     let digest = registry::push(&crane, &layout, &reference, None)?;
@@ -108,7 +108,7 @@ fn export(crane: &HostTool, reference: &str, scratch: &Path) -> Result<PathBuf> 
 
 /// Starts the server from the image's file system and requests the page.
 fn serve(root: &Path) -> Result<()> {
-    let port = free_port()?.to_string();
+    let port = port::free()?.to_string();
     let command =
         Command::new(root.join(PACKAGE)).args(["--bind-ip", "127.0.0.1", "--port", &port]);
     let url = format!("http://127.0.0.1:{port}/");
@@ -116,9 +116,4 @@ fn serve(root: &Path) -> Result<()> {
     let page = get(&url, START_MAX)?;
     ensure!(page.body == PAGE, "{url} answers with another page: {}", page.body);
     Ok(())
-}
-
-fn free_port() -> Result<u16> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no port is free")?;
-    Ok(listener.local_addr()?.port())
 }
