@@ -1,0 +1,9 @@
+//! Websites from git for a cluster.
+//!
+//! A `StaticSite` names a git repository and the address of a website.
+//! `docs/decisions/0015-pages-three-roles-in-one-program.md` describes the roles that share this
+//! crate, and `docs/architecture.md` lists its rooms.
+
+pub mod digest;
+pub mod key;
+pub mod table;
