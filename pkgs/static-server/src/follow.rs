@@ -38,9 +38,9 @@ const CUT_PAUSE: Duration = Duration::from_millis(2);
 const FIRST_PASS: u32 = 64;
 const LAST_PASS: u32 = 4096;
 
-/// A file that changed less than this many nanoseconds before it was read may have changed again
-/// with the same time, because kernels count file times in ticks of up to 10 ms.
-const TICK: i128 = 20_000_000;
+/// A file that changed less than this time before it was read may have changed again with the same
+/// time, because kernels count file times in ticks of up to 10 ms, and some file systems in seconds.
+const DOUBT: Duration = Duration::from_millis(1020);
 
 /// Decides when to read the content again, without I/O.
 #[derive(Debug)]
@@ -165,6 +165,8 @@ pub struct Follower {
     /// Reads the options again: flags, environment, file.
     reread: fn() -> anyhow::Result<Options>,
     decision: Decision,
+    /// The moment at which the served state was read for the first time.
+    read_at: Instant,
     /// Lines that were logged, so that no line is repeated.
     told: HashSet<String>,
 }
@@ -188,7 +190,8 @@ impl Follower {
         };
         let told = loaded.notes.iter().cloned().collect();
         let open_files = limits.open_files;
-        Self { shared, bell, options, open_files, reread, decision, told }
+        let read_at = loaded.at;
+        Self { shared, bell, options, open_files, reread, decision, read_at, told }
     }
 
     /// Follows forever.
@@ -293,7 +296,12 @@ impl Follower {
         for note in &loaded.notes {
             self.tell(note);
         }
-        let seen = Seen::of(&loaded);
+        let mut seen = Seen::of(&loaded);
+        if seen.look == self.decision.served {
+            seen.is_doubtful &= seen.at.saturating_duration_since(self.read_at) < DOUBT;
+        } else {
+            self.read_at = seen.at;
+        }
         self.decision.served = seen.look;
         self.decision.last = None;
         self.decision.is_doubtful = seen.is_doubtful || loaded.unread > 0;
@@ -320,6 +328,7 @@ impl Follower {
 #[derive(Debug, Clone)]
 pub struct Seen {
     look: Look,
+    at: Instant,
     is_doubtful: bool,
     notes: Vec<String>,
 }
@@ -332,10 +341,18 @@ impl Seen {
         let now = i128::try_from(now).unwrap_or(i128::MAX);
         Self {
             look: loaded.look,
-            is_doubtful: loaded.newest > now - TICK - 1_000_000_000,
+            at: Instant::now(),
+            is_doubtful: is_doubtful(loaded.newest, now),
             notes: loaded.notes.clone(),
         }
     }
+}
+
+/// True if another change could have the same time as the latest one, both in nanoseconds since
+/// 1970. A time in the future, from a host whose clock is ahead, is always doubtful; content that
+/// is still the same when it is read again later is not, whatever its times are.
+fn is_doubtful(newest: i128, now: i128) -> bool {
+    newest > now - i128::try_from(DOUBT.as_nanos()).unwrap_or(i128::MAX)
 }
 
 #[cfg(test)]

@@ -20,8 +20,11 @@ use crate::options::Options;
 use crate::shared::{Shared, State};
 use crate::worker::{Setup, Turn, Worker};
 
-/// The stack size of a thread, in bytes. The walk through nested folders needs the most.
+/// The stack size of a worker, in bytes.
 const STACK: usize = 512 << 10;
+
+/// The stack size of the follower, in bytes, whose walk calls itself for every nested folder.
+const FOLLOWER_STACK: usize = 2 << 20;
 
 /// Serves until SIGTERM or SIGINT. `reread` reads the options again after SIGHUP.
 pub fn run(options: &Options, reread: fn() -> anyhow::Result<Options>) -> anyhow::Result<()> {
@@ -38,7 +41,7 @@ pub fn run(options: &Options, reread: fn() -> anyhow::Result<Options>) -> anyhow
     let bell = Arc::new(Bell::default());
     let (ours, told) = (Arc::clone(&shared), Arc::clone(&bell));
     let follower = Follower::new(ours, told, options.clone(), &limits, reread, &seen);
-    spawn("follower", STACK, move || follower.run())?;
+    spawn("follower", FOLLOWER_STACK, move || follower.run())?;
     let most = (connections / workers).max(1);
     let setup = |number, operators| {
         let (shared, listener) = (Arc::clone(&shared), Arc::clone(&listener));

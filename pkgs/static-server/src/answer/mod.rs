@@ -16,6 +16,7 @@ use crate::content::Content;
 use crate::index::{Index, Kind, Span};
 use crate::request::{Head, Method, Target};
 use crate::rules::Redirect;
+use crate::rules::pattern::escape;
 use crate::status::Status;
 
 /// The methods that content supports.
@@ -216,23 +217,23 @@ impl Request<'_> {
     /// Redirects the client to a path next to the requested one.
     ///
     /// The location is relative, so that it also works behind a proxy that strips a prefix. It
-    /// begins with a dot, so that no file name is mistaken for a scheme or another host.
+    /// begins with a dot, so that no file name is mistaken for a scheme or another host. It is made
+    /// from the decoded path, by which the answer was found, so that it does not depend on the
+    /// client's way of escaping it.
     fn neighbour(&self, kind: Kind) -> Answer {
-        let Target::Path { raw, .. } = self.head.target else {
-            return plain(Status::NotFound, self.head.method);
-        };
         let last = |path: &[u8]| path.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
+        let path = self.path;
         let location = match kind {
             Kind::StripSlash => {
-                let path = raw.strip_suffix(b"/").unwrap_or(raw);
-                [&b"../"[..], &path[last(path)..]].concat()
+                let path = path.strip_suffix(b"/").unwrap_or(path);
+                [&b"../"[..], &escape(&path[last(path)..])].concat()
             }
             Kind::StripHtml => {
-                let name = &raw[last(raw)..];
+                let name = &path[last(path)..];
                 let name = name.strip_suffix(b".html").unwrap_or(name);
-                [&b"./"[..], if name == b"index" { &[] } else { name }].concat()
+                [&b"./"[..], &if name == b"index" { Vec::new() } else { escape(name) }].concat()
             }
-            _ => [&b"./"[..], &raw[last(raw)..], b"/"].concat(),
+            _ => [&b"./"[..], &escape(&path[last(path)..]), b"/"].concat(),
         };
         self.elsewhere(308, location)
     }

@@ -229,6 +229,44 @@ fn clean_urls_redirect_to_one_path_for_each_page() {
     }
 }
 
+/// Follows redirects with the path escaped in several ways; returns the last status.
+fn follow(site: &Asker, path: &str) -> String {
+    let mut path = path.to_owned();
+    for _ in 0..3 {
+        let found = site.ask(&format!("GET {path}"), "");
+        let location = found.lines().find_map(|line| line.strip_prefix("Location: "));
+        let Some(location) = location else { return found[9..12].to_owned() };
+        let folder = &path[..=path.rfind('/').unwrap()];
+        path = match location.strip_prefix("../") {
+            Some(rest) => {
+                let above = folder.trim_end_matches('/');
+                format!("{}{rest}", &above[..=above.rfind('/').unwrap()])
+            }
+            None => format!("{folder}{}", location.strip_prefix("./").unwrap()),
+        };
+    }
+    format!("a loop at {path}")
+}
+
+#[test]
+fn every_escaped_form_of_a_path_leads_to_its_page() {
+    let files = [("/index.html", "page"), ("/a b.html", "sub"), ("/dir/index.html", "d")];
+    let site = Asker::new(&files, &Policy { clean_urls: true, ..Policy::default() });
+    for path in ["/index.html", "/a b.html", "/a b/", "/a b", "/dir/index.html", "/dir", "/dir/"] {
+        for escaped in 0..path.len() {
+            let bytes = path.bytes().enumerate().map(|(at, byte)| match byte {
+                b'/' => "/".to_owned(),
+                _ if at == escaped || byte == b' ' => format!("%{byte:02x}"),
+                _ => char::from(byte).to_string(),
+            });
+            let path: String = bytes.collect();
+            assert_eq!(follow(&site, &path), "200", "{path}");
+        }
+    }
+    site.check("GET /a%20b%2ehtml?x", "", "308 ", "Location: ./a%20b?x\r\n\r\n");
+    site.check("GET /%69ndex.html", "", "308 ", "Location: ./\r\n\r\n");
+}
+
 #[test]
 fn the_variant_is_chosen_and_named() {
     let index = with_variant("/a.css", "long text", Coding::Gzip, "short");

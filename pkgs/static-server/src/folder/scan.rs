@@ -3,7 +3,7 @@
 //! The bytes go into one region of memory; equal files are stored once. Above the memory limit the
 //! largest files stay open instead, because an open file still exists after its name is removed.
 //! Nothing is compressed here: a file with the extension `.br`, `.zst` or `.gz` is the coded form
-//! of the file next to it, unless it is older.
+//! of the file next to it, unless it is older by more than two seconds.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -20,11 +20,11 @@ use crate::index::assemble::{Encoded, Item, RULES, Tag, assemble};
 use crate::index::policy::Policy;
 use crate::index::store::{Filling, Store};
 use crate::index::{Body, Coding, Index};
-use crate::rules::{Complaint, Rules};
+use crate::rules::{BadSize, Complaint, Rules, check_size};
 
-/// The most bytes of `_headers` and of `_redirects`. Within Cloudflare's limits of lines and of
-/// bytes per line, no useful file is larger.
-const RULES_BYTES_MAX: u64 = 1 << 20;
+/// A coded file may be this much older than its original, in nanoseconds: tools that write both do
+/// so in any order, and some archives store times in steps of two seconds.
+const SIDECAR_AGE_MAX: i128 = 2_000_000_000;
 
 /// Up to this memory limit, addresses are reserved without determining the size of the folder
 /// first.
@@ -96,11 +96,12 @@ impl Scan {
 /// Reads a whole folder.
 pub fn scan(root: &Path, limits: &Limits) -> anyhow::Result<Scan> {
     let opening = || format!("cannot open the folder {}", root.display());
+    let reading = || format!("cannot read {}", root.display());
     if limits.memory <= EASY_BYTES_MAX {
         let mut reader = Reader::new(limits.memory, u64::MAX)?;
         let signature = walk(root, &mut reader).with_context(opening)?;
         if !reader.is_full {
-            return reader.finished(signature);
+            return reader.finished(signature).with_context(reading);
         }
     }
     let Survey { sizes, .. } = survey(root).with_context(opening)?;
@@ -111,7 +112,7 @@ pub fn scan(root: &Path, limits: &Limits) -> anyhow::Result<Scan> {
     if reader.is_full {
         bail!("{} grew while it was read", root.display());
     }
-    reader.finished(signature)
+    reader.finished(signature).with_context(reading)
 }
 
 /// Decides which files stay open: the largest ones, until the others fit. Returns the bytes for
@@ -153,6 +154,7 @@ struct Reader {
     bodies: HashMap<Tag, Body>,
     files: HashMap<Vec<u8>, Found>,
     rules: [Vec<u8>; 2],
+    bad_rules: Option<BadSize>,
     left_out: Vec<LeftOut>,
     newest: i128,
 }
@@ -170,6 +172,7 @@ impl Reader {
             bodies: HashMap::new(),
             files: HashMap::new(),
             rules: [Vec::new(), Vec::new()],
+            bad_rules: None,
             left_out: Vec::new(),
             newest: 0,
         })
@@ -178,7 +181,15 @@ impl Reader {
     fn read(&mut self, path: &[u8], mut file: File, stat: &Stat) -> io::Result<()> {
         let len = u64::try_from(stat.st_size).unwrap_or(0);
         if let Some(number) = RULES.iter().position(|name| *name == path) {
-            file.take(RULES_BYTES_MAX).read_to_end(&mut self.rules[number])?;
+            if let Err(bad) = check_size(path, len) {
+                self.bad_rules = Some(bad);
+                return Ok(());
+            }
+            let text = &mut self.rules[number];
+            if file.take(len + 1).read_to_end(text)? as u64 != len {
+                text.clear();
+                return Err(io::Error::other("it changed while it was read"));
+            }
             return Ok(());
         }
         let (tag, body) = if len >= self.open_from {
@@ -229,6 +240,9 @@ impl Reader {
     }
 
     fn finished(self, signature: Signature) -> anyhow::Result<Scan> {
+        if let Some(bad) = self.bad_rules {
+            return Err(bad.into());
+        }
         let region = self.filling.seal().context("cannot seal the memory of the content")?;
         let mut stores = vec![Store::Memory(region)];
         stores.extend(self.open);
@@ -270,7 +284,8 @@ fn items(files: &HashMap<Vec<u8>, Found>) -> Vec<Item> {
                 name.extend_from_slice(path);
                 name.extend_from_slice(coding.extension().as_bytes());
                 let sidecar = files.get(&name)?;
-                let usable = sidecar.modified >= found.modified && sidecar.encoded.body.len > 0;
+                let is_current = sidecar.modified + SIDECAR_AGE_MAX >= found.modified;
+                let usable = is_current && sidecar.encoded.body.len > 0;
                 usable.then_some(Encoded { coding: *coding, ..sidecar.encoded })
             });
             let modified = u64::try_from(found.modified / 1_000_000_000).ok();

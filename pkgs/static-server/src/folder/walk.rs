@@ -15,8 +15,8 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-/// The maximum depth of nested folders; a tree of links could otherwise be endless.
-const DEPTH_MAX: usize = 32;
+/// The most nested folders. Each needs a descriptor and a part of the stack during the walk.
+const DEPTH_MAX: usize = 128;
 
 /// The state of a folder. As long as it is the same, no file was added, removed or written.
 ///
@@ -138,8 +138,12 @@ impl Walk<'_> {
     fn folder(&mut self, folder: OwnedFd, path: &mut Vec<u8>) -> Result<(), Trouble> {
         let stat = fstat(&folder)?;
         let identity = (stat.st_dev, stat.st_ino);
-        if self.above.contains(&identity) || self.above.len() == DEPTH_MAX {
+        if self.above.contains(&identity) {
             return Err(Trouble::Nowhere);
+        }
+        if self.above.len() == DEPTH_MAX {
+            let text = format!("it is nested deeper than {DEPTH_MAX} folders");
+            return Err(Trouble::Unreadable(io::Error::other(text)));
         }
         self.above.push(identity);
         let result = self.names(Dir::new(folder)?, path);

@@ -60,6 +60,26 @@ fn content_read_too_soon_after_a_change_is_read_again() {
 }
 
 #[test]
+fn times_ahead_of_the_clock_cause_one_more_reading_and_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("a"), "a").unwrap();
+    let options = options(folder.path().into());
+    let mut follower = follower(&options, || unreachable!());
+    let hour = 3_600_000_000_000;
+    let read = |follower: &mut Follower, after: Duration| {
+        let mut loaded = first(&options, &SMALL).unwrap();
+        loaded.newest += hour;
+        follower.read_at = std::time::Instant::now().checked_sub(after).unwrap();
+        follower.publish(loaded);
+        follower.decision.is_doubtful
+    };
+    assert!(read(&mut follower, Duration::ZERO), "another change may have the same time");
+    assert!(!read(&mut follower, super::DOUBT), "it was the same for long enough");
+    std::fs::write(folder.path().join("b"), "b").unwrap();
+    assert!(read(&mut follower, super::DOUBT), "the content has changed");
+}
+
+#[test]
 fn a_rung_bell_wakes_once() {
     let bell = Bell::default();
     bell.ring();

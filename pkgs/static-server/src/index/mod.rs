@@ -10,6 +10,7 @@
 //! | [`assemble`] | files with their variants → [`Index`] |
 //! | [`block`] | header blocks |
 //! | [`cache`] | small bodies of open files |
+//! | [`fingerprint`] | names with a fingerprint of their content |
 //! | [`policy`] | cache policy by name, and the other choices for a site |
 //! | [`store`] | bodies in sealed memory or in an open file |
 //! | [`table`] | path → number |
@@ -17,6 +18,7 @@
 pub mod assemble;
 pub mod block;
 pub mod cache;
+pub mod fingerprint;
 pub mod policy;
 pub mod store;
 pub mod table;

@@ -5,12 +5,13 @@ use std::fmt;
 
 use sha2::{Digest as _, Sha256};
 
+use crate::index::assemble::RULES;
 use crate::index::{Body, Coding, Entry, ErrorPage, Index, Kind, Resource, Span, Variant};
 use crate::pack::layout::{
     BLOB, Blob, CHECKED, ENTRY, ERROR_PAGE, HEADER, Header, MAGIC, NONE, RESOURCE, VARIANT,
     VERSION, span_at, u16_at, u32_at, u64_at,
 };
-use crate::rules::Rules;
+use crate::rules::{Rules, check_size};
 
 /// The number of the store with a pack's bodies: the file itself.
 pub const FILE: u32 = 0;
@@ -156,6 +157,9 @@ fn tables(header: Header, bytes: &[u8]) -> Result<Contents, Flaw> {
 
 /// Parses the two files with rules. An invalid line is an error, because the packer refuses it.
 fn rules(headers: &[u8], redirects: &[u8]) -> Result<Rules, Flaw> {
+    for (name, text) in RULES.into_iter().zip([headers, redirects]) {
+        check_size(name, text.len() as u64).map_err(|bad| Flaw::Rule(bad.to_string()))?;
+    }
     let (rules, complaints) = Rules::parse(headers, redirects);
     match complaints.first() {
         None => Ok(rules),

@@ -33,6 +33,12 @@ impl Change {
     }
 }
 
+/// True for `Set-Cookie`, whose values cannot be joined by a comma, because they may contain one
+/// (RFC 9110 section 5.3).
+pub(super) fn is_repeated(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"set-cookie")
+}
+
 /// Returns the fields after the changes. A change to `Vary` only adds to its value.
 #[must_use]
 pub fn changed(fields: &[(&[u8], &[u8])], changes: &[Change]) -> Vec<(Vec<u8>, Vec<u8>)> {
@@ -44,6 +50,9 @@ pub fn changed(fields: &[(&[u8], &[u8])], changes: &[Change]) -> Vec<(Vec<u8>, V
         match (change, found) {
             (Change::Set { value, .. }, Some(index)) if is_vary => {
                 all[index].1 = [&all[index].1, &b", "[..], value].concat();
+            }
+            (Change::Set { name, value }, Some(_)) if is_repeated(name) => {
+                all.push((name.clone(), value.clone()));
             }
             (Change::Set { value, .. }, Some(index)) => all[index].1.clone_from(value),
             (Change::Set { name, value }, None) => all.push((name.clone(), value.clone())),

@@ -12,8 +12,8 @@
 //!   X-Robots-Tag: noindex
 //! ```
 
-use crate::rules::change::Change;
-use crate::rules::line::{Complaint, lines};
+use crate::rules::change::{Change, is_repeated};
+use crate::rules::line::{Complaint, lines, without_comment};
 use crate::rules::pattern::{Captures, Pattern, expand};
 
 /// The most rules, and the most bytes of a line; Cloudflare has the same limits.
@@ -61,8 +61,8 @@ impl HeaderRule {
         self.host.is_some()
     }
 
-    /// Adds the changes of this rule to those of earlier rules. A field that an earlier rule has
-    /// set gets both values, separated by a comma.
+    /// Adds the changes of this rule to those of earlier rules. A field that is already set gets
+    /// both values, separated by a comma; `Set-Cookie` gets a second line.
     pub fn apply(&self, path: &[u8], host: Option<&[u8]>, changes: &mut Vec<Change>) {
         let mut captures = Captures::new();
         if let Some(pattern) = &self.host {
@@ -78,7 +78,9 @@ impl HeaderRule {
         for (name, template) in &self.set {
             let value = expand(template, &captures, safe);
             let earlier = changes.iter_mut().find_map(|change| match change {
-                Change::Set { name: known, value } if known.eq_ignore_ascii_case(name) => {
+                Change::Set { name: known, value }
+                    if known.eq_ignore_ascii_case(name) && !is_repeated(name) =>
+                {
                     Some(value)
                 }
                 _ => None,
@@ -106,7 +108,7 @@ pub fn parse(text: &[u8]) -> (Vec<HeaderRule>, Vec<Complaint>) {
     for (number, line) in lines(text) {
         let result = if is_pattern(line) {
             is_open = false;
-            pattern(line, number, rules.len()).map(|rule| {
+            pattern(without_comment(line), number, rules.len()).map(|rule| {
                 rules.push(rule);
                 is_open = true;
             })
@@ -230,6 +232,24 @@ mod tests {
     const TEXT: &str = "# comment\n/secure/page\n  X-Frame-Options: DENY\n  Referrer-Policy: no-referrer\n\
         /static/*\n\tX-Robots-Tag: nosnippet\nhttps://:project.pages.example/*\n  X-Robots-Tag: noindex\n\
         /static/:name.jpg\n  ! x-robots-tag\n  Link: </:name>; rel=canonical\n";
+
+    #[test]
+    fn cookies_stay_apart() {
+        let text = "/*\n  Set-Cookie: a=1\n  set-cookie: b=2\n  X: 1\n  X: 2\n";
+        check(text, None, "/", &["Set-Cookie: a=1", "set-cookie: b=2", "X: 1, 2"]);
+        let (rules, _) = parse(text.as_bytes());
+        let mut changes = Vec::new();
+        rules[0].apply(b"/", None, &mut changes);
+        assert_eq!(crate::rules::changed(&[], &changes).len(), 3);
+    }
+
+    #[test]
+    fn a_byte_order_mark_and_a_comment_behind_a_path_are_skipped() {
+        let text = "\u{feff}/* # every page\n  X: #1 # a part of the value\n";
+        let (rules, complaints) = parse(text.as_bytes());
+        assert_eq!((rules.len(), complaints), (1, Vec::new()));
+        check(text, None, "/", &["X: #1 # a part of the value"]);
+    }
 
     #[test]
     fn rules_merge_in_order() {

@@ -14,7 +14,7 @@ use std::collections::HashMap;
 
 pub use crate::rules::change::{Change, changed};
 use crate::rules::headers::HeaderRule;
-pub use crate::rules::line::Complaint;
+pub use crate::rules::line::{BadSize, Complaint, check_size};
 pub use crate::rules::redirects::Redirect;
 use crate::rules::redirects::RedirectRule;
 

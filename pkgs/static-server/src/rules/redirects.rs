@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use crate::rules::line::{Complaint, lines};
+use crate::rules::line::{Complaint, lines, without_comment};
 use crate::rules::pattern::{Pattern, decode, escape, expand};
 
 /// The most rules of each kind, and the most bytes of a line; Cloudflare has the same limits.
@@ -69,6 +69,7 @@ pub fn parse(text: &[u8]) -> (Vec<RedirectRule>, Vec<Complaint>) {
     let mut sources = HashSet::new();
     let (mut fixed, mut dynamic) = (0, 0);
     for (line, text) in lines(text) {
+        let text = without_comment(text);
         let result = rule(text).and_then(|rule| {
             let source = text.split(u8::is_ascii_whitespace).next().unwrap_or_default();
             if !sources.insert(source.to_vec()) {
@@ -144,12 +145,20 @@ fn check_destination(to: &[u8], status: u16) -> Result<(), String> {
     }
 }
 
-/// True for a rule from a whole folder to its own index page, or from a path to itself.
+/// True for a rule from a whole folder to its own index page, or from a path to itself. Paths are
+/// compared after decoding, like the paths of requests.
 fn is_loop(from: &[u8], to: &[u8]) -> bool {
-    let folder = from.strip_suffix(b"*").unwrap_or(from);
-    let page = to.strip_suffix(b".html").unwrap_or(to);
+    let to = to.split(|byte| *byte == b'?' || *byte == b'#').next().unwrap_or_default();
+    let decoded = |path: &[u8]| decode(path).unwrap_or_else(|| path.to_vec());
+    let (from, to) = (decoded(from), decoded(to));
+    let folder = from.strip_suffix(b"*").unwrap_or(&from);
+    let page = to.strip_suffix(b".html").unwrap_or(&to);
     let index = page.strip_suffix(b"index").filter(|rest| rest.ends_with(b"/"));
-    from == to || (folder.ends_with(b"/") && index == Some(folder))
+    let is_same = match from.strip_suffix(b"*") {
+        Some(before) => to.strip_suffix(b":splat") == Some(before),
+        None => from == to,
+    };
+    is_same || (folder.ends_with(b"/") && index == Some(folder))
 }
 
 /// Escapes the bytes that a `Location` must not have; visible bytes stay as they were written.
@@ -210,6 +219,24 @@ mod tests {
         let lines: Vec<usize> = complaints.iter().map(|complaint| complaint.line).collect();
         assert_eq!(lines, [1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13]);
         assert_eq!(rules.len(), 1);
+    }
+
+    #[test]
+    fn a_comment_behind_a_rule_is_skipped() {
+        let (rules, complaints) = parse(b"\xef\xbb\xbf/a /b#top 301 # moved\n/c /d # also\n");
+        assert_eq!((rules.len(), complaints), (2, Vec::new()));
+        let to = Redirect::To { status: 301, location: b"/b#top".to_vec() };
+        assert_eq!(rules[0].apply(b"/a"), Some(to));
+    }
+
+    #[test]
+    fn a_redirect_to_its_own_source_is_refused_however_it_is_written() {
+        for line in
+            ["/a%62 /ab", "/a /a?x=1", "/a /a#x", "/* /:splat", "/x/* /x/:splat?y", "/:a /:a"]
+        {
+            assert_eq!(parse(line.as_bytes()).1.len(), 1, "{line}");
+        }
+        assert_eq!(parse(b"/x/* /:splat\n/a /b?a\n").1, []);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use rustix::fs::Stat;
 use static_server::folder::walk::{Place, Trouble, Visitor, walk};
 use static_server::index::assemble::RULES;
-use static_server::rules::Rules;
+use static_server::rules::{Rules, check_size};
 
 /// A file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +48,10 @@ impl Gathered {
     fn take_rules(&mut self, folder: &Path) -> anyhow::Result<()> {
         let [headers, redirects] =
             RULES.map(|name| self.files.remove(name).map(|found| found.bytes).unwrap_or_default());
+        for (name, text) in RULES.into_iter().zip([&headers, &redirects]) {
+            check_size(name, text.len() as u64)
+                .with_context(|| format!("cannot read the rules of {}", folder.display()))?;
+        }
         let (rules, complaints) = Rules::parse(&headers, &redirects);
         let lines = complaints
             .iter()

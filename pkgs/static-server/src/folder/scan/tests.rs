@@ -89,10 +89,10 @@ fn an_error_names_the_missing_folder() {
 }
 
 #[test]
-fn sidecars_are_used_when_they_are_not_older() {
+fn sidecars_are_used_unless_they_are_clearly_older() {
     let root = tempfile::tempdir().unwrap();
     let then = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
-    for (name, seconds) in [("a.js", 10), ("a.js.br", 10), ("a.js.gz", 9), ("a.js.zst", 11)] {
+    for (name, seconds) in [("a.js", 10), ("a.js.br", 8), ("a.js.gz", 7), ("a.js.zst", 11)] {
         let path = root.path().join(name);
         fs::write(&path, name).unwrap();
         let file = fs::File::options().write(true).open(path).unwrap();
@@ -207,4 +207,35 @@ fn an_unreadable_file_is_named_and_the_others_are_served() {
     check(&site, "/page", Some("page"));
     check(&site, "/locked", None);
     fs::set_permissions(root.path().join("shut"), fs::Permissions::from_mode(0o700)).unwrap();
+}
+
+#[test]
+fn rules_are_read_whole_or_refused() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("_redirects");
+    let line = format!("#{}\n", "x".repeat(998));
+    fs::write(&path, [line.repeat(4000), "/a /b\n".to_owned()].concat()).unwrap();
+    assert!(read(root.path()).rules.redirect(b"/a").is_some());
+    fs::write(&path, line.repeat(4500)).unwrap();
+    let error = scan(root.path(), &SMALL).unwrap_err();
+    let told = "_redirects has 4500000 bytes, and at most 4194304 are read; shorten its comments";
+    assert!(format!("{error:#}").ends_with(told), "{error:#}");
+}
+
+#[test]
+fn deep_folders_are_served_or_named_with_the_reason() {
+    let root = tempfile::tempdir().unwrap();
+    let deep = |levels: usize| format!("/{}", "d/".repeat(levels));
+    fs::create_dir_all(root.path().join(&deep(130)[1..])).unwrap();
+    for levels in [60, 127, 128] {
+        fs::write(root.path().join(&format!("{}x", deep(levels))[1..]), "x").unwrap();
+    }
+    let found = read(root.path());
+    let told: Vec<String> = found.left_out.iter().map(ToString::to_string).collect();
+    let reason = "cannot be read: it is nested deeper than 128 folders";
+    assert_eq!(told, [format!("{} {reason}", deep(128).trim_end_matches('/'))]);
+    let site = found.into_index(&Policy::default());
+    assert_eq!(site.unread, 1);
+    check(&site, &format!("{}x", deep(60)), Some("x"));
+    check(&site, &format!("{}x", deep(127)), Some("x"));
 }
