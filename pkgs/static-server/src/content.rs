@@ -1,10 +1,14 @@
-//! The content: one site, or one for each host name.
+//! The content: one site, one for each host name, or several below path prefixes of their hosts.
+
+mod mounts;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
+pub use crate::content::mounts::Mounts;
 use crate::index::Index;
 use crate::request::normalized_host;
+use crate::status::Status;
 
 /// Everything that is served.
 #[derive(Debug)]
@@ -13,6 +17,8 @@ pub enum Content {
     One(Arc<Index>),
     /// A site for each host.
     Hosts(Hosts),
+    /// Sites of several owners, each below a path prefix of a host.
+    Mounts(Mounts),
 }
 
 /// Sites by host name.
@@ -23,6 +29,15 @@ pub struct Hosts {
     pub named: HashMap<Vec<u8>, Arc<Index>>,
     /// The site for all other names.
     pub default: Option<Arc<Index>>,
+}
+
+/// The site for a request.
+#[derive(Debug, Clone, Copy)]
+pub struct Site<'a> {
+    /// The site.
+    pub index: &'a Arc<Index>,
+    /// The decoded path prefix below which the site lies; usually empty.
+    pub prefix: &'a [u8],
 }
 
 /// The name of the site for hosts that have no site of their own.
@@ -44,30 +59,46 @@ impl Content {
     #[must_use]
     pub fn own_site(&self, name: &[u8]) -> Option<&Arc<Index>> {
         match self {
-            Self::One(_) => None,
             Self::Hosts(hosts) if name == DEFAULT => hosts.default.as_ref(),
             Self::Hosts(hosts) => hosts.named.get(name),
+            Self::One(_) | Self::Mounts(_) => None,
         }
     }
 
-    /// Returns the site for a client's host name; `None` is answered with 421.
-    #[must_use]
-    pub fn site(&self, host: &[u8]) -> Option<&Arc<Index>> {
+    /// Returns the site for a client's host name and decoded path.
+    ///
+    /// # Errors
+    ///
+    /// Returns 421 for a host without a site, and 404 for a path that lies below none of the host's
+    /// prefixes.
+    pub fn site(&self, host: &[u8], path: &[u8]) -> Result<Site<'_>, Status> {
+        let whole = |index| Site { index, prefix: &[] };
         match self {
-            Self::One(index) => Some(index),
+            Self::One(index) => Ok(whole(index)),
             Self::Hosts(hosts) => {
-                hosts.named.get(&normalized_host(host)).or(hosts.default.as_ref())
+                let named = hosts.named.get(&normalized_host(host));
+                let site = named.or(hosts.default.as_ref());
+                site.map(whole).ok_or(Status::MisdirectedRequest)
             }
+            Self::Mounts(mounts) => mounts.site(&normalized_host(host), path),
         }
+    }
+
+    /// True if the probes' paths are answered on the clients' port. Sites of several owners keep
+    /// all of their paths.
+    #[must_use]
+    pub const fn has_probes(&self) -> bool {
+        !matches!(self, Self::Mounts(_))
     }
 
     /// Returns all sites.
     pub fn sites(&self) -> impl Iterator<Item = &Arc<Index>> {
-        let (one, hosts) = match self {
-            Self::One(index) => (Some(index), None),
-            Self::Hosts(hosts) => (None, Some(hosts)),
+        let (one, hosts, mounts) = match self {
+            Self::One(index) => (Some(index), None, None),
+            Self::Hosts(hosts) => (None, Some(hosts), None),
+            Self::Mounts(mounts) => (None, None, Some(mounts)),
         };
         let named = hosts.into_iter().flat_map(|hosts| hosts.named.values().chain(&hosts.default));
-        one.into_iter().chain(named)
+        one.into_iter().chain(named).chain(mounts.into_iter().flat_map(Mounts::sites))
     }
 }

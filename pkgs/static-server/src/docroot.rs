@@ -226,7 +226,7 @@ mod tests {
         assert_eq!(docroot.look().unwrap(), loaded.look);
         assert_eq!(loaded.content.sites().count(), 2);
         let text = |host: &[u8]| {
-            let site = loaded.content.site(host).unwrap();
+            let site = loaded.content.site(host, b"/x").unwrap().index;
             site.memory(site.variants[0].body).unwrap().to_vec()
         };
         assert_eq!(text(b"one.EXAMPLE:80"), b"One.example");
@@ -262,7 +262,7 @@ mod tests {
         assert!(!loaded.is_whole());
         assert_eq!(docroot.look().unwrap(), loaded.look);
         let text = |host: &[u8]| {
-            let site = loaded.content.site(host).unwrap();
+            let site = loaded.content.site(host, b"/x").unwrap().index;
             site.memory(site.variants[0].body).unwrap().to_vec()
         };
         assert_eq!(text(b"one"), b"old");

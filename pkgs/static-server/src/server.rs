@@ -1,5 +1,6 @@
 //! Starts the threads, waits for signals, and shuts down.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -26,6 +27,23 @@ const STACK: usize = 512 << 10;
 /// The stack size of the follower, in bytes, whose walk calls itself for every nested folder.
 const FOLLOWER_STACK: usize = 2 << 20;
 
+/// The parts of a server that do not depend on the origin of its content.
+#[derive(Debug, Clone)]
+pub struct Service {
+    /// The place to listen at.
+    pub place: Place,
+    /// The address for liveness, readiness and metrics.
+    pub operators: Option<SocketAddr>,
+    /// The number of workers.
+    pub workers: usize,
+    /// The most connections of all workers together.
+    pub connections: usize,
+    /// True if answers are logged.
+    pub access_log: bool,
+    /// The time after SIGTERM during which the server is not ready but still accepts clients.
+    pub drain_delay: Duration,
+}
+
 /// Serves until SIGTERM or SIGINT. `reread` reads the options again after SIGHUP.
 pub fn run(options: &Options, reread: fn() -> anyhow::Result<Options>) -> anyhow::Result<()> {
     let signals = Requests::new().context("cannot block signals")?;
@@ -34,26 +52,54 @@ pub fn run(options: &Options, reread: fn() -> anyhow::Result<Options>) -> anyhow
     let limits = scan::Limits { memory: options.memory_limit, open_files: files };
     let loaded = read(options, &limits)?;
     let seen = Seen::of(&loaded);
-    let place = options.place();
-    let listener = Arc::new(listen::open(&place)?);
-    let operators = operators(options, &place)?;
-    let shared = share(options, loaded, workers)?;
+    let is_whole = loaded.is_whole();
+    let state = State { content: loaded.content, limits: options.limits.clone(), is_whole };
+    let service = Service {
+        place: options.place(),
+        operators: options.operators,
+        workers,
+        connections,
+        access_log: options.access_log,
+        drain_delay: options.drain_delay,
+    };
     let bell = Arc::new(Bell::default());
-    let (ours, told) = (Arc::clone(&shared), Arc::clone(&bell));
-    let follower = Follower::new(ours, told, options.clone(), &limits, reread, &seen);
-    spawn("follower", FOLLOWER_STACK, move || follower.run())?;
-    let most = (connections / workers).max(1);
+    let told = Arc::clone(&bell);
+    let follow = |shared| {
+        let follower = Follower::new(shared, told, options.clone(), &limits, reread, &seen);
+        spawn("follower", FOLLOWER_STACK, move || follower.run()).map(drop)
+    };
+    serve(&service, state, &signals, follow, || bell.ring())
+}
+
+/// Serves content until SIGTERM or SIGINT.
+///
+/// `follow` starts whatever replaces the content later, after the port is open; `reload` is called
+/// on SIGHUP. `signals` must have been made before the first thread.
+pub fn serve(
+    service: &Service,
+    state: State,
+    signals: &Requests,
+    follow: impl FnOnce(Arc<Shared>) -> anyhow::Result<()>,
+    reload: impl Fn(),
+) -> anyhow::Result<()> {
+    let Service { place, workers, .. } = service;
+    let listener = Arc::new(listen::open(place)?);
+    let operators = service.operators.map(open_operators).transpose()?;
+    let log = service.access_log.then(AccessLog::start).transpose()?;
+    let shared = Arc::new(Shared::new(state, Wakers::new(*workers)?, log));
+    follow(Arc::clone(&shared))?;
+    let most = (service.connections / workers).max(1);
     let setup = |number, operators| {
         let (shared, listener) = (Arc::clone(&shared), Arc::clone(&listener));
         Setup { number, shared, listener, operators, most }
     };
     let first = Worker::new(setup(0, operators))?;
     first.watch_signals(signals.as_fd())?;
-    let others = (1..workers).map(|number| start_worker(setup(number, None)));
+    let others = (1..*workers).map(|number| start_worker(setup(number, None)));
     let others = others.collect::<anyhow::Result<Vec<_>>>()?;
-    tracing::info!("serving on {}", listen::name(&listener, &place));
+    tracing::info!("serving on {}", listen::name(&listener, place));
     drop(listener);
-    until_signal(first, &shared, &signals, &bell, options.drain_delay)?;
+    until_signal(first, &shared, signals, reload, service.drain_delay)?;
     for other in others {
         other.join().map_err(|_| anyhow::anyhow!("a worker panicked"))??;
     }
@@ -61,13 +107,11 @@ pub fn run(options: &Options, reread: fn() -> anyhow::Result<Options>) -> anyhow
     Ok(())
 }
 
-/// Opens the operators' port, if it is configured.
-fn operators(options: &Options, place: &Place) -> anyhow::Result<Option<OwnedFd>> {
-    let operators = options.operators.map(|address| listen::open(&Place::Tcp(address)));
-    let operators = operators.transpose()?;
-    if let Some(operators) = &operators {
-        tracing::info!("operators' port on {}", listen::name(operators, place));
-    }
+/// Opens the operators' port.
+fn open_operators(address: SocketAddr) -> anyhow::Result<OwnedFd> {
+    let place = Place::Tcp(address);
+    let operators = listen::open(&place)?;
+    tracing::info!("operators' port on {}", listen::name(&operators, &place));
     Ok(operators)
 }
 
@@ -96,19 +140,12 @@ fn read(options: &Options, limits: &scan::Limits) -> anyhow::Result<Loaded> {
     Ok(loaded)
 }
 
-fn share(options: &Options, loaded: Loaded, workers: usize) -> anyhow::Result<Arc<Shared>> {
-    let is_whole = loaded.is_whole();
-    let state = State { content: loaded.content, limits: options.limits.clone(), is_whole };
-    let log = options.access_log.then(AccessLog::start).transpose()?;
-    Ok(Arc::new(Shared::new(state, Wakers::new(workers)?, log)))
-}
-
 /// Serves in this thread until the signal to stop, then until all connections have ended.
 fn until_signal(
     mut worker: Worker,
     shared: &Shared,
     signals: &Requests,
-    bell: &Bell,
+    reload: impl Fn(),
     delay: Duration,
 ) -> anyhow::Result<()> {
     let mut end = None;
@@ -118,7 +155,7 @@ fn until_signal(
         }
         while let Some(request) = signals.take().context("cannot read a signal")? {
             match request {
-                Request::Reload => bell.ring(),
+                Request::Reload => reload(),
                 Request::End if end.is_none() => {
                     tracing::info!("stopping");
                     shared.leave();

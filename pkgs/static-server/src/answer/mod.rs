@@ -12,7 +12,7 @@ mod tests;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use crate::content::Content;
+use crate::content::{Content, Site};
 use crate::index::{Index, Kind, Span};
 use crate::request::{Head, Method, Target};
 use crate::rules::Redirect;
@@ -119,19 +119,32 @@ pub fn answer(serving: &Serving<'_>, head: &Head<'_>) -> Answer {
         (Method::Get | Method::Head | Method::Options, Target::Path { path, .. }) => path,
         _ => return plain(Status::MethodNotAllowed, Method::Get),
     };
-    let host = head.host();
-    let Some(index) = serving.content.site(host) else {
-        let health = health(serving, path, head.method);
-        return health.unwrap_or_else(|| plain(Status::MisdirectedRequest, head.method));
+    let Site { index, prefix } = match serving.content.site(head.host(), path) {
+        Ok(site) => site,
+        Err(status) => {
+            let health = health(serving, path, head.method);
+            return health.unwrap_or_else(|| plain(status, head.method));
+        }
     };
+    let path = &path[prefix.len()..];
     let request = Request { serving, index, head, path };
+    if path.is_empty() {
+        return request.neighbour(Kind::AddSlash);
+    }
     match index.rules.redirect(path) {
         None => request.at(path),
         // A rule for all paths does not apply to the probes' paths.
-        Some(_) if is_health(path) => request.at(path),
+        Some(_) if serving.content.has_probes() && is_health(path) => request.at(path),
         Some(Redirect::Serve(path)) => request.at(&served(index, path)),
-        Some(Redirect::To { status, location }) => request.elsewhere(status, location),
+        Some(Redirect::To { status, location }) => {
+            request.elsewhere(status, below(prefix, location))
+        }
     }
+}
+
+/// Returns the location of a site's redirect: the site's paths lie below its prefix.
+fn below(prefix: &[u8], location: Vec<u8>) -> Vec<u8> {
+    if location.starts_with(b"/") { [escape(prefix), location].concat() } else { location }
 }
 
 /// Returns the path under which the index has the content. A rule may name a folder without its
@@ -161,6 +174,7 @@ fn options() -> Answer {
 /// Answers a probe, unless a file has the path.
 fn health(serving: &Serving<'_>, path: &[u8], method: Method) -> Option<Answer> {
     let well = match path {
+        _ if !serving.content.has_probes() => return None,
         b"/health" => true,
         b"/ready" => serving.ready,
         _ => return None,
@@ -184,7 +198,7 @@ struct Request<'a> {
     serving: &'a Serving<'a>,
     index: &'a Arc<Index>,
     head: &'a Head<'a>,
-    /// The decoded path of the request.
+    /// The decoded path of the request, without the site's prefix.
     path: &'a [u8],
 }
 

@@ -1,7 +1,7 @@
 //! The whole answer to each kind of request.
 
 use super::{Answer, Block, Payload, Serving, answer};
-use crate::content::{Content, Hosts};
+use crate::content::{Content, Hosts, Mounts};
 use crate::index::Coding;
 use crate::index::policy::Policy;
 use crate::index::testing::{from_files, with_variant};
@@ -339,4 +339,39 @@ fn each_host_has_its_site_and_others_are_misdirected() {
     assert!(get(all, "two.example").ends_with("other"));
     let site = Asker(Content::Hosts(named()));
     site.check("GET /health", "", "200 OK", "ok\n");
+}
+
+#[test]
+fn a_site_below_a_prefix_is_a_site_of_its_own() {
+    let files = [
+        ("/index.html", "page"),
+        ("/sub/index.html", "sub"),
+        ("/404.html", "oops"),
+        ("/_redirects", "/old /new 301\n/away https://other.example/x\n/* /sub/index.html 200\n"),
+        ("/_headers", "/sub/*\n  X-Rule: yes\n"),
+    ];
+    let mut mounts = Mounts::default();
+    mounts.insert("a", "/team docs", Arc::new(from_files(&files, &Policy::default())));
+    mounts.insert("a", "", Arc::new(from_files(&FILES[..1], &Policy::default())));
+    let site = Asker(Content::Mounts(mounts));
+    let location = |line: &str| site.field(line, "Location");
+    assert_eq!(location("GET /team%20docs"), Some("./team%20docs/".to_owned()));
+    assert_eq!(location("GET /team%20docs?q"), Some("./team%20docs/?q".to_owned()));
+    assert_eq!(location("GET /team%20docs/old"), Some("/team%20docs/new".to_owned()));
+    assert_eq!(location("GET /team%20docs/away"), Some("https://other.example/x".to_owned()));
+    assert_eq!(site.field("GET /team%20docs/sub/", "X-Rule"), Some("yes".to_owned()));
+    site.check("GET /team%20docs/x", "", "200", "sub");
+    // Probes do not take paths away from the sites of several owners.
+    site.check("GET /team%20docs/ready", "", "200", "sub");
+    site.check("GET /ready", "", "404", "\r\n404 Not Found\n");
+    site.check("GET /", "", "200", "page");
+}
+
+#[test]
+fn a_host_without_a_site_at_the_path_is_a_404_and_another_host_a_421() {
+    let mut mounts = Mounts::default();
+    mounts.insert("a", "/x", Arc::new(from_files(&FILES, &Policy::default())));
+    let site = Asker(Content::Mounts(mounts));
+    site.check("GET /y", "", "404", "404 Not Found\n");
+    site.check("GET http://b/x/", "", "421", "421 Misdirected Request\n");
 }

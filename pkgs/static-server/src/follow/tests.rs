@@ -168,7 +168,7 @@ fn a_host_that_stays_damaged_is_named_once_and_the_others_are_followed() {
     }
     let (generation, state) = follower.shared.state();
     assert_eq!((generation, state.content.sites().count()), (2, 1));
-    let site = state.content.site(b"one").unwrap();
+    let site = state.content.site(b"one", b"/x").unwrap().index;
     assert_eq!(site.memory(site.variants[0].body).unwrap(), b"another page");
     assert!(!follower.shared.is_ready());
     std::fs::remove_file(two).unwrap();
