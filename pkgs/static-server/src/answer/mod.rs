@@ -126,11 +126,12 @@ pub fn answer(serving: &Serving<'_>, head: &Head<'_>) -> Answer {
             return health.unwrap_or_else(|| plain(status, head.method));
         }
     };
-    let path = &path[prefix.len()..];
-    let request = Request { serving, index, head, path };
+    let request = |path| Request { serving, index, head, path };
+    let (whole, path) = (path, &path[prefix.len()..]);
     if path.is_empty() {
-        return request.neighbour(Kind::AddSlash);
+        return request(whole).neighbour(Kind::AddSlash);
     }
+    let request = request(path);
     match index.rules.redirect(path) {
         None => request.at(path),
         // A rule for all paths does not apply to the probes' paths.
