@@ -4,6 +4,7 @@
 //! `docs/decisions/0015-pages-three-roles-in-one-program.md` describes the roles that share this
 //! crate, and `docs/architecture.md` lists its rooms.
 
+pub mod api;
 pub mod digest;
 pub mod key;
 pub mod table;
