@@ -7,4 +7,6 @@
 pub mod api;
 pub mod digest;
 pub mod key;
+pub mod ownership;
+pub mod routing;
 pub mod table;
