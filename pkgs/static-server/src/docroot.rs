@@ -123,7 +123,10 @@ impl Site {
         let left_out = scan.left_out.iter().map(ToString::to_string);
         let notes = left_out.chain(scan.complaints.iter().map(ToString::to_string)).collect();
         let (look, newest) = (hash(&scan.signature), scan.newest);
-        Ok(Part { look, newest, notes, index: scan.into_index(policy) })
+        let index = scan.into_index(policy);
+        let mut index = index.with_context(|| format!("cannot serve {}", self.path.display()))?;
+        index.keep_at_most(limits.memory.saturating_sub(index.content_bytes()));
+        Ok(Part { index, look, newest, notes })
     }
 
     fn look(&self) -> anyhow::Result<u64> {

@@ -196,10 +196,10 @@ impl Shared {
 }
 
 impl State {
-    /// Returns the content for answers, with readiness.
+    /// Returns the content for answers, with readiness and the time in seconds since 1970.
     #[must_use]
-    pub const fn serving(&self, ready: bool) -> Serving<'_> {
-        Serving { content: &self.content, ready }
+    pub const fn serving(&self, ready: bool, now: u64) -> Serving<'_> {
+        Serving { content: &self.content, ready, now }
     }
 }
 

@@ -19,7 +19,7 @@ pub const TARGETS: [Target; 3] = [("pack", pack), ("request", request), ("rules"
 const HEAD_BYTES_MAX: usize = 8192;
 
 /// The part of a pack's header that comes from the input: the counts.
-const COUNTS: std::ops::Range<usize> = 40..76;
+const COUNTS: std::ops::Range<usize> = 40..80;
 
 /// The bytes of bodies behind a pack's index.
 const BODIES: u64 = 1 << 20;
@@ -46,8 +46,9 @@ pub fn pack(input: &[u8]) {
     for entry in &index.entries {
         let Kind::Resource(number) = entry.kind else { continue };
         for variant in index.variants(&index.resources[number as usize]) {
-            let head = index.bytes(variant.head);
-            assert!(variant.rest <= variant.shared && variant.shared as usize <= head.len());
+            let prepared = index.prepared(variant);
+            let head = index.bytes(prepared.head);
+            assert!(prepared.rest <= prepared.shared && prepared.shared as usize <= head.len());
             assert!(variant.body.start + variant.body.len <= small + BODIES);
         }
     }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use super::own::{Own, quoted};
+use super::ruled::keep_uncached;
 use super::{Answer, Block, Payload, Piece, Request, plain};
 use crate::index::block::{self, fields, render};
 use crate::index::{Resource, Variant};
@@ -19,34 +21,39 @@ pub(super) struct Chosen<'a> {
     /// The block made for this answer; `None` if the index has a prepared block.
     pub(super) made: Option<block::Block>,
     pub(super) status: u16,
+    /// `Last-Modified`: never later than `Date`, as RFC 9110 section 8.8.2.1 requires.
+    pub(super) modified: Option<u64>,
 }
 
 impl Request<'_> {
-    /// Answers with a path's own resource.
-    pub(super) fn found(&self, number: u32) -> Answer {
+    /// Answers with the resource of a path, which a redirect rule may have chosen instead of the
+    /// requested one.
+    pub(super) fn found(&self, path: &[u8], number: u32) -> Answer {
         let rules = &self.index.rules;
-        let made = rules.depend_on_host().then(|| rules.changes(self.path, Some(&self.host())));
-        self.resource(number, made.as_deref())
+        let changes = if rules.is_late(path) {
+            Some(self.changes())
+        } else if path != self.path && rules.change_fields() {
+            // The prepared block has the changes for its own path.
+            let known = rules.early_changes(path);
+            Some(self.changes().into_iter().filter(|change| !known.contains(change)).collect())
+        } else {
+            None
+        };
+        self.resource(number, changes.as_deref())
     }
 
     /// Answers with an error page or the single page instead of the missing resource.
     ///
     /// Header rules are applied here, because they depend on the requested path.
     pub(super) fn instead(&self, number: u32) -> Answer {
-        let rules = &self.index.rules;
-        if !rules.change_fields() {
+        if !self.index.rules.change_fields() {
             return self.resource(number, None);
         }
-        let mut changes = rules.changes(self.path, Some(&self.host()));
+        let mut changes = self.changes();
         if self.index.resources[number as usize].status == 404 {
-            // An error is never cached, even if a rule sets Cache-Control for the missing page.
-            changes.retain(|change| !change.is_about(b"cache-control"));
+            keep_uncached(&mut changes);
         }
         self.resource(number, Some(&changes))
-    }
-
-    fn host(&self) -> Vec<u8> {
-        crate::request::normalized_host(self.head.host())
     }
 
     fn resource(&self, number: u32, changes: Option<&[Change]>) -> Answer {
@@ -56,12 +63,14 @@ impl Request<'_> {
             return self.whole(&chosen);
         }
         let fields = &self.head.fields;
-        let etag = self.index.bytes(chosen.variant.etag);
-        let validators = Validators { etag, modified: resource.modified };
+        let etag = &quoted(&chosen.variant.tag);
+        let validators = Validators { etag, modified: chosen.modified };
         match evaluate(fields, &validators) {
             Verdict::Go => {}
             Verdict::NotModified => return self.not_modified(&chosen),
-            Verdict::Failed => return plain(Status::PreconditionFailed, self.head.method),
+            Verdict::Failed => {
+                return self.ruled(plain(Status::PreconditionFailed, self.head.method));
+            }
         }
         let asked = fields
             .first(Name::Range)
@@ -70,7 +79,7 @@ impl Request<'_> {
             None => self.whole(&chosen),
             Some(asked) => match range::evaluate(asked, chosen.variant.body.len) {
                 Part::Whole => self.whole(&chosen),
-                Part::Nothing => unsatisfiable(chosen.variant.body.len),
+                Part::Nothing => self.ruled(unsatisfiable(chosen.variant.body.len)),
                 Part::Ranges(ranges) => self.parts(&chosen, &ranges),
             },
         }
@@ -86,19 +95,21 @@ impl Request<'_> {
         };
         let variant = &variants[best];
         let made = changes.map(|changes| {
-            let block = self.index.bytes(variant.head);
-            let all: Vec<_> = fields(&block[variant.rest as usize..]).collect();
-            render(resource.status, variant.body.len, &all, changes)
+            let prepared = self.index.prepared(variant);
+            let block = self.index.bytes(prepared.head);
+            let all: Vec<_> = fields(&block[prepared.rest as usize..]).collect();
+            render(resource.status, &all, changes)
         });
         let number = resource.first + u32::try_from(best).unwrap_or(0);
-        Chosen { number, variant, made, status: resource.status }
+        let modified = resource.modified.map(|time| time.min(self.serving.now));
+        Chosen { number, variant, made, status: resource.status, modified }
     }
 
     /// Returns the chosen variant's block from its second part on, or from its third part with
     /// `shared_only`.
     pub(super) fn block<'a>(&'a self, chosen: &'a Chosen<'_>, shared_only: bool) -> &'a [u8] {
-        let variant = chosen.variant;
-        let ready = || (self.index.bytes(variant.head), variant.rest, variant.shared);
+        let prepared = self.index.prepared(chosen.variant);
+        let ready = || (self.index.bytes(prepared.head), prepared.rest, prepared.shared);
         let made = chosen.made.as_ref();
         let (bytes, rest, shared) =
             made.map_or_else(ready, |made| (&made.bytes[..], made.rest, made.shared));
@@ -108,8 +119,9 @@ impl Request<'_> {
     fn whole(&self, chosen: &Chosen<'_>) -> Answer {
         let head = match &chosen.made {
             Some(made) => Block::Made(made.bytes.clone()),
-            None => Block::Ready(chosen.variant.head),
+            None => Block::Ready(self.index.prepared(chosen.variant).head),
         };
+        let own = own(chosen, Some(chosen.variant.body.len));
         let body = match self.head.method {
             Method::Head => Payload::Nothing,
             _ => Payload::Piece(Piece {
@@ -118,13 +130,21 @@ impl Request<'_> {
                 len: chosen.variant.body.len,
             }),
         };
-        Answer { status: chosen.status, head, index: Some(Arc::clone(self.index)), body }
+        Answer { status: chosen.status, head, own, index: Some(Arc::clone(self.index)), body }
     }
 
     fn not_modified(&self, chosen: &Chosen<'_>) -> Answer {
         let head = [b"HTTP/1.1 304 Not Modified\r\n", self.block(chosen, true)].concat();
-        Answer { status: 304, head: Block::Made(head), index: None, body: Payload::Nothing }
+        let head = Block::Made(head);
+        Answer { status: 304, head, own: own(chosen, None), index: None, body: Payload::Nothing }
     }
+}
+
+/// Returns the fields of an answer with a body of this length. An error page has no validators,
+/// because it is not the requested resource.
+pub(super) fn own(chosen: &Chosen<'_>, length: Option<u64>) -> Own {
+    let tag = (chosen.status == 200).then_some(chosen.variant.tag);
+    Own { length, tag, modified: chosen.modified }
 }
 
 fn unsatisfiable(length: u64) -> Answer {

@@ -5,13 +5,16 @@
 //! bytes of the index.
 
 mod found;
+pub mod own;
 mod parts;
+mod ruled;
 #[cfg(test)]
 mod tests;
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use crate::answer::own::Own;
 use crate::content::{Content, Site};
 use crate::index::{Index, Kind, Span};
 use crate::request::{Head, Method, Target};
@@ -29,6 +32,8 @@ pub struct Serving<'a> {
     pub content: &'a Content,
     /// True if `/ready` is a 200.
     pub ready: bool,
+    /// The current time, in seconds since 1970.
+    pub now: u64,
 }
 
 /// An answer, except for `Date`, `Connection` and the empty line, which follow the head.
@@ -38,6 +43,8 @@ pub struct Answer {
     pub status: u16,
     /// Status line and fields.
     pub head: Block,
+    /// The fields after the head.
+    pub own: Own,
     /// The index that [`Block::Ready`] and [`Payload::Piece`] refer to.
     pub index: Option<Arc<Index>>,
     /// The body.
@@ -47,7 +54,7 @@ pub struct Answer {
 /// Status line and fields.
 #[derive(Debug)]
 pub enum Block {
-    /// Made together with the index.
+    /// Made together with the index, and shared by many answers.
     Ready(Span),
     /// Made for this answer.
     Made(Vec<u8>),
@@ -80,7 +87,8 @@ pub struct Piece {
 impl Answer {
     /// Makes an answer with its own head and without a body.
     fn made(status: u16, head: String) -> Self {
-        Self { status, head: Block::Made(head.into_bytes()), index: None, body: Payload::Nothing }
+        let head = Block::Made(head.into_bytes());
+        Self { status, head, own: Own::default(), index: None, body: Payload::Nothing }
     }
 
     /// Makes an answer with a text; the answer to HEAD has no body.
@@ -113,14 +121,16 @@ pub fn plain(status: Status, method: Method) -> Answer {
 /// Answers a request.
 #[must_use]
 pub fn answer(serving: &Serving<'_>, head: &Head<'_>) -> Answer {
+    let is_allowed = matches!(head.method, Method::Get | Method::Head | Method::Options);
     let path = match (head.method, &head.target) {
         (Method::Unknown, _) => return plain(Status::NotImplemented, Method::Get),
         (Method::Options, Target::Server) => return options(),
-        (Method::Get | Method::Head | Method::Options, Target::Path { path, .. }) => path,
+        (_, Target::Path { path, .. }) => path,
         _ => return plain(Status::MethodNotAllowed, Method::Get),
     };
     let Site { index, prefix } = match serving.content.site(head.host(), path) {
         Ok(site) => site,
+        Err(_) if !is_allowed => return plain(Status::MethodNotAllowed, Method::Get),
         Err(status) => {
             let health = health(serving, path, head.method);
             return health.unwrap_or_else(|| plain(status, head.method));
@@ -128,10 +138,13 @@ pub fn answer(serving: &Serving<'_>, head: &Head<'_>) -> Answer {
     };
     let request = |path| Request { serving, index, head, path };
     let (whole, path) = (path, &path[prefix.len()..]);
-    if path.is_empty() {
+    if path.is_empty() && is_allowed {
         return request(whole).neighbour(Kind::AddSlash);
     }
     let request = request(path);
+    if !is_allowed {
+        return request.ruled(plain(Status::MethodNotAllowed, Method::Get));
+    }
     match index.rules.redirect(path) {
         None => request.at(path),
         // A rule for all paths does not apply to the probes' paths.
@@ -208,8 +221,8 @@ impl Request<'_> {
     fn at(&self, path: &[u8]) -> Answer {
         match self.index.find(path) {
             None => self.nothing_at(path),
-            Some(_) if self.head.method == Method::Options => options(),
-            Some(Kind::Resource(number)) => self.found(number),
+            Some(_) if self.head.method == Method::Options => self.ruled(options()),
+            Some(Kind::Resource(number)) => self.found(path, number),
             Some(kind) => self.neighbour(kind),
         }
     }
@@ -219,13 +232,13 @@ impl Request<'_> {
             return answer;
         }
         if self.head.method == Method::Options {
-            return plain(Status::NotFound, Method::Options);
+            return self.ruled(plain(Status::NotFound, Method::Options));
         }
         let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
         match (self.index.fallback, self.index.error_page(path)) {
             (Some(page), _) if !name.contains(&b'.') => self.instead(page),
             (_, Some(page)) => self.instead(page),
-            _ => plain(Status::NotFound, self.head.method),
+            _ => self.ruled(plain(Status::NotFound, self.head.method)),
         }
     }
 
@@ -269,9 +282,9 @@ impl Request<'_> {
             _ => "Permanent Redirect",
         };
         let location = String::from_utf8_lossy(&location);
-        Answer::made(
+        self.ruled(Answer::made(
             status,
             format!("HTTP/1.1 {status} {reason}\r\nContent-Length: 0\r\nLocation: {location}\r\n"),
-        )
+        ))
     }
 }

@@ -4,36 +4,35 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::found::Chosen;
+use super::found::{Chosen, own};
+use super::own::quoted;
 use super::{Answer, Block, Payload, Piece, Request};
 use crate::index::block::fields;
 
 impl Request<'_> {
     pub(super) fn parts(&self, chosen: &Chosen<'_>, ranges: &[Range<u64>]) -> Answer {
-        let (fields, body) = match ranges {
+        let (fields, length, body) = match ranges {
             [only] => self.one(chosen, only),
             _ => self.several(chosen, ranges),
         };
         let head = [b"HTTP/1.1 206 Partial Content\r\n", &fields[..]].concat();
         let index = Some(Arc::clone(self.index));
-        Answer { status: 206, head: Block::Made(head), index, body }
+        let own = own(chosen, Some(length));
+        Answer { status: 206, head: Block::Made(head), own, index, body }
     }
 
-    fn one(&self, chosen: &Chosen<'_>, range: &Range<u64>) -> (Vec<u8>, Payload) {
-        let length = range.end - range.start;
-        let own = format!(
-            "Content-Length: {length}\r\nContent-Range: {}\r\n",
-            content_range(range, chosen.variant.body.len)
-        );
-        let fields = [own.as_bytes(), self.block(chosen, false)].concat();
-        (fields, Payload::Piece(piece(chosen, range)))
+    fn one(&self, chosen: &Chosen<'_>, range: &Range<u64>) -> (Vec<u8>, u64, Payload) {
+        let place = content_range(range, chosen.variant.body.len);
+        let place = format!("Content-Range: {place}\r\n");
+        let fields = [place.as_bytes(), self.block(chosen, false)].concat();
+        (fields, range.end - range.start, Payload::Piece(piece(chosen, range)))
     }
 
-    fn several(&self, chosen: &Chosen<'_>, ranges: &[Range<u64>]) -> (Vec<u8>, Payload) {
+    fn several(&self, chosen: &Chosen<'_>, ranges: &[Range<u64>]) -> (Vec<u8>, u64, Payload) {
         // The content cannot contain the boundary, because the entity tag is a digest of the
         // content.
-        let tag = String::from_utf8_lossy(self.index.bytes(chosen.variant.etag));
-        let boundary = format!("part-{}", tag.trim_matches('"'));
+        let tag = quoted(&chosen.variant.tag);
+        let boundary = format!("part-{}", String::from_utf8_lossy(&tag).trim_matches('"'));
         let block = self.block(chosen, false);
         let is_type = |name: &[u8]| name.eq_ignore_ascii_case(b"content-type");
         let media_type = fields(block).find(|(name, _)| is_type(name)).map(|(_, value)| value);
@@ -50,14 +49,12 @@ impl Request<'_> {
             .collect();
         parts.push((format!("\r\n--{boundary}--\r\n").into_bytes(), Piece::default()));
         let length: u64 = parts.iter().map(|(text, piece)| text.len() as u64 + piece.len).sum();
-        let mut own = format!(
-            "Content-Length: {length}\r\nContent-Type: multipart/byteranges; boundary={boundary}\r\n"
-        )
-        .into_bytes();
+        let own = format!("Content-Type: multipart/byteranges; boundary={boundary}\r\n");
+        let mut own = own.into_bytes();
         for (name, value) in fields(block).filter(|(name, _)| !is_type(name)) {
             own.extend([name, b": ", value, b"\r\n"].concat());
         }
-        (own, Payload::Parts(parts))
+        (own, length, Payload::Parts(parts))
     }
 }
 

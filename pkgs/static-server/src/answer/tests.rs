@@ -2,9 +2,10 @@
 
 use super::{Answer, Block, Payload, Serving, answer};
 use crate::content::{Content, Hosts, Mounts};
-use crate::index::Coding;
+use crate::date::http_date;
 use crate::index::policy::Policy;
 use crate::index::testing::{from_files, with_variant};
+use crate::index::{Coding, Kind};
 use crate::request::parse;
 use std::sync::Arc;
 
@@ -15,6 +16,9 @@ fn text(answer: &Answer) -> String {
         Block::Ready(span) => index.unwrap().bytes(*span).to_vec(),
         Block::Made(made) => made.clone(),
     };
+    let mut own = [0; super::own::OWN_BYTES_MAX];
+    let len = answer.own.write(&mut own);
+    all.extend(&own[..len]);
     all.extend(b"\r\n");
     let piece = |piece: &super::Piece| {
         let index = index.unwrap();
@@ -44,6 +48,9 @@ const FILES: [(&str, &str); 5] = [
     ("/app.3f9a1c2b.js", "0123456789"),
 ];
 
+/// The time of all answers, in seconds since 1970.
+const NOW: u64 = 1_000_000_000;
+
 struct Asker(Content);
 
 impl Asker {
@@ -54,7 +61,7 @@ impl Asker {
     fn ask(&self, line: &str, fields: &str) -> String {
         let head = format!("{line} HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
         let (head, _) = parse(head.as_bytes(), 8192).unwrap().unwrap();
-        text(&answer(&Serving { content: &self.0, ready: true }, &head))
+        text(&answer(&Serving { content: &self.0, ready: true, now: NOW }, &head))
     }
 
     #[track_caller]
@@ -80,8 +87,8 @@ fn content_comes_with_its_fields() {
     let site = site();
     let etag = site.field("GET /", "ETag").unwrap();
     let head = format!(
-        "HTTP/1.1 200 OK\r\nContent-Length: 4\r\nContent-Type: text/html; charset=utf-8\r\n\
-         Accept-Ranges: bytes\r\nETag: {etag}\r\nCache-Control: no-cache\r\n\r\n"
+        "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nAccept-Ranges: bytes\r\n\
+         Cache-Control: no-cache\r\nContent-Length: 4\r\nETag: {etag}\r\n\r\n"
     );
     assert_eq!(site.ask("GET /", ""), format!("{head}page"));
     assert_eq!(site.ask("GET /index.html?x", ""), format!("{head}page"));
@@ -92,8 +99,8 @@ fn content_comes_with_its_fields() {
 #[test]
 fn a_missing_page_is_a_404_and_never_cached() {
     let site = site();
-    site.check("GET /none", "", "404 Not Found\r\nContent-Length: 4\r\n", "\r\n\r\noops");
-    site.check("HEAD /none", "", "404 Not Found\r\nContent-Length: 4\r\n", "\r\n\r\n");
+    site.check("GET /none", "", "404 Not Found\r\n", "\r\nContent-Length: 4\r\n\r\noops");
+    site.check("HEAD /none", "", "404 Not Found\r\n", "\r\nContent-Length: 4\r\n\r\n");
     site.check("OPTIONS /none", "", "404 ", "");
     for path in ["/none", "/gone.3f9a1c2c.js", "//", "/a%20b/x/"] {
         let line = format!("GET {path}");
@@ -140,7 +147,7 @@ fn conditions_apply_to_the_chosen_variant() {
     let site = site();
     let etag = site.field("GET /", "ETag").unwrap();
     let not_modified =
-        format!("HTTP/1.1 304 Not Modified\r\nETag: {etag}\r\nCache-Control: no-cache\r\n\r\n");
+        format!("HTTP/1.1 304 Not Modified\r\nCache-Control: no-cache\r\nETag: {etag}\r\n\r\n");
     for line in ["GET /", "HEAD /"] {
         let fields = format!("If-None-Match: \"x,\" , W/{etag}\r\nRange: bytes=0-0\r\n");
         assert_eq!(site.ask(line, &fields), not_modified);
@@ -157,10 +164,9 @@ fn ranges_are_sent_alone_or_in_parts() {
     let ask = |range: &str| site.ask(path, &format!("Range: bytes={range}\r\n"));
     let one = ask("2-4");
     assert!(one.starts_with(
-        "HTTP/1.1 206 Partial Content\r\nContent-Length: 3\r\nContent-Range: bytes 2-4/10\r\n\
-         Content-Type: text/javascript"
+        "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 2-4/10\r\nContent-Type: text/javascript"
     ));
-    assert!(one.ends_with("\r\n\r\n234") && one.contains("ETag: "));
+    assert!(one.ends_with("\r\n\r\n234") && one.contains("\r\nContent-Length: 3\r\nETag: "));
     site.check(path, "Range: bytes=10-\r\n", "416 ", "416 Range Not Satisfiable\n");
     assert!(ask("10-").contains("\r\nContent-Range: bytes */10\r\n"));
     for whole in ["0-5,5-6", "x"] {
@@ -198,7 +204,7 @@ fn health_is_answered_unless_a_file_has_its_name() {
     site.check("GET /ready", "", "200 OK", "\r\n\r\nmine");
     let bare = Content::One(Arc::new(from_files(&[], &Policy::default())));
     let (head, _) = parse(b"GET /ready HTTP/1.1\r\nHost: a\r\n\r\n", 99).unwrap().unwrap();
-    let found = text(&answer(&Serving { content: &bare, ready: false }, &head));
+    let found = text(&answer(&Serving { content: &bare, ready: false, now: NOW }, &head));
     assert!(found.starts_with("HTTP/1.1 503 "), "{found}");
 }
 
@@ -306,6 +312,66 @@ fn rules_change_fields_and_redirect() {
     assert_eq!(site.field("GET /none", "Cache-Control").unwrap(), "no-store");
     assert_eq!(site.field("GET /", "X-Host"), None);
     assert_eq!(site.field("GET http://H.example:80/", "X-Host").unwrap(), "h");
+}
+
+#[test]
+fn the_fields_of_a_rule_are_on_every_answer_for_its_path() {
+    let rules = "/*\n  Access-Control-Allow-Origin: *\n  Cache-Control: max-age=9\n\
+        Content-Type: text/x\n/old\n  X-Old: yes\n/real\n  X-Real: yes\n/s/*\n  X-At: :splat\n";
+    let files = [
+        ("/_headers", rules),
+        ("/_redirects", "/old /dir/ 301\n/real /dir/ 200\n"),
+        ("/dir/index.html", "page"),
+        ("/s/file", "x"),
+    ];
+    let site = Asker::new(&files, &Policy::default());
+    let etag = site.field("GET /dir/", "ETag").unwrap();
+    for (line, fields, status) in [
+        ("GET /dir/", "", 200),
+        ("GET /dir/", "Range: bytes=0-0\r\n", 206),
+        ("GET /old", "", 301),
+        ("GET /dir/", &format!("If-None-Match: {etag}\r\n"), 304),
+        ("GET /dir", "", 308),
+        ("GET /none", "", 404),
+        ("OPTIONS /none", "", 404),
+        ("POST /dir/", "", 405),
+        ("GET /dir/", "If-Match: \"x\"\r\n", 412),
+        ("GET /dir/", "Range: bytes=9-\r\n", 416),
+        ("OPTIONS /dir/", "", 204),
+        ("GET /real", "", 200),
+        ("GET /s/file", "", 200),
+        ("GET /s/none", "", 404),
+    ] {
+        let found = site.ask(line, fields);
+        assert!(found.starts_with(&format!("HTTP/1.1 {status} ")), "{line}: {found}");
+        assert_eq!(found.matches("Access-Control-Allow-Origin: *\r\n").count(), 1, "{found}");
+        assert_eq!(found.contains("max-age=9\r\n"), status < 400, "{found}");
+        assert_eq!(found.contains("text/x"), matches!(status, 200 | 206), "{found}");
+        assert_eq!(found.contains("X-Old: yes"), line == "GET /old", "{found}");
+        assert_eq!(found.contains("X-Real: yes"), line == "GET /real", "{found}");
+        assert_eq!(found.contains("X-At: "), line.contains("/s/"), "{found}");
+    }
+    site.check("GET /health", "", "200 OK", "\r\nCache-Control: no-store\r\n\r\nok\n");
+}
+
+#[test]
+fn last_modified_is_never_later_than_date() {
+    let mut index = from_files(&[("/past", "a"), ("/future", "b")], &Policy::default());
+    let then = |path: &str| if path == "/past" { NOW - 10 } else { NOW + 10 };
+    for path in ["/past", "/future"] {
+        let Some(Kind::Resource(number)) = index.find(path.as_bytes()) else { panic!("{path}") };
+        index.resources[number as usize].modified = Some(then(path));
+    }
+    let site = Asker(Content::One(Arc::new(index)));
+    let field = |path: &str| site.field(&format!("GET {path}"), "Last-Modified").unwrap();
+    assert_eq!(field("/past"), http_date(NOW - 10));
+    assert_eq!(field("/future"), http_date(NOW));
+    let since = |time| format!("If-Modified-Since: {}\r\n", http_date(time));
+    // A condition may be in the future (RFC 9110 section 13.1.3).
+    site.check("GET /past", &since(NOW + 9_999_999), "304 ", "");
+    site.check("GET /future", &since(NOW + 9_999_999), "304 ", "");
+    // The file may have changed since then, as far as the client can know.
+    site.check("GET /future", &since(NOW - 1), "200 ", "b");
 }
 
 #[test]

@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use kiln_server::access::Members;
 
+use crate::answer::own::{OWN_BYTES_MAX, Own};
 use crate::answer::{Answer, Block, Payload, Piece};
 use crate::index::Index;
 use crate::index::store::SENDFILE_FROM;
 
-/// The most bytes of `Date`, `Connection` and the empty line.
-const TAIL: usize = 64;
+/// The most bytes of an answer's own fields, `Date`, `Connection` and the empty line.
+const TAIL: usize = OWN_BYTES_MAX + 64;
 
 /// An answer on its way.
 #[derive(Debug)]
@@ -93,7 +94,7 @@ impl Sending {
             Payload::Parts(parts) => ("".into(), Piece::default(), parts),
         };
         parts.reverse();
-        let (tail, tail_len) = tail(date, then);
+        let (tail, tail_len) = tail(&answer.own, date, then);
         Self {
             index: answer.index,
             head: answer.head,
@@ -194,13 +195,13 @@ impl Sending {
 }
 
 /// Returns the last lines of a head.
-fn tail(date: &str, then: Then) -> ([u8; TAIL], u8) {
+fn tail(own: &Own, date: &str, then: Then) -> ([u8; TAIL], u8) {
     let connection = match then {
         Then::KeepAlive => "",
         Then::Close | Then::CloseSlowly => "Connection: close\r\n",
     };
     let mut tail = [0; TAIL];
-    let mut len = 0;
+    let mut len = own.write(&mut tail);
     for part in ["Date: ", date, "\r\n", connection, "\r\n"] {
         let end = (len + part.len()).min(TAIL);
         tail[len..end].copy_from_slice(&part.as_bytes()[..end - len]);

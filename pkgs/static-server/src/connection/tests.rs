@@ -32,7 +32,7 @@ impl About for Nothing {
 
 fn with(run: impl FnOnce(&mut Connection, &mut Context<'_>)) {
     let mut context = Context {
-        serving: Some(Serving { content: &CONTENT, ready: true }),
+        serving: Some(Serving { content: &CONTENT, ready: true, now: u64::MAX }),
         generation: 1,
         about: &Nothing,
         now: Instant::now(),

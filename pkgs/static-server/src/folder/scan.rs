@@ -16,10 +16,10 @@ use rustix::fs::Stat;
 use sha2::{Digest as _, Sha256};
 
 use crate::folder::walk::{Place, Signature, Survey, Trouble, Visitor, survey, walk};
-use crate::index::assemble::{Encoded, Item, RULES, Tag, assemble};
+use crate::index::assemble::{Encoded, Item, RULES, assemble};
 use crate::index::policy::Policy;
 use crate::index::store::{Filling, Store};
-use crate::index::{Body, Coding, Index};
+use crate::index::{Body, Coding, Index, Tag, TooLarge};
 use crate::rules::{BadSize, Complaint, Rules, check_size};
 
 /// A coded file may be this much older than its original, in nanoseconds: tools that write both do
@@ -84,12 +84,11 @@ impl fmt::Display for LeftOut {
 
 impl Scan {
     /// Builds the index.
-    #[must_use]
-    pub fn into_index(self, policy: &Policy) -> Index {
+    pub fn into_index(self, policy: &Policy) -> Result<Index, TooLarge> {
         let unread = self.left_out.iter().filter(|left| left.error.is_some()).count();
-        let mut index = assemble(&self.items, self.stores, self.rules, policy);
+        let mut index = assemble(&self.items, self.stores, self.rules, policy)?;
         index.unread = u32::try_from(unread).unwrap_or(u32::MAX);
-        index
+        Ok(index)
     }
 }
 

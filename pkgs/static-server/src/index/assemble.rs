@@ -2,13 +2,15 @@
 //!
 //! Used for a folder after it was read, and for a pack when it is made.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use crate::date::http_date;
 use crate::index::block::{Block, Facts, make};
 use crate::index::policy::Policy;
 use crate::index::store::Store;
-use crate::index::{Body, Coding, Entry, ErrorPage, Index, Kind, Resource, Span, Variant};
+use crate::index::{
+    Body, Coding, Entry, ErrorPage, Index, Kind, PREPARED_BYTES_MAX, Prepared, Resource, Tag,
+    TooLarge, Variant,
+};
 use crate::media::media_type;
 use crate::rules::{Change, Rules};
 
@@ -30,12 +32,9 @@ pub struct Encoded {
     pub coding: Coding,
     /// The bytes.
     pub body: Body,
-    /// The first half of the bytes' SHA-256, which becomes the entity tag.
+    /// The entity tag.
     pub tag: Tag,
 }
-
-/// A digest that distinguishes contents.
-pub type Tag = [u8; 16];
 
 /// The names of the two files with rules, which are not served.
 pub const RULES: [&[u8]; 2] = [b"/_headers", b"/_redirects"];
@@ -44,19 +43,24 @@ const INDEX: &[u8] = b"index.html";
 const ERROR: &[u8] = b"404.html";
 
 /// Builds the index. The order of items does not matter.
-#[must_use]
-pub fn assemble(items: &[Item], stores: Vec<Store>, rules: Rules, policy: &Policy) -> Index {
+pub fn assemble(
+    items: &[Item],
+    stores: Vec<Store>,
+    rules: Rules,
+    policy: &Policy,
+) -> Result<Index, TooLarge> {
     let index = Index { stores, rules, ..Index::default() };
-    let mut assembly = Assembly { index, policy, paths: BTreeMap::new() };
+    let mut assembly =
+        Assembly { index, policy, blocks: HashMap::new(), block_bytes: 0, paths: BTreeMap::new() };
     let mut items: Vec<&Item> = items.iter().filter(|item| is_served(item)).collect();
     items.sort_by(|a, b| a.path.cmp(&b.path));
     for item in &items {
-        assembly.file(item);
+        assembly.file(item)?;
     }
     for item in &items {
-        assembly.error_page(item);
+        assembly.error_page(item)?;
     }
-    assembly.fallback(&items);
+    assembly.fallback(&items)?;
     assembly.finished()
 }
 
@@ -67,42 +71,49 @@ fn is_served(item: &Item) -> bool {
 struct Assembly<'a> {
     index: Index,
     policy: &'a Policy,
+    /// The numbers of the header blocks, by everything that they are made from.
+    blocks: HashMap<(Facts<'a>, Vec<Change>), u32>,
+    /// The bytes of all header blocks.
+    block_bytes: usize,
     /// The answer for each path. The first claim to a path wins.
     paths: BTreeMap<Vec<u8>, Kind>,
 }
 
-impl Assembly<'_> {
+impl<'a> Assembly<'a> {
     /// Adds a file under its own path and, if it is an index page, under its folder's path.
-    fn file(&mut self, item: &Item) {
+    fn file(&mut self, item: &Item) -> Result<(), TooLarge> {
         let path = item.path.as_slice();
         let (folder, name) = split(path);
         if name == INDEX {
-            let resource = self.resource(item, folder, 200);
+            let resource = self.resource(item, folder, 200)?;
             self.paths.insert(folder.to_vec(), Kind::Resource(resource));
             self.claim(without_slash(folder), Kind::AddSlash);
             if self.policy.clean_urls {
                 self.paths.insert(path.to_vec(), Kind::StripHtml);
             } else {
-                self.own_path(item, folder, resource);
+                self.own_path(item, folder, resource)?;
             }
         } else if let Some(clean) = path.strip_suffix(b".html").filter(|_| self.policy.clean_urls) {
-            let resource = self.resource(item, clean, 200);
+            let resource = self.resource(item, clean, 200)?;
             self.paths.insert(path.to_vec(), Kind::StripHtml);
             self.claim(clean, Kind::Resource(resource));
             self.claim(&[clean, b"/"].concat(), Kind::StripSlash);
         } else {
-            let resource = self.resource(item, path, 200);
+            let resource = self.resource(item, path, 200)?;
             self.paths.insert(path.to_vec(), Kind::Resource(resource));
         }
+        Ok(())
     }
 
     /// Adds an index page's own path, which shares the folder's answer unless header rules treat
     /// the two paths differently.
-    fn own_path(&mut self, item: &Item, folder: &[u8], resource: u32) {
+    fn own_path(&mut self, item: &Item, folder: &[u8], resource: u32) -> Result<(), TooLarge> {
         let path = &item.path;
-        let same = self.index.rules.changes(path, None) == self.index.rules.changes(folder, None);
-        let own = if same { resource } else { self.resource(item, path, 200) };
+        let rules = &self.index.rules;
+        let same = rules.early_changes(path) == rules.early_changes(folder);
+        let own = if same { resource } else { self.resource(item, path, 200)? };
         self.paths.insert(path.clone(), Kind::Resource(own));
+        Ok(())
     }
 
     /// Claims a path that is not the exact name of a file.
@@ -113,86 +124,91 @@ impl Assembly<'_> {
         }
     }
 
-    fn error_page(&mut self, item: &Item) {
+    fn error_page(&mut self, item: &Item) -> Result<(), TooLarge> {
         let (folder, name) = split(&item.path);
         if name == ERROR {
-            let resource = self.resource(item, &item.path, 404);
-            let folder = self.index.push_text(folder);
+            let resource = self.resource(item, &item.path, 404)?;
+            let folder = self.index.push_text(folder)?;
             self.index.error_pages.push(ErrorPage { folder, resource });
         }
+        Ok(())
     }
 
     /// Adds the root's index page as a fallback, without header rules, because they depend on the
     /// path of the request.
-    fn fallback(&mut self, items: &[&Item]) {
+    fn fallback(&mut self, items: &[&Item]) -> Result<(), TooLarge> {
         let root = items.iter().find(|item| item.path == b"/index.html");
         if let Some(root) = root.filter(|_| self.policy.single_page) {
-            self.index.fallback = Some(self.resource_with(root, &[], 200));
+            self.index.fallback = Some(self.resource_with(root, &[], 200)?);
         }
+        Ok(())
     }
 
-    fn resource(&mut self, item: &Item, path: &[u8], status: u16) -> u32 {
+    fn resource(&mut self, item: &Item, path: &[u8], status: u16) -> Result<u32, TooLarge> {
         let changes = match status {
-            200 => self.index.rules.changes(path, None),
+            200 => self.index.rules.early_changes(path),
             _ => Vec::new(),
         };
         self.resource_with(item, &changes, status)
     }
 
-    fn resource_with(&mut self, item: &Item, changes: &[Change], status: u16) -> u32 {
-        let first = number(self.index.variants.len());
+    fn resource_with(
+        &mut self,
+        item: &Item,
+        changes: &[Change],
+        status: u16,
+    ) -> Result<u32, TooLarge> {
+        let first = number(self.index.variants.len())?;
         for encoded in &item.variants {
-            let variant = self.variant(item, encoded, changes, status);
-            self.index.variants.push(variant);
+            let prepared = self.prepared(item, encoded.coding, changes, status)?;
+            let Encoded { coding, body, tag } = *encoded;
+            self.index.variants.push(Variant { coding, prepared, tag, body });
         }
         let count = u16::try_from(item.variants.len()).unwrap_or(1);
-        let modified = item.modified.filter(|_| self.policy.last_modified);
+        let modified = item.modified.filter(|_| status == 200 && self.policy.last_modified);
         self.index.resources.push(Resource { status, count, first, modified });
         number(self.index.resources.len() - 1)
     }
 
-    fn variant(
+    /// Returns the number of the header block for a variant. Equal blocks are made once.
+    fn prepared(
         &mut self,
         item: &Item,
-        encoded: &Encoded,
+        coding: Coding,
         changes: &[Change],
         status: u16,
-    ) -> Variant {
-        let found = status == 200;
-        let etag = if found { tag_text(&encoded.tag) } else { String::new() };
-        let modified = item.modified.filter(|_| found && self.policy.last_modified);
-        let modified = modified.map(http_date).unwrap_or_default();
-        let Block { bytes, rest, shared } = make(
-            &Facts {
-                status,
-                length: encoded.body.len,
-                media_type: media_type(&item.path),
-                coding: encoded.coding,
-                etag: &etag,
-                modified: &modified,
-                cache_control: if found {
-                    self.policy.cache_control(&item.path)
-                } else {
-                    "no-store"
-                },
-                varies: item.variants.len() > 1,
-            },
-            changes,
-        );
-        let head = self.index.push_text(&bytes);
-        let etag = find(&bytes, etag.as_bytes(), head);
-        Variant { coding: encoded.coding, head, rest, shared, etag, body: encoded.body }
+    ) -> Result<u32, TooLarge> {
+        let policy: &'a Policy = self.policy;
+        let cache_control =
+            if status == 200 { policy.cache_control(&item.path) } else { "no-store" };
+        let media_type = media_type(&item.path);
+        let varies = item.variants.len() > 1;
+        let facts = Facts { status, media_type, coding, cache_control, varies };
+        let key = (facts, changes.to_vec());
+        if let Some(known) = self.blocks.get(&key) {
+            return Ok(*known);
+        }
+        let Block { bytes, rest, shared } = make(&facts, changes);
+        self.block_bytes += bytes.len();
+        if self.block_bytes > PREPARED_BYTES_MAX {
+            return Err(TooLarge::Prepared);
+        }
+        let head = self.index.push_text(&bytes)?;
+        let new = number(self.index.prepared.len())?;
+        self.index.prepared.push(Prepared { head, rest, shared });
+        self.blocks.insert(key, new);
+        Ok(new)
     }
 
-    fn finished(mut self) -> Index {
+    fn finished(mut self) -> Result<Index, TooLarge> {
         for (path, kind) in std::mem::take(&mut self.paths) {
-            let path = self.index.push_text(&path);
+            let path = self.index.push_text(&path)?;
             self.index.entries.push(Entry { path, kind });
         }
         self.index.error_pages.sort_by_key(|page| std::cmp::Reverse(page.folder.len));
         self.index.text.shrink_to_fit();
         self.index.finish();
-        self.index
+        Ok(self.index)
     }
 }
 
@@ -206,33 +222,8 @@ fn without_slash(folder: &[u8]) -> &[u8] {
     folder.strip_suffix(b"/").unwrap_or(folder)
 }
 
-fn number(count: usize) -> u32 {
-    u32::try_from(count).unwrap_or(u32::MAX)
-}
-
-/// Returns the span of the entity tag in a block.
-fn find(block: &[u8], etag: &[u8], head: Span) -> Span {
-    let Some(first) = etag.first() else { return Span::default() };
-    let mut parts = block.windows(etag.len());
-    let place = parts.position(|part| part.first() == Some(first) && part == etag);
-    place.map_or(Span::default(), |place| Span {
-        start: head.start + number(place),
-        len: number(etag.len()),
-    })
-}
-
-/// Formats a strong entity tag.
-#[must_use]
-pub fn tag_text(tag: &Tag) -> String {
-    let mut text = String::with_capacity(2 * tag.len() + 2);
-    text.push('"');
-    for byte in tag {
-        for half in [byte >> 4, byte & 15] {
-            text.push(char::from(b"0123456789abcdef"[usize::from(half)]));
-        }
-    }
-    text.push('"');
-    text
+fn number(count: usize) -> Result<u32, TooLarge> {
+    u32::try_from(count).map_err(|_| TooLarge::Paths)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! Header blocks, which are made once per representation and changed by rules.
+//! Header blocks, which many representations share, and which rules change.
 //!
-//! [`Variant`](super::Variant) describes the three parts of a block.
+//! [`Prepared`](super::Prepared) describes the three parts of a block.
 
 use std::io::Write as _;
 
@@ -19,29 +19,30 @@ pub struct Block {
 }
 
 /// The values that a block is made from.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Facts<'a> {
     /// 200 or 404.
     pub status: u16,
-    /// The bytes of the body.
-    pub length: u64,
     /// `Content-Type`.
     pub media_type: &'a str,
     /// `Content-Encoding`; omitted for identity.
     pub coding: Coding,
-    /// `ETag`, with its quotes; empty for no field.
-    pub etag: &'a str,
-    /// `Last-Modified`; empty for no field.
-    pub modified: &'a str,
     /// `Cache-Control`; empty for no field.
     pub cache_control: &'a str,
     /// True if the resource has other variants.
     pub varies: bool,
 }
 
-/// Fields that a 304 repeats (RFC 9110 section 15.4.5), in lower case.
-const SHARED: [&[u8]; 6] =
-    [b"etag", b"last-modified", b"cache-control", b"expires", b"vary", b"content-location"];
+/// Fields that a 304 does not repeat, because they describe the bytes that the client already has
+/// (RFC 9110 section 15.4.5), in lower case. A 304 has all other fields: a client must get a new
+/// policy even if the bytes are the same, and permission to read the answer.
+const WITH_BODY: [&[u8]; 5] = [
+    b"content-type",
+    b"content-encoding",
+    b"accept-ranges",
+    b"content-language",
+    b"content-disposition",
+];
 
 /// Bytes reserved for a block; most need less.
 const BLOCK: usize = 320;
@@ -54,19 +55,17 @@ pub fn make(facts: &Facts<'_>, changes: &[Change]) -> Block {
         ("Content-Type", facts.media_type),
         ("Content-Encoding", coding),
         ("Accept-Ranges", if facts.status == 200 { "bytes" } else { "" }),
-        ("ETag", facts.etag),
-        ("Last-Modified", facts.modified),
         ("Cache-Control", facts.cache_control),
         ("Vary", if facts.varies { "Accept-Encoding" } else { "" }),
     ];
     let there = all.iter().filter(|(_, value)| !value.is_empty());
     let fields: Vec<_> = there.map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
-    render(facts.status, facts.length, &fields, changes)
+    render(facts.status, &fields, changes)
 }
 
-/// Renders the status line, `Content-Length`, and the fields after the changes.
+/// Renders the status line, and the fields after the changes.
 #[must_use]
-pub fn render(status: u16, length: u64, fields: &[(&[u8], &[u8])], changes: &[Change]) -> Block {
+pub fn render(status: u16, fields: &[(&[u8], &[u8])], changes: &[Change]) -> Block {
     let reason = match status {
         200 => "OK",
         404 => "Not Found",
@@ -74,7 +73,7 @@ pub fn render(status: u16, length: u64, fields: &[(&[u8], &[u8])], changes: &[Ch
     };
     let mut bytes = Vec::with_capacity(BLOCK);
     // Writing to a Vec cannot fail.
-    let _ = write!(bytes, "HTTP/1.1 {status} {reason}\r\nContent-Length: {length}\r\n");
+    let _ = write!(bytes, "HTTP/1.1 {status} {reason}\r\n");
     let rest = position(&bytes);
     let shared = if changes.is_empty() {
         two_parts(&mut bytes, fields)
@@ -99,7 +98,7 @@ fn two_parts(bytes: &mut Vec<u8>, fields: &[(&[u8], &[u8])]) -> u32 {
     shared
 }
 
-/// Returns the fields of a block without its status line and `Content-Length`.
+/// Returns the fields of a block without its status line.
 pub fn fields(rest: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     rest.split(|byte| *byte == b'\n').filter_map(|line| {
         let colon = line.iter().position(|byte| *byte == b':')?;
@@ -118,7 +117,7 @@ fn push(bytes: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 }
 
 fn is_shared(name: &[u8]) -> bool {
-    SHARED.iter().any(|known| known.eq_ignore_ascii_case(name))
+    !WITH_BODY.iter().any(|known| known.eq_ignore_ascii_case(name))
 }
 
 #[cfg(test)]
@@ -129,11 +128,8 @@ mod tests {
 
     const FACTS: Facts<'_> = Facts {
         status: 200,
-        length: 4,
         media_type: "text/css; charset=utf-8",
         coding: Coding::Gzip,
-        etag: "\"tag\"",
-        modified: "",
         cache_control: "no-cache",
         varies: true,
     };
@@ -150,7 +146,7 @@ mod tests {
         assert_eq!(found, parts);
     }
 
-    const STATUS: &str = "HTTP/1.1 200 OK|Content-Length: 4|";
+    const STATUS: &str = "HTTP/1.1 200 OK|";
 
     #[test]
     fn a_block_has_its_three_parts() {
@@ -159,7 +155,7 @@ mod tests {
             [
                 STATUS,
                 "Content-Type: text/css; charset=utf-8|Content-Encoding: gzip|Accept-Ranges: bytes|",
-                "ETag: \"tag\"|Cache-Control: no-cache|Vary: Accept-Encoding|",
+                "Cache-Control: no-cache|Vary: Accept-Encoding|",
             ],
         );
     }
@@ -173,8 +169,8 @@ mod tests {
             &changes,
             [
                 STATUS,
-                "Content-Encoding: gzip|Accept-Ranges: bytes|X-A: b|",
-                "ETag: \"tag\"|Cache-Control: no-store|Vary: Accept-Encoding, Cookie|",
+                "Content-Encoding: gzip|Accept-Ranges: bytes|",
+                "Cache-Control: no-store|Vary: Accept-Encoding, Cookie|X-A: b|",
             ],
         );
     }

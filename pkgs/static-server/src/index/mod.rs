@@ -25,6 +25,8 @@ pub mod table;
 #[cfg(test)]
 pub(crate) mod testing;
 
+use std::fmt;
+
 use crate::index::cache::Cache;
 use crate::index::store::Store;
 use crate::index::table::Table;
@@ -40,7 +42,7 @@ pub struct Span {
 }
 
 /// A content coding (RFC 9110 section 8.4.1), the simplest first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Coding {
     /// No coding.
@@ -91,24 +93,34 @@ pub struct Body {
     pub len: u64,
 }
 
-/// A representation of a resource, ready to be sent.
+/// The first half of a body's SHA-256, which becomes its entity tag.
+pub type Tag = [u8; 16];
+
+/// A header block that many variants share: the status line and all fields that do not depend on
+/// the body, each with its CRLF.
 ///
-/// The header block is the status line and all fields except `Date` and `Connection`, each with its
-/// CRLF, in three parts: the status line with `Content-Length`, fields that only an answer with a
-/// body has, and fields that a 304 has too. The blocks of 206 and 304 therefore need no memory of
-/// their own.
+/// It has three parts: the status line, fields that only an answer with a body has, and fields that
+/// a 304 has too. `Content-Length`, `ETag`, `Last-Modified`, `Date` and `Connection` are added to
+/// each answer ([`crate::answer::own`]). A site of many files therefore has few blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Variant {
-    /// The coding of the body.
-    pub coding: Coding,
-    /// The header block.
+pub struct Prepared {
+    /// The whole block.
     pub head: Span,
     /// The offset of the block's second part.
     pub rest: u32,
     /// The offset of the block's third part.
     pub shared: u32,
-    /// The strong entity tag with its quotes; empty if there is no tag.
-    pub etag: Span,
+}
+
+/// A representation of a resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Variant {
+    /// The coding of the body.
+    pub coding: Coding,
+    /// The number of the header block in [`Index::prepared`].
+    pub prepared: u32,
+    /// The entity tag, which an answer with status 200 has.
+    pub tag: Tag,
     /// The body.
     pub body: Body,
 }
@@ -170,6 +182,8 @@ pub struct Index {
     pub resources: Vec<Resource>,
     /// Representations.
     pub variants: Vec<Variant>,
+    /// Header blocks.
+    pub prepared: Vec<Prepared>,
     /// The bodies.
     pub stores: Vec<Store>,
     /// Error pages, the deepest folder first.
@@ -182,12 +196,39 @@ pub struct Index {
     /// The number of files and folders that could not be read. The site is ready if the number is
     /// 0.
     pub unread: u32,
-    /// Small bodies that are not in a memory store. [`Index::finish`] creates the cache.
+    /// Small bodies that are not in a memory store. [`Index::keep_at_most`] creates the cache.
     pub cache: Cache,
 }
 
 /// The most bytes in [`Index::cache`].
 const CACHE_BYTES_MAX: u64 = 64 << 20;
+
+/// The most bytes of header blocks. A site usually has a few dozen different ones, which take a few
+/// kilobytes.
+pub const PREPARED_BYTES_MAX: usize = 16 << 20;
+
+/// The reason why an index cannot hold a site.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TooLarge {
+    /// Paths of more than 4 GiB.
+    Paths,
+    /// Header blocks of more than 16 MiB.
+    Prepared,
+}
+
+impl fmt::Display for TooLarge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Paths => "the paths of all files take more than 4 GiB",
+            Self::Prepared => {
+                "the rules of _headers make different header blocks of more than 16 MiB; let the \
+                 same rules apply to more files"
+            }
+        })
+    }
+}
+
+impl std::error::Error for TooLarge {}
 
 impl Index {
     /// Returns the bytes of a span.
@@ -240,22 +281,35 @@ impl Index {
         Some(page.resource)
     }
 
-    /// Appends to the texts.
-    pub fn push_text(&mut self, bytes: &[u8]) -> Span {
-        let start = u32::try_from(self.text.len()).unwrap_or(u32::MAX);
-        self.text.extend_from_slice(bytes);
-        Span { start, len: u32::try_from(bytes.len()).unwrap_or(0) }
+    /// Returns the header block of a variant of this index.
+    #[must_use]
+    pub fn prepared(&self, variant: &Variant) -> &Prepared {
+        &self.prepared[variant.prepared as usize]
     }
 
-    /// Builds the table of paths and an empty cache. Called once, after all entries were added.
+    /// Appends to the texts.
+    pub fn push_text(&mut self, bytes: &[u8]) -> Result<Span, TooLarge> {
+        let start = u32::try_from(self.text.len()).map_err(|_| TooLarge::Paths)?;
+        let len = u32::try_from(bytes.len()).map_err(|_| TooLarge::Paths)?;
+        start.checked_add(len).ok_or(TooLarge::Paths)?;
+        self.text.extend_from_slice(bytes);
+        Ok(Span { start, len })
+    }
+
+    /// Builds the table of paths. Called once, after all entries were added.
     pub fn finish(&mut self) {
         let mut table = Table::with_room(self.entries.len());
         for number in 0..u32::try_from(self.entries.len()).unwrap_or(u32::MAX) {
             table.insert(number, self.path(number));
         }
         self.table = table;
-        let files = self.stores.iter().any(|store| matches!(store, Store::File(_)));
-        self.cache = Cache::new(if files { self.variants.len() } else { 0 }, CACHE_BYTES_MAX);
+    }
+
+    /// Keeps small bodies of open files in memory after their first request, up to this many bytes.
+    pub fn keep_at_most(&mut self, limit: u64) {
+        let has_files = self.stores.iter().any(|store| matches!(store, Store::File(_)));
+        let count = if has_files { self.variants.len() } else { 0 };
+        self.cache = Cache::new(count, limit.min(CACHE_BYTES_MAX));
     }
 
     /// Returns the number of bytes of content in memory.

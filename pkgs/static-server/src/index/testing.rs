@@ -2,10 +2,10 @@
 
 use sha2::{Digest as _, Sha256};
 
-use crate::index::assemble::{Encoded, Item, RULES, Tag, assemble};
+use crate::index::assemble::{Encoded, Item, RULES, assemble};
 use crate::index::policy::Policy;
 use crate::index::store::{Filling, Store};
-use crate::index::{Body, Coding, Index};
+use crate::index::{Body, Coding, Index, Tag};
 use crate::rules::Rules;
 
 fn encoded(filling: &mut Filling, coding: Coding, text: &str) -> Encoded {
@@ -32,7 +32,7 @@ pub fn from_files(files: &[(&str, &str)], policy: &Policy) -> Index {
     });
     let (rules, complaints) = Rules::parse(rules[0], rules[1]);
     assert_eq!(complaints, []);
-    assemble(&items, vec![Store::Memory(filling.seal().unwrap())], rules, policy)
+    assemble(&items, vec![Store::Memory(filling.seal().unwrap())], rules, policy).unwrap()
 }
 
 /// Builds a site of one file in two codings.
@@ -43,5 +43,5 @@ pub fn with_variant(path: &str, text: &str, coding: Coding, coded: &str) -> Inde
     let variants = vec![identity, other];
     let item = Item { path: path.as_bytes().to_vec(), variants, modified: None };
     let stores = vec![Store::Memory(filling.seal().unwrap())];
-    assemble(&[item], stores, Rules::default(), &Policy::default())
+    assemble(&[item], stores, Rules::default(), &Policy::default()).unwrap()
 }

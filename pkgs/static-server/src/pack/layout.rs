@@ -5,14 +5,14 @@ use crate::index::Span;
 /// The first bytes of a pack.
 pub const MAGIC: [u8; 8] = *b"KILNPACK";
 
-/// The only version so far.
-pub const VERSION: u32 = 1;
+/// The version of the format. Version 1 had a header block for each variant.
+pub const VERSION: u32 = 2;
 
 /// The bytes of the header.
 pub const HEADER: usize = 128;
 
 /// The bytes of the header that the checksum covers together with the index. The checksum follows
-/// these bytes.
+/// these bytes, and the rest of the header is zero.
 pub const CHECKED: usize = 96;
 
 /// The bytes of each record.
@@ -20,14 +20,16 @@ pub const BLOB: usize = 48;
 /// See [`BLOB`].
 pub const RESOURCE: usize = 16;
 /// See [`BLOB`].
-pub const VARIANT: usize = 32;
+pub const VARIANT: usize = 16;
 /// See [`BLOB`].
 pub const ENTRY: usize = 16;
 /// See [`BLOB`].
 pub const ERROR_PAGE: usize = 16;
+/// See [`BLOB`].
+pub const PREPARED: usize = 16;
 
-/// Bodies of at least this many bytes are large: they are page-aligned and sent from the file.
-/// Smaller bodies are held in memory.
+/// Bodies of at least this many bytes are large: they are page-aligned. Smaller bodies follow one
+/// after another.
 pub const LARGE: u64 = 32 << 10;
 
 /// The alignment of large bodies.
@@ -55,6 +57,8 @@ pub struct Header {
     pub entries: u32,
     /// The number of error pages.
     pub error_pages: u32,
+    /// The number of header blocks.
+    pub prepared: u32,
     /// The resource of single-page mode, or [`NONE`].
     pub fallback: u32,
     /// The bytes of paths and header blocks.
@@ -98,13 +102,14 @@ impl Header {
         bytes
     }
 
-    const fn counts(&self) -> [u32; 9] {
+    const fn counts(&self) -> [u32; 10] {
         [
             self.blobs,
             self.resources,
             self.variants,
             self.entries,
             self.error_pages,
+            self.prepared,
             self.fallback,
             self.text,
             self.headers,
@@ -125,14 +130,15 @@ impl Header {
             variants: count(2),
             entries: count(3),
             error_pages: count(4),
-            fallback: count(5),
-            text: count(6),
-            headers: count(7),
-            redirects: count(8),
+            prepared: count(5),
+            fallback: count(6),
+            text: count(7),
+            headers: count(8),
+            redirects: count(9),
         }
     }
 
-    /// Returns the length of the index in bytes. A sum of nine products of 32-bit numbers cannot
+    /// Returns the length of the index in bytes. A sum of few products of 32-bit numbers cannot
     /// overflow.
     #[must_use]
     pub fn index(&self) -> u64 {
@@ -142,6 +148,7 @@ impl Header {
             (self.variants, VARIANT),
             (self.entries, ENTRY),
             (self.error_pages, ERROR_PAGE),
+            (self.prepared, PREPARED),
             (self.text, 1),
             (self.headers, 1),
             (self.redirects, 1),

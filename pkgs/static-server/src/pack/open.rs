@@ -1,46 +1,28 @@
 //! A pack's file → an index that can be served.
 //!
-//! Header and index are read into memory and checked. Small bodies are copied into sealed memory up
-//! to the limit; everything else is read from the file on demand. The file is never mapped: if it
-//! is truncated while it is served, reads end early, and only the affected answers are cut.
+//! Header and index are read into memory and checked. Bodies are read from the file on demand;
+//! small ones stay in memory after their first request, up to the limit. The file is never mapped:
+//! if it is truncated while it is served, reads end early, and only the affected answers are cut.
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
-use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use sha2::{Digest as _, Sha256};
 
 use crate::index::Index;
-use crate::index::store::{Filling, Store};
+use crate::index::store::Store;
 use crate::pack::layout::{Blob, HEADER};
-use crate::pack::read::{self, Contents, FILE};
-
-/// The number of the store with small bodies.
-const MEMORY: u32 = FILE + 1;
+use crate::pack::read::{self, Contents};
 
 /// Opens a pack for serving, with at most `limit` bytes of bodies in memory.
 pub fn load(path: &Path, limit: u64) -> anyhow::Result<Index> {
     let reading = || format!("cannot read the pack {}", path.display());
     let mut file = File::open(path).with_context(reading)?;
-    let Contents { header, mut index, .. } = contents(&mut file).with_context(reading)?;
-    let small = header.large - header.small;
-    if small <= limit {
-        let mut filling =
-            Filling::with_room(small).context("cannot allocate memory for the content")?;
-        fill(&mut filling, &file, header.small, small).with_context(reading)?;
-        for variant in &mut index.variants {
-            let body = &mut variant.body;
-            if body.start < header.large {
-                (body.store, body.start) = (MEMORY, body.start - header.small);
-            }
-        }
-        let region = filling.seal().context("cannot seal the memory of the content")?;
-        index.stores = vec![Store::File(file), Store::Memory(region)];
-    } else {
-        index.stores = vec![Store::File(file)];
-    }
+    let mut index = contents(&mut file).with_context(reading)?.index;
+    index.stores = vec![Store::File(file)];
+    index.keep_at_most(limit);
     Ok(index)
 }
 
@@ -58,14 +40,6 @@ pub fn contents(file: &mut File) -> anyhow::Result<Contents> {
     let mut index = vec![0; usize::try_from(len)?];
     file.read_exact(&mut index)?;
     Ok(read::parse(&head, &index, found)?)
-}
-
-/// Copies small bodies as one piece.
-fn fill(filling: &mut Filling, file: &File, start: u64, len: u64) -> anyhow::Result<()> {
-    let mut bytes = vec![0; usize::try_from(len)?];
-    file.read_exact_at(&mut bytes, start)?;
-    filling.push(&bytes)?;
-    Ok(())
 }
 
 /// Compares every body with its digest, and returns the number of bodies.

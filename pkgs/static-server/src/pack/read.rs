@@ -3,13 +3,13 @@
 
 use std::fmt;
 
-use sha2::{Digest as _, Sha256};
-
 use crate::index::assemble::RULES;
-use crate::index::{Body, Coding, Entry, ErrorPage, Index, Kind, Resource, Span, Variant};
+use crate::index::{
+    Body, Coding, Entry, ErrorPage, Index, Kind, Prepared, Resource, Span, Tag, Variant,
+};
 use crate::pack::layout::{
-    BLOB, Blob, CHECKED, ENTRY, ERROR_PAGE, HEADER, Header, MAGIC, NONE, RESOURCE, VARIANT,
-    VERSION, span_at, u16_at, u32_at, u64_at,
+    BLOB, Blob, CHECKED, ENTRY, ERROR_PAGE, HEADER, Header, MAGIC, NONE, PREPARED, RESOURCE,
+    VARIANT, VERSION, span_at, u16_at, u32_at, u64_at,
 };
 use crate::rules::{Rules, check_size};
 
@@ -43,7 +43,11 @@ impl fmt::Display for Flaw {
         match self {
             Self::Foreign => f.write_str("it is not a pack"),
             Self::Version(version) => {
-                write!(f, "it has version {version}, but this program reads version {VERSION}")
+                write!(
+                    f,
+                    "it has version {version}, but this program reads version {VERSION}; make it \
+                     again with `static-server pack`"
+                )
             }
             Self::Length { said, found } => {
                 write!(f, "it has {found} bytes and should have {said}")
@@ -102,13 +106,19 @@ pub fn parse(head: &[u8; HEADER], index: &[u8], found: u64) -> Result<Contents, 
     tables(header, index)
 }
 
-/// Returns the SHA-256 of the header's checked bytes and the index.
+/// Returns the bytes after the header's checked bytes: the CRC-32 of these bytes and the index, and
+/// zeros.
+///
+/// The checksum detects damage, not malice, so that a start reads the index at the speed of memory;
+/// every number is checked besides.
 #[must_use]
-pub fn checksum(head: &[u8], index: &[u8]) -> [u8; 32] {
-    let mut hasher = Sha256::new();
+pub fn checksum(head: &[u8], index: &[u8]) -> [u8; HEADER - CHECKED] {
+    let mut hasher = crc32fast::Hasher::new();
     hasher.update(&head[..CHECKED.min(head.len())]);
     hasher.update(index);
-    hasher.finalize().into()
+    let mut sum = [0; HEADER - CHECKED];
+    sum[..4].copy_from_slice(&hasher.finalize().to_le_bytes());
+    sum
 }
 
 fn ensure(holds: bool, what: &'static str) -> Result<(), Flaw> {
@@ -136,13 +146,19 @@ fn tables(header: Header, bytes: &[u8]) -> Result<Contents, Flaw> {
     let variants = parts.take(header.variants, VARIANT);
     let entries = parts.take(header.entries, ENTRY);
     let error_pages = parts.take(header.error_pages, ERROR_PAGE);
+    let prepared = parts.take(header.prepared, PREPARED);
     let text = parts.take(header.text, 1);
     let headers = parts.take(header.headers, 1);
     let redirects = parts.take(header.redirects, 1);
     let rules = rules(headers, redirects)?;
     let blobs = each(blobs, BLOB, |part| blob(part, &header))?;
-    let variants = each(variants, VARIANT, |part| variant(part, text, &blobs))?;
-    let resources = each(resources, RESOURCE, |part| resource(part, &variants))?;
+    let prepared = each(prepared, PREPARED, |part| block(part, text))?;
+    let variants = each(variants, VARIANT, |part| variant(part, &prepared, &blobs))?;
+    let has_status = |variant: &Variant, status: u16| {
+        let block = part(text, prepared[variant.prepared as usize].head);
+        block.starts_with(status_line(status))
+    };
+    let resources = each(resources, RESOURCE, |part| resource(part, &variants, has_status))?;
     let entries = each(entries, ENTRY, |part| entry(part, text, &resources))?;
     let error_pages = each(error_pages, ERROR_PAGE, |part| error_page(part, text, &resources))?;
     are_sorted(text, &entries, &error_pages)?;
@@ -150,7 +166,7 @@ fn tables(header: Header, bytes: &[u8]) -> Result<Contents, Flaw> {
     ensure(fallback.is_none_or(|number| is_found(&resources, number)), "no such fallback")?;
     let text = text.to_vec();
     let tables = Index { text, entries, resources, variants, error_pages, ..Index::default() };
-    let mut index = Index { fallback, rules, ..tables };
+    let mut index = Index { prepared, fallback, rules, ..tables };
     index.finish();
     Ok(Contents { header, index, blobs })
 }
@@ -197,36 +213,64 @@ fn blob(bytes: &[u8], header: &Header) -> Result<Blob, Flaw> {
     Ok(Blob { start, len, sha256 })
 }
 
-fn variant(bytes: &[u8], text: &[u8], blobs: &[Blob]) -> Result<Variant, Flaw> {
-    let head = span_at(bytes, 0);
-    let (rest, shared) = (u32_at(bytes, 8), u32_at(bytes, 12));
-    let etag = span_at(bytes, 16);
-    let blob = blobs.get(u32_at(bytes, 24) as usize).ok_or(Flaw::Bounds("no such body"))?;
-    let coding =
-        Coding::ALL.get(u32_at(bytes, 28) as usize).ok_or(Flaw::Bounds("no such coding"))?;
-    ensure(is_within(text, head) && is_within(text, etag), "a text is out of bounds")?;
+fn block(bytes: &[u8], text: &[u8]) -> Result<Prepared, Flaw> {
+    let (head, rest, shared) = (span_at(bytes, 0), u32_at(bytes, 8), u32_at(bytes, 12));
+    ensure(is_within(text, head), "a text is out of bounds")?;
     ensure(rest <= shared && shared <= head.len, "the parts of a header block are out of order")?;
-    ensure(is_framed(part(text, head), rest, blob.len), "a header block does not fit its body")?;
+    ensure(is_block(part(text, head), rest, shared), "a header block is invalid")?;
+    Ok(Prepared { head, rest, shared })
+}
+
+fn variant(bytes: &[u8], prepared: &[Prepared], blobs: &[Blob]) -> Result<Variant, Flaw> {
+    let number = u32_at(bytes, 0);
+    ensure((number as usize) < prepared.len(), "no such header block")?;
+    let blob = blobs.get(u32_at(bytes, 4) as usize).ok_or(Flaw::Bounds("no such body"))?;
+    let coding =
+        Coding::ALL.get(u32_at(bytes, 8) as usize).ok_or(Flaw::Bounds("no such coding"))?;
+    let mut tag = Tag::default();
+    let half = tag.len();
+    tag.copy_from_slice(&blob.sha256[..half]);
     let body = Body { store: FILE, start: blob.start, len: blob.len };
-    Ok(Variant { coding: *coding, head, rest, shared, etag, body })
+    Ok(Variant { coding: *coding, prepared: number, tag, body })
 }
 
-/// True if a block begins with a status line and the body's length, and ends with CRLF. These parts
-/// must be correct, because a client uses them to find the end of an answer.
-fn is_framed(block: &[u8], rest: u32, len: u64) -> bool {
+const fn status_line(status: u16) -> &'static [u8] {
+    match status {
+        200 => b"HTTP/1.1 200 OK\r\n",
+        _ => b"HTTP/1.1 404 Not Found\r\n",
+    }
+}
+
+/// True if a block is a status line and whole lines of fields that do not frame the answer, so that
+/// a client finds its end.
+fn is_block(block: &[u8], rest: u32, shared: u32) -> bool {
     let (first, others) = block.split_at((rest as usize).min(block.len()));
-    let first = first
-        .strip_prefix(b"HTTP/1.1 200 OK\r\n")
-        .or(first.strip_prefix(b"HTTP/1.1 404 Not Found\r\n"));
-    let length =
-        first.and_then(|first| first.strip_prefix(b"Content-Length: ")?.strip_suffix(b"\r\n"));
-    let length = length.and_then(|length| std::str::from_utf8(length).ok());
-    length.is_some_and(|text| text.parse() == Ok(len) && !text.starts_with('+'))
-        && (others.is_empty() || others.ends_with(b"\r\n"))
-        && !others.starts_with(b"\r\n")
+    let middle = (shared - rest) as usize;
+    let is_line = |line: &[u8]| {
+        let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
+        let frames = [&b"content-length"[..], b"transfer-encoding", b"connection"];
+        line.ends_with(b"\r")
+            && name.len() + 2 < line.len()
+            && !name.is_empty()
+            && !frames.iter().any(|frame| name.eq_ignore_ascii_case(frame))
+    };
+    let are_lines = |part: &[u8]| {
+        part.is_empty()
+            || part
+                .strip_suffix(b"\n")
+                .is_some_and(|part| part.split(|byte| *byte == b'\n').all(is_line))
+    };
+    let (with_body, shared) = others.split_at(middle.min(others.len()));
+    [200, 404].iter().any(|status| first == status_line(*status))
+        && are_lines(with_body)
+        && are_lines(shared)
 }
 
-fn resource(bytes: &[u8], variants: &[Variant]) -> Result<Resource, Flaw> {
+fn resource(
+    bytes: &[u8],
+    variants: &[Variant],
+    has_status: impl Fn(&Variant, u16) -> bool,
+) -> Result<Resource, Flaw> {
     let (status, count, first) = (u16_at(bytes, 0), u16_at(bytes, 2), u32_at(bytes, 4));
     let modified = Some(u64_at(bytes, 8)).filter(|time| *time != u64::MAX);
     let start = first as usize;
@@ -234,6 +278,8 @@ fn resource(bytes: &[u8], variants: &[Variant]) -> Result<Resource, Flaw> {
     let plain = own.first().is_some_and(|variant| variant.coding == Coding::Identity);
     ensure(plain, "the first variant of a resource is not the identity")?;
     ensure(matches!(status, 200 | 404), "invalid status of a resource")?;
+    let agree = own.iter().all(|variant| has_status(variant, status));
+    ensure(agree, "a header block does not fit its resource")?;
     Ok(Resource { status, count, first, modified })
 }
 

@@ -44,7 +44,7 @@ fn pack(files: &[(&str, &[u8])]) -> Vec<u8> {
     };
     let items: Vec<Item> = files.iter().map(item).collect();
     let policy = Policy { single_page: true, ..Policy::default() };
-    let index = assemble(&items, Vec::new(), Rules::default(), &policy);
+    let index = assemble(&items, Vec::new(), Rules::default(), &policy).unwrap();
     let plan = plan(&index, &blobs).unwrap();
     let mut out = plan.head;
     for (blob, body) in plan.blobs.iter().zip(&bodies) {
@@ -86,20 +86,21 @@ fn walk(index: &Index) {
         assert!(index.find(index.bytes(entry.path)).is_some());
         let Kind::Resource(number) = entry.kind else { continue };
         for variant in index.variants(&index.resources[number as usize]) {
-            let head = index.bytes(variant.head);
-            assert!(head[..variant.rest as usize].ends_with(b"\r\n"));
-            assert!(variant.shared as usize <= head.len());
-            assert_eq!(index.bytes(variant.etag).len(), variant.etag.len as usize);
+            let prepared = index.prepared(variant);
+            let head = index.bytes(prepared.head);
+            assert!(head[..prepared.rest as usize].ends_with(b"\r\n"));
+            assert!(prepared.shared as usize <= head.len());
         }
     }
     assert!(index.error_page(b"/x").is_none_or(|number| (number as usize) < index.resources.len()));
 }
 
 #[test]
-fn a_packed_site_is_served_from_memory_and_from_the_file() {
+fn a_packed_site_is_served_from_the_file_and_small_bodies_stay_in_memory() {
     let file = stored(&site());
     for limit in [0, 1 << 20] {
         let index = load(file.path(), limit).unwrap();
+        assert_eq!(index.content_bytes(), 0, "a start reads no body");
         walk(&index);
         for (path, text) in
             [("/", &b"a page"[..]), ("/sub/", b"a page"), ("/empty", b""), ("/long", &LONG)]
@@ -107,13 +108,14 @@ fn a_packed_site_is_served_from_memory_and_from_the_file() {
             let Some(Kind::Resource(number)) = index.find(path.as_bytes()) else {
                 panic!("{path}")
             };
-            let body = index.variants(&index.resources[number as usize])[0].body;
+            let first = index.resources[number as usize].first;
+            let body = index.variants[first as usize].body;
             let store = &index.stores[body.store as usize];
             let mut bytes = vec![0; text.len()];
             rustix::io::pread(store.fd(), &mut bytes, body.start).unwrap();
             assert_eq!((&bytes[..], body.len), (text, text.len() as u64), "{path}");
             let held = text.is_empty() || text.len() < 1000 && limit > 0;
-            assert_eq!(index.memory(body).is_some() || text.is_empty(), held, "{path}");
+            assert_eq!(index.variant_bytes(first), held.then_some(text), "{path}");
         }
         assert_eq!(index.find(b"/sub"), Some(Kind::AddSlash));
         assert!(index.error_page(b"/sub/none").is_some() && index.fallback.is_some());
@@ -146,8 +148,16 @@ fn an_error_names_the_version_of_an_unknown_pack() {
     bytes[8] = 9;
     assert_eq!(
         read(&bytes).unwrap_err().to_string(),
-        "it has version 9, but this program reads version 1"
+        "it has version 9, but this program reads version 2; make it again with `static-server pack`"
     );
+}
+
+#[test]
+fn files_share_header_blocks() {
+    let names: Vec<String> = (0..1000).map(|number| format!("/{number}.css")).collect();
+    let files: Vec<(&str, &[u8])> = names.iter().map(|name| (&name[..], &b"a{}"[..])).collect();
+    let index = read(&pack(&files)).unwrap();
+    assert_eq!((index.prepared.len(), index.variants.len()), (1, 1000));
 }
 
 #[test]
@@ -194,6 +204,6 @@ proptest! {
     #[test]
     fn any_bytes_are_refused_or_can_be_walked(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
         prop_assert!(read(&bytes).is_err());
-        prop_assert!(read(&[b"KILNPACK\x01\0\0\0", &bytes[..]].concat()).is_err());
+        prop_assert!(read(&[b"KILNPACK\x02\0\0\0", &bytes[..]].concat()).is_err());
     }
 }

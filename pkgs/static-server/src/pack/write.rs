@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::index::{Entry, Index, Kind, Resource, Span, Variant};
+use crate::index::{Entry, Index, Kind, Prepared, Resource, Span, Variant};
 use crate::pack::layout::{Blob, HEADER, Header, LARGE, NONE, PAGE};
 use crate::pack::read::checksum;
 
@@ -26,6 +26,7 @@ pub fn plan(index: &Index, blobs: &[Blob]) -> io::Result<Plan> {
         variants: number(index.variants.len())?,
         entries: number(index.entries.len())?,
         error_pages: number(index.error_pages.len())?,
+        prepared: number(index.prepared.len())?,
         fallback: index.fallback.unwrap_or(NONE),
         text: number(index.text.len())?,
         headers: number(index.rules.headers_text.len())?,
@@ -80,6 +81,7 @@ fn tables(index: &Index, blobs: &[Blob]) -> Vec<u8> {
         span(&mut out, page.folder);
         put32(&mut out, &[page.resource, 0]);
     }
+    index.prepared.iter().for_each(|one| prepared(&mut out, one));
     out.extend_from_slice(&index.text);
     out.extend_from_slice(&index.rules.headers_text);
     out.extend_from_slice(&index.rules.redirects_text);
@@ -94,11 +96,13 @@ fn resource(out: &mut Vec<u8>, resource: &Resource) {
 }
 
 fn variant(out: &mut Vec<u8>, variant: &Variant) {
-    span(out, variant.head);
-    put32(out, &[variant.rest, variant.shared]);
-    span(out, variant.etag);
     let blob = u32::try_from(variant.body.start).unwrap_or(NONE);
-    put32(out, &[blob, variant.coding as u32]);
+    put32(out, &[variant.prepared, blob, variant.coding as u32, 0]);
+}
+
+fn prepared(out: &mut Vec<u8>, prepared: &Prepared) {
+    span(out, prepared.head);
+    put32(out, &[prepared.rest, prepared.shared]);
 }
 
 fn entry(out: &mut Vec<u8>, entry: &Entry) {

@@ -1,7 +1,7 @@
 //! The changes that `_headers` makes to the fields of an answer, and their effect.
 
 /// A change to one field.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Change {
     /// The field gets this value and no other.
     Set {

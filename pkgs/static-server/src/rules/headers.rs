@@ -51,14 +51,23 @@ pub struct HeaderRule {
     path: Pattern,
     remove: Vec<Vec<u8>>,
     set: Vec<(Vec<u8>, Vec<u8>)>,
+    /// True if a value has captures of the path.
+    captures: bool,
     line: usize,
 }
 
 impl HeaderRule {
-    /// True if the rule applies to some hosts only.
+    /// True if the rule's effect on a path that it matches depends on the host or on the path, so
+    /// that files cannot share it.
     #[must_use]
-    pub const fn has_host(&self) -> bool {
-        self.host.is_some()
+    pub const fn is_late(&self) -> bool {
+        self.host.is_some() || self.captures
+    }
+
+    /// True if the rule may apply to a decoded path, on some host.
+    #[must_use]
+    pub fn may_apply(&self, path: &[u8]) -> bool {
+        self.path.matches(path).is_some()
     }
 
     /// Adds the changes of this rule to those of earlier rules. A field that is already set gets
@@ -164,7 +173,8 @@ fn pattern(line: &[u8], number: usize, count: usize) -> Result<HeaderRule, Strin
         (Some(Pattern::host(host)?), if path.is_empty() { &b"/"[..] } else { path })
     };
     let path = Pattern::path(path)?;
-    Ok(HeaderRule { host, path, remove: Vec::new(), set: Vec::new(), line: number })
+    let (remove, set) = (Vec::new(), Vec::new());
+    Ok(HeaderRule { host, path, remove, set, captures: false, line: number })
 }
 
 fn has_port(host: &[u8]) -> bool {
@@ -190,6 +200,7 @@ fn field(line: &[u8], rule: &mut HeaderRule) -> Result<(), String> {
     if !value.iter().all(|byte| *byte == b'\t' || (*byte >= b' ' && *byte != 0x7f)) {
         return Err("the value has a control character".to_owned());
     }
+    rule.captures |= rule.path.fills(value);
     rule.set.push((name, value.to_vec()));
     Ok(())
 }

@@ -31,6 +31,8 @@ pub struct Rules {
     fixed: HashMap<Vec<u8>, usize>,
     /// The numbers of the other redirect rules.
     dynamic: Vec<usize>,
+    /// True if a header rule is late.
+    late: bool,
 }
 
 impl Rules {
@@ -48,6 +50,7 @@ impl Rules {
                 None => dynamic.push(number),
             }
         }
+        let late = header_rules.iter().any(HeaderRule::is_late);
         let rules = Self {
             headers_text: headers.to_vec(),
             redirects_text: redirects.to_vec(),
@@ -55,6 +58,7 @@ impl Rules {
             redirects: redirect_rules,
             fixed,
             dynamic,
+            late,
         };
         (rules, complaints)
     }
@@ -70,10 +74,18 @@ impl Rules {
         changes
     }
 
-    /// True if the changes depend on the host, so that the index cannot have a prepared block.
+    /// True if the changes for a decoded path depend on the host or on the path itself, so that its
+    /// answer cannot share a header block with others.
     #[must_use]
-    pub fn depend_on_host(&self) -> bool {
-        self.headers.iter().any(HeaderRule::has_host)
+    pub fn is_late(&self, path: &[u8]) -> bool {
+        self.late && self.headers.iter().any(|rule| rule.is_late() && rule.may_apply(path))
+    }
+
+    /// Returns the changes that the index applies to a decoded path: all of them, or none if they
+    /// are late.
+    #[must_use]
+    pub fn early_changes(&self, path: &[u8]) -> Vec<Change> {
+        if self.is_late(path) { Vec::new() } else { self.changes(path, None) }
     }
 
     /// True if `_headers` has a rule.

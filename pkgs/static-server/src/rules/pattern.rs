@@ -75,6 +75,19 @@ impl Pattern {
         self.literal().is_some()
     }
 
+    /// True if a template has the name of one of this pattern's captures.
+    #[must_use]
+    pub fn fills(&self, template: &[u8]) -> bool {
+        let known = |name: &[u8]| {
+            self.parts.iter().any(|part| match part {
+                Part::Literal(_) => false,
+                Part::Splat => name == b"splat",
+                Part::Placeholder(own) => name == own,
+            })
+        };
+        template.split(|byte| *byte == b':').skip(1).any(|after| known(name(after)))
+    }
+
     /// Matches a whole text. Each part takes as many bytes as it can, beginning with the first.
     ///
     /// The time is bounded by parts times bytes: a first pass, from the end, marks the positions
@@ -249,6 +262,13 @@ mod tests {
         assert!(host.matches(b"a.b.example.com").is_none());
         assert!(Pattern::path(b"/*/*").is_err());
         assert!(Pattern::path(b"/%zz").is_err());
+    }
+
+    #[test]
+    fn a_template_with_a_capture_is_recognised() {
+        let pattern = Pattern::path(b"/:x/*").unwrap();
+        assert!(pattern.fills(b"https://a/:x") && pattern.fills(b":splat"));
+        assert!(!pattern.fills(b"https://a:80/:xy :") && !pattern.fills(b"x splat"));
     }
 
     #[test]

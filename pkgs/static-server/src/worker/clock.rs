@@ -18,7 +18,8 @@ pub(super) struct Clock {
     pub(super) now: Instant,
     /// One moment on both clocks.
     start: (Instant, Duration),
-    posix: u64,
+    /// Seconds since 1970.
+    pub(super) posix: u64,
     /// The value of a `Date` field.
     pub(super) date: String,
 }

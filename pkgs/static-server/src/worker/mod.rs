@@ -397,7 +397,7 @@ fn context<'a>(
     is_operator: bool,
 ) -> Context<'a> {
     Context {
-        serving: (!is_operator).then(|| state.serving(shared.is_ready())),
+        serving: (!is_operator).then(|| state.serving(shared.is_ready(), clock.posix)),
         generation: *generation,
         about: shared,
         now: clock.now,

@@ -9,8 +9,11 @@ use std::sync::{Mutex, PoisonError};
 
 use static_server::index::Coding;
 
-/// The shortest body that is coded; a shorter body fits into one segment anyway.
-const LEAST: usize = 256;
+/// The bytes of a body in one packet over Ethernet: 1,500 without the headers of IP and TCP.
+const PACKET: usize = 1448;
+
+/// The bytes of an answer's head, roughly.
+const HEAD: usize = 320;
 
 /// A coded body must save at least one part in this many to be worth the client's work.
 const SAVED: usize = 20;
@@ -69,18 +72,36 @@ pub fn all(bodies: &[&[u8]], threads: usize) -> anyhow::Result<Vec<Forms>> {
     Ok(done.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
+/// Returns the forms that help. Every client accepts gzip, so another form must be shorter than
+/// gzip's by a packet too.
 fn coded(body: &[u8]) -> anyhow::Result<Forms> {
-    if body.len() < LEAST {
+    if packets(body.len()) < 2 {
         return Ok(Vec::new());
     }
-    let all =
-        [(Coding::Gzip, gzip(body)?), (Coding::Zstd, zstd(body)?), (Coding::Brotli, brotli(body)?)];
-    Ok(all.into_iter().filter(|(_, coded)| helps(coded.len(), body.len())).collect())
+    let gzip = gzip(body)?;
+    let mut least = body.len();
+    let mut forms = Vec::new();
+    if helps(gzip.len(), body.len()) {
+        least = gzip.len();
+        forms.push((Coding::Gzip, gzip));
+    }
+    for (coding, form) in [(Coding::Zstd, zstd(body)?), (Coding::Brotli, brotli(body)?)] {
+        if helps(form.len(), body.len()) && packets(form.len()) < packets(least) {
+            forms.push((coding, form));
+        }
+    }
+    Ok(forms)
 }
 
-/// True if a coded form is short enough to be worth it.
+/// Returns the number of packets of an answer with a body of this length.
+const fn packets(body: usize) -> usize {
+    (HEAD + body).div_ceil(PACKET)
+}
+
+/// True if a coded form is short enough to be worth it: it saves a twentieth and at least one
+/// packet, because a client notices nothing else.
 pub const fn helps(coded: usize, plain: usize) -> bool {
-    coded + plain / SAVED < plain
+    coded + plain / SAVED < plain && packets(coded) < packets(plain)
 }
 
 fn gzip(body: &[u8]) -> anyhow::Result<Vec<u8>> {
@@ -125,8 +146,22 @@ pub fn is_coded_form(coding: Coding, coded: &[u8], body: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{all, is_coded_form, is_worth_trying};
+    use super::{all, helps, is_coded_form, is_worth_trying};
     use static_server::index::Coding;
+
+    #[test]
+    fn a_form_that_saves_no_packet_is_left_out() {
+        assert!(!helps(600, 1100) && helps(1000, 1500) && helps(9000, 12_000));
+        assert!(!helps(99_000, 100_000), "less than a twentieth");
+        let numbers: Vec<String> = (0..20_000_u32)
+            .map(|number| format!("{:x}", number.wrapping_mul(2_654_435_761)))
+            .collect();
+        let numbers = numbers.join(" ");
+        let forms = all(&[numbers.as_bytes()], 1).unwrap();
+        let lengths: Vec<usize> = forms[0].iter().map(|(_, form)| form.len()).collect();
+        assert_eq!(lengths.len(), 3);
+        assert!(lengths[1..].iter().all(|len| len + 1448 < lengths[0]), "{lengths:?}");
+    }
 
     #[test]
     fn coded_bodies_unpack_to_the_same_bytes_with_any_number_of_threads() {
@@ -134,7 +169,7 @@ mod tests {
         let bodies = [text.as_bytes(), b"short", &[]];
         let one = all(&bodies, 1).unwrap();
         assert_eq!(one, all(&bodies, 4).unwrap());
-        assert_eq!(one.iter().map(Vec::len).collect::<Vec<_>>(), [3, 0, 0]);
+        assert_eq!(one.iter().map(Vec::len).collect::<Vec<_>>(), [1, 0, 0]);
         for (coding, coded) in &one[0] {
             assert!(is_coded_form(*coding, coded, text.as_bytes()), "{coding:?}");
             assert!(!is_coded_form(*coding, coded, &text.as_bytes()[1..]), "{coding:?}");

@@ -48,7 +48,8 @@ fn resource(index: &Index, resource: &Resource) -> String {
 }
 
 fn field(index: &Index, variant: &Variant, name: &[u8]) -> String {
-    let block = &index.bytes(variant.head)[variant.rest as usize..];
+    let prepared = index.prepared(variant);
+    let block = &index.bytes(prepared.head)[prepared.rest as usize..];
     let found = fields(block).find(|(found, _)| found.eq_ignore_ascii_case(name));
     found.map_or("-".to_owned(), |(_, value)| escaped(value))
 }

@@ -40,7 +40,7 @@ fn files_folders_and_their_index_pages_have_paths() {
     {
         fs::write(root.path().join(path), path).unwrap();
     }
-    let site = read(root.path()).into_index(&Policy::default());
+    let site = read(root.path()).into_index(&Policy::default()).unwrap();
     check(&site, "/", Some("index.html"));
     check(&site, "/index.html", Some("index.html"));
     check(&site, "/a/x.txt", Some("a/x.txt"));
@@ -72,7 +72,7 @@ fn links_are_followed_inside_and_never_out() {
     let found = read(&root);
     assert_eq!(found.left_out.len(), 5);
     assert!(found.left_out.iter().all(|left| left.error.is_none()));
-    let site = found.into_index(&Policy::default());
+    let site = found.into_index(&Policy::default()).unwrap();
     assert_eq!(site.unread, 0);
     check(&site, "/page", Some("page"));
     check(&site, "/deep/x", Some("x"));
@@ -124,7 +124,7 @@ fn above_the_limit_the_largest_files_stay_open() {
     }
     let site = |memory| {
         let found = scan(root.path(), &Limits { memory, open_files: 2 }).unwrap();
-        found.into_index(&Policy::default())
+        found.into_index(&Policy::default()).unwrap()
     };
     check(&site(5010), "/larger", Some("file"));
     assert_eq!(text(&site(5010), "/large").unwrap().len(), 5000);
@@ -161,7 +161,7 @@ fn names_need_not_be_text() {
     let root = tempfile::tempdir().unwrap();
     let name = OsStr::from_bytes(b"a\xff \n");
     fs::write(root.path().join(name), "odd").unwrap();
-    let site = read(root.path()).into_index(&Policy::default());
+    let site = read(root.path()).into_index(&Policy::default()).unwrap();
     let Some(Kind::Resource(number)) = site.find(b"/a\xff \n") else { panic!("no resource") };
     let variant = site.variants(&site.resources[number as usize])[0];
     assert_eq!(site.memory(variant.body).unwrap(), b"odd");
@@ -202,7 +202,7 @@ fn an_unreadable_file_is_named_and_the_others_are_served() {
     let told: Vec<String> = found.left_out.iter().map(ToString::to_string).collect();
     let denied = "cannot be read: Permission denied (os error 13)";
     assert_eq!(told, [format!("/locked {denied}"), format!("/shut {denied}")]);
-    let site = found.into_index(&Policy::default());
+    let site = found.into_index(&Policy::default()).unwrap();
     assert_eq!(site.unread, 2);
     check(&site, "/page", Some("page"));
     check(&site, "/locked", None);
@@ -234,7 +234,7 @@ fn deep_folders_are_served_or_named_with_the_reason() {
     let told: Vec<String> = found.left_out.iter().map(ToString::to_string).collect();
     let reason = "cannot be read: it is nested deeper than 128 folders";
     assert_eq!(told, [format!("{} {reason}", deep(128).trim_end_matches('/'))]);
-    let site = found.into_index(&Policy::default());
+    let site = found.into_index(&Policy::default()).unwrap();
     assert_eq!(site.unread, 1);
     check(&site, &format!("{}x", deep(60)), Some("x"));
     check(&site, &format!("{}x", deep(127)), Some("x"));

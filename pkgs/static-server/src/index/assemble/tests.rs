@@ -3,7 +3,7 @@
 use super::{Encoded, Item, assemble};
 use crate::index::policy::Policy;
 use crate::index::store::{Filling, Store};
-use crate::index::{Body, Coding, Index, Kind};
+use crate::index::{Body, Coding, Index, Kind, TooLarge};
 use crate::rules::Rules;
 
 fn item(path: &str, codings: &[Coding]) -> Item {
@@ -20,6 +20,7 @@ fn site(paths: &[&str], policy: &Policy) -> Index {
     let mut filling = Filling::with_room(4).unwrap();
     filling.push(b"text").unwrap();
     assemble(&items, vec![Store::Memory(filling.seal().unwrap())], Rules::default(), policy)
+        .unwrap()
 }
 
 fn kind(site: &Index, path: &str) -> &'static str {
@@ -83,22 +84,51 @@ fn the_nearest_error_page_is_found() {
     assert_eq!(page("/a/b/c"), page("/a/"));
     assert_ne!(page("/a/b"), page("/ab"));
     let page = site.resources[page("/x") as usize];
-    let head = site.bytes(site.variants(&page)[0].head);
-    assert!(head.starts_with(b"HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n"));
-    assert_eq!(site.bytes(site.variants(&page)[0].etag), b"");
+    let head = site.bytes(site.prepared(&site.variants(&page)[0]).head);
+    assert!(head.starts_with(b"HTTP/1.1 404 Not Found\r\nContent-Type: text/html"));
+    assert_eq!((page.status, page.modified), (404, None));
 }
 
 #[test]
 fn every_variant_has_its_own_tag_and_vary() {
     let items = [item("/a.css", &[Coding::Identity, Coding::Brotli])];
-    let site = assemble(&items, Vec::new(), Rules::default(), &Policy::default());
+    let site = assemble(&items, Vec::new(), Rules::default(), &Policy::default()).unwrap();
     let Some(Kind::Resource(number)) = site.find(b"/a.css") else { panic!("no resource") };
     let variants = site.variants(&site.resources[number as usize]);
-    let text = |index: usize| String::from_utf8_lossy(site.bytes(variants[index].head));
+    let head = |index: usize| site.bytes(site.prepared(&variants[index]).head);
+    let text = |index: usize| String::from_utf8_lossy(head(index));
     assert!(text(0).contains("Vary: Accept-Encoding\r\n") && !text(0).contains("Encoding: br"));
     assert!(text(1).contains("Vary: Accept-Encoding\r\n") && text(1).contains("Encoding: br\r\n"));
-    assert_ne!(site.bytes(variants[0].etag), site.bytes(variants[1].etag));
-    assert_eq!(site.bytes(variants[1].etag), b"\"03030303030303030303030303030303\"");
+    assert_eq!((variants[0].tag, variants[1].tag), ([0; 16], [3; 16]));
+}
+
+/// Builds a site of a thousand files with these rules.
+fn with_rules(headers: &str) -> Result<Index, TooLarge> {
+    let items: Vec<Item> =
+        (0..1000).map(|number| item(&format!("/{number}"), &[Coding::Identity])).collect();
+    let (rules, complaints) = Rules::parse(headers.as_bytes(), b"");
+    assert_eq!(complaints, []);
+    assemble(&items, Vec::new(), rules, &Policy::default())
+}
+
+#[test]
+fn a_rule_for_all_files_takes_memory_once() {
+    let long = "x".repeat(1900);
+    let lines: Vec<String> = (0..12).map(|number| format!("  X-{number}: {long}\n")).collect();
+    let site = with_rules(&format!("/*\n{}", lines.concat())).unwrap();
+    assert_eq!((site.prepared.len(), site.entries.len()), (1, 1000));
+    assert!(site.text.len() < 40_000, "{}", site.text.len());
+    let site = with_rules("/*\n  Link: <https://a/:splat>; rel=canonical\n").unwrap();
+    assert_eq!(site.prepared.len(), 1, "captures are filled in later");
+}
+
+#[test]
+fn header_blocks_that_do_not_fit_are_an_error() {
+    let long = "x".repeat(1900);
+    let rule = |number| format!("/*{number}\n{}", format!("  X: {number}{long}\n").repeat(60));
+    let rules: String = (0..100).map(rule).collect();
+    let error = with_rules(&rules).map(|site| (site.prepared.len(), site.text.len())).unwrap_err();
+    assert!(error.to_string().contains("more than 16 MiB"), "{error}");
 }
 
 #[test]
