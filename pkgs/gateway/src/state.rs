@@ -27,12 +27,59 @@ pub struct BackendState {
     /// The backend as it is written in logs and metrics.
     pub text: String,
     /// `None` before the first response of DNS.
-    addresses: RwLock<Option<Arc<[SocketAddr]>>>,
+    addresses: RwLock<Option<Arc<[Address]>>>,
     /// The result of its checks; true for a backend without checks.
     pub up: AtomicBool,
-    /// The moment (milliseconds of [`Shared::now`]) until which the backend is tried last, because a
-    /// connection to it timed out.
-    pub suspect_until: AtomicU64,
+}
+
+/// An address of a backend, and the failures to connect to it.
+///
+/// A name may have several addresses of which some are dead, so each has its own memory.
+#[derive(Debug, Clone)]
+pub struct Address {
+    /// The address.
+    pub socket: SocketAddr,
+    failures: Arc<Failures>,
+}
+
+#[derive(Debug, Default)]
+struct Failures {
+    /// Failures since the last success.
+    count: AtomicU32,
+    /// The moment (milliseconds of [`Shared::now`]) until which the address is tried last.
+    until: AtomicU64,
+}
+
+/// Milliseconds during which an address that failed is tried last; doubled for each further failure.
+const SUSPECT_TIME: u64 = 5_000;
+
+/// The most doublings of [`SUSPECT_TIME`]: 80 seconds.
+const DOUBLINGS_MAX: u32 = 4;
+
+impl Address {
+    fn new(socket: SocketAddr) -> Self {
+        Self { socket, failures: Arc::default() }
+    }
+
+    /// True while the address is tried last, because it failed recently.
+    #[must_use]
+    pub fn is_suspect(&self, now: u64) -> bool {
+        self.failures.until.load(Ordering::Relaxed) > now
+    }
+
+    /// Remembers that no connection to the address could be made.
+    pub fn failed(&self, now: u64) {
+        let before = self.failures.count.fetch_add(1, Ordering::Relaxed).min(DOUBLINGS_MAX);
+        self.failures.until.store(now + (SUSPECT_TIME << before), Ordering::Relaxed);
+    }
+
+    /// Remembers that the address works.
+    pub fn worked(&self) {
+        if self.failures.count.load(Ordering::Relaxed) > 0 {
+            self.failures.count.store(0, Ordering::Relaxed);
+            self.failures.until.store(0, Ordering::Relaxed);
+        }
+    }
 }
 
 impl BackendState {
@@ -40,7 +87,9 @@ impl BackendState {
     #[must_use]
     pub fn new(backend: Backend) -> Self {
         let known = match &backend.host {
-            Host::Address(address) => Some([SocketAddr::new(*address, backend.port)].into()),
+            Host::Address(address) => {
+                Some([Address::new(SocketAddr::new(*address, backend.port))].into())
+            }
             Host::Name(_) => None,
         };
         Self {
@@ -48,23 +97,30 @@ impl BackendState {
             backend,
             addresses: RwLock::new(known),
             up: AtomicBool::new(true),
-            suspect_until: AtomicU64::new(0),
         }
     }
 
     /// Returns the addresses; `None` before the first response of DNS.
-    pub fn addresses(&self) -> Option<Arc<[SocketAddr]>> {
+    pub fn addresses(&self) -> Option<Arc<[Address]>> {
         self.addresses.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Sets the addresses; returns true if they have changed.
-    pub fn set_addresses(&self, new: Vec<SocketAddr>) -> bool {
+    /// Sets the addresses; returns true if they have changed. An address that was known keeps its
+    /// failures.
+    pub fn set_addresses(&self, new: &[SocketAddr]) -> bool {
         let mut held = self.addresses.write().unwrap_or_else(PoisonError::into_inner);
-        let changed = held.as_deref() != Some(&new);
-        if changed {
-            *held = Some(new.into());
+        let old = held.as_deref();
+        if old.is_some_and(|old| old.iter().map(|address| &address.socket).eq(new)) {
+            return false;
         }
-        changed
+        let old: HashMap<SocketAddr, &Address> =
+            old.unwrap_or_default().iter().map(|address| (address.socket, address)).collect();
+        let address = |socket: &SocketAddr| {
+            old.get(socket).map_or_else(|| Address::new(*socket), |known| (*known).clone())
+        };
+        let new = new.iter().map(address).collect();
+        *held = Some(new);
+        true
     }
 }
 

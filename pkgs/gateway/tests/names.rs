@@ -9,6 +9,10 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::{Arc, Mutex};
 
+use rustix::fd::OwnedFd;
+use rustix::net::{
+    AddressFamily, SocketFlags, SocketType, bind, connect, listen, socket, socket_with,
+};
 use support::{
     Backend, OPS, asked_before_sigterm, config, get, last_response, rest, route, start_with,
 };
@@ -116,6 +120,75 @@ fn a_backend_is_resolved_even_among_forged_responses() {
             "truncated {truncated}, forged {forged}"
         );
     }
+}
+
+/// Opens a socket that drops connection attempts, because its queue is full.
+fn dead(address: SocketAddr) -> Option<(OwnedFd, Vec<OwnedFd>)> {
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    bind(&socket, &address).ok()?;
+    listen(&socket, 0).unwrap();
+    let flags = SocketFlags::NONBLOCK;
+    let fill = || {
+        let client = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None).unwrap();
+        let _ = connect(&client, &address);
+        client
+    };
+    Some((socket, (0..3).map(|_| fill()).collect()))
+}
+
+#[test]
+fn dead_addresses_of_a_name_do_not_hide_a_working_one() {
+    const DEAD: u8 = 30;
+    let a = Backend::new();
+    let port = a.address().port();
+    a.echo_name("alive");
+    let address = |last| SocketAddr::new([127, 0, 1, last].into(), port);
+    let held: Vec<_> = (1..=DEAD).filter_map(|last| dead(address(last))).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let hosts = folder.path().join("hosts");
+    let lines = (1..=DEAD).map(|last| format!("127.0.1.{last} many.test\n"));
+    let text: Vec<String> = lines.chain(["127.0.0.1 many.test\n".to_owned()]).collect();
+    std::fs::write(&hosts, text.concat()).unwrap();
+    let routes = format!("[[route]]\nnames = [\"a.test\"]\nbackends = [\"many.test:{port}\"]\n");
+    let gateway =
+        start_with(&config("connect-timeout = 3", &routes), &["--hosts", hosts.to_str().unwrap()]);
+    assert!(gateway.ask(&get("a.test")).ends_with("alive"), "{} are dead", held.len());
+    // The working address is remembered, so that a second connection needs no time to speak of.
+    let start = std::time::Instant::now();
+    assert!(gateway.ask(&get("a.test")).ends_with("alive"));
+    assert!(start.elapsed() < std::time::Duration::from_secs(1), "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_family_that_is_never_answered_holds_up_no_client() {
+    let a = Backend::new();
+    let port = a.address().port();
+    a.echo_name("found");
+    let dns = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let server = dns.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 1500];
+        while let Ok((count, from)) = dns.recv_from(&mut buffer) {
+            let question = &buffer[..count];
+            let end = count - 11;
+            if question[end - 4..end] == [0, 1, 0, 1] {
+                dns.send_to(&dns_reply(question, [127, 0, 0, 1], false), from).unwrap();
+            }
+        }
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("resolv.conf");
+    let text = format!("nameserver [{}]:{}\noptions timeout:30\n", server.ip(), server.port());
+    std::fs::write(&file, text).unwrap();
+    let routes =
+        format!("[[route]]\nnames = [\"a.test\"]\nbackends = [\"backend.b.test:{port}\"]\n");
+    let gateway = start_with(
+        &config("connect-timeout = 20", &routes),
+        &["--resolv-conf", file.to_str().unwrap()],
+    );
+    let start = std::time::Instant::now();
+    assert!(gateway.ask(&get("a.test")).ends_with("found"));
+    assert!(start.elapsed() < std::time::Duration::from_secs(10), "{:?}", start.elapsed());
 }
 
 #[test]

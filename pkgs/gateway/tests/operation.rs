@@ -32,6 +32,43 @@ fn an_invalid_file_changes_nothing_and_is_counted() {
 }
 
 #[test]
+fn a_reload_that_removes_every_route_or_listener_must_be_allowed() {
+    let a = Backend::new();
+    let address = a.address();
+    a.echo_name("a");
+    let whole = config("", &route("www.a.test", &[address], ""));
+    let gateway = start_with(&whole, &OPS);
+    let listeners = config("", "");
+    let routes = route("www.a.test", &[address], "");
+    for cut in ["", &listeners, &routes] {
+        std::fs::write(&gateway.file, cut).unwrap();
+        gateway.signal(Signal::HUP);
+        let line = gateway.until_log("the old configuration stays");
+        assert!(line.contains("set `allow-empty = true`"), "{line}");
+        assert!(gateway.talk("tls", HELLO).ends_with(b"a"));
+    }
+    std::fs::write(&gateway.file, ["allow-empty = true\n", &listeners].concat()).unwrap();
+    gateway.signal(Signal::HUP);
+    gateway.until_log("reloaded");
+    while gateway.talk("tls", HELLO).ends_with(b"a") {}
+}
+
+#[test]
+fn a_copy_with_equal_size_and_time_is_noticed() {
+    let (a, b) = (Backend::new(), Backend::new());
+    let text = |backend: &Backend| config("", &route("www.a.test", &[backend.address()], ""));
+    let (one, two) = (text(&a), text(&b));
+    a.echo_name("a");
+    b.echo_name("b");
+    let gateway = start(&one);
+    let time = std::fs::metadata(&gateway.file).unwrap().modified().unwrap();
+    std::fs::write(&gateway.file, two).unwrap();
+    std::fs::File::options().write(true).open(&gateway.file).unwrap().set_modified(time).unwrap();
+    gateway.until_log("reloaded");
+    while !gateway.talk("tls", HELLO).ends_with(b"b") {}
+}
+
+#[test]
 fn a_change_of_the_file_is_noticed() {
     let a = Backend::new();
     let address = a.address();

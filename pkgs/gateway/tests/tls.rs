@@ -130,6 +130,22 @@ fn a_client_without_a_name_gets_the_default_route_or_an_alert() {
 }
 
 #[test]
+fn an_invalid_name_is_treated_like_an_unknown_one() {
+    // The name of ten bytes becomes an IPv6 address of ten bytes.
+    let mut hello = HELLO.to_vec();
+    let at = hello.windows(10).position(|window| window == b"www.a.test").unwrap();
+    hello[at..at + 10].copy_from_slice(b"fe80::1:22");
+    let gateway = start(&config("", &route("www.a.test", &[closed()], "")));
+    assert_eq!(gateway.talk("tls", &hello), ALERT);
+    let backend = Backend::new();
+    let default = format!("[[route]]\ndefault = true\nbackends = [\"{}\"]\n", backend.address());
+    let gateway = start(&config("", &default));
+    let mut client = gateway.connect("tls");
+    client.write_all(&hello).unwrap();
+    expect(&mut backend.accept(), &hello);
+}
+
+#[test]
 fn a_protocol_can_have_its_own_backend() {
     let (usual, special) = (Backend::new(), Backend::new());
     let routes = [

@@ -137,7 +137,8 @@ impl Site {
         }
         let stat = std::fs::metadata(&self.path)
             .with_context(|| format!("cannot check {}", self.path.display()))?;
-        Ok(hash(&(stat.dev(), stat.ino(), stat.size(), stat.mtime(), stat.mtime_nsec())))
+        let times = [stat.mtime(), stat.mtime_nsec(), stat.ctime(), stat.ctime_nsec()];
+        Ok(hash(&(stat.dev(), stat.ino(), stat.size(), times)))
     }
 }
 

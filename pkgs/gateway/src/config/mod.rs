@@ -50,8 +50,29 @@ impl Default for Ports {
 pub struct Config {
     /// Listeners. No two have the same name or the same address.
     pub listeners: Vec<Listener>,
+    /// True if the file has a `[[listener]]`; otherwise the listeners are the two implicit ones.
+    pub has_listeners: bool,
     /// Routes.
     pub routes: Vec<Route>,
+    /// True if a reload may remove all routes or listeners.
+    pub allow_empty: bool,
+}
+
+impl Config {
+    /// Returns what this configuration would remove as a whole if it replaced another: `route` or
+    /// `listener`. A file that was cut while it was written looks like that.
+    #[must_use]
+    pub fn removes(&self, old: &Self) -> Option<&'static str> {
+        if self.allow_empty {
+            None
+        } else if self.routes.is_empty() && !old.routes.is_empty() {
+            Some("route")
+        } else if !self.has_listeners && old.has_listeners {
+            Some("listener")
+        } else {
+            None
+        }
+    }
 }
 
 /// The protocol of a listener's clients.

@@ -13,6 +13,8 @@ pub(super) type Text = Spanned<String>;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct File {
+    #[serde(default, rename = "allow-empty")]
+    pub(super) allow_empty: bool,
     #[serde(default)]
     pub(super) https_backends: BTreeMap<Text, Text>,
     #[serde(default)]

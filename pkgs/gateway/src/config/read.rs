@@ -31,7 +31,8 @@ pub fn parse(text: &str, ports: Ports) -> Result<Config, Vec<Problem>> {
     for (route, headers) in file.route.iter().zip(rules) {
         routes.extend(reader.route(route, headers, &listeners));
     }
-    let config = Config { listeners, routes };
+    let (has_listeners, allow_empty) = (!file.listener.is_empty(), file.allow_empty);
+    let config = Config { listeners, has_listeners, routes, allow_empty };
     reader.problems.extend(super::check::problems(&config));
     reader.problems.sort();
     if reader.problems.is_empty() { Ok(config) } else { Err(reader.problems) }

@@ -225,6 +225,13 @@ impl Entry {
                 half.advance(name, family, turn);
             }
             if lookup.halves.iter().any(|half| matches!(half, Half::Asks { .. })) {
+                // A first client does not wait for a family that is never answered.
+                let found = lookup.halves.iter().filter_map(Half::found).flatten();
+                if self.addresses.as_ref().is_none_or(Vec::is_empty) {
+                    self.addresses = Some(found.copied().collect::<Vec<_>>())
+                        .filter(|found| !found.is_empty())
+                        .or_else(|| self.addresses.take());
+                }
                 return;
             }
             let nothing = lookup.halves.iter().all(|half| matches!(half, Half::Nothing));
@@ -277,6 +284,13 @@ impl Half {
     const fn query(&self) -> Option<QueryId> {
         match self {
             Self::Asks { query, .. } => Some(*query),
+            _ => None,
+        }
+    }
+
+    fn found(&self) -> Option<&[IpAddr]> {
+        match self {
+            Self::Found(addresses, _) => Some(addresses),
             _ => None,
         }
     }

@@ -139,7 +139,7 @@ impl Exchange {
     fn responded(&mut self, head: &response::Head) -> Result<FromBackend, BadResponse> {
         match head.status {
             // From here on the bytes belong to another protocol (RFC 9110 section 7.8).
-            101 if self.upgrade && self.request == Request::Body(Body::NONE) => {
+            101 if self.upgrade && self.is_asked() => {
                 self.request = Request::Opaque;
                 self.response = Response::Opaque;
             }
@@ -154,13 +154,17 @@ impl Exchange {
         Ok(FromBackend::Forward(head.length))
     }
 
+    /// True once the whole request has been read.
+    const fn is_asked(&self) -> bool {
+        matches!(&self.request, Request::Body(body) if body.is_whole())
+    }
+
     /// Continues with the next request once this one and its response are complete.
     fn settle(&mut self) {
         if matches!(&self.response, Response::Body(body) if body.is_whole()) {
             self.response = Response::Whole;
         }
-        let asked = matches!(&self.request, Request::Body(body) if body.is_whole());
-        if self.response == Response::Whole && (asked || self.last) {
+        if self.response == Response::Whole && (self.is_asked() || self.last) {
             let over = self.last;
             *self = Self { over, last: over, ..Self::default() };
         }

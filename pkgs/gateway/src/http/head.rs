@@ -18,7 +18,7 @@ use crate::name::{self, Authority};
 pub struct Head {
     /// Bytes of the head, the empty line included.
     pub length: usize,
-    /// The host that the request is for.
+    /// The host that the request is for; empty for a request of HTTP/1.0 without a Host field.
     pub host: Authority,
     /// True if the method is HEAD: the response has no body.
     pub is_head: bool,
@@ -83,8 +83,12 @@ fn head(bytes: &[u8]) -> Result<Head, Refusal> {
         }
         facts.take(&field)?;
     }
-    let host = facts.host.ok_or(Refusal::BadRequest("the Host field is missing"))?;
-    if line.authority.is_some_and(|authority| authority != host) {
+    // HTTP/1.0 has no Host field (RFC 9112 section 3.2), so only the default route fits.
+    let given = line.authority.as_ref().map(|(authority, _)| authority.clone());
+    let nameless = || Authority { host: String::new(), port: None };
+    let old = line.is_old.then(|| given.unwrap_or_else(nameless));
+    let host = facts.host.or(old).ok_or(Refusal::BadRequest("the Host field is missing"))?;
+    if line.authority.is_some_and(|(authority, port)| !is_same(&authority, &host, port)) {
         return Err(Refusal::BadRequest("the target's authority differs from the Host field"));
     }
     let body = facts.framing.request_body(line.is_old);
@@ -106,7 +110,16 @@ struct Target {
     is_head: bool,
     is_old: bool,
     path: Range<usize>,
-    authority: Option<Authority>,
+    authority: Option<Absolute>,
+}
+
+/// The authority of an absolute target, and the default port of its scheme.
+type Absolute = (Authority, u16);
+
+/// True if two authorities are equal: a missing port is the default port of the scheme (RFC 9110
+/// section 4.2.3).
+fn is_same(one: &Authority, other: &Authority, port: u16) -> bool {
+    one.host == other.host && one.port.unwrap_or(port) == other.port.unwrap_or(port)
 }
 
 fn target(line: &[u8]) -> Result<Target, Refusal> {
@@ -130,7 +143,7 @@ fn target(line: &[u8]) -> Result<Target, Refusal> {
 }
 
 /// Returns path and authority of a target (RFC 9112 section 3.2).
-fn target_parts(method: &[u8], target: &[u8]) -> Option<(Range<usize>, Option<Authority>)> {
+fn target_parts(method: &[u8], target: &[u8]) -> Option<(Range<usize>, Option<Absolute>)> {
     if target.first() == Some(&b'/') {
         return Some((0..target.len(), None));
     }
@@ -139,13 +152,17 @@ fn target_parts(method: &[u8], target: &[u8]) -> Option<(Range<usize>, Option<Au
     }
     let colon = target.windows(3).position(|three| three == b"://")?;
     let scheme = &target[..colon];
-    if !scheme.eq_ignore_ascii_case(b"http") && !scheme.eq_ignore_ascii_case(b"https") {
+    let port = if scheme.eq_ignore_ascii_case(b"http") {
+        80
+    } else if scheme.eq_ignore_ascii_case(b"https") {
+        443
+    } else {
         return None;
-    }
+    };
     let rest = &target[colon + 3..];
     let end = rest.iter().position(|byte| b"/?#".contains(byte)).unwrap_or(rest.len());
     let authority = name::authority(&rest[..end])?;
-    Some((colon + 3 + end..target.len(), Some(authority)))
+    Some((colon + 3 + end..target.len(), Some((authority, port))))
 }
 
 impl<'a> Facts<'a> {

@@ -66,7 +66,7 @@ fn head(bytes: &[u8], to_head: bool) -> Option<Head> {
     let body = match (has_no_body, coded, length) {
         (true, ..) => Body::NONE,
         (false, true, Some(_)) => return None,
-        (false, true, None) if chunked => Body::chunked(),
+        (false, true, None) if chunked => Body::chunked_response(),
         (false, _, None) => Body::UntilClose,
         (false, false, Some(length)) => Body::Length(length),
     };

@@ -100,7 +100,7 @@ impl Checked {
     fn begin(&mut self, check: &Check, now: u64) {
         // There is no address to check until DNS has answered.
         let Some(addresses) = self.state.addresses() else { return };
-        let address = addresses.get(self.count % addresses.len().max(1)).copied();
+        let address = addresses.get(self.count % addresses.len().max(1)).map(|found| found.socket);
         self.count += 1;
         let mut out = match self.key.2 {
             Some(1) => proxy::local(ProxyVersion::V1),

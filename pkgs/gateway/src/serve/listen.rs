@@ -88,7 +88,7 @@ pub(super) fn forbid_loops(snapshot: &Snapshot, registry: &Registry) {
     for (_, state) in registry.backends() {
         if let Host::Address(address) = state.backend.host {
             let address = SocketAddr::new(address, state.backend.port);
-            state.set_addresses(without_own(snapshot, &state.text, vec![address]));
+            state.set_addresses(&without_own(snapshot, &state.text, vec![address]));
         }
     }
 }

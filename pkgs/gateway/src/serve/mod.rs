@@ -13,7 +13,7 @@ use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use kiln_daemon::exit::Exit;
 use kiln_daemon::signal::{Request, Requests};
 use kiln_server::access::AccessLog;
@@ -161,6 +161,13 @@ impl Control {
             if config == old.config {
                 return Ok(None);
             }
+            if let Some(what) = config.removes(&old.config) {
+                bail!(
+                    "{}: the file has no {what}, but the configuration in force has; if every \
+                     {what} is to go, set `allow-empty = true`",
+                    self.watched.file().display()
+                );
+            }
             let sockets = listen::open(&config, Some(&old))?;
             Ok(Some((config, sockets)))
         });
@@ -200,7 +207,7 @@ impl Control {
         for (_, state) in self.registry.backends() {
             if let Some(addresses) = self.lookup.addresses(&state.backend) {
                 let addresses = listen::without_own(&snapshot, &state.text, addresses);
-                changed |= state.set_addresses(addresses);
+                changed |= state.set_addresses(&addresses);
             }
         }
         if changed {

@@ -17,8 +17,9 @@ const CHECK_INTERVAL: u64 = 1_000;
 /// The most bytes of a file.
 const FILE_BYTES_MAX: u64 = 16 << 20;
 
-/// The properties by which versions of a file differ: device, inode, bytes, time of change.
-type Stamp = (u64, u64, u64, i64, i64);
+/// The properties by which versions of a file differ: device, inode, bytes, and the times of the last
+/// change of content and inode. A copy may keep the first time, but not the second.
+type Stamp = (u64, u64, u64, [i64; 4]);
 
 /// A file that is being watched.
 #[derive(Debug)]
@@ -44,6 +45,11 @@ impl Watched {
         read(&self.file, self.ports)
     }
 
+    /// Returns the path of the file.
+    pub(super) fn file(&self) -> &Path {
+        &self.file
+    }
+
     /// True if the version differs from the one at the last load and is the same as at the previous
     /// check, because a file that has just changed may be half written.
     pub(super) fn has_changed(&mut self, now: u64) -> bool {
@@ -63,7 +69,8 @@ impl Watched {
 
 fn stamp(file: &Path) -> Option<Stamp> {
     let data = std::fs::metadata(file).ok()?;
-    Some((data.dev(), data.ino(), data.size(), data.mtime(), data.mtime_nsec()))
+    let times = [data.mtime(), data.mtime_nsec(), data.ctime(), data.ctime_nsec()];
+    Some((data.dev(), data.ino(), data.size(), times))
 }
 
 /// Reads and parses a file. An error has one line `FILE:LINE: problem` per problem.

@@ -98,8 +98,11 @@ impl Connection {
     }
 
     /// Records an event of one of the sockets.
-    pub(super) const fn event(&mut self, side: Side, flags: EventFlags) {
-        self.link.event(side, flags);
+    pub(super) fn event(&mut self, side: Side, flags: EventFlags) {
+        match (side, &mut self.dial) {
+            (Side::Trial, Some(dial)) => dial.event(),
+            _ => self.link.event(side, flags),
+        }
     }
 
     /// Makes epoll report the sockets.
@@ -262,26 +265,42 @@ impl Connection {
         }
     }
 
-    /// Tries one address after another until a connection attempt has started.
+    /// Tries one address after another until a connection attempt has started. Without another
+    /// address, waits for the earlier attempts.
     fn try_next(&mut self, tools: &mut Tools) -> Result<Turn, Closing> {
         self.phase = Phase::Connect;
-        while let Some((target, address)) = self.dial.as_mut().and_then(|dial| dial.next(tools.now))
-        {
-            self.session.take_target(target);
-            match self.link.connect(address, &tools.epoll) {
+        while let Some(candidate) = self.dial.as_mut().and_then(|dial| dial.next(tools.now)) {
+            self.session.take_target(candidate.target);
+            match self.link.connect(candidate.address.socket, &tools.epoll) {
                 Ok(()) => return Ok(Turn::Next),
                 // Other addresses need a descriptor and memory too.
                 Err(errno) if limits::is_exhausted(errno) => break,
-                Err(_) => {}
+                Err(_) => candidate.address.failed(tools.now),
             }
+        }
+        self.link.drop_backend();
+        if self.dial.as_ref().is_some_and(|dial| dial.has_trials()) {
+            return Ok(Turn::Wait);
         }
         Err(self.no_backend(tools.now))
     }
 
     /// Sends the first bytes, which a socket accepts once it is connected.
     fn connect(&mut self, tools: &mut Tools) -> Result<Turn, Closing> {
-        let (Some(dial), Some(backend)) = (&mut self.dial, self.link.backend()) else {
-            return Err(Closing::Now(End::NoBackend));
+        let Some(dial) = &mut self.dial else { return Err(Closing::Now(End::NoBackend)) };
+        if let Some((socket, target, count)) = dial.connected_trial(tools.now) {
+            self.session.take_target(target);
+            let adopted = self.link.adopt(socket, &tools.epoll);
+            adopted.map_err(|_| Closing::Now(End::BackendReset))?;
+            self.connected(count, tools.now);
+            return Ok(Turn::Next);
+        }
+        let Some(backend) = self.link.backend() else {
+            return if dial.has_trials() {
+                Ok(Turn::Wait)
+            } else {
+                Err(self.no_backend(tools.now))
+            };
         };
         match backend.send_first(dial.unsent()) {
             Ok(Some(count)) => {
@@ -290,13 +309,32 @@ impl Connection {
                 Ok(Turn::Next)
             }
             Ok(None) => Ok(Turn::Wait),
-            Err(_) => self.try_next(tools),
+            Err(_) => {
+                dial.failed(tools.now);
+                self.try_next(tools)
+            }
         }
+    }
+
+    /// Begins the next attempt while the latest one may still succeed, or ends all attempts when the
+    /// time is over.
+    fn stagger(&mut self, tools: &mut Tools) -> Result<Turn, Closing> {
+        let pending = self.link.set_aside(&tools.epoll);
+        let Some(dial) = &mut self.dial else { return Err(Closing::Now(End::NoBackend)) };
+        if let Some(socket) = pending {
+            dial.set_aside(socket, tools.now);
+        }
+        if dial.has_time(tools.now) {
+            return self.try_next(tools);
+        }
+        dial.give_up(tools.now);
+        Err(self.no_backend(tools.now))
     }
 
     /// Begins to relay: the backend is connected and has received `count` bytes.
     fn connected(&mut self, count: usize, now: u64) {
-        let Some(dial) = &self.dial else { return };
+        let Some(dial) = &mut self.dial else { return };
+        dial.worked(now);
         self.link.connected(count as u64, now);
         self.link.push_up(dial.unsent());
         self.phase = Phase::Relay;
@@ -414,13 +452,7 @@ impl Connection {
     fn time_out(&mut self, tools: &mut Tools) -> Result<Turn, Closing> {
         let end = self.timeout_end(tools.now);
         match (&self.phase, end) {
-            (Phase::Connect, End::ConnectTimeout) => {
-                self.session.suspect_backend(tools.now);
-                if self.dial.as_ref().is_some_and(|dial| dial.has_time(tools.now)) {
-                    return self.try_next(tools);
-                }
-                Err(self.no_backend(tools.now))
-            }
+            (Phase::Connect, End::ConnectTimeout) => self.stagger(tools),
             (Phase::Resolve, End::ConnectTimeout) => Err(self.no_backend(tools.now)),
             (Phase::Head, End::HelloTimeout) if self.inbox.is_empty() => Err(Closing::Now(end)),
             (Phase::Head, End::HelloTimeout) | (Phase::Relay, _) => {

@@ -25,11 +25,13 @@ pub(super) struct Key {
     pub(super) generation: u32,
 }
 
-/// One of a connection's two sockets.
+/// One of a connection's sockets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Side {
     Client,
     Backend,
+    /// An earlier attempt to connect to a backend.
+    Trial,
 }
 
 impl Key {
@@ -41,15 +43,20 @@ impl Key {
         let side = match side {
             Side::Client => 0,
             Side::Backend => 1,
+            Side::Trial => 2,
         };
-        epoll::EventData::new_u64((self.generation as u64) << 32 | (self.index as u64) << 1 | side)
+        epoll::EventData::new_u64((self.generation as u64) << 32 | (self.index as u64) << 2 | side)
     }
 
     /// Parses a number that epoll reported.
     pub(super) fn parse(data: u64) -> (Self, Side) {
-        let index = u32::try_from(data >> 1 & 0x7fff_ffff).unwrap_or(u32::MAX);
+        let index = u32::try_from(data >> 2 & 0x3fff_ffff).unwrap_or(u32::MAX);
         let generation = u32::try_from(data >> 32).unwrap_or(0);
-        let side = if data & 1 == 0 { Side::Client } else { Side::Backend };
+        let side = match data & 3 {
+            0 => Side::Client,
+            1 => Side::Backend,
+            _ => Side::Trial,
+        };
         (Self { index, generation }, side)
     }
 }
@@ -92,7 +99,7 @@ impl Link {
         match (side, &mut self.backend) {
             (Side::Client, _) => self.client.event(flags),
             (Side::Backend, Some(backend)) => backend.event(flags),
-            (Side::Backend, None) => {}
+            (Side::Backend, None) | (Side::Trial, _) => {}
         }
     }
 
@@ -115,6 +122,26 @@ impl Link {
         let socket = connecting(address)?;
         epoll::add(epoll, &socket, self.key.data(Side::Backend), ALWAYS)?;
         self.backend = Some(Socket::connecting(socket));
+        Ok(())
+    }
+
+    /// Closes the socket of the backend.
+    pub(super) fn drop_backend(&mut self) {
+        self.backend = None;
+    }
+
+    /// Takes the socket of the backend away, which may still connect, and reports it as a trial.
+    pub(super) fn set_aside(&mut self, epoll: &OwnedFd) -> Option<Socket> {
+        let backend = self.backend.take()?;
+        let events = ALWAYS | EventFlags::OUT;
+        epoll::modify(epoll, &backend, self.key.data(Side::Trial), events).ok()?;
+        Some(backend)
+    }
+
+    /// Makes a trial that is connected the backend.
+    pub(super) fn adopt(&mut self, trial: Socket, epoll: &OwnedFd) -> Result<(), Errno> {
+        epoll::modify(epoll, &trial, self.key.data(Side::Backend), ALWAYS)?;
+        self.backend = Some(trial.adopted());
         Ok(())
     }
 
@@ -336,8 +363,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_key_survives_the_round_trip_through_epoll(index in 0_u32..1 << 31, generation in 1_u32.., is_client: bool) {
-            let side = if is_client { Side::Client } else { Side::Backend };
+        fn a_key_survives_the_round_trip_through_epoll(index in 0_u32..1 << 30, generation in 1_u32.., side in 0_usize..3) {
+            let side = [Side::Client, Side::Backend, Side::Trial][side];
             let (key, data) = (Key { index, generation }, Key { index, generation }.data(side).u64());
             prop_assert!(data >= Key::FIRST);
             prop_assert_eq!(Key::parse(data), (key, side));

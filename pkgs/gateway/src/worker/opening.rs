@@ -38,8 +38,8 @@ pub(super) fn client_hello(
             session.asks_for(name);
             session.find(Some(name), &hello.alpn)
         }
-        Name::Absent => session.find(None, &hello.alpn),
-        Name::Invalid => None,
+        // No route has an invalid name, so it gets the default route like an unknown one.
+        Name::Absent | Name::Invalid => session.find(None, &hello.alpn),
     };
     let unknown = || Closing::alert(Alert::UnrecognizedName, End::UnknownName);
     session.take_route(route.ok_or_else(unknown)?);

@@ -14,9 +14,6 @@ use crate::http::headers::Client;
 use crate::proxy;
 use crate::state::{BackendState, RouteState, Shared, Snapshot};
 
-/// Milliseconds during which a backend that timed out is tried last.
-const SUSPECT_TIME: u64 = 5_000;
-
 /// A client, and the destination of its connection.
 #[derive(Debug)]
 pub(super) struct Session {
@@ -163,13 +160,6 @@ impl Session {
     /// Returns the addresses to try for the route, in their order.
     pub(super) fn order(&self, now: u64) -> Order {
         self.route().map_or(Order::Nothing, |(route, config)| order(route, config.policy, now))
-    }
-
-    /// Marks the current backend, which timed out, to be tried last for a while.
-    pub(super) fn suspect_backend(&self, now: u64) {
-        if let Some(backend) = self.backend() {
-            backend.suspect_until.store(now + SUSPECT_TIME, Ordering::Relaxed);
-        }
     }
 
     /// Returns the PROXY header that the route's backends expect. `local` is the address that the

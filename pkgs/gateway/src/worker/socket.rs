@@ -54,6 +54,12 @@ impl Socket {
         Self { fd, readable, writable, ending: false, broken: false, armed: false }
     }
 
+    /// Starts again after a change of the events that epoll reports.
+    pub(super) fn adopted(mut self) -> Self {
+        (self.readable, self.armed) = (true, false);
+        self
+    }
+
     /// Records an event.
     pub(super) const fn event(&mut self, flags: EventFlags) {
         let broken = flags.intersects(EventFlags::ERR.union(EventFlags::HUP));

@@ -152,8 +152,11 @@ impl Web {
     ) -> Result<(), Closing> {
         let Parts { link, inbox, session } = parts;
         let (host, is_first) = (head.host.host.as_str(), !session.is_routed());
-        session.asks_for(host);
-        let Some(route) = session.find(Some(host), b"") else {
+        let name = Some(host).filter(|host| !host.is_empty());
+        if let Some(name) = name {
+            session.asks_for(name);
+        }
+        let Some(route) = session.find(name, b"") else {
             let end = if is_first { End::UnknownName } else { End::Refused };
             return Err(Closing::refuse(Refusal::NotFound, head.is_head, end));
         };
@@ -161,6 +164,10 @@ impl Web {
             session.take_route(route);
         }
         let config = session.route_config(route);
+        if config.redirect && name.is_none() {
+            let refusal = Refusal::BadRequest("the Host field is missing");
+            return Err(Closing::refuse(refusal, head.is_head, End::Refused));
+        }
         if config.redirect {
             let path = &inbox.bytes()[head.path.clone()];
             let answer = answer::redirect(host, path, head.is_head);
@@ -260,23 +267,27 @@ impl Web {
             whole = kept;
             rest = &whole;
         }
+        // Good bytes are held back until all are read, so that an error behind a head can still
+        // become an answer.
+        let refusal = self.bad_response(link);
+        let all = rest;
         while !rest.is_empty() {
             match self.exchange.backend(rest) {
                 Ok(FromBackend::Forward(count)) => {
-                    link.push_down(&rest[..count]);
                     rest = &rest[count..];
                     // The client has not asked for anything after the last response.
                     if self.exchange.is_over() {
-                        return Ok(());
+                        break;
                     }
                 }
                 Ok(FromBackend::More) => {
                     self.kept = rest.to_vec();
-                    return Ok(());
+                    break;
                 }
-                Err(_) => return Err(self.bad_response(link)),
+                Err(_) => return Err(refusal),
             }
         }
+        link.push_down(&all[..all.len() - rest.len()]);
         Ok(())
     }
 

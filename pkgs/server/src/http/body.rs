@@ -44,7 +44,12 @@ pub enum BadBody {
 
 /// The position in a chunked body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Chunks(State);
+pub struct Chunks {
+    state: State,
+    /// True if blanks may follow a chunk's size (RFC 9112 section 7.1.1 allows them before a
+    /// semicolon).
+    blanks: bool,
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -67,6 +72,8 @@ struct SizeLine {
     digits: u8,
     /// Bytes of the line so far.
     bytes: u16,
+    /// True after a blank behind the digits.
+    blank: bool,
     /// True after a semicolon.
     extension: bool,
     /// True after a CR.
@@ -107,15 +114,28 @@ impl Body {
     #[inline]
     #[must_use]
     pub const fn chunked() -> Self {
-        let line = SizeLine { size: 0, digits: 0, bytes: 0, extension: false, cr: false };
-        Self::Chunked(Chunks(State::Size(line)))
+        Self::chunks(false)
+    }
+
+    /// Returns a chunked body of a response at its beginning. Blanks may follow a chunk's size, as
+    /// some servers send them: a response cannot smuggle a request.
+    #[inline]
+    #[must_use]
+    pub const fn chunked_response() -> Self {
+        Self::chunks(true)
+    }
+
+    const fn chunks(blanks: bool) -> Self {
+        let line =
+            SizeLine { size: 0, digits: 0, bytes: 0, blank: false, extension: false, cr: false };
+        Self::Chunked(Chunks { state: State::Size(line), blanks })
     }
 
     /// True at the end of the body. A body that ends with the connection never reaches this state.
     #[inline]
     #[must_use]
     pub const fn is_whole(&self) -> bool {
-        matches!(self, Self::Length(0) | Self::Chunked(Chunks(State::End)))
+        matches!(self, Self::Length(0) | Self::Chunked(Chunks { state: State::End, .. }))
     }
 
     /// Consumes the bytes at the beginning of `bytes` that belong to the body, and returns their
@@ -125,7 +145,7 @@ impl Body {
         match self {
             Self::UntilClose => Ok(bytes.len()),
             Self::Length(left) => Ok(take(left, bytes.len())),
-            Self::Chunked(Chunks(state)) => state.advance(bytes),
+            Self::Chunked(Chunks { state, blanks }) => state.advance(bytes, *blanks),
         }
     }
 
@@ -135,7 +155,7 @@ impl Body {
     pub const fn opaque(&self) -> u64 {
         match self {
             Self::UntilClose => u64::MAX,
-            Self::Length(left) | Self::Chunked(Chunks(State::Data(left))) => *left,
+            Self::Length(left) | Self::Chunked(Chunks { state: State::Data(left), .. }) => *left,
             Self::Chunked(_) => 0,
         }
     }
@@ -146,7 +166,7 @@ impl Body {
         match self {
             Self::UntilClose => {}
             Self::Length(left) => *left = left.saturating_sub(count),
-            Self::Chunked(Chunks(state)) => {
+            Self::Chunked(Chunks { state, .. }) => {
                 if let State::Data(left) = state {
                     *state = State::data(left.saturating_sub(count));
                 }
@@ -168,14 +188,14 @@ impl State {
         if left == 0 { Self::DataEnd(false) } else { Self::Data(left) }
     }
 
-    fn advance(&mut self, bytes: &[u8]) -> Result<usize, BadBody> {
+    fn advance(&mut self, bytes: &[u8], blanks: bool) -> Result<usize, BadBody> {
         let mut taken = 0;
         while taken < bytes.len() && *self != Self::End {
             if let Self::Data(left) = self {
                 taken += take(left, bytes.len() - taken);
                 *self = Self::data(*left);
             } else {
-                *self = self.after(bytes[taken])?;
+                *self = self.after(bytes[taken], blanks)?;
                 taken += 1;
             }
         }
@@ -183,9 +203,9 @@ impl State {
     }
 
     /// Returns the state after a byte that is not a chunk's data.
-    fn after(self, byte: u8) -> Result<Self, BadBody> {
+    fn after(self, byte: u8, blanks: bool) -> Result<Self, BadBody> {
         match self {
-            Self::Size(line) => line.after(byte),
+            Self::Size(line) => line.after(byte, blanks),
             Self::DataEnd(false) if byte == b'\r' => Ok(Self::DataEnd(true)),
             Self::DataEnd(true) if byte == b'\n' => Ok(Self::Size(SizeLine::default())),
             Self::Trailers(trailers) => trailers.after(byte),
@@ -195,7 +215,7 @@ impl State {
 }
 
 impl SizeLine {
-    fn after(mut self, byte: u8) -> Result<State, BadBody> {
+    fn after(mut self, byte: u8, blanks: bool) -> Result<State, BadBody> {
         self.bytes += 1;
         if self.bytes > SIZE_LINE_BYTES_MAX {
             return Err(BadBody::TooLong);
@@ -207,6 +227,8 @@ impl SizeLine {
             b';' if self.digits > 0 => self.extension = true,
             _ if self.extension && is_text_byte(byte) => {}
             _ if self.extension => return Err(BadBody::Malformed),
+            b' ' | b'\t' if blanks && self.digits > 0 => self.blank = true,
+            _ if self.blank => return Err(BadBody::Malformed),
             _ => {
                 let digit = char::from(byte).to_digit(16).ok_or(BadBody::Malformed)?;
                 self.digits += 1;
@@ -314,6 +336,17 @@ mod tests {
             "1\r\na\rb",
         ] {
             check(Body::chunked(), bytes, Err(BadBody::Malformed));
+        }
+    }
+
+    #[test]
+    fn blanks_may_follow_the_size_in_a_response() {
+        for bytes in ["1  \r\na\r\n0\r\n\r\n", "1\t ;x = y\r\na\r\n0 \r\n\r\n"] {
+            check(Body::chunked_response(), bytes, Ok(bytes.len()));
+            check(Body::chunked(), bytes, Err(BadBody::Malformed));
+        }
+        for bytes in [" 1\r\n", "1 1\r\n", "1 x\r\n", "1 \n"] {
+            check(Body::chunked_response(), bytes, Err(BadBody::Malformed));
         }
     }
 
