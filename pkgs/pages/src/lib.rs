@@ -8,5 +8,7 @@ pub mod api;
 pub mod digest;
 pub mod key;
 pub mod ownership;
+pub mod replica;
 pub mod routing;
+pub mod serve;
 pub mod table;

@@ -22,6 +22,12 @@ const DAEMON: &str = "pkgs/daemon";
 /// The parts that network servers share.
 const SERVER: &str = "pkgs/server";
 
+/// The web server, whose library the pages service uses.
+const STATIC_SERVER: &str = "pkgs/static-server";
+
+/// The pages service.
+const PAGES: &str = "pkgs/pages";
+
 /// The harness of the tests that start a server.
 const TEST_SUPPORT: &str = "pkgs/test-support";
 
@@ -34,6 +40,7 @@ fn allowed(from: &str, to: &str) -> bool {
         CONTRACT | BASE => ![CONTRACT, BASE].contains(&from),
         DAEMON => from.starts_with("pkgs/") && ![DAEMON, TEST_SUPPORT].contains(&from),
         SERVER => from.starts_with("pkgs/") && ![SERVER, DAEMON, TEST_SUPPORT].contains(&from),
+        STATIC_SERVER if from == PAGES => true,
         TEST_SUPPORT => from.starts_with("pkgs/") && from != TEST_SUPPORT,
         HOST => ["benches/peers", "xtask"].contains(&from),
         // A fuzz target is part of the crate that it lies in.
