@@ -54,6 +54,29 @@ fn a_reload_that_removes_every_route_or_listener_must_be_allowed() {
 }
 
 #[test]
+fn a_listener_that_changes_its_address_and_keeps_its_port_is_handed_over() {
+    let a = Backend::new();
+    let address = a.address();
+    a.echo_name("a");
+    let port = closed().port();
+    let text = |host: &str| {
+        let listener = format!("[[listener]]\naddress = \"{host}:{port}\"\nkind = \"tls\"\n");
+        [listener, route("www.a.test", &[address], "")].concat()
+    };
+    let gateway = start(&text("0.0.0.0"));
+    for host in ["127.0.0.1", "0.0.0.0"] {
+        std::fs::write(&gateway.file, text(host)).unwrap();
+        gateway.signal(Signal::HUP);
+        gateway.until_log("reloaded");
+        let mut client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        client.write_all(HELLO).unwrap();
+        assert!(support::rest(client).ends_with(b"a"), "{host}");
+    }
+    // The sockets share the port only during the change.
+    assert!(std::net::TcpListener::bind(("127.0.0.1", port)).is_err());
+}
+
+#[test]
 fn a_copy_with_equal_size_and_time_is_noticed() {
     let (a, b) = (Backend::new(), Backend::new());
     let text = |backend: &Backend| config("", &route("www.a.test", &[backend.address()], ""));

@@ -28,6 +28,35 @@ const FIRST_INHERITED: RawFd = 3;
 /// Accepted sockets inherit the options that are set here: no delay for small writes and, with
 /// `keepalive`, a probe of clients that have been silent for that long.
 pub fn tcp(address: SocketAddr, keepalive: Option<Duration>) -> rustix::io::Result<OwnedFd> {
+    let socket = prepared(address, keepalive)?;
+    bind(&socket, &address)?;
+    listen(&socket, BACKLOG_MAX)?;
+    Ok(socket)
+}
+
+/// Listens on a TCP address whose port some of the caller's own listening sockets have on other
+/// addresses, such as the unspecified one. The caller closes those sockets afterwards.
+///
+/// All sockets have `SO_REUSEPORT` only during bind(2) and listen(2), which both look for conflicts,
+/// so that no other process can share the port later.
+pub fn tcp_next_to(
+    address: SocketAddr,
+    keepalive: Option<Duration>,
+    others: &[&OwnedFd],
+) -> rustix::io::Result<OwnedFd> {
+    let socket = prepared(address, keepalive)?;
+    let share = |shared| {
+        let mut all = others.iter().copied().chain([&socket]);
+        all.try_for_each(|socket| sockopt::set_socket_reuseport(socket, shared))
+    };
+    share(true)?;
+    let opened = bind(&socket, &address).and_then(|()| listen(&socket, BACKLOG_MAX));
+    share(false)?;
+    opened.map(|()| socket)
+}
+
+/// Makes a socket with its options, which is not bound yet.
+fn prepared(address: SocketAddr, keepalive: Option<Duration>) -> rustix::io::Result<OwnedFd> {
     let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
     let socket = stream(family)?;
     // Frees the port while connections of an earlier process are still closing. Two processes
@@ -41,8 +70,6 @@ pub fn tcp(address: SocketAddr, keepalive: Option<Duration>) -> rustix::io::Resu
         sockopt::set_socket_keepalive(&socket, true)?;
         sockopt::set_tcp_keepidle(&socket, silence)?;
     }
-    bind(&socket, &address)?;
-    listen(&socket, BACKLOG_MAX)?;
     Ok(socket)
 }
 

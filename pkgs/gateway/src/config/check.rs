@@ -1,9 +1,10 @@
 //! Problems of a configuration whose individual values are all valid.
 
-use std::collections::BTreeMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 
 use super::{Backend, Config, Host, Kind, Listener, Problem, Route};
+use crate::name::Pattern;
 
 /// Returns all problems that concern more than one value.
 pub(super) fn problems(config: &Config) -> Vec<Problem> {
@@ -15,21 +16,22 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     problems
 }
 
+/// A claim of a route: a listener, a name (`None` for the default) and a protocol.
+type Claim<'a> = (usize, Option<&'a Pattern>, &'a str);
+
 /// Finds names that two routes have on one listener.
 fn duplicates(config: &Config) -> Vec<Problem> {
-    let mut seen: BTreeMap<(usize, String, String), usize> = BTreeMap::new();
+    let mut seen: HashMap<Claim<'_>, usize> = HashMap::new();
     let mut problems = Vec::new();
     for route in &config.routes {
-        let default = route.default.then(|| "default".to_owned());
-        let names = route.names.iter().map(|name| format!("`{name}`")).chain(default);
-        let names: Vec<String> = names.collect();
-        let mut reported = Vec::new();
-        for key in keys(route, &names) {
-            let Some(first) = seen.insert(key.clone(), route.line) else { continue };
-            if !reported.contains(&key.1) {
-                let text = format!("`names`: {} is already routed on line {first}", key.1);
+        let mut reported = HashSet::new();
+        for claim in claims(route) {
+            let Some(first) = seen.insert(claim, route.line) else { continue };
+            let (_, name, _) = claim;
+            if reported.insert(name) {
+                let name = name.map_or("default".to_owned(), |name| format!("`{name}`"));
+                let text = format!("`names`: {name} is already routed on line {first}");
                 problems.push(Problem { line: route.line, text });
-                reported.push(key.1);
             }
         }
     }
@@ -37,16 +39,16 @@ fn duplicates(config: &Config) -> Vec<Problem> {
 }
 
 /// Returns every combination of listener, name and protocol that a route claims.
-fn keys(route: &Route, names: &[String]) -> Vec<(usize, String, String)> {
-    let any = [String::new()];
-    let protocols = if route.alpn.is_empty() { &any[..] } else { &route.alpn[..] };
-    let mut keys = Vec::new();
-    for listener in &route.listeners {
-        for name in names {
-            keys.extend(protocols.iter().map(|alpn| (*listener, name.clone(), alpn.clone())));
-        }
-    }
-    keys
+fn claims(route: &Route) -> impl Iterator<Item = Claim<'_>> {
+    let default = route.default.then_some(None);
+    let names = move || route.names.iter().map(Some).chain(default);
+    let protocols = move || {
+        let any = route.alpn.is_empty().then_some("");
+        route.alpn.iter().map(String::as_str).chain(any)
+    };
+    route.listeners.iter().flat_map(move |listener| {
+        names().flat_map(move |name| protocols().map(move |alpn| (*listener, name, alpn)))
+    })
 }
 
 /// Finds backends that are listeners of this gateway: a connection to such a backend would loop

@@ -21,7 +21,8 @@ use crate::name::{self, Pattern};
 /// # Errors
 /// All problems, in the order of the file.
 pub fn parse(text: &str, ports: Ports) -> Result<Config, Vec<Problem>> {
-    let mut reader = Reader { text, problems: Vec::new() };
+    let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at);
+    let mut reader = Reader { text, line_ends: ends.collect(), problems: Vec::new() };
     let (file, rules) = match reader.file() {
         Ok(file) => file,
         Err(problem) => return Err(vec![problem]),
@@ -40,6 +41,8 @@ pub fn parse(text: &str, ports: Ports) -> Result<Config, Vec<Problem>> {
 
 struct Reader<'a> {
     text: &'a str,
+    /// The offsets of all line ends.
+    line_ends: Vec<usize>,
     problems: Vec<Problem>,
 }
 
@@ -80,7 +83,7 @@ impl Reader<'_> {
     }
 
     fn line(&self, offset: usize) -> usize {
-        1 + self.text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count()
+        1 + self.line_ends.partition_point(|end| *end < offset)
     }
 
     fn problem<T>(&mut self, at: &Spanned<T>, key: &str, text: impl Display) {

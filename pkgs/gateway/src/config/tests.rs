@@ -209,3 +209,19 @@ proptest! {
         prop_assert_eq!(config.routes[0].backends[0].to_string(), address.to_string());
     }
 }
+
+#[test]
+fn a_large_file_is_read_in_linear_time() {
+    let table = (0..20_000).map(|number| format!("\"t{number}.test\" = \"10.0.0.1:1\"\n"));
+    let route =
+        |number| format!("[[route]]\nnames = [\"r{number}.test\"]\nbackends = [\"10.0.0.1:1\"]\n");
+    let lines: Vec<String> = std::iter::once("[https_backends]\n".to_owned())
+        .chain(table)
+        .chain((0..20_000).map(route))
+        .collect();
+    let text = lines.concat();
+    // With work for each pair of routes this would take minutes.
+    let config = good(&text);
+    assert_eq!(config.routes.len(), 40_000);
+    assert_eq!(config.routes.last().map(|route| route.line), Some(20_001 + 3 * 19_999 + 1));
+}

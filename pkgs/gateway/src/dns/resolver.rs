@@ -2,9 +2,10 @@
 //!
 //! The names are known in advance, because they are the backends of the configuration. They are
 //! resolved before they are needed and again when the result expires, so only the first connections
-//! wait for a server. If no server responds, the old addresses stay in use.
+//! wait for a server. If no server responds, the old addresses stay in use. A bounded number of names
+//! is resolved at once, so that any number of names needs few descriptors.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use kiln_daemon::dns::{Answer, Family, Question};
@@ -88,11 +89,22 @@ enum Half {
 
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 
+/// The most names that are resolved at once. Each has two questions, and each question a descriptor.
+pub const LOOKUPS_MAX: usize = 64;
+
 /// All names and the questions under way.
 #[derive(Debug)]
 pub struct Resolver {
     conf: Conf,
     names: BTreeMap<String, Entry>,
+    /// The names that rest, by the moment at which they are resolved again.
+    due: BTreeSet<(u64, String)>,
+    /// The names that are being resolved, at most [`LOOKUPS_MAX`].
+    asking: BTreeSet<String>,
+    /// The questions under way, with their names.
+    queries: BTreeMap<QueryId, String>,
+    /// The names whose addresses were set since the last call of [`Self::take_changed`].
+    changed: BTreeSet<String>,
     last: QueryId,
 }
 
@@ -100,7 +112,15 @@ impl Resolver {
     /// A resolver without names.
     #[must_use]
     pub const fn new(conf: Conf) -> Self {
-        Self { conf, names: BTreeMap::new(), last: 0 }
+        Self {
+            conf,
+            names: BTreeMap::new(),
+            due: BTreeSet::new(),
+            asking: BTreeSet::new(),
+            queries: BTreeMap::new(),
+            changed: BTreeSet::new(),
+            last: 0,
+        }
     }
 
     /// Adopts changed files. All names are resolved again; meanwhile their old addresses stay in use.
@@ -111,6 +131,7 @@ impl Resolver {
             entry.close(&mut actions);
             entry.state = State::Rests(now);
         }
+        self.sort();
         actions
     }
 
@@ -128,7 +149,21 @@ impl Resolver {
         for entry in old.values() {
             entry.close(&mut actions);
         }
+        self.sort();
         actions
+    }
+
+    /// Sorts all names by their state again, after a change of all of them.
+    fn sort(&mut self) {
+        (self.due, self.asking) = (BTreeSet::new(), BTreeSet::new());
+        for (name, entry) in &self.names {
+            match &entry.state {
+                State::Rests(until) => drop(self.due.insert((*until, name.clone()))),
+                State::Asks(_) => drop(self.asking.insert(name.clone())),
+            }
+        }
+        let asking = &self.asking;
+        self.queries.retain(|_, name| asking.contains(name));
     }
 
     /// Returns the addresses of a name: `None` before the first result, empty if it has no address.
@@ -137,26 +172,78 @@ impl Resolver {
         self.names.get(name)?.addresses.as_deref()
     }
 
-    /// Sends the questions that are due. `random` chooses their ids.
+    /// Returns the names whose addresses were set since the last call.
+    pub fn take_changed(&mut self) -> BTreeSet<String> {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// Sends the questions that are due, as far as there is room. `random` chooses their ids.
     pub fn turn(&mut self, now: u64, random: &mut dyn FnMut() -> u16) -> Vec<Action> {
         let mut actions = Vec::new();
-        let mut last = self.last;
-        for (name, entry) in &mut self.names {
-            if matches!(entry.state, State::Rests(until) if until <= now) {
-                entry.begin(name, &self.conf, now);
+        loop {
+            self.begin_due(now);
+            for name in self.asking.clone() {
+                self.advance(&name, now, random, &mut actions);
             }
-            let mut context =
-                Turn { conf: &self.conf, now, random, last: &mut last, actions: &mut actions };
-            entry.advance(&mut context);
+            let has_room = self.asking.len() < LOOKUPS_MAX;
+            if !has_room || self.due.first().is_none_or(|(until, _)| *until > now) {
+                return actions;
+            }
         }
-        self.last = last;
-        actions
+    }
+
+    /// Begins to resolve names that are due.
+    fn begin_due(&mut self, now: u64) {
+        while self.asking.len() < LOOKUPS_MAX
+            && self.due.first().is_some_and(|(until, _)| *until <= now)
+        {
+            let Some((_, name)) = self.due.pop_first() else { return };
+            let Some(entry) = self.names.get_mut(&name) else { continue };
+            entry.begin(&name, &self.conf, now);
+            match &entry.state {
+                State::Rests(until) => {
+                    self.changed.insert(name.clone());
+                    self.due.insert((*until, name));
+                }
+                State::Asks(_) => drop(self.asking.insert(name)),
+            }
+        }
+    }
+
+    fn advance(
+        &mut self,
+        name: &str,
+        now: u64,
+        random: &mut dyn FnMut() -> u16,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(entry) = self.names.get_mut(name) else { return };
+        let before = entry.addresses.is_some();
+        let begin = actions.len();
+        let mut turn = Turn { conf: &self.conf, now, random, last: &mut self.last, actions };
+        entry.advance(&mut turn);
+        for action in &actions[begin..] {
+            match action {
+                Action::Send { query, .. } => drop(self.queries.insert(*query, name.to_owned())),
+                Action::Close(query) => drop(self.queries.remove(query)),
+            }
+        }
+        if let State::Rests(until) = entry.state {
+            self.asking.remove(name);
+            self.due.insert((until, name.to_owned()));
+            self.changed.insert(name.to_owned());
+        } else if entry.addresses.is_some() && (!before || entry.is_partial()) {
+            self.changed.insert(name.to_owned());
+        }
     }
 
     /// Returns the moment at which [`Self::turn`] must be called next.
     #[must_use]
     pub fn next(&self) -> Option<u64> {
-        self.names.values().map(Entry::next).min()
+        let has_room = self.asking.len() < LOOKUPS_MAX;
+        let due = self.due.first().filter(|_| has_room).map(|(until, _)| *until);
+        let asking = self.asking.iter().filter_map(|name| self.names.get(name)).map(Entry::next);
+        asking.chain(due).min()
     }
 
     /// Handles a message that arrived for a question. [`Self::turn`] must be called afterwards.
@@ -164,6 +251,9 @@ impl Resolver {
         let mut actions = Vec::new();
         if let Some(half) = self.half(query) {
             half.received(packet, &mut actions);
+        }
+        if !actions.is_empty() {
+            self.queries.remove(&query);
         }
         actions
     }
@@ -176,10 +266,9 @@ impl Resolver {
     }
 
     fn half(&mut self, query: QueryId) -> Option<&mut Half> {
-        self.names.values_mut().find_map(|entry| {
-            let State::Asks(lookup) = &mut entry.state else { return None };
-            lookup.halves.iter_mut().find(|half| half.query() == Some(query))
-        })
+        let entry = self.names.get_mut(self.queries.get(&query)?)?;
+        let State::Asks(lookup) = &mut entry.state else { return None };
+        lookup.halves.iter_mut().find(|half| half.query() == Some(query))
     }
 }
 
@@ -202,6 +291,12 @@ impl Entry {
         let candidates = conf.candidates(name);
         let halves = [Half::Begins, Half::Begins];
         self.state = State::Asks(Lookup { candidates, index: 0, halves });
+    }
+
+    /// True if one family is known and the other is still asked for.
+    fn is_partial(&self) -> bool {
+        let State::Asks(lookup) = &self.state else { return false };
+        lookup.halves.iter().any(|half| half.found().is_some())
     }
 
     fn close(&self, actions: &mut Vec<Action>) {

@@ -1,5 +1,5 @@
 use super::conf::Conf;
-use super::resolver::{Action, Resolver};
+use super::resolver::{Action, LOOKUPS_MAX, Resolver};
 use kiln_daemon::dns::{Family, Question};
 use proptest::prelude::*;
 use std::net::IpAddr;
@@ -217,4 +217,29 @@ proptest! {
         prop_assert!((1000..=30_000).contains(&conf.timeout));
         prop_assert!(conf.candidates("a.b").contains(&"a.b".to_owned()));
     }
+}
+
+#[test]
+fn any_number_of_names_has_few_questions_at_once() {
+    let names: Vec<String> = (0..5000).map(|number| format!("n{number}.a.b.test")).collect();
+    let mut resolver = Resolver::new(conf(""));
+    resolver.want(names.iter().map(String::as_str), 0);
+    let mut open = std::collections::BTreeMap::new();
+    let mut most = 0;
+    let mut actions = turn(&mut resolver, 0);
+    loop {
+        for action in actions {
+            match action {
+                Action::Send { query, packet, .. } => drop(open.insert(query, packet)),
+                Action::Close(query) => drop(open.remove(&query)),
+            }
+        }
+        most = most.max(open.len());
+        let Some((query, packet)) = open.pop_first() else { break };
+        resolver.received(query, &reply(&packet, 3, &[]));
+        actions = turn(&mut resolver, 0);
+    }
+    assert_eq!(most, 2 * LOOKUPS_MAX);
+    assert!(names.iter().all(|name| resolver.addresses(name) == Some(&[][..])));
+    assert_eq!(resolver.take_changed().len(), names.len());
 }

@@ -1,5 +1,6 @@
 //! Periodic checks of backends: a connection, or a GET.
 
+use std::collections::HashMap;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd as _;
@@ -46,9 +47,10 @@ pub(super) struct Checks {
 impl Checks {
     /// Adopts the backends that are in use. Backends that were in use before keep their health.
     pub(super) fn want(&mut self, registry: &Registry, now: u64) {
-        let mut old = std::mem::take(&mut self.all);
+        let old = std::mem::take(&mut self.all).into_iter();
+        let mut old: HashMap<BackendKey, Checked> =
+            old.map(|checked| (checked.key.clone(), checked)).collect();
         for (key, state) in registry.backends().filter(|(key, _)| key.1.is_some()) {
-            let known = old.iter().position(|checked| checked.key == *key);
             let fresh = || Checked {
                 key: key.clone(),
                 state: Arc::clone(state),
@@ -57,7 +59,7 @@ impl Checks {
                 next: now,
                 probe: None,
             };
-            self.all.push(known.map_or_else(fresh, |index| old.swap_remove(index)));
+            self.all.push(old.remove(key).unwrap_or_else(fresh));
         }
     }
 

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kiln_server::listen::{failure, local_address, tcp};
+use kiln_server::listen::{failure, local_address, tcp, tcp_next_to};
 use rustix::io::Errno;
 use rustix::net::{Shutdown, shutdown};
 
@@ -22,11 +22,34 @@ pub(super) fn open(config: &Config, old: Option<&Snapshot>) -> anyhow::Result<Ve
         let index = old.config.listeners.iter().position(|other| same(other, listener))?;
         old.sockets.get(index).cloned()
     };
+    let leaving = || {
+        let old = old.into_iter().flat_map(|old| old.config.listeners.iter().zip(&old.sockets));
+        old.filter(|(other, _)| !config.listeners.iter().any(|listener| same(other, listener)))
+    };
     let open = |listener: &Listener| match known(listener) {
         Some(socket) => Ok(socket),
-        None => one(listener.address).map(Arc::new),
+        None => match one(listener.address) {
+            Err(Errno::ADDRINUSE) => {
+                let port = listener.address.port();
+                let same_port = leaving().filter(|(other, _)| other.address.port() == port);
+                let sockets: Vec<&OwnedFd> = same_port.map(|(_, socket)| &**socket).collect();
+                next_to(listener.address, &sockets)
+            }
+            other => other,
+        }
+        .map(Arc::new)
+        .map_err(|errno| failure(errno, &listener.address)),
     };
     config.listeners.iter().map(open).collect()
+}
+
+/// Opens a socket while sockets of this gateway that will be closed have the same port, such as
+/// `127.0.0.1:80` next to `0.0.0.0:80`, so that no client is refused in between.
+fn next_to(address: SocketAddr, leaving: &[&OwnedFd]) -> Result<OwnedFd, Errno> {
+    if leaving.is_empty() {
+        return Err(Errno::ADDRINUSE);
+    }
+    tcp_next_to(address, Some(KEEPALIVE), leaving)
 }
 
 /// True if two listeners share a socket. For port 0 the kernel has chosen a port for each name.
@@ -34,16 +57,15 @@ fn same(one: &Listener, other: &Listener) -> bool {
     one.address == other.address && (one.address.port() != 0 || one.name == other.name)
 }
 
-fn one(address: SocketAddr) -> anyhow::Result<OwnedFd> {
-    let socket = match tcp(address, Some(KEEPALIVE)) {
+fn one(address: SocketAddr) -> Result<OwnedFd, Errno> {
+    match tcp(address, Some(KEEPALIVE)) {
         // On a kernel without IPv6, all addresses means all IPv4 addresses.
         Err(Errno::AFNOSUPPORT) if address.ip().is_unspecified() => {
             let address = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port());
             tcp(address, Some(KEEPALIVE))
         }
         other => other,
-    };
-    socket.map_err(|errno| failure(errno, &address))
+    }
 }
 
 /// Logs the addresses that clients can connect to.
@@ -65,14 +87,18 @@ pub(super) fn retire(old: &Snapshot, new: &Snapshot) {
     }
 }
 
+/// Returns the addresses of the gateway's own listeners.
+pub(super) fn own_addresses(snapshot: &Snapshot) -> Vec<SocketAddr> {
+    snapshot.sockets.iter().filter_map(local_address).collect()
+}
+
 /// Removes addresses that are listeners of this gateway, because a connection to such an address
 /// would loop forever.
 pub(super) fn without_own(
-    snapshot: &Snapshot,
+    ours: &[SocketAddr],
     backend: &str,
     addresses: Vec<SocketAddr>,
 ) -> Vec<SocketAddr> {
-    let ours: Vec<SocketAddr> = snapshot.sockets.iter().filter_map(local_address).collect();
     let is_ours = |address: &SocketAddr| ours.iter().any(|own| reaches(*own, *address));
     let (loops, good): (Vec<_>, Vec<_>) = addresses.into_iter().partition(is_ours);
     for address in loops {
@@ -85,10 +111,11 @@ pub(super) fn without_own(
 
 /// Removes such addresses from backends that are configured by address.
 pub(super) fn forbid_loops(snapshot: &Snapshot, registry: &Registry) {
+    let ours = own_addresses(snapshot);
     for (_, state) in registry.backends() {
         if let Host::Address(address) = state.backend.host {
             let address = SocketAddr::new(address, state.backend.port);
-            state.set_addresses(&without_own(snapshot, &state.text, vec![address]));
+            state.set_addresses(&without_own(&ours, &state.text, vec![address]));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The resolver's sockets: one per question, so that each has its own port and receives only from its
 //! own server.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
@@ -72,8 +72,9 @@ impl Lookup {
         Some(addresses.iter().map(|ip| SocketAddr::new(*ip, backend.port)).collect())
     }
 
-    /// Reads responses and sends the questions that are due; true if addresses may have changed.
-    pub(super) fn turn(&mut self, now: u64) -> bool {
+    /// Reads responses and sends the questions that are due; returns the names whose addresses may
+    /// have changed.
+    pub(super) fn turn(&mut self, now: u64) -> BTreeSet<String> {
         self.check_files(now);
         let mut news = self.resolver.next().is_some_and(|next| next <= now);
         let mut buffer = vec![0; if self.sockets.is_empty() { 0 } else { RESPONSE_BYTES_MAX }];
@@ -91,7 +92,7 @@ impl Lookup {
             let actions = self.resolver.turn(now, &mut number);
             self.act(actions);
         }
-        news
+        self.resolver.take_changed()
     }
 
     fn check_files(&mut self, now: u64) {

@@ -9,6 +9,7 @@ mod ops;
 mod reload;
 mod waits;
 
+use std::collections::HashMap;
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,9 +21,10 @@ use kiln_server::access::AccessLog;
 use kiln_server::threads::{Wakers, spawn};
 use rustix::net::{Shutdown, shutdown};
 
+use crate::config::Host;
 use crate::limits;
 use crate::options::Options;
-use crate::state::{Registry, Shared};
+use crate::state::{BackendState, Registry, Shared};
 use crate::worker::Worker;
 use checks::Checks;
 use lookup::Lookup;
@@ -44,6 +46,8 @@ const STACK: usize = 256 << 10;
 struct Control {
     shared: Arc<Shared>,
     registry: Registry,
+    /// The backends with names.
+    named: HashMap<String, Vec<Arc<BackendState>>>,
     watched: Watched,
     lookup: Lookup,
     checks: Checks,
@@ -78,6 +82,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let mut control = Control {
         shared,
         registry,
+        named: HashMap::new(),
         watched,
         lookup: Lookup::new(&options.resolv_conf, &options.hosts),
         checks: Checks::default(),
@@ -127,9 +132,8 @@ impl Control {
         if self.watched.has_changed(now) {
             self.reload(false);
         }
-        if self.lookup.turn(now) {
-            self.publish_addresses();
-        }
+        let changed = self.lookup.turn(now);
+        self.publish_addresses(changed.iter().map(String::as_str));
         self.checks.turn(now);
         if let Some(ops) = &mut self.ops {
             ops.turn(now, &self.shared, self.ending.is_none());
@@ -195,18 +199,27 @@ impl Control {
         self.lookup.want(self.registry.backends().map(|(_, state)| &state.backend), now);
         self.checks.want(&self.registry, now);
         listen::forbid_loops(&self.shared.snapshot(), &self.registry);
-        if self.lookup.turn(now) {
-            self.publish_addresses();
+        self.named = HashMap::new();
+        for (_, state) in self.registry.backends() {
+            if let Host::Name(name) = &state.backend.host {
+                self.named.entry(name.clone()).or_default().push(Arc::clone(state));
+            }
         }
+        self.lookup.turn(now);
+        self.publish_addresses(self.named.keys().map(String::as_str));
     }
 
-    /// Gives the backends the addresses that DNS has found.
-    fn publish_addresses(&self) {
-        let snapshot = self.shared.snapshot();
+    /// Gives the backends with these names the addresses that DNS has found.
+    fn publish_addresses<'a>(&self, names: impl Iterator<Item = &'a str>) {
+        let states: Vec<_> = names.filter_map(|name| self.named.get(name)).flatten().collect();
+        if states.is_empty() {
+            return;
+        }
+        let ours = listen::own_addresses(&self.shared.snapshot());
         let mut changed = false;
-        for (_, state) in self.registry.backends() {
+        for state in states {
             if let Some(addresses) = self.lookup.addresses(&state.backend) {
-                let addresses = listen::without_own(&snapshot, &state.text, addresses);
+                let addresses = listen::without_own(&ours, &state.text, addresses);
                 changed |= state.set_addresses(&addresses);
             }
         }
