@@ -70,7 +70,8 @@ impl DocRoot {
             Self::Folder(path) | Self::Pack(path) => path,
         };
         let site = Site { path: path.clone(), is_pack: matches!(self, Self::Pack(_)) };
-        let Part { index, look, newest, notes } = site.load(limits, policy)?;
+        let old = old.and_then(|old| old.sites().next());
+        let Part { index, look, newest, notes } = site.load(limits, policy, old)?;
         let content = Content::One(Arc::new(index));
         Ok(Loaded { content, look: Look(look), newest, notes, unread: 0 })
     }
@@ -113,13 +114,18 @@ struct Part {
 }
 
 impl Site {
-    fn load(&self, limits: &Limits, policy: &Policy) -> anyhow::Result<Part> {
+    fn load(
+        &self,
+        limits: &Limits,
+        policy: &Policy,
+        old: Option<&Arc<Index>>,
+    ) -> anyhow::Result<Part> {
         if self.is_pack {
             let look = self.look()?;
             let index = pack::open::load(&self.path, limits.memory)?;
             return Ok(Part { index, look, newest: 0, notes: Vec::new() });
         }
-        let scan = scan(&self.path, limits)?;
+        let scan = scan(&self.path, limits, old.map(AsRef::as_ref))?;
         let left_out = scan.left_out.iter().map(ToString::to_string);
         let notes = left_out.chain(scan.complaints.iter().map(ToString::to_string)).collect();
         let (look, newest) = (hash(&scan.signature), scan.newest);
@@ -176,7 +182,8 @@ fn hosts(
     let mut limits = *limits;
     for (name, site) in sites(folder)? {
         let host = String::from_utf8_lossy(&name);
-        let index = match (site.load(&limits, policy), old) {
+        let own = old.and_then(|old| old.own_site(&name));
+        let index = match (site.load(&limits, policy, own), old) {
             (Ok(part), _) => {
                 look = sum(look, &name, part.look);
                 newest = newest.max(part.newest);

@@ -8,10 +8,11 @@ use kiln_server::access::AccessLog;
 use kiln_server::ops;
 use kiln_server::threads::Wakers;
 
-use crate::answer::{Answer, Serving, plain};
+use crate::answer::{Answer, Serving, Source, plain};
 use crate::connection::{About, Limits};
 use crate::content::Content;
 use crate::index::Index;
+use crate::index::store::Store;
 use crate::request::{Head, Method, Target};
 use crate::status::Status;
 
@@ -26,6 +27,22 @@ pub struct State {
     pub is_whole: bool,
 }
 
+/// Memory of earlier states.
+#[derive(Debug)]
+enum Retired {
+    Index(Weak<Index>),
+    Store(Weak<Store>),
+}
+
+impl Retired {
+    fn is_used(&self) -> bool {
+        match self {
+            Self::Index(index) => index.strong_count() > 0,
+            Self::Store(store) => store.strong_count() > 0,
+        }
+    }
+}
+
 /// The state that all threads share.
 #[derive(Debug)]
 pub struct Shared {
@@ -35,7 +52,7 @@ pub struct Shared {
     /// Answers made from states before this number are cut.
     oldest: AtomicU64,
     /// Content of earlier states that answers under way may still use.
-    retired: Mutex<Vec<Weak<Index>>>,
+    retired: Mutex<Vec<Retired>>,
     ready: AtomicBool,
     leaving: AtomicBool,
     stopping: AtomicBool,
@@ -134,6 +151,11 @@ impl Shared {
     /// up to twice the memory. It never takes three times the memory: see [`Self::cut_retired`].
     pub fn publish(&self, state: State) {
         let kept: HashSet<_> = state.content.sites().map(Arc::as_ptr).collect();
+        let stores = |state: &State| -> Vec<Arc<Store>> {
+            let all = state.content.sites().flat_map(|site| site.own_stores());
+            all.filter(|store| store.memory_bytes() > 0).cloned().collect()
+        };
+        let kept_stores: HashSet<_> = stores(&state).iter().map(Arc::as_ptr).collect();
         self.ready.store(state.is_whole, Ordering::Release);
         let mut current = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let old = std::mem::replace(&mut *current, Arc::new(state));
@@ -141,7 +163,10 @@ impl Shared {
         drop(current);
         let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
         let gone = old.content.sites().filter(|site| !kept.contains(&Arc::as_ptr(site)));
-        retired.extend(gone.map(Arc::downgrade));
+        retired.extend(gone.map(|site| Retired::Index(Arc::downgrade(site))));
+        let stores = stores(&old);
+        let gone = stores.iter().filter(|store| !kept_stores.contains(&Arc::as_ptr(store)));
+        retired.extend(gone.map(|store| Retired::Store(Arc::downgrade(store))));
         drop(retired);
         self.wakers.wake();
     }
@@ -152,7 +177,7 @@ impl Shared {
     /// Must be called before more content is read.
     pub fn cut_retired(&self) -> bool {
         let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
-        retired.retain(|index| index.strong_count() > 0);
+        retired.retain(Retired::is_used);
         if retired.is_empty() {
             return false;
         }
@@ -196,6 +221,21 @@ impl Shared {
 }
 
 impl State {
+    /// True if an answer with this memory costs nothing besides the content of this state: the state
+    /// has the same body, or the body is in an open file.
+    #[must_use]
+    pub fn shares(&self, source: &Source) -> bool {
+        match source {
+            Source::Nothing => true,
+            Source::Index(index) => self.content.sites().any(|site| Arc::ptr_eq(site, index)),
+            Source::Store(store) if store.memory_bytes() == 0 => true,
+            Source::Store(store) => {
+                let mut all = self.content.sites().flat_map(|site| site.own_stores());
+                all.any(|own| Arc::ptr_eq(own, store))
+            }
+        }
+    }
+
     /// Returns the content for answers, with readiness and the time in seconds since 1970.
     #[must_use]
     pub const fn serving(&self, ready: bool, now: u64) -> Serving<'_> {

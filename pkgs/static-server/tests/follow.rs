@@ -157,6 +157,21 @@ fn an_answer_under_way_keeps_the_content_that_it_started_with() {
 }
 
 #[test]
+fn a_large_unchanged_file_is_not_cut_by_changes_of_other_files() {
+    let server = start(&[]);
+    let mut slow = server.connect();
+    slow.write_all(LAST.replace("/ HTTP", "/large HTTP").as_bytes()).unwrap();
+    slow.read_exact(&mut [0; 100]).unwrap();
+    for number in 0..4 {
+        let text = format!("renewed {number}");
+        fs::write(server.path().join("small.txt"), &text).unwrap();
+        server.until_body("/small.txt", &text);
+    }
+    let all = rest(slow);
+    assert!(all.len() > LARGE && all.ends_with('x'));
+}
+
+#[test]
 fn readers_of_the_content_before_the_last_are_cut_before_more_is_read() {
     let folder = common::folder();
     let config = folder.path().join(".settings.toml");

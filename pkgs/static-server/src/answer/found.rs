@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::own::{Own, quoted};
 use super::ruled::keep_uncached;
-use super::{Answer, Block, Payload, Piece, Request, plain};
+use super::{Answer, Block, Payload, Piece, Request, Source, plain};
 use crate::index::block::{self, fields, render};
 use crate::index::{Resource, Variant};
 use crate::request::{Method, Name};
@@ -117,9 +117,13 @@ impl Request<'_> {
     }
 
     fn whole(&self, chosen: &Chosen<'_>) -> Answer {
-        let head = match &chosen.made {
-            Some(made) => Block::Made(made.bytes.clone()),
-            None => Block::Ready(self.index.prepared(chosen.variant).head),
+        let source = self.source(chosen);
+        let ready = self.index.prepared(chosen.variant).head;
+        let head = match (&chosen.made, &source) {
+            (Some(made), _) => Block::Made(made.bytes.clone()),
+            (None, Source::Index(_)) => Block::Ready(ready),
+            // The head must not keep the whole index alive.
+            (None, _) => Block::Made(self.index.bytes(ready).to_vec()),
         };
         let own = own(chosen, Some(chosen.variant.body.len));
         let body = match self.head.method {
@@ -130,13 +134,22 @@ impl Request<'_> {
                 len: chosen.variant.body.len,
             }),
         };
-        Answer { status: chosen.status, head, own, index: Some(Arc::clone(self.index)), body }
+        Answer { status: chosen.status, head, own, source, body }
     }
 
     fn not_modified(&self, chosen: &Chosen<'_>) -> Answer {
         let head = [b"HTTP/1.1 304 Not Modified\r\n", self.block(chosen, true)].concat();
         let head = Block::Made(head);
-        Answer { status: 304, head, own: own(chosen, None), index: None, body: Payload::Nothing }
+        let (own, source) = (own(chosen, None), Source::Nothing);
+        Answer { status: 304, head, own, source, body: Payload::Nothing }
+    }
+
+    /// Returns the memory that an answer with a variant's bytes needs.
+    pub(super) fn source(&self, chosen: &Chosen<'_>) -> Source {
+        match self.index.own_store(chosen.variant) {
+            Some(store) => Source::Store(Arc::clone(store)),
+            None => Source::Index(Arc::clone(self.index)),
+        }
     }
 }
 

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use crate::answer::own::Own;
 use crate::content::{Content, Site};
+use crate::index::store::Store;
 use crate::index::{Index, Kind, Span};
 use crate::request::{Head, Method, Target};
 use crate::rules::Redirect;
@@ -45,10 +46,21 @@ pub struct Answer {
     pub head: Block,
     /// The fields after the head.
     pub own: Own,
-    /// The index that [`Block::Ready`] and [`Payload::Piece`] refer to.
-    pub index: Option<Arc<Index>>,
+    /// The memory that [`Block::Ready`] and [`Payload::Piece`] refer to.
+    pub source: Source,
     /// The body.
     pub body: Payload,
+}
+
+/// The memory that an answer keeps alive until it ends.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// None.
+    Nothing,
+    /// The index with all small bodies.
+    Index(Arc<Index>),
+    /// The store of one body, which later content may share.
+    Store(Arc<Store>),
 }
 
 /// Status line and fields.
@@ -88,7 +100,7 @@ impl Answer {
     /// Makes an answer with its own head and without a body.
     fn made(status: u16, head: String) -> Self {
         let head = Block::Made(head.into_bytes());
-        Self { status, head, own: Own::default(), index: None, body: Payload::Nothing }
+        Self { status, head, own: Own::default(), source: Source::Nothing, body: Payload::Nothing }
     }
 
     /// Makes an answer with a text; the answer to HEAD has no body.

@@ -2,7 +2,6 @@
 //! sections 14 and 15.3.7).
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use super::found::{Chosen, own};
 use super::own::quoted;
@@ -16,9 +15,9 @@ impl Request<'_> {
             _ => self.several(chosen, ranges),
         };
         let head = [b"HTTP/1.1 206 Partial Content\r\n", &fields[..]].concat();
-        let index = Some(Arc::clone(self.index));
+        let source = self.source(chosen);
         let own = own(chosen, Some(length));
-        Answer { status: 206, head: Block::Made(head), own, index, body }
+        Answer { status: 206, head: Block::Made(head), own, source, body }
     }
 
     fn one(&self, chosen: &Chosen<'_>, range: &Range<u64>) -> (Vec<u8>, u64, Payload) {

@@ -1,6 +1,6 @@
 //! The whole answer to each kind of request.
 
-use super::{Answer, Block, Payload, Serving, answer};
+use super::{Answer, Block, Payload, Serving, Source, answer};
 use crate::content::{Content, Hosts, Mounts};
 use crate::date::http_date;
 use crate::index::policy::Policy;
@@ -11,7 +11,10 @@ use std::sync::Arc;
 
 /// Returns the bytes of an answer, without `Date` and `Connection`.
 fn text(answer: &Answer) -> String {
-    let index = answer.index.as_ref();
+    let index = match &answer.source {
+        Source::Index(index) => Some(index),
+        _ => None,
+    };
     let mut all = match &answer.head {
         Block::Ready(span) => index.unwrap().bytes(*span).to_vec(),
         Block::Made(made) => made.clone(),

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use kiln_server::access::Members;
 use kiln_server::http::body::{BadBody, Body};
 
-use crate::answer::{Answer, Serving, answer, plain};
+use crate::answer::{Answer, Serving, Source, answer, plain};
 use crate::connection::sending::{Output, Progress, Sending, Then};
 use crate::request::{Head, Method, Name, parse};
 use crate::status::Status;
@@ -174,10 +174,12 @@ impl Connection {
         matches!(self.phase, Phase::Answer(_))
     }
 
-    /// Returns the number of the state that the answer under way was made from.
+    /// Returns the number of the state that the answer under way was made from, and the memory that
+    /// the answer keeps alive.
     #[must_use]
-    pub fn answers_from(&self) -> Option<u64> {
-        self.is_answering().then_some(self.generation)
+    pub fn answers_from(&self) -> Option<(u64, &Source)> {
+        let Phase::Answer(sending) = &self.phase else { return None };
+        Some((self.generation, sending.source()))
     }
 
     /// Gives an answer more time, because the client has accepted bytes.

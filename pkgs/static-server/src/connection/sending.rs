@@ -2,13 +2,11 @@
 
 use std::io::IoSlice;
 use std::os::fd::BorrowedFd;
-use std::sync::Arc;
 
 use kiln_server::access::Members;
 
 use crate::answer::own::{OWN_BYTES_MAX, Own};
-use crate::answer::{Answer, Block, Payload, Piece};
-use crate::index::Index;
+use crate::answer::{Answer, Block, Payload, Piece, Source};
 use crate::index::store::SENDFILE_FROM;
 
 /// The most bytes of an answer's own fields, `Date`, `Connection` and the empty line.
@@ -17,7 +15,7 @@ const TAIL: usize = OWN_BYTES_MAX + 64;
 /// An answer on its way.
 #[derive(Debug)]
 pub struct Sending {
-    index: Option<Arc<Index>>,
+    source: Source,
     head: Block,
     tail: [u8; TAIL],
     tail_len: u8,
@@ -96,7 +94,7 @@ impl Sending {
         parts.reverse();
         let (tail, tail_len) = tail(&answer.own, date, then);
         Self {
-            index: answer.index,
+            source: answer.source,
             head: answer.head,
             tail,
             tail_len,
@@ -130,16 +128,22 @@ impl Sending {
         self.total
     }
 
+    /// Returns the memory that the answer keeps alive.
+    #[must_use]
+    pub const fn source(&self) -> &Source {
+        &self.source
+    }
+
     /// Takes the members of the access log that describe the request.
     pub const fn take_log(&mut self) -> Option<Members> {
         self.log.take()
     }
 
     fn head(&self) -> &[u8] {
-        match (&self.head, &self.index) {
+        match (&self.head, &self.source) {
             (Block::Made(made), _) => made,
-            (Block::Ready(span), Some(index)) => index.bytes(*span),
-            (Block::Ready(_), None) => &[],
+            (Block::Ready(span), Source::Index(index)) => index.bytes(*span),
+            (Block::Ready(_), _) => &[],
         }
     }
 
@@ -162,8 +166,15 @@ impl Sending {
     /// Returns the rest of the piece, in memory or in a file.
     fn piece_left(&self) -> (&[u8], Option<FilePart<'_>>) {
         let left = self.piece.len - self.sent_piece;
-        let Some(index) = self.index.as_deref().filter(|_| left > 0) else { return (&[], None) };
         let start = self.piece.start + self.sent_piece;
+        let index = match &self.source {
+            _ if left == 0 => return (&[], None),
+            Source::Nothing => return (&[], None),
+            Source::Store(store) => {
+                return (&[], Some(FilePart { fd: store.fd(), offset: start, len: left }));
+            }
+            Source::Index(index) => index,
+        };
         if self.piece.len < SENDFILE_FROM
             && let Some(bytes) = index.variant_bytes(self.piece.variant)
         {

@@ -30,6 +30,11 @@ impl About for Nothing {
     }
 }
 
+/// Returns the number of the state that the answer under way was made from.
+fn from(connection: &Connection) -> Option<u64> {
+    connection.answers_from().map(|(generation, _)| generation)
+}
+
 fn with(run: impl FnOnce(&mut Connection, &mut Context<'_>)) {
     let mut context = Context {
         serving: Some(Serving { content: &CONTENT, ready: true, now: u64::MAX }),
@@ -267,14 +272,14 @@ fn an_error_in_answer_to_head_has_no_body() {
 fn each_answer_of_a_pipeline_has_the_number_of_its_own_state() {
     with(|connection, context| {
         connection.received([GET, GET].concat().as_bytes(), context);
-        assert_eq!(connection.answers_from(), Some(1));
+        assert_eq!(from(connection), Some(1));
         context.generation = 2;
         connection.sent(1, context);
-        assert_eq!(connection.answers_from(), Some(1));
+        assert_eq!(from(connection), Some(1));
         let left = connection.output().slices.iter().map(|slice| slice.len()).sum();
         assert!(connection.sent(left, context).is_some());
-        assert_eq!(connection.answers_from(), Some(2));
+        assert_eq!(from(connection), Some(2));
         written(connection, context, 100);
-        assert_eq!(connection.answers_from(), None);
+        assert_eq!(from(connection), None);
     });
 }

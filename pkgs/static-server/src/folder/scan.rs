@@ -10,6 +10,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use rustix::fs::Stat;
@@ -18,7 +19,7 @@ use sha2::{Digest as _, Sha256};
 use crate::folder::walk::{Place, Signature, Survey, Trouble, Visitor, survey, walk};
 use crate::index::assemble::{Encoded, Item, RULES, assemble};
 use crate::index::policy::Policy;
-use crate::index::store::{Filling, Store};
+use crate::index::store::{Filling, OWN_FROM, Store};
 use crate::index::{Body, Coding, Index, Tag, TooLarge};
 use crate::rules::{BadSize, Complaint, Rules, check_size};
 
@@ -45,7 +46,7 @@ pub struct Scan {
     /// The files.
     pub items: Vec<Item>,
     /// The bytes of the files.
-    pub stores: Vec<Store>,
+    pub stores: Vec<Arc<Store>>,
     /// `_headers` and `_redirects`.
     pub rules: Rules,
     /// The invalid lines of `_headers` and `_redirects`.
@@ -92,12 +93,12 @@ impl Scan {
     }
 }
 
-/// Reads a whole folder.
-pub fn scan(root: &Path, limits: &Limits) -> anyhow::Result<Scan> {
+/// Reads a whole folder. Large bodies that `old` has too are shared with it.
+pub fn scan(root: &Path, limits: &Limits, old: Option<&Index>) -> anyhow::Result<Scan> {
     let opening = || format!("cannot open the folder {}", root.display());
     let reading = || format!("cannot read {}", root.display());
     if limits.memory <= EASY_BYTES_MAX {
-        let mut reader = Reader::new(limits.memory, u64::MAX)?;
+        let mut reader = Reader::new(limits.memory, u64::MAX, limits.open_files, old)?;
         let signature = walk(root, &mut reader).with_context(opening)?;
         if !reader.is_full {
             return reader.finished(signature).with_context(reading);
@@ -106,7 +107,7 @@ pub fn scan(root: &Path, limits: &Limits) -> anyhow::Result<Scan> {
     let Survey { sizes, .. } = survey(root).with_context(opening)?;
     let (memory, open_from) = split(sizes, limits)
         .with_context(|| format!("{} has more content than the limits allow", root.display()))?;
-    let mut reader = Reader::new(memory, open_from)?;
+    let mut reader = Reader::new(memory, open_from, limits.open_files, old)?;
     let signature = walk(root, &mut reader).with_context(opening)?;
     if reader.is_full {
         bail!("{} grew while it was read", root.display());
@@ -149,7 +150,12 @@ struct Reader {
     room: u64,
     open_from: u64,
     is_full: bool,
-    open: Vec<Store>,
+    /// Stores with one body each.
+    own: Vec<Arc<Store>>,
+    /// The most of them that are in memory. Each has a descriptor.
+    own_max: usize,
+    /// The stores of the content that is in force, by the tags of their bodies.
+    old: HashMap<Tag, Arc<Store>>,
     bodies: HashMap<Tag, Body>,
     files: HashMap<Vec<u8>, Found>,
     rules: [Vec<u8>; 2],
@@ -159,7 +165,16 @@ struct Reader {
 }
 
 impl Reader {
-    fn new(memory: u64, open_from: u64) -> anyhow::Result<Self> {
+    fn new(
+        memory: u64,
+        open_from: u64,
+        open_files: usize,
+        old: Option<&Index>,
+    ) -> anyhow::Result<Self> {
+        let variants = old.into_iter().flat_map(|old| {
+            let own = |variant| Some((old.own_store(variant)?, variant.tag));
+            old.variants.iter().filter_map(own)
+        });
         // Large bodies are page-aligned, which takes up to an eighth more.
         let room = memory.saturating_add(memory / 8).saturating_add(EASY_BYTES_MAX / 256);
         Ok(Self {
@@ -167,7 +182,9 @@ impl Reader {
             room: memory,
             open_from,
             is_full: false,
-            open: Vec::new(),
+            own: Vec::new(),
+            own_max: open_files / 2,
+            old: variants.map(|(store, tag)| (tag, Arc::clone(store))).collect(),
             bodies: HashMap::new(),
             files: HashMap::new(),
             rules: [Vec::new(), Vec::new()],
@@ -196,6 +213,8 @@ impl Reader {
         } else if len > self.room {
             self.is_full = true;
             return Ok(());
+        } else if len >= OWN_FROM && self.own.len() < self.own_max {
+            self.remember_alone(&mut file, len)?
         } else {
             self.remember(&mut file, len)?
         };
@@ -218,6 +237,30 @@ impl Reader {
         Ok((tag, known))
     }
 
+    /// Reads a large body into a store of its own, unless the same body is known.
+    fn remember_alone(&mut self, file: &mut File, len: u64) -> io::Result<(Tag, Body)> {
+        let mut filling = Filling::for_one(len)?;
+        let (_, bytes) = filling.read(file, len)?;
+        let tag = short(&Sha256::digest(bytes));
+        if let Some(known) = self.bodies.get(&tag) {
+            return Ok((tag, *known));
+        }
+        self.room -= len;
+        let store = match self.old.get(&tag) {
+            Some(known) => Arc::clone(known),
+            None => Arc::new(Store::Memory(filling.seal()?)),
+        };
+        let body = self.add_own(store, len)?;
+        self.bodies.insert(tag, body);
+        Ok((tag, body))
+    }
+
+    fn add_own(&mut self, store: Arc<Store>, len: u64) -> io::Result<Body> {
+        self.own.push(store);
+        let store = u32::try_from(self.own.len()).map_err(io::Error::other)?;
+        Ok(Body { store, start: 0, len })
+    }
+
     fn keep_open(&mut self, mut file: File, len: u64) -> io::Result<(Tag, Body)> {
         let mut hasher = Sha256::new();
         let mut buffer = vec![0; 64 << 10];
@@ -233,9 +276,8 @@ impl Reader {
         if total != len {
             return Err(io::Error::other("it changed while it was read"));
         }
-        let store = u32::try_from(self.open.len() + 1).map_err(io::Error::other)?;
-        self.open.push(Store::File(file));
-        Ok((short(&hasher.finalize()), Body { store, start: 0, len }))
+        let body = self.add_own(Arc::new(Store::File(file)), len)?;
+        Ok((short(&hasher.finalize()), body))
     }
 
     fn finished(self, signature: Signature) -> anyhow::Result<Scan> {
@@ -243,8 +285,8 @@ impl Reader {
             return Err(bad.into());
         }
         let region = self.filling.seal().context("cannot seal the memory of the content")?;
-        let mut stores = vec![Store::Memory(region)];
-        stores.extend(self.open);
+        let mut stores = vec![Arc::new(Store::Memory(region))];
+        stores.extend(self.own);
         let (rules, complaints) = Rules::parse(&self.rules[0], &self.rules[1]);
         let mut left_out = self.left_out;
         left_out.sort_by(|a, b| a.path.cmp(&b.path));

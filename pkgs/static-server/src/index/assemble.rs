@@ -3,6 +3,7 @@
 //! Used for a folder after it was read, and for a pack when it is made.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use crate::index::block::{Block, Facts, make};
 use crate::index::policy::Policy;
@@ -45,7 +46,7 @@ const ERROR: &[u8] = b"404.html";
 /// Builds the index. The order of items does not matter.
 pub fn assemble(
     items: &[Item],
-    stores: Vec<Store>,
+    stores: Vec<Arc<Store>>,
     rules: Rules,
     policy: &Policy,
 ) -> Result<Index, TooLarge> {

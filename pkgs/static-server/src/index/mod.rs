@@ -26,6 +26,7 @@ pub mod table;
 pub(crate) mod testing;
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::index::cache::Cache;
 use crate::index::store::Store;
@@ -184,8 +185,8 @@ pub struct Index {
     pub variants: Vec<Variant>,
     /// Header blocks.
     pub prepared: Vec<Prepared>,
-    /// The bodies.
-    pub stores: Vec<Store>,
+    /// The bodies. The first store has small bodies, the others one each.
+    pub stores: Vec<Arc<Store>>,
     /// Error pages, the deepest folder first.
     pub error_pages: Vec<ErrorPage>,
     /// The answer of single-page mode for a path without an answer, unless its last segment has a
@@ -267,7 +268,7 @@ impl Index {
     #[must_use]
     pub fn variant_bytes(&self, number: u32) -> Option<&[u8]> {
         let body = self.variants.get(number as usize)?.body;
-        match self.stores.get(body.store as usize)? {
+        match &**self.stores.get(body.store as usize)? {
             Store::Memory(_) => self.memory(body),
             Store::File(file) => self.cache.get(number as usize, file, body.start, body.len),
         }
@@ -307,7 +308,7 @@ impl Index {
 
     /// Keeps small bodies of open files in memory after their first request, up to this many bytes.
     pub fn keep_at_most(&mut self, limit: u64) {
-        let has_files = self.stores.iter().any(|store| matches!(store, Store::File(_)));
+        let has_files = self.stores.iter().any(|store| matches!(**store, Store::File(_)));
         let count = if has_files { self.variants.len() } else { 0 };
         self.cache = Cache::new(count, limit.min(CACHE_BYTES_MAX));
     }
@@ -315,6 +316,19 @@ impl Index {
     /// Returns the number of bytes of content in memory.
     #[must_use]
     pub fn content_bytes(&self) -> u64 {
-        self.stores.iter().map(Store::memory_bytes).sum()
+        self.stores.iter().map(|store| store.memory_bytes()).sum()
+    }
+
+    /// Returns the store of a variant's body if the store has no other body, so that an answer can
+    /// do without the index.
+    #[must_use]
+    pub fn own_store(&self, variant: &Variant) -> Option<&Arc<Store>> {
+        self.own_stores().get((variant.body.store as usize).checked_sub(1)?)
+    }
+
+    /// Returns the stores with one body each.
+    #[must_use]
+    pub fn own_stores(&self) -> &[Arc<Store>] {
+        self.stores.get(1..).unwrap_or_default()
     }
 }

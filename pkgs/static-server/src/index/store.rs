@@ -24,6 +24,10 @@ const PAGE: u64 = 4096;
 /// costs more than the second system call.
 pub const SENDFILE_FROM: u64 = 8 << 10;
 
+/// Bodies of at least this many bytes have a store of their own, so that content that is read again
+/// can share them, and their answers keep nothing else alive.
+pub const OWN_FROM: u64 = 1 << 20;
+
 /// The size of a huge page if pages have 4 KiB. Huge pages are optional.
 const HUGE: usize = 2 << 20;
 
@@ -95,6 +99,11 @@ impl Filling {
         ftruncate(&memfd, room as u64)?;
         let map = Map::aligned(&memfd, room, ProtFlags::READ | ProtFlags::WRITE)?;
         Ok(Self { memfd, map, used: 0, plain_from: Some(0) })
+    }
+
+    /// Reserves addresses for one body of this many bytes, and for a whole huge page at its end.
+    pub fn for_one(len: u64) -> io::Result<Self> {
+        Self::with_room((len + 1).next_multiple_of(HUGE as u64))
     }
 
     /// Returns the number of bytes that still fit.

@@ -1,5 +1,7 @@
 //! Indexes for tests.
 
+use std::sync::Arc;
+
 use sha2::{Digest as _, Sha256};
 
 use crate::index::assemble::{Encoded, Item, RULES, assemble};
@@ -32,7 +34,7 @@ pub fn from_files(files: &[(&str, &str)], policy: &Policy) -> Index {
     });
     let (rules, complaints) = Rules::parse(rules[0], rules[1]);
     assert_eq!(complaints, []);
-    assemble(&items, vec![Store::Memory(filling.seal().unwrap())], rules, policy).unwrap()
+    assemble(&items, vec![Arc::new(Store::Memory(filling.seal().unwrap()))], rules, policy).unwrap()
 }
 
 /// Builds a site of one file in two codings.
@@ -42,6 +44,6 @@ pub fn with_variant(path: &str, text: &str, coding: Coding, coded: &str) -> Inde
     let other = encoded(&mut filling, coding, coded);
     let variants = vec![identity, other];
     let item = Item { path: path.as_bytes().to_vec(), variants, modified: None };
-    let stores = vec![Store::Memory(filling.seal().unwrap())];
+    let stores = vec![Arc::new(Store::Memory(filling.seal().unwrap()))];
     assemble(&[item], stores, Rules::default(), &Policy::default()).unwrap()
 }

@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use sha2::{Digest as _, Sha256};
@@ -21,7 +22,7 @@ pub fn load(path: &Path, limit: u64) -> anyhow::Result<Index> {
     let reading = || format!("cannot read the pack {}", path.display());
     let mut file = File::open(path).with_context(reading)?;
     let mut index = contents(&mut file).with_context(reading)?.index;
-    index.stores = vec![Store::File(file)];
+    index.stores = vec![Arc::new(Store::File(file))];
     index.keep_at_most(limit);
     Ok(index)
 }

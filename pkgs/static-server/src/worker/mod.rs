@@ -187,10 +187,12 @@ impl Worker {
             return;
         }
         self.oldest = oldest;
+        let current = Arc::clone(&self.state.1);
         for index in 0..self.clients.indexes() {
             let client = self.clients.get(index);
-            let generation = client.and_then(|client| client.connection.answers_from());
-            if generation.is_some_and(|generation| generation < oldest) {
+            let source = client.and_then(|client| client.connection.answers_from());
+            let is_old = source.is_some_and(|(generation, _)| generation < oldest);
+            if is_old && source.is_some_and(|(_, source)| !current.shares(source)) {
                 self.counters().cut.add(1);
                 self.close(index);
             }

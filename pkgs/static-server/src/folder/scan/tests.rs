@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 const SMALL: Limits = Limits { memory: 1 << 20, open_files: 10 };
 
 fn read(root: &Path) -> Scan {
-    scan(root, &SMALL).unwrap()
+    scan(root, &SMALL, None).unwrap()
 }
 
 fn text(site: &Index, path: &str) -> Option<String> {
@@ -84,7 +84,7 @@ fn links_are_followed_inside_and_never_out() {
 
 #[test]
 fn an_error_names_the_missing_folder() {
-    let error = scan("/nowhere/at/all".as_ref(), &SMALL).unwrap_err();
+    let error = scan("/nowhere/at/all".as_ref(), &SMALL, None).unwrap_err();
     assert!(format!("{error:#}").starts_with("cannot open the folder /nowhere/at/all: "));
 }
 
@@ -123,14 +123,14 @@ fn above_the_limit_the_largest_files_stay_open() {
         fs::write(root.path().join(name), vec![b'x'; size]).unwrap();
     }
     let site = |memory| {
-        let found = scan(root.path(), &Limits { memory, open_files: 2 }).unwrap();
+        let found = scan(root.path(), &Limits { memory, open_files: 2 }, None).unwrap();
         found.into_index(&Policy::default()).unwrap()
     };
     check(&site(5010), "/larger", Some("file"));
     assert_eq!(text(&site(5010), "/large").unwrap().len(), 5000);
     check(&site(5009), "/large", Some("file"));
     check(&site(5009), "/small", Some("xxxxxxxxxx"));
-    assert!(scan(root.path(), &Limits { memory: 5009, open_files: 1 }).is_err());
+    assert!(scan(root.path(), &Limits { memory: 5009, open_files: 1 }, None).is_err());
 }
 
 #[test]
@@ -217,7 +217,7 @@ fn rules_are_read_whole_or_refused() {
     fs::write(&path, [line.repeat(4000), "/a /b\n".to_owned()].concat()).unwrap();
     assert!(read(root.path()).rules.redirect(b"/a").is_some());
     fs::write(&path, line.repeat(4500)).unwrap();
-    let error = scan(root.path(), &SMALL).unwrap_err();
+    let error = scan(root.path(), &SMALL, None).unwrap_err();
     let told = "_redirects has 4500000 bytes, and at most 4194304 are read; shorten its comments";
     assert!(format!("{error:#}").ends_with(told), "{error:#}");
 }

@@ -5,6 +5,7 @@ use crate::index::policy::Policy;
 use crate::index::store::{Filling, Store};
 use crate::index::{Body, Coding, Index, Kind, TooLarge};
 use crate::rules::Rules;
+use std::sync::Arc;
 
 fn item(path: &str, codings: &[Coding]) -> Item {
     let variants = codings.iter().map(|coding| Encoded {
@@ -19,8 +20,13 @@ fn site(paths: &[&str], policy: &Policy) -> Index {
     let items: Vec<Item> = paths.iter().map(|path| item(path, &[Coding::Identity])).collect();
     let mut filling = Filling::with_room(4).unwrap();
     filling.push(b"text").unwrap();
-    assemble(&items, vec![Store::Memory(filling.seal().unwrap())], Rules::default(), policy)
-        .unwrap()
+    assemble(
+        &items,
+        vec![Arc::new(Store::Memory(filling.seal().unwrap()))],
+        Rules::default(),
+        policy,
+    )
+    .unwrap()
 }
 
 fn kind(site: &Index, path: &str) -> &'static str {
