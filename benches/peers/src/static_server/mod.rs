@@ -56,7 +56,7 @@ pub fn servers(job: &StaticServer) -> Result<()> {
     Ok(())
 }
 
-/// Writes one file for each length, of bytes that do not repeat.
+/// Writes one file for each case: text that compresses, or bytes that do not.
 fn content(site: &Path) -> Result<()> {
     fs::create_dir_all(site).with_context(|| format!("cannot create {}", site.display()))?;
     for case in &CASES {
@@ -65,7 +65,11 @@ fn content(site: &Path) -> Result<()> {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             (state >> 56) as u8
         };
-        let bytes: Vec<u8> = (0..case.length).map(byte).collect();
+        let bytes: Vec<u8> = if case.name.ends_with(" of text") {
+            startup::text(case.length, 1)
+        } else {
+            (0..case.length).map(byte).collect()
+        };
         let path = site.join(case.path.trim_start_matches('/'));
         fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
     }
@@ -99,8 +103,12 @@ fn rounds(job: &StaticServer, servers: &mut [Server], cores: Cores) -> Result<Re
     );
     let families = servers.iter_mut().map(Server::processes).collect::<Result<Vec<_>>>()?;
     let mut results = Results::default();
-    for round in 0..job.runs.rounds {
+    let most = cases.iter().map(|case| case.rounds_min()).max().unwrap_or(1);
+    for round in 0..job.runs.rounds.max(most) {
         for case in &cases {
+            if round >= job.runs.rounds.max(case.rounds_min()) {
+                continue;
+            }
             for at in 0..servers.len() {
                 process::check_interrupt()?;
                 // Each round begins with a different server, so that no server always follows the

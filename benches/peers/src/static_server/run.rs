@@ -27,9 +27,16 @@ pub struct Case {
 
 /// The cases. Long answers get fewer connections, so that even a short run reaches a steady
 /// state.
-pub const CASES: [Case; 5] = [
+pub const CASES: [Case; 6] = [
     Case { name: "1 KiB", path: "/1k.bin", length: 1 << 10, connections: 64, mode: "keep" },
     Case { name: "10 KiB", path: "/10k.bin", length: 10 << 10, connections: 64, mode: "keep" },
+    Case {
+        name: "10 KiB of text",
+        path: "/10k.txt",
+        length: 10 << 10,
+        connections: 64,
+        mode: "keep",
+    },
     Case { name: "100 KiB", path: "/100k.bin", length: 100 << 10, connections: 32, mode: "keep" },
     Case { name: "1 MiB", path: "/1m.bin", length: 1 << 20, connections: 8, mode: "keep" },
     Case {
@@ -40,6 +47,14 @@ pub const CASES: [Case; 5] = [
         mode: "new",
     },
 ];
+
+impl Case {
+    /// The least number of rounds. The cost of long answers depends on luck, so their distribution
+    /// is shown.
+    pub const fn rounds_min(&self) -> usize {
+        if self.length >= 1 << 20 { 20 } else { 1 }
+    }
+}
 
 /// The result of one run.
 #[derive(Debug, Clone, Copy, PartialEq)]

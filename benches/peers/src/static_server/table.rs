@@ -62,12 +62,34 @@ impl Results {
             if let Some(verdict) = verdict(&rows) {
                 let _ = writeln!(out, "{verdict}\n");
             }
+            if of.case.rounds_min() > 1 {
+                let title = format!("Distribution of {}, CPU µs per request", of.case.name);
+                let _ = writeln!(out, "{}", markdown(&title, SPREAD, &of.spread()));
+            }
         }
         out
     }
 }
 
+const SPREAD: [&str; 6] = ["server", "least", "quarter", "half", "three quarters", "most"];
+
 impl OfCase {
+    /// Returns the quartiles of each server's costs, ours first.
+    fn spread(&self) -> Vec<[String; 6]> {
+        let mut servers: Vec<_> = self.servers.iter().collect();
+        servers.sort_by_key(|(kind, _)| *kind as u8);
+        let row = |(kind, samples): &(Kind, Vec<Sample>)| {
+            let mut costs: Vec<f64> = samples.iter().map(|sample| sample.cost).collect();
+            costs.sort_by(f64::total_cmp);
+            let last = costs.len().saturating_sub(1);
+            let at = |quarter: usize| {
+                costs.get(last * quarter / 4).map_or("-".to_owned(), |cost| format!("{cost:.1}"))
+            };
+            [kind.name().to_owned(), at(0), at(1), at(2), at(3), at(4)]
+        };
+        servers.into_iter().map(row).collect()
+    }
+
     /// Returns the medians of all servers, ours first.
     pub fn rows(&self) -> Vec<Row> {
         let mut servers: Vec<_> = self.servers.iter().collect();

@@ -27,6 +27,9 @@ use crate::rules::{BadSize, Complaint, Rules, check_size};
 /// so in any order, and some archives store times in steps of two seconds.
 const SIDECAR_AGE_MAX: i128 = 2_000_000_000;
 
+/// The most bodies with memory of their own. Each has a mapping, of which a process may have 65,530.
+const OWN_MAX: usize = 1024;
+
 /// Up to this memory limit, addresses are reserved without determining the size of the folder
 /// first.
 const EASY_BYTES_MAX: u64 = 256 << 20;
@@ -183,7 +186,7 @@ impl Reader {
             open_from,
             is_full: false,
             own: Vec::new(),
-            own_max: open_files / 2,
+            own_max: (open_files / 2).min(OWN_MAX),
             old: variants.map(|(store, tag)| (tag, Arc::clone(store))).collect(),
             bodies: HashMap::new(),
             files: HashMap::new(),
