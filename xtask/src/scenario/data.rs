@@ -185,14 +185,21 @@ impl Scenario {
             "the first instruction must be `boot` or `hand`"
         );
         self.check_cluster()?;
-        let (mut node, mut running) = (1, BTreeSet::new());
+        let (mut node, mut running, mut answering) = (1, BTreeSet::new(), BTreeSet::new());
         for (at, instruction) in self.instructions.iter().enumerate() {
-            self.check_one(instruction, running.contains(&node))
-                .with_context(|| format!("instruction {}, {instruction}", at + 1))?;
+            let place = || format!("instruction {}, {instruction}", at + 1);
+            self.check_one(instruction, running.contains(&node)).with_context(place)?;
+            // The probe is asked once, so the request fails if the pod has not started yet.
+            let once = matches!(instruction, Instruction::Act(_));
+            let too_early = once && !answering.contains(&node);
+            ensure!(!too_early, "{}: wait for the probe with `get` or `probe`", place());
             match instruction {
                 Instruction::Boot(_) => drop(running.insert(node)),
+                Instruction::Get(get) if get.port == PROBE_PORT => drop(answering.insert(node)),
+                Instruction::Probe(_) => drop(answering.insert(node)),
                 Instruction::Down(_) | Instruction::Reset(_) | Instruction::PowerCut(_) => {
                     running.remove(&node);
+                    answering.remove(&node);
                 }
                 Instruction::Node(number) => node = *number,
                 _ => {}

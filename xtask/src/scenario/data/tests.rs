@@ -55,6 +55,8 @@ fn a_mistake_is_reported_with_file_and_place() {
         "slot 1 is not among",
     );
     check(&format!("[[step]]\nunplug = 0\n{end}"), "slot 0 is not among");
+    let act = "[[step]]\nact = { path = \"/fault/x\" }\n";
+    check(&format!("{act}{end}"), "instruction 2, act /fault/x: wait for the probe");
     check("", "the last instruction must be");
     let stub = "qemu = [\"-smbios\", \"type=11,value=io.systemd.stub.kernel-cmdline-extra=a\"]\n";
     let error = format!("{:#}", parse(&format!("{stub}{BOOT}{end}")).unwrap_err());
