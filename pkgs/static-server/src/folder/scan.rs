@@ -160,7 +160,7 @@ struct Reader {
     /// The stores of the content that is in force, by the tags of their bodies.
     old: HashMap<Tag, Arc<Store>>,
     bodies: HashMap<Tag, Body>,
-    files: HashMap<Vec<u8>, Found>,
+    files: Vec<(Vec<u8>, Found)>,
     rules: [Vec<u8>; 2],
     bad_rules: Option<BadSize>,
     left_out: Vec<LeftOut>,
@@ -189,7 +189,7 @@ impl Reader {
             own_max: (open_files / 2).min(OWN_MAX),
             old: variants.map(|(store, tag)| (tag, Arc::clone(store))).collect(),
             bodies: HashMap::new(),
-            files: HashMap::new(),
+            files: Vec::new(),
             rules: [Vec::new(), Vec::new()],
             bad_rules: None,
             left_out: Vec::new(),
@@ -223,7 +223,7 @@ impl Reader {
         };
         let encoded = Encoded { coding: Coding::Identity, body, tag };
         let modified = nanos(stat.st_mtime, stat.st_mtime_nsec);
-        self.files.insert(path.to_vec(), Found { encoded, modified });
+        self.files.push((path.to_vec(), Found { encoded, modified }));
         Ok(())
     }
 
@@ -293,7 +293,7 @@ impl Reader {
         let (rules, complaints) = Rules::parse(&self.rules[0], &self.rules[1]);
         let mut left_out = self.left_out;
         left_out.sort_by(|a, b| a.path.cmp(&b.path));
-        let items = items(&self.files);
+        let items = items(self.files);
         let newest = self.newest;
         Ok(Scan { items, stores, rules, complaints, left_out, signature, newest })
     }
@@ -318,27 +318,33 @@ impl Visitor for Reader {
 }
 
 /// Combines files with their coded forms.
-fn items(files: &HashMap<Vec<u8>, Found>) -> Vec<Item> {
-    let mut name = Vec::new();
-    let mut items: Vec<Item> = files
-        .iter()
-        .map(|(path, found)| {
-            let sidecars = Coding::ALL.iter().skip(1).filter_map(|coding| {
-                name.clear();
-                name.extend_from_slice(path);
-                name.extend_from_slice(coding.extension().as_bytes());
-                let sidecar = files.get(&name)?;
-                let is_current = sidecar.modified + SIDECAR_AGE_MAX >= found.modified;
-                let usable = is_current && sidecar.encoded.body.len > 0;
-                usable.then_some(Encoded { coding: *coding, ..sidecar.encoded })
-            });
-            let modified = u64::try_from(found.modified / 1_000_000_000).ok();
-            let variants = std::iter::once(found.encoded).chain(sidecars).collect();
-            Item { path: path.clone(), variants, modified }
-        })
-        .collect();
-    items.sort_by(|a, b| a.path.cmp(&b.path));
-    items
+fn items(mut files: Vec<(Vec<u8>, Found)>) -> Vec<Item> {
+    files.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let variants: Vec<Vec<Encoded>> = {
+        let extensions = || Coding::ALL.iter().skip(1).map(|coding| coding.extension().as_bytes());
+        let is_coded = |path: &[u8]| extensions().any(|extension| path.ends_with(extension));
+        let coded = files.iter().filter(|(path, _)| is_coded(path));
+        let coded: HashMap<&[u8], &Found> = coded.map(|(path, file)| (&path[..], file)).collect();
+        files.iter().map(|(path, found)| variants(path, found, &coded)).collect()
+    };
+    let item = |((path, found), variants): ((Vec<u8>, Found), _)| {
+        let modified = u64::try_from(found.modified / 1_000_000_000).ok();
+        Item { path, variants, modified }
+    };
+    files.into_iter().zip(variants).map(item).collect()
+}
+
+/// Returns a file's bytes and its coded forms.
+fn variants(path: &[u8], found: &Found, coded: &HashMap<&[u8], &Found>) -> Vec<Encoded> {
+    let sidecar = |coding: &Coding| {
+        let name = [path, coding.extension().as_bytes()].concat();
+        let sidecar = coded.get(&name[..])?;
+        let is_current = sidecar.modified + SIDECAR_AGE_MAX >= found.modified;
+        let usable = is_current && sidecar.encoded.body.len > 0;
+        usable.then_some(Encoded { coding: *coding, ..sidecar.encoded })
+    };
+    let sidecars = Coding::ALL.iter().skip(1).filter(|_| !coded.is_empty()).filter_map(sidecar);
+    std::iter::once(found.encoded).chain(sidecars).collect()
 }
 
 fn nanos(seconds: i64, nanos: impl TryInto<i128>) -> i128 {
