@@ -5,8 +5,14 @@
 //! crate, and `docs/architecture.md` lists its rooms.
 
 pub mod api;
+pub mod cluster;
 pub mod digest;
+pub mod fault;
 pub mod key;
+pub mod leader;
+pub mod operations;
+pub mod operator;
+pub mod options;
 pub mod ownership;
 pub mod replica;
 pub mod routing;

@@ -67,14 +67,20 @@ pub fn kernel(builder: &Builder) -> Result<Kernel> {
 
 /// Returns the programs that a cluster on this host runs.
 pub fn cluster_tools(builder: &Builder) -> Result<Tools> {
-    let (qemu, etcd, kubernetes) = (staged(QEMU), staged(ETCD), staged(KUBERNETES));
-    let made = builder.make(&[&qemu, &etcd, &kubernetes])?;
-    let programs = Programs {
+    let qemu = staged(QEMU);
+    let made = builder.make(&[&qemu])?;
+    let (programs, add_ons) = (control_plane(builder)?, add_ons(builder)?);
+    Ok(Tools { qemu: tool(&made, QEMU, "qemu-system-x86_64")?, programs, add_ons })
+}
+
+/// Returns the programs of a control plane.
+pub fn control_plane(builder: &Builder) -> Result<Programs> {
+    let (etcd, kubernetes) = (staged(ETCD), staged(KUBERNETES));
+    let made = builder.make(&[&etcd, &kubernetes])?;
+    Ok(Programs {
         etcd: made[&etcd].file("etcd")?,
         kubernetes: made[&kubernetes].path().to_owned(),
-    };
-    let add_ons = add_ons(builder)?;
-    Ok(Tools { qemu: tool(&made, QEMU, "qemu-system-x86_64")?, programs, add_ons })
+    })
 }
 
 fn add_ons(builder: &Builder) -> Result<AddOns> {

@@ -49,6 +49,38 @@ struct Ports {
     scheduler: u16,
 }
 
+/// A running API server with its store, and nothing else: enough for programs that only talk to the
+/// API.
+#[derive(Debug)]
+pub struct ApiServer {
+    etcd: Component,
+    api: Component,
+    port: u16,
+}
+
+impl ApiServer {
+    /// Starts both programs on free ports and waits until they are ready. The API server writes each
+    /// request into the file [`State::audit`].
+    pub fn start(programs: &Programs, state: &State) -> Result<Self> {
+        let ports = Ports::choose(port::free()?)?;
+        let launch = Launch { programs, state, ports, egress: None };
+        let etcd = launch.etcd()?;
+        let api = launch.api()?;
+        Ok(Self { etcd, api, port: ports.api })
+    }
+
+    /// The API server's address for programs on the host.
+    pub fn url(&self) -> String {
+        url(self.port)
+    }
+
+    /// Stops both programs.
+    pub fn stop(self) -> Result<()> {
+        self.api.stop()?;
+        self.etcd.stop()
+    }
+}
+
 /// A running control plane.
 #[derive(Debug)]
 pub struct ControlPlane {
@@ -77,7 +109,7 @@ impl ControlPlane {
         let task = progress.task("control plane", Some(4));
         let start = Instant::now();
         let ports = Ports::choose(port)?;
-        let launch = Launch { programs, state, ports, egress };
+        let launch = Launch { programs, state, ports, egress: Some(egress) };
         let mut clock = Clock { start, spans: Vec::new() };
         task.note("etcd");
         let etcd = clock.start("etcd", || launch.etcd())?;
@@ -141,7 +173,7 @@ impl ControlPlane {
     /// Starts the API server again, and waits until it is ready.
     pub fn start_api(&mut self, state: &State) -> Result<()> {
         let Self { programs, ports, egress, .. } = &*self;
-        let launch = Launch { programs, state, ports: *ports, egress };
+        let launch = Launch { programs, state, ports: *ports, egress: Some(egress) };
         self.api = Some(launch.api()?);
         Ok(())
     }
@@ -208,7 +240,8 @@ struct Launch<'a> {
     programs: &'a Programs,
     state: &'a State,
     ports: Ports,
-    egress: &'a Path,
+    /// The proxy to the nodes; without one there are no nodes, and requests are recorded instead.
+    egress: Option<&'a Path>,
 }
 
 impl Launch<'_> {
@@ -255,7 +288,12 @@ impl Launch<'_> {
         flags.set("kubelet-client-certificate", pki.certificate(pki::KUBELET_CLIENT));
         flags.set("kubelet-client-key", pki.key(pki::KUBELET_CLIENT));
         flags.set("kubelet-preferred-address-types", "InternalIP");
-        flags.set("egress-selector-config-file", self.egress_configuration()?);
+        if let Some(egress) = self.egress {
+            flags.set("egress-selector-config-file", self.egress_configuration(egress)?);
+        } else {
+            flags.set("audit-policy-file", self.audit_policy()?);
+            flags.set("audit-log-path", self.state.audit());
+        }
         flags.set("authorization-mode", "Node,RBAC");
         flags.set("enable-admission-plugins", "NodeRestriction");
         flags.set("enable-bootstrap-token-auth", "true");
@@ -278,17 +316,31 @@ impl Launch<'_> {
 
     /// Connections to nodes go through the proxy; those to the store and to the host's own network do
     /// not.
-    fn egress_configuration(&self) -> Result<PathBuf> {
+    fn egress_configuration(&self, egress: &Path) -> Result<PathBuf> {
         let path = self.state.path("egress.json");
         let config = json!({
             "apiVersion": "apiserver.k8s.io/v1beta1",
             "kind": "EgressSelectorConfiguration",
             "egressSelections": [{ "name": "cluster", "connection": {
                 "proxyProtocol": "HTTPConnect",
-                "transport": { "uds": { "udsName": self.egress } },
+                "transport": { "uds": { "udsName": egress } },
             }}],
         });
         fs::write(&path, config.to_string())
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(path)
+    }
+
+    /// Every request is recorded once, with its user, verb and object.
+    fn audit_policy(&self) -> Result<PathBuf> {
+        let path = self.state.path("audit.json");
+        let policy = json!({
+            "apiVersion": "audit.k8s.io/v1",
+            "kind": "Policy",
+            "omitStages": ["RequestReceived"],
+            "rules": [{ "level": "Metadata" }],
+        });
+        fs::write(&path, policy.to_string())
             .with_context(|| format!("cannot write {}", path.display()))?;
         Ok(path)
     }

@@ -26,7 +26,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 pub use add_ons::{AddOns, install as install_network};
-pub use control_plane::{PORT, Programs, check_free};
+pub use control_plane::{ApiServer, PORT, Programs, check_free};
 pub use node::{Channel, Credentials, Handover};
 pub use objects::secret;
 pub use session::{Until, run as session};

@@ -29,7 +29,7 @@ const KEPT: &str = "kept";
 const LOCK: &str = "lock";
 
 /// Everything that a run writes into the folder, so that it can be deleted again.
-const PARTS: [&str; 15] = [
+const PARTS: [&str; 17] = [
     KEPT,
     "pki",
     "pki.new",
@@ -38,6 +38,8 @@ const PARTS: [&str; 15] = [
     "controller-manager.kubeconfig",
     "scheduler.kubeconfig",
     "egress.json",
+    "audit.json",
+    "audit.log",
     "objects.json",
     "etcd",
     "logs",
@@ -98,6 +100,11 @@ impl State {
     pub fn path(&self, part: &str) -> PathBuf {
         debug_assert!(PARTS.contains(&part), "{part} would outlive the run");
         self.folder.join(part)
+    }
+
+    /// The file with the requests to an API server without nodes.
+    pub fn audit(&self) -> PathBuf {
+        self.path("audit.log")
     }
 
     /// The folder for logs.

@@ -63,8 +63,8 @@ pub fn hosts_to_prove(claims: &[Claim], rules: &Rules) -> BTreeSet<String> {
     wanted.filter(|(claim, host)| rules.needs_proof(claim, host)).map(|(_, host)| host).collect()
 }
 
-/// Refuses the younger of two sites with the same namespace and name in different groups, because a
-/// site's files are found by namespace and name.
+/// Refuses a site of kup6s-pages if our group has one of the same namespace and name, because a site's
+/// files are found by namespace and name. The syncer chooses in the same way.
 fn unique<'a>(
     claims: &'a [Claim],
     verdicts: &mut BTreeMap<SiteId, Verdict>,
@@ -72,10 +72,8 @@ fn unique<'a>(
     let mut first: BTreeMap<&SiteKey, &Claim> = BTreeMap::new();
     for claim in claims {
         let Some(other) = first.insert(claim.key(), claim) else { continue };
-        let rank =
-            |claim: &'a Claim| (claim.held.is_none(), claim.created, &claim.uid, claim.id.group);
-        let (winner, loser) =
-            if rank(other) < rank(claim) { (other, claim) } else { (claim, other) };
+        let is_ours = other.id.group < claim.id.group;
+        let (winner, loser) = if is_ours { (other, claim) } else { (claim, other) };
         first.insert(claim.key(), winner);
         let group = winner.id.group.name();
         let message = format!("the group {group} has a site of the same name; rename one of them");

@@ -145,8 +145,8 @@ fn a_key_is_served_for_one_group_only() {
     let mut other = claim("a/site", "", "", 1);
     other.id.group = Group::Kup6s;
     let verdicts = decide(&[own.clone(), other.clone()], &rules(false, &[]));
-    assert_eq!(short(&verdicts[&other.id]), "site.pages.test");
-    assert_eq!(short(&verdicts[&own.id]), Reason::NameTaken.name());
+    assert_eq!(short(&verdicts[&own.id]), "site.a.pages.test");
+    assert_eq!(short(&verdicts[&other.id]), Reason::NameTaken.name());
 }
 
 #[test]

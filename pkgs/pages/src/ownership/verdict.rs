@@ -46,6 +46,15 @@ pub struct Refusal {
 }
 
 impl Reason {
+    /// All reasons.
+    pub const ALL: [Self; 5] = [
+        Self::Invalid,
+        Self::DomainNotAllowed,
+        Self::HostTaken,
+        Self::AddressTaken,
+        Self::NameTaken,
+    ];
+
     /// Returns the word in a condition.
     #[must_use]
     pub const fn name(self) -> &'static str {

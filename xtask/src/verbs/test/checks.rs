@@ -8,7 +8,8 @@ use xshell::{Cmd, cmd};
 
 use super::super::size::over_budget;
 use crate::bench;
-use crate::build::Builder;
+use crate::build::{Builder, machine};
+use crate::cluster::{ApiServer, State, pki};
 use crate::config::ADD_ONS;
 use crate::host::HostTool;
 use crate::judge::{self, hardening};
@@ -31,7 +32,7 @@ struct Host<'a> {
 }
 
 /// All checks, the quick ones first.
-pub(super) const CHECKS: [Check; 10] = [
+pub(super) const CHECKS: [Check; 11] = [
     Check { name: "formatting", run: formatting },
     Check { name: "cargo test", run: cargo_test },
     Check { name: "clippy", run: clippy },
@@ -39,6 +40,7 @@ pub(super) const CHECKS: [Check; 10] = [
     Check { name: "runc's features", run: features },
     Check { name: "size budget", run: size_budget },
     Check { name: "image in a registry", run: registry },
+    Check { name: "pages at a real API server", run: pages },
     Check { name: "ukify and pe-inspect", run: judges },
     Check { name: "kernel-hardening-checker", run: hardened },
     Check { name: "answers compared with nginx and lighttpd", run: answers },
@@ -164,6 +166,23 @@ fn answers(host: &Host<'_>) -> Result<String> {
 
 fn registry(host: &Host<'_>) -> Result<String> {
     super::registry::check(host.builder)
+}
+
+/// Runs the tests of `pkgs/pages` that need an API server.
+///
+/// They are no part of `cargo test --workspace`, because the builder makes the server's programs.
+fn pages(host: &Host<'_>) -> Result<String> {
+    let programs = machine::control_plane(host.builder)?;
+    let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+    let state = State::open(folder.path())?;
+    let server = ApiServer::start(&programs, &state)?;
+    let kubeconfig = state.kubeconfig("kubeconfig", pki::ADMIN, &server.url())?;
+    let sh = shell()?;
+    let test = host.cargo(cmd!(sh, "cargo test --package pages --test cluster --locked"));
+    let test = test.env("KILN_PAGES_KUBECONFIG", kubeconfig).env("KILN_PAGES_AUDIT", state.audit());
+    let result = host.run(test);
+    server.stop()?;
+    result
 }
 
 fn judges(host: &Host<'_>) -> Result<String> {

@@ -1,0 +1,19 @@
+//! Acts in one of the roles; see [`pages`] for the code and `--help` for usage.
+
+use std::process::ExitCode;
+
+use pages::options::{self, Command, HELP, Role};
+use pages::{operator, serve};
+
+fn main() -> ExitCode {
+    kiln_daemon::main("pages", env!("CARGO_PKG_VERSION"), |arguments| {
+        match options::parse(&arguments)? {
+            Command::Help => {
+                print!("{HELP}");
+                Ok(())
+            }
+            Command::Act(Role::Operator, rest) => operator::start(&rest),
+            Command::Act(Role::Serve, rest) => serve::main(&rest),
+        }
+    })
+}

@@ -1,0 +1,229 @@
+//! One pass over all sites: makes the world as the plan says, and writes what came of it.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use k8s_openapi::jiff::Timestamp;
+use sha2::{Digest as _, Sha256};
+
+use super::calls::{Calls, Made};
+use super::conditions::{self, is_same};
+use super::plan::Plan;
+use super::seen::Seen;
+use super::state::Status;
+use crate::api::{ConditionStatus, ROUTED, StaticSiteStatus};
+use crate::ownership::claim::SiteId;
+use crate::ownership::verdict::Verdict;
+use crate::routing::ObjectKey;
+use crate::routing::kind::Kind;
+
+/// The most calls at a time.
+const CALLS_MAX: usize = 8;
+
+/// The objects that are known to exist.
+#[derive(Debug, Default)]
+pub struct Existing {
+    objects: BTreeMap<ObjectKey, Known>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Known {
+    made: Made,
+    /// The hash of the applied object; nothing before the first pass.
+    hash: Option<[u8; 32]>,
+}
+
+impl Existing {
+    /// Replaces the objects of a kind by those that a list has. An object that another program has
+    /// changed or deleted is applied again by the next pass.
+    pub fn replace(&mut self, kind: Kind, list: Vec<(ObjectKey, Made)>) {
+        let mut before = std::mem::take(&mut self.objects);
+        self.objects = before.extract_if(.., |key, _| key.kind != kind).collect();
+        for (key, made) in list {
+            let known = before.remove(&key).filter(|known| known.made == made);
+            let hash = known.and_then(|known| known.hash);
+            self.objects.insert(key, Known { made, hash });
+        }
+    }
+
+    fn has_routes(&self, site: &SiteId) -> bool {
+        let key = site.key.to_string();
+        self.objects.values().any(|known| known.made.site.as_ref() == Some(&key))
+    }
+}
+
+/// A pass: the plan, and the things that it works with.
+pub struct Pass<'a> {
+    /// The calls.
+    pub calls: &'a Calls,
+    /// The plan.
+    pub plan: &'a Plan,
+    /// Counters.
+    pub state: &'a Status,
+    /// The scheme of addresses in the status.
+    pub scheme: &'a str,
+}
+
+impl Pass<'_> {
+    /// Makes all changes. Returns false if another attempt is needed.
+    pub async fn run(&self, sites: &mut BTreeMap<SiteId, Seen>, existing: &mut Existing) -> bool {
+        let mut works = self.finalize(sites, existing).await;
+        works &= self.delete(existing).await;
+        let failed = self.apply(existing).await;
+        works &= failed.is_empty();
+        works &= self.report(sites, &failed).await;
+        // Again, for sites whose routes are gone now.
+        works &= self.finalize(sites, existing).await;
+        if works {
+            self.state.works();
+        }
+        works
+    }
+
+    /// Adds the finalizer of sites before they have routes, and removes it after.
+    async fn finalize(&self, sites: &mut BTreeMap<SiteId, Seen>, existing: &Existing) -> bool {
+        let changes = sites.values().filter_map(|seen| {
+            let granted = matches!(self.plan.verdicts.get(&seen.id), Some(Verdict::Granted { .. }));
+            let has_routes = granted || existing.has_routes(&seen.id);
+            Some((seen.clone(), seen.finalizers(has_routes)?))
+        });
+        let changes: Vec<_> = changes.collect();
+        let calls = stream::iter(changes).map(|(seen, wanted)| async move {
+            (
+                seen.id.clone(),
+                self.calls.finalizers(&seen, &wanted).await.map(|done| (done, wanted)),
+            )
+        });
+        let results: Vec<_> = calls.buffer_unordered(CALLS_MAX).collect().await;
+        let mut works = true;
+        for (id, result) in results {
+            match (result, sites.get_mut(&id)) {
+                // The watch brings the new version.
+                (Ok((true, wanted)), Some(seen)) => seen.finalizers = wanted,
+                // The object has changed meanwhile, perhaps only in fields that are not remembered.
+                (Ok(_), _) => works = false,
+                (Err(error), _) => works = self.failed(&error),
+            }
+        }
+        works
+    }
+
+    async fn delete(&self, existing: &mut Existing) -> bool {
+        let gone = existing.objects.iter().filter(|(key, _)| !self.plan.objects.contains_key(key));
+        let gone: Vec<(ObjectKey, Made)> =
+            gone.map(|(key, known)| (key.clone(), known.made.clone())).collect();
+        let calls = stream::iter(gone).map(|(key, made)| async move {
+            let result = self.calls.delete(&key, &made).await;
+            (key, result)
+        });
+        let results: Vec<(ObjectKey, Result<()>)> =
+            calls.buffer_unordered(CALLS_MAX).collect().await;
+        let mut works = true;
+        for (key, result) in results {
+            match result {
+                Ok(()) => {
+                    self.state.wrote();
+                    existing.objects.remove(&key);
+                }
+                Err(error) => works = self.failed(&error),
+            }
+        }
+        works
+    }
+
+    /// Applies the objects that are new or different. Returns the causes of failures.
+    async fn apply(&self, existing: &mut Existing) -> BTreeMap<ObjectKey, String> {
+        let different = self.plan.objects.iter().filter_map(|(key, wanted)| {
+            let hash: [u8; 32] = Sha256::digest(wanted.body.to_string()).into();
+            let known = existing.objects.get(key);
+            let is_same = known.is_some_and(|known| known.hash == Some(hash));
+            (!is_same).then_some((key, wanted, hash, known.is_some()))
+        });
+        let different: Vec<_> = different.collect();
+        let calls = stream::iter(different).map(|(key, wanted, hash, is_known)| async move {
+            (key, hash, self.calls.apply(key, &wanted.body, is_known).await)
+        });
+        // In order, because a route follows the certificate that it names.
+        let results: Vec<_> = calls.buffered(CALLS_MAX).collect().await;
+        let mut failed = BTreeMap::new();
+        for (key, hash, result) in results {
+            match result {
+                Ok(made) => {
+                    self.state.wrote();
+                    existing.objects.insert(key.clone(), Known { made, hash: Some(hash) });
+                }
+                Err(error) => {
+                    failed.insert(key.clone(), format!("{error:#}"));
+                    self.failed(&error.context(format!("cannot apply {}", key.name)));
+                }
+            }
+        }
+        failed
+    }
+
+    /// Writes the statuses that differ, and events about those whose cause differs.
+    async fn report(
+        &self,
+        sites: &mut BTreeMap<SiteId, Seen>,
+        failed: &BTreeMap<ObjectKey, String>,
+    ) -> bool {
+        let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let faults = self.plan.faults(failed);
+        let mut reasons = BTreeMap::new();
+        let different = self.plan.verdicts.iter().filter_map(|(id, verdict)| {
+            let seen = sites.get(id)?;
+            let routes = self.plan.routes(id, &faults);
+            let status = conditions::status(seen, verdict, &routes, self.scheme, &now);
+            (!is_same(&seen.status, &status)).then(|| (seen.clone(), status))
+        });
+        let different: Vec<_> = different.collect();
+        let calls = stream::iter(different).map(|(seen, status)| async move {
+            let result = self.write(&seen, &status).await;
+            (seen.id, status, result)
+        });
+        let results: Vec<_> = calls.buffer_unordered(CALLS_MAX).collect().await;
+        let mut works = true;
+        for (id, status, result) in results {
+            match (result, sites.get_mut(&id)) {
+                (Ok(true), Some(seen)) => seen.status = status,
+                (Ok(_), _) => {}
+                (Err(error), _) => works = self.failed(&error),
+            }
+        }
+        for seen in sites.values() {
+            *reasons.entry(reason(&seen.status)).or_default() += 1;
+        }
+        self.state.passed(reasons, self.plan.objects.len());
+        works
+    }
+
+    async fn write(&self, seen: &Seen, status: &StaticSiteStatus) -> Result<bool> {
+        let is_written = self.calls.status(&seen.id, &conditions::document(seen, status)).await?;
+        self.state.wrote();
+        let (before, after) = (seen.status.condition(ROUTED), status.condition(ROUTED));
+        if let Some(after) = after.filter(|_| is_written)
+            && before.map(|it| &it.reason) != Some(&after.reason)
+        {
+            let is_warning = after.status != ConditionStatus::True;
+            self.calls.event(seen, is_warning, &after.reason, &after.message).await;
+            tracing::info!(site = %seen.id.key, reason = after.reason, "{}", after.message);
+        }
+        Ok(is_written)
+    }
+
+    fn failed(&self, error: &anyhow::Error) -> bool {
+        self.state.fails(error);
+        false
+    }
+}
+
+/// Returns the reason of the condition `Routed` as one of the words that metrics have.
+fn reason(status: &StaticSiteStatus) -> &'static str {
+    use crate::ownership::verdict::Reason;
+    let reason = status.condition(ROUTED).map_or("", |condition| condition.reason.as_str());
+    let refusals = Reason::ALL.map(Reason::name);
+    let known = refusals.into_iter().chain(["Routed", "RouteFailed", "ApiMissing"]);
+    known.into_iter().find(|known| *known == reason).unwrap_or("Pending")
+}

@@ -1,0 +1,130 @@
+//! The objects and statuses that should exist, from the facts. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::conditions::Routes;
+use super::options::Options;
+use super::world::World;
+use crate::ownership::claim::{Claim, SiteId};
+use crate::ownership::decide;
+use crate::ownership::rules::Rules;
+use crate::ownership::verdict::Verdict;
+use crate::routing::choice::{Served, Way, choose};
+use crate::routing::{ObjectKey, Objects, desired};
+
+/// Everything that should exist.
+#[derive(Debug)]
+pub struct Plan {
+    /// The verdict on each site that stays.
+    pub verdicts: BTreeMap<SiteId, Verdict>,
+    /// The objects of all sites.
+    pub objects: Objects,
+    way: Result<Option<Way>, String>,
+}
+
+/// Returns the rules of the cluster.
+#[must_use]
+pub fn rules(
+    world: &World,
+    options: &Options,
+    proofs: BTreeMap<String, BTreeSet<String>>,
+) -> Rules {
+    Rules {
+        domain: options.domain.clone(),
+        is_open: options.is_open,
+        reserved: options.reserved.clone(),
+        list: world.list.clone().unwrap_or_default(),
+        proofs,
+    }
+}
+
+/// Makes the plan.
+#[must_use]
+pub fn plan(claims: &[Claim], rules: &Rules, options: &Options, served: &Served) -> Plan {
+    let verdicts = decide(claims, rules);
+    let granted = verdicts.iter().filter_map(|(id, verdict)| match verdict {
+        Verdict::Granted { address, .. } => Some((id.clone(), address.clone())),
+        Verdict::Refused(_) => None,
+    });
+    let way = choose(options.wish, served, options.target.gateway.is_some());
+    let objects =
+        desired(&granted.collect(), &options.target, way.as_ref().ok().copied().flatten(), served);
+    Plan { verdicts, objects, way }
+}
+
+impl Plan {
+    /// Returns the causes for which sites lack a route, by site.
+    #[must_use]
+    pub fn faults(&self, failed: &BTreeMap<ObjectKey, String>) -> BTreeMap<&SiteId, String> {
+        let mut faults = BTreeMap::new();
+        for (key, cause) in failed {
+            for site in self.objects.get(key).iter().flat_map(|wanted| &wanted.sites) {
+                let text = format!("cannot apply {} {}: {cause}", key.kind.name(), key.name);
+                faults.entry(site).or_insert(text);
+            }
+        }
+        faults
+    }
+
+    /// Returns the state of a site's routes.
+    #[must_use]
+    pub fn routes(&self, site: &SiteId, faults: &BTreeMap<&SiteId, String>) -> Routes {
+        match (&self.way, faults.get(site)) {
+            (Err(cause), _) => Routes::Impossible(cause.clone()),
+            (_, Some(cause)) => Routes::Failed(cause.clone()),
+            (Ok(Some(way)), None) => Routes::Made(way.kind().name().to_owned()),
+            (Ok(None), None) => Routes::Made("an administrator's routes".to_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::conditions::Routes;
+    use super::super::fixture::seen;
+    use super::super::options::Options;
+    use super::super::world::World;
+    use super::{plan, rules};
+    use crate::routing::choice::{Served, Wish};
+    use std::collections::BTreeMap;
+
+    fn world() -> World {
+        let mut world = World::default();
+        for (key, domain) in [("a/a", "x.example"), ("b/b", "x.example"), ("b/c", "")] {
+            let site = seen(key, domain, 1);
+            world.sites.insert(site.id.clone(), site);
+        }
+        world
+    }
+
+    fn options(wish: Wish) -> Options {
+        Options { domain: "pages.test".to_owned(), is_open: true, wish, ..Options::default() }
+    }
+
+    #[test]
+    fn only_sites_with_an_address_have_routes() {
+        let (world, options) = (world(), options(Wish::Auto));
+        let rules = rules(&world, &options, BTreeMap::new());
+        let plan = plan(&world.claims(), &rules, &options, &Served::default());
+        let names: Vec<&str> = plan.objects.keys().map(|key| key.name.as_str()).collect();
+        assert_eq!((names, plan.verdicts.len()), (vec!["site.a.a", "site.b.c"], 3));
+        let key = plan.objects.keys().next().unwrap().clone();
+        let failed = BTreeMap::from([(key, "refused".to_owned())]);
+        let faults = plan.faults(&failed);
+        let first = plan.verdicts.keys().next().unwrap();
+        let expected = "cannot apply Ingress site.a.a: refused".to_owned();
+        assert_eq!(plan.routes(first, &faults), Routes::Failed(expected));
+        assert_eq!(faults.len(), 1);
+    }
+
+    #[test]
+    fn a_missing_api_is_shown_on_every_site() {
+        let (world, options) = (world(), options("httproute".parse().unwrap()));
+        let rules = rules(&world, &options, BTreeMap::new());
+        let plan = plan(&world.claims(), &rules, &options, &Served::default());
+        assert!(plan.objects.is_empty());
+        for site in plan.verdicts.keys() {
+            assert!(matches!(plan.routes(site, &BTreeMap::new()), Routes::Impossible(_)));
+        }
+    }
+}

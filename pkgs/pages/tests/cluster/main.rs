@@ -1,0 +1,28 @@
+//! The operator at a real API server, as the account that `manifests/pages` gives it.
+//!
+//! `cargo xtask test` starts the server and names it in `KILN_PAGES_KUBECONFIG`, with the file of its
+//! recorded requests in `KILN_PAGES_AUDIT`.
+
+mod audit;
+mod operator;
+mod rig;
+
+use rig::Rig;
+
+/// The scenarios share one cluster, so they run one after another.
+#[tokio::test]
+async fn the_operator_at_a_real_api_server() {
+    let mut rig = Rig::start().await;
+    operator::wrong_fields_are_refused_and_missing_ones_have_defaults(&rig).await;
+    operator::a_site_gets_an_address_and_an_ingress(&rig).await;
+    operator::a_domain_needs_an_entry_in_the_list(&rig).await;
+    operator::two_sites_want_one_address(&rig).await;
+    operator::an_object_of_another_program_stays(&rig).await;
+    operator::a_changed_route_is_mended(&rig).await;
+    operator::a_deleted_site_leaves_nothing(&rig).await;
+    operator::sites_of_kup6s_pages_work_unchanged(&rig).await;
+    operator::a_site_that_was_deleted_meanwhile_is_cleaned_up(&mut rig).await;
+    operator::a_second_replica_takes_over(&mut rig).await;
+    operator::routes_follow_the_served_apis(&mut rig).await;
+    audit::the_operator_has_the_rights_that_it_uses_and_no_others(&rig);
+}
