@@ -171,17 +171,21 @@ impl Shared {
         self.wakers.wake();
     }
 
+    /// Returns the number of sites and stores of earlier states that answers under way still use.
+    pub fn in_use(&self) -> usize {
+        let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        retired.retain(Retired::is_used);
+        retired.len()
+    }
+
     /// Cuts the answers that still use content of earlier states; returns false if there are no
     /// such answers.
     ///
     /// Must be called before more content is read.
     pub fn cut_retired(&self) -> bool {
-        let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
-        retired.retain(Retired::is_used);
-        if retired.is_empty() {
+        if self.in_use() == 0 {
             return false;
         }
-        drop(retired);
         // Only the calling thread publishes states.
         let now = self.generation();
         if self.oldest.swap(now, Ordering::AcqRel) != now {

@@ -20,6 +20,10 @@ use crate::table::{Address, Entry, Table};
 /// shares it among all sites.
 const MEMORY: u64 = 0;
 
+/// The most old revisions that slow readers may hold. Each one takes a descriptor and an index, so
+/// that frequent pushes and slow readers together would use up both.
+const RETIRED_MAX: usize = 64;
+
 /// The open sites.
 #[derive(Debug)]
 pub struct Sites {
@@ -120,6 +124,9 @@ impl Observer for Publisher {
         let content = Content::Mounts(self.sites.mounts.clone());
         let is_whole = self.is_known;
         self.shared.publish(State { content, limits: self.limits.clone(), is_whole });
+        if self.shared.in_use() > RETIRED_MAX {
+            self.shared.cut_retired();
+        }
         let first = sites.first().map(ToString::to_string);
         tracing::info!(sites = sites.len(), unopened, first, "changed");
     }
