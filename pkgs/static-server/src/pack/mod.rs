@@ -22,8 +22,10 @@
 //! | [`read`] | bytes → [`Index`], everything bounded | nothing |
 //! | [`write`] | [`Index`] → bytes | nothing |
 //! | [`open`] | file → [`Index`] that can be served; verification of bodies | the pack |
+//! | [`compress`] | bytes → coded bytes, for the programs that make packs | nothing |
 //! | [`packer`] | executes the second program, which has the compressors | the process |
 
+pub mod compress;
 pub mod layout;
 pub mod open;
 pub mod packer;

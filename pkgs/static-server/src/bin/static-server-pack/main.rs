@@ -3,7 +3,6 @@
 //! It is separate from the server because the compressors are larger than the server.
 //! [`static_server::pack`] defines the format; this program turns a folder into a pack.
 
-mod compress;
 mod gather;
 mod list;
 mod make;

@@ -11,10 +11,10 @@ use sha2::{Digest as _, Sha256};
 use static_server::index::assemble::{Encoded, Item, assemble};
 use static_server::index::{Body, Coding};
 use static_server::media::media_type;
+use static_server::pack::compress::{self, Effort};
 use static_server::pack::layout::Blob;
 use static_server::pack::write::{order, plan};
 
-use crate::compress;
 use crate::gather::{Found, Gathered, gather};
 use crate::options::Options;
 
@@ -110,7 +110,8 @@ fn coded<'a>(
         .filter(|(path, _)| worth(path))
         .map(|(path, found)| (plain[path], &found.bytes[..]))
         .collect();
-    let made = compress::all(&todo.values().copied().collect::<Vec<_>>(), threads)?;
+    let made =
+        compress::all(&todo.values().copied().collect::<Vec<_>>(), Effort::HIGHEST, threads)?;
     let mut own: HashMap<Digest, Forms> = HashMap::new();
     for (digest, forms) in todo.keys().zip(made) {
         let forms = forms.iter().map(|(coding, bytes)| (*coding, bodies.add(bytes))).collect();
@@ -265,7 +266,7 @@ mod tests {
     fn a_sidecar_is_used_only_if_it_unpacks_to_the_file() {
         let dir = tempfile::tempdir().unwrap();
         site(dir.path(), &["a.css"], 1);
-        let coded = super::compress::all(&[b"another text"], 1).unwrap();
+        let coded = super::compress::all(&[b"another text"], super::Effort::HIGHEST, 1).unwrap();
         assert!(coded[0].is_empty());
         fs::write(dir.path().join("site/a.css.gz"), "no gzip at all").unwrap();
         let options = options(dir.path(), 1);
