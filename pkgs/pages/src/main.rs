@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use pages::options::{self, Command, HELP, Role};
-use pages::{operator, serve};
+use pages::{operator, serve, syncer};
 
 fn main() -> ExitCode {
     kiln_daemon::main("pages", env!("CARGO_PKG_VERSION"), |arguments| {
@@ -13,6 +13,7 @@ fn main() -> ExitCode {
                 Ok(())
             }
             Command::Act(Role::Operator, rest) => operator::start(&rest),
+            Command::Act(Role::Syncer, rest) => syncer::start(&rest),
             Command::Act(Role::Serve, rest) => serve::main(&rest),
         }
     })

@@ -13,6 +13,7 @@ Usage: pages ROLE [OPTIONS]
 
 Roles:
   operator   decides which StaticSite has which name, and makes its routes
+  syncer     follows git, and publishes
   serve      follows the syncer, and answers visitors
 
 `pages ROLE --help` lists the options of a role.
@@ -23,6 +24,8 @@ Roles:
 pub enum Role {
     /// Decides about names and routes.
     Operator,
+    /// Follows git, and publishes.
+    Syncer,
     /// Answers visitors.
     Serve,
 }
@@ -43,13 +46,14 @@ pub fn parse(arguments: &[OsString]) -> Result<Command> {
 
 fn read(arguments: &[OsString]) -> Result<Command> {
     let Some((first, rest)) = arguments.split_first() else {
-        bail!("the role is missing; use operator or serve");
+        bail!("the role is missing; use operator, syncer or serve");
     };
     let role = match first.to_str() {
         Some("--help" | "-h") => return Ok(Command::Help),
         Some("operator") => Role::Operator,
+        Some("syncer") => Role::Syncer,
         Some("serve") => Role::Serve,
-        _ => bail!("unknown role {}; use operator or serve", first.display()),
+        _ => bail!("unknown role {}; use operator, syncer or serve", first.display()),
     };
     Ok(Command::Act(role, rest.to_vec()))
 }

@@ -1,0 +1,128 @@
+//! The calls to the API server: watches, Secrets, status. None decides.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{DynamicObject, Patch, PatchParams};
+use kube::runtime::WatchStreamExt as _;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Client};
+use serde_json::Value;
+use tokio::time::timeout;
+
+use crate::api::{Group, PLURAL};
+use crate::git::remote::Login;
+use crate::syncer::desired::Desired;
+
+/// The field manager of everything that the syncer writes.
+pub const MANAGER: &str = "pages-syncer";
+
+/// The longest time of one call.
+const CALL_MAX: Duration = Duration::from_secs(30);
+
+/// The user of a login whose Secret names none; forges accept any name with a token.
+const USER: &str = "git";
+
+/// The key of the secret in a webhook's Secret.
+const WEBHOOK_KEY: &str = "secret";
+
+/// The calls of the syncer.
+#[derive(Clone)]
+pub struct Cluster {
+    client: Client,
+}
+
+/// A change of the sites of one group.
+pub type Change = (Group, watcher::Result<Event<DynamicObject>>);
+
+impl Cluster {
+    /// Uses a client.
+    #[must_use]
+    pub const fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    /// Returns the groups that the API server serves.
+    pub async fn groups(&self) -> Result<Vec<Group>> {
+        let mut groups = Vec::new();
+        for group in Group::ALL {
+            let version = group.api_version();
+            let list = within(self.client.list_api_group_resources(&version)).await?;
+            match list {
+                Ok(list) if list.resources.iter().any(|one| one.name == PLURAL) => {
+                    groups.push(group);
+                }
+                Ok(_) => {}
+                Err(kube::Error::Api(status)) if status.code == 404 => {}
+                Err(error) => return Err(error).context("cannot discover the API's groups"),
+            }
+        }
+        Ok(groups)
+    }
+
+    /// Watches the sites of a group in all namespaces.
+    #[must_use]
+    pub fn watch(&self, group: Group) -> BoxStream<'static, Change> {
+        let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &group.resource());
+        let events = watcher(api, watcher::Config::default()).default_backoff();
+        events.map(move |event| (group, event)).boxed()
+    }
+
+    /// Reads the login of a site from the Secret in its namespace.
+    pub async fn login(&self, site: &Desired) -> Result<Option<Login>> {
+        let Some(reference) = &site.secret else { return Ok(None) };
+        let secret = self.secret(site.key.namespace(), &reference.name).await?;
+        let value = |key: &str| text(&secret, key);
+        let password = value(&reference.key).ok_or_else(|| {
+            anyhow!("the Secret {} has no usable key {:?}", reference.name, reference.key)
+        })?;
+        let user = reference.username.clone().or_else(|| value("username"));
+        Ok(Some(Login { user: user.unwrap_or_else(|| USER.to_owned()), password }))
+    }
+
+    /// Reads the secret of a site's webhooks; nothing if the site names none.
+    pub async fn webhook_secret(&self, site: &Desired) -> Result<Option<Vec<u8>>> {
+        let Some(name) = &site.webhook else { return Ok(None) };
+        let secret = self.secret(site.key.namespace(), name).await?;
+        Ok(text(&secret, WEBHOOK_KEY).map(String::into_bytes))
+    }
+
+    async fn secret(&self, namespace: &str, name: &str) -> Result<Secret> {
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
+        match within(secrets.get_opt(name)).await? {
+            Ok(Some(secret)) => Ok(secret),
+            Ok(None) => bail!("there is no Secret {name} in the namespace {namespace}"),
+            Err(error) => Err(error).with_context(|| format!("cannot read the Secret {name}")),
+        }
+    }
+
+    /// Writes the syncer's part of a site's status.
+    pub async fn write(&self, site: &Desired, document: &Value) -> Result<()> {
+        let resource = site.group.resource();
+        let sites: Api<DynamicObject> =
+            Api::namespaced_with(self.client.clone(), site.key.namespace(), &resource);
+        let parameters = PatchParams::apply(MANAGER).force();
+        let patch = Patch::Apply(document);
+        let written = within(sites.patch_status(site.key.name(), &parameters, &patch)).await?;
+        match written {
+            Ok(_) => Ok(()),
+            // The object is gone, or another one has its name.
+            Err(kube::Error::Api(status)) if [404, 409].contains(&status.code) => Ok(()),
+            Err(error) => Err(error).context("cannot write the status"),
+        }
+    }
+}
+
+/// Returns a value of a Secret as text, without a line break at its end.
+fn text(secret: &Secret, key: &str) -> Option<String> {
+    let value = secret.data.as_ref()?.get(key)?;
+    let text = std::str::from_utf8(&value.0).ok()?.trim_end_matches(['\r', '\n']);
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+async fn within<T>(call: impl Future<Output = T>) -> Result<T> {
+    timeout(CALL_MAX, call).await.context("the API server does not answer")
+}

@@ -1,0 +1,28 @@
+//! The role that follows git: fetches, publishes, and offers the table of sites and their packs.
+//!
+//! One task watches the `StaticSites`, one takes due sites from the queue, and each fetch runs in a
+//! thread of its own with a deadline, so no server of git delays another site.
+//!
+//! | module | content | touches |
+//! | --- | --- | --- |
+//! | [`options`] | command line | nothing |
+//! | [`desired`] | a `StaticSite` as the syncer sees it, and the syncer's part of its status | nothing |
+//! | [`feed`] | the changes of the table for servers | nothing |
+//! | [`shared`] | the state that all tasks share | nothing |
+//! | [`work`] | one fetch and its publishing | git, the disk |
+//! | [`cluster`] | watches, Secrets and status | the API server |
+//! | [`run`] | the tasks | all of them |
+//! | [`serve`] | webhooks, requests, table and packs over HTTP | the network |
+//! | [`metrics`] | numbers for Prometheus | nothing |
+
+pub mod cluster;
+pub mod desired;
+pub mod feed;
+pub mod metrics;
+pub mod options;
+pub mod run;
+pub mod serve;
+pub mod shared;
+pub mod work;
+
+pub use run::start;

@@ -1,0 +1,356 @@
+//! Webhooks, requests, the table and packs over HTTP/1.1.
+//!
+//! | request | proof | effect |
+//! | --- | --- | --- |
+//! | `POST /webhook/NS/NAME` | signature | the site is fetched if the push concerns it |
+//! | `POST /sync/NS/NAME` | request token | the site is fetched |
+//! | `DELETE /site/NS/NAME` | request token | all revisions are removed, and the site is fetched again |
+//! | `GET /v1/sites?after=GENERATION` | server token | the changes of the table |
+//! | `GET /v1/revisions/sha256:HEX` | server token | a pack |
+//!
+//! A request has [`BODY_BYTES_MAX`] bytes at most. Head and body have deadlines, and the number of
+//! connections is limited.
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use axum::Router;
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{Path as Segments, Request, State};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post};
+use futures_util::stream;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use kiln_daemon::exit::Exit;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+
+use crate::digest::Digest;
+use crate::guard::url::GitUrl;
+use crate::key::SiteKey;
+use crate::publish::store::Held;
+use crate::syncer::cluster::Cluster;
+use crate::syncer::desired::Desired;
+use crate::syncer::metrics::{self, Sites, add};
+use crate::syncer::shared::{Shared, now};
+use crate::table::Changes;
+use crate::webhook::event::{self, Event};
+use crate::webhook::forge::{self, SECRET_BYTES_MIN, is_equal};
+
+/// The most bytes of a request's body. GitHub sends up to 25 MB, but a push of usual size has a few
+/// kilobytes, and the poll finds what a larger one reports.
+pub const BODY_BYTES_MAX: usize = 1 << 20;
+
+/// The longest time of a head, and of a body.
+const HEAD_MAX: Duration = Duration::from_secs(10);
+const BODY_MAX: Duration = Duration::from_secs(20);
+
+/// The longest wait of a request for the table while nothing changes.
+const WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// The most connections at a time.
+const CONNECTIONS_MAX: usize = 512;
+
+/// The most bytes of a head.
+const HEAD_BYTES_MAX: usize = 16 << 10;
+
+/// The bytes of a pack that are read at once.
+const PART: usize = 256 << 10;
+
+/// The pause after a failed accept, which fails while the process is out of descriptors.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The things that handlers use.
+#[derive(Clone)]
+struct Own {
+    shared: Arc<Shared>,
+    cluster: Cluster,
+}
+
+/// Opens a port.
+pub async fn listen(address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}; choose another address"))
+        .context(Exit::Config)
+}
+
+/// Returns the requests of the main port.
+pub fn router(shared: Arc<Shared>, cluster: Cluster) -> Router {
+    Router::new()
+        .route("/webhook/{namespace}/{name}", post(webhook))
+        .route("/sync/{namespace}/{name}", post(request))
+        .route("/site/{namespace}/{name}", delete(remove))
+        .route("/v1/sites", get(sites))
+        .route("/v1/revisions/{digest}", get(revision))
+        .with_state(Own { shared, cluster })
+}
+
+/// Returns the requests of the operations port.
+pub fn operations(shared: Arc<Shared>) -> Router {
+    Router::new()
+        .route("/live", get(|| async { "live\n" }))
+        .route("/ready", get(ready))
+        .route("/metrics", get(numbers))
+        .with_state(shared)
+}
+
+/// Answers connections, forever.
+pub async fn serve(listener: TcpListener, router: Router) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let Ok(place) = places.clone().acquire_owned().await else { return };
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!("cannot accept a connection: {error}");
+                sleep(PAUSE).await;
+                continue;
+            }
+        };
+        let service = TowerToHyperService::new(router.clone());
+        tokio::spawn(async move {
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_MAX)
+                .max_buf_size(HEAD_BYTES_MAX)
+                .serve_connection(TokioIo::new(stream), service);
+            if let Err(error) = connection.await {
+                tracing::debug!("a connection ended: {error}");
+            }
+            drop(place);
+        });
+    }
+}
+
+/// A short answer for people.
+struct Reply(StatusCode, Cow<'static, str>);
+
+impl IntoResponse for Reply {
+    fn into_response(self) -> Response {
+        (self.0, format!("{}\n", self.1)).into_response()
+    }
+}
+
+type Answer = Result<Response, Reply>;
+
+fn text(status: StatusCode, text: impl Into<Cow<'static, str>>) -> Reply {
+    Reply(status, text.into())
+}
+
+fn accepted(what: &'static str) -> Response {
+    text(StatusCode::ACCEPTED, what).into_response()
+}
+
+fn key(namespace: &str, name: &str) -> Result<SiteKey, Reply> {
+    SiteKey::new(namespace, name).map_err(|bad| text(StatusCode::NOT_FOUND, bad.to_string()))
+}
+
+/// Reads a body within its limits.
+async fn body(request: Request) -> Result<Bytes, Reply> {
+    match timeout(BODY_MAX, to_bytes(request.into_body(), BODY_BYTES_MAX)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(_)) => Err(text(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 1 MiB")),
+        Err(_) => Err(text(StatusCode::REQUEST_TIMEOUT, "the body is too slow")),
+    }
+}
+
+/// Handles a webhook. Unknown sites and wrong signatures have the same answer, so that a stranger
+/// learns no names.
+async fn webhook(
+    State(own): State<Own>,
+    Segments((namespace, name)): Segments<(String, String)>,
+    request: Request,
+) -> Response {
+    let answer = delivered(&own, &namespace, &name, request).await;
+    let metrics = &own.shared.metrics;
+    add(if answer.is_ok() { &metrics.webhooks } else { &metrics.refused }, 1);
+    answer.into_response()
+}
+
+async fn delivered(own: &Own, namespace: &str, name: &str, request: Request) -> Answer {
+    let refused = || text(StatusCode::UNAUTHORIZED, "the signature does not fit, or no such site");
+    let headers = request.headers().clone();
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let delivery = forge::delivery(header);
+    let delivery = delivery
+        .ok_or_else(|| text(StatusCode::BAD_REQUEST, "the headers are those of no known forge"))?;
+    let body = body(request).await?;
+    let site = key(namespace, name).ok().and_then(|key| own.shared.site(&key));
+    let site = site.ok_or_else(refused)?;
+    if !delivery.is_proven(&body, &secrets(own, &site).await) {
+        return Err(refused());
+    }
+    let event = event::parse(delivery.forge, delivery.event, &body);
+    let event = event.map_err(|bad| text(StatusCode::BAD_REQUEST, bad.to_string()))?;
+    let Event::Push { repositories, branches } = event else {
+        return Ok(accepted("nothing to do"));
+    };
+    let own_repository = site.url.as_ref().map(GitUrl::identity);
+    let concerns = own_repository.is_ok_and(|own| repositories.contains(&own));
+    if !concerns || !branches.contains(&site.branch) {
+        return Ok(accepted("the push concerns another repository or branch"));
+    }
+    if let Some(id) = delivery.id
+        && !own.shared.inner().seen.is_new(&site.key, id)
+    {
+        return Ok(accepted("the delivery was handled before"));
+    }
+    own.shared.request(&site.key);
+    Ok(accepted("the site will be fetched"))
+}
+
+/// Returns the secrets that prove a webhook of a site: its own one, and the shared one if the
+/// administrator has chosen to have one.
+async fn secrets(own: &Own, site: &Desired) -> Vec<Vec<u8>> {
+    let own_secret = match own.cluster.webhook_secret(site).await {
+        Ok(secret) => secret,
+        Err(error) => {
+            tracing::warn!(site = %site.key, "cannot check a webhook: {error:#}");
+            None
+        }
+    };
+    let shared = own.shared.options.webhook_secret.as_deref().map(lines).unwrap_or_default();
+    own_secret.into_iter().chain(shared).collect()
+}
+
+/// Reads a file with tokens: one a line, at least [`SECRET_BYTES_MIN`] bytes each.
+fn lines(file: &Path) -> Vec<Vec<u8>> {
+    let bytes = std::fs::read(file).unwrap_or_else(|error| {
+        tracing::warn!("cannot read {}: {error}", file.display());
+        Vec::new()
+    });
+    let lines = bytes.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+    lines.filter(|line| line.len() >= SECRET_BYTES_MIN).map(<[u8]>::to_vec).collect()
+}
+
+/// Checks the bearer token of a request against a file.
+fn authorize(shared: &Shared, headers: &HeaderMap, file: Option<&Path>) -> Result<(), Reply> {
+    let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let token = value.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
+    let tokens = file.map(lines).unwrap_or_default();
+    if tokens.iter().any(|known| is_equal(token, known)) {
+        return Ok(());
+    }
+    add(&shared.metrics.refused, 1);
+    Err(text(StatusCode::UNAUTHORIZED, "the token is missing or wrong"))
+}
+
+async fn request(
+    State(own): State<Own>,
+    Segments((namespace, name)): Segments<(String, String)>,
+    headers: HeaderMap,
+) -> Answer {
+    authorize(&own.shared, &headers, own.shared.options.request_token.as_deref())?;
+    if own.shared.request(&key(&namespace, &name)?) {
+        Ok(accepted("the site will be fetched"))
+    } else {
+        Err(text(StatusCode::NOT_FOUND, "no such site"))
+    }
+}
+
+async fn remove(
+    State(own): State<Own>,
+    Segments((namespace, name)): Segments<(String, String)>,
+    headers: HeaderMap,
+) -> Answer {
+    authorize(&own.shared, &headers, own.shared.options.request_token.as_deref())?;
+    let key = key(&namespace, &name)?;
+    if let Err(error) = own.shared.store.remove(&key) {
+        tracing::warn!(site = %key, "cannot remove the revisions: {error}");
+        return Err(text(StatusCode::INTERNAL_SERVER_ERROR, "cannot remove the revisions"));
+    }
+    own.shared.offer(&key);
+    own.shared.request(&key);
+    Ok(accepted("the revisions are removed, and the site will be fetched"))
+}
+
+/// Answers with the changes of the table, and waits while nothing changes.
+async fn sites(State(own): State<Own>, uri: Uri, headers: HeaderMap) -> Answer {
+    authorize(&own.shared, &headers, own.shared.options.server_token.as_deref())?;
+    let after = uri.query().and_then(|query| query.strip_prefix("after=")).unwrap_or_default();
+    let mut news = own.shared.news.subscribe();
+    let changes = timeout(WAIT_MAX, async {
+        loop {
+            news.mark_unchanged();
+            {
+                let inner = own.shared.inner();
+                let changes = inner.is_complete.then(|| inner.feed.changes(after)).flatten();
+                if let Some(changes) = changes {
+                    return changes;
+                }
+            }
+            if news.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    });
+    let changes = match changes.await {
+        Ok(changes) => changes,
+        Err(_) if own.shared.inner().is_complete => {
+            Changes { generation: after.to_owned(), ..Changes::default() }
+        }
+        Err(_) => return Err(text(StatusCode::SERVICE_UNAVAILABLE, "the sites are not known yet")),
+    };
+    let body = serde_json::to_vec(&changes)
+        .map_err(|_| text(StatusCode::INTERNAL_SERVER_ERROR, "cannot write the table"))?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
+}
+
+/// Answers with a pack. It is held until the answer is complete or the client is gone.
+async fn revision(
+    State(own): State<Own>,
+    Segments(digest): Segments<String>,
+    headers: HeaderMap,
+) -> Answer {
+    authorize(&own.shared, &headers, own.shared.options.server_token.as_deref())?;
+    let digest: Digest =
+        digest.parse().map_err(|_| text(StatusCode::BAD_REQUEST, "not a digest"))?;
+    let held = own.shared.store.hold(digest);
+    let held = held.ok_or_else(|| text(StatusCode::NOT_FOUND, "no such revision"))?;
+    let length = held.file.metadata().map_or(0, |metadata| metadata.len());
+    let parts = stream::try_unfold((held, 0), part);
+    let fields = [
+        (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
+        (header::CONTENT_LENGTH, length.to_string()),
+    ];
+    Ok((fields, Body::from_stream(parts)).into_response())
+}
+
+async fn part((held, at): (Held, u64)) -> std::io::Result<Option<(Bytes, (Held, u64))>> {
+    let read = tokio::task::spawn_blocking(move || {
+        let mut buffer = vec![0; PART];
+        let count = held.file.read_at(&mut buffer, at)?;
+        buffer.truncate(count);
+        Ok((count > 0).then(|| (Bytes::from(buffer), (held, at + count as u64))))
+    });
+    read.await.map_err(std::io::Error::other)?
+}
+
+async fn ready(State(shared): State<Arc<Shared>>) -> Reply {
+    if shared.inner().is_complete {
+        text(StatusCode::OK, "ready")
+    } else {
+        text(StatusCode::SERVICE_UNAVAILABLE, "the sites are not known yet")
+    }
+}
+
+async fn numbers(State(shared): State<Arc<Shared>>) -> Response {
+    let sites = {
+        let inner = shared.inner();
+        let (known, fetching) = inner.queue.counts();
+        let waiting = inner.queue.overdue(now());
+        Sites { known, served: inner.feed.len(), fetching, waiting }
+    };
+    let fields = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    (fields, metrics::text(&shared.metrics, sites)).into_response()
+}

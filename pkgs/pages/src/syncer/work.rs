@@ -1,0 +1,107 @@
+//! One fetch and its publishing. Blocks, therefore it runs in a thread of its own.
+
+use std::fmt;
+
+use crate::git::limits::Failure;
+use crate::git::remote::{Branch, Fetched, Login};
+use crate::git::snapshot::Snapshot;
+use crate::key::SiteKey;
+use crate::publish::manifest::Revision;
+use crate::publish::note::Notes;
+use crate::publish::pack::{PackError, build};
+use crate::publish::reuse::Reuse;
+use crate::publish::walk::{Bounds, Stop, walk};
+use crate::syncer::desired::Desired;
+use crate::syncer::shared::{Shared, now};
+
+/// The most bytes of all files of a site together.
+const SITE_BYTES_MAX: u64 = 512 << 20;
+
+/// The result of a fetch.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The branch has no new commit.
+    Unchanged,
+    /// A revision was published, with remarks.
+    Published(Notes),
+    /// The site is gone, or its specification has changed in the meantime.
+    Outdated,
+    /// The last revision stays.
+    Failed {
+        /// The reason: one word.
+        reason: &'static str,
+        /// The message for people.
+        message: String,
+    },
+}
+
+fn failed(reason: &'static str, message: &dyn fmt::Display) -> Outcome {
+    Outcome::Failed { reason, message: message.to_string() }
+}
+
+impl From<Failure> for Outcome {
+    fn from(failure: Failure) -> Self {
+        failed(failure.reason(), &failure)
+    }
+}
+
+/// Fetches the branch of a site, and publishes a new commit.
+#[must_use]
+pub fn sync(shared: &Shared, site: &Desired, login: Option<Login>) -> Outcome {
+    match attempt(shared, site, login) {
+        Ok(outcome) | Err(outcome) => outcome,
+    }
+}
+
+fn attempt(shared: &Shared, site: &Desired, login: Option<Login>) -> Result<Outcome, Outcome> {
+    let url = site.url.clone().map_err(|bad| failed("BadRepository", &bad))?;
+    let branch = Branch { url, name: site.branch.clone(), login };
+    let manifest = shared.store.manifest(&site.key);
+    let newest = manifest.as_ref().and_then(|manifest| manifest.newest());
+    let known = newest.filter(|newest| newest.source == site.source());
+    let known = known.map(|newest| newest.commit.as_str());
+    match shared.fetcher.fetch(&branch, known, &shared.store.scratch())? {
+        Fetched::Unchanged => Ok(Outcome::Unchanged),
+        Fetched::Commit(snapshot) => publish(shared, site, &snapshot),
+    }
+}
+
+fn publish(shared: &Shared, site: &Desired, snapshot: &Snapshot) -> Result<Outcome, Outcome> {
+    let disk = |error: std::io::Error| failed("DiskError", &error);
+    let files = walk(snapshot, snapshot.root(), &site.folder, &Bounds::default());
+    let files = files.map_err(|stop| match stop {
+        Stop::Source(failure) => failure.into(),
+        Stop::NoFolder(_) => failed("FolderNotFound", &stop),
+        Stop::TooMany(_) => failed("LimitExceeded", &stop),
+    })?;
+    let reuse = newest_pack(shared, &site.key);
+    let pack = shared.store.begin().map_err(disk)?;
+    let scratch = shared.store.scratch();
+    let built = build(snapshot, files, SITE_BYTES_MAX, reuse.as_ref(), &scratch, pack.as_file());
+    let built = built.map_err(|error| match error {
+        PackError::Source(failure) => failure.into(),
+        PackError::TooLarge(_) => failed("LimitExceeded", &error),
+        PackError::Empty => failed("SiteEmpty", &error),
+        PackError::Rules => failed("BadRules", &error),
+        PackError::Disk(_) => failed("DiskError", &error),
+    })?;
+    if shared.site(&site.key).is_none_or(|current| current.needs_fetch(site)) {
+        return Ok(Outcome::Outdated);
+    }
+    let revision = Revision {
+        digest: built.digest,
+        bytes: built.bytes,
+        files: built.files,
+        commit: snapshot.commit(),
+        source: site.source(),
+        time: now().as_secs(),
+    };
+    shared.store.publish(&site.key, pack, revision, shared.options.keep).map_err(disk)?;
+    crate::syncer::metrics::add(&shared.metrics.bytes, built.bytes);
+    Ok(Outcome::Published(built.notes))
+}
+
+fn newest_pack(shared: &Shared, site: &SiteKey) -> Option<Reuse> {
+    let manifest = shared.store.manifest(site)?;
+    Reuse::open(&shared.store.pack_path(manifest.newest()?.digest))
+}
