@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::key::SiteKey;
 
-/// The shortest interval of a site; a shorter one is raised.
-pub const INTERVAL_MIN: Duration = Duration::from_secs(30);
+/// The shortest interval of a site, as for the field `syncInterval`; a shorter one is raised.
+pub const INTERVAL_MIN: Duration = Duration::from_secs(10);
 
 /// The first wait after a failure.
 const BACKOFF_MIN: Duration = Duration::from_secs(10);
@@ -86,6 +86,6 @@ mod tests {
 
     #[test]
     fn a_short_interval_is_raised() {
-        assert!(after_success(&site(1), Duration::ZERO, 0) >= Duration::from_secs(27));
+        assert!(after_success(&site(1), Duration::ZERO, 0) >= Duration::from_secs(9));
     }
 }
