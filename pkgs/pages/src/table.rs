@@ -47,6 +47,19 @@ pub struct Changes {
     /// The sites that are gone.
     #[serde(default)]
     pub removed: Vec<SiteKey>,
+    /// In a complete list, the sites whose revision the syncer has lost and not yet built again. A
+    /// reader keeps the revision that it has.
+    #[serde(default)]
+    pub pending: Vec<Pending>,
+}
+
+/// A site that has an address and no revision at present.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pending {
+    /// The site.
+    pub site: SiteKey,
+    /// Its address. A reader that knows another address does not keep the site.
+    pub address: Address,
 }
 
 /// All sites, as a reader knows them. Serialised, it is the file from which a server starts.
@@ -61,6 +74,11 @@ impl Table {
     pub fn apply(&mut self, changes: Changes) -> Vec<SiteKey> {
         let mut old =
             if changes.complete { std::mem::take(&mut self.sites) } else { BTreeMap::new() };
+        for Pending { site, address } in changes.pending {
+            if let Some(entry) = old.remove(&site).filter(|entry| entry.address == address) {
+                self.sites.insert(site, entry);
+            }
+        }
         let mut different = Vec::new();
         for entry in changes.sites {
             let site = entry.site.clone();
@@ -79,7 +97,7 @@ impl Table {
 
 #[cfg(test)]
 mod tests {
-    use super::{Address, Changes, Entry, Table};
+    use super::{Address, Changes, Entry, Pending, Table};
     use crate::digest::Digest;
     use crate::key::SiteKey;
 
@@ -126,17 +144,33 @@ mod tests {
     }
 
     #[test]
+    fn a_site_whose_revision_the_syncer_has_lost_stays_at_its_address() {
+        let mut table = Table::default();
+        let sites = vec![entry("a", b"1"), entry("b", b"1"), entry("c", b"1")];
+        table.apply(Changes { sites, ..Changes::default() });
+        let pending = |name: &str, host: &str| Pending {
+            site: key(name),
+            address: Address { host: host.to_owned(), prefix: String::new() },
+        };
+        let pending = vec![pending("a", "a.example"), pending("b", "other"), pending("d", "d")];
+        let changes = Changes { complete: true, pending, ..Changes::default() };
+        table.apply(changes);
+        assert_eq!(names(&table.sites.into_keys().collect::<Vec<_>>()), ["a"]);
+    }
+
+    #[test]
     fn the_json_is_that_of_the_decision() {
         let changes = Changes {
             generation: "7".to_owned(),
             complete: false,
             sites: vec![entry("a", b"")],
             removed: vec![key("b")],
+            pending: Vec::new(),
         };
         let text = serde_json::to_string(&changes).unwrap();
         let revision = Digest::of(b"");
         let expected = format!(
-            r#"{{"generation":"7","complete":false,"sites":[{{"site":"team/a","address":{{"host":"a.example","prefix":""}},"revision":"{revision}","bytes":3}}],"removed":["team/b"]}}"#
+            r#"{{"generation":"7","complete":false,"sites":[{{"site":"team/a","address":{{"host":"a.example","prefix":""}},"revision":"{revision}","bytes":3}}],"removed":["team/b"],"pending":[]}}"#
         );
         assert_eq!(text, expected);
         assert_eq!(serde_json::from_str::<Changes>(&text).unwrap(), changes);

@@ -73,7 +73,14 @@ impl Feed {
             complete: known.is_none(),
             sites: sites.map(|(_, entry)| entry.clone()).collect(),
             removed: removed.cloned().collect(),
+            pending: Vec::new(),
         })
+    }
+
+    /// True if a site is in the table.
+    #[must_use]
+    pub fn has(&self, site: &SiteKey) -> bool {
+        self.sites.contains_key(site)
     }
 
     /// Returns the number of sites.

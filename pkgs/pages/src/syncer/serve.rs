@@ -283,9 +283,7 @@ async fn sites(State(own): State<Own>, uri: Uri, headers: HeaderMap) -> Answer {
         loop {
             news.mark_unchanged();
             {
-                let inner = own.shared.inner();
-                let changes = inner.is_complete.then(|| inner.feed.changes(after)).flatten();
-                if let Some(changes) = changes {
+                if let Some(changes) = own.shared.inner().changes(after) {
                     return changes;
                 }
             }

@@ -15,7 +15,7 @@ use crate::syncer::desired::Desired;
 use crate::syncer::feed::Feed;
 use crate::syncer::metrics::Metrics;
 use crate::syncer::options::Options;
-use crate::table::Entry;
+use crate::table::{Changes, Entry, Pending};
 use crate::webhook::seen::Seen;
 
 /// The shared state.
@@ -53,6 +53,31 @@ pub struct Inner {
     pub seen: Seen,
     /// True when all sites of the cluster are known. Before that, the table would lack sites.
     pub is_complete: bool,
+}
+
+impl Inner {
+    /// Returns the changes of the table after a generation; nothing if there are none, or while the
+    /// sites of the cluster are not known.
+    #[must_use]
+    pub fn changes(&self, after: &str) -> Option<Changes> {
+        let mut changes = self.is_complete.then(|| self.feed.changes(after)).flatten()?;
+        if changes.complete {
+            changes.pending = self.pending().collect();
+        }
+        Some(changes)
+    }
+
+    /// Returns the sites that were published before, and whose packs this process has not built
+    /// again: its disk is new.
+    fn pending(&self) -> impl Iterator<Item = Pending> {
+        let lost = self
+            .sites
+            .values()
+            .filter(|site| site.status.revision.is_some() && !self.feed.has(&site.key));
+        lost.filter_map(|site| {
+            Some(Pending { site: site.key.clone(), address: site.address.clone()? })
+        })
+    }
 }
 
 /// Returns the time since 1970.
