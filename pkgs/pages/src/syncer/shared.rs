@@ -56,8 +56,8 @@ pub struct Inner {
 }
 
 impl Inner {
-    /// Returns the changes of the table after a generation; nothing if there are none, or while the
-    /// sites of the cluster are not known.
+    /// Returns the changes of the table after a generation; nothing if the table is the same, or while
+    /// the sites of the cluster are not known.
     #[must_use]
     pub fn changes(&self, after: &str) -> Option<Changes> {
         let mut changes = self.is_complete.then(|| self.feed.changes(after)).flatten()?;
