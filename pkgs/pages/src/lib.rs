@@ -19,6 +19,7 @@ pub mod ownership;
 pub mod publish;
 pub mod queue;
 pub mod replica;
+pub mod rights;
 pub mod routing;
 pub mod serve;
 pub mod syncer;

@@ -14,7 +14,6 @@ mod pass;
 pub mod plan;
 mod proofs;
 mod resolver;
-pub mod rights;
 mod run;
 pub mod seen;
 pub mod state;

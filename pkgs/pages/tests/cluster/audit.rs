@@ -1,20 +1,26 @@
-//! The requests that the API server has recorded, compared with the operator's rights.
+//! The requests that the API server has recorded, compared with the rights of each role.
 
 use std::collections::BTreeSet;
 
-use pages::operator::rights;
+use pages::rights::{self, Right};
 use serde_json::Value;
 
 use crate::rig::{ACCOUNT, NAMESPACE, Rig, variable};
+use crate::whole;
 
 /// The group, resource and verb of a request.
 type Request = (String, String, String);
 
-/// Every request of the operator was allowed and is in the list, and every right was used.
-pub fn the_operator_has_the_rights_that_it_uses_and_no_others(_: &Rig) {
-    let user = format!("system:serviceaccount:{NAMESPACE}:{ACCOUNT}");
+/// Every request of a role was allowed and is in the list of its rights, and every right was used.
+pub fn each_role_has_the_rights_that_it_uses_and_no_others(_: &Rig) {
+    check(ACCOUNT, &rights::of_operator());
+    check(whole::ACCOUNT, &rights::of_syncer());
+}
+
+fn check(account: &str, rights: &[Right]) {
+    let user = format!("system:serviceaccount:{NAMESPACE}:{account}");
     let text = std::fs::read_to_string(variable("KILN_PAGES_AUDIT")).unwrap();
-    let mut used = BTreeSet::new();
+    let mut requests = BTreeSet::new();
     for line in text.lines() {
         // The last line may be incomplete.
         let Ok(event) = serde_json::from_str::<Value>(line) else { continue };
@@ -22,25 +28,23 @@ pub fn the_operator_has_the_rights_that_it_uses_and_no_others(_: &Rig) {
             continue;
         }
         assert_ne!(event["responseStatus"]["code"], 403, "{event:#}");
-        used.insert(request(&event));
+        requests.insert(request(&event));
     }
-    let listed: BTreeSet<Request> = rights::all()
-        .into_iter()
+    let listed: BTreeSet<Request> = rights
+        .iter()
         .flat_map(|right| {
             let verbs = right.verbs.iter();
-            verbs.map(move |verb| {
-                (right.group.to_owned(), right.resource.clone(), (*verb).to_owned())
-            })
+            verbs.map(|verb| (right.group.to_owned(), right.resource.clone(), (*verb).to_owned()))
         })
         .collect();
-    let missing: Vec<&Request> = used.difference(&listed).collect();
-    assert!(missing.is_empty(), "used, but not listed: {missing:?}");
+    let missing: Vec<&Request> = requests.difference(&listed).collect();
+    assert!(missing.is_empty(), "{account} uses what is not listed: {missing:?}");
     // An object that server-side apply creates needs the right to create, but is a patch.
     let unused: Vec<&Request> = listed
-        .difference(&used)
+        .difference(&requests)
         .filter(|(_, resource, verb)| verb != "create" || resource == "events")
         .collect();
-    assert!(unused.is_empty(), "listed, but not used: {unused:?}");
+    assert!(unused.is_empty(), "{account} does not use what is listed: {unused:?}");
 }
 
 fn request(event: &Value) -> Request {

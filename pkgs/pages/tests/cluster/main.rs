@@ -1,17 +1,22 @@
-//! The operator at a real API server, as the account that `manifests/pages` gives it.
+//! The roles at a real API server, as the accounts that `manifests/pages` gives them.
 //!
 //! `cargo xtask test` starts the server and names it in `KILN_PAGES_KUBECONFIG`, with the file of its
 //! recorded requests in `KILN_PAGES_AUDIT`.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
+
 mod audit;
+#[path = "../common/mod.rs"]
+mod common;
 mod operator;
 mod rig;
+mod whole;
 
 use rig::Rig;
 
 /// The scenarios share one cluster, so they run one after another.
 #[tokio::test]
-async fn the_operator_at_a_real_api_server() {
+async fn the_roles_at_a_real_api_server() {
     let mut rig = Rig::start().await;
     operator::wrong_fields_are_refused_and_missing_ones_have_defaults(&rig).await;
     operator::a_site_gets_an_address_and_an_ingress(&rig).await;
@@ -21,8 +26,9 @@ async fn the_operator_at_a_real_api_server() {
     operator::a_changed_route_is_mended(&rig).await;
     operator::a_deleted_site_leaves_nothing(&rig).await;
     operator::sites_of_kup6s_pages_work_unchanged(&rig).await;
+    whole::the_three_roles(&rig).await;
     operator::a_site_that_was_deleted_meanwhile_is_cleaned_up(&mut rig).await;
     operator::a_second_replica_takes_over(&mut rig).await;
     operator::routes_follow_the_served_apis(&mut rig).await;
-    audit::the_operator_has_the_rights_that_it_uses_and_no_others(&rig);
+    audit::each_role_has_the_rights_that_it_uses_and_no_others(&rig);
 }

@@ -43,10 +43,10 @@ pub async fn wrong_fields_are_refused_and_missing_ones_have_defaults(rig: &Rig) 
         (json!({ "secretRef": { "key": "x" } }), "secretRef.name"),
     ];
     for (spec, expected) in refused {
-        check(rig, &site("valid", "refused", spec), Some(expected)).await;
+        check(rig, &site("valid", "refused", &spec), Some(expected)).await;
     }
     let object =
-        rig.apply(site("valid", "defaults", json!({ "secretRef": { "name": "s" } }))).await;
+        rig.apply(site("valid", "defaults", &json!({ "secretRef": { "name": "s" } }))).await;
     let expected = json!({
         "repo": "https://git.example/team/site.git", "branch": "main", "path": "/",
         "syncInterval": "5m", "secretRef": { "name": "s", "key": "password" },
@@ -56,7 +56,7 @@ pub async fn wrong_fields_are_refused_and_missing_ones_have_defaults(rig: &Rig) 
 
 pub async fn a_site_gets_an_address_and_an_ingress(rig: &Rig) {
     rig.namespace("team-a").await;
-    rig.apply(site("team-a", "blog", json!({}))).await;
+    rig.apply(site("team-a", "blog", &json!({}))).await;
     let found = rig.until_routed("team-a", "blog", "Routed").await;
     let status = &found.data["status"];
     assert_eq!(status["address"], json!({ "host": "blog.team-a.pages.test", "prefix": "" }));
@@ -100,7 +100,7 @@ async fn allow(rig: &Rig, entries: Value) {
 }
 
 pub async fn a_domain_needs_an_entry_in_the_list(rig: &Rig) {
-    rig.apply(site("team-a", "shop", json!({ "domain": "Shop.example" }))).await;
+    rig.apply(site("team-a", "shop", &json!({ "domain": "Shop.example" }))).await;
     let found = rig.until_routed("team-a", "shop", "DomainNotAllowed").await;
     assert!(found.data["status"].get("address").is_none());
     let message = condition(&found, "Routed")["message"].to_string();
@@ -120,9 +120,9 @@ pub async fn a_domain_needs_an_entry_in_the_list(rig: &Rig) {
 pub async fn two_sites_want_one_address(rig: &Rig) {
     rig.namespace("team-b").await;
     allow(rig, json!({ "team-a": "both.example", "team-b": "both.example" })).await;
-    rig.apply(site("team-a", "first", json!({ "domain": "both.example" }))).await;
+    rig.apply(site("team-a", "first", &json!({ "domain": "both.example" }))).await;
     rig.until_routed("team-a", "first", "Routed").await;
-    rig.apply(site("team-b", "second", json!({ "domain": "BOTH.example" }))).await;
+    rig.apply(site("team-b", "second", &json!({ "domain": "BOTH.example" }))).await;
     let second = rig.until_routed("team-b", "second", "AddressTaken").await;
     let message = condition(&second, "Routed")["message"].to_string();
     assert!(message.contains("belongs to team-a/first"), "{message}");
@@ -146,7 +146,7 @@ pub async fn an_object_of_another_program_stays(rig: &Rig) {
         "spec": { "defaultBackend": { "service": { "name": "theirs", "port": { "number": 1 } } } },
     });
     rig.apply(foreign).await;
-    rig.apply(site("team-a", "occupied", json!({}))).await;
+    rig.apply(site("team-a", "occupied", &json!({}))).await;
     let found = rig.until_routed("team-a", "occupied", "RouteFailed").await;
     let message = condition(&found, "Routed")["message"].to_string();
     assert!(message.contains("exists without the label"), "{message}");
@@ -203,7 +203,7 @@ pub async fn sites_of_kup6s_pages_work_unchanged(rig: &Rig) {
 }
 
 pub async fn a_site_that_was_deleted_meanwhile_is_cleaned_up(rig: &mut Rig) {
-    rig.apply(site("team-a", "gone", json!({}))).await;
+    rig.apply(site("team-a", "gone", &json!({}))).await;
     rig.until_routed("team-a", "gone", "Routed").await;
     let mut operator = rig.operator.take().unwrap();
     operator.signal(Signal::KILL);
@@ -223,7 +223,7 @@ pub async fn a_second_replica_takes_over(rig: &mut Rig) {
     rig.stop();
     second.until_log("leads");
     rig.operator = Some(second);
-    rig.apply(site("team-a", "after", json!({}))).await;
+    rig.apply(site("team-a", "after", &json!({}))).await;
     rig.until_routed("team-a", "after", "Routed").await;
 }
 

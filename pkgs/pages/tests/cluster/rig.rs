@@ -24,7 +24,7 @@ pub const NAMESPACE: &str = "kiln-pages";
 pub const ACCOUNT: &str = "pages-operator";
 
 /// The time after which a scenario that waits fails.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The time between two looks at an object.
 const LOOK: Duration = Duration::from_millis(100);
@@ -57,13 +57,13 @@ impl Rig {
         }
         rig.install("namespace.yaml").await;
         rig.install("operator.yaml").await;
-        rig.write_kubeconfig().await;
+        rig.write_kubeconfig(ACCOUNT, &rig.kubeconfig()).await;
         rig.run(&[]);
         rig
     }
 
     /// Applies a file of `manifests/pages`, in the namespace that its kustomization sets.
-    async fn install(&self, file: &str) {
+    pub async fn install(&self, file: &str) {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../manifests/pages").join(file);
         let text = std::fs::read_to_string(path).unwrap();
         let objects: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
@@ -115,17 +115,17 @@ impl Rig {
         api.patch(&text(&object["metadata"]["name"]), &parameters, &Patch::Apply(object)).await
     }
 
-    /// Writes the administrator's kubeconfig with a token of the operator's account instead.
-    async fn write_kubeconfig(&self) {
+    /// Writes the administrator's kubeconfig with a token of a program's account instead.
+    pub async fn write_kubeconfig(&self, account: &str, path: &Path) {
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), NAMESPACE);
         let request = TokenRequest::default();
-        let token = accounts.create_token_request(ACCOUNT, &PostParams::default(), &request).await;
+        let token = accounts.create_token_request(account, &PostParams::default(), &request).await;
         let token = token.unwrap().status.unwrap().token;
         // The builder writes JSON, which is YAML, too.
         let text = std::fs::read_to_string(variable("KILN_PAGES_KUBECONFIG")).unwrap();
         let mut file: Value = serde_json::from_str(&text).unwrap();
         file["users"][0]["user"] = json!({ "token": token });
-        std::fs::write(self.kubeconfig(), file.to_string()).unwrap();
+        std::fs::write(path, file.to_string()).unwrap();
     }
 
     fn kubeconfig(&self) -> PathBuf {
@@ -186,7 +186,7 @@ impl Rig {
 }
 
 /// Returns a site.
-pub fn site(namespace: &str, name: &str, spec: Value) -> Value {
+pub fn site(namespace: &str, name: &str, spec: &Value) -> Value {
     let mut site = json!({
         "apiVersion": Group::Kiln.api_version(), "kind": "StaticSite",
         "metadata": { "name": name, "namespace": namespace },

@@ -1,9 +1,11 @@
-//! The rights that the operator needs: one list for code, manifest and manual; tests compare them.
+//! The rights of each role in the cluster: one list for code, manifest and manual; tests compare them.
+//!
+//! `pages serve` has no rights, because it never asks the API server.
 
 use crate::api::{Group, PLURAL};
 use crate::routing::kind::Kind;
 
-/// A right of the operator.
+/// A right of a role.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Right {
     /// The API group; empty for the core group.
@@ -19,9 +21,9 @@ pub struct Right {
 /// The verbs on the objects that the operator makes.
 const ROUTES: &[&str] = &["create", "delete", "get", "list", "patch"];
 
-/// Returns all rights.
+/// Returns the rights of the operator.
 #[must_use]
-pub fn all() -> Vec<Right> {
+pub fn of_operator() -> Vec<Right> {
     let mut rights = Vec::new();
     for group in Group::ALL {
         rights.push(everywhere(group.name(), PLURAL.to_owned(), &["list", "patch", "watch"]));
@@ -41,6 +43,17 @@ pub fn all() -> Vec<Right> {
     rights
 }
 
+/// Returns the rights of the syncer.
+#[must_use]
+pub fn of_syncer() -> Vec<Right> {
+    let mut rights = vec![everywhere("", "secrets".to_owned(), &["get"])];
+    for group in Group::ALL {
+        rights.push(everywhere(group.name(), PLURAL.to_owned(), &["list", "watch"]));
+        rights.push(everywhere(group.name(), format!("{PLURAL}/status"), &["patch"]));
+    }
+    rights
+}
+
 fn everywhere(group: &'static str, resource: String, verbs: &'static [&'static str]) -> Right {
     Right { group, resource, verbs, is_everywhere: true }
 }
@@ -51,12 +64,19 @@ fn inside(group: &'static str, resource: &str, verbs: &'static [&'static str]) -
 
 #[cfg(test)]
 mod tests {
-    use super::{Right, all};
+    use super::{Right, of_operator, of_syncer};
     use serde_json::Value;
     use std::collections::BTreeSet;
 
-    const MANIFEST: &str = include_str!("../../../../manifests/pages/operator.yaml");
-    const MANUAL: &str = include_str!("../../../../docs/pages.md");
+    const MANUAL: &str = include_str!("../../../docs/pages.md");
+
+    /// Each role with its rights and its manifest.
+    fn roles() -> [(&'static str, Vec<Right>, &'static str); 2] {
+        [
+            ("operator", of_operator(), include_str!("../../../manifests/pages/operator.yaml")),
+            ("syncer", of_syncer(), include_str!("../../../manifests/pages/syncer.yaml")),
+        ]
+    }
 
     /// Returns a right as a row of the manual's table begins.
     fn row(right: &Right) -> String {
@@ -65,13 +85,13 @@ mod tests {
         format!("| `{group}` | `{}` | {} | {place} |", right.resource, right.verbs.join(", "))
     }
 
-    fn rows() -> BTreeSet<String> {
-        all().iter().map(row).collect()
+    fn rows(rights: &[Right]) -> BTreeSet<String> {
+        rights.iter().map(row).collect()
     }
 
-    #[test]
-    fn the_manifest_gives_exactly_these_rights() {
-        let objects: Vec<Value> = serde_saphyr::from_multiple(MANIFEST).unwrap();
+    /// Returns the rows of a manifest's rules.
+    fn given(manifest: &str) -> BTreeSet<String> {
+        let objects: Vec<Value> = serde_saphyr::from_multiple(manifest).unwrap();
         let mut found = BTreeSet::new();
         for object in objects {
             let is_everywhere = object["kind"] == "ClusterRole";
@@ -88,17 +108,27 @@ mod tests {
                 found.insert(format!("| `{group}` | `{resource}` | {verbs} | {place} |"));
             }
         }
-        assert_eq!(found, rows());
+        found
+    }
+
+    #[test]
+    fn each_manifest_gives_exactly_these_rights() {
+        for (role, rights, manifest) in roles() {
+            assert_eq!(given(manifest), rows(&rights), "{role}");
+        }
     }
 
     #[test]
     fn the_manual_lists_exactly_these_rights() {
-        let section = MANUAL.split("\n### Rights of the operator\n").nth(1).unwrap();
-        let section = section.split("\n#").next().unwrap();
-        let lines = section.lines().filter(|line| line.starts_with("| `"));
-        let found: BTreeSet<String> = lines
-            .map(|line| line.split(" | ").take(4).collect::<Vec<_>>().join(" | ") + " |")
-            .collect();
-        assert_eq!(found, rows());
+        for (role, rights, _) in roles() {
+            let heading = format!("\n### Rights of the {role}\n");
+            let section = MANUAL.split(&heading).nth(1).unwrap();
+            let section = section.split("\n#").next().unwrap();
+            let lines = section.lines().filter(|line| line.starts_with("| `"));
+            let found: BTreeSet<String> = lines
+                .map(|line| line.split(" | ").take(4).collect::<Vec<_>>().join(" | ") + " |")
+                .collect();
+            assert_eq!(found, rows(&rights), "{role}");
+        }
     }
 }
