@@ -29,17 +29,6 @@ pub fn raise_descriptors() -> Option<u64> {
     if raised { maximum } else { current }
 }
 
-/// Returns freed memory to the system, because the C library keeps it otherwise (`malloc_trim(3)`).
-#[cfg(target_env = "gnu")]
-pub fn return_memory() {
-    // SAFETY: malloc_trim has no preconditions and takes the allocator's own locks.
-    unsafe { libc::malloc_trim(0) };
-}
-
-/// Does nothing, because musl returns freed memory itself.
-#[cfg(not(target_env = "gnu"))]
-pub const fn return_memory() {}
-
 #[cfg(test)]
 mod tests {
     use super::{processors, raise_descriptors};

@@ -10,8 +10,6 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use kiln_server::limits::return_memory;
-
 use crate::content::Content;
 use crate::docroot::{DocRoot, Loaded, Look};
 use crate::folder::scan;
@@ -316,7 +314,6 @@ impl Follower {
         let paths: usize = loaded.content.sites().map(|site| site.entries.len()).sum();
         let limits = self.options.limits.clone();
         self.shared.publish(State { content: loaded.content, limits, is_whole });
-        return_memory();
         tracing::info!(paths, "{} has been read again", self.options.docroot().path().display());
     }
 

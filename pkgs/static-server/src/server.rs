@@ -9,7 +9,6 @@ use anyhow::{Context as _, bail};
 use kiln_daemon::exit::Exit;
 use kiln_daemon::signal::{Request, Requests};
 use kiln_server::access::AccessLog;
-use kiln_server::limits::return_memory;
 use kiln_server::threads::{Wakers, spawn};
 use rustix::fd::{AsFd as _, OwnedFd};
 
@@ -126,7 +125,6 @@ fn start_worker(setup: Setup) -> anyhow::Result<JoinHandle<anyhow::Result<()>>> 
 fn read(options: &Options, limits: &scan::Limits) -> anyhow::Result<Loaded> {
     let start = Instant::now();
     let loaded = first(options, limits).context(Exit::Config)?;
-    return_memory();
     for note in &loaded.notes {
         tracing::warn!("{note}");
     }

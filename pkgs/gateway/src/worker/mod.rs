@@ -308,7 +308,17 @@ impl Worker {
         }
         if self.slots.trim() {
             self.timers.shrink(self.slots.indices() as usize);
-            kiln_server::limits::return_memory();
+            return_memory();
         }
     }
 }
+
+/// Returns freed memory to the system, because the C library keeps it otherwise (`malloc_trim(3)`).
+#[cfg(target_env = "gnu")]
+fn return_memory() {
+    // SAFETY: malloc_trim has no preconditions and takes the allocator's own locks.
+    unsafe { libc::malloc_trim(0) };
+}
+
+#[cfg(not(target_env = "gnu"))]
+const fn return_memory() {}
