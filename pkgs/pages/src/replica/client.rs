@@ -1,4 +1,4 @@
-//! Requests to the leader's HTTP API.
+//! Requests to the syncer's HTTP API.
 
 use std::fs;
 use std::path::PathBuf;
@@ -15,16 +15,16 @@ use crate::table::Changes;
 /// The time to connect, and for the head of an answer.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 
-/// The time for an answer about changes. The leader holds a request for up to 30 s.
+/// The time for an answer about changes. The syncer holds a request for up to 30 s.
 const CHANGES_MAX: Duration = Duration::from_secs(45);
 
-/// The time for a pack, so that a leader that hangs does not block a replica.
+/// The time for a pack, so that a syncer that hangs does not block a replica.
 const PACK_MAX: Duration = Duration::from_mins(5);
 
 /// The most bytes of an answer about changes: 100,000 sites have about 40 MB.
 const CHANGES_BYTES_MAX: u64 = 256 << 20;
 
-/// A client of the leader.
+/// A client of the syncer.
 #[derive(Debug, Clone)]
 pub struct Client {
     agent: Agent,

@@ -1,4 +1,4 @@
-//! The loop of a replica: changes from the leader, transfers, and the table for the next run.
+//! The loop of a replica: changes from the syncer, transfers, and the table for the next run.
 //!
 //! One thread waits for changes; a few others transfer revisions, so that a large site does not
 //! delay a small one. Only this module's loop changes the plan.
@@ -39,7 +39,7 @@ pub trait Observer: Send {
     /// the table any more is gone.
     fn changed(&mut self, table: &Table, sites: &[SiteKey]);
 
-    /// Gets the state after each answer and each failure of the leader.
+    /// Gets the state after each answer and each failure of the syncer.
     fn state(&mut self, state: State);
 
     /// True if the replica must stop.
@@ -51,14 +51,14 @@ pub trait Observer: Send {
 pub struct State {
     /// True if the last request for changes was answered.
     pub is_connected: bool,
-    /// The number of sites that do not show what the leader has.
+    /// The number of sites that do not show what the syncer has.
     pub behind: usize,
 }
 
 /// News for the loop.
 enum News {
     Changes(Changes),
-    /// The leader cannot be asked; the cause has been logged.
+    /// The syncer cannot be asked; the cause has been logged.
     Away,
     Arrived(Digest),
     Failed(Digest),
@@ -73,7 +73,7 @@ struct Work {
     store: Store,
 }
 
-/// Follows a leader until the observer ends it. `plan` starts with the store's table.
+/// Follows a syncer until the observer ends it. `plan` starts with the store's table.
 pub fn follow(
     client: &Client,
     store: &Store,

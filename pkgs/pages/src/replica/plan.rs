@@ -12,7 +12,7 @@ use crate::table::{Changes, Entry, Table};
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LAST_PAUSE: Duration = Duration::from_mins(1);
 
-/// The sites of a leader, and the part of them that can be served.
+/// The sites of a syncer, and the part of them that can be served.
 ///
 /// A site whose new revision has not arrived keeps the old one, and no site waits for another.
 /// The address of a site changes together with its revision, so that no name ever shows content
@@ -53,7 +53,7 @@ impl Plan {
         &self.served
     }
 
-    /// Applies the leader's changes. Returns the sites whose service changes at once: those that
+    /// Applies the syncer's changes. Returns the sites whose service changes at once: those that
     /// are gone, and those whose revision is one of `present`.
     pub fn learn(&mut self, changes: Changes, present: impl Fn(&Digest) -> bool) -> Vec<SiteKey> {
         let mut affected = self.wanted.apply(changes);
@@ -105,7 +105,7 @@ impl Plan {
         entries.map(|entry| entry.revision).collect()
     }
 
-    /// Returns the number of sites that do not show what the leader has.
+    /// Returns the number of sites that do not show what the syncer has.
     #[must_use]
     pub fn behind(&self) -> usize {
         self.missing().count()

@@ -61,7 +61,7 @@ impl Store {
     /// Returns the table of the last run without the sites whose packs are missing; an empty one if
     /// there was none.
     ///
-    /// A damaged table is an empty one too, because the leader sends it again.
+    /// A damaged table is an empty one too, because the syncer sends it again.
     #[must_use]
     pub fn table(&self) -> Table {
         let mut table = match fs::read(self.folder.join("table.json")) {
@@ -126,7 +126,7 @@ fn fill(file: &mut File, transfer: &Transfer, source: &mut impl Read) -> Result<
             break;
         }
         let Some(rest) = left.checked_sub(count as u64) else {
-            bail!("the leader sent more than the announced {} bytes", transfer.bytes);
+            bail!("the syncer sent more than the announced {} bytes", transfer.bytes);
         };
         left = rest;
         hasher.update(&buffer[..count]);

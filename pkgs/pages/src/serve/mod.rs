@@ -9,13 +9,11 @@ mod sites;
 
 use std::ffi::OsString;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use kiln_daemon::exit::Exit;
 use kiln_daemon::signal::Requests;
 use kiln_server::threads::spawn;
-use static_server::connection::Limits;
 use static_server::content::Content;
 use static_server::listen::Place;
 use static_server::machine;
@@ -28,10 +26,6 @@ use crate::replica::plan::Plan;
 use crate::replica::store::Store;
 use crate::serve::options::{Command, HELP, Options};
 use crate::serve::sites::Sites;
-
-/// The limits of a connection, as the static server has them by default.
-const CONNECTION: Limits =
-    Limits { head: 8192, time: Duration::from_secs(30), idle: Duration::from_secs(5) };
 
 /// The stack of the following thread, in bytes.
 const STACK: usize = 1 << 20;
@@ -54,9 +48,11 @@ fn run(options: &Options) -> Result<()> {
     let mut sites = Sites::new(store.clone());
     sites.open_all(plan.served());
     tracing::info!(sites = plan.served().sites.len(), "opened the sites of the last run");
+    // A visitor of a site meets the limits that the static server has by default.
+    let limits = static_server::options::Options::default().limits;
     let has_table = !plan.served().sites.is_empty();
     let content = Content::Mounts(sites.mounts().clone());
-    let state = State { content, limits: CONNECTION, is_whole: has_table };
+    let state = State { content, limits: limits.clone(), is_whole: has_table };
     let workers = options.workers.unwrap_or_else(machine::workers);
     let service = Service {
         place: Place::Tcp(options.listen),
@@ -68,7 +64,7 @@ fn run(options: &Options) -> Result<()> {
     };
     let client = Client::new(&options.syncer, options.token.clone());
     let start = |shared| {
-        let mut observer = sites::Publisher::new(sites, Arc::clone(&shared), CONNECTION);
+        let mut observer = sites::Publisher::new(sites, Arc::clone(&shared), limits);
         let run = move || {
             if let Err(error) = follow(&client, &store, plan, &mut observer) {
                 tracing::error!("stopped following the syncer: {error:#}");

@@ -13,8 +13,6 @@ pub enum Target<'a> {
         /// Percent-decoded once. Begins with a slash, and has no dot segment, no NUL and no encoded
         /// slash.
         path: Cow<'a, [u8]>,
-        /// As it was sent.
-        raw: &'a [u8],
         /// The part after the question mark.
         query: Option<&'a [u8]>,
         /// The host in an absolute target.
@@ -54,7 +52,6 @@ impl<'a> Target<'a> {
             [] => Self::path(b"/", Some(host)),
             [b'?', query @ ..] => Ok(Self::Path {
                 path: Cow::Borrowed(b"/"),
-                raw: b"/",
                 query: Some(query),
                 authority: Some(host),
             }),
@@ -63,15 +60,15 @@ impl<'a> Target<'a> {
     }
 
     fn path(text: &'a [u8], authority: Option<&'a [u8]>) -> Result<Self, Status> {
-        let (raw, query) = match text.iter().position(|byte| *byte == b'?') {
+        let (path, query) = match text.iter().position(|byte| *byte == b'?') {
             Some(mark) => (&text[..mark], Some(&text[mark + 1..])),
             None => (text, None),
         };
-        let path = decode(raw).ok_or(Status::BadRequest)?;
+        let path = decode(path).ok_or(Status::BadRequest)?;
         if path.split(|byte| *byte == b'/').any(|segment| segment == b"." || segment == b"..") {
             return Err(Status::BadRequest);
         }
-        Ok(Self::Path { path, raw, query, authority })
+        Ok(Self::Path { path, query, authority })
     }
 }
 
