@@ -10,8 +10,8 @@ use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, ResourceExt as _};
 
 use crate::context::Context;
-use crate::fault::of_watch;
 use crate::node::Node;
+use kiln_controller::fault::of_watch;
 
 /// Keeps [`Context::nodes`] up to date, forever.
 pub async fn watch_nodes(context: &Context) {

@@ -16,9 +16,7 @@
 pub mod certificate;
 pub mod cluster;
 pub mod context;
-pub mod fault;
 pub mod node;
-pub mod operations;
 pub mod options;
 pub mod queue;
 pub mod serving;

@@ -4,9 +4,10 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
+use kiln_controller::operations;
 use node_controller::context::Context;
 use node_controller::options::{self, Command, Options};
-use node_controller::{cluster, operations, serving};
+use node_controller::{cluster, serving};
 use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {

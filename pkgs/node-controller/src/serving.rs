@@ -26,8 +26,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::certificate::refusal::Refusal;
 use crate::certificate::rules::{Pattern, Request, Reserved, Verdict, decide};
 use crate::context::{CALL_MAX, Context};
-use crate::fault::{of_watch, plain};
 use crate::queue::{Queue, Work};
+use kiln_controller::fault::{of_watch, plain};
 
 /// The signer of kubelets' serving certificates.
 const SIGNER: &str = "kubernetes.io/kubelet-serving";

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use kiln_controller::operations::State;
 use kiln_server::ops::{Kind, Metrics};
 
 use crate::certificate::refusal::Rule;
@@ -68,15 +69,16 @@ impl Status {
             tracing::info!("the API server answers again");
         }
     }
+}
 
+impl State for Status {
     /// True if both lists are known and the last call worked.
-    pub fn is_ready(&self) -> bool {
+    fn is_ready(&self) -> bool {
         let works = self.fault.lock().unwrap_or_else(PoisonError::into_inner).is_none();
         works && self.has_nodes() && self.requests.load(Ordering::Relaxed)
     }
 
-    /// Returns the metrics for Prometheus.
-    pub fn metrics(&self) -> String {
+    fn metrics(&self) -> String {
         let mut metrics = Metrics::new("kiln_node_controller_");
         let number = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let approved = number(&self.approved);
@@ -97,6 +99,7 @@ impl Status {
 mod tests {
     use super::Status;
     use crate::certificate::refusal::Rule;
+    use kiln_controller::operations::State as _;
 
     #[test]
     fn the_program_is_ready_when_it_knows_everything_and_reaches_the_server() {

@@ -7,12 +7,10 @@
 pub mod api;
 pub mod cluster;
 pub mod digest;
-pub mod fault;
 pub mod git;
 pub mod guard;
 pub mod key;
 pub mod leader;
-pub mod operations;
 pub mod operator;
 pub mod options;
 pub mod ownership;

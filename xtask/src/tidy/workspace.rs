@@ -22,6 +22,9 @@ const DAEMON: &str = "pkgs/daemon";
 /// The parts that network servers share.
 const SERVER: &str = "pkgs/server";
 
+/// The parts that programs for clusters share.
+const CONTROLLER: &str = "pkgs/controller";
+
 /// The web server, whose library the pages service uses.
 const STATIC_SERVER: &str = "pkgs/static-server";
 
@@ -41,6 +44,7 @@ fn allowed(from: &str, to: &str) -> bool {
         DAEMON => from.starts_with("pkgs/") && ![DAEMON, TEST_SUPPORT].contains(&from),
         SERVER => from.starts_with("pkgs/") && ![SERVER, DAEMON, TEST_SUPPORT].contains(&from),
         STATIC_SERVER if from == PAGES => true,
+        CONTROLLER => [PAGES, "pkgs/node-controller"].contains(&from),
         TEST_SUPPORT => from.starts_with("pkgs/") && from != TEST_SUPPORT,
         HOST => ["benches/peers", "xtask"].contains(&from),
         // A fuzz target is part of the crate that it lies in.

@@ -12,8 +12,8 @@ use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::fault::plain;
 use election::{Candidate, LEASE, LOOK, RENEW_MAX, Record, Step};
+use kiln_controller::fault::plain;
 
 /// A replica that wants to lead.
 pub struct Elector {

@@ -15,12 +15,12 @@ use tokio::time::timeout;
 use super::seen::Seen;
 use crate::api::{Group, KIND, PLURAL};
 use crate::cluster::CALL_MAX;
-use crate::fault::plain;
 use crate::ownership::claim::SiteId;
 use crate::routing::ObjectKey;
 use crate::routing::choice::Served;
 use crate::routing::kind::Kind;
 use crate::routing::objects::LABEL;
+use kiln_controller::fault::plain;
 
 /// The field manager of everything that the operator writes.
 pub const MANAGER: &str = "pages-operator";
@@ -119,8 +119,8 @@ impl Calls {
         Ok(named.collect())
     }
 
-    /// Applies an object. One that is not known as ours is looked at first, so that nobody's object is
-    /// taken over.
+    /// Applies an object. Reads an unknown object first, because a route never replaces an object of
+    /// another program.
     pub async fn apply(&self, key: &ObjectKey, body: &Value, is_known: bool) -> Result<Made> {
         let objects = self.objects(key.kind);
         if !is_known {

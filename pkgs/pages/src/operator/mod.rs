@@ -23,10 +23,11 @@ pub mod world;
 use std::ffi::OsString;
 
 use anyhow::{Context as _, Result};
+use kiln_controller::operations;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::cluster;
 use crate::leader::Elector;
-use crate::{cluster, operations};
 use options::{Command, HELP, Options};
 use run::Operator;
 use state::Status;

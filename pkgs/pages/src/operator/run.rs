@@ -21,11 +21,11 @@ use super::state::Status;
 use super::watch::{Change, Changes, DOMAINS, changes};
 use super::world::World;
 use crate::api::Group;
-use crate::fault::of_watch;
 use crate::ownership::hosts_to_prove;
 use crate::ownership::rules::List;
 use crate::routing::choice::Served;
 use crate::routing::kind::Kind;
+use kiln_controller::fault::of_watch;
 
 /// The time for which changes are collected before a pass.
 const COLLECT: Duration = Duration::from_millis(50);

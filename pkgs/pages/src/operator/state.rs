@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use kiln_server::ops::{Kind, Metrics};
 
-use crate::operations::State;
+use kiln_controller::operations::State;
 
 /// Counters and states. One thread writes them.
 #[derive(Debug, Default)]
