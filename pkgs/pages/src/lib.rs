@@ -22,4 +22,5 @@ pub mod routing;
 pub mod serve;
 pub mod syncer;
 pub mod table;
+pub mod verbs;
 pub mod webhook;

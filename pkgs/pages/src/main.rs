@@ -3,10 +3,11 @@
 use std::process::ExitCode;
 
 use pages::options::{self, Command, HELP, Role};
-use pages::{operator, serve, syncer};
+use pages::{operator, serve, syncer, verbs};
 
 fn main() -> ExitCode {
-    kiln_daemon::main("pages", env!("CARGO_PKG_VERSION"), |arguments| {
+    let mut answer = None;
+    let code = kiln_daemon::main("pages", env!("CARGO_PKG_VERSION"), |arguments| {
         match options::parse(&arguments)? {
             Command::Help => {
                 print!("{HELP}");
@@ -15,6 +16,15 @@ fn main() -> ExitCode {
             Command::Act(Role::Operator, rest) => operator::start(&rest),
             Command::Act(Role::Syncer, rest) => syncer::start(&rest),
             Command::Act(Role::Serve, rest) => serve::main(&rest),
+            Command::Status(rest) => {
+                answer = Some(verbs::end(verbs::status(&rest)));
+                Ok(())
+            }
+            Command::Rollback(rest) => {
+                answer = Some(verbs::end(verbs::rollback(&rest).map(|()| true)));
+                Ok(())
+            }
         }
-    })
+    });
+    answer.unwrap_or(code)
 }

@@ -1,4 +1,4 @@
-//! The first word of the command line: the role.
+//! The first word of the command line: the role, or a verb for people.
 
 use std::ffi::OsString;
 
@@ -10,11 +10,17 @@ pub const HELP: &str = "\
 Websites from git for a cluster.
 
 Usage: pages ROLE [OPTIONS]
+       pages status [NAMESPACE/NAME] [OPTIONS]
+       pages rollback NAMESPACE/NAME [REVISION] [OPTIONS]
 
 Roles:
   operator   decides which StaticSite has which name, and makes its routes
   syncer     follows git, and publishes
   serve      follows the syncer, and answers visitors
+
+For people with a kubeconfig:
+  status     shows the state of all sites, or everything about one
+  rollback   brings an older revision of a site into force
 
 `pages ROLE --help` lists the options of a role.
 ";
@@ -37,6 +43,10 @@ pub enum Command {
     Help,
     /// Act in a role, with its own arguments.
     Act(Role, Vec<OsString>),
+    /// Show the state of sites.
+    Status(Vec<OsString>),
+    /// Bring an older revision into force.
+    Rollback(Vec<OsString>),
 }
 
 /// Parses the first word. An error has [`Exit::Usage`].
@@ -53,7 +63,9 @@ fn read(arguments: &[OsString]) -> Result<Command> {
         Some("operator") => Role::Operator,
         Some("syncer") => Role::Syncer,
         Some("serve") => Role::Serve,
-        _ => bail!("unknown role {}; use operator, syncer or serve", first.display()),
+        Some("status") => return Ok(Command::Status(rest.to_vec())),
+        Some("rollback") => return Ok(Command::Rollback(rest.to_vec())),
+        _ => bail!("unknown role {}; `pages --help` lists all", first.display()),
     };
     Ok(Command::Act(role, rest.to_vec()))
 }
@@ -80,6 +92,7 @@ mod tests {
         check(&["operator", "--help"], Ok(Command::Act(Role::Operator, vec!["--help".into()])));
         check(&["operator"], Ok(Command::Act(Role::Operator, vec![])));
         check(&["serve"], Ok(Command::Act(Role::Serve, vec![])));
+        check(&["status", "a/b"], Ok(Command::Status(vec!["a/b".into()])));
         check(&["--help"], Ok(Command::Help));
         check(&[], Err("the role is missing"));
         check(&["server"], Err("unknown role server"));

@@ -14,7 +14,7 @@ mod status;
 
 pub use interval::{INTERVAL_MAX, INTERVAL_MIN, interval};
 pub use spec::{SecretReference, StaticSite, StaticSiteSpec};
-pub use status::{Condition, ConditionStatus, Revision, StaticSiteStatus};
+pub use status::{Condition, ConditionStatus, REVISIONS_MAX, Revision, StaticSiteStatus};
 
 /// A `StaticSite` of either group, as the API server stores it.
 pub type Site = Object<StaticSiteSpec, StaticSiteStatus>;
@@ -27,6 +27,9 @@ pub const ROUTED: &str = "Routed";
 
 /// The condition that summarises the others.
 pub const READY: &str = "Ready";
+
+/// The reason of `Synced` and `Ready` while a rollback holds a site.
+pub const ROLLED_BACK: &str = "RolledBack";
 
 /// The version of both groups that this program reads.
 pub const VERSION: &str = "v1beta1";

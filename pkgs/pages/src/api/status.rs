@@ -1,7 +1,7 @@
 //! The fields that the program sets.
 //!
 //! The operator writes `address`, `url`, and the conditions `Routed` and `Ready`; the syncer writes
-//! `revision`, `nextSync` and the condition `Synced` (decision record 0015).
+//! `revision`, `revisions`, `nextSync` and the condition `Synced` (decision record 0015).
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -24,6 +24,11 @@ pub struct StaticSiteStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<Revision>,
 
+    /// The revisions that are kept, newest first. A rollback can name each of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub revisions: Vec<Revision>,
+
     /// The time of the next look at the repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
@@ -34,6 +39,9 @@ pub struct StaticSiteStatus {
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 }
+
+/// The most entries of [`StaticSiteStatus::revisions`], as its schema says.
+pub const REVISIONS_MAX: usize = 20;
 
 impl StaticSiteStatus {
     /// Returns the condition of this type.

@@ -3,7 +3,9 @@
 use serde_json::{Value, json};
 
 use super::seen::Seen;
-use crate::api::{Condition, ConditionStatus, READY, ROUTED, SYNCED, StaticSiteStatus};
+use crate::api::{
+    Condition, ConditionStatus, READY, ROLLED_BACK, ROUTED, SYNCED, StaticSiteStatus,
+};
 use crate::ownership::verdict::{Verdict, sentence};
 use crate::table::Address;
 
@@ -145,6 +147,11 @@ fn ready(status: &StaticSiteStatus, routed: &Facts) -> Facts {
             status: ConditionStatus::True,
             reason: "OldRevision",
             message: format!("{} is served; {}", revision.commit, cause("the next failed")),
+        },
+        (Some(revision), _) if synced.is_some_and(|it| it.reason == ROLLED_BACK) => Facts {
+            status: ConditionStatus::True,
+            reason: ROLLED_BACK,
+            message: format!("a rollback holds the site at {}", revision.commit),
         },
         (Some(revision), _) => Facts {
             status: ConditionStatus::True,

@@ -119,6 +119,8 @@ pub struct Report {
     pub message: String,
     /// The revision in force.
     pub revision: Option<Revision>,
+    /// The revisions that are kept.
+    pub revisions: Vec<Revision>,
     /// The time of the next attempt, after a failure.
     pub next_sync: Option<String>,
 }
@@ -139,12 +141,16 @@ pub fn document(site: &Desired, report: &Report, now: &str) -> Option<Value> {
         last_transition_time: since.map_or_else(|| now.to_owned(), Clone::clone),
         observed_generation: site.generation,
     };
-    if old == Some(&condition) && site.status.revision == report.revision {
+    let shown = (&site.status.revision, &site.status.revisions);
+    if old == Some(&condition) && shown == (&report.revision, &report.revisions) {
         return None;
     }
     let mut fields = json!({ "conditions": [condition] });
     if let Some(revision) = &report.revision {
         fields["revision"] = json!(revision);
+    }
+    if !report.revisions.is_empty() {
+        fields["revisions"] = json!(report.revisions);
     }
     if let Some(next) = &report.next_sync {
         fields["nextSync"] = json!(next);
@@ -217,6 +223,7 @@ mod tests {
             reason: "TimedOut".to_owned(),
             message: "m".repeat(5000),
             revision: None,
+            revisions: Vec::new(),
             next_sync: Some("2026-01-01T00:00:10Z".to_owned()),
         };
         let mut site = site();

@@ -11,6 +11,7 @@
 //! | [`shared`] | the state that all tasks share | nothing |
 //! | [`work`] | one fetch and its publishing | git, the disk |
 //! | [`cluster`] | watches, Secrets and status | the API server |
+//! | [`report`] | outcomes → status, counters and the log | the API server |
 //! | [`run`] | the tasks | all of them |
 //! | [`serve`] | webhooks, requests, table and packs over HTTP | the network |
 //! | [`metrics`] | numbers for Prometheus | nothing |
@@ -20,6 +21,7 @@ pub mod desired;
 pub mod feed;
 pub mod metrics;
 pub mod options;
+pub mod report;
 pub mod run;
 pub mod serve;
 pub mod shared;

@@ -8,7 +8,6 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use futures_util::StreamExt as _;
 use futures_util::stream::select_all;
-use k8s_openapi::jiff::Timestamp;
 use kiln_base::replace::{self, Durability};
 use kube::runtime::watcher::Event;
 use tokio::runtime::Handle;
@@ -16,7 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 
-use crate::api::{Group, Revision};
+use crate::api::Group;
 use crate::git::limits::Limits;
 use crate::git::remote::Fetcher;
 use crate::guard::lookup::{Guard, System};
@@ -26,9 +25,10 @@ use crate::publish::store::Store;
 use crate::queue::plan::End;
 use crate::queue::saved::Saved;
 use crate::syncer::cluster::Cluster;
-use crate::syncer::desired::{Desired, Report, document};
+use crate::syncer::desired::Desired;
 use crate::syncer::metrics::add;
 use crate::syncer::options::{self, Command, HELP, Options};
+use crate::syncer::report::report;
 use crate::syncer::serve;
 use crate::syncer::shared::{Shared, now};
 use crate::syncer::work::{Outcome, sync};
@@ -136,11 +136,11 @@ async fn follow(shared: &Arc<Shared>, cluster: &Cluster) -> Result<()> {
             Ok(Event::InitApply(object)) => {
                 if let Some(site) = Desired::new(group, &object) {
                     listed.push((group, site.key.clone()));
-                    apply(shared, &site);
+                    apply(shared, cluster, &site);
                 }
             }
             Ok(Event::Apply(object)) => match Desired::new(group, &object) {
-                Some(site) => apply(shared, &site),
+                Some(site) => apply(shared, cluster, &site),
                 None => gone(shared, (group, &object)),
             },
             Ok(Event::Delete(object)) => gone(shared, (group, &object)),
@@ -170,21 +170,33 @@ fn forget(shared: &Shared, key: &SiteKey) {
 }
 
 /// Takes a site over. If both groups have a site of one name, that of our own group counts.
-fn apply(shared: &Shared, site: &Desired) {
+fn apply(shared: &Arc<Shared>, cluster: &Cluster, site: &Desired) {
     let key = site.key.clone();
     let known = shared.site(&key);
     if known.is_some_and(|known| known.group == Group::Kiln && site.group != Group::Kiln) {
         return;
     }
-    if let Err(error) = roll(shared, site) {
-        tracing::warn!(site = %key, "cannot roll back: {error}");
-    }
+    let before = shared.site(&key);
+    roll(shared, site);
     shared.apply(site);
     shared.offer(&key);
+    if before.is_some_and(|before| before.rollback != site.rollback) {
+        let (shared, cluster, site) = (shared.clone(), cluster.clone(), site.clone());
+        tokio::spawn(async move {
+            let due = shared.inner().queue.due(&key);
+            report(&shared, &cluster, &site, &Outcome::Rolled, due).await;
+        });
+    }
 }
 
 /// Brings the revision into force that the annotation wishes.
-fn roll(shared: &Shared, site: &Desired) -> Result<()> {
+fn roll(shared: &Shared, site: &Desired) {
+    if let Err(error) = try_to_roll(shared, site) {
+        tracing::warn!(site = %site.key, "cannot roll back: {error}");
+    }
+}
+
+fn try_to_roll(shared: &Shared, site: &Desired) -> Result<()> {
     let Some(manifest) = shared.store.manifest(&site.key) else { return Ok(()) };
     let wish = site.rollback();
     let is_done = match wish {
@@ -263,62 +275,10 @@ async fn one(shared: Arc<Shared>, cluster: Cluster, key: SiteKey) {
     };
     shared.wake.notify_one();
     if let Some(site) = shared.site(&key) {
-        if let Err(error) = roll(&shared, &site) {
-            tracing::warn!(site = %key, "cannot roll back: {error}");
-        }
+        roll(&shared, &site);
         shared.offer(&key);
-        report(&shared, &cluster, &site, outcome, due).await;
+        report(&shared, &cluster, &site, &outcome, due).await;
     }
-}
-
-/// Counts and logs an outcome, and writes it to the status if that changes.
-async fn report(
-    shared: &Shared,
-    cluster: &Cluster,
-    site: &Desired,
-    outcome: Outcome,
-    due: Option<Duration>,
-) {
-    let manifest = shared.store.manifest(&site.key);
-    let current = manifest.as_ref().and_then(|manifest| manifest.current());
-    let commit = current.map(|revision| revision.commit.clone()).unwrap_or_default();
-    let (is_synced, reason, message) = match outcome {
-        Outcome::Outdated => return,
-        Outcome::Unchanged => {
-            add(&shared.metrics.unchanged, 1);
-            let old = site.status.condition(crate::api::SYNCED);
-            let old = old.filter(|old| old.reason == "Published");
-            (true, "Published", old.map_or_else(|| commit.clone(), |old| old.message.clone()))
-        }
-        Outcome::Published(notes) => {
-            add(&shared.metrics.published, 1);
-            tracing::info!(site = %site.key, %commit, "published");
-            let lines = [vec![commit.clone()], notes.lines()].concat();
-            (true, "Published", lines.join("\n"))
-        }
-        Outcome::Failed { reason, message } => {
-            add(&shared.metrics.failed, 1);
-            tracing::warn!(site = %site.key, reason, "cannot publish: {message}");
-            (false, reason, message)
-        }
-    };
-    let revision = current.map(|revision| Revision {
-        digest: revision.digest.to_string(),
-        commit: revision.commit.clone(),
-        time: date(Duration::from_secs(revision.time)),
-    });
-    let next_sync = due.filter(|_| !is_synced).map(date);
-    let report = Report { is_synced, reason: reason.to_owned(), message, revision, next_sync };
-    let Some(document) = document(site, &report, &date(now())) else { return };
-    if let Err(error) = cluster.write(site, &document).await {
-        tracing::warn!(site = %site.key, "{error:#}");
-    }
-}
-
-/// Formats a time since 1970 as in RFC 3339.
-fn date(time: Duration) -> String {
-    let seconds = i64::try_from(time.as_secs()).unwrap_or(0);
-    Timestamp::from_second(seconds).unwrap_or_default().to_string()
 }
 
 /// Saves the queue and collects garbage, forever.

@@ -24,6 +24,8 @@ pub enum Outcome {
     Unchanged,
     /// A revision was published, with remarks.
     Published(Notes),
+    /// Another revision may have come into force; nothing was fetched.
+    Rolled,
     /// The site is gone, or its specification has changed in the meantime.
     Outdated,
     /// The last revision stays.

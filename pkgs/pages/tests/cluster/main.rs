@@ -10,6 +10,7 @@ mod audit;
 mod common;
 mod operator;
 mod rig;
+mod verbs;
 mod whole;
 
 use rig::Rig;
@@ -26,7 +27,10 @@ async fn the_roles_at_a_real_api_server() {
     operator::a_changed_route_is_mended(&rig).await;
     operator::a_deleted_site_leaves_nothing(&rig).await;
     operator::sites_of_kup6s_pages_work_unchanged(&rig).await;
-    whole::the_three_roles(&rig).await;
+    let whole = whole::pages_follow_git(&rig).await;
+    verbs::a_person_rolls_back_and_sees_the_state(&rig, &whole).await;
+    verbs::kubectl_shows_all_that_matters(&rig).await;
+    whole::pages_stay(&rig, whole).await;
     operator::a_site_that_was_deleted_meanwhile_is_cleaned_up(&mut rig).await;
     operator::a_second_replica_takes_over(&mut rig).await;
     operator::routes_follow_the_served_apis(&mut rig).await;

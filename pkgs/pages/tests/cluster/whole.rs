@@ -23,7 +23,7 @@ use crate::rig::{Rig, condition, site, until};
 pub const ACCOUNT: &str = "pages-syncer";
 
 /// The namespace of the sites.
-const TEAM: &str = "team-whole";
+pub const TEAM: &str = "team-whole";
 
 /// The token between syncer and server, and the token for requests.
 const TOKEN: &str = "a token of this test";
@@ -32,7 +32,7 @@ const TOKEN: &str = "a token of this test";
 const SECRET: &str = "a secret of this test";
 
 /// A syncer, a server and a git server.
-struct Whole {
+pub struct Whole {
     git: Server,
     syncer: Option<Program>,
     server: Option<Program>,
@@ -115,7 +115,7 @@ impl Whole {
     }
 
     /// Asks the server for the first page of a site; returns the status line and the body.
-    fn page(&self, name: &str) -> (String, String) {
+    pub fn page(&self, name: &str) -> (String, String) {
         self.page_of(&format!("{name}.{TEAM}.pages.test"))
     }
 
@@ -127,7 +127,7 @@ impl Whole {
         (status(&answer), body.unwrap_or_default())
     }
 
-    async fn until_page(&self, name: &str, body: &str) {
+    pub async fn until_page(&self, name: &str, body: &str) {
         until(&format!("{name} shows {body}"), async || self.page(name).1 == body).await;
     }
 }
@@ -141,7 +141,7 @@ fn status(answer: &[u8]) -> String {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the test's own child, not part of a build")]
-fn pages(role: &str) -> Command {
+pub fn pages(role: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pages"));
     command.arg(role);
     command
@@ -152,13 +152,18 @@ fn free() -> SocketAddr {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
 }
 
-/// Runs the scenarios with one set of programs.
-pub async fn the_three_roles(rig: &Rig) {
-    let mut whole = Whole::start(rig).await;
+/// Starts the three roles, and runs the scenarios of changes.
+pub async fn pages_follow_git(rig: &Rig) -> Whole {
+    let whole = Whole::start(rig).await;
     a_push_becomes_a_page(rig, &whole).await;
     a_webhook_publishes_and_a_forged_one_does_not(rig, &whole).await;
     a_failed_fetch_keeps_the_page_and_says_why(rig, &whole).await;
     a_rollback_shows_the_revision_before(rig, &whole).await;
+    whole
+}
+
+/// Runs the scenarios in which programs, disks and sites are lost.
+pub async fn pages_stay(rig: &Rig, mut whole: Whole) {
     nothing_is_lost_while_programs_are_killed(&mut whole).await;
     a_new_disk_of_the_syncer_takes_no_page_away(&mut whole).await;
     a_site_of_kup6s_pages_is_served(rig, &whole).await;
@@ -242,6 +247,7 @@ async fn a_rollback_shows_the_revision_before(rig: &Rig, whole: &Whole) {
     whole.until_page("blog", "by webhook").await;
     sites.patch("blog", &parameters, &annotate(Value::Null)).await.unwrap();
     whole.until_page("blog", "two").await;
+    until("the status shows it", async || ready(rig, "blog").await["reason"] == "Ready").await;
 }
 
 async fn nothing_is_lost_while_programs_are_killed(whole: &mut Whole) {
