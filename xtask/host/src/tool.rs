@@ -5,9 +5,11 @@
 //! bytes.
 //!
 //! Such a program has the loader as its `/proc/self/exe`, and programs that it starts do not go
-//! through the loader, so this module cannot run a tool that needs helpers.
+//! through the loader. A tool that starts helpers by their paths is given scripts instead
+//! ([`HostTool::script`]).
 
 use std::ffi::OsString;
+use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -30,6 +32,9 @@ const PRIVATE_LIBRARIES: [&str; 3] = ["systemd", "pulseaudio", "../ganesha"];
 /// `util/cutils.c`).
 const QEMU_BUNDLE: &str = "qemu-bundle";
 
+/// The folders of programs.
+const FOLDERS: [&str; 4] = ["usr/bin", "usr/sbin", "usr/lib/git-core", "usr/lib/openssh"];
+
 /// A program of an unpacked closure.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostTool {
@@ -45,7 +50,7 @@ enum Kind {
 }
 
 impl HostTool {
-    /// Returns a compiled program, `usr/bin/PROGRAM` or `usr/sbin/PROGRAM` below `root`.
+    /// Returns a compiled program in one of the folders of programs below `root`, such as `usr/bin`.
     #[must_use]
     pub fn new(root: &Path, program: &str) -> Self {
         Self { root: root.to_owned(), program: program.to_owned(), kind: Kind::Elf }
@@ -67,20 +72,40 @@ impl HostTool {
 
     /// Returns a command of the program, ready for its arguments.
     pub fn command(&self) -> Result<Command> {
-        let places = ["usr/bin", "usr/sbin"].map(|bin| self.root.join(bin).join(&self.program));
-        let [program, _] = &places;
-        let program = places.iter().find(|place| place.is_file()).unwrap_or(program);
-        if !program.is_file() {
-            bail!(
-                "{} is missing: the package that has `{}` is not among the host tools",
-                program.display(),
-                self.program
-            );
-        }
+        let program = self.program()?;
         match self.kind {
             Kind::Elf => Ok(self.loader()?.arg(program)),
             Kind::Python => Ok(self.interpreter()?.arg(program)),
         }
+    }
+
+    /// Returns the text of a shell script that runs the compiled program with the script's arguments
+    /// and these variables. The library `preload`, if any, is loaded before all others.
+    pub fn script(&self, variables: &[(&str, &Path)], preload: Option<&Path>) -> Result<String> {
+        let libraries = self.libraries();
+        let path = library_path(&libraries)?;
+        let mut text = String::from("#!/bin/sh\n");
+        for (name, value) in variables {
+            writeln!(text, "export {name}={}", quoted(value)?)?;
+        }
+        write!(text, "exec {}", quoted(&libraries.join(LIBRARIES.1))?)?;
+        if let Some(library) = preload {
+            write!(text, " --preload {}", quoted(library)?)?;
+        }
+        let (path, program) = (quoted(Path::new(&path))?, quoted(&self.program()?)?);
+        writeln!(text, " --library-path {path} {program} \"$@\"")?;
+        Ok(text)
+    }
+
+    fn program(&self) -> Result<PathBuf> {
+        let mut places = FOLDERS.iter().map(|folder| self.root.join(folder).join(&self.program));
+        places.find(|place| place.is_file()).with_context(|| {
+            format!(
+                "{} is missing: the package that has `{}` is not among the host tools",
+                self.root.join(FOLDERS[0]).join(&self.program).display(),
+                self.program
+            )
+        })
     }
 
     fn loader(&self) -> Result<Command> {
@@ -131,9 +156,27 @@ fn library_path(libraries: &Path) -> Result<OsString> {
     Ok(path)
 }
 
+/// Quotes a path for a shell.
+fn quoted(path: &Path) -> Result<String> {
+    let text = path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))?;
+    Ok(format!("'{}'", text.replace('\'', "'\\''")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_script_runs_the_program_by_its_own_loader() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("it's/usr/sbin");
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("sshd"), "").unwrap();
+        let tool = HostTool::new(&root.path().join("it's"), "sshd");
+        let script = tool.script(&[("HOME", Path::new("/a b"))], None).unwrap();
+        assert!(script.starts_with("#!/bin/sh\nexport HOME='/a b'\nexec '/"), "{script}");
+        assert!(script.ends_with("/it'\\''s/usr/sbin/sshd' \"$@\"\n"), "{script}");
+    }
 
     #[test]
     fn a_missing_program_is_named() {

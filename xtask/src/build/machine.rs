@@ -9,8 +9,10 @@ use clap::builder::RangedI64ValueParser;
 use super::Builder;
 use super::made::tool;
 use super::report::Built;
-use crate::cluster::{AddOns, Programs, Tools};
-use crate::config::{ADD_ONS, CRANE, DISCS, ETCD, KUBERNETES, NFS, OVMF, QEMU, REGISTRY};
+use crate::cluster::{AddOns, Programs, Tools, git};
+use crate::config::{
+    ADD_ONS, CRANE, DISCS, ETCD, GIT_SERVER, KUBERNETES, NFS, NGINX, OVMF, QEMU, REGISTRY,
+};
 use crate::host::HostTool;
 use crate::plan::{ARCHIVE, KERNEL, staged};
 use crate::qemu::{Forward, Kernel, Machine, Network, Start, WATCHDOG};
@@ -80,6 +82,23 @@ pub fn control_plane(builder: &Builder) -> Result<Programs> {
     Ok(Programs {
         etcd: made[&etcd].file("etcd")?,
         kubernetes: made[&kubernetes].path().to_owned(),
+    })
+}
+
+/// Returns the programs of a git server.
+pub fn git_server(builder: &Builder) -> Result<git::Programs> {
+    let steps = GIT_SERVER.map(staged);
+    let nginx = staged(NGINX);
+    let mut goals: Vec<&str> = steps.iter().map(String::as_str).collect();
+    goals.push(&nginx);
+    let made = builder.make(&goals)?;
+    let folder = |name: &str| made[&staged(name)].path().to_owned();
+    Ok(git::Programs {
+        nginx: tool(&made, NGINX, "nginx")?,
+        fcgiwrap: tool(&made, "fcgiwrap", "fcgiwrap")?,
+        git: folder("git"),
+        openssh: folder("openssh-server"),
+        accounts: folder("libnss-wrapper"),
     })
 }
 

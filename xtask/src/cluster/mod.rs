@@ -9,6 +9,7 @@ mod add_ons;
 mod component;
 mod control_plane;
 mod egress;
+pub mod git;
 mod kubectl;
 pub mod node;
 mod objects;

@@ -196,7 +196,11 @@ pub fn foreign_authority() -> Result<String> {
 }
 
 /// The fields that all certificates have.
-fn parameters(name: &str, group: Option<&str>, now: &Civil) -> Result<CertificateParams> {
+pub(super) fn parameters(
+    name: &str,
+    group: Option<&str>,
+    now: &Civil,
+) -> Result<CertificateParams> {
     let mut parameters = CertificateParams::new(Vec::new())?;
     let mut subject = DistinguishedName::new();
     if let Some(group) = group {
@@ -213,7 +217,7 @@ fn parameters(name: &str, group: Option<&str>, now: &Civil) -> Result<Certificat
     Ok(parameters)
 }
 
-fn authority(name: &str, now: &Civil) -> Result<CertificateParams> {
+pub(super) fn authority(name: &str, now: &Civil) -> Result<CertificateParams> {
     let mut parameters = parameters(name, None, now)?;
     parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     parameters.key_usages = vec![

@@ -49,7 +49,10 @@ pub const JUDGES: [&str; 3] = ["kernel-hardening-checker", "ukify", "virt-firmwa
 
 /// Web servers that the static server is measured and compared with, for `bench static-server` and
 /// `test`.
-pub const PEERS: [&str; 3] = ["h2o", "lighttpd", "nginx"];
+pub const PEERS: [&str; 3] = ["h2o", "lighttpd", NGINX];
+
+/// The peer that is also in front of the tests' git server.
+pub const NGINX: &str = "nginx";
 
 /// The program that pushes container images, for `image --push`.
 pub const CRANE: &str = "crane";
@@ -62,6 +65,9 @@ pub const NFS: &str = "nfs-ganesha";
 
 /// The program that makes the discs of scenarios.
 pub const DISCS: &str = "genisoimage";
+
+/// The programs of a git server for tests, and the git with which they push.
+pub const GIT_SERVER: [&str; 4] = ["fcgiwrap", "git", "libnss-wrapper", "openssh-server"];
 
 /// The cluster's own programs, whose images `cluster` pushes to its registry: the packages that
 /// `manifests/cluster` names.
@@ -216,6 +222,7 @@ impl Config {
             .chain(&RELAYS)
             .chain(&ADD_ONS)
             .chain(&CONTROL_PLANE)
+            .chain(&GIT_SERVER)
             .chain([&SLOW, &CRANE, &REGISTRY, &NFS, &DISCS]);
         for name in tools.map(|name| Item::builtin(name)) {
             self.load_package(read, merged, &name)?;

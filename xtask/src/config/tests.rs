@@ -92,35 +92,13 @@ pub(super) fn files() -> Files {
         ("/r/pkgs/init/pkg.toml", TOOL.replace("tool", "init")),
         ("/r/manifests/page.yaml", POD.to_owned()),
     ]);
-    for path in [
-        "/r/pkgs/linux/pkg.toml",
-        "/r/pkgs/qemu/pkg.toml",
-        "/r/pkgs/ovmf/pkg.toml",
-        "/r/pkgs/kmod/pkg.toml",
-        "/r/pkgs/ukify/pkg.toml",
-        "/r/pkgs/e2fsprogs/pkg.toml",
-        "/r/pkgs/erofs-utils/pkg.toml",
-        "/r/pkgs/virt-firmware/pkg.toml",
-        "/r/pkgs/kernel-hardening-checker/pkg.toml",
-        "/r/pkgs/systemd-boot-efi/pkg.toml",
-        "/r/pkgs/h2o/pkg.toml",
-        "/r/pkgs/lighttpd/pkg.toml",
-        "/r/pkgs/nginx/pkg.toml",
-        "/r/pkgs/haproxy/pkg.toml",
-        "/r/pkgs/nginx-stream/pkg.toml",
-        "/r/pkgs/slowhttptest/pkg.toml",
-        "/r/pkgs/crane/pkg.toml",
-        "/r/pkgs/docker-registry/pkg.toml",
-        "/r/pkgs/nfs-ganesha/pkg.toml",
-        "/r/pkgs/genisoimage/pkg.toml",
-        "/r/pkgs/coredns/pkg.toml",
-        "/r/pkgs/etcd/pkg.toml",
-        "/r/pkgs/flannel/pkg.toml",
-        "/r/pkgs/kube-proxy/pkg.toml",
-        "/r/pkgs/kubernetes/pkg.toml",
-        "/r/pkgs/node-controller/pkg.toml",
-    ] {
-        files.insert(path, deb("x"));
+    let names = "linux qemu ovmf kmod ukify e2fsprogs erofs-utils virt-firmware \
+        kernel-hardening-checker systemd-boot-efi h2o lighttpd nginx haproxy \
+        nginx-stream slowhttptest crane docker-registry nfs-ganesha genisoimage fcgiwrap \
+        git libnss-wrapper openssh-server coredns etcd flannel kube-proxy kubernetes \
+        node-controller";
+    for name in names.split(' ') {
+        files.insert(format!("/r/pkgs/{name}/pkg.toml").leak(), deb("x"));
     }
     files
 }

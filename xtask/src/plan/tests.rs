@@ -85,8 +85,10 @@ fn the_plan_of_a_small_image() {
         package e2fsprogs: 
         package erofs-utils: 
         package etcd: 
+        package fcgiwrap: 
         package flannel: 
         package genisoimage: 
+        package git: 
         package h2o: 
         package haproxy: 
         package init: fetch init
@@ -94,12 +96,14 @@ fn the_plan_of_a_small_image() {
         package kmod: 
         package kube-proxy: 
         package kubernetes: 
+        package libnss-wrapper: 
         package lighttpd: 
         package linux: 
         package nfs-ganesha: 
         package nginx: 
         package nginx-stream: 
         package node-controller: 
+        package openssh-server: 
         package ovmf: 
         package page: fetch crates
         package qemu: 

@@ -36,6 +36,9 @@ const PACK_HEADER: usize = 12;
 /// The reference at which a repository's default branch hangs; an empty repository lacks it.
 const HEAD: &str = "HEAD";
 
+/// The beginning of all branches' names.
+const HEADS: &str = "refs/heads/";
+
 /// A user and a password or token. Neither is ever logged.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Login {
@@ -173,20 +176,31 @@ impl Session<'_> {
     /// Returns the commit of the branch.
     fn commit(&mut self, handshake: &mut Handshake) -> Result<ObjectId, Failure> {
         let name = format!("refs/heads/{}", self.branch.name);
-        let refs = if let Some(refs) = handshake.refs.take() {
-            refs
-        } else {
-            let mut prefixes = RefPrefixes::new();
-            prefixes.extend([name.as_str().into(), HEAD.into()]);
-            LsRefsCommand::new(Some(prefixes), &handshake.capabilities, agent())
-                .invoke_blocking(&mut self.transport, &mut Discard, false)
-                .map_err(|error| protocol(&error))?
+        let refs = match handshake.refs.take() {
+            Some(refs) => refs,
+            None => self.refs(handshake, &[&name, HEAD])?,
         };
-        let commit = refs.iter().find_map(|found| target(found, &name));
-        commit.ok_or_else(|| {
-            let is_empty = refs.iter().all(|found| matches!(found, Ref::Unborn { .. }));
-            if is_empty { Failure::Empty } else { Failure::NoBranch(self.branch.name.clone()) }
-        })
+        if let Some(commit) = refs.iter().find_map(|found| target(found, &name)) {
+            return Ok(commit);
+        }
+        let is_unborn = |refs: &[Ref]| refs.iter().all(|found| matches!(found, Ref::Unborn { .. }));
+        // The default branch may be missing although there are others.
+        if is_unborn(&refs) && is_unborn(&self.refs(handshake, &[HEADS])?) {
+            return Err(Failure::Empty);
+        }
+        Err(Failure::NoBranch(self.branch.name.clone()))
+    }
+
+    /// Lists the references with these prefixes.
+    fn refs(&mut self, handshake: &Handshake, names: &[&str]) -> Result<Vec<Ref>, Failure> {
+        if handshake.server_protocol_version != Protocol::V2 {
+            return Ok(Vec::new());
+        }
+        let mut prefixes = RefPrefixes::new();
+        prefixes.extend(names.iter().map(|name| (*name).into()));
+        LsRefsCommand::new(Some(prefixes), &handshake.capabilities, agent())
+            .invoke_blocking(&mut self.transport, &mut Discard, false)
+            .map_err(|error| protocol(&error))
     }
 
     /// Receives the pack of one commit, and returns the path of its index.

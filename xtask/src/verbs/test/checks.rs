@@ -1,6 +1,7 @@
 //! The checks of `cargo xtask test` that need no virtual machine.
 
 use std::fs::{self, File};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -9,6 +10,7 @@ use xshell::{Cmd, cmd};
 use super::super::size::over_budget;
 use crate::bench;
 use crate::build::{Builder, machine};
+use crate::cluster::git::{self, Commit, GitServer};
 use crate::cluster::{ApiServer, State, pki};
 use crate::config::ADD_ONS;
 use crate::host::HostTool;
@@ -71,8 +73,8 @@ fn formatting(host: &Host<'_>) -> Result<String> {
 
 fn clippy(host: &Host<'_>) -> Result<String> {
     let sh = shell()?;
-    // A test that is no part of `cargo test` is no part of `--all-targets`.
-    let targets = ["--all-targets", "--test", "cluster"];
+    // Tests that are no part of `cargo test` are no part of `--all-targets`.
+    let targets = ["--all-targets", "--test", "cluster", "--test", "forge"];
     let check =
         cmd!(sh, "cargo clippy --quiet --workspace {targets...} --locked -- --deny warnings");
     host.component("clippy", cmd!(sh, "cargo clippy --version"), check)
@@ -179,10 +181,20 @@ fn pages(host: &Host<'_>) -> Result<String> {
     let state = State::open(folder.path())?;
     let server = ApiServer::start(&programs, &state)?;
     let kubeconfig = state.kubeconfig("kubeconfig", pki::ADMIN, &server.url())?;
+    let settings = git::Settings { listen: Ipv4Addr::LOCALHOST, address: Ipv4Addr::LOCALHOST };
+    let git = folder.path().join("git");
+    let mut git = GitServer::start(&machine::git_server(host.builder)?, &git, settings)?;
+    let files = [("index.html", "pushed by the builder")];
+    git.create("first")?;
+    git.push(Commit { repository: "first", branch: "main", files: &files })?;
     let sh = shell()?;
-    let test = host.cargo(cmd!(sh, "cargo test --package pages --test cluster --locked"));
+    let targets = ["--test", "forge", "--test", "cluster"];
+    let test = host.cargo(cmd!(sh, "cargo test --package pages {targets...} --locked"));
     let test = test.env("KILN_PAGES_KUBECONFIG", kubeconfig).env("KILN_PAGES_AUDIT", state.audit());
+    let test = test.env("KILN_PAGES_GIT", git.description());
     let result = host.run(test);
+    git.check()?;
+    git.stop()?;
     server.stop()?;
     result
 }
