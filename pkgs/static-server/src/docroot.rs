@@ -10,6 +10,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 
 use crate::content::{Content, Hosts};
+use crate::folder::crew::threads;
 use crate::folder::scan::{Limits, scan};
 use crate::folder::walk::survey;
 use crate::index::Index;
@@ -76,20 +77,21 @@ impl DocRoot {
         Ok(Loaded { content, look: Look(look), newest, notes, unread: 0 })
     }
 
-    /// Checks the state of a document root without reading the content.
-    pub fn look(&self) -> anyhow::Result<Look> {
+    /// Checks the state of a document root without reading the content, with at most this many
+    /// threads.
+    pub fn look(&self, threads: usize) -> anyhow::Result<Look> {
         let (path, is_pack) = match self {
             Self::Folder(path) => (path, false),
             Self::Pack(path) => (path, true),
             Self::Hosts(path) => {
                 let mut look = 0;
                 for (name, site) in sites(path)? {
-                    look = sum(look, &name, site.look().unwrap_or_default());
+                    look = sum(look, &name, site.look(threads).unwrap_or_default());
                 }
                 return Ok(Look(look));
             }
         };
-        Site { path: path.clone(), is_pack }.look().map(Look)
+        Site { path: path.clone(), is_pack }.look(threads).map(Look)
     }
 
     /// Returns the path of the document root.
@@ -121,7 +123,7 @@ impl Site {
         old: Option<&Arc<Index>>,
     ) -> anyhow::Result<Part> {
         if self.is_pack {
-            let look = self.look()?;
+            let look = self.look(1)?;
             let index = pack::open::load(&self.path, limits.memory)?;
             return Ok(Part { index, look, newest: 0, notes: Vec::new() });
         }
@@ -135,9 +137,9 @@ impl Site {
         Ok(Part { index, look, newest, notes })
     }
 
-    fn look(&self) -> anyhow::Result<u64> {
+    fn look(&self, threads: usize) -> anyhow::Result<u64> {
         if !self.is_pack {
-            let seen = survey(&self.path)
+            let seen = survey(&self.path, threads)
                 .with_context(|| format!("cannot open the folder {}", self.path.display()))?;
             return Ok(hash(&seen.signature));
         }
@@ -192,7 +194,7 @@ fn hosts(
             }
             (Err(error), None) => return Err(error),
             (Err(error), Some(old)) => {
-                look = sum(look, &name, site.look().unwrap_or_default());
+                look = sum(look, &name, site.look(threads()).unwrap_or_default());
                 notes.push(format!("{host}: {error:#}; the old site stays"));
                 unread += 1;
                 old.own_site(&name).cloned()
@@ -234,7 +236,7 @@ mod tests {
         fs::write(root.path().join("file"), "").unwrap();
         let docroot = DocRoot::Hosts(root.path().into());
         let loaded = docroot.load(&SMALL, &Policy::default(), None).unwrap();
-        assert_eq!(docroot.look().unwrap(), loaded.look);
+        assert_eq!(docroot.look(1).unwrap(), loaded.look);
         assert_eq!(loaded.content.sites().count(), 2);
         let text = |host: &[u8]| {
             let site = loaded.content.site(host, b"/x").unwrap().index;
@@ -243,7 +245,7 @@ mod tests {
         assert_eq!(text(b"one.EXAMPLE:80"), b"One.example");
         assert_eq!(text(b"../default"), b"default");
         fs::write(root.path().join("default/y"), "").unwrap();
-        assert_ne!(docroot.look().unwrap(), loaded.look);
+        assert_ne!(docroot.look(1).unwrap(), loaded.look);
     }
 
     #[test]
@@ -271,7 +273,7 @@ mod tests {
         let loaded = docroot.load(&SMALL, &Policy::default(), Some(&old)).unwrap();
         assert_eq!((loaded.unread, loaded.notes.len()), (3, 3));
         assert!(!loaded.is_whole());
-        assert_eq!(docroot.look().unwrap(), loaded.look);
+        assert_eq!(docroot.look(1).unwrap(), loaded.look);
         let text = |host: &[u8]| {
             let site = loaded.content.site(host, b"/x").unwrap().index;
             site.memory(site.variants[0].body).unwrap().to_vec()

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::content::Content;
 use crate::docroot::{DocRoot, Loaded, Look};
+use crate::folder::crew::threads;
 use crate::folder::scan;
 use crate::index::policy::Policy;
 use crate::options::Options;
@@ -146,7 +147,7 @@ fn at_rest(
 ) -> anyhow::Result<Option<Loaded>> {
     for _ in 0..tries {
         let loaded = docroot.load(limits, policy, old)?;
-        if docroot.look().is_ok_and(|look| look == loaded.look) {
+        if docroot.look(threads()).is_ok_and(|look| look == loaded.look) {
             return Ok(Some(loaded));
         }
     }
@@ -210,7 +211,7 @@ impl Follower {
     fn look(&mut self) -> Duration {
         let docroot = self.options.docroot();
         let start = Instant::now();
-        let look = docroot.look();
+        let look = docroot.look(1);
         let looked = start.elapsed();
         match look {
             Ok(look) if self.decision.is_time(look) => {

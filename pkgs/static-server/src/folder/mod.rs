@@ -2,8 +2,12 @@
 //!
 //! | module | content |
 //! | --- | --- |
+//! | [`scan`] | every file's bytes → files for [`crate::index::assemble`] |
+//! | [`shelf`] | the memory for bodies, which the threads of a scan share |
 //! | [`walk`] | names in the folder, with links followed inside it only |
-//! | [`scan`] | every file's bytes → items for [`crate::index::assemble`] |
+//! | [`crew`] | the threads of a walk |
 
+pub mod crew;
 pub mod scan;
+pub mod shelf;
 pub mod walk;

@@ -1,4 +1,4 @@
-//! Every file's bytes in a folder → items for [`crate::index::assemble`].
+//! Every file's bytes in a folder → files for [`crate::index::assemble`].
 //!
 //! The bytes go into one region of memory; equal files are stored once. Above the memory limit the
 //! largest files stay open instead, because an open file still exists after its name is removed.
@@ -14,21 +14,19 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use rustix::fs::Stat;
-use sha2::{Digest as _, Sha256};
 
-use crate::folder::walk::{Place, Signature, Survey, Trouble, Visitor, survey, walk};
-use crate::index::assemble::{Encoded, Item, RULES, assemble};
+use crate::folder::crew::threads;
+use crate::folder::shelf::Shelf;
+use crate::folder::walk::{Signature, Survey, Trouble, Visitor, survey, walk};
+use crate::index::assemble::{Encoded, RULES, View, assemble_sorted};
 use crate::index::policy::Policy;
-use crate::index::store::{Filling, OWN_FROM, Store};
-use crate::index::{Body, Coding, Index, Tag, TooLarge};
+use crate::index::store::Store;
+use crate::index::{Coding, Index, Span, TooLarge};
 use crate::rules::{BadSize, Complaint, Rules, check_size};
 
 /// A coded file may be this much older than its original, in nanoseconds: tools that write both do
 /// so in any order, and some archives store times in steps of two seconds.
-const SIDECAR_AGE_MAX: i128 = 2_000_000_000;
-
-/// The most bodies with memory of their own. Each has a mapping, of which a process may have 65,530.
-const OWN_MAX: usize = 1024;
+const SIDECAR_AGE_MAX: i64 = 2_000_000_000;
 
 /// Up to this memory limit, addresses are reserved without determining the size of the folder
 /// first.
@@ -47,7 +45,7 @@ pub struct Limits {
 #[derive(Debug)]
 pub struct Scan {
     /// The files.
-    pub items: Vec<Item>,
+    pub files: Files,
     /// The bytes of the files.
     pub stores: Vec<Arc<Store>>,
     /// `_headers` and `_redirects`.
@@ -61,6 +59,51 @@ pub struct Scan {
     /// The latest change of any file, in nanoseconds since 1970. If this is about the time of the
     /// scan, a later change may have the same time.
     pub newest: i128,
+}
+
+/// The files of a folder, sorted by path. They take few allocations, because a folder may have
+/// hundreds of thousands.
+#[derive(Debug, Default)]
+pub struct Files {
+    /// All paths.
+    text: Vec<u8>,
+    list: Vec<Listed>,
+    /// All variants, those of a file one after another.
+    variants: Vec<Encoded>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Listed {
+    path: Span,
+    /// The number of the first variant in [`Files::variants`].
+    first: usize,
+    /// The number of variants.
+    count: usize,
+    /// Seconds since 1970.
+    modified: Option<u64>,
+}
+
+impl Files {
+    /// Returns the number of files.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// True if there is no file.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Returns all files.
+    pub fn iter(&self) -> impl Iterator<Item = View<'_>> + Clone {
+        self.list.iter().map(|listed| View {
+            path: part(&self.text, listed.path),
+            variants: &self.variants[listed.first..listed.first + listed.count],
+            modified: listed.modified,
+        })
+    }
 }
 
 /// A name without content.
@@ -90,7 +133,8 @@ impl Scan {
     /// Builds the index.
     pub fn into_index(self, policy: &Policy) -> Result<Index, TooLarge> {
         let unread = self.left_out.iter().filter(|left| left.error.is_some()).count();
-        let mut index = assemble(&self.items, self.stores, self.rules, policy)?;
+        let Self { files, stores, rules, .. } = self;
+        let mut index = assemble_sorted(files.iter(), stores, rules, policy)?;
         index.unread = u32::try_from(unread).unwrap_or(u32::MAX);
         Ok(index)
     }
@@ -98,24 +142,38 @@ impl Scan {
 
 /// Reads a whole folder. Large bodies that `old` has too are shared with it.
 pub fn scan(root: &Path, limits: &Limits, old: Option<&Index>) -> anyhow::Result<Scan> {
-    let opening = || format!("cannot open the folder {}", root.display());
-    let reading = || format!("cannot read {}", root.display());
-    if limits.memory <= EASY_BYTES_MAX {
-        let mut reader = Reader::new(limits.memory, u64::MAX, limits.open_files, old)?;
-        let signature = walk(root, &mut reader).with_context(opening)?;
-        if !reader.is_full {
-            return reader.finished(signature).with_context(reading);
-        }
+    if limits.memory <= EASY_BYTES_MAX
+        && let Some(scan) = attempt(root, limits.memory, u64::MAX, limits.open_files, old)?
+    {
+        return Ok(scan);
     }
-    let Survey { sizes, .. } = survey(root).with_context(opening)?;
+    let Survey { sizes, .. } = survey(root, threads())
+        .with_context(|| format!("cannot open the folder {}", root.display()))?;
     let (memory, open_from) = split(sizes, limits)
         .with_context(|| format!("{} has more content than the limits allow", root.display()))?;
-    let mut reader = Reader::new(memory, open_from, limits.open_files, old)?;
-    let signature = walk(root, &mut reader).with_context(opening)?;
-    if reader.is_full {
-        bail!("{} grew while it was read", root.display());
+    match attempt(root, memory, open_from, limits.open_files, old)? {
+        Some(scan) => Ok(scan),
+        None => bail!("{} grew while it was read", root.display()),
     }
-    reader.finished(signature).with_context(reading)
+}
+
+/// Reads a folder; `None` if its files take more memory.
+fn attempt(
+    root: &Path,
+    memory: u64,
+    open_from: u64,
+    open_files: usize,
+    old: Option<&Index>,
+) -> anyhow::Result<Option<Scan>> {
+    let shelf = Shelf::new(memory, open_from, open_files, old)?;
+    let (signature, parts) = walk(root, threads(), || Reader::new(&shelf))
+        .with_context(|| format!("cannot open the folder {}", root.display()))?;
+    let parts: Vec<Part> = parts.into_iter().map(|reader| reader.part).collect();
+    if shelf.is_full() {
+        return Ok(None);
+    }
+    let scan = finished(parts, shelf, signature);
+    scan.map(Some).with_context(|| format!("cannot read {}", root.display()))
 }
 
 /// Decides which files stay open: the largest ones, until the others fit. Returns the bytes for
@@ -141,171 +199,99 @@ fn split(mut sizes: Vec<u64>, limits: &Limits) -> anyhow::Result<(u64, u64)> {
 }
 
 /// A file that was read.
+#[derive(Debug, Clone, Copy)]
 struct Found {
+    /// The path in [`Part::text`].
+    path: Span,
     encoded: Encoded,
     /// Nanoseconds since 1970.
-    modified: i128,
+    modified: i64,
 }
 
-struct Reader {
-    filling: Filling,
-    /// The number of bytes that may still go into memory.
-    room: u64,
-    open_from: u64,
-    is_full: bool,
-    /// Stores with one body each.
-    own: Vec<Arc<Store>>,
-    /// The most of them that are in memory. Each has a descriptor.
-    own_max: usize,
-    /// The stores of the content that is in force, by the tags of their bodies.
-    old: HashMap<Tag, Arc<Store>>,
-    bodies: HashMap<Tag, Body>,
-    files: Vec<(Vec<u8>, Found)>,
+/// The files that one thread has read.
+#[derive(Default)]
+struct Part {
+    text: Vec<u8>,
+    files: Vec<Found>,
     rules: [Vec<u8>; 2],
     bad_rules: Option<BadSize>,
     left_out: Vec<LeftOut>,
     newest: i128,
 }
 
-impl Reader {
-    fn new(
-        memory: u64,
-        open_from: u64,
-        open_files: usize,
-        old: Option<&Index>,
-    ) -> anyhow::Result<Self> {
-        let variants = old.into_iter().flat_map(|old| {
-            let own = |variant| Some((old.own_store(variant)?, variant.tag));
-            old.variants.iter().filter_map(own)
-        });
-        // Large bodies are page-aligned, which takes up to an eighth more.
-        let room = memory.saturating_add(memory / 8).saturating_add(EASY_BYTES_MAX / 256);
-        Ok(Self {
-            filling: Filling::with_room(room).context("cannot allocate memory for the content")?,
-            room: memory,
-            open_from,
-            is_full: false,
-            own: Vec::new(),
-            own_max: (open_files / 2).min(OWN_MAX),
-            old: variants.map(|(store, tag)| (tag, Arc::clone(store))).collect(),
-            bodies: HashMap::new(),
-            files: Vec::new(),
-            rules: [Vec::new(), Vec::new()],
-            bad_rules: None,
-            left_out: Vec::new(),
-            newest: 0,
-        })
+struct Reader<'a> {
+    shelf: &'a Shelf,
+    buffer: Vec<u8>,
+    part: Part,
+}
+
+impl<'a> Reader<'a> {
+    fn new(shelf: &'a Shelf) -> Self {
+        Self { shelf, buffer: Vec::new(), part: Part::default() }
     }
 
-    fn read(&mut self, path: &[u8], mut file: File, stat: &Stat) -> io::Result<()> {
+    fn read(&mut self, path: &[u8], file: File, stat: &Stat) -> io::Result<()> {
         let len = u64::try_from(stat.st_size).unwrap_or(0);
         if let Some(number) = RULES.iter().position(|name| *name == path) {
-            if let Err(bad) = check_size(path, len) {
-                self.bad_rules = Some(bad);
-                return Ok(());
-            }
-            let text = &mut self.rules[number];
-            if file.take(len + 1).read_to_end(text)? as u64 != len {
-                text.clear();
-                return Err(io::Error::other("it changed while it was read"));
-            }
-            return Ok(());
+            return self.part.read_rules(number, file, len);
         }
-        let (tag, body) = if len >= self.open_from {
-            self.keep_open(file, len)?
-        } else if len > self.room {
-            self.is_full = true;
-            return Ok(());
-        } else if len >= OWN_FROM && self.own.len() < self.own_max {
-            self.remember_alone(&mut file, len)?
-        } else {
-            self.remember(&mut file, len)?
-        };
+        let Some((tag, body)) = self.shelf.add(file, len, &mut self.buffer)? else { return Ok(()) };
         let encoded = Encoded { coding: Coding::Identity, body, tag };
         let modified = nanos(stat.st_mtime, stat.st_mtime_nsec);
-        self.files.push((path.to_vec(), Found { encoded, modified }));
+        let modified = i64::try_from(modified).unwrap_or(i64::MAX);
+        let path = push(&mut self.part.text, path).map_err(io::Error::other)?;
+        self.part.files.push(Found { path, encoded, modified });
         Ok(())
-    }
-
-    fn remember(&mut self, file: &mut File, len: u64) -> io::Result<(Tag, Body)> {
-        let (start, bytes) = self.filling.read(file, len)?;
-        let tag = short(&Sha256::digest(bytes));
-        let body = Body { store: 0, start, len };
-        let known = *self.bodies.entry(tag).or_insert(body);
-        if known == body {
-            self.room -= len;
-        } else {
-            self.filling.take_back(start);
-        }
-        Ok((tag, known))
-    }
-
-    /// Reads a large body into a store of its own, unless the same body is known.
-    fn remember_alone(&mut self, file: &mut File, len: u64) -> io::Result<(Tag, Body)> {
-        let mut filling = Filling::for_one(len)?;
-        let (_, bytes) = filling.read(file, len)?;
-        let tag = short(&Sha256::digest(bytes));
-        if let Some(known) = self.bodies.get(&tag) {
-            return Ok((tag, *known));
-        }
-        self.room -= len;
-        let store = match self.old.get(&tag) {
-            Some(known) => Arc::clone(known),
-            None => Arc::new(Store::Memory(filling.seal()?)),
-        };
-        let body = self.add_own(store, len)?;
-        self.bodies.insert(tag, body);
-        Ok((tag, body))
-    }
-
-    fn add_own(&mut self, store: Arc<Store>, len: u64) -> io::Result<Body> {
-        self.own.push(store);
-        let store = u32::try_from(self.own.len()).map_err(io::Error::other)?;
-        Ok(Body { store, start: 0, len })
-    }
-
-    fn keep_open(&mut self, mut file: File, len: u64) -> io::Result<(Tag, Body)> {
-        let mut hasher = Sha256::new();
-        let mut buffer = vec![0; 64 << 10];
-        let mut total = 0;
-        loop {
-            let count = file.read(&mut buffer)?;
-            if count == 0 {
-                break;
-            }
-            hasher.update(&buffer[..count]);
-            total += count as u64;
-        }
-        if total != len {
-            return Err(io::Error::other("it changed while it was read"));
-        }
-        let body = self.add_own(Arc::new(Store::File(file)), len)?;
-        Ok((short(&hasher.finalize()), body))
-    }
-
-    fn finished(self, signature: Signature) -> anyhow::Result<Scan> {
-        if let Some(bad) = self.bad_rules {
-            return Err(bad.into());
-        }
-        let region = self.filling.seal().context("cannot seal the memory of the content")?;
-        let mut stores = vec![Arc::new(Store::Memory(region))];
-        stores.extend(self.own);
-        let (rules, complaints) = Rules::parse(&self.rules[0], &self.rules[1]);
-        let mut left_out = self.left_out;
-        left_out.sort_by(|a, b| a.path.cmp(&b.path));
-        let items = items(self.files);
-        let newest = self.newest;
-        Ok(Scan { items, stores, rules, complaints, left_out, signature, newest })
     }
 }
 
-impl Visitor for Reader {
-    fn file(&mut self, path: &[u8], place: &Place<'_>, stat: &Stat) -> Result<(), Trouble> {
-        self.newest = self.newest.max(nanos(stat.st_ctime, stat.st_ctime_nsec));
-        if self.is_full {
+impl Part {
+    fn read_rules(&mut self, number: usize, file: File, len: u64) -> io::Result<()> {
+        if let Err(bad) = check_size(RULES[number], len) {
+            self.bad_rules = Some(bad);
             return Ok(());
         }
-        Ok(self.read(path, place.open()?, stat)?)
+        let text = &mut self.rules[number];
+        if file.take(len + 1).read_to_end(text)? as u64 != len {
+            text.clear();
+            return Err(io::Error::other("it changed while it was read"));
+        }
+        Ok(())
+    }
+
+    fn sort(&mut self) {
+        let Self { text, files, .. } = self;
+        files.sort_unstable_by(|a, b| part(text, a.path).cmp(part(text, b.path)));
+    }
+
+    /// Adds the files of another thread. All files must be sorted afterwards.
+    fn add(&mut self, other: Self) -> Result<(), TooLarge> {
+        let start = push(&mut self.text, &other.text)?.start;
+        self.files.extend(other.files.into_iter().map(|mut found| {
+            found.path.start += start;
+            found
+        }));
+        for (own, other) in self.rules.iter_mut().zip(other.rules) {
+            if own.is_empty() {
+                *own = other;
+            }
+        }
+        self.bad_rules = self.bad_rules.take().or(other.bad_rules);
+        self.left_out.extend(other.left_out);
+        self.newest = self.newest.max(other.newest);
+        Ok(())
+    }
+}
+
+impl Visitor for Reader<'_> {
+    const OPENS: bool = true;
+
+    fn file(&mut self, path: &[u8], file: Option<File>, stat: &Stat) -> Result<(), Trouble> {
+        self.part.newest = self.part.newest.max(nanos(stat.st_ctime, stat.st_ctime_nsec));
+        match file {
+            Some(file) if !self.shelf.is_full() => Ok(self.read(path, file, stat)?),
+            _ => Ok(()),
+        }
     }
 
     fn trouble(&mut self, path: &[u8], trouble: Trouble) {
@@ -313,49 +299,85 @@ impl Visitor for Reader {
             Trouble::Nowhere => None,
             Trouble::Unreadable(error) => Some(error.to_string()),
         };
-        self.left_out.push(LeftOut { path: path.to_vec(), error });
+        self.part.left_out.push(LeftOut { path: path.to_vec(), error });
+    }
+
+    fn finish(&mut self) {
+        self.part.sort();
+        self.buffer = Vec::new();
     }
 }
 
-/// Combines files with their coded forms.
-fn items(mut files: Vec<(Vec<u8>, Found)>) -> Vec<Item> {
-    files.sort_by(|(a, _), (b, _)| a.cmp(b));
-    let variants: Vec<Vec<Encoded>> = {
-        let extensions = || Coding::ALL.iter().skip(1).map(|coding| coding.extension().as_bytes());
-        let is_coded = |path: &[u8]| extensions().any(|extension| path.ends_with(extension));
-        let coded = files.iter().filter(|(path, _)| is_coded(path));
-        let coded: HashMap<&[u8], &Found> = coded.map(|(path, file)| (&path[..], file)).collect();
-        files.iter().map(|(path, found)| variants(path, found, &coded)).collect()
-    };
-    let item = |((path, found), variants): ((Vec<u8>, Found), _)| {
-        let modified = u64::try_from(found.modified / 1_000_000_000).ok();
-        Item { path, variants, modified }
-    };
-    files.into_iter().zip(variants).map(item).collect()
+/// Combines what the threads have read.
+fn finished(parts: Vec<Part>, shelf: Shelf, signature: Signature) -> anyhow::Result<Scan> {
+    let mut all = Part::default();
+    for part in parts {
+        all.add(part)?;
+    }
+    if let Some(bad) = all.bad_rules {
+        return Err(bad.into());
+    }
+    let Part { text, mut files, rules, mut left_out, newest, .. } = all;
+    // Stable, because that sort is fast for a few sorted lists in a row.
+    files.sort_by(|a, b| part(&text, a.path).cmp(part(&text, b.path)));
+    let (rules, complaints) = Rules::parse(&rules[0], &rules[1]);
+    left_out.sort_by(|a, b| a.path.cmp(&b.path));
+    let stores = shelf.stores().context("cannot seal the memory of the content")?;
+    let files = with_variants(text, &files);
+    Ok(Scan { files, stores, rules, complaints, left_out, signature, newest })
 }
 
-/// Returns a file's bytes and its coded forms.
-fn variants(path: &[u8], found: &Found, coded: &HashMap<&[u8], &Found>) -> Vec<Encoded> {
-    let sidecar = |coding: &Coding| {
+/// Combines files with their coded forms.
+fn with_variants(text: Vec<u8>, found: &[Found]) -> Files {
+    let extensions = || Coding::ALL.iter().skip(1).map(|coding| coding.extension().as_bytes());
+    let is_coded = |path: &[u8]| extensions().any(|extension| path.ends_with(extension));
+    let coded = found.iter().filter(|file| is_coded(part(&text, file.path)));
+    let coded: HashMap<&[u8], &Found> = coded.map(|file| (part(&text, file.path), file)).collect();
+    let mut variants = Vec::with_capacity(found.len());
+    let mut list = Vec::with_capacity(found.len());
+    for file in found {
+        let first = variants.len();
+        variants.push(file.encoded);
+        if !coded.is_empty() {
+            variants.extend(sidecars(part(&text, file.path), file, &coded));
+        }
+        let modified = u64::try_from(file.modified.div_euclid(1_000_000_000)).ok();
+        list.push(Listed { path: file.path, first, count: variants.len() - first, modified });
+    }
+    drop(coded);
+    Files { text, list, variants }
+}
+
+/// Returns the coded forms of a file.
+fn sidecars<'a>(
+    path: &'a [u8],
+    file: &'a Found,
+    coded: &'a HashMap<&[u8], &Found>,
+) -> impl Iterator<Item = Encoded> + use<'a> {
+    Coding::ALL.iter().skip(1).filter_map(move |coding| {
         let name = [path, coding.extension().as_bytes()].concat();
         let sidecar = coded.get(&name[..])?;
-        let is_current = sidecar.modified + SIDECAR_AGE_MAX >= found.modified;
+        let is_current = sidecar.modified.saturating_add(SIDECAR_AGE_MAX) >= file.modified;
         let usable = is_current && sidecar.encoded.body.len > 0;
         usable.then_some(Encoded { coding: *coding, ..sidecar.encoded })
-    };
-    let sidecars = Coding::ALL.iter().skip(1).filter(|_| !coded.is_empty()).filter_map(sidecar);
-    std::iter::once(found.encoded).chain(sidecars).collect()
+    })
 }
 
 fn nanos(seconds: i64, nanos: impl TryInto<i128>) -> i128 {
     i128::from(seconds) * 1_000_000_000 + nanos.try_into().unwrap_or(0)
 }
 
-fn short(digest: &[u8]) -> Tag {
-    let mut tag = Tag::default();
-    let half = tag.len();
-    tag.copy_from_slice(&digest[..half]);
-    tag
+/// Appends a path.
+fn push(text: &mut Vec<u8>, path: &[u8]) -> Result<Span, TooLarge> {
+    let start = u32::try_from(text.len()).map_err(|_| TooLarge::Paths)?;
+    let len = u32::try_from(path.len()).map_err(|_| TooLarge::Paths)?;
+    start.checked_add(len).ok_or(TooLarge::Paths)?;
+    text.extend_from_slice(path);
+    Ok(Span { start, len })
+}
+
+fn part(text: &[u8], span: Span) -> &[u8] {
+    &text[span.start as usize..(span.start + span.len) as usize]
 }
 
 #[cfg(test)]

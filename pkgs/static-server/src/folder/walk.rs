@@ -4,19 +4,35 @@
 //! with `RESOLVE_BENEATH`), so a link that changes in the meantime cannot lead out either. Names
 //! that begin with a dot are left out, except `/.well-known`, but a link may point to them, because
 //! kubelet lays out a `ConfigMap` in that way.
+//!
+//! Several threads share the walk, because most of its time passes in system calls for single files.
+//! [`crew`](super::crew) divides the work.
 
+use std::ffi::CStr;
+use std::fs::File;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat, openat2, statat,
+    AtFlags, CWD, FileType, Mode, OFlags, RawDir, ResolveFlags, Stat, fstat, openat, openat2,
+    statat,
 };
 use rustix::io::Errno;
 
+use crate::folder::crew::{Crew, Hire, Names, Open, Task, Way};
+
 /// The most nested folders. Each needs a descriptor and a part of the stack during the walk.
 const DEPTH_MAX: usize = 128;
+
+/// The bytes for the names that one system call returns.
+const NAMES_BYTES: usize = 16 << 10;
+
+/// The number of names that a thread handles in one piece.
+const PIECE: usize = 128;
 
 /// The state of a folder. As long as it is the same, no file was added, removed or written.
 ///
@@ -24,35 +40,19 @@ const DEPTH_MAX: usize = 128;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Signature(u64);
 
-/// The receiver of the files and names that a walk finds.
-pub trait Visitor {
-    /// Handles a file, with the place to open it at and its metadata.
-    fn file(&mut self, path: &[u8], place: &Place<'_>, stat: &Stat) -> Result<(), Trouble>;
+/// The receiver of the files and names that one thread of a walk finds.
+pub trait Visitor: Send {
+    /// True if files are opened for the visitor.
+    const OPENS: bool;
+
+    /// Handles a file with its metadata. The file is open if [`Self::OPENS`].
+    fn file(&mut self, path: &[u8], file: Option<File>, stat: &Stat) -> Result<(), Trouble>;
 
     /// Handles a name that has no content.
     fn trouble(&mut self, path: &[u8], trouble: Trouble);
-}
 
-/// The way to open a file.
-#[derive(Debug)]
-pub enum Place<'a> {
-    /// A name in an open folder; the name is not a link.
-    Name(BorrowedFd<'a>, &'a std::ffi::CStr),
-    /// The open target of a link.
-    Open(&'a OwnedFd),
-}
-
-impl Place<'_> {
-    /// Opens the file for reading.
-    pub fn open(&self) -> Result<std::fs::File, Trouble> {
-        match self {
-            Self::Name(folder, name) => {
-                let flags = FILE.union(OFlags::NOFOLLOW);
-                Ok(openat(folder, *name, flags, Mode::empty())?.into())
-            }
-            Self::Open(file) => Ok(file.try_clone()?.into()),
-        }
-    }
+    /// Ends the thread's part, in that thread.
+    fn finish(&mut self) {}
 }
 
 /// Non-blocking, because the name may belong to a FIFO.
@@ -84,24 +84,41 @@ impl From<Errno> for Trouble {
     }
 }
 
-/// Walks through a folder. An error means that the folder itself cannot be opened.
-pub fn walk(root: &Path, visitor: &mut dyn Visitor) -> io::Result<Signature> {
+/// Walks through a folder with at most this many threads, each of which has a visitor of its own.
+/// The order of visits is undefined. An error means that the folder itself cannot be opened.
+pub fn walk<V: Visitor>(
+    root: &Path,
+    threads: usize,
+    visitor: impl Fn() -> V + Sync,
+) -> io::Result<(Signature, Vec<V>)> {
     // Links on the way to the root are followed, because git-sync and others switch revisions
     // there.
     let root = openat(CWD, root, FOLDER, Mode::empty())?;
-    let mut walk = Walk { root: root.as_fd(), visitor, above: Vec::new(), sum: 0 };
     let top = root.try_clone()?;
-    if let Err(trouble) = walk.folder(top, &mut b"/".to_vec()) {
-        walk.trouble(b"/", trouble);
-    }
-    Ok(Signature(walk.sum))
+    let crew = Crew::new(threads);
+    let top =
+        Mutex::new(Some(Task::Folder { open: top, path: b"/".to_vec(), way: Way::default() }));
+    let results = crew.run(|hire| {
+        let (root, visitor) = (root.as_fd(), visitor());
+        let mut walk = Walk { root, crew: &crew, hire, visitor, path: Vec::new(), sum: 0 };
+        // Only the first thread has the task to begin with.
+        let first = hire.and_then(|_| top.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let mut next = first.or_else(|| crew.next());
+        while let Some(task) = next {
+            walk.task(task);
+            next = crew.next();
+        }
+        walk.visitor.finish();
+        (walk.sum, walk.visitor)
+    });
+    let sum = results.iter().fold(0, |sum: u64, (part, _)| sum.wrapping_add(*part));
+    Ok((Signature(sum), results.into_iter().map(|(_, visitor)| visitor).collect()))
 }
 
 /// Walks through a folder without reading its files.
-pub fn survey(root: &Path) -> io::Result<Survey> {
-    let mut sizes = Sizes::default();
-    let signature = walk(root, &mut sizes)?;
-    Ok(Survey { signature, sizes: sizes.0 })
+pub fn survey(root: &Path, threads: usize) -> io::Result<Survey> {
+    let (signature, parts) = walk(root, threads, Sizes::default)?;
+    Ok(Survey { signature, sizes: parts.into_iter().flat_map(|part| part.0).collect() })
 }
 
 /// The result of a walk that reads no file.
@@ -117,7 +134,9 @@ pub struct Survey {
 struct Sizes(Vec<u64>);
 
 impl Visitor for Sizes {
-    fn file(&mut self, _: &[u8], _: &Place<'_>, stat: &Stat) -> Result<(), Trouble> {
+    const OPENS: bool = false;
+
+    fn file(&mut self, _: &[u8], _: Option<File>, stat: &Stat) -> Result<(), Trouble> {
         self.0.push(u64::try_from(stat.st_size).unwrap_or(0));
         Ok(())
     }
@@ -125,99 +144,170 @@ impl Visitor for Sizes {
     fn trouble(&mut self, _: &[u8], _: Trouble) {}
 }
 
-struct Walk<'a> {
+/// One thread's part of a walk.
+struct Walk<'a, V> {
     root: BorrowedFd<'a>,
-    visitor: &'a mut dyn Visitor,
-    /// Device and inode of the folders above. A link to one of them is a loop.
-    above: Vec<(u64, u64)>,
+    crew: &'a Crew,
+    hire: Hire<'a>,
+    visitor: V,
+    /// The path of the current name; kept only for its memory.
+    path: Vec<u8>,
     sum: u64,
 }
 
-impl Walk<'_> {
+impl<V: Visitor> Walk<'_, V> {
+    fn task(&mut self, task: Task) {
+        match task {
+            Task::Folder { open, mut path, way } => {
+                if let Err(trouble) = self.folder(open, &path, &way) {
+                    if path.len() > 1 {
+                        path.truncate(path.len() - 1);
+                    }
+                    self.trouble(&path, trouble);
+                }
+            }
+            Task::Names(open, names) => self.names(&open, &names),
+        }
+    }
+
     /// Visits everything in an open folder, whose path ends with a slash.
-    fn folder(&mut self, folder: OwnedFd, path: &mut Vec<u8>) -> Result<(), Trouble> {
+    fn folder(&mut self, folder: OwnedFd, path: &[u8], way: &Way) -> Result<(), Trouble> {
         let stat = fstat(&folder)?;
         let identity = (stat.st_dev, stat.st_ino);
-        if self.above.contains(&identity) {
+        if way.has(identity) {
             return Err(Trouble::Nowhere);
         }
-        if self.above.len() == DEPTH_MAX {
+        if way.depth() == DEPTH_MAX {
             let text = format!("it is nested deeper than {DEPTH_MAX} folders");
             return Err(Trouble::Unreadable(io::Error::other(text)));
         }
-        self.above.push(identity);
-        let result = self.names(Dir::new(folder)?, path);
-        self.above.pop();
+        let open = Arc::new(Open { fd: folder, path: path.into(), way: way.to(identity) });
+        let (names, result) = self.list(&open);
+        self.names(&open, &names);
         result
     }
 
-    fn names(&mut self, mut folder: Dir, path: &mut Vec<u8>) -> Result<(), Trouble> {
-        while let Some(entry) = folder.read() {
-            let entry = entry?;
-            let name = entry.file_name();
-            let bytes = name.to_bytes();
-            if bytes.starts_with(b".") && (path != b"/" || bytes != b".well-known") {
+    /// Lists a folder, and hands out its names in pieces. Returns the names that are left, and all
+    /// folders below.
+    fn list(&mut self, open: &Arc<Open>) -> (Names, Result<(), Trouble>) {
+        let mut buffer = vec![MaybeUninit::uninit(); NAMES_BYTES];
+        let mut list = RawDir::new(&open.fd, &mut buffer);
+        let (mut names, mut below) = (Names::default(), Names::default());
+        let mut result = Ok(());
+        while let Some(entry) = list.next() {
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(errno) => {
+                    result = Err(errno.into());
+                    break;
+                }
+            };
+            let name = entry.file_name().to_bytes();
+            let is_known = &*open.path == b"/" && name == b".well-known";
+            if name.starts_with(b".") && !is_known {
                 continue;
             }
-            let length = path.len();
-            path.extend_from_slice(bytes);
-            if let Err(trouble) = self.name(folder.fd()?, name, entry.file_type(), path) {
-                path.truncate(length + bytes.len());
-                self.trouble(path, trouble);
+            let is_folder = entry.file_type() == FileType::Directory;
+            if is_folder { &mut below } else { &mut names }
+                .push(entry.file_type(), entry.file_name());
+            if names.len() == PIECE
+                && let Some(Task::Names(_, names)) =
+                    self.offer(Task::Names(Arc::clone(open), std::mem::take(&mut names)))
+            {
+                self.names(open, &names);
             }
-            path.truncate(length);
         }
-        Ok(())
+        names.append(&below);
+        (names, result)
+    }
+
+    fn names(&mut self, open: &Arc<Open>, names: &Names) {
+        let mut path = std::mem::take(&mut self.path);
+        for (kind, name) in names.iter() {
+            path.clear();
+            path.extend_from_slice(&open.path);
+            path.extend_from_slice(name.to_bytes());
+            if let Err(trouble) = self.name(open, name, kind, &path) {
+                self.trouble(&path, trouble);
+            }
+        }
+        self.path = path;
     }
 
     /// Visits a name, and everything below it if it is a folder.
     fn name(
         &mut self,
-        folder: BorrowedFd<'_>,
-        name: &std::ffi::CStr,
+        open: &Open,
+        name: &CStr,
         kind: FileType,
-        path: &mut Vec<u8>,
+        path: &[u8],
     ) -> Result<(), Trouble> {
         match kind {
-            FileType::RegularFile => {
-                let stat = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
-                self.file(path, &Place::Name(folder, name), &stat);
-                Ok(())
-            }
+            FileType::RegularFile => self.plain(open.fd.as_fd(), name, path),
             FileType::Directory => {
-                let below = openat(folder, name, FOLDER.union(OFlags::NOFOLLOW), Mode::empty())?;
-                path.push(b'/');
-                self.folder(below, path)
+                let flags = FOLDER.union(OFlags::NOFOLLOW);
+                let below = openat(&open.fd, name, flags, Mode::empty())?;
+                self.below(below, path, &open.way)
             }
-            FileType::Symlink | FileType::Unknown => self.link(path),
+            FileType::Symlink | FileType::Unknown => self.link(path, &open.way),
             _ => Err(Trouble::Nowhere),
         }
     }
 
+    fn offer(&self, task: Task) -> Option<Task> {
+        self.crew.offer(task, self.hire)
+    }
+
+    /// Lets another thread visit a folder, or visits it if all threads have work.
+    fn below(&mut self, open: OwnedFd, path: &[u8], way: &Way) -> Result<(), Trouble> {
+        let path = [path, b"/"].concat();
+        match self.offer(Task::Folder { open, path, way: way.clone() }) {
+            Some(Task::Folder { open, path, way }) => self.folder(open, &path, &way),
+            _ => Ok(()),
+        }
+    }
+
+    /// Visits a name that is not a link.
+    fn plain(&mut self, folder: BorrowedFd<'_>, name: &CStr, path: &[u8]) -> Result<(), Trouble> {
+        let stat = || statat(folder, name, AtFlags::SYMLINK_NOFOLLOW);
+        if !V::OPENS {
+            self.file(path, Ok(None), &stat()?);
+            return Ok(());
+        }
+        match openat(folder, name, FILE.union(OFlags::NOFOLLOW), Mode::empty()) {
+            Ok(open) => {
+                let stat = fstat(&open)?;
+                let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+                let file = if is_file { Ok(Some(open.into())) } else { Err(Trouble::Nowhere) };
+                self.file(path, file, &stat);
+            }
+            // The state of the folder must be the same as that found without opening files.
+            Err(errno) => self.file(path, Err(errno.into()), &stat()?),
+        }
+        Ok(())
+    }
+
     /// Visits the target of a link, under the link's path.
-    fn link(&mut self, path: &mut Vec<u8>) -> Result<(), Trouble> {
+    fn link(&mut self, path: &[u8], way: &Way) -> Result<(), Trouble> {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
         let open = openat2(self.root, &path[1..], FILE, Mode::empty(), resolve)?;
         let stat = fstat(&open)?;
         match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory => {
-                path.push(b'/');
-                self.folder(open, path)
-            }
+            FileType::Directory => self.below(open, path, way),
             FileType::RegularFile => {
-                self.file(path, &Place::Open(&open), &stat);
+                self.file(path, Ok(Some(open.into())), &stat);
                 Ok(())
             }
             _ => Err(Trouble::Nowhere),
         }
     }
 
-    fn file(&mut self, path: &[u8], place: &Place<'_>, stat: &Stat) {
+    fn file(&mut self, path: &[u8], file: Result<Option<File>, Trouble>, stat: &Stat) {
         let times = (stat.st_mtime, stat.st_mtime_nsec, stat.st_ctime, stat.st_ctime_nsec);
         self.add(path, &(stat.st_dev, stat.st_ino, stat.st_size, times));
         // The outcome must not affect the folder's state: only some visitors open files, and a walk
         // without reading must find the same state as a walk with reading.
-        if let Err(trouble) = self.visitor.file(path, place, stat) {
+        if let Err(trouble) = file.and_then(|file| self.visitor.file(path, file, stat)) {
             self.visitor.trouble(path, trouble);
         }
     }

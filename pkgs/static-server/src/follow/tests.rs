@@ -35,7 +35,7 @@ fn looks() -> [Look; 3] {
     let docroot = DocRoot::Folder(folder.path().into());
     ["a", "b", "c"].map(|name| {
         std::fs::write(folder.path().join(name), "").unwrap();
-        docroot.look().unwrap()
+        docroot.look(1).unwrap()
     })
 }
 

@@ -2,12 +2,13 @@
 //!
 //! Used for a folder after it was read, and for a pack when it is made.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::index::block::{Block, Facts, make};
 use crate::index::policy::Policy;
 use crate::index::store::Store;
+use crate::index::table::Table;
 use crate::index::{
     Body, Coding, Entry, ErrorPage, Index, Kind, PREPARED_BYTES_MAX, Prepared, Resource, Tag,
     TooLarge, Variant,
@@ -43,6 +44,25 @@ pub const RULES: [&[u8]; 2] = [b"/_headers", b"/_redirects"];
 const INDEX: &[u8] = b"index.html";
 const ERROR: &[u8] = b"404.html";
 
+/// A file whose parts are stored elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct View<'a> {
+    /// See [`Item::path`].
+    pub path: &'a [u8],
+    /// See [`Item::variants`].
+    pub variants: &'a [Encoded],
+    /// See [`Item::modified`].
+    pub modified: Option<u64>,
+}
+
+impl Item {
+    /// Returns the item as a view.
+    #[must_use]
+    pub fn view(&self) -> View<'_> {
+        View { path: &self.path, variants: &self.variants, modified: self.modified }
+    }
+}
+
 /// Builds the index. The order of items does not matter.
 pub fn assemble(
     items: &[Item],
@@ -50,85 +70,126 @@ pub fn assemble(
     rules: Rules,
     policy: &Policy,
 ) -> Result<Index, TooLarge> {
-    let index = Index { stores, rules, ..Index::default() };
-    let mut assembly =
-        Assembly { index, policy, blocks: HashMap::new(), block_bytes: 0, paths: BTreeMap::new() };
-    let mut items: Vec<&Item> = items.iter().filter(|item| is_served(item)).collect();
-    items.sort_by(|a, b| a.path.cmp(&b.path));
-    for item in &items {
-        assembly.file(item)?;
-    }
-    for item in &items {
-        assembly.error_page(item)?;
-    }
-    assembly.fallback(&items)?;
-    assembly.finished()
+    let mut items: Vec<View<'_>> = items.iter().map(Item::view).collect();
+    items.sort_by(|a, b| a.path.cmp(b.path));
+    assemble_sorted(items.into_iter(), stores, rules, policy)
 }
 
-fn is_served(item: &Item) -> bool {
-    !RULES.contains(&item.path.as_slice()) && !item.variants.is_empty()
+/// Builds the index from files that are sorted by path.
+pub fn assemble_sorted<'a>(
+    items: impl Iterator<Item = View<'a>> + Clone,
+    stores: Vec<Arc<Store>>,
+    rules: Rules,
+    policy: &Policy,
+) -> Result<Index, TooLarge> {
+    let items = items.filter(is_served);
+    let mut assembly = Assembly::new(&items, stores, rules, policy);
+    for item in items.clone() {
+        assembly.file(&item)?;
+    }
+    for item in items.clone() {
+        assembly.error_page(&item)?;
+    }
+    assembly.fallback(items)?;
+    Ok(assembly.finished())
+}
+
+fn is_served(item: &View<'_>) -> bool {
+    !RULES.contains(&item.path) && !item.variants.is_empty()
 }
 
 struct Assembly<'a> {
+    /// The index. Its table has the paths of all entries so far.
     index: Index,
     policy: &'a Policy,
     /// The numbers of the header blocks, by everything that they are made from.
-    blocks: HashMap<(Facts<'a>, Vec<Change>), u32>,
+    blocks: HashMap<Facts<'a>, HashMap<Vec<Change>, u32>>,
+    /// The header block that was needed last, which most files of a folder share.
+    last: Option<(Facts<'a>, Vec<Change>, u32)>,
     /// The bytes of all header blocks.
     block_bytes: usize,
-    /// The answer for each path. The first claim to a path wins.
-    paths: BTreeMap<Vec<u8>, Kind>,
 }
 
 impl<'a> Assembly<'a> {
+    fn new<'b>(
+        items: &(impl Iterator<Item = View<'b>> + Clone),
+        stores: Vec<Arc<Store>>,
+        rules: Rules,
+        policy: &'a Policy,
+    ) -> Self {
+        let mut index = Index { stores, rules, ..Index::default() };
+        let (mut paths, mut resources, mut variants) = (0, 0, 0);
+        for item in items.clone() {
+            // A page may have three paths: its own, and clean ones with and without a slash.
+            paths += if item.path.ends_with(b".html") { 3 } else { 1 };
+            resources += 1;
+            variants += item.variants.len();
+        }
+        index.table = Table::with_room(paths);
+        index.entries.reserve_exact(paths);
+        index.resources.reserve_exact(resources);
+        index.variants.reserve_exact(variants);
+        Self { index, policy, blocks: HashMap::new(), last: None, block_bytes: 0 }
+    }
+
     /// Adds a file under its own path and, if it is an index page, under its folder's path.
-    fn file(&mut self, item: &Item) -> Result<(), TooLarge> {
-        let path = item.path.as_slice();
+    fn file(&mut self, item: &View<'_>) -> Result<(), TooLarge> {
+        let path = item.path;
         let (folder, name) = split(path);
         if name == INDEX {
             let resource = self.resource(item, folder, 200)?;
-            self.paths.insert(folder.to_vec(), Kind::Resource(resource));
-            self.claim(without_slash(folder), Kind::AddSlash);
+            self.insert(folder, Kind::Resource(resource))?;
+            self.claim(without_slash(folder), Kind::AddSlash)?;
             if self.policy.clean_urls {
-                self.paths.insert(path.to_vec(), Kind::StripHtml);
+                self.insert(path, Kind::StripHtml)?;
             } else {
                 self.own_path(item, folder, resource)?;
             }
         } else if let Some(clean) = path.strip_suffix(b".html").filter(|_| self.policy.clean_urls) {
             let resource = self.resource(item, clean, 200)?;
-            self.paths.insert(path.to_vec(), Kind::StripHtml);
-            self.claim(clean, Kind::Resource(resource));
-            self.claim(&[clean, b"/"].concat(), Kind::StripSlash);
+            self.insert(path, Kind::StripHtml)?;
+            self.claim(clean, Kind::Resource(resource))?;
+            self.claim(&[clean, b"/"].concat(), Kind::StripSlash)?;
         } else {
             let resource = self.resource(item, path, 200)?;
-            self.paths.insert(path.to_vec(), Kind::Resource(resource));
+            self.insert(path, Kind::Resource(resource))?;
         }
         Ok(())
     }
 
     /// Adds an index page's own path, which shares the folder's answer unless header rules treat
     /// the two paths differently.
-    fn own_path(&mut self, item: &Item, folder: &[u8], resource: u32) -> Result<(), TooLarge> {
-        let path = &item.path;
+    fn own_path(&mut self, item: &View<'_>, folder: &[u8], resource: u32) -> Result<(), TooLarge> {
+        let path = item.path;
         let rules = &self.index.rules;
         let same = rules.early_changes(path) == rules.early_changes(folder);
         let own = if same { resource } else { self.resource(item, path, 200)? };
-        self.paths.insert(path.clone(), Kind::Resource(own));
-        Ok(())
+        self.insert(path, Kind::Resource(own))
     }
 
     /// Claims a path that is not the exact name of a file.
-    fn claim(&mut self, path: &[u8], kind: Kind) {
-        let free = self.paths.get(path).is_none_or(|found| !matches!(found, Kind::Resource(_)));
-        if free && !path.is_empty() {
-            self.paths.insert(path.to_vec(), kind);
-        }
+    fn claim(&mut self, path: &[u8], kind: Kind) -> Result<(), TooLarge> {
+        let free = !matches!(self.index.find(path), Some(Kind::Resource(_)));
+        if free && !path.is_empty() { self.insert(path, kind) } else { Ok(()) }
     }
 
-    fn error_page(&mut self, item: &Item) -> Result<(), TooLarge> {
-        let (folder, name) = split(&item.path);
+    /// Sets the answer for a path.
+    fn insert(&mut self, path: &[u8], kind: Kind) -> Result<(), TooLarge> {
+        if let Some(known) = self.index.number(path) {
+            self.index.entries[known as usize].kind = kind;
+            return Ok(());
+        }
+        let new = number(self.index.entries.len())?;
+        self.index.table.insert(new, path);
+        let path = self.index.push_text(path)?;
+        self.index.entries.push(Entry { path, kind });
+        Ok(())
+    }
+
+    fn error_page(&mut self, item: &View<'_>) -> Result<(), TooLarge> {
+        let (folder, name) = split(item.path);
         if name == ERROR {
-            let resource = self.resource(item, &item.path, 404)?;
+            let resource = self.resource(item, item.path, 404)?;
             let folder = self.index.push_text(folder)?;
             self.index.error_pages.push(ErrorPage { folder, resource });
         }
@@ -137,15 +198,16 @@ impl<'a> Assembly<'a> {
 
     /// Adds the root's index page as a fallback, without header rules, because they depend on the
     /// path of the request.
-    fn fallback(&mut self, items: &[&Item]) -> Result<(), TooLarge> {
-        let root = items.iter().find(|item| item.path == b"/index.html");
-        if let Some(root) = root.filter(|_| self.policy.single_page) {
-            self.index.fallback = Some(self.resource_with(root, &[], 200)?);
+    fn fallback<'b>(&mut self, items: impl Iterator<Item = View<'b>>) -> Result<(), TooLarge> {
+        if self.policy.single_page
+            && let Some(root) = { items }.find(|item| item.path == b"/index.html")
+        {
+            self.index.fallback = Some(self.resource_with(&root, &[], 200)?);
         }
         Ok(())
     }
 
-    fn resource(&mut self, item: &Item, path: &[u8], status: u16) -> Result<u32, TooLarge> {
+    fn resource(&mut self, item: &View<'_>, path: &[u8], status: u16) -> Result<u32, TooLarge> {
         let changes = match status {
             200 => self.index.rules.early_changes(path),
             _ => Vec::new(),
@@ -155,12 +217,12 @@ impl<'a> Assembly<'a> {
 
     fn resource_with(
         &mut self,
-        item: &Item,
+        item: &View<'_>,
         changes: &[Change],
         status: u16,
     ) -> Result<u32, TooLarge> {
         let first = number(self.index.variants.len())?;
-        for encoded in &item.variants {
+        for encoded in item.variants {
             let prepared = self.prepared(item, encoded.coding, changes, status)?;
             let Encoded { coding, body, tag } = *encoded;
             self.index.variants.push(Variant { coding, prepared, tag, body });
@@ -174,22 +236,31 @@ impl<'a> Assembly<'a> {
     /// Returns the number of the header block for a variant. Equal blocks are made once.
     fn prepared(
         &mut self,
-        item: &Item,
+        item: &View<'_>,
         coding: Coding,
         changes: &[Change],
         status: u16,
     ) -> Result<u32, TooLarge> {
         let policy: &'a Policy = self.policy;
         let cache_control =
-            if status == 200 { policy.cache_control(&item.path) } else { "no-store" };
-        let media_type = media_type(&item.path);
+            if status == 200 { policy.cache_control(item.path) } else { "no-store" };
+        let media_type = media_type(item.path);
         let varies = item.variants.len() > 1;
         let facts = Facts { status, media_type, coding, cache_control, varies };
-        let key = (facts, changes.to_vec());
-        if let Some(known) = self.blocks.get(&key) {
+        if let Some((last, with, known)) = &self.last
+            && *last == facts
+            && with == changes
+        {
             return Ok(*known);
         }
-        let Block { bytes, rest, shared } = make(&facts, changes);
+        let known = self.blocks.get(&facts).and_then(|known| known.get(changes)).copied();
+        let number = known.map_or_else(|| self.new_block(&facts, changes), Ok)?;
+        self.last = Some((facts, changes.to_vec(), number));
+        Ok(number)
+    }
+
+    fn new_block(&mut self, facts: &Facts<'a>, changes: &[Change]) -> Result<u32, TooLarge> {
+        let Block { bytes, rest, shared } = make(facts, changes);
         self.block_bytes += bytes.len();
         if self.block_bytes > PREPARED_BYTES_MAX {
             return Err(TooLarge::Prepared);
@@ -197,19 +268,21 @@ impl<'a> Assembly<'a> {
         let head = self.index.push_text(&bytes)?;
         let new = number(self.index.prepared.len())?;
         self.index.prepared.push(Prepared { head, rest, shared });
-        self.blocks.insert(key, new);
+        self.blocks.entry(*facts).or_default().insert(changes.to_vec(), new);
         Ok(new)
     }
 
-    fn finished(mut self) -> Result<Index, TooLarge> {
-        for (path, kind) in std::mem::take(&mut self.paths) {
-            let path = self.index.push_text(&path)?;
-            self.index.entries.push(Entry { path, kind });
+    fn finished(mut self) -> Index {
+        let index = &mut self.index;
+        index.error_pages.sort_by_key(|page| std::cmp::Reverse(page.folder.len));
+        index.text.shrink_to_fit();
+        index.entries.shrink_to_fit();
+        index.resources.shrink_to_fit();
+        index.variants.shrink_to_fit();
+        if index.table.is_large_for(index.entries.len()) {
+            index.finish();
         }
-        self.index.error_pages.sort_by_key(|page| std::cmp::Reverse(page.folder.len));
-        self.index.text.shrink_to_fit();
-        self.index.finish();
-        Ok(self.index)
+        self.index
     }
 }
 

@@ -242,8 +242,13 @@ impl Index {
     /// Looks up a decoded path.
     #[must_use]
     pub fn find(&self, path: &[u8]) -> Option<Kind> {
-        let number = self.table.find(path, |number| self.path(number))?;
-        Some(self.entries[number as usize].kind)
+        Some(self.entries[self.number(path)? as usize].kind)
+    }
+
+    /// Returns the number of a path's entry.
+    #[must_use]
+    pub fn number(&self, path: &[u8]) -> Option<u32> {
+        self.table.find(path, |number| self.path(number))
     }
 
     fn path(&self, number: u32) -> &[u8] {

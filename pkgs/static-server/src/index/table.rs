@@ -16,7 +16,17 @@ impl Table {
     /// Creates an empty table that this many paths fill at most half.
     #[must_use]
     pub fn with_room(count: usize) -> Self {
-        Self { places: vec![0; (count * 2).next_power_of_two().max(2)], longest: 0 }
+        Self { places: vec![0; Self::places_for(count)], longest: 0 }
+    }
+
+    /// True if a table for this many paths is smaller.
+    #[must_use]
+    pub fn is_large_for(&self, count: usize) -> bool {
+        self.places.len() > Self::places_for(count)
+    }
+
+    fn places_for(count: usize) -> usize {
+        (count * 2).next_power_of_two().max(2)
     }
 
     /// Adds a number under a path. If a path is added twice, the first number stays.

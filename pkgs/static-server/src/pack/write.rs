@@ -76,7 +76,11 @@ fn tables(index: &Index, blobs: &[Blob]) -> Vec<u8> {
     }
     index.resources.iter().for_each(|one| resource(&mut out, one));
     index.variants.iter().for_each(|one| variant(&mut out, one));
-    index.entries.iter().for_each(|one| entry(&mut out, one));
+    let mut entries = index.entries.clone();
+    entries.sort_by(|a, b| index.bytes(a.path).cmp(index.bytes(b.path)));
+    for one in &entries {
+        entry(&mut out, one);
+    }
     for page in &index.error_pages {
         span(&mut out, page.folder);
         put32(&mut out, &[page.resource, 0]);

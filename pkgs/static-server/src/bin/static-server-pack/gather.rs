@@ -1,12 +1,13 @@
 //! The files of a folder, by path, with all their bytes.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use rustix::fs::Stat;
-use static_server::folder::walk::{Place, Trouble, Visitor, walk};
+use static_server::folder::walk::{Trouble, Visitor, walk};
 use static_server::index::assemble::RULES;
 use static_server::rules::{Rules, check_size};
 
@@ -33,9 +34,9 @@ pub struct Gathered {
 
 /// Reads a folder. A file that cannot be read is an error, because a pack must be complete.
 pub fn gather(folder: &Path) -> anyhow::Result<Gathered> {
-    let mut gathered = Gathered::default();
-    walk(folder, &mut gathered)
+    let (_, parts) = walk(folder, 1, Gathered::default)
         .with_context(|| format!("cannot open the folder {}", folder.display()))?;
+    let mut gathered = parts.into_iter().next().unwrap_or_default();
     if let Some(first) = gathered.unreadable.first() {
         bail!("{first} ({} cannot be read)", gathered.unreadable.len());
     }
@@ -73,9 +74,13 @@ impl Gathered {
 }
 
 impl Visitor for Gathered {
-    fn file(&mut self, path: &[u8], place: &Place<'_>, stat: &Stat) -> Result<(), Trouble> {
+    const OPENS: bool = true;
+
+    fn file(&mut self, path: &[u8], file: Option<File>, stat: &Stat) -> Result<(), Trouble> {
         let mut bytes = Vec::new();
-        place.open()?.read_to_end(&mut bytes)?;
+        if let Some(mut file) = file {
+            file.read_to_end(&mut bytes)?;
+        }
         let modified = u64::try_from(stat.st_mtime).ok();
         self.files.insert(path.to_vec(), Found { bytes, modified });
         Ok(())

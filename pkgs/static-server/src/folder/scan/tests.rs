@@ -99,7 +99,7 @@ fn sidecars_are_used_unless_they_are_clearly_older() {
         file.set_modified(then + Duration::from_secs(seconds)).unwrap();
     }
     let found = read(root.path());
-    let item = found.items.iter().find(|item| item.path == b"/a.js").unwrap();
+    let item = found.files.iter().find(|item| item.path == b"/a.js").unwrap();
     let codings: Vec<Coding> = item.variants.iter().map(|variant| variant.coding).collect();
     assert_eq!(codings, [Coding::Identity, Coding::Zstd, Coding::Brotli]);
     assert_eq!(item.modified, Some(1_000_010));
@@ -113,7 +113,8 @@ fn equal_content_is_held_once() {
     }
     let found = read(root.path());
     assert_eq!(found.stores[0].memory_bytes(), 1000);
-    assert_eq!(found.items[0].variants[0].body, found.items[2].variants[0].body);
+    let bodies: Vec<_> = found.files.iter().map(|file| file.variants[0].body).collect();
+    assert_eq!(bodies[0], bodies[2]);
 }
 
 #[test]
@@ -146,7 +147,7 @@ fn the_split_leaves_as_much_in_memory_as_fits() {
 #[test]
 fn the_signature_changes_with_the_folder() {
     let root = tempfile::tempdir().unwrap();
-    let look = || survey(root.path()).unwrap().signature;
+    let look = || survey(root.path(), 2).unwrap().signature;
     let empty = look();
     fs::write(root.path().join("a"), "1").unwrap();
     let one = look();
@@ -154,6 +155,35 @@ fn the_signature_changes_with_the_folder() {
     assert_eq!(one, read(root.path()).signature);
     fs::rename(root.path().join("a"), root.path().join("b")).unwrap();
     assert_ne!(look(), one);
+}
+
+#[test]
+fn any_number_of_threads_finds_the_same() {
+    let root = tempfile::tempdir().unwrap();
+    for folder in 0..40 {
+        let folder = root.path().join(format!("{folder}/deep"));
+        fs::create_dir_all(&folder).unwrap();
+        for file in 0..20 {
+            fs::write(folder.join(format!("{file}.txt")), format!("text {file}")).unwrap();
+        }
+        fs::write(folder.join("../0.html"), "page").unwrap();
+    }
+    // More names than a thread takes at once.
+    (0..700).for_each(|file| fs::write(root.path().join(format!("f{file}")), "flat").unwrap());
+    symlink("7/deep", root.path().join("link")).unwrap();
+    let found = read(root.path());
+    let paths: Vec<&[u8]> = found.files.iter().map(|file| file.path).collect();
+    assert_eq!(paths.len(), 40 * 21 + 700 + 20);
+    assert!(paths.is_sorted_by(|a, b| a < b), "each path once");
+    // Equal bodies of different threads are held once, too.
+    let texts: u64 = (0..20).map(|file| format!("text {file}").len() as u64).sum();
+    assert_eq!(found.stores[0].memory_bytes(), texts + 8);
+    for threads in [1, 2, 7] {
+        assert_eq!(survey(root.path(), threads).unwrap().signature, found.signature);
+    }
+    let site = found.into_index(&Policy::default()).unwrap();
+    check(&site, "/link/3.txt", Some("text 3"));
+    check(&site, "/39/0.html", Some("page"));
 }
 
 #[test]
@@ -172,7 +202,7 @@ fn only_files_and_folders_are_content() {
     let root = tempfile::tempdir().unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(root.path().join("socket")).unwrap();
     let found = read(root.path());
-    assert_eq!((found.items.len(), found.left_out.len()), (0, 1));
+    assert_eq!((found.files.len(), found.left_out.len()), (0, 1));
 }
 
 /// Acts as a user other than root, so that the kernel checks this thread's access to files.
@@ -197,7 +227,7 @@ fn an_unreadable_file_is_named_and_the_others_are_served() {
         fs::set_permissions(root.path().join(path), fs::Permissions::from_mode(mode)).unwrap();
     }
     let found = without_privileges(|| read(root.path()));
-    let looked = without_privileges(|| survey(root.path()).unwrap().signature);
+    let looked = without_privileges(|| survey(root.path(), 2).unwrap().signature);
     assert_eq!(found.signature, looked, "a check must find the same state as reading");
     let told: Vec<String> = found.left_out.iter().map(ToString::to_string).collect();
     let denied = "cannot be read: Permission denied (os error 13)";
