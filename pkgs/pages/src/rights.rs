@@ -51,6 +51,7 @@ pub fn of_syncer() -> Vec<Right> {
         rights.push(everywhere(group.name(), PLURAL.to_owned(), &["list", "watch"]));
         rights.push(everywhere(group.name(), format!("{PLURAL}/status"), &["patch"]));
     }
+    rights.push(inside("coordination.k8s.io", "leases", &["create", "get", "update"]));
     rights
 }
 

@@ -70,6 +70,8 @@ pub enum BadUrl {
     Path,
     /// A character is not printable ASCII, or is a space, a quote or a backslash.
     Character,
+    /// The object that names the repository cannot be read.
+    Unreadable,
 }
 
 impl fmt::Display for BadUrl {
@@ -80,6 +82,7 @@ impl fmt::Display for BadUrl {
             Self::Password => "the URL contains a password; put it into a Secret",
             Self::Host => "the host is not a DNS name or an address",
             Self::Port => "the port is not a number from 1 to 65535",
+            Self::Unreadable => "the specification cannot be read; apply the newest manifests/crd",
             Self::Path => "the path is empty or has `..`, `?` or `#`",
             Self::Character => {
                 "the URL has a space, a quote, a backslash or a character outside ASCII"

@@ -60,15 +60,27 @@ impl Candidate {
         Self { name, seen: None }
     }
 
-    /// Decides after a look at the Lease.
-    pub fn step(&mut self, found: Option<Record>, now: Duration) -> Step {
+    /// Returns the holder that the last look has found; empty without one.
+    #[must_use]
+    pub fn holder(&self) -> &str {
+        self.seen.as_ref().map_or("", |(record, _)| &record.holder)
+    }
+
+    /// Decides after a look at the Lease. `patience` is the time for which this candidate lets others go
+    /// first when the Lease has become free.
+    pub fn step(&mut self, found: Option<Record>, now: Duration, patience: Duration) -> Step {
         let Some(record) = found else { return Step::Create };
         let changed = self.seen.as_ref().is_none_or(|(seen, _)| *seen != record);
         if changed {
             self.seen = Some((record.clone(), now));
         }
         let since = self.seen.as_ref().map_or(now, |(_, since)| *since);
-        let is_free = record.holder.is_empty() || now.saturating_sub(since) > record.duration;
+        let silence = now.saturating_sub(since);
+        let is_free = if record.holder.is_empty() {
+            silence >= patience
+        } else {
+            silence > record.duration + patience
+        };
         if record.holder == self.name {
             return Step::Write { transitions: record.transitions, version: record.version };
         }
@@ -84,6 +96,8 @@ impl Candidate {
 mod tests {
     use super::{Candidate, LEASE, Record, Step};
     use std::time::Duration;
+
+    const NONE: Duration = Duration::ZERO;
 
     const fn at(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
@@ -101,25 +115,37 @@ mod tests {
     #[test]
     fn a_missing_lease_is_created_and_an_own_one_renewed() {
         let mut me = Candidate::new("me".to_owned());
-        assert_eq!(me.step(None, at(0)), Step::Create);
-        assert_eq!(me.step(Some(record(1, "me")), at(1)), write(3, 1));
-        assert_eq!(me.step(Some(record(2, "me")), at(100)), write(3, 2));
+        assert_eq!(me.step(None, at(0), NONE), Step::Create);
+        assert_eq!(me.step(Some(record(1, "me")), at(1), NONE), write(3, 1));
+        assert_eq!(me.step(Some(record(2, "me")), at(100), NONE), write(3, 2));
     }
 
     #[test]
     fn a_silent_holder_is_replaced_and_a_busy_one_is_not() {
         let mut me = Candidate::new("me".to_owned());
-        assert_eq!(me.step(Some(record(1, "other")), at(50)), Step::Wait);
-        assert_eq!(me.step(Some(record(1, "other")), at(65)), Step::Wait);
-        assert_eq!(me.step(Some(record(2, "other")), at(66)), Step::Wait);
-        assert_eq!(me.step(Some(record(2, "other")), at(81)), Step::Wait);
-        assert_eq!(me.step(Some(record(2, "other")), at(82)), write(4, 2));
+        assert_eq!(me.step(Some(record(1, "other")), at(50), NONE), Step::Wait);
+        assert_eq!(me.step(Some(record(1, "other")), at(65), NONE), Step::Wait);
+        assert_eq!(me.step(Some(record(2, "other")), at(66), NONE), Step::Wait);
+        assert_eq!(me.step(Some(record(2, "other")), at(81), NONE), Step::Wait);
+        assert_eq!(me.step(Some(record(2, "other")), at(82), NONE), write(4, 2));
+    }
+
+    #[test]
+    fn a_patient_candidate_lets_others_go_first() {
+        let mut me = Candidate::new("me".to_owned());
+        assert_eq!(me.step(Some(record(1, "other")), at(0), at(5)), Step::Wait);
+        assert_eq!(me.holder(), "other");
+        assert_eq!(me.step(Some(record(1, "other")), at(20), at(5)), Step::Wait);
+        assert_eq!(me.step(Some(record(1, "other")), at(21), at(5)), write(4, 1));
+        assert_eq!(me.step(Some(record(2, "")), at(30), at(5)), Step::Wait);
+        assert_eq!(me.step(Some(record(2, "")), at(35), at(5)), write(4, 2));
+        assert_eq!(me.step(None, at(36), at(5)), Step::Create);
     }
 
     #[test]
     fn a_lease_that_was_given_back_is_free_at_once() {
         let mut me = Candidate::new("me".to_owned());
-        assert_eq!(me.step(Some(record(1, "other")), at(0)), Step::Wait);
-        assert_eq!(me.step(Some(record(2, "")), at(1)), write(4, 2));
+        assert_eq!(me.step(Some(record(1, "other")), at(0), NONE), Step::Wait);
+        assert_eq!(me.step(Some(record(2, "")), at(1), NONE), write(4, 2));
     }
 }

@@ -15,6 +15,24 @@ use tokio::time::{Instant, sleep, timeout};
 use election::{Candidate, LEASE, LOOK, RENEW_MAX, Record, Step};
 use kiln_controller::fault::plain;
 
+/// The reason why a replica leads no longer for sure.
+#[derive(Debug)]
+pub enum Lost {
+    /// Another replica leads.
+    Other,
+    /// The API server does not answer, so another replica may lead.
+    Silence(anyhow::Error),
+}
+
+impl From<Lost> for anyhow::Error {
+    fn from(lost: Lost) -> Self {
+        match lost {
+            Lost::Other => anyhow!("another replica leads"),
+            Lost::Silence(error) => error,
+        }
+    }
+}
+
 /// A replica that wants to lead.
 pub struct Elector {
     leases: Api<Lease>,
@@ -35,11 +53,13 @@ impl Elector {
         }
     }
 
-    /// Returns when this replica leads.
-    pub async fn acquire(&mut self) {
+    /// Returns when this replica leads. `patience` gets the holder before each look, empty without
+    /// one, and returns the time for which this replica lets others go first.
+    pub async fn acquire(&mut self, mut patience: impl FnMut(&str) -> Duration) {
         let mut fault = None;
         loop {
-            match self.look().await {
+            let wait = patience(self.candidate.holder());
+            match self.look(wait).await {
                 Ok(true) => return,
                 Ok(false) => fault = None,
                 Err(error) => {
@@ -54,18 +74,23 @@ impl Elector {
         }
     }
 
-    /// Renews the Lease, and returns the cause when it is lost.
-    pub async fn keep(&mut self) -> anyhow::Error {
+    /// Renews the Lease until that fails, and calls `confirmed` each time that it works.
+    pub async fn keep(&mut self, mut confirmed: impl FnMut()) -> Lost {
         let mut renewed = Instant::now();
         loop {
             sleep(LOOK).await;
             let left = RENEW_MAX.saturating_sub(renewed.elapsed());
-            match timeout(left, self.look()).await {
-                Ok(Ok(true)) => renewed = Instant::now(),
-                Ok(Ok(false)) => return anyhow!("another replica leads"),
-                Ok(Err(error)) if renewed.elapsed() >= RENEW_MAX => return error,
+            match timeout(left, self.look(Duration::ZERO)).await {
+                Ok(Ok(true)) => {
+                    renewed = Instant::now();
+                    confirmed();
+                }
+                Ok(Ok(false)) => return Lost::Other,
+                Ok(Err(error)) if renewed.elapsed() >= RENEW_MAX => return Lost::Silence(error),
                 Ok(Err(error)) => tracing::debug!("cannot renew the Lease: {error:#}"),
-                Err(_) => return anyhow!("no answer in {} s", RENEW_MAX.as_secs()),
+                Err(_) => {
+                    return Lost::Silence(anyhow!("no answer in {} s", RENEW_MAX.as_secs()));
+                }
             }
         }
     }
@@ -83,12 +108,18 @@ impl Elector {
         result.map(drop).map_err(|error| plain(&error)).context("cannot give the Lease back")
     }
 
+    /// Returns the holder of the Lease, without standing for election; empty without one.
+    pub async fn holder(&self) -> Result<String> {
+        let found = self.leases.get_opt(&self.lease).await.map_err(|error| plain(&error))?;
+        Ok(found.as_ref().map(record).unwrap_or_default().holder)
+    }
+
     /// Looks at the Lease, and takes or renews it where the rules allow that. Returns true if this
     /// replica leads.
-    async fn look(&mut self) -> Result<bool> {
+    async fn look(&mut self, patience: Duration) -> Result<bool> {
         let found = self.leases.get_opt(&self.lease).await.map_err(|error| plain(&error));
         let found = found.with_context(|| format!("cannot read the Lease {}", self.lease))?;
-        let step = self.candidate.step(found.as_ref().map(record), self.start.elapsed());
+        let step = self.candidate.step(found.as_ref().map(record), self.start.elapsed(), patience);
         let result = match step {
             Step::Wait => return Ok(false),
             Step::Create => {

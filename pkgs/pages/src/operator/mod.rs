@@ -21,6 +21,7 @@ mod watch;
 pub mod world;
 
 use std::ffi::OsString;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use kiln_controller::operations;
@@ -77,11 +78,11 @@ async fn run(options: &Options) -> Result<()> {
 
 /// Waits for the lead, and works until it is lost.
 async fn lead(elector: &mut Elector, status: &Status, mut operator: Operator<'_>) -> anyhow::Error {
-    elector.acquire().await;
+    elector.acquire(|_| Duration::ZERO).await;
     status.leads();
     tracing::info!("leads");
     tokio::select! {
-        error = elector.keep() => error,
+        lost = elector.keep(|| {}) => lost.into(),
         () = operator.run() => anyhow::anyhow!("the watches ended"),
     }
 }

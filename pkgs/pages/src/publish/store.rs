@@ -28,6 +28,8 @@ use crate::digest::Digest;
 use crate::key::SiteKey;
 use crate::publish::manifest::{Manifest, Revision};
 
+mod adopt;
+
 const PACKS: &str = "packs/sha256";
 const SITES: &str = "sites";
 const SCRATCH: &str = "scratch";
@@ -263,11 +265,11 @@ mod tests {
     use std::fs;
     use std::io::Write as _;
 
-    fn key(text: &str) -> SiteKey {
+    pub(super) fn key(text: &str) -> SiteKey {
         text.parse().unwrap()
     }
 
-    fn publish(store: &Store, site: &str, content: &str) -> Digest {
+    pub(super) fn publish(store: &Store, site: &str, content: &str) -> Digest {
         let mut pack = store.begin().unwrap();
         pack.write_all(content.as_bytes()).unwrap();
         let digest = Digest::of(content.as_bytes());

@@ -112,6 +112,21 @@ impl Queue {
         true
     }
 
+    /// Brings every site forward, so that none waits longer than `within` or its interval. For a start
+    /// that may have missed requests.
+    pub fn hurry(&mut self, within: Duration, now: Duration) {
+        for (site, known) in self.sites.iter_mut().filter(|(_, known)| !known.running) {
+            let due = now + first(site, known.interval.min(within));
+            if due >= known.due {
+                continue;
+            }
+            let old = std::mem::replace(&mut known.due, due);
+            let namespace = self.namespaces.entry(site.namespace().to_owned()).or_default();
+            namespace.waiting.remove(&(old, site.name().to_owned()));
+            namespace.waiting.insert((due, site.name().to_owned()));
+        }
+    }
+
     /// Forgets a site. A fetch that runs goes on; its end is ignored.
     pub fn remove(&mut self, site: &SiteKey) {
         let Some(known) = self.sites.remove(site) else { return };

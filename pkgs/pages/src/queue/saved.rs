@@ -1,6 +1,6 @@
 //! The part of the queue that survives a restart.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -26,13 +26,16 @@ pub struct State {
 pub struct Saved {
     version: u32,
     sites: BTreeMap<SiteKey, State>,
+    /// The sites whose requests have not been passed on to the leader.
+    #[serde(default)]
+    pub requested: BTreeSet<SiteKey>,
 }
 
 impl Saved {
     /// Makes a file's content from times.
     #[must_use]
     pub const fn new(sites: BTreeMap<SiteKey, State>) -> Self {
-        Self { version: VERSION, sites }
+        Self { version: VERSION, sites, requested: BTreeSet::new() }
     }
 
     /// Returns the times of a site.

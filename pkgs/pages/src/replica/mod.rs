@@ -7,9 +7,11 @@
 //! | [`plan`] | which revisions are missing, and which table can be served | nothing |
 //! | [`store`] | table and packs | the disk |
 //! | [`client`] | requests to the syncer | the network |
+//! | [`copy`] | all revisions, for a second syncer | the network, the disk |
 //! | [`follow`] | the loop that connects them | |
 
 pub mod client;
+pub mod copy;
 pub mod follow;
 pub mod plan;
 pub mod store;

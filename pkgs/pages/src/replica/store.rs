@@ -115,8 +115,8 @@ impl Store {
     }
 }
 
-/// Copies a pack, and compares its size and digest.
-fn fill(file: &mut File, transfer: &Transfer, source: &mut impl Read) -> Result<()> {
+/// Copies a pack into a file, and compares its size and digest.
+pub fn fill(file: &mut File, transfer: &Transfer, source: &mut impl Read) -> Result<()> {
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; PIECE];
     let mut left = transfer.bytes;

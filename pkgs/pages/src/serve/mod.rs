@@ -62,7 +62,7 @@ fn run(options: &Options) -> Result<()> {
         access_log: options.access_log,
         drain_delay: options.drain,
     };
-    let client = Client::new(&options.syncer, options.token.clone());
+    let client = Client::new(&options.syncers, options.token.clone());
     let start = |shared| {
         let mut observer = sites::Publisher::new(sites, Arc::clone(&shared), limits);
         let run = move || {

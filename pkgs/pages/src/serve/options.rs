@@ -16,7 +16,8 @@ Follows a syncer and answers the visitors of all sites.
 Usage: pages serve --syncer URL --token FILE [OPTIONS]
 
 Options:
-  --syncer URL           the syncer's HTTP API, such as http://syncer.pages.svc.cluster.local:8081
+  --syncer URL           the syncer's HTTP API, such as http://syncer.pages.svc.cluster.local:8081;
+                         repeatable: after a failure the next one is asked
   --token FILE           a file with the token for the syncer; its last line is used
   --data FOLDER          where the revisions in force are kept [default: /data]
   --listen ADDRESS       where visitors are answered [default: [::]:8080]
@@ -39,8 +40,8 @@ pub enum Command {
 /// Options of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
-    /// The beginning of the addresses of the syncer's API.
-    pub syncer: String,
+    /// The beginnings of the addresses of the syncers' API.
+    pub syncers: Vec<String>,
     /// The file with the token.
     pub token: PathBuf,
     /// The folder for the table and the packs.
@@ -65,7 +66,7 @@ pub fn parse(arguments: &[OsString]) -> Result<Command> {
 fn read(arguments: &[OsString]) -> Result<Command> {
     let any = |port| SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port);
     let mut options = Options {
-        syncer: String::new(),
+        syncers: Vec::new(),
         token: PathBuf::new(),
         data: "/data".into(),
         listen: any(8080),
@@ -78,7 +79,7 @@ fn read(arguments: &[OsString]) -> Result<Command> {
     while let Some(argument) = parser.next()? {
         match argument {
             Arg::Long("help") | Arg::Short('h') => return Ok(Command::Help),
-            Arg::Long("syncer") => options.syncer = parser.value()?.string()?,
+            Arg::Long("syncer") => options.syncers.push(parser.value()?.string()?),
             Arg::Long("token") => options.token = parser.value()?.into(),
             Arg::Long("data") => options.data = parser.value()?.into(),
             Arg::Long("listen") => options.listen = parser.value()?.parse()?,
@@ -90,7 +91,8 @@ fn read(arguments: &[OsString]) -> Result<Command> {
             other => return Err(other.unexpected().into()),
         }
     }
-    if !options.syncer.starts_with("http://") && !options.syncer.starts_with("https://") {
+    let is_address = |one: &String| one.starts_with("http://") || one.starts_with("https://");
+    if options.syncers.is_empty() || !options.syncers.iter().all(is_address) {
         bail!(
             "--syncer must be an http or https address such as http://syncer.pages.svc.cluster.local:8081"
         );
@@ -118,7 +120,7 @@ mod tests {
         match parse(&arguments) {
             Ok(Command::Help) => assert_eq!(expected, "help"),
             Ok(Command::Run(options)) => {
-                assert_eq!(expected, format!("{} {}", options.syncer, options.listen));
+                assert_eq!(expected, format!("{} {}", options.syncers.join(","), options.listen));
             }
             Err(error) => assert!(format!("{error:#}").contains(expected), "{error:#}"),
         }
@@ -129,6 +131,7 @@ mod tests {
         check("--help", "help");
         check("--syncer http://s --token t", "http://s [::]:8080");
         check("--syncer http://s --token t --listen 127.0.0.1:0", "http://s 127.0.0.1:0");
+        check("--syncer http://a --syncer http://b --token t", "http://a,http://b [::]:8080");
         check("--token t", "--syncer must be an http or https address");
         check("--syncer ftp://s --token t", "--syncer must be an http or https address");
         check("--syncer http://s", "--token FILE is missing");

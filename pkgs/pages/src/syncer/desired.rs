@@ -56,7 +56,10 @@ pub struct Desired {
 }
 
 impl Desired {
-    /// Reduces an object; nothing if it is being deleted or cannot be read.
+    /// Reduces an object; nothing if it is being deleted.
+    ///
+    /// A specification that cannot be read, perhaps of a later version, has no usable repository, so that
+    /// the site keeps the page that it has.
     #[must_use]
     pub fn new(group: Group, object: &DynamicObject) -> Option<Self> {
         let metadata = &object.metadata;
@@ -64,7 +67,9 @@ impl Desired {
             return None;
         }
         let key = SiteKey::new(metadata.namespace.as_deref()?, metadata.name.as_deref()?).ok()?;
-        let spec = StaticSiteSpec::deserialize(&object.data["spec"]).ok()?;
+        let spec = StaticSiteSpec::deserialize(&object.data["spec"]);
+        let url = spec.as_ref().map_err(|_| BadUrl::Unreadable).and_then(|spec| spec.repo.parse());
+        let spec = spec.unwrap_or_default();
         let status = StaticSiteStatus::deserialize(&object.data["status"]).unwrap_or_default();
         let annotation = |name: &str| metadata.annotations.as_ref()?.get(name).cloned();
         Some(Self {
@@ -72,7 +77,7 @@ impl Desired {
             group,
             uid: metadata.uid.clone().unwrap_or_default(),
             generation: metadata.generation,
-            url: spec.repo.parse(),
+            url,
             branch: spec.branch().to_owned(),
             folder: spec.folder().to_owned(),
             interval: interval(&spec.sync_interval),
@@ -170,6 +175,7 @@ mod tests {
     use super::{Desired, Report, document};
     use crate::api::Group;
     use crate::digest::Digest;
+    use crate::guard::url::BadUrl;
     use serde_json::{Value, json};
 
     fn desired(spec: &Value, annotations: &Value) -> Option<Desired> {
@@ -201,7 +207,8 @@ mod tests {
         ] {
             assert!(desired(&spec, &json!({})).unwrap().needs_fetch(&before));
         }
-        assert!(desired(&json!({}), &json!({})).is_none());
+        let strange = desired(&json!({ "repo": 7 }), &json!({})).unwrap();
+        assert_eq!(strange.url, Err(BadUrl::Unreadable));
     }
 
     #[test]

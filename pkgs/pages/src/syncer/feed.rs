@@ -1,26 +1,40 @@
-//! The changes of the table for servers. Pure.
+//! The changes of a table of sites, for readers that follow it. Pure.
+//!
+//! Servers follow the entries of sites, and a second syncer follows the manifests.
 
 use std::collections::BTreeMap;
 
 use crate::key::SiteKey;
-use crate::table::{Changes, Entry};
 
 /// The most removed sites that are remembered. A reader that missed more gets the complete list.
 const REMOVED_MAX: usize = 10_000;
 
 /// The table with a generation for each change.
 #[derive(Debug)]
-pub struct Feed {
+pub struct Feed<T> {
     /// Differs between processes.
     epoch: String,
     generation: u64,
-    sites: BTreeMap<SiteKey, (u64, Entry)>,
+    sites: BTreeMap<SiteKey, (u64, T)>,
     removed: BTreeMap<u64, SiteKey>,
     /// The first generation after which all removals are remembered.
     oldest: u64,
 }
 
-impl Feed {
+/// The changes after a generation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delta<T> {
+    /// The generation that the reader has afterwards.
+    pub generation: String,
+    /// True if `sites` has all sites and replaces the reader's table.
+    pub complete: bool,
+    /// The sites that are new or different.
+    pub sites: Vec<(SiteKey, T)>,
+    /// The sites that are gone.
+    pub removed: Vec<SiteKey>,
+}
+
+impl<T: Clone + PartialEq> Feed<T> {
     /// Creates an empty table for a process.
     #[must_use]
     pub fn new(epoch: &str) -> Self {
@@ -34,7 +48,7 @@ impl Feed {
     }
 
     /// Sets or removes the entry of a site. Returns true if that changes the table.
-    pub fn set(&mut self, site: &SiteKey, entry: Option<Entry>) -> bool {
+    pub fn set(&mut self, site: &SiteKey, entry: Option<T>) -> bool {
         let known = self.sites.get(site).map(|(_, entry)| entry);
         if known == entry.as_ref() {
             return false;
@@ -57,7 +71,7 @@ impl Feed {
     /// Returns the changes after a generation; nothing if the table is the same. The complete list answers a
     /// generation that is unknown, empty or too old.
     #[must_use]
-    pub fn changes(&self, after: &str) -> Option<Changes> {
+    pub fn changes(&self, after: &str) -> Option<Delta<T>> {
         let known = after.strip_prefix(&self.epoch).and_then(|rest| rest.strip_prefix('-'));
         let known = known.and_then(|text| text.parse::<u64>().ok());
         let known = known.filter(|number| (self.oldest..=self.generation).contains(number));
@@ -65,15 +79,14 @@ impl Feed {
             return None;
         }
         let after = known.unwrap_or(0);
-        let sites = self.sites.values().filter(|(generation, _)| *generation > after);
+        let sites = self.sites.iter().filter(|(_, (generation, _))| *generation > after);
         let removed = self.removed.range(after + 1..).map(|(_, site)| site);
         let removed = removed.filter(|site| known.is_some() && !self.sites.contains_key(*site));
-        Some(Changes {
+        Some(Delta {
             generation: format!("{}-{}", self.epoch, self.generation),
             complete: known.is_none(),
-            sites: sites.map(|(_, entry)| entry.clone()).collect(),
+            sites: sites.map(|(site, (_, entry))| (site.clone(), entry.clone())).collect(),
             removed: removed.cloned().collect(),
-            pending: Vec::new(),
         })
     }
 
@@ -98,10 +111,10 @@ impl Feed {
 
 #[cfg(test)]
 mod tests {
-    use super::{Feed, REMOVED_MAX};
+    use super::{Delta, Feed, REMOVED_MAX};
     use crate::digest::Digest;
     use crate::key::SiteKey;
-    use crate::table::{Address, Entry, Table};
+    use crate::table::{Address, Changes, Entry, Table};
     use proptest::prelude::*;
 
     fn key(number: usize) -> SiteKey {
@@ -111,6 +124,12 @@ mod tests {
     fn entry(number: usize, content: u8) -> Entry {
         let address = Address { host: format!("s{number}.example"), prefix: String::new() };
         Entry { site: key(number), address, revision: Digest::of(&[content]), bytes: 1 }
+    }
+
+    fn changes(delta: Delta<Entry>) -> Changes {
+        let Delta { generation, complete, sites, removed } = delta;
+        let sites = sites.into_iter().map(|(_, entry)| entry).collect();
+        Changes { generation, complete, sites, removed, pending: Vec::new() }
     }
 
     #[test]
@@ -124,7 +143,7 @@ mod tests {
         feed.set(&key(1), None);
         let next = feed.changes(&first.generation).unwrap();
         assert_eq!((next.complete, next.removed), (false, vec![key(1)]));
-        assert_eq!(next.sites, [entry(2, 1)]);
+        assert_eq!(next.sites, [(key(2), entry(2, 1))]);
         for other in ["f-2", "e-99", "e-", "e-0", "2", &first.generation.replace('e', "g")] {
             assert!(feed.changes(other).unwrap().complete, "{other}");
         }
@@ -150,16 +169,16 @@ mod tests {
             let (mut follower, mut generation) = (Table::default(), String::new());
             for (site, content, looks) in steps {
                 feed.set(&key(site), (content > 0).then(|| entry(site, content)));
-                if looks && let Some(changes) = feed.changes(&generation) {
-                    generation.clone_from(&changes.generation);
-                    follower.apply(changes);
+                if looks && let Some(delta) = feed.changes(&generation) {
+                    generation.clone_from(&delta.generation);
+                    follower.apply(changes(delta));
                 }
             }
-            if let Some(changes) = feed.changes(&generation) {
-                follower.apply(changes);
+            if let Some(delta) = feed.changes(&generation) {
+                follower.apply(changes(delta));
             }
             let mut fresh = Table::default();
-            fresh.apply(feed.changes("").unwrap());
+            fresh.apply(changes(feed.changes("").unwrap()));
             prop_assert_eq!(follower, fresh);
         }
     }

@@ -14,14 +14,24 @@
 //! | [`report`] | outcomes → status, counters and the log | the API server |
 //! | [`run`] | the tasks | all of them |
 //! | [`serve`] | webhooks, requests, table and packs over HTTP | the network |
+//! | [`known`] | the sites of both groups, from the events of watches | nothing |
+//! | [`follow`] | the watches | the API server, the disk |
+//! | [`lead`] | the election among several syncers | the API server |
+//! | [`roll`] | rollbacks | the disk |
+//! | [`peer`] | a following syncer: copies of revisions, and requests for the leader | the network, the disk |
 //! | [`metrics`] | numbers for Prometheus | nothing |
 
 pub mod cluster;
 pub mod desired;
 pub mod feed;
+pub mod follow;
+pub mod known;
+pub mod lead;
 pub mod metrics;
 pub mod options;
+pub mod peer;
 pub mod report;
+pub mod roll;
 pub mod run;
 pub mod serve;
 pub mod shared;

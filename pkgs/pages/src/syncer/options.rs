@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use kiln_daemon::exit::Exit;
@@ -29,6 +30,10 @@ Options:
   --webhook-secret FILE   a secret that holds for the webhooks of all sites
   --fetches NUMBER        the most fetches at a time [default: 8]
   --keep NUMBER           the revisions that are kept for each site [default: 5]
+  --address IP            the address at which another syncer reaches this one; with it, one of several
+                          syncers leads, and the others follow
+  --namespace NAMESPACE   where the Lease of the election is [default: kiln-pages]
+  --recheck SECONDS       the time between two looks at the served API groups [default: 300]
   --kubeconfig FILE       use this file instead of the pod's service account
   --help                  show this text
 
@@ -67,6 +72,12 @@ pub struct Options {
     pub fetches: usize,
     /// The revisions that are kept for each site.
     pub keep: usize,
+    /// The address for other syncers; without one, this is the only syncer.
+    pub address: Option<IpAddr>,
+    /// The namespace of the Lease.
+    pub namespace: String,
+    /// The time between two looks at the served API groups.
+    pub recheck: Duration,
     /// A kubeconfig; without one, the service account of the pod is used.
     pub kubeconfig: Option<PathBuf>,
 }
@@ -85,8 +96,19 @@ impl Default for Options {
             webhook_secret: None,
             fetches: 8,
             keep: 5,
+            address: None,
+            namespace: "kiln-pages".to_owned(),
+            recheck: Duration::from_mins(5),
             kubeconfig: None,
         }
+    }
+}
+
+impl Options {
+    /// Returns the address at which another syncer reaches this one.
+    #[must_use]
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.address.map(|address| SocketAddr::new(address, self.listen.port()))
     }
 }
 
@@ -129,6 +151,12 @@ fn set(options: &mut Options, name: &str, parser: &mut Parser) -> Result<()> {
         "webhook-secret" => options.webhook_secret = Some(parser.value()?.into()),
         "fetches" => options.fetches = parser.value()?.parse()?,
         "keep" => options.keep = parser.value()?.parse()?,
+        "address" => options.address = Some(parser.value()?.parse()?),
+        "namespace" => options.namespace = parser.value()?.string()?,
+        "recheck" => {
+            let seconds: u64 = parser.value()?.parse()?;
+            options.recheck = Duration::from_secs(seconds.max(1));
+        }
         "kubeconfig" => options.kubeconfig = Some(parser.value()?.into()),
         _ => bail!("unknown option; `pages syncer --help` lists all"),
     }

@@ -16,6 +16,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -41,7 +42,7 @@ use crate::publish::store::Held;
 use crate::syncer::cluster::Cluster;
 use crate::syncer::desired::Desired;
 use crate::syncer::metrics::{self, Sites, add};
-use crate::syncer::shared::{Shared, now};
+use crate::syncer::shared::{Place, Shared, now};
 use crate::table::Changes;
 use crate::webhook::event::{self, Event};
 use crate::webhook::forge::{self, SECRET_BYTES_MIN, is_equal};
@@ -55,7 +56,7 @@ const HEAD_MAX: Duration = Duration::from_secs(10);
 const BODY_MAX: Duration = Duration::from_secs(20);
 
 /// The longest wait of a request for the table while nothing changes.
-const WAIT_MAX: Duration = Duration::from_secs(30);
+pub(super) const WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// The most connections at a time.
 const CONNECTIONS_MAX: usize = 512;
@@ -133,7 +134,7 @@ pub async fn serve(listener: TcpListener, router: Router) {
 }
 
 /// A short answer for people.
-struct Reply(StatusCode, Cow<'static, str>);
+pub(super) struct Reply(StatusCode, Cow<'static, str>);
 
 impl IntoResponse for Reply {
     fn into_response(self) -> Response {
@@ -141,22 +142,22 @@ impl IntoResponse for Reply {
     }
 }
 
-type Answer = Result<Response, Reply>;
+pub(super) type Answer = Result<Response, Reply>;
 
-fn text(status: StatusCode, text: impl Into<Cow<'static, str>>) -> Reply {
+pub(super) fn text(status: StatusCode, text: impl Into<Cow<'static, str>>) -> Reply {
     Reply(status, text.into())
 }
 
-fn accepted(what: &'static str) -> Response {
+pub(super) fn accepted(what: &'static str) -> Response {
     text(StatusCode::ACCEPTED, what).into_response()
 }
 
-fn key(namespace: &str, name: &str) -> Result<SiteKey, Reply> {
+pub(super) fn key(namespace: &str, name: &str) -> Result<SiteKey, Reply> {
     SiteKey::new(namespace, name).map_err(|bad| text(StatusCode::NOT_FOUND, bad.to_string()))
 }
 
 /// Reads a body within its limits.
-async fn body(request: Request) -> Result<Bytes, Reply> {
+pub(super) async fn body(request: Request) -> Result<Bytes, Reply> {
     match timeout(BODY_MAX, to_bytes(request.into_body(), BODY_BYTES_MAX)).await {
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(_)) => Err(text(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 1 MiB")),
@@ -234,7 +235,11 @@ fn lines(file: &Path) -> Vec<Vec<u8>> {
 }
 
 /// Checks the bearer token of a request against a file.
-fn authorize(shared: &Shared, headers: &HeaderMap, file: Option<&Path>) -> Result<(), Reply> {
+pub(super) fn authorize(
+    shared: &Shared,
+    headers: &HeaderMap,
+    file: Option<&Path>,
+) -> Result<(), Reply> {
     let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let token = value.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
     let tokens = file.map(lines).unwrap_or_default();
@@ -335,11 +340,19 @@ async fn part((held, at): (Held, u64)) -> std::io::Result<Option<(Bytes, (Held, 
 }
 
 async fn ready(State(shared): State<Arc<Shared>>) -> Reply {
-    if shared.inner().is_complete {
-        text(StatusCode::OK, "ready")
+    let place = *shared.place.borrow();
+    let fault = if !shared.inner().is_complete {
+        "the sites are not known yet"
+    } else if place == Place::Waits {
+        "no syncer leads"
+    } else if place != Place::Leads && !shared.is_whole.load(Ordering::Relaxed) {
+        "the leader's revisions are not copied yet"
+    } else if shared.is_unsure.load(Ordering::Relaxed) {
+        "the lead is not confirmed"
     } else {
-        text(StatusCode::SERVICE_UNAVAILABLE, "the sites are not known yet")
-    }
+        return text(StatusCode::OK, "ready");
+    };
+    text(StatusCode::SERVICE_UNAVAILABLE, fault)
 }
 
 async fn numbers(State(shared): State<Arc<Shared>>) -> Response {

@@ -1,22 +1,29 @@
 //! The state that all tasks share.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use kiln_base::replace::{self, Durability};
 use tokio::sync::{Notify, watch};
 
+use crate::digest::Digest;
 use crate::git::remote::Fetcher;
 use crate::key::SiteKey;
 use crate::publish::store::Store;
 use crate::queue::plan::{Bounds, Queue};
 use crate::queue::saved::Saved;
 use crate::syncer::desired::Desired;
-use crate::syncer::feed::Feed;
+use crate::syncer::feed::{Delta, Feed};
 use crate::syncer::metrics::Metrics;
 use crate::syncer::options::Options;
 use crate::table::{Changes, Entry, Pending};
 use crate::webhook::seen::Seen;
+
+/// The file with the times of the queue.
+pub const QUEUE: &str = "queue.json";
 
 /// The shared state.
 #[derive(Debug)]
@@ -33,7 +40,26 @@ pub struct Shared {
     pub wake: Notify,
     /// Tells requests for the table that it has changed.
     pub news: watch::Sender<()>,
+    /// The place of this syncer among several.
+    pub place: watch::Sender<Place>,
+    /// Wakes the task that passes requests on to the leader.
+    pub passing: Notify,
+    /// True once all revisions of a leader have been copied, or were on the disk at the start.
+    pub is_whole: AtomicBool,
+    /// True while the API server does not confirm the lead.
+    pub is_unsure: AtomicBool,
     inner: Mutex<Inner>,
+}
+
+/// The place of a syncer among several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// No leader is known.
+    Waits,
+    /// Another syncer leads, at this address.
+    Follows(SocketAddr),
+    /// This one leads: it fetches, publishes, and answers with the table.
+    Leads,
 }
 
 /// The part behind a lock, which is never held during I/O.
@@ -48,7 +74,14 @@ pub struct Inner {
     /// The sites with a fetch that runs, also if they were removed in the meantime.
     pub busy: BTreeSet<SiteKey>,
     /// The table for servers.
-    pub feed: Feed,
+    pub feed: Feed<Entry>,
+    /// The manifests for other syncers, each as the digest of its bytes.
+    pub copies: Feed<Digest>,
+    /// The sites whose status names a revision that this process lacks: it was published by another
+    /// syncer. Servers keep what they have of them until the next fetch.
+    pub behind: BTreeSet<SiteKey>,
+    /// The sites with requests that must be passed on to the leader.
+    pub requested: BTreeSet<SiteKey>,
     /// The deliveries of webhooks.
     pub seen: Seen,
     /// True when all sites of the cluster are known. Before that, the table would lack sites.
@@ -60,11 +93,11 @@ impl Inner {
     /// the sites of the cluster are not known.
     #[must_use]
     pub fn changes(&self, after: &str) -> Option<Changes> {
-        let mut changes = self.is_complete.then(|| self.feed.changes(after)).flatten()?;
-        if changes.complete {
-            changes.pending = self.pending().collect();
-        }
-        Some(changes)
+        let delta = self.is_complete.then(|| self.feed.changes(after)).flatten()?;
+        let Delta { generation, complete, sites, removed } = delta;
+        let sites = sites.into_iter().map(|(_, entry)| entry).collect();
+        let pending = if complete { self.pending().collect() } else { Vec::new() };
+        Some(Changes { generation, complete, sites, removed, pending })
     }
 
     /// Returns the sites that were published before, and whose packs this process has not built
@@ -92,22 +125,31 @@ impl Shared {
     pub fn new(options: Options, store: Store, fetcher: Fetcher, saved: Saved) -> Self {
         let all = options.fetches.max(1);
         let bounds = Bounds { all, namespace: all.div_ceil(2) };
+        let epoch = format!("{:x}", now().as_nanos());
         let inner = Inner {
             sites: BTreeMap::new(),
             queue: Queue::new(bounds),
+            requested: saved.requested.clone(),
             saved,
             busy: BTreeSet::new(),
-            feed: Feed::new(&format!("{:x}", now().as_nanos())),
+            feed: Feed::new(&epoch),
+            copies: Feed::new(&epoch),
+            behind: BTreeSet::new(),
             seen: Seen::default(),
             is_complete: false,
         };
+        let place = if options.address.is_some() { Place::Waits } else { Place::Leads };
         Self {
+            is_whole: AtomicBool::new(!store.sites().is_empty()),
             options,
             store,
             fetcher,
             metrics: Metrics::default(),
             wake: Notify::new(),
             news: watch::Sender::new(()),
+            place: watch::Sender::new(place),
+            passing: Notify::new(),
+            is_unsure: AtomicBool::new(false),
             inner: Mutex::new(inner),
         }
     }
@@ -115,6 +157,12 @@ impl Shared {
     /// Locks the inner part.
     pub fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// True if this syncer leads.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        *self.place.borrow() == Place::Leads
     }
 
     /// Returns a site.
@@ -130,6 +178,7 @@ impl Shared {
         let Inner { sites, queue, saved, .. } = &mut *inner;
         let key = site.key.clone();
         let before = sites.insert(key.clone(), site.clone());
+        let is_first = before.is_none();
         match before {
             None => queue.add(&key, site.interval, saved.get(&key), now),
             Some(before) => {
@@ -140,7 +189,29 @@ impl Shared {
             }
         }
         drop(inner);
+        if is_first {
+            self.judge(&key);
+        }
         self.wake.notify_one();
+    }
+
+    /// Compares a site's status with the revisions here.
+    ///
+    /// A leader that is behind would show servers an older revision than they have. Only for a site that
+    /// no reader has got from this process, because the others would lose it.
+    pub fn judge(&self, key: &SiteKey) {
+        let manifest = self.store.manifest(key);
+        let mut inner = self.inner();
+        let status = inner.sites.get(key).and_then(|site| site.status.revision.clone());
+        let has = |digest: &str| {
+            let revisions = manifest.iter().flat_map(|manifest| &manifest.revisions);
+            revisions.into_iter().any(|revision| revision.digest.to_string() == digest)
+        };
+        if status.is_some_and(|revision| !has(&revision.digest)) {
+            inner.behind.insert(key.clone());
+        } else {
+            inner.behind.remove(key);
+        }
     }
 
     /// Forgets a site. The caller removes its revisions.
@@ -148,30 +219,61 @@ impl Shared {
         let mut inner = self.inner();
         inner.sites.remove(key);
         inner.queue.remove(key);
+        inner.behind.remove(key);
+        inner.requested.remove(key);
         drop(inner);
         self.offer(key);
     }
 
     /// Makes a site due at once. Returns false if it is unknown.
+    ///
+    /// A syncer that follows remembers the request, on its disk too, until the leader has it.
     pub fn request(&self, key: &SiteKey) -> bool {
-        let known = self.inner().queue.request(key, now());
+        let leads = self.leads();
+        let mut inner = self.inner();
+        let known = inner.queue.request(key, now());
+        if known && !leads {
+            inner.requested.insert(key.clone());
+        }
+        drop(inner);
         self.wake.notify_one();
+        if known && !leads {
+            self.save();
+            self.passing.notify_one();
+        }
         known
+    }
+
+    /// Writes the times of the queue to the disk.
+    pub fn save(&self) {
+        let saved = {
+            let inner = self.inner();
+            let mut saved = inner.queue.save(now());
+            saved.requested.clone_from(&inner.requested);
+            saved
+        };
+        let path = self.options.data.join(QUEUE);
+        if let Err(error) = replace::write(&path, &saved.bytes(), 0o640, Durability::File) {
+            tracing::warn!("cannot save the queue: {error}");
+        }
     }
 
     /// Brings the entry of a site in the table up to date.
     pub fn offer(&self, key: &SiteKey) {
         let manifest = self.store.manifest(key);
+        let mark = manifest.as_ref().and_then(|manifest| serde_json::to_vec(manifest).ok());
+        let mark = mark.map(|bytes| Digest::of(&bytes));
         let mut inner = self.inner();
         let address = inner.sites.get(key).and_then(|site| site.address.clone());
         let revision = manifest.as_ref().and_then(|manifest| manifest.current());
+        let revision = revision.filter(|_| !inner.behind.contains(key));
         let entry = address.zip(revision).map(|(address, revision)| Entry {
             site: key.clone(),
             address,
             revision: revision.digest,
             bytes: revision.bytes,
         });
-        let is_new = inner.feed.set(key, entry);
+        let is_new = inner.feed.set(key, entry) | inner.copies.set(key, mark);
         drop(inner);
         if is_new {
             self.news.send_replace(());

@@ -8,6 +8,7 @@
 mod audit;
 #[path = "../common/mod.rs"]
 mod common;
+mod ha;
 mod operator;
 mod rig;
 mod verbs;
@@ -31,6 +32,7 @@ async fn the_roles_at_a_real_api_server() {
     verbs::a_person_rolls_back_and_sees_the_state(&rig, &whole).await;
     verbs::kubectl_shows_all_that_matters(&rig).await;
     whole::pages_stay(&rig, whole).await;
+    ha::two_syncers(&rig).await;
     operator::a_site_that_was_deleted_meanwhile_is_cleaned_up(&mut rig).await;
     operator::a_second_replica_takes_over(&mut rig).await;
     operator::routes_follow_the_served_apis(&mut rig).await;

@@ -26,10 +26,10 @@ pub const ACCOUNT: &str = "pages-syncer";
 pub const TEAM: &str = "team-whole";
 
 /// The token between syncer and server, and the token for requests.
-const TOKEN: &str = "a token of this test";
+pub const TOKEN: &str = "a token of this test";
 
 /// The secret of a webhook.
-const SECRET: &str = "a secret of this test";
+pub const SECRET: &str = "a secret of this test";
 
 /// A syncer, a server and a git server.
 pub struct Whole {
@@ -90,28 +90,12 @@ impl Whole {
         self.git.repository.lock().unwrap().push("main", files)
     }
 
-    /// Sends a request to the syncer, and returns the status line.
     fn request(&self, line: &str, token: &str) -> String {
-        let api = self.api;
-        let text = format!(
-            "{line} HTTP/1.1\r\nHost: {api}\r\nAuthorization: Bearer {token}\r\nContent-Length: 0\r\n\
-             Connection: close\r\n\r\n"
-        );
-        status(&talk(api, text.as_bytes()))
+        request(self.api, line, token)
     }
 
-    /// Sends a push event as GitHub does, and returns the status line.
     fn hook(&self, site: &str, body: &str, secret: &str) -> String {
-        let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
-        mac.update(body.as_bytes());
-        let proof = hex(&mac.finalize().into_bytes());
-        let (api, length) = (self.api, body.len());
-        let text = format!(
-            "POST /webhook/{TEAM}/{site} HTTP/1.1\r\nHost: {api}\r\nX-GitHub-Event: push\r\n\
-             X-Hub-Signature-256: sha256={proof}\r\nContent-Type: application/json\r\n\
-             Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
-        );
-        status(&talk(api, text.as_bytes()))
+        hook(self.api, &format!("{TEAM}/{site}"), body, secret)
     }
 
     /// Asks the server for the first page of a site; returns the status line and the body.
@@ -120,16 +104,44 @@ impl Whole {
     }
 
     fn page_of(&self, host: &str) -> (String, String) {
-        let text = format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
-        let answer = talk(self.visitors, text.as_bytes());
-        let text = String::from_utf8_lossy(&answer);
-        let body = text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
-        (status(&answer), body.unwrap_or_default())
+        page(self.visitors, host)
     }
 
     pub async fn until_page(&self, name: &str, body: &str) {
         until(&format!("{name} shows {body}"), async || self.page(name).1 == body).await;
     }
+}
+
+/// Sends a request to a syncer, and returns the status line.
+pub fn request(api: SocketAddr, line: &str, token: &str) -> String {
+    let text = format!(
+        "{line} HTTP/1.1\r\nHost: {api}\r\nAuthorization: Bearer {token}\r\nContent-Length: 0\r\n\
+         Connection: close\r\n\r\n"
+    );
+    status(&talk(api, text.as_bytes()))
+}
+
+/// Sends a push event as GitHub does, and returns the status line.
+pub fn hook(api: SocketAddr, site: &str, body: &str, secret: &str) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
+    mac.update(body.as_bytes());
+    let proof = hex(&mac.finalize().into_bytes());
+    let length = body.len();
+    let text = format!(
+        "POST /webhook/{site} HTTP/1.1\r\nHost: {api}\r\nX-GitHub-Event: push\r\n\
+         X-Hub-Signature-256: sha256={proof}\r\nContent-Type: application/json\r\n\
+         Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    );
+    status(&talk(api, text.as_bytes()))
+}
+
+/// Asks a server for the first page of a host; returns the status line and the body.
+pub fn page(visitors: SocketAddr, host: &str) -> (String, String) {
+    let text = format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    let answer = talk(visitors, text.as_bytes());
+    let text = String::from_utf8_lossy(&answer);
+    let body = text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
+    (status(&answer), body.unwrap_or_default())
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -148,7 +160,7 @@ pub fn pages(role: &str) -> Command {
 }
 
 /// Returns an address that is free at present.
-fn free() -> SocketAddr {
+pub fn free() -> SocketAddr {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
 }
 
@@ -292,7 +304,7 @@ async fn a_deleted_site_is_gone(rig: &Rig, whole: &Whole) {
     assert_eq!(whole.page("docs").1, "docs four");
 }
 
-fn kill(program: Option<Program>) {
+pub fn kill(program: Option<Program>) {
     let mut program = program.unwrap();
     program.signal(Signal::KILL);
     program.wait();

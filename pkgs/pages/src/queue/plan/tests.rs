@@ -152,3 +152,20 @@ proptest! {
         prop_assert_eq!(seen, sites);
     }
 }
+
+#[test]
+fn a_hurry_brings_every_site_forward_and_delays_none() {
+    let mut queue = queue(&["a/1", "a/2", "b/1"]);
+    for site in taken(&mut queue, at(0)) {
+        queue.done(&key(&site), End::Success, at(0));
+    }
+    queue.request(&key("b/1"), at(1));
+    let soon = queue.due(&key("b/1"));
+    queue.hurry(Duration::from_mins(1), at(1));
+    assert_eq!(queue.due(&key("b/1")), soon);
+    for site in ["a/1", "a/2"] {
+        let due = queue.due(&key(site)).unwrap();
+        assert!((at(1)..=at(61)).contains(&due), "{site}: {due:?}");
+    }
+    assert_eq!(taken(&mut queue, at(61)).len(), 3);
+}
