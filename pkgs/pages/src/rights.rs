@@ -3,6 +3,7 @@
 //! `pages serve` has no rights, because it never asks the API server.
 
 use crate::api::{Group, PLURAL};
+use crate::routing::answer::ANSWERED;
 use crate::routing::kind::Kind;
 
 /// A right of a role.
@@ -21,6 +22,9 @@ pub struct Right {
 /// The verbs on the objects that the operator makes.
 const ROUTES: &[&str] = &["create", "delete", "get", "list", "patch"];
 
+/// The verbs on those of them that are watched.
+const WATCHED: &[&str] = &["create", "delete", "get", "list", "patch", "watch"];
+
 /// Returns the rights of the operator.
 #[must_use]
 pub fn of_operator() -> Vec<Right> {
@@ -32,11 +36,8 @@ pub fn of_operator() -> Vec<Right> {
     rights.push(everywhere("events.k8s.io", "events".to_owned(), &["create", "patch"]));
     for kind in Kind::ALL {
         // The list of domains is a ConfigMap, too.
-        let verbs: &[&str] = if kind == Kind::RouteFile {
-            &["create", "delete", "get", "list", "patch", "watch"]
-        } else {
-            ROUTES
-        };
+        let is_watched = kind == Kind::RouteFile || ANSWERED.contains(&kind);
+        let verbs = if is_watched { WATCHED } else { ROUTES };
         rights.push(inside(kind.group(), kind.plural(), verbs));
     }
     rights.push(inside("coordination.k8s.io", "leases", &["create", "get", "update"]));

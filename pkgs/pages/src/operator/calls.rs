@@ -3,11 +3,16 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::{
     DeleteParams, DynamicObject, ListParams, ObjectMeta, Patch, PatchParams, Preconditions,
 };
-use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::runtime::WatchStreamExt as _;
+use kube::runtime::events;
+use kube::runtime::events::{EventType, Recorder, Reporter};
+use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -45,7 +50,9 @@ pub struct Made {
 }
 
 impl Made {
-    fn new(metadata: &ObjectMeta) -> Self {
+    /// Reads the facts from an object's metadata.
+    #[must_use]
+    pub fn new(metadata: &ObjectMeta) -> Self {
         let generation = metadata.generation.map(|generation| generation.to_string());
         let site = metadata.annotations.as_ref();
         Self {
@@ -104,6 +111,13 @@ impl Calls {
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(BTreeSet::new()),
             Err(error) => Err(plain(&error)).with_context(|| format!("cannot discover {version}")),
         }
+    }
+
+    /// Returns the watch of the objects of a kind that have the operator's label.
+    #[must_use]
+    pub fn watch(&self, kind: Kind) -> BoxStream<'static, watcher::Result<Event<DynamicObject>>> {
+        let ours = watcher::Config::default().labels(&format!("{}={}", LABEL.0, LABEL.1));
+        watcher(self.objects(kind), ours).default_backoff().boxed()
     }
 
     /// Returns the objects of a kind that have the operator's label.
@@ -181,7 +195,7 @@ impl Calls {
 
     /// Writes an event about a site. A failure is logged only: the condition says the same.
     pub async fn event(&self, seen: &Seen, is_warning: bool, reason: &str, note: &str) {
-        let event = Event {
+        let event = events::Event {
             type_: if is_warning { EventType::Warning } else { EventType::Normal },
             reason: reason.to_owned(),
             note: Some(note.to_owned()),

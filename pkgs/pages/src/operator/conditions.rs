@@ -9,11 +9,23 @@ use crate::api::{
 use crate::ownership::verdict::{Verdict, sentence};
 use crate::table::Address;
 
+/// The reason of a site whose routes no controller has confirmed.
+pub const UNCONFIRMED: &str = "Unconfirmed";
+
 /// The result of making a site's routes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Routes {
-    /// All routes are there; the text says of which kind.
+    /// All routes are in force; the text says of which kind.
     Made(String),
+    /// All routes are there, and no controller has confirmed them; the text says of which kind.
+    Unconfirmed(String),
+    /// A controller refuses a route, or a certificate is not there.
+    Refused {
+        /// The cause as one word.
+        reason: &'static str,
+        /// The controller's words.
+        message: String,
+    },
     /// A route could not be made.
     Failed(String),
     /// No route can be made.
@@ -110,6 +122,12 @@ fn routed(verdict: &Verdict, routes: &Routes) -> Facts {
         Routes::Made(kind) => {
             (ConditionStatus::True, "Routed", format!("{host}{prefix} by {kind}"))
         }
+        Routes::Unconfirmed(kind) => (
+            ConditionStatus::Unknown,
+            UNCONFIRMED,
+            format!("{host}{prefix} by {kind}, which no controller has confirmed"),
+        ),
+        Routes::Refused { reason, message } => (ConditionStatus::False, *reason, message.clone()),
         Routes::Failed(cause) => (ConditionStatus::False, "RouteFailed", cause.clone()),
         Routes::Impossible(cause) => (ConditionStatus::False, "ApiMissing", cause.clone()),
     };
@@ -122,9 +140,12 @@ fn routed(verdict: &Verdict, routes: &Routes) -> Facts {
 }
 
 /// A site is ready if visitors get a revision of it, even an old one.
+///
+/// A route that no controller has confirmed does not count against the site, because in some clusters no
+/// controller writes a status.
 fn ready(status: &StaticSiteStatus, routed: &Facts) -> Facts {
     let synced = status.condition(SYNCED);
-    if routed.status != ConditionStatus::True {
+    if routed.status == ConditionStatus::False {
         return Facts {
             status: ConditionStatus::False,
             reason: routed.reason,
@@ -219,6 +240,24 @@ mod tests {
         check(&synced(site(), False, false), (False, "NotSynced"));
         check(&synced(site(), False, true), (True, "OldRevision"));
         check(&synced(site(), True, true), (True, "Ready"));
+    }
+
+    #[test]
+    fn an_unconfirmed_route_does_not_block_a_site_and_a_refused_one_does() {
+        let site = synced(seen("a/a", "a.example", 1), ConditionStatus::True, true);
+        let check =
+            |routes: &Routes, routed: (ConditionStatus, &str), ready: (ConditionStatus, &str)| {
+                let found = status(&site, &granted(), routes, "https", "2");
+                for (kind, expected) in [(ROUTED, routed), (READY, ready)] {
+                    let condition = found.condition(kind).unwrap();
+                    assert_eq!((condition.status, condition.reason.as_str()), expected, "{kind}");
+                }
+            };
+        let (no, yes) = (ConditionStatus::False, ConditionStatus::True);
+        let unconfirmed = Routes::Unconfirmed("HTTPRoute".to_owned());
+        check(&unconfirmed, (ConditionStatus::Unknown, "Unconfirmed"), (yes, "Ready"));
+        let refused = Routes::Refused { reason: "NotAccepted", message: "no listener".to_owned() };
+        check(&refused, (no, "NotAccepted"), (no, "NotAccepted"));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! same case. Nothing is done before all lists are complete, because an object that no known site needs
 //! is deleted.
 
+mod answers;
 pub mod calls;
 pub mod conditions;
 #[cfg(test)]

@@ -9,7 +9,7 @@ use k8s_openapi::jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
 use super::calls::{Calls, Made};
-use super::conditions::{self, is_same};
+use super::conditions::{self, UNCONFIRMED, is_same};
 use super::plan::Plan;
 use super::seen::Seen;
 use super::state::Status;
@@ -17,6 +17,7 @@ use crate::api::{ConditionStatus, ROUTED, StaticSiteStatus};
 use crate::ownership::claim::SiteId;
 use crate::ownership::verdict::Verdict;
 use crate::routing::ObjectKey;
+use crate::routing::answer::Answer;
 use crate::routing::kind::Kind;
 
 /// The most calls at a time.
@@ -48,6 +49,25 @@ impl Existing {
         }
     }
 
+    /// Records a change that a watch has seen. Returns true if the object must be applied again, because
+    /// another program has changed it. A change of an earlier generation is an old one of our own.
+    pub fn see(&mut self, key: &ObjectKey, made: &Made) -> bool {
+        let Some(known) = self.objects.get_mut(key) else { return false };
+        let number = |made: &Made| made.generation.parse::<u64>().ok();
+        let is_new = known.made.uid != made.uid || number(made) > number(&known.made);
+        if is_new {
+            known.made = made.clone();
+            known.hash = None;
+        }
+        is_new
+    }
+
+    /// Records that a watch has seen the end of an object. Returns true if that was not known.
+    pub fn lose(&mut self, key: &ObjectKey, made: &Made) -> bool {
+        let is_known = self.objects.get(key).is_some_and(|known| known.made.uid == made.uid);
+        is_known && self.objects.remove(key).is_some()
+    }
+
     fn has_routes(&self, site: &SiteId) -> bool {
         let key = site.key.to_string();
         self.objects.values().any(|known| known.made.site.as_ref() == Some(&key))
@@ -60,6 +80,8 @@ pub struct Pass<'a> {
     pub calls: &'a Calls,
     /// The plan.
     pub plan: &'a Plan,
+    /// The answers of other controllers.
+    pub answers: &'a BTreeMap<ObjectKey, Answer>,
     /// Counters.
     pub state: &'a Status,
     /// The scheme of addresses in the status.
@@ -171,10 +193,11 @@ impl Pass<'_> {
     ) -> bool {
         let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let faults = self.plan.faults(failed);
+        let answers = self.plan.answers(self.answers);
         let mut reasons = BTreeMap::new();
         let different = self.plan.verdicts.iter().filter_map(|(id, verdict)| {
             let seen = sites.get(id)?;
-            let routes = self.plan.routes(id, &faults);
+            let routes = self.plan.routes(id, &faults, &answers);
             let status = conditions::status(seen, verdict, &routes, self.scheme, &now);
             (!is_same(&seen.status, &status)).then(|| (seen.clone(), status))
         });
@@ -206,7 +229,7 @@ impl Pass<'_> {
         if let Some(after) = after.filter(|_| is_written)
             && before.map(|it| &it.reason) != Some(&after.reason)
         {
-            let is_warning = after.status != ConditionStatus::True;
+            let is_warning = after.status == ConditionStatus::False;
             self.calls.event(seen, is_warning, &after.reason, &after.message).await;
             tracing::info!(site = %seen.id.key, reason = after.reason, "{}", after.message);
         }
@@ -224,6 +247,11 @@ fn reason(status: &StaticSiteStatus) -> &'static str {
     use crate::ownership::verdict::Reason;
     let reason = status.condition(ROUTED).map_or("", |condition| condition.reason.as_str());
     let refusals = Reason::ALL.map(Reason::name);
-    let known = refusals.into_iter().chain(["Routed", "RouteFailed", "ApiMissing"]);
+    let known = refusals.into_iter().chain(["Routed", "RouteFailed", "ApiMissing"]).chain([
+        UNCONFIRMED,
+        "NotAccepted",
+        "RefsNotResolved",
+        "CertificateNotReady",
+    ]);
     known.into_iter().find(|known| *known == reason).unwrap_or("Pending")
 }

@@ -9,7 +9,9 @@ use crate::ownership::claim::{Claim, SiteId};
 use crate::ownership::decide;
 use crate::ownership::rules::Rules;
 use crate::ownership::verdict::Verdict;
+use crate::routing::answer::Answer;
 use crate::routing::choice::{Served, Way, choose};
+use crate::routing::kind::Kind;
 use crate::routing::{ObjectKey, Objects, desired};
 
 /// Everything that should exist.
@@ -66,14 +68,49 @@ impl Plan {
         faults
     }
 
+    /// Returns the answers of other controllers, by site. A site whose objects get no answers is
+    /// missing.
+    #[must_use]
+    pub fn answers(&self, known: &BTreeMap<ObjectKey, Answer>) -> BTreeMap<&SiteId, Answer> {
+        let mut answers: BTreeMap<&SiteId, Answer> = BTreeMap::new();
+        for (key, wanted) in &self.objects {
+            let answer = match (known.get(key), key.kind) {
+                (Some(answer), _) => answer.clone(),
+                (None, Kind::HttpRoute | Kind::Certificate) => Answer::Waiting,
+                (None, _) => continue,
+            };
+            for site in &wanted.sites {
+                let before = answers.remove(site);
+                let all = before.map_or(answer.clone(), |before| before.and(answer.clone()));
+                answers.insert(site, all);
+            }
+        }
+        answers
+    }
+
     /// Returns the state of a site's routes.
     #[must_use]
-    pub fn routes(&self, site: &SiteId, faults: &BTreeMap<&SiteId, String>) -> Routes {
-        match (&self.way, faults.get(site)) {
-            (Err(cause), _) => Routes::Impossible(cause.clone()),
-            (_, Some(cause)) => Routes::Failed(cause.clone()),
-            (Ok(Some(way)), None) => Routes::Made(way.kind().name().to_owned()),
-            (Ok(None), None) => Routes::Made("an administrator's routes".to_owned()),
+    pub fn routes(
+        &self,
+        site: &SiteId,
+        faults: &BTreeMap<&SiteId, String>,
+        answers: &BTreeMap<&SiteId, Answer>,
+    ) -> Routes {
+        let kind = match (&self.way, faults.get(site)) {
+            (Err(cause), _) => return Routes::Impossible(cause.clone()),
+            (_, Some(cause)) => return Routes::Failed(cause.clone()),
+            (Ok(Some(way)), None) => way.kind().name(),
+            (Ok(None), None) => return Routes::Made("an administrator's routes".to_owned()),
+        };
+        match answers.get(site) {
+            Some(Answer::Refused { reason, message }) => {
+                Routes::Refused { reason, message: format!("{kind}: {message}") }
+            }
+            Some(Answer::Waiting) => Routes::Unconfirmed(kind.to_owned()),
+            Some(Answer::Accepted(text)) if !text.is_empty() => {
+                Routes::Made(format!("{kind} {text}"))
+            }
+            Some(Answer::Accepted(_)) | None => Routes::Made(kind.to_owned()),
         }
     }
 }
@@ -85,7 +122,10 @@ mod tests {
     use super::super::options::Options;
     use super::super::world::World;
     use super::{plan, rules};
+    use crate::routing::ObjectKey;
+    use crate::routing::answer::Answer;
     use crate::routing::choice::{Served, Wish};
+    use crate::routing::kind::Kind;
     use std::collections::BTreeMap;
 
     fn world() -> World {
@@ -113,8 +153,38 @@ mod tests {
         let faults = plan.faults(&failed);
         let first = plan.verdicts.keys().next().unwrap();
         let expected = "cannot apply Ingress site.a.a: refused".to_owned();
-        assert_eq!(plan.routes(first, &faults), Routes::Failed(expected));
+        let none = BTreeMap::new();
+        assert_eq!(plan.routes(first, &faults, &none), Routes::Failed(expected));
         assert_eq!(faults.len(), 1);
+    }
+
+    #[test]
+    fn the_worst_answer_about_a_sites_objects_counts() {
+        let (world, mut options) = (world(), options("ingress".parse().unwrap()));
+        options.target.issuer = Some("i".to_owned());
+        let served = Served([Kind::Certificate].into());
+        let rules = rules(&world, &options, BTreeMap::new());
+        let plan = plan(&world.claims(), &rules, &options, &served);
+        let site = plan.verdicts.keys().next().unwrap();
+        let faults = BTreeMap::new();
+        let check = |known: BTreeMap<ObjectKey, Answer>, expected: &Routes| {
+            assert_eq!(&plan.routes(site, &faults, &plan.answers(&known)), expected);
+        };
+        let key = |kind, name: &str| ObjectKey { kind, name: name.to_owned() };
+        let certificate = key(Kind::Certificate, "tls.x.example");
+        let ingress = key(Kind::Ingress, "site.a.a");
+        let at = |text: &str| Answer::Accepted(text.to_owned());
+        check(BTreeMap::new(), &Routes::Unconfirmed("Ingress".to_owned()));
+        check(
+            BTreeMap::from([(certificate.clone(), at("")), (ingress.clone(), at("at h"))]),
+            &Routes::Made("Ingress at h".to_owned()),
+        );
+        let no = Answer::Refused { reason: "CertificateNotReady", message: "m".to_owned() };
+        let message = "Ingress: m".to_owned();
+        check(
+            BTreeMap::from([(certificate, no), (ingress, at("at h"))]),
+            &Routes::Refused { reason: "CertificateNotReady", message },
+        );
     }
 
     #[test]
@@ -123,8 +193,9 @@ mod tests {
         let rules = rules(&world, &options, BTreeMap::new());
         let plan = plan(&world.claims(), &rules, &options, &Served::default());
         assert!(plan.objects.is_empty());
+        let none = BTreeMap::new();
         for site in plan.verdicts.keys() {
-            assert!(matches!(plan.routes(site, &BTreeMap::new()), Routes::Impossible(_)));
+            assert!(matches!(plan.routes(site, &none, &BTreeMap::new()), Routes::Impossible(_)));
         }
     }
 }

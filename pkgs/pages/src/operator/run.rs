@@ -11,6 +11,7 @@ use kube::Client;
 use kube::runtime::watcher;
 use tokio::time::{Instant, sleep_until};
 
+use super::answers::Answers;
 use super::calls::Calls;
 use super::options::Options;
 use super::pass::{Existing, Pass};
@@ -23,6 +24,7 @@ use super::world::World;
 use crate::api::Group;
 use crate::ownership::hosts_to_prove;
 use crate::ownership::rules::List;
+use crate::routing::answer::ANSWERED;
 use crate::routing::choice::Served;
 use crate::routing::kind::Kind;
 use kiln_controller::fault::of_watch;
@@ -51,6 +53,7 @@ pub struct Operator<'a> {
     served: Served,
     groups: Vec<Group>,
     existing: Existing,
+    answers: Answers,
     is_listed: bool,
     proofs: Proofs,
     failures: u32,
@@ -69,6 +72,7 @@ impl<'a> Operator<'a> {
             served: Served::default(),
             groups: Vec::new(),
             existing: Existing::default(),
+            answers: Answers::default(),
             is_listed: false,
             proofs: Proofs::default(),
             failures: 0,
@@ -126,7 +130,10 @@ impl<'a> Operator<'a> {
     }
 
     fn changes(&self) -> Changes {
-        changes(&self.client, &self.groups, &self.options.target.namespace)
+        let kinds = ANSWERED.into_iter().filter(|kind| self.served.has(*kind));
+        let kinds: Vec<Kind> = kinds.collect();
+        let namespace = &self.options.target.namespace;
+        changes(&self.client, &self.calls, &self.groups, &kinds, namespace)
     }
 
     /// True if all facts are known.
@@ -139,6 +146,10 @@ impl<'a> Operator<'a> {
         match change {
             Change::Site(group, event) => match *event {
                 Ok(event) => self.world.apply(group, event),
+                Err(error) => self.cannot_watch(&error),
+            },
+            Change::Object(kind, event) => match *event {
+                Ok(event) => self.answers.apply(kind, event, &mut self.existing),
                 Err(error) => self.cannot_watch(&error),
             },
             Change::Domains(Err(error)) => self.cannot_watch(&error),
@@ -168,11 +179,11 @@ impl<'a> Operator<'a> {
             let list = if served.has(kind) { self.calls.list(kind).await? } else { Vec::new() };
             self.existing.replace(kind, list);
         }
+        let is_new = !self.is_listed || groups != self.groups || served != self.served;
         if served != self.served {
             tracing::info!("serves {:?}", served.0);
         }
         self.served = served;
-        let is_new = !self.is_listed || groups != self.groups;
         if !groups.contains(&Group::Kiln) {
             tracing::warn!(
                 "the cluster has no definition of {}; apply manifests/crd",
@@ -200,6 +211,7 @@ impl<'a> Operator<'a> {
         let pass = Pass {
             calls: &self.calls,
             plan: &plan,
+            answers: self.answers.known(),
             state: self.state,
             scheme: &self.options.scheme,
         };

@@ -10,7 +10,9 @@ use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client};
 
+use super::calls::Calls;
 use crate::api::Group;
+use crate::routing::kind::Kind;
 
 /// The `ConfigMap` with the domains of each namespace.
 pub const DOMAINS: &str = "pages-domains";
@@ -19,6 +21,8 @@ pub const DOMAINS: &str = "pages-domains";
 pub enum Change {
     /// Of a site.
     Site(Group, Box<watcher::Result<Event<DynamicObject>>>),
+    /// Of an object that the operator has made.
+    Object(Kind, Box<watcher::Result<Event<DynamicObject>>>),
     /// Of the list of domains: its data, or nothing without the object.
     Domains(watcher::Result<Option<BTreeMap<String, String>>>),
 }
@@ -26,10 +30,22 @@ pub enum Change {
 /// The changes of several watches.
 pub type Changes = SelectAll<BoxStream<'static, Change>>;
 
-/// Watches the sites of some groups, and the list of domains in a namespace.
-pub fn changes(client: &Client, groups: &[Group], namespace: &str) -> Changes {
+/// Watches the sites of some groups, the operator's objects of some kinds, and the list of domains in a
+/// namespace.
+pub fn changes(
+    client: &Client,
+    calls: &Calls,
+    groups: &[Group],
+    kinds: &[Kind],
+    namespace: &str,
+) -> Changes {
     let sites = groups.iter().map(|group| sites(client, *group));
-    select_all(sites.chain([domains(client, namespace)]))
+    let objects = kinds.iter().map(|kind| objects(calls, *kind));
+    select_all(sites.chain(objects).chain([domains(client, namespace)]))
+}
+
+fn objects(calls: &Calls, kind: Kind) -> BoxStream<'static, Change> {
+    calls.watch(kind).map(move |event| Change::Object(kind, Box::new(event))).boxed()
 }
 
 fn sites(client: &Client, group: Group) -> BoxStream<'static, Change> {

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+pub mod answer;
 pub mod choice;
 pub mod kind;
 pub mod objects;

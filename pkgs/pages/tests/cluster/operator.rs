@@ -6,6 +6,7 @@ use pages::api::Group;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use crate::answers;
 use crate::rig::{NAMESPACE, Rig, condition, site, until};
 
 const INGRESS: (&str, &str) = ("networking.k8s.io/v1", "Ingress");
@@ -229,6 +230,7 @@ pub async fn a_second_replica_takes_over(rig: &mut Rig) {
 
 /// A definition of an API that the operator uses, with any content.
 fn definition(group: &str, version: &str, kind: &str, plural: &str) -> Value {
+    let any = json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true });
     json!({
         "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
         "metadata": {
@@ -240,13 +242,14 @@ fn definition(group: &str, version: &str, kind: &str, plural: &str) -> Value {
             "group": group, "scope": "Namespaced",
             "names": { "kind": kind, "plural": plural, "singular": kind.to_lowercase() },
             "versions": [{ "name": version, "served": true, "storage": true, "schema": {
-                "openAPIV3Schema": { "type": "object", "properties": { "spec": {
-                    "type": "object", "x-kubernetes-preserve-unknown-fields": true } } } } }],
+                "openAPIV3Schema": { "type": "object", "properties": { "spec": any, "status": any } } },
+                "subresources": { "status": {} } }],
         },
     })
 }
 
 pub async fn routes_follow_the_served_apis(rig: &mut Rig) {
+    answers::an_ingress_shows_its_address(rig, "site.team-a.after").await;
     for [group, version, kind, plural] in [
         ["traefik.io", "v1alpha1", "Middleware", "middlewares"],
         ["cert-manager.io", "v1", "Certificate", "certificates"],
@@ -269,6 +272,8 @@ pub async fn routes_follow_the_served_apis(rig: &mut Rig) {
         certificates.get_opt("tls.after.team-a.pages.test").await.unwrap().is_some()
     })
     .await;
+    let object = "tls.after.team-a.pages.test";
+    answers::a_certificate_that_is_not_ready_is_named(rig, &certificates, object).await;
     until("HTTP is redirected", async || {
         routes.get_opt("redirect.team-a.after").await.unwrap().is_some()
     })
@@ -281,6 +286,7 @@ pub async fn routes_follow_the_served_apis(rig: &mut Rig) {
         routes.get_opt("site.team-a.after").await.unwrap().is_some() && certificates.is_empty()
     })
     .await;
+    answers::a_gateway_confirms_or_refuses_a_route(rig, &routes, "site.team-a.after").await;
     rig.run(&["--routes=file"]);
     let maps = rig.api("v1", "ConfigMap", Some(NAMESPACE));
     until("the route file has the host", async || {
