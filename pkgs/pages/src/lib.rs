@@ -5,6 +5,7 @@
 //! crate, and `docs/architecture.md` lists its rooms.
 
 pub mod api;
+pub mod archive;
 pub mod cluster;
 pub mod digest;
 pub mod git;

@@ -38,7 +38,8 @@ use serde::{Deserialize, Serialize};
 pub struct StaticSiteSpec {
     /// The URL of the git repository, such as `https://git.example/team/site.git`,
     /// `ssh://git@git.example/team/site.git` or `git@git.example:team/site.git`. Credentials belong into
-    /// a Secret, never into the URL.
+    /// a Secret, never into the URL. A site without a repository gets its files by upload.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(
         length(min = 1, max = 2048),
         regex(

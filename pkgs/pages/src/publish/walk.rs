@@ -318,13 +318,20 @@ fn joined(path: &[Vec<u8>]) -> Vec<u8> {
     text
 }
 
+/// Returns a form that is the same for texts that people cannot tell apart: by case, or by the form of
+/// their letters (Unicode's NFKC).
+#[must_use]
+pub fn folded(text: &str) -> String {
+    use unicode_normalization::UnicodeNormalization as _;
+    text.nfkc().flat_map(char::to_lowercase).nfkc().collect()
+}
+
 /// Notes paths that people cannot tell apart. All are published, because the server compares bytes.
 fn collisions<Id>(files: &mut Files<Id>) {
-    use unicode_normalization::UnicodeNormalization as _;
     let mut known: BTreeMap<String, &Vec<u8>> = BTreeMap::new();
     for path in files.files.keys() {
         let Ok(text) = std::str::from_utf8(path) else { continue };
-        let folded: String = text.nfkc().flat_map(char::to_lowercase).nfkc().collect();
+        let folded = folded(text);
         match known.get(&folded) {
             None => drop(known.insert(folded, path)),
             Some(other) => {

@@ -29,6 +29,9 @@ const USER: &str = "git";
 /// The key of the secret in a webhook's Secret.
 const WEBHOOK_KEY: &str = "secret";
 
+/// The key of the tokens in an upload's Secret.
+const UPLOAD_KEY: &str = "token";
+
 /// The calls of the syncer.
 #[derive(Clone)]
 pub struct Cluster {
@@ -88,6 +91,13 @@ impl Cluster {
         let Some(name) = &site.webhook else { return Ok(None) };
         let secret = self.secret(site.key.namespace(), name).await?;
         Ok(text(&secret, WEBHOOK_KEY).map(String::into_bytes))
+    }
+
+    /// Reads the tokens of a site's uploads, one a line; nothing if the site names none.
+    pub async fn upload_tokens(&self, site: &Desired) -> Result<Option<String>> {
+        let Some(name) = &site.upload else { return Ok(None) };
+        let secret = self.secret(site.key.namespace(), name).await?;
+        Ok(text(&secret, UPLOAD_KEY))
     }
 
     async fn secret(&self, namespace: &str, name: &str) -> Result<Secret> {

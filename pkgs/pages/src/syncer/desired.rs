@@ -21,6 +21,9 @@ pub const ROLLBACK: &str = "pages.kiln.local/rollback";
 /// The annotation that names the Secret with the secret of the site's webhooks.
 pub const WEBHOOK: &str = "pages.kiln.local/webhook-secret";
 
+/// The annotation that names the Secret with the tokens of the site's uploads.
+pub const UPLOAD: &str = "pages.kiln.local/upload-secret";
+
 /// The most characters of a condition's message.
 const MESSAGE_CHARS_MAX: usize = 1000;
 
@@ -35,6 +38,8 @@ pub struct Desired {
     pub uid: String,
     /// The generation of the specification.
     pub generation: Option<i64>,
+    /// True for a site without a repository, whose files are uploaded.
+    pub is_upload: bool,
     /// The repository.
     pub url: Result<GitUrl, BadUrl>,
     /// The branch.
@@ -49,6 +54,8 @@ pub struct Desired {
     pub rollback: Option<String>,
     /// The Secret of the webhooks.
     pub webhook: Option<String>,
+    /// The Secret with the tokens of uploads.
+    pub upload: Option<String>,
     /// The address that the operator has granted.
     pub address: Option<Address>,
     /// The state.
@@ -69,6 +76,7 @@ impl Desired {
         let key = SiteKey::new(metadata.namespace.as_deref()?, metadata.name.as_deref()?).ok()?;
         let spec = StaticSiteSpec::deserialize(&object.data["spec"]);
         let url = spec.as_ref().map_err(|_| BadUrl::Unreadable).and_then(|spec| spec.repo.parse());
+        let is_upload = spec.as_ref().is_ok_and(|spec| spec.repo.is_empty());
         let spec = spec.unwrap_or_default();
         let status = StaticSiteStatus::deserialize(&object.data["status"]).unwrap_or_default();
         let annotation = |name: &str| metadata.annotations.as_ref()?.get(name).cloned();
@@ -77,6 +85,7 @@ impl Desired {
             group,
             uid: metadata.uid.clone().unwrap_or_default(),
             generation: metadata.generation,
+            is_upload,
             url,
             branch: spec.branch().to_owned(),
             folder: spec.folder().to_owned(),
@@ -84,6 +93,7 @@ impl Desired {
             secret: spec.secret_ref,
             rollback: annotation(ROLLBACK),
             webhook: annotation(WEBHOOK),
+            upload: annotation(UPLOAD),
             address: status.address.clone(),
             status,
         })
@@ -208,7 +218,9 @@ mod tests {
             assert!(desired(&spec, &json!({})).unwrap().needs_fetch(&before));
         }
         let strange = desired(&json!({ "repo": 7 }), &json!({})).unwrap();
-        assert_eq!(strange.url, Err(BadUrl::Unreadable));
+        assert_eq!((strange.url, strange.is_upload), (Err(BadUrl::Unreadable), false));
+        let upload = desired(&json!({}), &json!({})).unwrap();
+        assert!(upload.is_upload && upload.needs_fetch(&before));
     }
 
     #[test]

@@ -19,6 +19,8 @@
 //! | [`lead`] | the election among several syncers | the API server |
 //! | [`roll`] | rollbacks | the disk |
 //! | [`peer`] | a following syncer: copies of revisions, and requests for the leader | the network, the disk |
+//! | [`upload`] | archives over HTTP | the network, the disk |
+//! | [`reply`] | answers for people, and proofs by tokens | files with tokens |
 //! | [`metrics`] | numbers for Prometheus | nothing |
 
 pub mod cluster;
@@ -30,11 +32,13 @@ pub mod lead;
 pub mod metrics;
 pub mod options;
 pub mod peer;
+pub mod reply;
 pub mod report;
 pub mod roll;
 pub mod run;
 pub mod serve;
 pub mod shared;
+pub mod upload;
 pub mod work;
 
 pub use run::start;

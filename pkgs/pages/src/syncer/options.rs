@@ -26,7 +26,7 @@ Options:
   --git-network NETWORK   an internal network in which such a host may be; repeatable
   --git-ca FILE           certificate authorities (PEM) instead of the system's
   --server-token FILE     the tokens of servers, one a line
-  --request-token FILE    the tokens for POST /sync and DELETE /site, one a line
+  --request-token FILE    the tokens for POST /sync, and PUT and DELETE /site, one a line
   --webhook-secret FILE   a secret that holds for the webhooks of all sites
   --fetches NUMBER        the most fetches at a time [default: 8]
   --keep NUMBER           the revisions that are kept for each site [default: 5]

@@ -30,7 +30,8 @@ use crate::key::SiteKey;
 use crate::replica::client::Client;
 use crate::replica::copy::{Copies, Copy, adopt};
 use crate::replica::plan::Transfer;
-use crate::syncer::serve::{Answer, WAIT_MAX, accepted, authorize, body, key, text};
+use crate::syncer::reply::{Answer, accepted, authorize, key, text};
+use crate::syncer::serve::{WAIT_MAX, body};
 use crate::syncer::shared::{Place, Shared};
 
 /// The header of a request that another syncer has passed on. It is passed on once only.

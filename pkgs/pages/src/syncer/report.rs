@@ -15,6 +15,12 @@ use crate::syncer::work::Outcome;
 /// The reason of a site whose last commit is published.
 const PUBLISHED: &str = "Published";
 
+/// The reason of a site that has no revision and needs an upload.
+const NOTHING: &str = "NothingUploaded";
+
+/// The reason of a site whose uploaded files are on servers only.
+const LOST: &str = "UploadLost";
+
 /// Counts and logs an outcome, and writes it to the status if that changes.
 pub async fn report(
     shared: &Shared,
@@ -34,7 +40,7 @@ pub async fn report(
 
 fn count(metrics: &Metrics, site: &Desired, outcome: &Outcome) {
     match outcome {
-        Outcome::Outdated | Outcome::Rolled => {}
+        Outcome::Outdated | Outcome::Rolled | Outcome::Idle | Outcome::Removed => {}
         Outcome::Unchanged => add(&metrics.unchanged, 1),
         Outcome::Published(_) => {
             add(&metrics.published, 1);
@@ -64,6 +70,10 @@ fn describe(
             let old = old?;
             (old.status == ConditionStatus::True, old.reason.clone(), details(&old.message))
         }
+        Outcome::Idle => idle(site, manifest),
+        Outcome::Removed => {
+            (false, NOTHING.to_owned(), "the revisions were removed on request".to_owned())
+        }
         Outcome::Unchanged => {
             let old = old.filter(|old| old.status == ConditionStatus::True);
             let text = old.map_or_else(|| commit.clone(), |old| details(&old.message));
@@ -84,15 +94,43 @@ fn describe(
         None => text,
     };
     // A syncer with a new disk knows no revision, but the servers may still have the last one.
-    let lost = manifest.is_none().then(|| site.status.revision.clone()).flatten();
+    let is_lost = manifest.is_none() && !matches!(outcome, Outcome::Removed) || reason == LOST;
+    let lost = is_lost.then(|| site.status.revision.clone()).flatten();
+    let current = manifest.and_then(Manifest::current).map(shown);
     Some(Report {
         is_synced,
         reason,
         message,
-        revision: manifest.and_then(Manifest::current).map(shown).or(lost),
+        revision: lost.or(current),
         revisions: manifest.map(listed).unwrap_or_default(),
-        next_sync: due.filter(|_| !is_synced).map(date),
+        next_sync: due.filter(|_| !is_synced && !site.is_upload).map(date),
     })
+}
+
+/// Returns the state of a site that waits for an upload.
+fn idle(site: &Desired, manifest: Option<&Manifest>) -> (bool, String, String) {
+    let old = site.status.condition(SYNCED);
+    let old = old.filter(|old| ![NOTHING, LOST].contains(&old.reason.as_str()));
+    // The last upload may have been lost with a syncer that led before.
+    let has = |digest: &str| {
+        let all = manifest.iter().flat_map(|manifest| &manifest.revisions);
+        all.into_iter().any(|one| one.digest.to_string() == digest)
+    };
+    let is_here = site.status.revision.as_ref().is_none_or(|shown| has(&shown.digest));
+    match (manifest.and_then(Manifest::newest).filter(|_| is_here), old) {
+        (Some(_), Some(old)) => {
+            (old.status == ConditionStatus::True, old.reason.clone(), details(&old.message))
+        }
+        (Some(newest), None) => (true, PUBLISHED.to_owned(), newest.commit.clone()),
+        (None, _) if site.status.revision.is_some() => {
+            let text = "the syncer has lost the uploaded files, and servers show the copies that they \
+                        have; upload the files again";
+            (false, LOST.to_owned(), text.to_owned())
+        }
+        (None, _) => {
+            (false, NOTHING.to_owned(), format!("upload an archive by PUT /site/{}", site.key))
+        }
+    }
 }
 
 /// The start of the line about a rollback that is impossible.
@@ -154,6 +192,7 @@ mod tests {
     use crate::publish::note::{Note, Notes};
     use crate::syncer::desired::{Desired, document};
     use serde_json::{Value, json};
+    use std::time::Duration;
 
     fn site(rollback: &str, status: &Value) -> Desired {
         let object = json!({
@@ -233,6 +272,33 @@ mod tests {
         assert_eq!(revisions.len(), REVISIONS_MAX);
         assert_eq!(revisions[0].commit, "commit-49");
         assert_eq!(revisions[REVISIONS_MAX - 1].commit, "commit-0");
+    }
+
+    #[test]
+    fn a_site_without_a_repository_waits_for_uploads() {
+        let state = |status: &Value, manifest: Option<&Manifest>| {
+            let mut site = site("", status);
+            site.is_upload = true;
+            site.rollback = None;
+            let report = describe(&site, &Outcome::Idle, manifest, Some(Duration::ZERO)).unwrap();
+            assert_eq!(report.next_sync, None);
+            (report.is_synced, report.reason, report.revision.map(|one| one.commit))
+        };
+        let shown = json!({ "revision": { "digest": "sha256:0", "commit": "c", "time": "t" } });
+        assert_eq!(state(&json!({}), None), (false, "NothingUploaded".to_owned(), None));
+        let lost = (false, "UploadLost".to_owned(), Some("c".to_owned()));
+        assert_eq!(state(&shown, None), lost);
+        let known = manifest(1);
+        assert_eq!(
+            state(&shown, Some(&known)),
+            (false, "UploadLost".to_owned(), Some("c".to_owned()))
+        );
+        let published = (true, "Published".to_owned(), Some("commit-0".to_owned()));
+        assert_eq!(state(&json!({}), Some(&known)), published);
+        let mut site = site("", &shown);
+        site.is_upload = true;
+        let removed = describe(&site, &Outcome::Removed, None, None).unwrap();
+        assert_eq!((removed.is_synced, removed.revision), (false, None));
     }
 
     #[test]

@@ -146,6 +146,7 @@ async fn work(shared: &Arc<Shared>, cluster: &Cluster) {
 async fn one(shared: Arc<Shared>, cluster: Cluster, key: SiteKey) {
     let outcome = match shared.site(&key) {
         None => Outcome::Outdated,
+        Some(site) if site.is_upload => Outcome::Idle,
         Some(site) => match cluster.login(&site).await {
             Err(error) => Outcome::Failed { reason: "BadSecret", message: format!("{error:#}") },
             Ok(login) => {
@@ -162,7 +163,8 @@ async fn one(shared: Arc<Shared>, cluster: Cluster, key: SiteKey) {
     let due = {
         let mut inner = shared.inner();
         inner.busy.remove(&key);
-        if end == End::Success {
+        // No fetch can bring the files of an upload back.
+        if end == End::Success && !matches!(outcome, Outcome::Idle) {
             inner.behind.remove(&key);
         }
         inner.queue.done(&key, end, now());

@@ -4,6 +4,7 @@
 //! | --- | --- | --- |
 //! | `POST /webhook/NS/NAME` | signature | the site is fetched if the push concerns it |
 //! | `POST /sync/NS/NAME` | request token | the site is fetched |
+//! | `PUT /site/NS/NAME` | request token, or one of the site | an archive is published |
 //! | `DELETE /site/NS/NAME` | request token | all revisions are removed, and the site is fetched again |
 //! | `GET /v1/sites?after=GENERATION` | server token | the changes of the table |
 //! | `GET /v1/revisions/sha256:HEX` | server token | a pack |
@@ -11,10 +12,8 @@
 //! A request has [`BODY_BYTES_MAX`] bytes at most. Head and body have deadlines, and the number of
 //! connections is limited.
 
-use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -37,15 +36,18 @@ use tokio::time::{sleep, timeout};
 
 use crate::digest::Digest;
 use crate::guard::url::GitUrl;
-use crate::key::SiteKey;
 use crate::publish::store::Held;
 use crate::syncer::cluster::Cluster;
 use crate::syncer::desired::Desired;
 use crate::syncer::metrics::{self, Sites, add};
+use crate::syncer::reply::{Answer, Own, Reply, accepted, authorize, key, lines, text};
+use crate::syncer::report::report;
 use crate::syncer::shared::{Place, Shared, now};
+use crate::syncer::upload;
+use crate::syncer::work::Outcome;
 use crate::table::Changes;
 use crate::webhook::event::{self, Event};
-use crate::webhook::forge::{self, SECRET_BYTES_MIN, is_equal};
+use crate::webhook::forge;
 
 /// The most bytes of a request's body. GitHub sends up to 25 MB, but a push of usual size has a few
 /// kilobytes, and the poll finds what a larger one reports.
@@ -70,13 +72,6 @@ const PART: usize = 256 << 10;
 /// The pause after a failed accept, which fails while the process is out of descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The things that handlers use.
-#[derive(Clone)]
-struct Own {
-    shared: Arc<Shared>,
-    cluster: Cluster,
-}
-
 /// Opens a port.
 pub async fn listen(address: SocketAddr) -> Result<TcpListener> {
     TcpListener::bind(address)
@@ -90,7 +85,7 @@ pub fn router(shared: Arc<Shared>, cluster: Cluster) -> Router {
     Router::new()
         .route("/webhook/{namespace}/{name}", post(webhook))
         .route("/sync/{namespace}/{name}", post(request))
-        .route("/site/{namespace}/{name}", delete(remove))
+        .route("/site/{namespace}/{name}", delete(remove).put(upload::put))
         .route("/v1/sites", get(sites))
         .route("/v1/revisions/{digest}", get(revision))
         .with_state(Own { shared, cluster })
@@ -131,29 +126,6 @@ pub async fn serve(listener: TcpListener, router: Router) {
             drop(place);
         });
     }
-}
-
-/// A short answer for people.
-pub(super) struct Reply(StatusCode, Cow<'static, str>);
-
-impl IntoResponse for Reply {
-    fn into_response(self) -> Response {
-        (self.0, format!("{}\n", self.1)).into_response()
-    }
-}
-
-pub(super) type Answer = Result<Response, Reply>;
-
-pub(super) fn text(status: StatusCode, text: impl Into<Cow<'static, str>>) -> Reply {
-    Reply(status, text.into())
-}
-
-pub(super) fn accepted(what: &'static str) -> Response {
-    text(StatusCode::ACCEPTED, what).into_response()
-}
-
-pub(super) fn key(namespace: &str, name: &str) -> Result<SiteKey, Reply> {
-    SiteKey::new(namespace, name).map_err(|bad| text(StatusCode::NOT_FOUND, bad.to_string()))
 }
 
 /// Reads a body within its limits.
@@ -224,32 +196,6 @@ async fn secrets(own: &Own, site: &Desired) -> Vec<Vec<u8>> {
     own_secret.into_iter().chain(shared).collect()
 }
 
-/// Reads a file with tokens: one a line, at least [`SECRET_BYTES_MIN`] bytes each.
-fn lines(file: &Path) -> Vec<Vec<u8>> {
-    let bytes = std::fs::read(file).unwrap_or_else(|error| {
-        tracing::warn!("cannot read {}: {error}", file.display());
-        Vec::new()
-    });
-    let lines = bytes.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
-    lines.filter(|line| line.len() >= SECRET_BYTES_MIN).map(<[u8]>::to_vec).collect()
-}
-
-/// Checks the bearer token of a request against a file.
-pub(super) fn authorize(
-    shared: &Shared,
-    headers: &HeaderMap,
-    file: Option<&Path>,
-) -> Result<(), Reply> {
-    let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let token = value.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
-    let tokens = file.map(lines).unwrap_or_default();
-    if tokens.iter().any(|known| is_equal(token, known)) {
-        return Ok(());
-    }
-    add(&shared.metrics.refused, 1);
-    Err(text(StatusCode::UNAUTHORIZED, "the token is missing or wrong"))
-}
-
 async fn request(
     State(own): State<Own>,
     Segments((namespace, name)): Segments<(String, String)>,
@@ -275,6 +221,10 @@ async fn remove(
         return Err(text(StatusCode::INTERNAL_SERVER_ERROR, "cannot remove the revisions"));
     }
     own.shared.offer(&key);
+    if let Some(site) = own.shared.site(&key) {
+        own.shared.forget_revision(&key);
+        report(&own.shared, &own.cluster, &site, &Outcome::Removed, None).await;
+    }
     own.shared.request(&key);
     Ok(accepted("the revisions are removed, and the site will be fetched"))
 }

@@ -82,6 +82,8 @@ pub struct Inner {
     pub behind: BTreeSet<SiteKey>,
     /// The sites with requests that must be passed on to the leader.
     pub requested: BTreeSet<SiteKey>,
+    /// The sites with an upload that runs.
+    pub uploads: BTreeSet<SiteKey>,
     /// The deliveries of webhooks.
     pub seen: Seen,
     /// True when all sites of the cluster are known. Before that, the table would lack sites.
@@ -135,6 +137,7 @@ impl Shared {
             feed: Feed::new(&epoch),
             copies: Feed::new(&epoch),
             behind: BTreeSet::new(),
+            uploads: BTreeSet::new(),
             seen: Seen::default(),
             is_complete: false,
         };
@@ -223,6 +226,15 @@ impl Shared {
         inner.requested.remove(key);
         drop(inner);
         self.offer(key);
+    }
+
+    /// Forgets the revision that the status of a site shows, after it was removed on request.
+    pub fn forget_revision(&self, key: &SiteKey) {
+        let mut inner = self.inner();
+        inner.behind.remove(key);
+        if let Some(site) = inner.sites.get_mut(key) {
+            site.status.revision = None;
+        }
     }
 
     /// Makes a site due at once. Returns false if it is unknown.

@@ -2,14 +2,16 @@
 
 use std::fmt;
 
+use crate::archive::limits::Refusal;
+use crate::archive::tree::Tree;
 use crate::git::limits::Failure;
 use crate::git::remote::{Branch, Fetched, Login};
-use crate::git::snapshot::Snapshot;
 use crate::key::SiteKey;
 use crate::publish::manifest::Revision;
 use crate::publish::note::Notes;
 use crate::publish::pack::{PackError, build};
 use crate::publish::reuse::Reuse;
+use crate::publish::tree::Objects;
 use crate::publish::walk::{Bounds, Stop, walk};
 use crate::syncer::desired::Desired;
 use crate::syncer::shared::{Shared, now};
@@ -26,6 +28,10 @@ pub enum Outcome {
     Published(Notes),
     /// Another revision may have come into force; nothing was fetched.
     Rolled,
+    /// The site waits for an upload; nothing was fetched.
+    Idle,
+    /// All revisions were removed on request.
+    Removed,
     /// The site is gone, or its specification has changed in the meantime.
     Outdated,
     /// The last revision stays.
@@ -37,13 +43,20 @@ pub enum Outcome {
     },
 }
 
-fn failed(reason: &'static str, message: &dyn fmt::Display) -> Outcome {
+/// Returns the outcome of a failure.
+pub fn failed(reason: &'static str, message: &dyn fmt::Display) -> Outcome {
     Outcome::Failed { reason, message: message.to_string() }
 }
 
 impl From<Failure> for Outcome {
     fn from(failure: Failure) -> Self {
         failed(failure.reason(), &failure)
+    }
+}
+
+impl From<Refusal> for Outcome {
+    fn from(refusal: Refusal) -> Self {
+        failed(refusal.reason(), &refusal)
     }
 }
 
@@ -64,13 +77,38 @@ fn attempt(shared: &Shared, site: &Desired, login: Option<Login>) -> Result<Outc
     let known = known.map(|newest| newest.commit.as_str());
     match shared.fetcher.fetch(&branch, known, &shared.store.scratch())? {
         Fetched::Unchanged => Ok(Outcome::Unchanged),
-        Fetched::Commit(snapshot) => publish(shared, site, &snapshot),
+        Fetched::Commit(snapshot) => {
+            publish(shared, site, &*snapshot, snapshot.root(), snapshot.commit())
+        }
     }
 }
 
-fn publish(shared: &Shared, site: &Desired, snapshot: &Snapshot) -> Result<Outcome, Outcome> {
+/// Publishes an uploaded archive; its digest is the commit.
+#[must_use]
+pub fn publish_upload(shared: &Shared, site: &Desired, tree: &Tree, commit: String) -> Outcome {
+    let manifest = shared.store.manifest(&site.key);
+    let newest = manifest.as_ref().and_then(|manifest| manifest.newest());
+    if newest.is_some_and(|newest| newest.source == site.source() && newest.commit == commit) {
+        return Outcome::Unchanged;
+    }
+    match publish(shared, site, tree, tree.root(), commit) {
+        Ok(outcome) | Err(outcome) => outcome,
+    }
+}
+
+fn publish<O: Objects>(
+    shared: &Shared,
+    site: &Desired,
+    objects: &O,
+    root: O::Id,
+    commit: String,
+) -> Result<Outcome, Outcome>
+where
+    Outcome: From<O::Error>,
+    O::Error: fmt::Display,
+{
     let disk = |error: std::io::Error| failed("DiskError", &error);
-    let files = walk(snapshot, snapshot.root(), &site.folder, &Bounds::default());
+    let files = walk(objects, root, &site.folder, &Bounds::default());
     let files = files.map_err(|stop| match stop {
         Stop::Source(failure) => failure.into(),
         Stop::NoFolder(_) => failed("FolderNotFound", &stop),
@@ -79,7 +117,7 @@ fn publish(shared: &Shared, site: &Desired, snapshot: &Snapshot) -> Result<Outco
     let reuse = newest_pack(shared, &site.key);
     let pack = shared.store.begin().map_err(disk)?;
     let scratch = shared.store.scratch();
-    let built = build(snapshot, files, SITE_BYTES_MAX, reuse.as_ref(), &scratch, pack.as_file());
+    let built = build(objects, files, SITE_BYTES_MAX, reuse.as_ref(), &scratch, pack.as_file());
     let built = built.map_err(|error| match error {
         PackError::Source(failure) => failure.into(),
         PackError::TooLarge(_) => failed("LimitExceeded", &error),
@@ -94,7 +132,7 @@ fn publish(shared: &Shared, site: &Desired, snapshot: &Snapshot) -> Result<Outco
         digest: built.digest,
         bytes: built.bytes,
         files: built.files,
-        commit: snapshot.commit(),
+        commit,
         source: site.source(),
         time: now().as_secs(),
     };

@@ -85,8 +85,10 @@ pub fn one(site: &Site, now: Timestamp) -> String {
     };
     row("site", &key);
     row("address", status.url.as_deref().unwrap_or("none"));
-    row("repository", &spec.repo);
-    if !spec.repo.is_empty() {
+    row("repository", if spec.repo.is_empty() { "none; files are uploaded" } else { &spec.repo });
+    if spec.repo.is_empty() {
+        row("upload", &format!("PUT /site/{key} at the syncer"));
+    } else {
         row("branch", spec.branch());
         row("webhook", &format!("POST /webhook/{key} at the syncer"));
     }
@@ -226,7 +228,7 @@ mod tests {
             ),
             site(
                 "a-name-that-is-rather-too-long-for-a-table",
-                &repo,
+                &json!({}),
                 ("True", "Ready", "ok"),
                 &json!({ "revision": revision("c", "sha256:0123456789") }),
             ),
@@ -246,7 +248,7 @@ mod tests {
               https://docs.example/2026/
               the branch  [2J x is missing
             team/a-name-that-is-rather-too-long-for-a-table
-                                        yes      Ready             01234567    5m  every 5m
+                                        yes      Ready             01234567    5m  on upload
         "]]
         .assert_eq(&text);
         let states: Vec<bool> = sites().iter().map(is_ready).collect();

@@ -12,6 +12,7 @@ mod common;
 mod ha;
 mod operator;
 mod rig;
+mod uploads;
 mod verbs;
 mod whole;
 
@@ -29,10 +30,16 @@ async fn the_roles_at_a_real_api_server() {
     operator::a_changed_route_is_mended(&rig).await;
     operator::a_deleted_site_leaves_nothing(&rig).await;
     operator::sites_of_kup6s_pages_work_unchanged(&rig).await;
-    let whole = whole::pages_follow_git(&rig).await;
+    let mut whole = whole::pages_follow_git(&rig).await;
     verbs::a_person_rolls_back_and_sees_the_state(&rig, &whole).await;
     verbs::kubectl_shows_all_that_matters(&rig).await;
-    whole::pages_stay(&rig, whole).await;
+    uploads::an_archive_becomes_a_page(&rig, &whole).await;
+    uploads::a_refused_archive_changes_nothing(&rig, &whole).await;
+    uploads::a_person_rolls_an_upload_back(&rig, &whole).await;
+    whole::pages_stay(&rig, &mut whole).await;
+    uploads::an_uploaded_page_outlives_the_disk_of_the_syncer(&rig, &whole).await;
+    uploads::a_removed_upload_is_gone(&rig, &whole).await;
+    drop(whole);
     ha::two_syncers(&rig).await;
     operator::a_site_that_was_deleted_meanwhile_is_cleaned_up(&mut rig).await;
     operator::a_second_replica_takes_over(&mut rig).await;

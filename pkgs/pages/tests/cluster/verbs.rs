@@ -17,7 +17,8 @@ fn run(verb: &str, words: &[&str]) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8(text).unwrap())
 }
 
-fn expect(verb: &str, words: &[&str], code: i32, parts: &[&str]) -> String {
+/// Runs a verb, and compares its exit status and parts of its text; returns the text.
+pub fn expect(verb: &str, words: &[&str], code: i32, parts: &[&str]) -> String {
     let (found, text) = run(verb, words);
     assert_eq!(found, Some(code), "{text}");
     for part in parts {

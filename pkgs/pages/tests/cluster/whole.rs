@@ -39,7 +39,7 @@ pub struct Whole {
     kubeconfig: PathBuf,
     folder: TempDir,
     /// The syncer's address, which stays the same when it starts again.
-    api: SocketAddr,
+    pub api: SocketAddr,
     visitors: SocketAddr,
 }
 
@@ -90,7 +90,8 @@ impl Whole {
         self.git.repository.lock().unwrap().push("main", files)
     }
 
-    fn request(&self, line: &str, token: &str) -> String {
+    /// Sends a request to the syncer, and returns the status line.
+    pub fn request(&self, line: &str, token: &str) -> String {
         request(self.api, line, token)
     }
 
@@ -148,7 +149,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn status(answer: &[u8]) -> String {
+pub fn status(answer: &[u8]) -> String {
     String::from_utf8_lossy(answer).lines().next().unwrap_or_default().to_owned()
 }
 
@@ -175,11 +176,11 @@ pub async fn pages_follow_git(rig: &Rig) -> Whole {
 }
 
 /// Runs the scenarios in which programs, disks and sites are lost.
-pub async fn pages_stay(rig: &Rig, mut whole: Whole) {
-    nothing_is_lost_while_programs_are_killed(&mut whole).await;
-    a_new_disk_of_the_syncer_takes_no_page_away(&mut whole).await;
-    a_site_of_kup6s_pages_is_served(rig, &whole).await;
-    a_deleted_site_is_gone(rig, &whole).await;
+pub async fn pages_stay(rig: &Rig, whole: &mut Whole) {
+    nothing_is_lost_while_programs_are_killed(whole).await;
+    a_new_disk_of_the_syncer_takes_no_page_away(whole).await;
+    a_site_of_kup6s_pages_is_served(rig, whole).await;
+    a_deleted_site_is_gone(rig, whole).await;
 }
 
 async fn a_push_becomes_a_page(rig: &Rig, whole: &Whole) {
