@@ -2,7 +2,7 @@
 //!
 //! It reads a [`Job`] from the file that is its only argument. The builder has made all programs and
 //! images that the job names. Modules depend in one direction: a measurement (`boot`, `gateway`,
-//! `static_server`, `answers`, `slow`) uses `servers`, and all use `usage`, `cores` and `median`.
+//! `pages`, `static_server`, `answers`, `slow`) uses `servers`, and all use `usage`, `cores` and `median`.
 
 #![deny(
     clippy::print_stdout,
@@ -15,6 +15,7 @@ mod boot;
 mod cores;
 mod gateway;
 mod median;
+mod pages;
 mod servers;
 mod slow;
 mod static_server;
@@ -53,6 +54,7 @@ fn run() -> Result<()> {
         Job::Boot(job) => boot::images(&job),
         Job::StaticServer(job) => static_server::servers(&job),
         Job::Gateway(job) => gateway::gateways(&job),
+        Job::Pages(job) => pages::measure(&job),
         Job::Answers(job) => answers::check(&job),
         Job::Slow(programs) => slow::check(&programs),
     }

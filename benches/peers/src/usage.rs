@@ -69,6 +69,15 @@ pub fn memory(ids: &[u32]) -> Result<Memory> {
     Ok(sum)
 }
 
+/// Returns the largest resident memory of a process since its start in KiB (`VmHWM`).
+pub fn peak(id: u32) -> Result<u64> {
+    let path = format!("/proc/{id}/status");
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let word = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    word.with_context(|| format!("{path} has no VmHWM"))
+}
+
 fn rollup(text: &str) -> Option<Memory> {
     let line = |name: &str| {
         let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
@@ -99,5 +108,6 @@ mod tests {
         let me = std::process::id();
         assert!(family(me).unwrap().contains(&me));
         assert!(processor(&[me]).unwrap() > 0 && memory(&[me]).unwrap().held > 0);
+        assert!(peak(me).unwrap() >= memory(&[me]).unwrap().held);
     }
 }

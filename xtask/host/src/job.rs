@@ -24,6 +24,8 @@ pub enum Job {
     StaticServer(StaticServer),
     /// Measures the gateway next to other relays.
     Gateway(Gateway),
+    /// Measures `pages` with many sites.
+    Pages(Pages),
     /// Compares the static server's answers with those of nginx and lighttpd.
     Answers(Answers),
     /// Has slowhttptest attack the static server.
@@ -119,6 +121,37 @@ pub struct Gateway {
     pub runs: Runs,
     /// Connections that are held open for the figure of memory.
     pub idle: usize,
+}
+
+/// A real API server and a real git server, between which the roles of `pages` are measured.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pages {
+    /// The program.
+    pub pages: PathBuf,
+    /// kubectl.
+    pub kubectl: PathBuf,
+    /// The kubeconfig of the administrator.
+    pub admin: PathBuf,
+    /// The kubeconfig of the operator's account.
+    pub operator: PathBuf,
+    /// The kubeconfig of the syncer's account.
+    pub syncer: PathBuf,
+    /// The file in which the API server records requests.
+    pub audit: PathBuf,
+    /// The beginning of the URLs of repositories.
+    pub git: String,
+    /// The folder that the git server serves.
+    pub repositories: PathBuf,
+    /// The folder for data and logs.
+    pub scratch: PathBuf,
+    /// The number of sites.
+    pub sites: usize,
+    /// The length of the idle phase.
+    pub idle: Duration,
+    /// Pushes in a second.
+    pub rate: u32,
+    /// The number of pushes.
+    pub pushes: usize,
 }
 
 /// Requests whose answers are compared.
