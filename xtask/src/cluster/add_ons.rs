@@ -4,13 +4,13 @@
 //! what only this cluster knows: the API server's address and the images' digests.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::Cluster;
+use super::kustomize;
 use super::registry::Registry;
 use crate::digest::Digest;
 use crate::host::HostTool;
@@ -24,8 +24,11 @@ const FOLDER: &str = "add-ons";
 /// The copy of `manifests/cluster` in it.
 const BASE: &str = "base";
 
+/// The namespace of the cluster network.
+pub const NAMESPACE: &str = "kube-system";
+
 /// The label that all objects of the kustomization have.
-const LABEL: &str = "app.kubernetes.io/part-of=kiln";
+pub const LABEL: &str = "app.kubernetes.io/part-of=kiln";
 
 /// The programs and files that the cluster network is installed with and from.
 #[derive(Debug, Clone)]
@@ -52,38 +55,17 @@ pub fn install(add_ons: &AddOns, cluster: &mut Cluster, progress: &Progress) -> 
         task.advance(1);
     }
     let folder = cluster.state.path(FOLDER);
-    copy(&add_ons.manifests, &folder.join(BASE))?;
-    let path = folder.join("kustomization.yaml");
-    // JSON is valid YAML.
-    let text = format!("{:#}\n", kustomization(cluster.port(), &digests));
-    fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    kustomize::copy(&add_ons.manifests, &folder.join(BASE))?;
     task.note("kubectl apply -k");
-    let apply = cluster.kubectl().args(["apply", "--server-side", "-k"]).arg(&folder);
-    apply.output().context("cannot install the cluster network")?;
+    kustomize::apply(cluster, &folder, &kustomization(cluster.port(), &digests))
+        .context("cannot install the cluster network")?;
     cluster.registry = Some(registry);
     task.done();
     Ok(())
 }
 
-/// Copies the files of a folder without folders in it; files that the copy has in addition go.
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    let context = || format!("cannot copy {} to {}", from.display(), to.display());
-    if to.exists() {
-        fs::remove_dir_all(to).with_context(context)?;
-    }
-    fs::create_dir_all(to).with_context(context)?;
-    for entry in fs::read_dir(from).with_context(context)? {
-        let entry = entry.with_context(context)?;
-        fs::copy(entry.path(), to.join(entry.file_name())).with_context(context)?;
-    }
-    Ok(())
-}
-
 fn kustomization(port: u16, digests: &BTreeMap<&str, Digest>) -> Value {
-    let image = |(name, digest): (&&str, &Digest)| {
-        let path = name.rsplit_once(':').map_or(*name, |(path, _)| path);
-        json!({ "name": path, "digest": format!("sha256:{digest}") })
-    };
+    let image = |(name, digest): (&&str, &Digest)| kustomize::image(name, digest);
     let literals = [
         format!("KUBERNETES_SERVICE_HOST={}", segment::HOST),
         format!("KUBERNETES_SERVICE_PORT={port}"),
@@ -102,15 +84,16 @@ fn kustomization(port: u16, digests: &BTreeMap<&str, Digest>) -> Value {
     })
 }
 
-/// Returns the workloads of the cluster network that are not ready yet, as `KIND/NAME`.
-pub fn pending(cluster: &Cluster) -> Result<Vec<String>> {
+/// Returns the workloads of this namespace that are not ready yet, as `KIND/NAME`. `label` selects the
+/// ones that belong to Kiln.
+pub fn pending(cluster: &Cluster, namespace: &str, label: &str) -> Result<Vec<String>> {
     let arguments = [
         "get",
-        "daemonsets,deployments",
+        "daemonsets,deployments,statefulsets",
         "--namespace",
-        "kube-system",
+        namespace,
         "--selector",
-        LABEL,
+        label,
         "--output",
         "json",
     ];

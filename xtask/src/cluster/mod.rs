@@ -11,6 +11,7 @@ mod control_plane;
 mod egress;
 pub mod git;
 mod kubectl;
+mod kustomize;
 pub mod node;
 mod objects;
 pub mod pki;

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use kiln_host::{output, println};
 
 use super::watch::{Change, Changes, Request};
-use super::{Cluster, node};
+use super::{Cluster, add_ons, node};
 use crate::process::{self, Stopped};
 use crate::qemu::{End, Event, LAST_LINES, LOOK, Line, Machine, News, SILENCE, Span, Vm, table};
 
@@ -228,7 +228,7 @@ impl Network {
         if self.looked.is_some_and(|looked| now - looked < LOOK_AGAIN) {
             return Ok(false);
         }
-        let pending = super::add_ons::pending(cluster)?;
+        let pending = add_ons::pending(cluster, add_ons::NAMESPACE, add_ons::LABEL)?;
         if self.looked.is_none() || pending != self.pending {
             self.changed = now;
             if !pending.is_empty() {
