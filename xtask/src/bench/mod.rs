@@ -4,6 +4,7 @@
 //! That program is a crate of its own, so that no other verb has to compile it.
 
 mod floor;
+pub mod pages;
 
 use std::collections::BTreeMap;
 use std::fs;

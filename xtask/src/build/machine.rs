@@ -9,9 +9,10 @@ use clap::builder::RangedI64ValueParser;
 use super::Builder;
 use super::made::tool;
 use super::report::Built;
+use crate::cluster::pages::Pages;
 use crate::cluster::{AddOns, Programs, Tools, git};
 use crate::config::{
-    ADD_ONS, CRANE, DISCS, ETCD, GIT_SERVER, KUBERNETES, NFS, NGINX, OVMF, QEMU, REGISTRY,
+    ADD_ONS, CRANE, DISCS, ETCD, GIT_SERVER, KUBERNETES, NFS, NGINX, OVMF, PAGES, QEMU, REGISTRY,
 };
 use crate::host::HostTool;
 use crate::plan::{ARCHIVE, KERNEL, staged};
@@ -113,6 +114,19 @@ fn add_ons(builder: &Builder) -> Result<AddOns> {
         crane: tool(&made, CRANE, CRANE)?,
         manifests: builder.inputs.workspace.join("manifests/cluster"),
         images: ADD_ONS.iter().map(image).collect::<Result<_>>()?,
+    })
+}
+
+/// Returns what the pages service is installed with and from.
+pub fn pages(builder: &Builder) -> Result<Pages> {
+    let layout = builder.container_image(PAGES)?;
+    let workspace = &builder.inputs.workspace;
+    Ok(Pages {
+        git: git_server(builder)?,
+        manifests: workspace.join("manifests"),
+        content: workspace.join("pkgs/pages/demo"),
+        image: (layout.only()?.0.to_owned(), layout),
+        crane: tool(&builder.make(&[&staged(CRANE)])?, CRANE, CRANE)?,
     })
 }
 

@@ -14,6 +14,7 @@ mod kubectl;
 mod kustomize;
 pub mod node;
 mod objects;
+pub mod pages;
 pub mod pki;
 mod registry;
 mod session;
@@ -31,7 +32,7 @@ pub use add_ons::{AddOns, install as install_network};
 pub use control_plane::{ApiServer, PORT, Programs, check_free};
 pub use node::{Channel, Credentials, Handover};
 pub use objects::secret;
-pub use session::{Until, run as session};
+pub use session::{Demonstration, Until, run as session};
 pub use state::State;
 pub use watch::{Change, Changes};
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use kiln_host::{output, println};
 
+use super::pages::{self, Pages};
 use super::watch::{Change, Changes, Request};
 use super::{Cluster, add_ons, node};
 use crate::process::{self, Stopped};
@@ -77,11 +78,14 @@ struct Session<'a> {
     until: Until,
     start: Instant,
     reported: bool,
-    network: Network,
+    workloads: Workloads,
+    pages: Option<Demonstration<'a>>,
 }
 
-/// The workloads of the cluster network that are not ready.
-struct Network {
+/// The workloads of the cluster network, and of what was installed with it, that are not ready.
+struct Workloads {
+    /// Namespaces with labels.
+    parts: Vec<(&'static str, &'static str)>,
     pending: Vec<String>,
     /// The time of the last look.
     looked: Option<Instant>,
@@ -89,9 +93,22 @@ struct Network {
     changed: Instant,
 }
 
+/// The pages service, and what it is shown with.
+pub struct Demonstration<'a> {
+    /// The content of the sites.
+    pub pages: &'a Pages,
+    /// The installed service.
+    pub installed: &'a mut pages::Installed,
+}
+
 /// Boots one machine for each node and shows what happens.
-pub fn run(cluster: &mut Cluster, machines: &[Machine], until: Until) -> Result<()> {
-    let mut session = Session::new(cluster, machines, until)?;
+pub fn run(
+    cluster: &mut Cluster,
+    machines: &[Machine],
+    until: Until,
+    pages: Option<Demonstration<'_>>,
+) -> Result<()> {
+    let mut session = Session::new(cluster, machines, until, pages)?;
     loop {
         let presses = process::interrupts();
         if presses > 1 {
@@ -114,7 +131,12 @@ pub fn run(cluster: &mut Cluster, machines: &[Machine], until: Until) -> Result<
 }
 
 impl<'a> Session<'a> {
-    fn new(cluster: &'a mut Cluster, machines: &[Machine], until: Until) -> Result<Self> {
+    fn new(
+        cluster: &'a mut Cluster,
+        machines: &[Machine],
+        until: Until,
+        pages: Option<Demonstration<'a>>,
+    ) -> Result<Self> {
         let start = Instant::now();
         let mut members = Vec::new();
         for (number, machine) in (1..).zip(machines) {
@@ -123,9 +145,11 @@ impl<'a> Session<'a> {
         if let Some(note) = members.first().and_then(|member| member.vm.note.as_ref()) {
             println!("no KVM: {note}");
         }
-        let network = Network { pending: Vec::new(), looked: None, changed: start };
+        let mut parts = vec![(add_ons::NAMESPACE, add_ons::LABEL)];
+        parts.extend(pages.is_some().then_some((pages::NAMESPACE, pages::LABEL)));
+        let workloads = Workloads { parts, pending: Vec::new(), looked: None, changed: start };
         let changes = Changes::new();
-        Ok(Self { cluster, members, changes, until, start, reported: false, network })
+        Ok(Self { cluster, members, changes, until, start, reported: false, workloads, pages })
     }
 
     /// Processes what is new; true once all nodes have powered off.
@@ -142,9 +166,16 @@ impl<'a> Session<'a> {
         while let Some((at, change)) = self.changes.next(self.cluster)? {
             self.take(at, change);
         }
-        if all_ready && !self.reported && self.network.is_ready(self.cluster)? {
-            self.reported = true;
+        if all_ready && !self.reported && self.workloads.are_ready(self.cluster)? {
             self.report();
+            if let Some(Demonstration { pages, installed }) = &mut self.pages {
+                installed.show(pages, self.cluster)?;
+            }
+            self.reported = true;
+        } else if self.reported
+            && let Some(shown) = &mut self.pages
+        {
+            shown.installed.turn(self.cluster)?;
         }
         for member in &mut self.members {
             member.check(self.reported)?;
@@ -221,18 +252,21 @@ fn is_usual(line: &str) -> bool {
     beginnings.iter().any(|it| text.starts_with(it)) || ends.iter().any(|it| text.ends_with(it))
 }
 
-impl Network {
+impl Workloads {
     /// Looks from time to time, and shows what is not ready yet.
-    fn is_ready(&mut self, cluster: &Cluster) -> Result<bool> {
+    fn are_ready(&mut self, cluster: &Cluster) -> Result<bool> {
         let now = Instant::now();
         if self.looked.is_some_and(|looked| now - looked < LOOK_AGAIN) {
             return Ok(false);
         }
-        let pending = add_ons::pending(cluster, add_ons::NAMESPACE, add_ons::LABEL)?;
+        let mut pending = Vec::new();
+        for (namespace, label) in &self.parts {
+            pending.extend(add_ons::pending(cluster, namespace, label)?);
+        }
         if self.looked.is_none() || pending != self.pending {
             self.changed = now;
             if !pending.is_empty() {
-                println!("cluster network: waiting for {}", pending.join(", "));
+                println!("waiting for {}", pending.join(", "));
             }
         }
         (self.looked, self.pending) = (Some(now), pending);

@@ -7,6 +7,7 @@
 //! nodes/        the nodes' credentials
 //! registry/     the images that nodes pull
 //! add-ons/      the manifests of the cluster network, for `kubectl apply -k`
+//! pages/        the git server and the manifests of the pages service
 //! kubeconfig    for kubectl
 //! token         the token that nodes join with
 //! ```
@@ -29,7 +30,7 @@ const KEPT: &str = "kept";
 const LOCK: &str = "lock";
 
 /// Everything that a run writes into the folder, so that it can be deleted again.
-const PARTS: [&str; 17] = [
+const PARTS: [&str; 18] = [
     KEPT,
     "pki",
     "pki.new",
@@ -47,6 +48,7 @@ const PARTS: [&str; 17] = [
     "cache",
     "registry",
     "add-ons",
+    "pages",
 ];
 
 /// The folder of one cluster, which no other cluster uses meanwhile.

@@ -82,6 +82,9 @@ pub const ETCD: &str = "etcd";
 /// The other programs of a control plane, and kubectl.
 pub const KUBERNETES: &str = "kubernetes";
 
+/// The pages service.
+pub const PAGES: &str = "pages";
+
 /// The program with slow clients, for `compare --slow`.
 pub const SLOW: &str = "slowhttptest";
 
@@ -223,7 +226,7 @@ impl Config {
             .chain(&ADD_ONS)
             .chain(&CONTROL_PLANE)
             .chain(&GIT_SERVER)
-            .chain([&SLOW, &CRANE, &REGISTRY, &NFS, &DISCS]);
+            .chain([&PAGES, &SLOW, &CRANE, &REGISTRY, &NFS, &DISCS]);
         for name in tools.map(|name| Item::builtin(name)) {
             self.load_package(read, merged, &name)?;
         }

@@ -96,7 +96,7 @@ pub(super) fn files() -> Files {
         kernel-hardening-checker systemd-boot-efi h2o lighttpd nginx haproxy \
         nginx-stream slowhttptest crane docker-registry nfs-ganesha genisoimage fcgiwrap \
         git libnss-wrapper openssh-server coredns etcd flannel kube-proxy kubernetes \
-        node-controller";
+        node-controller pages";
     for name in names.split(' ') {
         files.insert(format!("/r/pkgs/{name}/pkg.toml").leak(), deb("x"));
     }

@@ -106,6 +106,7 @@ fn the_plan_of_a_small_image() {
         package openssh-server: 
         package ovmf: 
         package page: fetch crates
+        package pages: 
         package qemu: 
         package slowhttptest: 
         package systemd-boot-efi: 

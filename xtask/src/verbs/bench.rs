@@ -9,6 +9,7 @@ use kiln_host::job::Runs;
 
 use super::target::Target;
 use crate::arch::Arch;
+use crate::bench::pages::Load;
 use crate::bench::{self, Peer};
 use crate::build::Builder;
 use crate::progress::Progress;
@@ -27,6 +28,8 @@ enum What {
     StaticServer(StaticServer),
     /// Compare the gateway with haproxy, nginx and a bare splice loop
     Gateway(Gateway),
+    /// Measure the pages service with many sites, at a real API server and a real git server
+    Pages(Pages),
 }
 
 #[derive(Debug, Args)]
@@ -82,6 +85,39 @@ struct Gateway {
     idle: usize,
 }
 
+#[derive(Debug, Args)]
+struct Pages {
+    /// Number of sites
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    sites: u32,
+    /// Length of the idle phase in seconds; the default is one interval of all sites
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    idle: u32,
+    /// Pushes in a second
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    rate: u32,
+    /// Number of pushes
+    #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..))]
+    pushes: u32,
+    /// Measure this program instead of the image's
+    #[arg(long, value_name = "FILE")]
+    program: Option<PathBuf>,
+}
+
+impl Pages {
+    fn run(self) -> Result<()> {
+        let Self { sites, idle, rate, pushes, program } = self;
+        let load = Load {
+            sites: usize::try_from(sites)?,
+            idle: Duration::from_secs(idle.into()),
+            rate,
+            pushes: usize::try_from(pushes)?,
+        };
+        let builder = Target { config: None, arch: Arch::HOST }.open()?;
+        bench::pages::measure(&builder, program, load)
+    }
+}
+
 impl Gateway {
     fn run(self) -> Result<()> {
         let Self { rounds, seconds, program, idle } = self;
@@ -98,6 +134,7 @@ impl Bench {
             What::Boot(verb) => verb.run(),
             What::StaticServer(verb) => verb.run(),
             What::Gateway(verb) => verb.run(),
+            What::Pages(verb) => verb.run(),
         }
     }
 }

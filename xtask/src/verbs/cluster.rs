@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use kiln_host::println;
 
 use super::target::Target;
 use crate::build::machine;
 use crate::cluster::{
-    self, Channel, Cluster as Running, Credentials, Settings, State, Until, node,
+    self, Channel, Cluster as Running, Credentials, Demonstration, Settings, State, Until, node,
 };
 use crate::process;
 use crate::qemu::{Machine, Network, segment, table};
@@ -36,6 +36,16 @@ pub(super) struct Cluster {
     /// Stop all once every node is Ready; exit status 0 means success
     #[arg(long)]
     check: bool,
+    /// Install something in the cluster, and show it
+    #[arg(long, value_name = "WHAT")]
+    with: Option<With>,
+}
+
+/// The things that can be installed in the cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum With {
+    /// The pages service: a git server, three sites, and a push
+    Pages,
 }
 
 impl Cluster {
@@ -51,6 +61,7 @@ impl Cluster {
         let built = builder.image()?;
         let machine = machine::of(&builder, &built, Vec::new(), self.memory)?;
         let tools = machine::cluster_tools(&builder)?;
+        let pages = self.with.map(|With::Pages| machine::pages(&builder)).transpose()?;
         if self.keep {
             state.keep()?;
         }
@@ -59,10 +70,15 @@ impl Cluster {
         println!("\n{}", table("control plane", cluster.spans()));
         cluster.forget_after(self.nodes)?;
         cluster::install_network(&tools.add_ons, &mut cluster, &builder.progress)?;
+        let install = |pages| cluster::pages::install(pages, &cluster, &builder.progress);
+        let mut installed = pages.as_ref().map(install).transpose()?;
         let machines = self.machines(&cluster, &machine)?;
         process::check_interrupt()?;
         let until = if self.check { Until::Ready } else { Until::Interrupt };
-        let result = cluster::session(&mut cluster, &machines, until);
+        let shown = pages.as_ref().zip(installed.as_mut());
+        let shown = shown.map(|(pages, installed)| Demonstration { pages, installed });
+        let result = cluster::session(&mut cluster, &machines, until, shown);
+        installed.map_or(Ok(()), cluster::pages::Installed::stop)?;
         let state = cluster.stop()?;
         result?;
         if self.keep { Ok(()) } else { state.delete() }

@@ -43,15 +43,25 @@ pub struct Poll {
 /// Sends one GET request; an error status counts as an answer.
 pub fn get(url: &str, patience: Duration) -> Result<Page> {
     // The proxy of the host's settings cannot reach this machine.
-    ask_once(url, None, patience)
+    ask_once(url, None, None, patience)
+}
+
+/// Sends one GET request to a server that has several hosts.
+pub fn get_as(url: &str, host: &str, patience: Duration) -> Result<Page> {
+    ask_once(url, Some(host), None, patience)
 }
 
 /// Sends one GET request from the node itself, through a proxy there, and accepts any certificate.
 pub fn get_through(proxy: &str, url: &str, patience: Duration) -> Result<Page> {
-    ask_once(url, Some(Proxy::new(proxy)?), patience)
+    ask_once(url, None, Some(Proxy::new(proxy)?), patience)
 }
 
-fn ask_once(url: &str, proxy: Option<Proxy>, patience: Duration) -> Result<Page> {
+fn ask_once(
+    url: &str,
+    host: Option<&str>,
+    proxy: Option<Proxy>,
+    patience: Duration,
+) -> Result<Page> {
     let config = Agent::config_builder()
         .proxy(proxy)
         .http_status_as_error(false)
@@ -59,7 +69,11 @@ fn ask_once(url: &str, proxy: Option<Proxy>, patience: Duration) -> Result<Page>
         .timeout_global(Some(patience));
     let agent = Agent::new_with_config(config.build());
     let context = || format!("GET {url}");
-    let mut response = agent.get(url).call().with_context(context)?;
+    let mut request = agent.get(url);
+    if let Some(host) = host {
+        request = request.header("Host", host);
+    }
+    let mut response = request.call().with_context(context)?;
     let body =
         response.body_mut().with_config().limit(PAGE_BYTES_MAX).lossy_utf8(true).read_to_string();
     Ok(Page { status: response.status().as_u16(), body: body.with_context(context)? })

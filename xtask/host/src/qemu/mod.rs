@@ -24,7 +24,7 @@ use signal_hook::iterator::Signals;
 use crate::process::Stopped;
 use crate::{output, println};
 
-pub use answer::{Page, Poll, get, get_through};
+pub use answer::{Page, Poll, get, get_as, get_through};
 pub use console::{Line, News};
 pub use forward::{Forward, PortChoice, check_free, forwards, free_forwards};
 pub use qmp::slot;

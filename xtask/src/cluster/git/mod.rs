@@ -71,7 +71,7 @@ impl GitServer {
         let https = |port: u16| format!("https://{}:{port}", self.layout.settings.address);
         let [unknown, other, expired] = self.layout.ports.wrong;
         json!({
-            "repositories": self.layout.path("repositories"),
+            "repositories": self.repositories(),
             "git": self.layout.program("git"),
             "sshKeygen": self.layout.program("ssh-keygen"),
             "http": self.http_url(),
@@ -92,6 +92,16 @@ impl GitServer {
     /// The beginning of repositories' URLs, without a slash at its end.
     pub fn http_url(&self) -> String {
         format!("http://{}:{}", self.layout.settings.address, self.layout.ports.http)
+    }
+
+    /// The same for programs on this host, which cannot use the address of virtual machines.
+    pub fn local_url(&self) -> String {
+        format!("http://{}:{}", self.layout.settings.listen, self.layout.ports.http)
+    }
+
+    /// The folder of all repositories.
+    pub fn repositories(&self) -> PathBuf {
+        self.layout.path("repositories")
     }
 
     /// The same with encryption.
@@ -124,13 +134,15 @@ impl GitServer {
         repository::create(&self.layout, name)
     }
 
+    /// Returns the commit of a branch; any client may have pushed it.
+    pub fn head(&self, repository: &str, branch: &str) -> Result<String> {
+        repository::head(&self.layout, repository, branch)
+    }
+
     /// Makes a commit and pushes it over HTTP, also where it does not follow the branch's last one.
     /// Returns its name.
     pub fn push(&self, commit: Commit<'_>) -> Result<String> {
-        // The ports are on this host, whatever address the clients see.
-        let Layout { settings, ports, .. } = &self.layout;
-        let base = format!("http://{}:{}", settings.listen, ports.http);
-        repository::push(&self.layout, commit, &base)
+        repository::push(&self.layout, commit, &self.local_url())
     }
 
     /// Fails if a program has ended by itself.

@@ -42,6 +42,17 @@ pub(super) fn push(server: &Layout, commit: Commit<'_>, base: &str) -> Result<St
     Ok(git(&["rev-parse", "HEAD"])?.trim().to_owned())
 }
 
+/// Returns the commit of a branch.
+pub(super) fn head(server: &Layout, repository: &str, branch: &str) -> Result<String> {
+    let folder = server.path("repositories").join(format!("{repository}.git"));
+    // Git writes a branch to a file of its own, until its garbage collection packs all branches.
+    if let Ok(commit) = fs::read_to_string(folder.join("refs/heads").join(branch)) {
+        return Ok(commit.trim().to_owned());
+    }
+    let commit = git(server).arg("--git-dir").arg(&folder).args(["rev-parse", branch]).read()?;
+    Ok(commit.trim().to_owned())
+}
+
 /// A command of the locked git, with a configuration of its own.
 fn git(server: &Layout) -> Command {
     Command::new(server.program("git")).env("HOME", server.path("home"))
