@@ -38,6 +38,9 @@ pub struct Site<'a> {
     pub index: &'a Arc<Index>,
     /// The decoded path prefix below which the site lies; usually empty.
     pub prefix: &'a [u8],
+    /// True for a site that search engines must not list: every answer has `X-Robots-Tag`, and
+    /// `/robots.txt` of the host forbids everything, whatever the site's files say.
+    pub is_unlisted: bool,
 }
 
 /// The name of the site for hosts that have no site of their own.
@@ -72,7 +75,7 @@ impl Content {
     /// Returns 421 for a host without a site, and 404 for a path that lies below none of the host's
     /// prefixes.
     pub fn site(&self, host: &[u8], path: &[u8]) -> Result<Site<'_>, Status> {
-        let whole = |index| Site { index, prefix: &[] };
+        let whole = |index| Site { index, prefix: &[], is_unlisted: false };
         match self {
             Self::One(index) => Ok(whole(index)),
             Self::Hosts(hosts) => {

@@ -10,6 +10,7 @@ mod parts;
 mod ruled;
 #[cfg(test)]
 mod tests;
+mod unlisted;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -133,14 +134,14 @@ pub fn plain(status: Status, method: Method) -> Answer {
 /// Answers a request.
 #[must_use]
 pub fn answer(serving: &Serving<'_>, head: &Head<'_>) -> Answer {
-    let is_allowed = matches!(head.method, Method::Get | Method::Head | Method::Options);
+    let is_allowed = has_method(head);
     let path = match (head.method, &head.target) {
         (Method::Unknown, _) => return plain(Status::NotImplemented, Method::Get),
         (Method::Options, Target::Server) => return options(),
         (_, Target::Path { path, .. }) => path,
         _ => return plain(Status::MethodNotAllowed, Method::Get),
     };
-    let Site { index, prefix } = match serving.content.site(head.host(), path) {
+    let site = match serving.content.site(head.host(), path) {
         Ok(site) => site,
         Err(_) if !is_allowed => return plain(Status::MethodNotAllowed, Method::Get),
         Err(status) => {
@@ -148,6 +149,18 @@ pub fn answer(serving: &Serving<'_>, head: &Head<'_>) -> Answer {
             return health.unwrap_or_else(|| plain(status, head.method));
         }
     };
+    if site.is_unlisted {
+        let answer = Answer::robots(head.method, path);
+        let answer = answer.unwrap_or_else(|| of_site(serving, head, site, path));
+        return answer.unlisted(site.index);
+    }
+    of_site(serving, head, site, path)
+}
+
+/// Answers a request for a path of a site.
+fn of_site(serving: &Serving<'_>, head: &Head<'_>, site: Site<'_>, path: &[u8]) -> Answer {
+    let Site { index, prefix, .. } = site;
+    let is_allowed = has_method(head);
     let request = |path| Request { serving, index, head, path };
     let (whole, path) = (path, &path[prefix.len()..]);
     if path.is_empty() && is_allowed {
@@ -166,6 +179,11 @@ pub fn answer(serving: &Serving<'_>, head: &Head<'_>) -> Answer {
             request.elsewhere(status, below(prefix, location))
         }
     }
+}
+
+/// True for a method that content supports.
+const fn has_method(head: &Head<'_>) -> bool {
+    matches!(head.method, Method::Get | Method::Head | Method::Options)
 }
 
 /// Returns the location of a site's redirect: the site's paths lie below its prefix.

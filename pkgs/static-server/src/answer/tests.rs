@@ -444,3 +444,42 @@ fn a_host_without_a_site_at_the_path_is_a_404_and_another_host_a_421() {
     site.check("GET /y", "", "404", "404 Not Found\n");
     site.check("GET http://b/x/", "", "421", "421 Misdirected Request\n");
 }
+
+#[test]
+fn an_unlisted_site_says_so_in_every_answer_whatever_its_files_say() {
+    let files = [
+        ("/index.html", "page"),
+        ("/dir/index.html", "sub"),
+        ("/robots.txt", "User-agent: *\nAllow: /\n"),
+        ("/_headers", "/*\n  ! X-Robots-Tag\n  X-Robots-Tag: all\n  X-Rule: yes\n"),
+        ("/_redirects", "/robots.txt /index.html 200\n/old /new 301\n"),
+    ];
+    let index = Arc::new(from_files(&files, &Policy::default()));
+    let (mut unlisted, mut listed) = (Mounts::default(), Mounts::default());
+    unlisted.insert_unlisted("a", "", Arc::clone(&index));
+    listed.insert("a", "", index);
+    let (unlisted, listed) = (Asker(Content::Mounts(unlisted)), Asker(Content::Mounts(listed)));
+    for (line, fields, status) in [
+        ("GET /", "", "200"),
+        ("HEAD /", "", "200"),
+        ("GET /", "If-None-Match: *\r\n", "304"),
+        ("GET /", "Range: bytes=0-1\r\n", "206"),
+        ("GET /", "Range: bytes=0-0, 2-3\r\n", "206"),
+        ("GET /", "Range: bytes=9-\r\n", "416"),
+        ("GET /dir", "", "308"),
+        ("GET /old", "", "301"),
+        ("GET /none", "", "404"),
+        ("GET /robots.txt", "", "200"),
+        ("OPTIONS /", "", "204"),
+        ("POST /", "", "405"),
+    ] {
+        let found = unlisted.ask(line, fields);
+        assert!(found.starts_with(&format!("HTTP/1.1 {status} ")), "{line}: {found}");
+        let lower = found.to_ascii_lowercase();
+        assert_eq!(lower.matches("x-robots-tag: ").count(), 1, "{line}: {found}");
+        assert!(found.contains("\r\nX-Robots-Tag: noindex, nofollow\r\n"), "{line}: {found}");
+        assert!(!listed.ask(line, fields).contains("noindex"), "{line}");
+    }
+    unlisted.check("GET /robots.txt", "", "200 OK", "\r\n\r\nUser-agent: *\nDisallow: /\n");
+    assert_eq!(unlisted.field("GET /", "X-Rule").as_deref(), Some("yes"));
+}

@@ -13,6 +13,8 @@ struct Mount {
     /// The decoded prefix: empty, or with a slash at the start and none at the end.
     prefix: Box<[u8]>,
     index: Arc<Index>,
+    /// True for a site that search engines must not list.
+    is_unlisted: bool,
 }
 
 /// Sites by host name and path prefix.
@@ -31,15 +33,27 @@ impl Mounts {
     /// `host` is in lower case, without a port and a final dot. `prefix` is empty, or begins with a
     /// slash and does not end with one.
     pub fn insert(&mut self, host: &str, prefix: &str, index: Arc<Index>) {
-        let mut mounts = self.without(host, prefix);
-        let at = mounts.partition_point(|mount| mount.prefix.len() >= prefix.len());
-        mounts.insert(at, Mount { prefix: prefix.as_bytes().into(), index });
+        let prefix = prefix.as_bytes().into();
+        self.mount(host, Mount { prefix, index, is_unlisted: false });
+    }
+
+    /// Adds a site that search engines must not list, or replaces the one that is there; see
+    /// [`Site::is_unlisted`].
+    pub fn insert_unlisted(&mut self, host: &str, prefix: &str, index: Arc<Index>) {
+        let prefix = prefix.as_bytes().into();
+        self.mount(host, Mount { prefix, index, is_unlisted: true });
+    }
+
+    fn mount(&mut self, host: &str, mount: Mount) {
+        let mut mounts = self.without(host, &mount.prefix);
+        let at = mounts.partition_point(|other| other.prefix.len() >= mount.prefix.len());
+        mounts.insert(at, mount);
         self.hosts.insert(host.as_bytes().into(), mounts.into());
     }
 
     /// Removes a site.
     pub fn remove(&mut self, host: &str, prefix: &str) {
-        let mounts = self.without(host, prefix);
+        let mounts = self.without(host, prefix.as_bytes());
         if mounts.is_empty() {
             self.hosts.remove(host.as_bytes());
         } else {
@@ -47,9 +61,9 @@ impl Mounts {
         }
     }
 
-    fn without(&self, host: &str, prefix: &str) -> Vec<Mount> {
+    fn without(&self, host: &str, prefix: &[u8]) -> Vec<Mount> {
         let mounts = self.hosts.get(host.as_bytes()).into_iter().flat_map(|mounts| mounts.iter());
-        mounts.filter(|mount| *mount.prefix != *prefix.as_bytes()).cloned().collect()
+        mounts.filter(|mount| *mount.prefix != *prefix).cloned().collect()
     }
 
     /// Returns the site with the longest prefix that the path lies below. Prefixes end at segment
@@ -61,7 +75,7 @@ impl Mounts {
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
         };
         let mount = mounts.iter().find(is_below).ok_or(Status::NotFound)?;
-        Ok(Site { index: &mount.index, prefix: &mount.prefix })
+        Ok(Site { index: &mount.index, prefix: &mount.prefix, is_unlisted: mount.is_unlisted })
     }
 
     /// Returns all sites.
