@@ -1,4 +1,4 @@
-//! The key of a site: its namespace and its name.
+//! The key of a site: its namespace and its name, and the label of a preview.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,27 +11,31 @@ const NAMESPACE_BYTES_MAX: usize = 63;
 /// The most bytes of an object's name (RFC 1123 subdomain).
 const NAME_BYTES_MAX: usize = 253;
 
-/// The namespace and name of a `StaticSite`.
+/// The namespace and name of a `StaticSite`, and the label of one of its previews.
 ///
 /// A name alone is no key, because two namespaces may use the same name.
-/// Both parts are checked, so they are safe as parts of a path: they have no slash, are not empty,
-/// and do not begin with a dot.
+/// All parts are checked, so they are safe as parts of a path: they have no slash, are not empty,
+/// and do not begin with a dot. No object of Kubernetes has a slash in its name, so no site has the key
+/// of a preview.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct SiteKey {
     namespace: String,
     name: String,
+    preview: Option<String>,
 }
 
 /// A text that is not the key of a site.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BadKey {
-    /// The text is not `NAMESPACE/NAME`.
+    /// The text is neither `NAMESPACE/NAME` nor `NAMESPACE/NAME/PREVIEW`.
     Form,
     /// The namespace is not an RFC 1123 label.
     Namespace,
     /// The name is not an RFC 1123 subdomain.
     Name,
+    /// The preview is not an RFC 1123 label.
+    Preview,
 }
 
 impl SiteKey {
@@ -43,7 +47,27 @@ impl SiteKey {
         if name.len() > NAME_BYTES_MAX || !name.split('.').all(is_label) {
             return Err(BadKey::Name);
         }
-        Ok(Self { namespace: namespace.to_owned(), name: name.to_owned() })
+        Ok(Self { namespace: namespace.to_owned(), name: name.to_owned(), preview: None })
+    }
+
+    /// Returns the key of one of the site's previews.
+    pub fn with_preview(&self, label: &str) -> Result<Self, BadKey> {
+        if label.len() > NAMESPACE_BYTES_MAX || !is_label(label) {
+            return Err(BadKey::Preview);
+        }
+        Ok(Self { preview: Some(label.to_owned()), ..self.clone() })
+    }
+
+    /// Returns the label of the preview; nothing for the site itself.
+    #[must_use]
+    pub fn preview(&self) -> Option<&str> {
+        self.preview.as_deref()
+    }
+
+    /// Returns the key of the site that a preview belongs to.
+    #[must_use]
+    pub fn site(&self) -> Self {
+        Self { preview: None, ..self.clone() }
     }
 
     /// Returns the namespace.
@@ -69,7 +93,8 @@ fn is_label(text: &str) -> bool {
 
 impl fmt::Display for SiteKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
+        write!(f, "{}/{}", self.namespace, self.name)?;
+        self.preview.as_ref().map_or(Ok(()), |label| write!(f, "/{label}"))
     }
 }
 
@@ -77,8 +102,11 @@ impl FromStr for SiteKey {
     type Err = BadKey;
 
     fn from_str(text: &str) -> Result<Self, BadKey> {
-        let (namespace, name) = text.split_once('/').ok_or(BadKey::Form)?;
-        Self::new(namespace, name)
+        let (namespace, rest) = text.split_once('/').ok_or(BadKey::Form)?;
+        match rest.split_once('/') {
+            None => Self::new(namespace, rest),
+            Some((name, label)) => Self::new(namespace, name)?.with_preview(label),
+        }
     }
 }
 
@@ -99,9 +127,10 @@ impl TryFrom<String> for SiteKey {
 impl fmt::Display for BadKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Form => "a site is named NAMESPACE/NAME",
+            Self::Form => "a site is named NAMESPACE/NAME, a preview NAMESPACE/NAME/PREVIEW",
             Self::Namespace => "the namespace is not a lower-case label of at most 63 characters",
             Self::Name => "the name is not a lower-case DNS name of at most 253 characters",
+            Self::Preview => "the preview is not a lower-case label of at most 63 characters",
         })
     }
 }
@@ -132,6 +161,24 @@ mod tests {
         check("Team/blog", Err(BadKey::Namespace));
         check("team/bl og", Err(BadKey::Name));
         check("team/-blog", Err(BadKey::Name));
+    }
+
+    #[test]
+    fn a_preview_has_a_third_part_that_no_name_can_have() {
+        let site = SiteKey::new("team", "blog").unwrap();
+        let preview = site.with_preview("pr-1").unwrap();
+        assert_eq!(
+            (preview.to_string().as_str(), preview.preview()),
+            ("team/blog/pr-1", Some("pr-1"))
+        );
+        assert_eq!("team/blog/pr-1".parse(), Ok(preview.clone()));
+        assert_eq!((preview.site(), site.preview()), (site.clone(), None));
+        assert!(SiteKey::new("team", "blog/pr-1").is_err(), "a name has no slash");
+        for text in ["team/blog/", "team/blog/..", "team/blog/a/b", "team/blog/a.b", "team/blog/A"]
+        {
+            assert_eq!(text.parse::<SiteKey>(), Err(BadKey::Preview), "{text}");
+        }
+        assert_eq!(site.with_preview(&"a".repeat(64)), Err(BadKey::Preview));
     }
 
     #[test]

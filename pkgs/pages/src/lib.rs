@@ -15,6 +15,7 @@ pub mod leader;
 pub mod operator;
 pub mod options;
 pub mod ownership;
+pub mod previews;
 pub mod publish;
 pub mod queue;
 pub mod replica;

@@ -13,6 +13,9 @@ const OLD: &str = "v1alpha1";
 /// The pattern of repositories in kup6s-pages.
 const KUP6S_REPO: &str = "^https?://.*";
 
+/// The field that only our own group has, in specification and status.
+const PREVIEWS: &str = "previews";
+
 /// Returns the definition for a group.
 #[must_use]
 pub fn definition(group: Group) -> CustomResourceDefinition {
@@ -23,14 +26,19 @@ pub fn definition(group: Group) -> CustomResourceDefinition {
     }
 }
 
-/// Turns our definition into one that accepts every manifest that kup6s-pages accepts.
+/// Turns our definition into one that accepts every manifest that kup6s-pages accepts. That project has
+/// no previews.
 fn compatible(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
     let group = Group::Kup6s.name();
     crd.metadata.name = Some(format!("{PLURAL}.{group}"));
     group.clone_into(&mut crd.spec.group);
     for version in &mut crd.spec.versions {
-        if let Some(spec) = spec(version) {
+        if let Some(status) = part(version, "status") {
+            status.properties.as_mut().and_then(|fields| fields.remove(PREVIEWS));
+        }
+        if let Some(spec) = part(version, "spec") {
             spec.x_kubernetes_validations = None;
+            spec.properties.as_mut().and_then(|fields| fields.remove(PREVIEWS));
             if let Some(repo) = spec.properties.as_mut().and_then(|fields| fields.get_mut("repo")) {
                 repo.pattern = Some(KUP6S_REPO.to_owned());
             }
@@ -46,8 +54,11 @@ fn compatible(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
     crd
 }
 
-/// Returns the schema of the field `spec`.
-fn spec(version: &mut CustomResourceDefinitionVersion) -> Option<&mut JSONSchemaProps> {
+/// Returns the schema of the field `spec` or `status`.
+fn part<'a>(
+    version: &'a mut CustomResourceDefinitionVersion,
+    name: &str,
+) -> Option<&'a mut JSONSchemaProps> {
     let schema = version.schema.as_mut()?.open_api_v3_schema.as_mut()?;
-    schema.properties.as_mut()?.get_mut("spec")
+    schema.properties.as_mut()?.get_mut(name)
 }

@@ -17,6 +17,17 @@ pub fn interval(text: &str) -> Duration {
     parse(text).unwrap_or(INTERVAL).clamp(INTERVAL_MIN, INTERVAL_MAX)
 }
 
+/// The shortest and the longest life of a preview, and the one of a site that names none.
+const LIFETIME_MIN: Duration = Duration::from_secs(10);
+const LIFETIME_MAX: Duration = Duration::from_hours(24 * 90);
+const LIFETIME: Duration = Duration::from_hours(24 * 7);
+
+/// Returns the time for which a preview lives after its last commit.
+#[must_use]
+pub fn lifetime(text: &str) -> Duration {
+    parse(text).unwrap_or(LIFETIME).clamp(LIFETIME_MIN, LIFETIME_MAX)
+}
+
 /// Reads a duration in the syntax of Go's `time.ParseDuration`, without a sign.
 fn parse(text: &str) -> Option<Duration> {
     let mut rest = text;

@@ -12,9 +12,9 @@ mod interval;
 mod spec;
 mod status;
 
-pub use interval::{INTERVAL_MAX, INTERVAL_MIN, interval};
-pub use spec::{SecretReference, StaticSite, StaticSiteSpec};
-pub use status::{Condition, ConditionStatus, REVISIONS_MAX, Revision, StaticSiteStatus};
+pub use interval::{INTERVAL_MAX, INTERVAL_MIN, interval, lifetime};
+pub use spec::{Previews, SecretReference, StaticSite, StaticSiteSpec};
+pub use status::{Condition, ConditionStatus, Preview, REVISIONS_MAX, Revision, StaticSiteStatus};
 
 /// A `StaticSite` of either group, as the API server stores it.
 pub type Site = Object<StaticSiteSpec, StaticSiteStatus>;
@@ -24,6 +24,9 @@ pub const SYNCED: &str = "Synced";
 
 /// The condition of the operator: the site has an address, and routes lead to the server.
 pub const ROUTED: &str = "Routed";
+
+/// The condition of the syncer about the previews of a site that wants some.
+pub const PREVIEWED: &str = "Previewed";
 
 /// The condition that summarises the others.
 pub const READY: &str = "Ready";

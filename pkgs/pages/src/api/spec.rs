@@ -92,6 +92,49 @@ pub struct StaticSiteSpec {
     #[serde(default = "sync_interval")]
     #[schemars(length(max = 32), regex(pattern = r"^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))*$"))]
     pub sync_interval: String,
+
+    /// Previews of other branches and of pull requests, each at an address of its own below the
+    /// cluster's domain for pages. Search engines are asked to stay away from them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previews: Option<Previews>,
+}
+
+/// The wanted previews.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "!has(self.forks) || !self.forks || (has(self.pullRequests) && self.pullRequests)",
+    "message": "forks needs pullRequests",
+}]))]
+pub struct Previews {
+    /// Patterns of branches, such as `feature/*`; a star stands for any characters. The branch of the
+    /// site itself has no preview.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 255)))]
+    pub branches: Vec<String>,
+
+    /// Preview pull requests (merge requests at GitLab) whose commit is the head of a branch of the
+    /// repository itself.
+    #[serde(default)]
+    pub pull_requests: bool,
+
+    /// Preview pull requests from other repositories, too. Their content comes from strangers, and is
+    /// shown at an address of this cluster.
+    #[serde(default)]
+    pub forks: bool,
+
+    /// The time for which a preview lives after its last commit, such as `72h`; 10 s to 90 days.
+    #[serde(default = "lifetime")]
+    #[schemars(
+        length(min = 1, max = 32),
+        regex(pattern = r"^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$")
+    )]
+    pub lifetime: String,
+
+    /// The most previews of this site. The oldest goes first.
+    #[serde(default = "previews_max")]
+    #[schemars(range(min = 1, max = 50))]
+    pub max: u32,
 }
 
 impl StaticSiteSpec {
@@ -139,6 +182,14 @@ fn root() -> String {
 
 fn password() -> String {
     "password".to_owned()
+}
+
+fn lifetime() -> String {
+    "168h".to_owned()
+}
+
+const fn previews_max() -> u32 {
+    10
 }
 
 fn sync_interval() -> String {

@@ -1,7 +1,8 @@
 //! The fields that the program sets.
 //!
 //! The operator writes `address`, `url`, and the conditions `Routed` and `Ready`; the syncer writes
-//! `revision`, `revisions`, `nextSync` and the condition `Synced` (decision record 0015).
+//! `revision`, `revisions`, `nextSync` and the condition `Synced` (decision record 0015). Of a preview
+//! the operator writes `address`, `url` and `refused`, and the syncer the rest (decision record 0016).
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -34,7 +35,12 @@ pub struct StaticSiteStatus {
     #[schemars(extend("format" = "date-time"))]
     pub next_sync: Option<String>,
 
-    /// `Synced`, `Routed` and `Ready`.
+    /// The previews.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["ref"]))]
+    pub previews: Vec<Preview>,
+
+    /// `Synced`, `Routed` and `Ready`, and `Previewed` for a site with previews.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -63,6 +69,49 @@ pub struct Revision {
     /// The time at which it was published.
     #[schemars(extend("format" = "date-time"))]
     pub time: String,
+}
+
+/// A preview of a branch or a pull request.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Preview {
+    /// The full name of the reference, such as `refs/heads/next` or `refs/pull/12/head`.
+    #[serde(rename = "ref")]
+    #[schemars(length(max = 255))]
+    pub reference: String,
+
+    /// The branch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
+
+    /// The number of the pull request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pull_request: Option<u64>,
+
+    /// The commit that is published.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+
+    /// The end of the preview's life.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
+    pub expires: Option<String>,
+
+    /// The cause for which the last commit could not be published.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+
+    /// The name under which the preview is served.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<Address>,
+
+    /// The address of the preview for a browser.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+
+    /// The cause for which the preview has no address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
 }
 
 /// The value of a condition.

@@ -33,6 +33,9 @@ const AGENT: &str = concat!("git/kiln-pages-", env!("CARGO_PKG_VERSION"));
 /// The bytes before the first object of a pack: `PACK`, the version, the number of objects.
 const PACK_HEADER: usize = 12;
 
+/// The most bytes of a list of references: about 60,000 of them.
+const LIST_BYTES_MAX: u64 = 4 << 20;
+
 /// The reference at which a repository's default branch hangs; an empty repository lacks it.
 const HEAD: &str = "HEAD";
 
@@ -59,10 +62,21 @@ impl std::fmt::Debug for Login {
 pub struct Branch {
     /// The repository.
     pub url: GitUrl,
-    /// The name without `refs/heads/`.
+    /// The name without `refs/heads/`, or the full name of another reference.
     pub name: String,
     /// The login for HTTPS.
     pub login: Option<Login>,
+}
+
+impl Branch {
+    /// Returns the full name of the reference.
+    fn reference(&self) -> String {
+        if self.name.starts_with("refs/") {
+            self.name.clone()
+        } else {
+            format!("refs/heads/{}", self.name)
+        }
+    }
 }
 
 /// The things that all fetches share.
@@ -94,7 +108,27 @@ impl Fetcher {
         known: Option<&str>,
         scratch: &Path,
     ) -> Result<Fetched, Failure> {
-        let meter = Meter::start(self.limits);
+        self.converse(branch, self.limits, |session| session.run(known, scratch))
+    }
+
+    /// Lists the references whose names begin with one of the prefixes, with their commits.
+    pub fn list(
+        &self,
+        branch: &Branch,
+        prefixes: &[String],
+    ) -> Result<Vec<(String, String)>, Failure> {
+        let limits = Limits { bytes: self.limits.bytes.min(LIST_BYTES_MAX), ..self.limits };
+        self.converse(branch, limits, |session| session.list(prefixes))
+    }
+
+    /// Holds a conversation, but never longer than the limit of time.
+    fn converse<T>(
+        &self,
+        branch: &Branch,
+        limits: Limits,
+        talk: impl FnOnce(Session<'_>) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let meter = Meter::start(limits);
         std::thread::scope(|scope| {
             let (done, wait) = mpsc::channel::<()>();
             let timer = meter.clone();
@@ -104,11 +138,11 @@ impl Fetcher {
                     drop(timer.end(Failure::TimedOut(timer.limits().time)));
                 }
             });
-            let fetched = self.connect(branch, &meter).and_then(|transport| {
-                Session { transport, meter: &meter, branch }.run(known, scratch)
-            });
+            let result = self
+                .connect(branch, &meter)
+                .and_then(|transport| talk(Session { transport, meter: &meter, branch }));
             drop(done);
-            fetched.map_err(|failure| meter.cause_or(failure))
+            result.map_err(|failure| meter.cause_or(failure))
         })
     }
 
@@ -153,15 +187,40 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
-    fn run(mut self, known: Option<&str>, scratch: &Path) -> Result<Fetched, Failure> {
-        let mut handshake = gix_protocol::handshake(
+    fn handshake(&mut self) -> Result<Handshake, Failure> {
+        gix_protocol::handshake(
             &mut self.transport,
             Service::UploadPack,
             |_| Ok(None),
             Vec::new(),
             &mut Discard,
         )
-        .map_err(|error| protocol(&error))?;
+        .map_err(|error| protocol(&error))
+    }
+
+    fn list(mut self, prefixes: &[String]) -> Result<Vec<(String, String)>, Failure> {
+        let mut handshake = self.handshake()?;
+        let prefixes: Vec<&str> = prefixes.iter().map(String::as_str).collect();
+        let refs = match handshake.refs.take() {
+            Some(refs) => refs,
+            None => self.refs(&handshake, &prefixes)?,
+        };
+        let known = refs.iter().filter_map(|found| {
+            let (Ref::Direct { full_ref_name: name, object }
+            | Ref::Peeled { full_ref_name: name, object, .. }
+            | Ref::Symbolic { full_ref_name: name, object, .. }) = found
+            else {
+                return None;
+            };
+            let name = std::str::from_utf8(name).ok()?;
+            let is_wanted = prefixes.iter().any(|prefix| name.starts_with(prefix));
+            is_wanted.then(|| (name.to_owned(), object.to_string()))
+        });
+        Ok(known.collect())
+    }
+
+    fn run(mut self, known: Option<&str>, scratch: &Path) -> Result<Fetched, Failure> {
+        let mut handshake = self.handshake()?;
         let commit = self.commit(&mut handshake)?;
         if known.is_some_and(|known| commit.to_string().as_str() == known) {
             return Ok(Fetched::Unchanged);
@@ -175,7 +234,7 @@ impl Session<'_> {
 
     /// Returns the commit of the branch.
     fn commit(&mut self, handshake: &mut Handshake) -> Result<ObjectId, Failure> {
-        let name = format!("refs/heads/{}", self.branch.name);
+        let name = self.branch.reference();
         let refs = match handshake.refs.take() {
             Some(refs) => refs,
             None => self.refs(handshake, &[&name, HEAD])?,

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::previews::{self, url};
 use super::seen::Seen;
 use crate::api::{
     Condition, ConditionStatus, READY, ROLLED_BACK, ROUTED, SYNCED, StaticSiteStatus,
@@ -70,6 +71,10 @@ pub fn document(seen: &Seen, status: &StaticSiteStatus) -> Value {
         fields["address"] = json!(address);
         fields["url"] = json!(url);
     }
+    let previews = previews::fields(&status.previews);
+    if !previews.is_empty() {
+        fields["previews"] = json!(previews);
+    }
     json!({
         "apiVersion": seen.id.group.api_version(),
         "kind": crate::api::KIND,
@@ -80,10 +85,10 @@ pub fn document(seen: &Seen, status: &StaticSiteStatus) -> Value {
     })
 }
 
-/// True if two statuses have the same conditions of the operator, address and url.
+/// True if two statuses have the same conditions of the operator, addresses and urls.
 #[must_use]
 pub fn is_same(a: &StaticSiteStatus, b: &StaticSiteStatus) -> bool {
-    (&a.address, &a.url) == (&b.address, &b.url)
+    (&a.address, &a.url, &a.previews) == (&b.address, &b.url, &b.previews)
         && [ROUTED, READY].iter().all(|kind| a.condition(kind) == b.condition(kind))
 }
 
@@ -180,11 +185,6 @@ fn ready(status: &StaticSiteStatus, routed: &Facts) -> Facts {
             message: format!("{} is served", revision.commit),
         },
     }
-}
-
-/// Returns the address for a browser, with a slash at its end.
-fn url(scheme: &str, address: &Address) -> String {
-    format!("{scheme}://{}{}/", address.host, address.prefix)
 }
 
 #[cfg(test)]

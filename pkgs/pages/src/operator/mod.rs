@@ -13,6 +13,7 @@ mod fixture;
 pub mod options;
 mod pass;
 pub mod plan;
+pub mod previews;
 mod proofs;
 mod resolver;
 mod run;

@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 use super::calls::{Calls, Made};
 use super::conditions::{self, UNCONFIRMED, is_same};
 use super::plan::Plan;
+use super::previews;
 use super::seen::Seen;
 use super::state::Status;
 use crate::api::{ConditionStatus, ROUTED, StaticSiteStatus};
@@ -198,7 +199,9 @@ impl Pass<'_> {
         let different = self.plan.verdicts.iter().filter_map(|(id, verdict)| {
             let seen = sites.get(id)?;
             let routes = self.plan.routes(id, &faults, &answers);
-            let status = conditions::status(seen, verdict, &routes, self.scheme, &now);
+            let mut status = conditions::status(seen, verdict, &routes, self.scheme, &now);
+            let grants = self.plan.previews.get(id);
+            status.previews = previews::granted(&status.previews, grants, self.scheme);
             (!is_same(&seen.status, &status)).then(|| (seen.clone(), status))
         });
         let different: Vec<_> = different.collect();

@@ -7,19 +7,24 @@ use super::options::Options;
 use super::world::World;
 use crate::ownership::claim::{Claim, SiteId};
 use crate::ownership::decide;
+use crate::ownership::preview::{self, Grants};
 use crate::ownership::rules::Rules;
 use crate::ownership::verdict::Verdict;
+use crate::previews::label;
 use crate::routing::answer::Answer;
 use crate::routing::choice::{Served, Way, choose};
 use crate::routing::kind::Kind;
 use crate::routing::{ObjectKey, Objects, desired};
+use crate::table::Address;
 
 /// Everything that should exist.
 #[derive(Debug)]
 pub struct Plan {
     /// The verdict on each site that stays.
     pub verdicts: BTreeMap<SiteId, Verdict>,
-    /// The objects of all sites.
+    /// The decisions about the previews of each site.
+    pub previews: BTreeMap<SiteId, Grants>,
+    /// The objects of all sites and previews.
     pub objects: Objects,
     way: Result<Option<Way>, String>,
 }
@@ -44,14 +49,27 @@ pub fn rules(
 #[must_use]
 pub fn plan(claims: &[Claim], rules: &Rules, options: &Options, served: &Served) -> Plan {
     let verdicts = decide(claims, rules);
+    let previews = preview::decide(claims, &verdicts, rules);
     let granted = verdicts.iter().filter_map(|(id, verdict)| match verdict {
         Verdict::Granted { address, .. } => Some((id.clone(), address.clone())),
         Verdict::Refused(_) => None,
     });
+    let granted = granted.chain(previews.iter().flat_map(|(id, grants)| routed(id, grants)));
     let way = choose(options.wish, served, options.target.gateway.is_some());
     let objects =
         desired(&granted.collect(), &options.target, way.as_ref().ok().copied().flatten(), served);
-    Plan { verdicts, objects, way }
+    Plan { verdicts, previews, objects, way }
+}
+
+/// Returns the previews of a site that have an address.
+fn routed<'a>(
+    id: &'a SiteId,
+    grants: &'a Grants,
+) -> impl Iterator<Item = (SiteId, Address)> + use<'a> {
+    grants.iter().filter_map(|(reference, grant)| {
+        let key = label::key(&id.key, reference)?;
+        Some((SiteId { key, group: id.group }, grant.clone().ok()?))
+    })
 }
 
 impl Plan {

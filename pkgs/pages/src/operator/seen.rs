@@ -7,6 +7,7 @@ use serde::Deserialize as _;
 use crate::api::{Group, StaticSiteStatus};
 use crate::key::SiteKey;
 use crate::ownership::claim::{Claim, SiteId};
+use crate::previews::reference::Reference;
 
 /// The finalizer that keeps a site until its routes are gone.
 pub const FINALIZER: &str = "pages.kiln.local/routes";
@@ -35,6 +36,8 @@ pub struct Seen {
     pub domain: Option<String>,
     /// The field `pathPrefix`.
     pub prefix: Option<String>,
+    /// True if the specification wants previews.
+    pub wants_previews: bool,
     /// The state.
     pub status: StaticSiteStatus,
 }
@@ -59,6 +62,7 @@ impl Seen {
             finalizers: object.finalizers().to_vec(),
             domain: text("domain"),
             prefix: text("pathPrefix"),
+            wants_previews: group == Group::Kiln && object.data["spec"]["previews"].is_object(),
             status: StaticSiteStatus::deserialize(&object.data["status"]).unwrap_or_default(),
         })
     }
@@ -73,7 +77,15 @@ impl Seen {
             domain: self.domain.clone(),
             prefix: self.prefix.clone(),
             held: self.status.address.clone(),
+            previews: self.previews(),
         }
+    }
+
+    /// Returns the references of the previews that the syncer has published.
+    fn previews(&self) -> Vec<Reference> {
+        let published = self.status.previews.iter().filter(|preview| preview.commit.is_some());
+        let references = published.filter_map(|preview| preview.reference.parse().ok());
+        references.filter(|_| self.wants_previews).collect()
     }
 
     /// Returns the finalizers that the site should have; nothing if it has them.

@@ -2,6 +2,7 @@
 
 use crate::api::Group;
 use crate::key::SiteKey;
+use crate::previews::reference::Reference;
 use crate::table::Address;
 
 /// A site of one of the groups.
@@ -28,6 +29,8 @@ pub struct Claim {
     pub prefix: Option<String>,
     /// The address in the status, which only the operator writes.
     pub held: Option<Address>,
+    /// The references of the previews that the syncer has published.
+    pub previews: Vec<Reference>,
 }
 
 impl Claim {

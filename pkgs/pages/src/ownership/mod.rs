@@ -14,6 +14,7 @@ use crate::table::Address;
 
 pub mod claim;
 pub mod name;
+pub mod preview;
 pub mod rules;
 pub mod verdict;
 

@@ -167,6 +167,12 @@ impl Rules {
         Err(Refusal::new(Reason::DomainNotAllowed, message))
     }
 
+    /// True if the administrators' list gives a host to other namespaces only.
+    #[must_use]
+    pub fn is_others(&self, namespace: &str, host: &str) -> bool {
+        self.list.gives_to_any(host) && !self.list.gives(namespace, host)
+    }
+
     /// True if only a DNS record can give the host to the site's namespace, so that it is worth asking.
     #[must_use]
     pub fn needs_proof(&self, claim: &Claim, host: &str) -> bool {

@@ -19,6 +19,7 @@ fn claim(key: &str, domain: &str, prefix: &str, created: i64) -> Claim {
         domain: (!domain.is_empty()).then(|| domain.to_owned()),
         prefix: (!prefix.is_empty()).then(|| prefix.to_owned()),
         held: None,
+        previews: Vec::new(),
     }
 }
 

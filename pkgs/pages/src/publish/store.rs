@@ -4,6 +4,8 @@
 //! | --- | --- |
 //! | `packs/sha256/HEX.pack` | the packs, each named by its digest |
 //! | `sites/NAMESPACE/NAME/manifest.json` | the revisions of a site |
+//! | `previews/NAMESPACE/NAME/LABEL/manifest.json` | the revision of a preview |
+//! | `previews/NAMESPACE/NAME/state.json` | the references that are known for previews |
 //! | `scratch/` | work in progress; emptied at the start |
 //!
 //! A pack gets its name by a rename when it is complete and on disk. The rename of the manifest then
@@ -32,6 +34,8 @@ mod adopt;
 
 const PACKS: &str = "packs/sha256";
 const SITES: &str = "sites";
+const PREVIEWS: &str = "previews";
+const STATE: &str = "state.json";
 const SCRATCH: &str = "scratch";
 const MANIFEST: &str = "manifest.json";
 const EXTENSION: &str = "pack";
@@ -92,7 +96,7 @@ impl Store {
             }
             _ => {}
         }
-        for name in [PACKS, SITES, SCRATCH] {
+        for name in [PACKS, SITES, PREVIEWS, SCRATCH] {
             let path = root.join(name);
             fs::create_dir_all(&path)
                 .with_context(|| format!("cannot create the folder {}", path.display()))?;
@@ -106,26 +110,27 @@ impl Store {
 
     fn read_sites(&self) -> io::Result<BTreeMap<SiteKey, Manifest>> {
         let mut sites = BTreeMap::new();
-        for namespace in fs::read_dir(self.root.join(SITES))? {
-            let namespace = namespace?;
-            for site in fs::read_dir(namespace.path())? {
-                let site = site?;
-                let names = (namespace.file_name(), site.file_name());
-                let key = names.0.to_str().zip(names.1.to_str());
-                let key = key.and_then(|(namespace, name)| SiteKey::new(namespace, name).ok());
-                let manifest = fs::read(site.path().join(MANIFEST)).ok();
-                let manifest = manifest.and_then(|bytes| Manifest::parse(&bytes));
-                let manifest = manifest.filter(|manifest| {
-                    manifest.revisions.iter().all(|one| self.pack_path(one.digest).is_file())
-                });
-                if let Some((key, manifest)) = key.zip(manifest) {
+        for (folder, depth) in [(SITES, 2), (PREVIEWS, 3)] {
+            let mut found = vec![(String::new(), self.root.join(folder))];
+            for _ in 0..depth {
+                found = below(&found)?;
+            }
+            for (key, path) in found {
+                if let Some((key, manifest)) = key.parse().ok().zip(self.read(&path)) {
                     sites.insert(key, manifest);
                 } else {
-                    tracing::warn!(site = ?site.path(), "the manifest is not usable");
+                    tracing::warn!(site = ?path, "the manifest is not usable");
                 }
             }
         }
         Ok(sites)
+    }
+
+    /// Reads a manifest whose packs are all here.
+    fn read(&self, folder: &Path) -> Option<Manifest> {
+        let manifest = Manifest::parse(&fs::read(folder.join(MANIFEST)).ok()?)?;
+        let is_here = |one: &Revision| self.pack_path(one.digest).is_file();
+        manifest.revisions.iter().all(is_here).then_some(manifest)
     }
 
     /// Returns the folder for work in progress.
@@ -140,8 +145,46 @@ impl Store {
         self.root.join(PACKS).join(digest.hex()).with_extension(EXTENSION)
     }
 
-    fn manifest_path(&self, site: &SiteKey) -> PathBuf {
-        self.root.join(SITES).join(site.namespace()).join(site.name()).join(MANIFEST)
+    fn folder(&self, site: &SiteKey) -> PathBuf {
+        match site.preview() {
+            None => self.root.join(SITES).join(site.namespace()).join(site.name()),
+            Some(label) => self.previews_folder(site).join(label),
+        }
+    }
+
+    fn previews_folder(&self, site: &SiteKey) -> PathBuf {
+        self.root.join(PREVIEWS).join(site.namespace()).join(site.name())
+    }
+
+    /// Returns the keys and revisions of a site's previews.
+    #[must_use]
+    pub fn previews(&self, site: &SiteKey) -> Vec<(SiteKey, Manifest)> {
+        let sites = lock(&self.sites);
+        let from = sites.range(site.site()..).take_while(|(key, _)| key.site() == site.site());
+        let previews = from.filter(|(key, _)| key.preview().is_some());
+        previews.map(|(key, manifest)| (key.clone(), manifest.clone())).collect()
+    }
+
+    /// Reads the file with the known references of a site.
+    #[must_use]
+    pub fn state(&self, site: &SiteKey) -> Option<Vec<u8>> {
+        fs::read(self.previews_folder(site).join(STATE)).ok()
+    }
+
+    /// Replaces the file with the known references of a site.
+    pub fn save_state(&self, site: &SiteKey, bytes: &[u8]) -> io::Result<()> {
+        let folder = self.previews_folder(site);
+        fs::create_dir_all(&folder)?;
+        replace::write(&folder.join(STATE), bytes, MODE, Durability::File)
+    }
+
+    /// Forgets all previews of a site, and its known references. Returns the previews.
+    pub fn remove_previews(&self, site: &SiteKey) -> io::Result<Vec<SiteKey>> {
+        let previews = self.previews(site);
+        let mut sites = lock(&self.sites);
+        remove_folder(&self.previews_folder(site))?;
+        sites.retain(|key, _| key.preview().is_none() || key.site() != site.site());
+        Ok(previews.into_iter().map(|(key, _)| key).collect())
     }
 
     /// Returns the revisions of a site.
@@ -206,22 +249,17 @@ impl Store {
     }
 
     fn write(&self, site: &SiteKey, manifest: &Manifest) -> io::Result<()> {
-        let path = self.manifest_path(site);
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder)?;
-        }
+        let folder = self.folder(site);
+        fs::create_dir_all(&folder)?;
         let bytes = serde_json::to_vec(manifest).map_err(io::Error::other)?;
-        replace::write(&path, &bytes, MODE, Durability::File)
+        replace::write(&folder.join(MANIFEST), &bytes, MODE, Durability::File)
     }
 
-    /// Forgets a site. Its packs become garbage.
+    /// Forgets a site or a preview. Its packs become garbage.
     pub fn remove(&self, site: &SiteKey) -> io::Result<()> {
         let mut sites = lock(&self.sites);
-        let folder = self.root.join(SITES).join(site.namespace()).join(site.name());
-        match fs::remove_dir_all(&folder) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => drop(sites.remove(site)),
-        }
+        remove_folder(&self.folder(site))?;
+        sites.remove(site);
         Ok(())
     }
 
@@ -253,6 +291,30 @@ impl Store {
             }
         }
         Ok(collected)
+    }
+}
+
+/// Returns the folders one level deeper; names are joined by slashes.
+fn below(folders: &[(String, PathBuf)]) -> io::Result<Vec<(String, PathBuf)>> {
+    let mut found = Vec::new();
+    for (name, path) in folders {
+        for entry in fs::read_dir(path)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                let last = entry.file_name().to_string_lossy().into_owned();
+                let name = if name.is_empty() { last } else { format!("{name}/{last}") };
+                found.push((name, entry.path()));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Removes a folder, unless it does not exist.
+fn remove_folder(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 
@@ -289,6 +351,32 @@ mod tests {
         store.remove(&key("a/site")).unwrap();
         assert_eq!(store.collect().unwrap(), Collected { packs: 1, bytes: 1 });
         assert!(store.hold(a).is_none() && store.hold(b).is_some());
+    }
+
+    #[test]
+    fn previews_are_apart_from_their_site_and_survive_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let site = publish(&store, "a/site", "1");
+        for (preview, content) in [("a/site/next", "2"), ("a/site/pr-1", "3"), ("a/site-b/x", "4")]
+        {
+            publish(&store, preview, content);
+        }
+        store.save_state(&key("a/site"), b"state").unwrap();
+        let before = store.sites();
+        let store = Store::open(folder.path()).unwrap();
+        assert_eq!((store.sites(), before.len()), (before, 4));
+        assert_eq!(store.state(&key("a/site")).as_deref(), Some(&b"state"[..]));
+        let names = |store: &Store| -> Vec<String> {
+            store.previews(&key("a/site")).iter().map(|(key, _)| key.to_string()).collect()
+        };
+        assert_eq!(names(&store), ["a/site/next", "a/site/pr-1"]);
+        store.remove(&key("a/site/next")).unwrap();
+        assert_eq!(names(&store), ["a/site/pr-1"]);
+        assert_eq!(store.remove_previews(&key("a/site")).unwrap(), [key("a/site/pr-1")]);
+        assert_eq!((store.state(&key("a/site")), names(&store).len()), (None, 0));
+        assert_eq!(store.collect().unwrap(), Collected { packs: 2, bytes: 2 });
+        assert!(store.hold(site).is_some() && store.manifest(&key("a/site-b/x")).is_some());
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::table::Address;
 /// The label of every object that the operator makes, and its value.
 pub const LABEL: (&str, &str) = ("app.kubernetes.io/managed-by", "pages-operator");
 
-/// The annotation with the site of a route, as `NAMESPACE/NAME`.
+/// The annotation with the site of a route, as `NAMESPACE/NAME`, also of a preview's route.
 pub const SITE: &str = "pages.kiln.local/site";
 
 /// The name of the middleware that redirects to HTTPS.
@@ -46,10 +46,19 @@ pub fn name(parts: &[&str]) -> String {
     format!("{start}.{hash}")
 }
 
-/// Returns the name of a site's route.
+/// Returns the name of a site's route, or of a preview's.
 #[must_use]
 pub fn route_name(site: &SiteId) -> String {
-    name(&["site", site.key.namespace(), site.key.name()])
+    named(["site", "preview"], site)
+}
+
+/// Returns the name of an object of a site, which begins with the first word, or of a preview.
+fn named([word, of_preview]: [&str; 2], site: &SiteId) -> String {
+    let key = &site.key;
+    match key.preview() {
+        None => name(&[word, key.namespace(), key.name()]),
+        Some(label) => name(&[of_preview, label, key.namespace(), key.name()]),
+    }
 }
 
 /// Returns the name of a host's certificate and of its Secret.
@@ -74,7 +83,7 @@ fn object(target: &Target, kind: Kind, name: &str) -> Value {
 /// Returns the object of one site.
 fn of_site(target: &Target, kind: Kind, name: &str, site: &SiteId, spec: &Value) -> Value {
     let mut object = object(target, kind, name);
-    object["metadata"]["annotations"] = json!({ SITE: site.key.to_string() });
+    object["metadata"]["annotations"] = json!({ SITE: site.key.site().to_string() });
     object["spec"] = spec.clone();
     object
 }
@@ -167,7 +176,7 @@ pub fn ingress_route(
 /// Traefik's route that redirects to HTTPS.
 #[must_use]
 pub fn redirect_route(target: &Target, site: &SiteId, address: &Address) -> Value {
-    let name = name(&["redirect", site.key.namespace(), site.key.name()]);
+    let name = named(["redirect", "preview-redirect"], site);
     let spec = json!({
         "entryPoints": ["web"],
         "routes": [{

@@ -82,7 +82,12 @@ impl Sites {
         if self.addresses.get(&entry.site) != Some(&entry.address) {
             self.remove(&entry.site);
         }
-        self.mounts.insert(&entry.address.host, &entry.address.prefix, index);
+        let Address { host, prefix } = &entry.address;
+        if entry.site.preview().is_some() {
+            self.mounts.insert_unlisted(host, prefix, index);
+        } else {
+            self.mounts.insert(host, prefix, index);
+        }
         self.owners.insert(entry.address.clone(), entry.site.clone());
         self.addresses.insert(entry.site.clone(), entry.address.clone());
         true

@@ -17,7 +17,7 @@ use crate::api::{Group, PLURAL};
 use crate::git::remote::Login;
 use crate::syncer::desired::Desired;
 
-/// The field manager of everything that the syncer writes.
+/// The field manager of the syncer's part of a status, but for previews.
 pub const MANAGER: &str = "pages-syncer";
 
 /// The longest time of one call.
@@ -109,12 +109,12 @@ impl Cluster {
         }
     }
 
-    /// Writes the syncer's part of a site's status.
-    pub async fn write(&self, site: &Desired, document: &Value) -> Result<()> {
+    /// Writes a part of a site's status, as the field manager of that part.
+    pub async fn write(&self, site: &Desired, manager: &str, document: &Value) -> Result<()> {
         let resource = site.group.resource();
         let sites: Api<DynamicObject> =
             Api::namespaced_with(self.client.clone(), site.key.namespace(), &resource);
-        let parameters = PatchParams::apply(MANAGER).force();
+        let parameters = PatchParams::apply(manager).force();
         let patch = Patch::Apply(document);
         let written = within(sites.patch_status(site.key.name(), &parameters, &patch)).await?;
         match written {

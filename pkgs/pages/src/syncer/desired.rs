@@ -8,12 +8,15 @@ use serde_json::{Value, json};
 
 use crate::api::{
     Condition, ConditionStatus, Group, KIND, Revision, SYNCED, SecretReference, StaticSiteSpec,
-    StaticSiteStatus, interval,
+    StaticSiteStatus, interval, lifetime,
 };
 use crate::digest::Digest;
 use crate::guard::url::{BadUrl, GitUrl};
 use crate::key::SiteKey;
-use crate::table::Address;
+use crate::previews::label;
+use crate::previews::reference::Reference;
+use crate::previews::wish::Wish;
+use crate::table::{Address, Pending};
 
 /// The annotation that holds a site at an older revision: `previous`, or a digest.
 pub const ROLLBACK: &str = "pages.kiln.local/rollback";
@@ -44,6 +47,8 @@ pub struct Desired {
     pub url: Result<GitUrl, BadUrl>,
     /// The branch.
     pub branch: String,
+    /// The only commit that may be published; nothing for the last one of the branch.
+    pub commit: Option<String>,
     /// The folder, without slashes around it.
     pub folder: String,
     /// The Secret with the login.
@@ -56,6 +61,8 @@ pub struct Desired {
     pub webhook: Option<String>,
     /// The Secret with the tokens of uploads.
     pub upload: Option<String>,
+    /// The wish for previews.
+    pub previews: Option<Wish>,
     /// The address that the operator has granted.
     pub address: Option<Address>,
     /// The state.
@@ -88,12 +95,23 @@ impl Desired {
             is_upload,
             url,
             branch: spec.branch().to_owned(),
+            commit: None,
             folder: spec.folder().to_owned(),
             interval: interval(&spec.sync_interval),
-            secret: spec.secret_ref,
             rollback: annotation(ROLLBACK),
             webhook: annotation(WEBHOOK),
             upload: annotation(UPLOAD),
+            previews: spec.previews.as_ref().filter(|_| group == Group::Kiln && !is_upload).map(
+                |previews| Wish {
+                    main: spec.branch().to_owned(),
+                    branches: previews.branches.clone(),
+                    pulls: previews.pull_requests,
+                    forks: previews.forks,
+                    lifetime: lifetime(&previews.lifetime),
+                    max: usize::try_from(previews.max).unwrap_or(usize::MAX),
+                },
+            ),
+            secret: spec.secret_ref,
             address: status.address.clone(),
             status,
         })
@@ -110,6 +128,24 @@ impl Desired {
     #[must_use]
     pub fn needs_fetch(&self, before: &Self) -> bool {
         (self.source(), &self.secret) != (before.source(), &before.secret)
+    }
+
+    /// Returns the previews that the status shows as published, and that have an address.
+    pub fn published_previews(&self) -> impl Iterator<Item = Pending> + use<'_> {
+        let shown = self.status.previews.iter().filter(|_| self.previews.is_some());
+        shown.filter(|preview| preview.commit.is_some()).filter_map(|preview| {
+            let site = label::key(&self.key, &preview.reference.parse().ok()?)?;
+            Some(Pending { site, address: preview.address.clone()? })
+        })
+    }
+
+    /// Returns what is fetched for a preview: this commit only, because a stranger may change a pull
+    /// request after it was looked at.
+    #[must_use]
+    pub fn of_preview(&self, reference: &Reference, commit: &str) -> Option<Self> {
+        let key = label::key(&self.key, reference)?;
+        let (branch, commit) = (reference.to_string(), Some(commit.to_owned()));
+        Some(Self { key, branch, commit, rollback: None, ..self.clone() })
     }
 
     /// Returns the wish for an older revision: nothing for the newest one, and no digest for the one

@@ -60,12 +60,16 @@ impl<T: Clone + PartialEq> Feed<T> {
             self.sites.remove(site);
             self.removed.insert(self.generation, site.clone());
         }
+        self.trim();
+        true
+    }
+
+    fn trim(&mut self) {
         if self.removed.len() > REMOVED_MAX
             && let Some((generation, _)) = self.removed.pop_first()
         {
             self.oldest = generation;
         }
-        true
     }
 
     /// Returns the changes after a generation; nothing if the table is the same. The complete list answers a
@@ -88,6 +92,24 @@ impl<T: Clone + PartialEq> Feed<T> {
             sites: sites.map(|(site, (_, entry))| (site.clone(), entry.clone())).collect(),
             removed: removed.cloned().collect(),
         })
+    }
+
+    /// Records that a site is gone, also one that is not in the table: a reader may have kept it, because
+    /// the complete list called it pending.
+    pub fn forget(&mut self, site: &SiteKey) {
+        if !self.set(site, None) {
+            self.generation += 1;
+            self.removed.insert(self.generation, site.clone());
+            self.trim();
+        }
+    }
+
+    /// Returns the previews of a site that are in the table.
+    #[must_use]
+    pub fn previews(&self, site: &SiteKey) -> Vec<SiteKey> {
+        let from = self.sites.range(site.site()..).map(|(key, _)| key);
+        let own = from.take_while(|key| key.site() == site.site());
+        own.filter(|key| key.preview().is_some()).cloned().collect()
     }
 
     /// True if a site is in the table.
@@ -147,6 +169,20 @@ mod tests {
         for other in ["f-2", "e-99", "e-", "e-0", "2", &first.generation.replace('e', "g")] {
             assert!(feed.changes(other).unwrap().complete, "{other}");
         }
+    }
+
+    #[test]
+    fn a_site_that_a_reader_kept_as_pending_is_removed_too() {
+        let mut feed = Feed::new("e");
+        let first = feed.changes("").unwrap();
+        feed.forget(&key(1));
+        assert_eq!(feed.changes(&first.generation).unwrap().removed, [key(1)]);
+        feed.set(&key(2), Some(entry(2, 1)));
+        let preview = key(2).with_preview("next").unwrap();
+        feed.set(&preview, Some(Entry { site: preview.clone(), ..entry(2, 2) }));
+        feed.set(&key(3), Some(entry(3, 1)));
+        assert_eq!(feed.previews(&key(2)), [preview]);
+        assert_eq!(feed.previews(&key(3)), []);
     }
 
     #[test]

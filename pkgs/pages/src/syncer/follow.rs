@@ -61,7 +61,8 @@ fn act(shared: &Arc<Shared>, cluster: &Cluster, step: Step) {
 }
 
 fn forget(shared: &Shared, key: &SiteKey) {
-    if let Err(error) = shared.store.remove(key) {
+    let removed = shared.store.remove(key).and_then(|()| shared.store.remove_previews(key));
+    if let Err(error) = removed {
         tracing::warn!(site = %key, "cannot remove the revisions: {error}");
     }
     shared.forget(key);
@@ -88,9 +89,9 @@ fn apply(shared: &Arc<Shared>, cluster: &Cluster, site: &Desired) {
 
 /// Opens the table for servers, and removes the revisions of sites that no longer exist.
 fn settle(shared: &Shared) {
-    for key in shared.store.sites().keys() {
-        if shared.site(key).is_none() {
-            forget(shared, key);
+    for key in shared.store.sites().keys().map(SiteKey::site) {
+        if shared.site(&key).is_none() {
+            forget(shared, &key);
         }
     }
     let is_first = !std::mem::replace(&mut shared.inner().is_complete, true);
@@ -98,4 +99,5 @@ fn settle(shared: &Shared) {
         hurry(shared);
     }
     shared.news.send_replace(());
+    shared.previews.wake.notify_one();
 }

@@ -123,6 +123,7 @@ fn take_over(shared: &Shared) {
     hurry(shared);
     tracing::info!(sites = keys.len(), "leads");
     shared.wake.notify_one();
+    shared.previews.wake.notify_one();
     shared.news.send_replace(());
 }
 

@@ -8,6 +8,7 @@
 //! | [`options`] | command line | nothing |
 //! | [`desired`] | a `StaticSite` as the syncer sees it, and the syncer's part of its status | nothing |
 //! | [`feed`] | the changes of the table for servers | nothing |
+//! | [`previews`] | the previews of all sites | git, the disk, the API server |
 //! | [`shared`] | the state that all tasks share | nothing |
 //! | [`work`] | one fetch and its publishing | git, the disk |
 //! | [`cluster`] | watches, Secrets and status | the API server |
@@ -32,6 +33,7 @@ pub mod lead;
 pub mod metrics;
 pub mod options;
 pub mod peer;
+pub mod previews;
 pub mod reply;
 pub mod report;
 pub mod roll;

@@ -10,6 +10,7 @@ use kiln_daemon::exit::Exit;
 use lexopt::{Arg, Parser, ValueExt as _};
 
 use crate::guard::policy::Policy;
+use crate::previews::share::Share;
 
 /// The text of `pages syncer --help`.
 pub const HELP: &str = "\
@@ -34,6 +35,8 @@ Options:
                           syncers leads, and the others follow
   --namespace NAMESPACE   where the Lease of the election is [default: kiln-pages]
   --recheck SECONDS       the time between two looks at the served API groups [default: 300]
+  --previews NUMBER       the most previews of all sites of a namespace [default: 50]
+  --previews-mib NUMBER   the most MiB of their packs [default: 2048]
   --kubeconfig FILE       use this file instead of the pod's service account
   --help                  show this text
 
@@ -78,6 +81,8 @@ pub struct Options {
     pub namespace: String,
     /// The time between two looks at the served API groups.
     pub recheck: Duration,
+    /// The previews of a namespace.
+    pub share: Share,
     /// A kubeconfig; without one, the service account of the pod is used.
     pub kubeconfig: Option<PathBuf>,
 }
@@ -99,6 +104,7 @@ impl Default for Options {
             address: None,
             namespace: "kiln-pages".to_owned(),
             recheck: Duration::from_mins(5),
+            share: Share::default(),
             kubeconfig: None,
         }
     }
@@ -156,6 +162,11 @@ fn set(options: &mut Options, name: &str, parser: &mut Parser) -> Result<()> {
         "recheck" => {
             let seconds: u64 = parser.value()?.parse()?;
             options.recheck = Duration::from_secs(seconds.max(1));
+        }
+        "previews" => options.share.previews = parser.value()?.parse()?,
+        "previews-mib" => {
+            let mib: u64 = parser.value()?.parse()?;
+            options.share.bytes = mib.saturating_mul(1 << 20);
         }
         "kubeconfig" => options.kubeconfig = Some(parser.value()?.into()),
         _ => bail!("unknown option; `pages syncer --help` lists all"),

@@ -6,7 +6,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use crate::api::{ConditionStatus, REVISIONS_MAX, ROLLED_BACK, Revision, SYNCED};
 use crate::publish::manifest::{self, Manifest};
-use crate::syncer::cluster::Cluster;
+use crate::syncer::cluster::{Cluster, MANAGER};
 use crate::syncer::desired::{Desired, Report, document};
 use crate::syncer::metrics::{Metrics, add};
 use crate::syncer::shared::{Shared, now};
@@ -33,7 +33,7 @@ pub async fn report(
     let manifest = shared.store.manifest(&site.key);
     let Some(report) = describe(site, outcome, manifest.as_ref(), due) else { return };
     let Some(document) = document(site, &report, &date(now())) else { return };
-    if let Err(error) = cluster.write(site, &document).await {
+    if let Err(error) = cluster.write(site, MANAGER, &document).await {
         tracing::warn!(site = %site.key, "{error:#}");
     }
 }

@@ -23,6 +23,7 @@ use crate::syncer::follow::follow;
 use crate::syncer::lead::{elector, stand, stop};
 use crate::syncer::metrics::add;
 use crate::syncer::options::{self, Command, HELP, Options};
+use crate::syncer::previews;
 use crate::syncer::report::report;
 use crate::syncer::roll::roll;
 use crate::syncer::shared::{Place, QUEUE, Shared, now};
@@ -64,6 +65,7 @@ async fn run(options: Options) -> Result<()> {
         tokio::join!(
             follow(&shared, &cluster),
             work(&shared, &cluster),
+            previews::tasks::work(&shared, &cluster),
             keep_house(&shared),
             peer::copy(&shared),
             peer::pass_on(&shared),

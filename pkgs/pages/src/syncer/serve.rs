@@ -36,6 +36,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::digest::Digest;
 use crate::guard::url::GitUrl;
+use crate::previews::reference::Reference;
 use crate::publish::store::Held;
 use crate::syncer::cluster::Cluster;
 use crate::syncer::desired::Desired;
@@ -165,21 +166,60 @@ async fn delivered(own: &Own, namespace: &str, name: &str, request: Request) -> 
     }
     let event = event::parse(delivery.forge, delivery.event, &body);
     let event = event.map_err(|bad| text(StatusCode::BAD_REQUEST, bad.to_string()))?;
-    let Event::Push { repositories, branches } = event else {
+    let (Event::Push { repositories, .. } | Event::Pull { repositories, .. }) = &event else {
         return Ok(accepted("nothing to do"));
     };
     let own_repository = site.url.as_ref().map(GitUrl::identity);
     let concerns = own_repository.is_ok_and(|own| repositories.contains(&own));
-    if !concerns || !branches.contains(&site.branch) {
-        return Ok(accepted("the push concerns another repository or branch"));
+    let work = Work::of(&event, &site);
+    if !concerns || work == Work::default() {
+        return Ok(accepted("the event concerns another repository or branch"));
     }
     if let Some(id) = delivery.id
         && !own.shared.inner().seen.is_new(&site.key, id)
     {
         return Ok(accepted("the delivery was handled before"));
     }
-    own.shared.request(&site.key);
+    if let Event::Pull { reference: Some(reference), is_closed, .. } = event {
+        own.shared.previews.announce(&site.key, reference, is_closed, now());
+    }
+    if work.previews {
+        own.shared.previews.request(&site.key, now());
+    }
+    if work.site {
+        own.shared.request(&site.key);
+    }
     Ok(accepted("the site will be fetched"))
+}
+
+/// The work that an event causes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Work {
+    /// The site is fetched.
+    site: bool,
+    /// The references of its previews are looked at.
+    previews: bool,
+}
+
+impl Work {
+    fn of(event: &Event, site: &Desired) -> Self {
+        let wish = site.previews.as_ref();
+        match event {
+            Event::Push { branches, .. } => {
+                let is_wanted = |branch: &String| {
+                    let reference = Reference::Branch(branch.clone());
+                    wish.is_some_and(|wish| wish.pulls || wish.wants(&reference))
+                };
+                let others = branches.iter().filter(|branch| **branch != site.branch);
+                Self {
+                    site: branches.contains(&site.branch),
+                    previews: others.into_iter().any(is_wanted),
+                }
+            }
+            Event::Pull { .. } => Self { site: false, previews: wish.is_some() },
+            Event::Ping | Event::Other => Self::default(),
+        }
+    }
 }
 
 /// Returns the secrets that prove a webhook of a site: its own one, and the shared one if the
@@ -202,7 +242,9 @@ async fn request(
     headers: HeaderMap,
 ) -> Answer {
     authorize(&own.shared, &headers, own.shared.options.request_token.as_deref())?;
-    if own.shared.request(&key(&namespace, &name)?) {
+    let key = key(&namespace, &name)?;
+    own.shared.previews.request(&key, now());
+    if own.shared.request(&key) {
         Ok(accepted("the site will be fetched"))
     } else {
         Err(text(StatusCode::NOT_FOUND, "no such site"))

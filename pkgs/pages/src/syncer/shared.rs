@@ -12,6 +12,7 @@ use tokio::sync::{Notify, watch};
 use crate::digest::Digest;
 use crate::git::remote::Fetcher;
 use crate::key::SiteKey;
+use crate::previews::wish::Wish;
 use crate::publish::store::Store;
 use crate::queue::plan::{Bounds, Queue};
 use crate::queue::saved::Saved;
@@ -19,6 +20,7 @@ use crate::syncer::desired::Desired;
 use crate::syncer::feed::{Delta, Feed};
 use crate::syncer::metrics::Metrics;
 use crate::syncer::options::Options;
+use crate::syncer::previews::Previews;
 use crate::table::{Changes, Entry, Pending};
 use crate::webhook::seen::Seen;
 
@@ -38,6 +40,8 @@ pub struct Shared {
     pub metrics: Metrics,
     /// Wakes the task that takes sites from the queue.
     pub wake: Notify,
+    /// The previews of all sites.
+    pub previews: Previews,
     /// Tells requests for the table that it has changed.
     pub news: watch::Sender<()>,
     /// The place of this syncer among several.
@@ -109,9 +113,11 @@ impl Inner {
             .sites
             .values()
             .filter(|site| site.status.revision.is_some() && !self.feed.has(&site.key));
-        lost.filter_map(|site| {
+        let lost = lost.filter_map(|site| {
             Some(Pending { site: site.key.clone(), address: site.address.clone()? })
-        })
+        });
+        let previews = self.sites.values().flat_map(Desired::published_previews);
+        lost.chain(previews.filter(|preview| !self.feed.has(&preview.site)))
     }
 }
 
@@ -149,6 +155,7 @@ impl Shared {
             fetcher,
             metrics: Metrics::default(),
             wake: Notify::new(),
+            previews: Previews::new(all),
             news: watch::Sender::new(()),
             place: watch::Sender::new(place),
             passing: Notify::new(),
@@ -174,6 +181,25 @@ impl Shared {
         self.inner().sites.get(key).cloned()
     }
 
+    /// True if a site, or the site of a preview, still wants what was fetched.
+    #[must_use]
+    pub fn is_current(&self, fetched: &Desired) -> bool {
+        let Some(site) = self.site(&fetched.key.site()) else { return false };
+        if fetched.key.preview().is_none() {
+            return !site.needs_fetch(fetched);
+        }
+        let site = Desired { branch: fetched.branch.clone(), ..site };
+        site.previews.is_some() && !site.needs_fetch(fetched)
+    }
+
+    /// Returns the sites of a namespace that want previews.
+    #[must_use]
+    pub fn with_previews(&self, namespace: &str) -> Vec<(SiteKey, Wish)> {
+        let inner = self.inner();
+        let sites = inner.sites.values().filter(|site| site.key.namespace() == namespace);
+        sites.filter_map(|site| Some((site.key.clone(), site.previews.clone()?))).collect()
+    }
+
     /// Adds or changes a site.
     pub fn apply(&self, site: &Desired) {
         let now = now();
@@ -182,6 +208,7 @@ impl Shared {
         let key = site.key.clone();
         let before = sites.insert(key.clone(), site.clone());
         let is_first = before.is_none();
+        self.previews.follow(site, before.as_ref(), now);
         match before {
             None => queue.add(&key, site.interval, saved.get(&key), now),
             Some(before) => {
@@ -224,8 +251,14 @@ impl Shared {
         inner.queue.remove(key);
         inner.behind.remove(key);
         inner.requested.remove(key);
+        inner.feed.forget(key);
+        inner.copies.set(key, None);
+        for preview in inner.feed.previews(key) {
+            inner.feed.forget(&preview);
+        }
         drop(inner);
-        self.offer(key);
+        self.previews.forget(key);
+        self.news.send_replace(());
     }
 
     /// Forgets the revision that the status of a site shows, after it was removed on request.
@@ -270,11 +303,24 @@ impl Shared {
         }
     }
 
-    /// Brings the entry of a site in the table up to date.
+    /// Returns the entries of a site's previews: those with a revision and an address.
+    fn preview_entries(&self, site: &Desired) -> BTreeMap<SiteKey, Entry> {
+        let entries = site.published_previews().filter_map(|Pending { site: key, address }| {
+            let manifest = self.store.manifest(&key)?;
+            let revision = manifest.current()?;
+            let (revision, bytes) = (revision.digest, revision.bytes);
+            Some((key.clone(), Entry { site: key, address, revision, bytes }))
+        });
+        entries.collect()
+    }
+
+    /// Brings the entries of a site and its previews in the table up to date.
     pub fn offer(&self, key: &SiteKey) {
         let manifest = self.store.manifest(key);
         let mark = manifest.as_ref().and_then(|manifest| serde_json::to_vec(manifest).ok());
         let mark = mark.map(|bytes| Digest::of(&bytes));
+        let site = self.site(key);
+        let mut previews = site.map(|site| self.preview_entries(&site)).unwrap_or_default();
         let mut inner = self.inner();
         let address = inner.sites.get(key).and_then(|site| site.address.clone());
         let revision = manifest.as_ref().and_then(|manifest| manifest.current());
@@ -285,7 +331,13 @@ impl Shared {
             revision: revision.digest,
             bytes: revision.bytes,
         });
-        let is_new = inner.feed.set(key, entry) | inner.copies.set(key, mark);
+        let mut is_new = inner.feed.set(key, entry) | inner.copies.set(key, mark);
+        for known in inner.feed.previews(key) {
+            is_new |= inner.feed.set(&known, previews.remove(&known));
+        }
+        for (preview, entry) in previews {
+            is_new |= inner.feed.set(&preview, Some(entry));
+        }
         drop(inner);
         if is_new {
             self.news.send_replace(());

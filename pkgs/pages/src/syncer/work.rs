@@ -77,6 +77,11 @@ fn attempt(shared: &Shared, site: &Desired, login: Option<Login>) -> Result<Outc
     let known = known.map(|newest| newest.commit.as_str());
     match shared.fetcher.fetch(&branch, known, &shared.store.scratch())? {
         Fetched::Unchanged => Ok(Outcome::Unchanged),
+        Fetched::Commit(snapshot)
+            if site.commit.as_ref().is_some_and(|commit| *commit != snapshot.commit()) =>
+        {
+            Ok(Outcome::Outdated)
+        }
         Fetched::Commit(snapshot) => {
             publish(shared, site, &*snapshot, snapshot.root(), snapshot.commit())
         }
@@ -114,7 +119,8 @@ where
         Stop::NoFolder(_) => failed("FolderNotFound", &stop),
         Stop::TooMany(_) => failed("LimitExceeded", &stop),
     })?;
-    let reuse = newest_pack(shared, &site.key);
+    // A preview that is new has most files in common with its site.
+    let reuse = newest_pack(shared, &site.key).or_else(|| newest_pack(shared, &site.key.site()));
     let pack = shared.store.begin().map_err(disk)?;
     let scratch = shared.store.scratch();
     let built = build(objects, files, SITE_BYTES_MAX, reuse.as_ref(), &scratch, pack.as_file());
@@ -125,7 +131,7 @@ where
         PackError::Rules => failed("BadRules", &error),
         PackError::Disk(_) => failed("DiskError", &error),
     })?;
-    if shared.site(&site.key).is_none_or(|current| current.needs_fetch(site)) {
+    if !shared.is_current(site) {
         return Ok(Outcome::Outdated);
     }
     let revision = Revision {
@@ -136,7 +142,9 @@ where
         source: site.source(),
         time: now().as_secs(),
     };
-    shared.store.publish(&site.key, pack, revision, shared.options.keep).map_err(disk)?;
+    // A preview has no older revision.
+    let keep = if site.key.preview().is_some() { 1 } else { shared.options.keep };
+    shared.store.publish(&site.key, pack, revision, keep).map_err(disk)?;
     crate::syncer::metrics::add(&shared.metrics.bytes, built.bytes);
     Ok(Outcome::Published(built.notes))
 }

@@ -3,7 +3,9 @@
 use serde_json::Value;
 
 use crate::guard::url::GitUrl;
+use crate::previews::reference::Reference;
 use crate::webhook::forge::Forge;
+use crate::webhook::pull;
 
 /// The most branches of one push that are looked at. Forges send fewer.
 const BRANCHES_MAX: usize = 100;
@@ -21,6 +23,15 @@ pub enum Event {
         /// The branches.
         branches: Vec<String>,
     },
+    /// A pull request was opened, changed or closed.
+    Pull {
+        /// The repository that it is to be merged into, as for a push.
+        repositories: Vec<String>,
+        /// The head of the pull request; nothing at Bitbucket, which has no reference for it.
+        reference: Option<Reference>,
+        /// True if it was closed or merged.
+        is_closed: bool,
+    },
     /// The forge tests the webhook.
     Ping,
     /// An event that changes no branch.
@@ -32,7 +43,7 @@ pub enum Event {
 pub enum BadBody {
     /// The body is not JSON.
     Json,
-    /// A push names no repository or no branch.
+    /// A push names no repository or no branch, or a pull request no repository or no number.
     Fields,
 }
 
@@ -40,7 +51,7 @@ impl std::fmt::Display for BadBody {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Json => "the body is not JSON; choose the content type application/json",
-            Self::Fields => "the body names no repository and branch",
+            Self::Fields => "the body names no repository with a branch or a pull request",
         })
     }
 }
@@ -52,6 +63,7 @@ pub fn parse(forge: Forge, name: &str, body: &[u8]) -> Result<Event, BadBody> {
     match name {
         "ping" | "diagnostics:ping" => return Ok(Event::Ping),
         "push" | "Push Hook" | "repo:push" | "repo:refs_changed" => {}
+        _ if pull::is_one(name) => return pulled(forge, name, body),
         _ => return Ok(Event::Other),
     }
     let body: Value = serde_json::from_slice(body).map_err(|_| BadBody::Json)?;
@@ -74,6 +86,17 @@ pub fn parse(forge: Forge, name: &str, body: &[u8]) -> Result<Event, BadBody> {
     Ok(Event::Push { repositories, branches })
 }
 
+/// Reads the body of an event about a pull request.
+fn pulled(forge: Forge, name: &str, body: &[u8]) -> Result<Event, BadBody> {
+    let body: Value = serde_json::from_slice(body).map_err(|_| BadBody::Json)?;
+    let repositories = repositories(&body);
+    let (reference, is_closed) = pull::read(forge, name, &body).ok_or(BadBody::Fields)?;
+    if repositories.is_empty() {
+        return Err(BadBody::Fields);
+    }
+    Ok(Event::Pull { repositories, reference, is_closed })
+}
+
 /// Returns the references of a push to Bitbucket. Cloud names branches without `refs/heads/`.
 fn bitbucket_branches(body: &Value) -> Vec<String> {
     let data_center = body["changes"].as_array().into_iter().flatten();
@@ -88,7 +111,7 @@ fn bitbucket_branches(body: &Value) -> Vec<String> {
 }
 
 /// The places at which forges name a repository.
-const PLACES: [&str; 12] = [
+const PLACES: [&str; 18] = [
     "/repository/clone_url",
     "/repository/ssh_url",
     "/repository/html_url",
@@ -101,8 +124,16 @@ const PLACES: [&str; 12] = [
     "/repository/links/html/href",
     "/repository/links/clone/0/href",
     "/repository/links/clone/1/href",
+    // The repository that a merge request of GitLab, or a pull request of Bitbucket, is to be merged into.
+    "/object_attributes/target/git_http_url",
+    "/object_attributes/target/git_ssh_url",
+    "/object_attributes/target/web_url",
+    "/pullRequest/toRef/repository/links/clone/0/href",
+    "/pullRequest/toRef/repository/links/clone/1/href",
+    "/pullrequest/destination/repository/links/html/href",
 ];
 
+/// Returns the repository of an event, in every form in which the forge names it.
 fn repositories(body: &Value) -> Vec<String> {
     let urls = PLACES.into_iter().filter_map(|place| body.pointer(place)?.as_str());
     let mut found: Vec<String> =
@@ -112,5 +143,7 @@ fn repositories(body: &Value) -> Vec<String> {
     found
 }
 
+#[cfg(test)]
+mod pulls;
 #[cfg(test)]
 mod tests;

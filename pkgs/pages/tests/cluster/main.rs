@@ -11,6 +11,7 @@ mod audit;
 mod common;
 mod ha;
 mod operator;
+mod previews;
 mod rig;
 mod uploads;
 mod verbs;
@@ -33,6 +34,7 @@ async fn the_roles_at_a_real_api_server() {
     let mut whole = whole::pages_follow_git(&rig).await;
     verbs::a_person_rolls_back_and_sees_the_state(&rig, &whole).await;
     verbs::kubectl_shows_all_that_matters(&rig).await;
+    previews::previews_follow_branches_and_pull_requests(&rig, &whole).await;
     uploads::an_archive_becomes_a_page(&rig, &whole).await;
     uploads::a_refused_archive_changes_nothing(&rig, &whole).await;
     uploads::a_person_rolls_an_upload_back(&rig, &whole).await;

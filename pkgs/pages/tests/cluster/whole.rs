@@ -33,7 +33,7 @@ pub const SECRET: &str = "a secret of this test";
 
 /// A syncer, a server and a git server.
 pub struct Whole {
-    git: Server,
+    pub git: Server,
     syncer: Option<Program>,
     server: Option<Program>,
     kubeconfig: PathBuf,
@@ -59,7 +59,7 @@ impl Whole {
         whole
     }
 
-    fn path(&self, name: &str) -> OsString {
+    pub fn path(&self, name: &str) -> OsString {
         self.folder.path().join(name).into()
     }
 
@@ -99,13 +99,24 @@ impl Whole {
         hook(self.api, &format!("{TEAM}/{site}"), body, secret)
     }
 
+    /// Sends an event as GitHub does, and returns the status line.
+    pub fn event(&self, site: &str, event: &str, body: &str, secret: &str) -> String {
+        send(self.api, &format!("{TEAM}/{site}"), event, body, secret)
+    }
+
     /// Asks the server for the first page of a site; returns the status line and the body.
     pub fn page(&self, name: &str) -> (String, String) {
         self.page_of(&format!("{name}.{TEAM}.pages.test"))
     }
 
-    fn page_of(&self, host: &str) -> (String, String) {
+    pub fn page_of(&self, host: &str) -> (String, String) {
         page(self.visitors, host)
+    }
+
+    /// Asks the server for a path of a host, and returns the whole answer.
+    pub fn answer_of(&self, host: &str, path: &str) -> String {
+        let text = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        String::from_utf8_lossy(&talk(self.visitors, text.as_bytes())).into_owned()
     }
 
     pub async fn until_page(&self, name: &str, body: &str) {
@@ -124,12 +135,16 @@ pub fn request(api: SocketAddr, line: &str, token: &str) -> String {
 
 /// Sends a push event as GitHub does, and returns the status line.
 pub fn hook(api: SocketAddr, site: &str, body: &str, secret: &str) -> String {
+    send(api, site, "push", body, secret)
+}
+
+fn send(api: SocketAddr, site: &str, event: &str, body: &str, secret: &str) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
     mac.update(body.as_bytes());
     let proof = hex(&mac.finalize().into_bytes());
     let length = body.len();
     let text = format!(
-        "POST /webhook/{site} HTTP/1.1\r\nHost: {api}\r\nX-GitHub-Event: push\r\n\
+        "POST /webhook/{site} HTTP/1.1\r\nHost: {api}\r\nX-GitHub-Event: {event}\r\n\
          X-Hub-Signature-256: sha256={proof}\r\nContent-Type: application/json\r\n\
          Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
     );

@@ -61,6 +61,12 @@ impl Repository {
         self.refs.remove(&format!("refs/heads/{branch}"));
     }
 
+    /// Points a reference, by its full name, to the commit of a branch.
+    pub fn point(&mut self, reference: &str, branch: &str) {
+        let commit = self.refs[&format!("refs/heads/{branch}")];
+        self.refs.insert(reference.to_owned(), commit);
+    }
+
     fn tree(&mut self, files: &Tree<'_>) -> ObjectId {
         let mut folders: BTreeMap<&str, Tree<'_>> = BTreeMap::new();
         // Git sorts folders as if their names ended with a slash.
