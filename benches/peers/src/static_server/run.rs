@@ -21,13 +21,13 @@ pub struct Case {
     pub length: usize,
     /// Connections that are open at the same time.
     connections: usize,
-    /// `keep`, or `new` for a connection for each request.
+    /// `keep`; `new` for a connection for each request, or `leave` if the client closes it.
     mode: &'static str,
 }
 
 /// The cases. Long answers get fewer connections, so that even a short run reaches a steady
 /// state.
-pub const CASES: [Case; 6] = [
+pub const CASES: [Case; 7] = [
     Case { name: "1 KiB", path: "/1k.bin", length: 1 << 10, connections: 64, mode: "keep" },
     Case { name: "10 KiB", path: "/10k.bin", length: 10 << 10, connections: 64, mode: "keep" },
     Case {
@@ -45,6 +45,13 @@ pub const CASES: [Case; 6] = [
         length: 1 << 10,
         connections: 16,
         mode: "new",
+    },
+    Case {
+        name: "new connection that the client closes, 1 KiB",
+        path: "/1k.bin",
+        length: 1 << 10,
+        connections: 16,
+        mode: "leave",
     },
 ];
 

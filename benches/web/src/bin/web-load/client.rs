@@ -13,6 +13,17 @@ use rustix::net::{
 /// Bytes that are read at once until the head is complete; a short response needs one read.
 const FIRST_READ: usize = 16 << 10;
 
+/// The use of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// One request after another.
+    Keep,
+    /// One request, after which the server must close the connection.
+    New,
+    /// One request, after which the client closes the connection.
+    Leave,
+}
+
 /// A connection with at most one request.
 #[derive(Debug)]
 pub struct Client {
@@ -22,8 +33,7 @@ pub struct Client {
     pub started: Instant,
     /// The expected length of the body in bytes.
     length: usize,
-    /// True if the server must close the connection after the response.
-    fresh: bool,
+    mode: Mode,
     /// Bytes of the response that are missing; `None` until the head has arrived.
     left: Option<usize>,
     ended: bool,
@@ -57,17 +67,17 @@ impl Scratch {
 
 impl Client {
     /// Opens a connection. On loopback the handshake takes no time of the server's process.
-    pub fn connect(address: SocketAddr, length: usize, fresh: bool) -> Result<Self> {
+    pub fn connect(address: SocketAddr, length: usize, mode: Mode) -> Result<Self> {
         let started = Instant::now();
         let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
         connect(&socket, &address).with_context(|| format!("cannot connect to {address}"))?;
-        Ok(Self { socket, started, length, fresh, left: None, ended: false })
+        Ok(Self { socket, started, length, mode, left: None, ended: false })
     }
 
     /// Sends the next request.
     pub fn send(&mut self, request: &[u8]) -> Result<()> {
-        if !self.fresh {
+        if self.mode == Mode::Keep {
             self.started = Instant::now();
         }
         self.left = None;
@@ -79,7 +89,7 @@ impl Client {
 
     /// True if the next request needs a new connection.
     pub fn is_closed(&self) -> bool {
-        self.fresh || self.ended
+        self.mode != Mode::Keep || self.ended
     }
 
     /// Reads the bytes that have arrived.
@@ -111,8 +121,8 @@ impl Client {
         self.left = left;
         match left {
             None => self.broken("the response is too long".to_owned()),
-            // With `fresh`, the end of the connection is part of the response.
-            Some(0) if !self.fresh => Outcome::Finished,
+            // The end of the connection is part of the response.
+            Some(0) if self.mode != Mode::New => Outcome::Finished,
             Some(_) => Outcome::Unfinished,
         }
     }
@@ -120,7 +130,7 @@ impl Client {
     /// Handles the end of the connection.
     fn end(&mut self) -> Outcome {
         self.ended = true;
-        if self.fresh && self.left == Some(0) {
+        if self.mode == Mode::New && self.left == Some(0) {
             return Outcome::Finished;
         }
         self.broken("the connection ended before the response".to_owned())

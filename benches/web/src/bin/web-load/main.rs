@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::fd::OwnedFd;
 
-use client::{Client, Outcome, Scratch};
+use client::{Client, Mode, Outcome, Scratch};
 use histogram::Histogram;
 
 /// The command line.
@@ -30,8 +30,7 @@ struct Options {
     time: Duration,
     /// Body length in bytes that every response must have.
     length: usize,
-    /// True for a new connection for each request.
-    fresh: bool,
+    mode: Mode,
 }
 
 /// The result.
@@ -42,7 +41,7 @@ struct Totals {
     latency: Histogram,
 }
 
-const USAGE: &str = "web-load ADDRESS PATH LENGTH CONNECTIONS MILLISECONDS keep|new";
+const USAGE: &str = "web-load ADDRESS PATH LENGTH CONNECTIONS MILLISECONDS keep|new|leave";
 
 fn main() -> ExitCode {
     match run() {
@@ -82,9 +81,10 @@ fn options(args: &[String]) -> Result<Options> {
         connections: number(connections)?,
         time: Duration::from_millis(number(millis)? as u64),
         length: number(length)?,
-        fresh: match mode.as_str() {
-            "keep" => false,
-            "new" => true,
+        mode: match mode.as_str() {
+            "keep" => Mode::Keep,
+            "new" => Mode::New,
+            "leave" => Mode::Leave,
             _ => bail!("usage: {USAGE}"),
         },
     };
@@ -144,13 +144,13 @@ fn load(options: &Options, start: Instant) -> Result<Totals> {
 }
 
 fn request(options: &Options) -> Vec<u8> {
-    let close = if options.fresh { "Connection: close\r\n" } else { "" };
+    let close = if options.mode == Mode::New { "Connection: close\r\n" } else { "" };
     format!("GET {} HTTP/1.1\r\nHost: bench\r\n{close}\r\n", options.path).into_bytes()
 }
 
 /// Connects and sends the first request.
 fn open(options: &Options, request: &[u8], epoll: &OwnedFd, index: usize) -> Result<Client> {
-    let mut client = Client::connect(options.address, options.length, options.fresh)?;
+    let mut client = Client::connect(options.address, options.length, options.mode)?;
     epoll::add(epoll, &client.socket, EventData::new_u64(index as u64), EventFlags::IN)?;
     client.send(request)?;
     Ok(client)
