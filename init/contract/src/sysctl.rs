@@ -15,7 +15,7 @@ pub enum When {
 use When::{Boot, Offered};
 
 /// Name below `/proc/sys`, value, and time.
-pub const TABLE: [(&str, &str, When); 59] = [
+pub const TABLE: [(&str, &str, When); 60] = [
     // kubelet's protectKernelDefaults (pkg/kubelet/cm/container_manager_linux.go, util/sysctl).
     ("vm/overcommit_memory", "1", Boot),
     ("vm/panic_on_oom", "0", Boot),
@@ -85,6 +85,8 @@ pub const TABLE: [(&str, &str, When); 59] = [
     ("net/ipv4/icmp_ignore_bogus_error_responses", "1", Boot),
     ("net/ipv4/tcp_syncookies", "1", Boot),
     ("net/ipv4/tcp_rfc1337", "1", Boot),
+    // A pod on the host's network, such as the gateway, needs no capability for the ports of the Web.
+    ("net/ipv4/ip_unprivileged_port_start", "80", Boot),
     // Service rules see the packets of bridged pods.
     ("net/bridge/bridge-nf-call-iptables", "1", Offered),
     ("net/bridge/bridge-nf-call-ip6tables", "1", Offered),
