@@ -30,6 +30,8 @@ pub struct BackendState {
     addresses: RwLock<Option<Arc<[Address]>>>,
     /// The result of its checks; true for a backend without checks.
     pub up: AtomicBool,
+    /// True once a client has waited for the addresses.
+    wanted: AtomicBool,
 }
 
 /// An address of a backend, and the failures to connect to it.
@@ -97,6 +99,7 @@ impl BackendState {
             backend,
             addresses: RwLock::new(known),
             up: AtomicBool::new(true),
+            wanted: AtomicBool::new(false),
         }
     }
 
@@ -121,6 +124,39 @@ impl BackendState {
         let new = new.iter().map(address).collect();
         *held = Some(new);
         true
+    }
+}
+
+/// The names that clients wait for, which the control thread resolves first.
+#[derive(Debug)]
+pub struct Demand {
+    names: Mutex<Vec<String>>,
+    /// Wakes the control thread.
+    pub waker: Wakers,
+}
+
+impl Demand {
+    /// Creates an empty list.
+    ///
+    /// # Errors
+    /// Fails if there is no descriptor for waking the control thread.
+    pub fn new() -> anyhow::Result<Self> {
+        Ok(Self { names: Mutex::default(), waker: Wakers::new(1)? })
+    }
+
+    /// Wants the addresses of a backend. Repeated calls for the same backend change nothing.
+    pub fn want(&self, backend: &BackendState) {
+        let Host::Name(name) = &backend.backend.host else { return };
+        if !backend.wanted.swap(true, Ordering::Relaxed) {
+            self.names.lock().unwrap_or_else(PoisonError::into_inner).push(name.clone());
+            self.waker.wake();
+        }
+    }
+
+    /// Takes all names.
+    pub fn take(&self) -> Vec<String> {
+        self.waker.clear(0);
+        std::mem::take(&mut self.names.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -305,6 +341,8 @@ pub struct Shared {
     pub limits: Share,
     /// The access log.
     pub access: Option<Arc<AccessLog>>,
+    /// The names that clients wait for.
+    pub demand: Arc<Demand>,
     /// Wakes workers so that they read `snapshot`, `news` and `draining`.
     pub wakers: Wakers,
 }
@@ -315,6 +353,7 @@ impl Shared {
     pub fn new(
         first: Arc<Snapshot>,
         wakers: Wakers,
+        demand: Demand,
         limits: Share,
         access: Option<Arc<AccessLog>>,
     ) -> Self {
@@ -326,6 +365,7 @@ impl Shared {
             counters: Counters::default(),
             limits,
             access,
+            demand: Arc::new(demand),
             wakers,
         }
     }

@@ -6,7 +6,7 @@
 mod support;
 
 use std::io::Write as _;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 
 use rustix::process::Signal;
 use support::{
@@ -100,6 +100,21 @@ fn a_change_of_the_file_is_noticed() {
     std::fs::write(&gateway.file, config("", &route("www.a.test", &[address], ""))).unwrap();
     gateway.until_log("reloaded");
     while !gateway.talk("tls", HELLO).ends_with(b"a") {}
+}
+
+#[test]
+fn a_large_file_holds_up_no_probe() {
+    let gateway = start_with(&config("", &route("a.test", &[closed()], "")), &OPS);
+    let backend = [SocketAddr::from(([10, 0, 0, 1], 1))];
+    let routes: String =
+        (0..30_000).map(|number| route(&format!("r{number}.test"), &backend, "")).collect();
+    std::fs::write(&gateway.file, config("", &routes)).unwrap();
+    gateway.signal(Signal::HUP);
+    let mut answers = 0;
+    while gateway.metric("kiln_gateway_reloads_total") == 0 {
+        answers += 1;
+    }
+    assert!(answers > 3, "{answers} answers while the file was read");
 }
 
 #[test]

@@ -3,7 +3,8 @@
 //! The names are known in advance, because they are the backends of the configuration. They are
 //! resolved before they are needed and again when the result expires, so only the first connections
 //! wait for a server. If no server responds, the old addresses stay in use. A bounded number of names
-//! is resolved at once, so that any number of names needs few descriptors.
+//! is resolved at once, so that any number of names needs few descriptors. A name that a client waits
+//! for is resolved before all others, also when that number is reached.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -92,6 +93,13 @@ const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 /// The most names that are resolved at once. Each has two questions, and each question a descriptor.
 pub const LOOKUPS_MAX: usize = 64;
 
+/// The most names that clients wait for and that are resolved besides [`LOOKUPS_MAX`] others.
+pub const URGENT_MAX: usize = 64;
+
+/// The most names that one turn begins with, so that names in `hosts`, which need no question, take
+/// little time at once.
+const BEGINS_MAX: usize = 1_000;
+
 /// All names and the questions under way.
 #[derive(Debug)]
 pub struct Resolver {
@@ -99,7 +107,9 @@ pub struct Resolver {
     names: BTreeMap<String, Entry>,
     /// The names that rest, by the moment at which they are resolved again.
     due: BTreeSet<(u64, String)>,
-    /// The names that are being resolved, at most [`LOOKUPS_MAX`].
+    /// The names among them that clients wait for.
+    urgent: BTreeSet<String>,
+    /// The names that are being resolved, at most [`LOOKUPS_MAX`] and [`URGENT_MAX`].
     asking: BTreeSet<String>,
     /// The questions under way, with their names.
     queries: BTreeMap<QueryId, String>,
@@ -116,6 +126,7 @@ impl Resolver {
             conf,
             names: BTreeMap::new(),
             due: BTreeSet::new(),
+            urgent: BTreeSet::new(),
             asking: BTreeSet::new(),
             queries: BTreeMap::new(),
             changed: BTreeSet::new(),
@@ -135,22 +146,41 @@ impl Resolver {
         actions
     }
 
-    /// Resolves these names from now on, and no others.
-    pub fn want<'a>(&mut self, names: impl IntoIterator<Item = &'a str>, now: u64) -> Vec<Action> {
-        let mut old = std::mem::take(&mut self.names);
-        for name in names {
-            let fresh = || Entry { addresses: None, failures: 0, state: State::Rests(now) };
-            if !self.names.contains_key(name) {
-                let entry = old.remove(name).unwrap_or_else(fresh);
-                self.names.insert(name.to_owned(), entry);
+    /// Resolves a name from now on.
+    pub fn add(&mut self, name: &str, now: u64) {
+        if !self.names.contains_key(name) {
+            let entry = Entry { addresses: None, failures: 0, state: State::Rests(now) };
+            self.names.insert(name.to_owned(), entry);
+            self.due.insert((now, name.to_owned()));
+        }
+    }
+
+    /// Resolves a name no longer.
+    pub fn remove(&mut self, name: &str) -> Vec<Action> {
+        let mut actions = Vec::new();
+        let Some(entry) = self.names.remove(name) else { return actions };
+        if let State::Rests(until) = entry.state {
+            self.due.remove(&(until, name.to_owned()));
+        }
+        self.asking.remove(name);
+        entry.close(&mut actions);
+        for action in &actions {
+            if let Action::Close(query) = action {
+                self.queries.remove(query);
             }
         }
-        let mut actions = Vec::new();
-        for entry in old.values() {
-            entry.close(&mut actions);
-        }
-        self.sort();
         actions
+    }
+
+    /// Resolves a name before all others, because a client waits for it, unless its addresses are
+    /// known.
+    pub fn prefer(&mut self, name: &str, now: u64) {
+        self.add(name, now);
+        let is_new =
+            |entry: &Entry| entry.addresses.is_none() && matches!(entry.state, State::Rests(_));
+        if self.names.get(name).is_some_and(is_new) {
+            self.urgent.insert(name.to_owned());
+        }
     }
 
     /// Sorts all names by their state again, after a change of all of them.
@@ -180,24 +210,45 @@ impl Resolver {
     /// Sends the questions that are due, as far as there is room. `random` chooses their ids.
     pub fn turn(&mut self, now: u64, random: &mut dyn FnMut() -> u16) -> Vec<Action> {
         let mut actions = Vec::new();
+        let mut left = BEGINS_MAX;
         loop {
-            self.begin_due(now);
+            self.begin_due(now, &mut left);
             for name in self.asking.clone() {
                 self.advance(&name, now, random, &mut actions);
             }
-            let has_room = self.asking.len() < LOOKUPS_MAX;
-            if !has_room || self.due.first().is_none_or(|(until, _)| *until > now) {
+            if left == 0 || self.first_due().is_none_or(|until| until > now) {
                 return actions;
             }
         }
     }
 
-    /// Begins to resolve names that are due.
-    fn begin_due(&mut self, now: u64) {
-        while self.asking.len() < LOOKUPS_MAX
-            && self.due.first().is_some_and(|(until, _)| *until <= now)
-        {
-            let Some((_, name)) = self.due.pop_first() else { return };
+    /// Returns the moment at which the next name is due for which there is room.
+    fn first_due(&self) -> Option<u64> {
+        if !self.urgent.is_empty() && self.asking.len() < LOOKUPS_MAX + URGENT_MAX {
+            return Some(0);
+        }
+        let has_room = self.asking.len() < LOOKUPS_MAX;
+        self.due.first().filter(|_| has_room).map(|(until, _)| *until)
+    }
+
+    /// Takes the next name that is due at this moment.
+    fn take_due(&mut self, now: u64) -> Option<String> {
+        while let Some(name) = self.urgent.pop_first() {
+            // A name that is being resolved, or is gone, rests no more.
+            if let Some(State::Rests(until)) = self.names.get(&name).map(|entry| &entry.state) {
+                self.due.remove(&(*until, name.clone()));
+                return Some(name);
+            }
+        }
+        let is_due = self.first_due().is_some_and(|until| until <= now);
+        if is_due { self.due.pop_first().map(|(_, name)| name) } else { None }
+    }
+
+    /// Begins to resolve names that are due, at most `left` of them.
+    fn begin_due(&mut self, now: u64, left: &mut usize) {
+        while *left > 0 && self.first_due().is_some_and(|until| until <= now) {
+            *left -= 1;
+            let Some(name) = self.take_due(now) else { return };
             let Some(entry) = self.names.get_mut(&name) else { continue };
             entry.begin(&name, &self.conf, now);
             match &entry.state {
@@ -240,10 +291,8 @@ impl Resolver {
     /// Returns the moment at which [`Self::turn`] must be called next.
     #[must_use]
     pub fn next(&self) -> Option<u64> {
-        let has_room = self.asking.len() < LOOKUPS_MAX;
-        let due = self.due.first().filter(|_| has_room).map(|(until, _)| *until);
         let asking = self.asking.iter().filter_map(|name| self.names.get(name)).map(Entry::next);
-        asking.chain(due).min()
+        asking.chain(self.first_due()).min()
     }
 
     /// Handles a message that arrived for a question. [`Self::turn`] must be called afterwards.

@@ -55,7 +55,7 @@ fn both_files_are_parsed() {
 /// A resolver for one name, and its first questions.
 fn begun(name: &str) -> (Resolver, Vec<Action>) {
     let mut resolver = Resolver::new(conf(""));
-    assert!(resolver.want([name], 0).is_empty());
+    resolver.add(name, 0);
     let actions = turn(&mut resolver, 0);
     (resolver, actions)
 }
@@ -173,7 +173,8 @@ fn a_truncated_response_is_requested_again_over_tcp() {
 #[test]
 fn a_name_in_hosts_needs_no_server() {
     let mut resolver = Resolver::new(conf("10.9.9.9 a"));
-    resolver.want(["a", "localhost"], 0);
+    resolver.add("a", 0);
+    resolver.add("localhost", 0);
     assert!(turn(&mut resolver, 0).is_empty());
     assert_eq!(resolver.addresses("a").unwrap(), [ip("10.9.9.9")]);
     resolver.configure(conf("10.8.8.8 a"), 5);
@@ -223,7 +224,9 @@ proptest! {
 fn any_number_of_names_has_few_questions_at_once() {
     let names: Vec<String> = (0..5000).map(|number| format!("n{number}.a.b.test")).collect();
     let mut resolver = Resolver::new(conf(""));
-    resolver.want(names.iter().map(String::as_str), 0);
+    for name in &names {
+        resolver.add(name, 0);
+    }
     let mut open = std::collections::BTreeMap::new();
     let mut most = 0;
     let mut actions = turn(&mut resolver, 0);
@@ -242,4 +245,50 @@ fn any_number_of_names_has_few_questions_at_once() {
     assert_eq!(most, 2 * LOOKUPS_MAX);
     assert!(names.iter().all(|name| resolver.addresses(name) == Some(&[][..])));
     assert_eq!(resolver.take_changed().len(), names.len());
+}
+
+/// Returns the names that packets ask for.
+fn asked(actions: &[Action]) -> Vec<String> {
+    let name = |action: &Action| match action {
+        Action::Send { packet, .. } => Some(String::from_utf8_lossy(&packet[13..]).into_owned()),
+        Action::Close(_) => None,
+    };
+    actions.iter().filter_map(name).collect()
+}
+
+#[test]
+fn a_name_that_a_client_waits_for_is_resolved_before_all_others() {
+    let mut resolver = Resolver::new(conf(""));
+    (0..5000).for_each(|number| resolver.add(&format!("n{number}.a.b.test"), 0));
+    assert_eq!(turn(&mut resolver, 0).len(), 2 * LOOKUPS_MAX);
+    // No server responds, so all places are taken.
+    resolver.prefer("n4999.a.b.test", 0);
+    resolver.prefer("unknown.a.b.test", 0);
+    assert_eq!(resolver.next(), Some(0));
+    let actions = turn(&mut resolver, 0);
+    let names = asked(&actions);
+    assert_eq!(names.len(), 4, "{names:?}");
+    assert!(names.iter().all(|name| name.starts_with("n4999") || name.starts_with("unknown")));
+    // Neither a name that is being resolved nor a known one is asked for again.
+    for action in &actions {
+        let Action::Send { query, packet, .. } = action else { continue };
+        resolver.received(*query, &reply(packet, 3, &[]));
+    }
+    turn(&mut resolver, 0);
+    resolver.prefer("n4999.a.b.test", 0);
+    resolver.prefer("n0.a.b.test", 0);
+    assert_eq!(asked(&turn(&mut resolver, 0)), Vec::<String>::new());
+}
+
+#[test]
+fn a_name_that_is_removed_is_forgotten_in_every_state() {
+    let (mut resolver, actions) = begun("a.b.test");
+    resolver.add("rests.b.test", 9);
+    resolver.prefer("urgent.b.test", 9);
+    let closed = resolver.remove("a.b.test");
+    assert_eq!((actions.len(), closed.len()), (2, 2));
+    assert_eq!(resolver.remove("rests.b.test"), []);
+    assert_eq!(resolver.remove("urgent.b.test"), []);
+    assert_eq!(turn(&mut resolver, 10), []);
+    assert_eq!((resolver.next(), resolver.addresses("a.b.test")), (None, None));
 }

@@ -14,7 +14,7 @@ use crate::config::{Check, ProxyVersion};
 use crate::health::{self, Health, STATUS_BYTES_MAX};
 use crate::net;
 use crate::proxy;
-use crate::state::{BackendKey, BackendState, Registry};
+use crate::state::{BackendKey, BackendState};
 
 /// A check that is under way.
 #[derive(Debug)]
@@ -46,20 +46,21 @@ pub(super) struct Checks {
 
 impl Checks {
     /// Adopts the backends that are in use. Backends that were in use before keep their health.
-    pub(super) fn want(&mut self, registry: &Registry, now: u64) {
+    pub(super) fn want(&mut self, backends: Vec<(BackendKey, Arc<BackendState>)>, now: u64) {
         let old = std::mem::take(&mut self.all).into_iter();
-        let mut old: HashMap<BackendKey, Checked> =
-            old.map(|checked| (checked.key.clone(), checked)).collect();
-        for (key, state) in registry.backends().filter(|(key, _)| key.1.is_some()) {
-            let fresh = || Checked {
-                key: key.clone(),
-                state: Arc::clone(state),
+        // A backend that stays has the same state.
+        let mut old: HashMap<*const BackendState, Checked> =
+            old.map(|checked| (Arc::as_ptr(&checked.state), checked)).collect();
+        for (key, state) in backends {
+            let known = old.remove(&Arc::as_ptr(&state));
+            self.all.push(known.unwrap_or_else(|| Checked {
+                key,
+                state,
                 health: Health::default(),
                 count: 0,
                 next: now,
                 probe: None,
-            };
-            self.all.push(old.remove(key).unwrap_or_else(fresh));
+            }));
         }
     }
 

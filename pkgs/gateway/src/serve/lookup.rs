@@ -55,14 +55,20 @@ impl Lookup {
         }
     }
 
-    /// Resolves the names of these backends from now on.
-    pub(super) fn want<'a>(&mut self, backends: impl Iterator<Item = &'a Backend>, now: u64) {
-        let names = backends.filter_map(|backend| match &backend.host {
-            Host::Name(name) => Some(name.as_str()),
-            Host::Address(_) => None,
-        });
-        let actions = self.resolver.want(names, now);
+    /// Resolves a name from now on.
+    pub(super) fn add(&mut self, name: &str, now: u64) {
+        self.resolver.add(name, now);
+    }
+
+    /// Resolves a name no longer.
+    pub(super) fn remove(&mut self, name: &str) {
+        let actions = self.resolver.remove(name);
         self.act(actions);
+    }
+
+    /// Resolves a name before all others, because a client waits for it.
+    pub(super) fn prefer(&mut self, name: &str, now: u64) {
+        self.resolver.prefer(name, now);
     }
 
     /// Returns the addresses of a backend that is configured by name, once they are known.

@@ -2,6 +2,7 @@
 //!
 //! Workers never wait for this thread; it wakes them when it has news.
 
+mod build;
 mod checks;
 mod listen;
 mod lookup;
@@ -9,23 +10,23 @@ mod ops;
 mod reload;
 mod waits;
 
-use std::collections::HashMap;
+use std::collections::VecDeque;
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use kiln_daemon::exit::Exit;
 use kiln_daemon::signal::{Request, Requests};
 use kiln_server::access::AccessLog;
 use kiln_server::threads::{Wakers, spawn};
 use rustix::net::{Shutdown, shutdown};
 
-use crate::config::Host;
 use crate::limits;
 use crate::options::Options;
-use crate::state::{BackendState, Registry, Shared};
+use crate::state::{Demand, Registry, Shared};
 use crate::worker::Worker;
+use build::{Builder, Built, Named, New, Retired, Step};
 use checks::Checks;
 use lookup::Lookup;
 use ops::Ops;
@@ -42,12 +43,19 @@ const DRAIN_INTERVAL: u64 = 50;
 /// Bytes of a worker's stack: its largest frame holds the events of one round.
 const STACK: usize = 256 << 10;
 
+/// The most steps of a new configuration in one turn, which take a few milliseconds.
+const STEPS_MAX: usize = 1_000;
+
 /// Everything that the control thread owns.
 struct Control {
     shared: Arc<Shared>,
+    /// The state of all backends; empty while a thread builds a new configuration.
     registry: Registry,
-    /// The backends with names.
-    named: HashMap<String, Vec<Arc<BackendState>>>,
+    named: Arc<Named>,
+    builder: Builder,
+    retired: Retired,
+    /// The steps that are left until the names of the configuration in force are resolved.
+    steps: VecDeque<Step>,
     watched: Watched,
     lookup: Lookup,
     checks: Checks,
@@ -69,20 +77,30 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let workers = options.workers.unwrap_or_else(limits::workers);
     let limits = limits::descriptors(workers);
     let mut watched = Watched::new(options);
-    let config = watched.load().context(Exit::Config)?;
+    let (file, ports) = watched.begin();
+    let config = read(&file, ports).context(Exit::Config)?;
     let sockets = listen::open(&config, None)?;
+    let new = build::prepare(config, sockets, Registry::default(), &Named::default());
     let ops = options.ops.map(Ops::open).transpose()?;
-    let mut registry = Registry::default();
-    let snapshot = Arc::new(registry.snapshot(config, sockets));
     let access = options.access_log.then(AccessLog::start).transpose()?;
-    let shared = Arc::new(Shared::new(snapshot, Wakers::new(workers)?, limits, access));
+    let shared = Shared::new(
+        Arc::clone(&new.snapshot),
+        Wakers::new(workers)?,
+        Demand::new()?,
+        limits,
+        access,
+    );
+    let shared = Arc::new(shared);
     for number in 0..workers {
         start(Arc::clone(&shared), number)?;
     }
     let mut control = Control {
         shared,
-        registry,
-        named: HashMap::new(),
+        registry: Registry::default(),
+        named: Arc::default(),
+        builder: Builder::new()?,
+        retired: Retired::default(),
+        steps: VecDeque::new(),
         watched,
         lookup: Lookup::new(&options.resolv_conf, &options.hosts),
         checks: Checks::default(),
@@ -91,7 +109,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         drain_delay: u64::try_from(options.drain_delay.as_millis())?,
         shut: false,
     };
-    control.adopt();
+    control.adopt(new);
     listen::announce(&control.shared.snapshot(), workers, limits.connections_max);
     control.work(&signals)
 }
@@ -132,6 +150,9 @@ impl Control {
         if self.watched.has_changed(now) {
             self.reload(false);
         }
+        self.take_built();
+        self.step(now);
+        self.retired.turn();
         let changed = self.lookup.turn(now);
         self.publish_addresses(changed.iter().map(String::as_str));
         self.checks.turn(now);
@@ -146,67 +167,95 @@ impl Control {
     fn wait(&self, signals: &Requests) -> anyhow::Result<()> {
         let mut waits = Waits::default();
         waits.read(signals.as_fd());
+        waits.read(self.builder.descriptor());
+        waits.read(self.shared.demand.waker.descriptor(0));
         self.lookup.waits(&mut waits);
         self.checks.waits(&mut waits);
         self.ops.iter().for_each(|ops| ops.waits(&mut waits));
         let now = self.shared.now();
         let drain = self.ending.map(|_| now + DRAIN_INTERVAL);
         let ops = self.ops.as_ref().and_then(Ops::next);
-        let next = [Some(self.watched.next()), self.lookup.next(), self.checks.next(), ops, drain];
+        let steps = (!self.steps.is_empty()).then_some(now);
+        let watched = Some(self.watched.next());
+        let next = [watched, self.lookup.next(), self.checks.next(), ops, steps, drain];
         let next = next.into_iter().flatten().min();
         waits.wait(next.map(|next| next.saturating_sub(now)))
     }
 
-    /// Reads the file again. Open connections keep the configuration that they started with.
+    /// Reads the file again, in a thread of its own.
     fn reload(&mut self, asked: bool) {
-        let old = self.shared.snapshot();
+        if !self.builder.is_free(asked) {
+            return;
+        }
+        let (file, ports) = self.watched.begin();
+        let old = build::Old {
+            snapshot: self.shared.snapshot(),
+            registry: std::mem::take(&mut self.registry),
+            named: Arc::clone(&self.named),
+        };
+        self.builder.start(file, ports, old, asked);
+    }
+
+    /// Takes the configuration that the thread has built. Open connections keep the one that they
+    /// started with.
+    fn take_built(&mut self) {
+        let Some((built, asked)) = self.builder.take() else { return };
         let counters = &self.shared.counters;
-        let new = self.watched.load().and_then(|config| {
-            if config == old.config {
-                return Ok(None);
+        match built {
+            // The listeners are closed, so no client could use a new configuration.
+            Built::New(new) if self.shared.draining.load(Ordering::Acquire) => {
+                self.registry = new.registry;
             }
-            if let Some(what) = config.removes(&old.config) {
-                bail!(
-                    "{}: the file has no {what}, but the configuration in force has; if every \
-                     {what} is to go, set `allow-empty = true`",
-                    self.watched.file().display()
-                );
-            }
-            let sockets = listen::open(&config, Some(&old))?;
-            Ok(Some((config, sockets)))
-        });
-        match new {
-            Ok(Some((config, sockets))) => {
+            Built::New(new) => {
                 counters.reloads.fetch_add(1, Ordering::Relaxed);
-                let snapshot = Arc::new(self.registry.snapshot(config, sockets));
-                self.shared.publish(Arc::clone(&snapshot));
-                listen::retire(&old, &snapshot);
-                self.adopt();
-                tracing::info!(routes = snapshot.routes.len(), "reloaded");
+                let old = self.shared.snapshot();
+                self.shared.publish(Arc::clone(&new.snapshot));
+                listen::retire(&old, &new.snapshot);
+                tracing::info!(routes = new.snapshot.routes.len(), "reloaded");
+                let named = self.adopt(*new);
+                self.retired.add(old, named);
             }
-            Ok(None) if asked => tracing::info!("the configuration has not changed"),
-            Ok(None) => {}
-            Err(error) => {
+            Built::Same(registry) => {
+                self.registry = registry;
+                if asked {
+                    tracing::info!("the configuration has not changed");
+                }
+            }
+            Built::Refused(registry, error) => {
+                self.registry = registry;
                 counters.refused_reloads.fetch_add(1, Ordering::Relaxed);
                 tracing::error!("the old configuration stays in force: {error:#}");
             }
         }
+        if let Some(asked) = self.builder.take_again() {
+            self.reload(asked);
+        }
     }
 
-    /// Starts to resolve and check the backends of the configuration in force.
-    fn adopt(&mut self) {
-        let now = self.shared.now();
-        self.lookup.want(self.registry.backends().map(|(_, state)| &state.backend), now);
-        self.checks.want(&self.registry, now);
-        listen::forbid_loops(&self.shared.snapshot(), &self.registry);
-        self.named = HashMap::new();
-        for (_, state) in self.registry.backends() {
-            if let Host::Name(name) = &state.backend.host {
-                self.named.entry(name.clone()).or_default().push(Arc::clone(state));
+    /// Begins to resolve and check the backends of the configuration in force; returns the names of
+    /// the last one.
+    fn adopt(&mut self, new: New) -> Arc<Named> {
+        self.checks.want(new.checked, self.shared.now());
+        self.registry = new.registry;
+        self.steps.extend(new.steps);
+        std::mem::replace(&mut self.named, new.named)
+    }
+
+    /// Takes some of the steps that are left.
+    fn step(&mut self, now: u64) {
+        let count = self.steps.len().min(STEPS_MAX);
+        let mut publish = Vec::new();
+        for step in self.steps.drain(..count) {
+            match step {
+                Step::Add(name) => self.lookup.add(&name, now),
+                Step::Remove(name) => self.lookup.remove(&name),
+                Step::Publish(name) => publish.push(name),
             }
         }
-        self.lookup.turn(now);
-        self.publish_addresses(self.named.keys().map(String::as_str));
+        self.publish_addresses(publish.iter().map(String::as_str));
+        for name in self.shared.demand.take() {
+            self.lookup.prefer(&name, now);
+        }
     }
 
     /// Gives the backends with these names the addresses that DNS has found.

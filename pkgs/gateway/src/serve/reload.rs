@@ -38,16 +38,11 @@ impl Watched {
         Self { file: options.file.clone(), ports: options.ports, loaded: None, seen: None, next: 0 }
     }
 
-    /// Reads and parses the file.
-    pub(super) fn load(&mut self) -> anyhow::Result<Config> {
+    /// Begins to read the file: returns its path and the ports of implicit listeners.
+    pub(super) fn begin(&mut self) -> (PathBuf, Ports) {
         self.loaded = stamp(&self.file);
         self.seen = self.loaded;
-        read(&self.file, self.ports)
-    }
-
-    /// Returns the path of the file.
-    pub(super) fn file(&self) -> &Path {
-        &self.file
+        (self.file.clone(), self.ports)
     }
 
     /// True if the version differs from the one at the last load and is the same as at the previous

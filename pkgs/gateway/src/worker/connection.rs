@@ -258,6 +258,7 @@ impl Connection {
                 self.try_next(tools)
             }
             (Order::Wait, _) => {
+                self.session.want_addresses(&tools.demand);
                 self.phase = Phase::Resolve;
                 Ok(Turn::Park)
             }

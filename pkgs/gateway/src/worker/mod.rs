@@ -108,6 +108,7 @@ impl Worker {
             budget: 0,
             now,
             draining: false,
+            demand: Arc::clone(&shared.demand),
         };
         let mut worker = Self {
             snapshot: shared.snapshot(),

@@ -12,7 +12,7 @@ use crate::access::Record;
 use crate::config::{self, Timeouts};
 use crate::http::headers::Client;
 use crate::proxy;
-use crate::state::{BackendState, RouteState, Shared, Snapshot};
+use crate::state::{BackendState, Demand, RouteState, Shared, Snapshot};
 
 /// A client, and the destination of its connection.
 #[derive(Debug)]
@@ -160,6 +160,12 @@ impl Session {
     /// Returns the addresses to try for the route, in their order.
     pub(super) fn order(&self, now: u64) -> Order {
         self.route().map_or(Order::Nothing, |(route, config)| order(route, config.policy, now))
+    }
+
+    /// Asks the control thread for the addresses of the route's backends.
+    pub(super) fn want_addresses(&self, demand: &Demand) {
+        let backends = self.route().into_iter().flat_map(|(route, _)| &route.backends);
+        backends.filter(|backend| backend.addresses().is_none()).for_each(|one| demand.want(one));
     }
 
     /// Returns the PROXY header that the route's backends expect. `local` is the address that the

@@ -1,8 +1,11 @@
 //! The resources that a worker lends to the connection that it drives.
 
+use std::sync::Arc;
+
 use rustix::fd::OwnedFd;
 
 use super::pipes::Pipes;
+use crate::state::Demand;
 
 /// Resources that all connections of a worker share, one connection at a time.
 #[derive(Debug)]
@@ -17,4 +20,6 @@ pub(super) struct Tools {
     pub(super) now: u64,
     /// True once the gateway is shutting down: every response is the last on its connection.
     pub(super) draining: bool,
+    /// The names that clients wait for.
+    pub(super) demand: Arc<Demand>,
 }
