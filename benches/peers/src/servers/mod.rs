@@ -21,7 +21,7 @@ use kiln_host::tool::HostTool;
 use crate::usage;
 
 /// The longest time from a server's start to its first answer.
-const START: Duration = Duration::from_secs(120);
+const START: Duration = Duration::from_mins(2);
 
 /// The time between two requests to a server that does not answer yet.
 const LOOK: Duration = Duration::from_micros(200);
