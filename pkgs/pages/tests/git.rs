@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use common::{Mode, Repository, Server, guard};
 use gix_hash::Kind;
 use pages::git::limits::{Failure, Limit, Limits};
-use pages::git::remote::{Branch, Fetched, Fetcher, Login};
+use pages::git::login::Login;
+use pages::git::remote::{Branch, Fetched, Fetcher};
 use pages::git::snapshot::Snapshot;
 use pages::guard::policy::Refusal;
 use pages::publish::walk::{Bounds, walk};
@@ -26,7 +27,7 @@ fn server() -> Server {
 }
 
 fn fetcher(names: &[(&str, &[&str])], limits: Limits) -> Fetcher {
-    Fetcher { guard: guard(names), limits, tls: TlsConfig::default() }
+    Fetcher { guard: guard(names), limits, tls: TlsConfig::default(), known_hosts: None }
 }
 
 fn limits() -> Limits {
@@ -192,7 +193,7 @@ fn every_answer_of_the_name_server_is_checked_and_the_checked_address_is_used() 
 fn a_login_is_never_sent_without_encryption() {
     let server = server();
     let folder = tempfile::tempdir().unwrap();
-    let login = Login { user: "git".to_owned(), password: "secret".to_owned() };
+    let login = Login::Password { user: "git".to_owned(), password: "secret".to_owned() };
     let branch = Branch { login: Some(login), ..branch(&server.url("git.example")) };
     let fetcher = fetcher(&[("git.example", &INTERNAL)], limits());
     let failed = fetch_with(&fetcher, &branch, folder.path()).unwrap_err();

@@ -18,7 +18,7 @@ use ureq::{Agent, AsSendBody, Body};
 
 use crate::git::limits::Failure;
 use crate::git::meter::{Meter, Metered};
-use crate::guard::lookup::{Guard, NoAddress};
+use crate::guard::lookup::Guard;
 use crate::guard::url::{GitUrl, Scheme};
 
 /// The most redirects of one request.
@@ -384,12 +384,8 @@ impl Resolver for Checked {
         let url: Result<GitUrl, _> = format!("{scheme}://{authority}/-").parse();
         let url = url.map_err(|_| self.stop(Failure::Redirect))?;
         let time = self.meter.remaining()?;
-        let found = self.guard.addresses(&url, time).map_err(|error| {
-            self.stop(match error {
-                NoAddress::Refused(refusal) => Failure::Refused(refusal),
-                NoAddress::Lookup(error) => Failure::Lookup(error.to_string()),
-            })
-        })?;
+        let found = self.guard.addresses(&url, time);
+        let found = found.map_err(|error| self.stop(error.into()))?;
         let mut addresses = self.empty();
         for address in found {
             addresses.push(address);

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::guard::lookup::NoAddress;
 use crate::guard::policy::Refusal;
 
 /// The limits of one fetch. They bound what a repository costs in time, memory and disk.
@@ -65,6 +66,10 @@ pub enum Failure {
     Protocol(String),
     /// The disk of the syncer fails.
     Disk(String),
+    /// No host key of the SSH server is known.
+    UnknownHost(String),
+    /// The SSH server has another host key than the known ones.
+    WrongHostKey(String),
     /// The credentials do not fit the URL.
     Credentials(&'static str),
 }
@@ -86,6 +91,8 @@ impl Failure {
             Self::Connection(_) => "ConnectionFailed",
             Self::Protocol(_) => "ProtocolError",
             Self::Disk(_) => "DiskError",
+            Self::UnknownHost(_) => "HostKeyUnknown",
+            Self::WrongHostKey(_) => "HostKeyMismatch",
             Self::Credentials(_) => "BadCredentials",
         }
     }
@@ -117,9 +124,27 @@ impl fmt::Display for Failure {
             Self::Connection(error) => write!(f, "cannot reach the git server: {error}"),
             Self::Protocol(error) => write!(f, "cannot read the git server's answer: {error}"),
             Self::Disk(error) => write!(f, "cannot store the commit: {error}"),
+            Self::UnknownHost(host) => write!(
+                f,
+                "no host key of {host} is known; add its line of known_hosts to the Secret's key \
+                 known_hosts, or to the list of the administrator"
+            ),
+            Self::WrongHostKey(host) => write!(
+                f,
+                "the git server {host} has another host key than the known ones; nothing was sent to it"
+            ),
             Self::Credentials(what) => write!(f, "cannot use the Secret: {what}"),
         }
     }
 }
 
 impl std::error::Error for Failure {}
+
+impl From<NoAddress> for Failure {
+    fn from(error: NoAddress) -> Self {
+        match error {
+            NoAddress::Refused(refusal) => Self::Refused(refusal),
+            NoAddress::Lookup(error) => Self::Lookup(error.to_string()),
+        }
+    }
+}

@@ -73,7 +73,8 @@ impl Meter {
         self.received.load(Ordering::Relaxed)
     }
 
-    fn count(&self, bytes: usize) -> io::Result<()> {
+    /// Counts bytes from the server; an error if they are too many, or the time is over.
+    pub fn count(&self, bytes: usize) -> io::Result<()> {
         let all = self.received.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
         if all > self.limits.bytes {
             return Err(self.end(Failure::Limit(Limit::Bytes(self.limits.bytes))));

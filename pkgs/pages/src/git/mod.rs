@@ -8,12 +8,18 @@
 //! | --- | --- | --- |
 //! | [`limits`] | limits, and the ways in which a fetch fails | nothing |
 //! | [`meter`] | counts bytes and time of one fetch, and remembers the first cause of its end | nothing |
+//! | [`login`] | the login of a site | nothing |
+//! | [`known`] | the host keys of SSH servers | nothing |
 //! | [`http`] | gitoxide's HTTP over ureq | the network |
+//! | [`ssh`] | gitoxide's transport for processes over russh | the network |
 //! | [`remote`] | handshake, list of references, pack | the network, scratch |
 //! | [`snapshot`] | reading the objects of a fetched commit | scratch |
 
 pub mod http;
+pub mod known;
 pub mod limits;
+pub mod login;
 pub mod meter;
 pub mod remote;
 pub mod snapshot;
+pub mod ssh;

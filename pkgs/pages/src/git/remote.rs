@@ -1,7 +1,7 @@
 //! Handshake, list of references, and pack.
 
-use std::io::{BufRead, Cursor, Read as _};
-use std::path::Path;
+use std::io::{self, BufRead, Cursor, Read as _};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc;
@@ -21,9 +21,12 @@ use gix_utils::progress::{Discard, DynNestedProgress};
 use ureq::tls::TlsConfig;
 
 use crate::git::http::Client;
+use crate::git::known::Known;
 use crate::git::limits::{Failure, Limit, Limits};
+use crate::git::login::Login;
 use crate::git::meter::Meter;
 use crate::git::snapshot::Snapshot;
+use crate::git::ssh;
 use crate::guard::lookup::Guard;
 use crate::guard::url::{GitUrl, Scheme};
 
@@ -42,21 +45,6 @@ const HEAD: &str = "HEAD";
 /// The beginning of all branches' names.
 const HEADS: &str = "refs/heads/";
 
-/// A user and a password or token. Neither is ever logged.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Login {
-    /// The user; forges ignore it for most tokens.
-    pub user: String,
-    /// The password or token.
-    pub password: String,
-}
-
-impl std::fmt::Debug for Login {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Login")
-    }
-}
-
 /// A branch of a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Branch {
@@ -64,7 +52,7 @@ pub struct Branch {
     pub url: GitUrl,
     /// The name without `refs/heads/`, or the full name of another reference.
     pub name: String,
-    /// The login for HTTPS.
+    /// The login.
     pub login: Option<Login>,
 }
 
@@ -88,6 +76,8 @@ pub struct Fetcher {
     pub limits: Limits,
     /// The certificate authorities.
     pub tls: TlsConfig,
+    /// The file with host keys of SSH servers, read for each fetch.
+    pub known_hosts: Option<PathBuf>,
 }
 
 /// The result of a fetch.
@@ -152,26 +142,61 @@ impl Fetcher {
         meter: &Arc<Meter>,
     ) -> Result<Box<dyn Transport + Send>, Failure> {
         let Branch { url, login, .. } = branch;
-        if url.scheme == Scheme::Ssh {
-            return Err(Failure::Credentials("SSH is not supported yet; use https://"));
+        match (url.scheme, login) {
+            (Scheme::Ssh, Some(Login::Key { user, key, known_hosts })) => {
+                let own = self.known_hosts()?;
+                let known = Known::find(&[&own, known_hosts], url);
+                let user = url.user.as_deref().unwrap_or(user);
+                ssh::connect(&self.guard, meter, &ssh::Target { url, user, key, known })
+            }
+            (Scheme::Ssh, _) => Err(Failure::Credentials(
+                "an SSH repository needs a private key, in the key ssh-privatekey",
+            )),
+            (Scheme::Https, Some(Login::Password { user, password })) => {
+                let account = client::Account {
+                    username: user.clone(),
+                    password: password.clone(),
+                    oauth_refresh_token: None,
+                };
+                self.http(url, meter, Some(account))
+            }
+            (Scheme::Https | Scheme::Http, None) => self.http(url, meter, None),
+            (Scheme::Http, Some(_)) => {
+                Err(Failure::Credentials("a login is sent over https:// only"))
+            }
+            (Scheme::Https, Some(Login::Key { .. })) => {
+                Err(Failure::Credentials("a private key is for ssh:// only"))
+            }
         }
-        if login.is_some() && url.scheme == Scheme::Http {
-            return Err(Failure::Credentials("a login is sent over https:// only"));
-        }
+    }
+
+    fn http(
+        &self,
+        url: &GitUrl,
+        meter: &Arc<Meter>,
+        account: Option<client::Account>,
+    ) -> Result<Box<dyn Transport + Send>, Failure> {
         let text = url.to_string();
         let parsed = gix_url::parse(text.as_str()).map_err(|error| protocol(&error))?;
         let client = Client::new(self.guard.clone(), meter.clone(), self.tls.clone());
         let mut transport = http::Transport::new_http(client, parsed, Protocol::V2, false);
-        if let Some(Login { user, password }) = login {
-            let account = client::Account {
-                username: user.clone(),
-                password: password.clone(),
-                oauth_refresh_token: None,
-            };
+        if let Some(account) = account {
             client::TransportWithoutIO::set_identity(&mut transport, account)
                 .map_err(|error| protocol(&error))?;
         }
         Ok(Box::new(transport))
+    }
+
+    /// Reads the administrator's list of host keys.
+    fn known_hosts(&self) -> Result<String, Failure> {
+        let Some(file) = &self.known_hosts else { return Ok(String::new()) };
+        match std::fs::read_to_string(file) {
+            // The ConfigMap is optional.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+            read => read.map_err(|error| {
+                Failure::Disk(format!("cannot read the list of --git-known-hosts: {error}"))
+            }),
+        }
     }
 }
 
@@ -268,7 +293,7 @@ impl Session<'_> {
         handshake: &mut Handshake,
         commit: ObjectId,
         folder: &Path,
-    ) -> Result<std::path::PathBuf, Failure> {
+    ) -> Result<PathBuf, Failure> {
         let limits = *self.meter.limits();
         let mut index = None;
         let kind = commit.kind();
@@ -325,7 +350,7 @@ fn unpack(
     meter: &Meter,
     progress: &mut dyn DynNestedProgress,
     stop: &AtomicBool,
-) -> gix_error::Result<Option<std::path::PathBuf>> {
+) -> gix_error::Result<Option<PathBuf>> {
     let limits = meter.limits();
     let mut header = [0; PACK_HEADER];
     pack.read_exact(&mut header).map_err(gix_error::Error::from_error)?;

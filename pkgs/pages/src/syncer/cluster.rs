@@ -13,8 +13,9 @@ use kube::{Api, Client};
 use serde_json::Value;
 use tokio::time::timeout;
 
-use crate::api::{Group, PLURAL};
-use crate::git::remote::Login;
+use crate::api::{Group, PLURAL, SecretReference};
+use crate::git::login::Login;
+use crate::guard::url::Scheme;
 use crate::syncer::desired::Desired;
 
 /// The field manager of the syncer's part of a status, but for previews.
@@ -25,6 +26,15 @@ const CALL_MAX: Duration = Duration::from_secs(30);
 
 /// The user of a login whose Secret names none; forges accept any name with a token.
 const USER: &str = "git";
+
+/// The key of a reference that names none.
+const DEFAULT_KEY: &str = "password";
+
+/// The key of the private key in a Secret of the type `kubernetes.io/ssh-auth`.
+const SSH_KEY: &str = "ssh-privatekey";
+
+/// The key of host keys in a Secret with a private key.
+const KNOWN_HOSTS_KEY: &str = "known_hosts";
 
 /// The key of the secret in a webhook's Secret.
 const WEBHOOK_KEY: &str = "secret";
@@ -78,12 +88,8 @@ impl Cluster {
     pub async fn login(&self, site: &Desired) -> Result<Option<Login>> {
         let Some(reference) = &site.secret else { return Ok(None) };
         let secret = self.secret(site.key.namespace(), &reference.name).await?;
-        let value = |key: &str| text(&secret, key);
-        let password = value(&reference.key).ok_or_else(|| {
-            anyhow!("the Secret {} has no usable key {:?}", reference.name, reference.key)
-        })?;
-        let user = reference.username.clone().or_else(|| value("username"));
-        Ok(Some(Login { user: user.unwrap_or_else(|| USER.to_owned()), password }))
+        let is_ssh = site.url.as_ref().is_ok_and(|url| url.scheme == Scheme::Ssh);
+        login(&secret, reference, is_ssh).map(Some)
     }
 
     /// Reads the secret of a site's webhooks; nothing if the site names none.
@@ -126,6 +132,22 @@ impl Cluster {
     }
 }
 
+/// Returns the login in a Secret. A Secret of the type `kubernetes.io/ssh-auth` needs no key's name.
+fn login(secret: &Secret, reference: &SecretReference, is_ssh: bool) -> Result<Login> {
+    let value = |key: &str| text(secret, key);
+    let user = reference.username.clone().or_else(|| value("username"));
+    let user = user.unwrap_or_else(|| USER.to_owned());
+    let key = if is_ssh && reference.key == DEFAULT_KEY { SSH_KEY } else { &reference.key };
+    let proof = value(key)
+        .ok_or_else(|| anyhow!("the Secret {} has no usable key {key:?}", reference.name))?;
+    Ok(if is_ssh {
+        let known_hosts = value(KNOWN_HOSTS_KEY).unwrap_or_default();
+        Login::Key { user, key: proof, known_hosts }
+    } else {
+        Login::Password { user, password: proof }
+    })
+}
+
 /// Returns a value of a Secret as text, without a line break at its end.
 fn text(secret: &Secret, key: &str) -> Option<String> {
     let value = secret.data.as_ref()?.get(key)?;
@@ -135,4 +157,36 @@ fn text(secret: &Secret, key: &str) -> Option<String> {
 
 async fn within<T>(call: impl Future<Output = T>) -> Result<T> {
     timeout(CALL_MAX, call).await.context("the API server does not answer")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Secret, SecretReference, login};
+    use crate::git::login::Login;
+    use serde_json::json;
+
+    fn check(data: &serde_json::Value, key: &str, is_ssh: bool) -> Result<Login, String> {
+        // Values are base64: `a2V5` is `key`, `cA==` is `p`, and `aA==` is `h`.
+        let secret: Secret = serde_json::from_value(json!({ "data": data })).unwrap();
+        let reference: SecretReference =
+            serde_json::from_value(json!({ "name": "s", "key": key })).unwrap();
+        login(&secret, &reference, is_ssh).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_ssh_secret_has_a_key_and_host_keys() {
+        let secret = json!({ "ssh-privatekey": "a2V5Cg==", "known_hosts": "aA==" });
+        let key = |user: &str, key: &str| {
+            let (user, key, known_hosts) = (user.to_owned(), key.to_owned(), "h".to_owned());
+            Ok(Login::Key { user, key, known_hosts })
+        };
+        assert_eq!(check(&secret, "password", true), key("git", "key"));
+        let own = json!({ "id": "cA==", "username": "a2V5", "known_hosts": "aA==" });
+        assert_eq!(check(&own, "id", true), key("key", "p"));
+        let password = json!({ "password": "cA==" });
+        let missing = "the Secret s has no usable key \"ssh-privatekey\"".to_owned();
+        assert_eq!(check(&password, "password", true), Err(missing));
+        let expected = Login::Password { user: "git".to_owned(), password: "p".to_owned() };
+        assert_eq!(check(&password, "password", false), Ok(expected));
+    }
 }

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use kiln_daemon::exit::Exit;
 use lexopt::{Arg, Parser, ValueExt as _};
 
-use crate::guard::policy::Policy;
+use crate::guard::policy::{HostPattern, Policy};
 use crate::previews::share::Share;
 
 /// The text of `pages syncer --help`.
@@ -22,10 +22,11 @@ Options:
   --data DIR              the folder for packs and revisions [default: /var/lib/pages]
   --listen ADDRESS        webhooks, requests, table and packs [default: [::]:8080]
   --operations ADDRESS    /live, /ready and /metrics [default: [::]:8081]
-  --git-host HOST         a git host that may be contacted, or *.DOMAIN; repeatable, at least one
-  --git-plain-host HOST   one of these hosts that may be contacted over http://; repeatable
+  --git-host HOST,…       git hosts that may be contacted, or *.DOMAIN; repeatable, at least one
+  --git-plain-host HOST,… those of these hosts that may be contacted over http://; repeatable
   --git-network NETWORK   an internal network in which such a host may be; repeatable
   --git-ca FILE           certificate authorities (PEM) instead of the system's
+  --git-known-hosts FILE  host keys of SSH servers, as lines of known_hosts
   --server-token FILE     the tokens of servers, one a line
   --request-token FILE    the tokens for POST /sync, and PUT and DELETE /site, one a line
   --webhook-secret FILE   a secret that holds for the webhooks of all sites
@@ -65,6 +66,8 @@ pub struct Options {
     pub policy: Policy,
     /// Certificate authorities instead of the system's.
     pub git_ca: Option<PathBuf>,
+    /// Host keys of SSH servers.
+    pub git_known_hosts: Option<PathBuf>,
     /// The tokens of servers.
     pub server_token: Option<PathBuf>,
     /// The tokens for requests of people and other programs.
@@ -96,6 +99,7 @@ impl Default for Options {
             operations: SocketAddr::new(all, 8081),
             policy: Policy::default(),
             git_ca: None,
+            git_known_hosts: None,
             server_token: None,
             request_token: None,
             webhook_secret: None,
@@ -140,17 +144,22 @@ fn read(arguments: &[OsString]) -> Result<Command> {
     Ok(Command::Run(Box::new(options)))
 }
 
+/// Reads hosts that are separated by commas, so that one setting of a manifest can have several.
+fn patterns(parser: &mut Parser) -> Result<Vec<HostPattern>> {
+    let text = parser.value()?.string()?;
+    let parts = text.split(',').map(str::trim);
+    parts.map(|part| part.parse().map_err(|error: String| anyhow!(error))).collect()
+}
+
 fn set(options: &mut Options, name: &str, parser: &mut Parser) -> Result<()> {
-    let pattern = |parser: &mut Parser| -> Result<_> {
-        parser.value()?.string()?.parse().map_err(|error: String| anyhow!(error))
-    };
     match name {
         "data" => options.data = parser.value()?.into(),
         "listen" => options.listen = parser.value()?.parse()?,
         "operations" => options.operations = parser.value()?.parse()?,
-        "git-host" => options.policy.hosts.push(pattern(parser)?),
-        "git-plain-host" => options.policy.plain.push(pattern(parser)?),
+        "git-host" => options.policy.hosts.extend(patterns(parser)?),
+        "git-plain-host" => options.policy.plain.extend(patterns(parser)?),
         "git-network" => options.policy.networks.push(parser.value()?.parse()?),
+        "git-known-hosts" => options.git_known_hosts = Some(parser.value()?.into()),
         "git-ca" => options.git_ca = Some(parser.value()?.into()),
         "server-token" => options.server_token = Some(parser.value()?.into()),
         "request-token" => options.request_token = Some(parser.value()?.into()),
@@ -185,9 +194,9 @@ mod tests {
 
     #[test]
     fn options_are_read_and_a_host_is_mandatory() {
-        let all = ["--git-host", "*.example", "--git-network=10.0.0.0/8", "--keep", "3"];
+        let all = ["--git-host", "*.example, git.test", "--git-network=10.0.0.0/8", "--keep", "3"];
         let Ok(Command::Run(options)) = run(&all) else { panic!("the options are valid") };
-        assert_eq!((options.policy.hosts.len(), options.policy.networks.len()), (1, 1));
+        assert_eq!((options.policy.hosts.len(), options.policy.networks.len()), (2, 1));
         assert_eq!(
             *options,
             Options { keep: 3, policy: options.policy.clone(), ..Options::default() }

@@ -95,7 +95,8 @@ fn shared(options: Options) -> Result<Shared> {
     let resolver = System::new(&Handle::current()).context("cannot read /etc/resolv.conf")?;
     let guard = Guard::new(options.policy.clone(), Arc::new(resolver));
     let tls = tls(options.git_ca.as_deref())?;
-    let fetcher = Fetcher { guard, limits: Limits::default(), tls };
+    let known_hosts = options.git_known_hosts.clone();
+    let fetcher = Fetcher { guard, limits: Limits::default(), tls, known_hosts };
     let saved = std::fs::read(options.data.join(QUEUE)).ok();
     let saved = saved.and_then(|bytes| Saved::parse(&bytes)).unwrap_or_default();
     Ok(Shared::new(options, store, fetcher, saved))

@@ -1,7 +1,8 @@
 //! HTTP and HTTPS.
 
 use pages::git::limits::Failure;
-use pages::git::remote::{Branch, Fetched, Login};
+use pages::git::login::Login;
+use pages::git::remote::{Branch, Fetched};
 
 use crate::server::{Server, branch, fetch, files, limits};
 
@@ -71,7 +72,7 @@ fn a_private_repository_needs_the_right_password() {
     let fetcher = server.fetcher(limits());
     let url = format!("{}/private/site.git", server.https);
     let with = |url: &str, password: &str| {
-        let login = Login { user: server.user.clone(), password: password.to_owned() };
+        let login = Login::Password { user: server.user.clone(), password: password.to_owned() };
         fetch(&fetcher, &Branch { login: Some(login), ..branch(url) })
     };
     assert_eq!(fetch(&fetcher, &branch(&url)).unwrap_err(), Failure::Denied);

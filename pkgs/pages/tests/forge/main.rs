@@ -6,3 +6,4 @@
 
 mod http;
 mod server;
+mod ssh;

@@ -30,6 +30,11 @@ pub struct Server {
     pub ca: PathBuf,
     pub user: String,
     pub password: String,
+    pub ssh: String,
+    /// A private key that may log in; the list of public keys is next to it.
+    pub key: PathBuf,
+    pub known_hosts: PathBuf,
+    pub ssh_keygen: PathBuf,
 }
 
 /// Servers with certificates that clients must refuse.
@@ -69,6 +74,7 @@ impl Server {
             guard: Guard::new(policy, Arc::new(NoNames)),
             limits,
             tls: TlsConfig::builder().root_certs(RootCerts::from(vec![ca])).build(),
+            known_hosts: None,
         }
     }
 

@@ -21,6 +21,9 @@ use crate::process::Command;
 /// The account.
 pub(super) const USER: &str = "git";
 
+/// The folder of repositories that SSH shows with the first version of git's protocol only.
+const OLD: &str = "/old";
+
 /// The folder without which an sshd of root does not start (`_PATH_PRIVSEP_CHROOT_DIR`).
 const EMPTY: &str = "/run/sshd";
 
@@ -74,7 +77,7 @@ fn serve(server: &Layout) -> String {
          \"git-receive-pack '\"*\"'\") verb=receive-pack ;;\n\
          *) echo 'only git is allowed' >&2; exit 128 ;;\nesac\n\
          path=${{SSH_ORIGINAL_COMMAND#*\\'}}; path=${{path%\\'}}\n\
-         case \"$path\" in *..*) exit 128 ;; esac\n\
+         case \"$path\" in *..*) exit 128 ;; {OLD}/*) unset GIT_PROTOCOL ;; esac\n\
          exec '{}' \"$verb\" '{}'/\"$path\"\n",
         server.program("git").display(),
         server.path("repositories").display()

@@ -7,7 +7,8 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::report::{Facts, View};
 use crate::api::Preview;
-use crate::git::remote::{Branch, Login};
+use crate::git::login::Login;
+use crate::git::remote::Branch;
 use crate::key::SiteKey;
 use crate::previews::label;
 use crate::previews::reference::Reference;
