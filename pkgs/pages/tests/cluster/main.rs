@@ -10,6 +10,7 @@ mod audit;
 #[path = "../common/mod.rs"]
 mod common;
 mod ha;
+mod kills;
 mod operator;
 mod previews;
 mod rig;
@@ -41,6 +42,7 @@ async fn the_roles_at_a_real_api_server() {
     whole::pages_stay(&rig, &mut whole).await;
     uploads::an_uploaded_page_outlives_the_disk_of_the_syncer(&rig, &whole).await;
     uploads::a_removed_upload_is_gone(&rig, &whole).await;
+    kills::programs_are_killed_at_any_moment(&rig, &mut whole).await;
     drop(whole);
     ha::two_syncers(&rig).await;
     operator::a_site_that_was_deleted_meanwhile_is_cleaned_up(&mut rig).await;

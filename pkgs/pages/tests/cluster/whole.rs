@@ -34,13 +34,13 @@ pub const SECRET: &str = "a secret of this test";
 /// A syncer, a server and a git server.
 pub struct Whole {
     pub git: Server,
-    syncer: Option<Program>,
-    server: Option<Program>,
+    pub syncer: Option<Program>,
+    pub server: Option<Program>,
     kubeconfig: PathBuf,
     folder: TempDir,
     /// The syncer's address, which stays the same when it starts again.
     pub api: SocketAddr,
-    visitors: SocketAddr,
+    pub visitors: SocketAddr,
 }
 
 impl Whole {
@@ -63,7 +63,7 @@ impl Whole {
         self.folder.path().join(name).into()
     }
 
-    fn start_syncer(&mut self, data: &str) {
+    pub fn start_syncer(&mut self, data: &str) {
         let mut command = pages("syncer");
         command.arg(format!("--listen={}", self.api)).arg("--operations=127.0.0.1:0");
         command.args(["--git-host=localhost", "--git-plain-host=localhost"]);
@@ -76,7 +76,7 @@ impl Whole {
         self.syncer = Some(syncer);
     }
 
-    fn start_server(&mut self) {
+    pub fn start_server(&mut self) {
         let mut command = pages("serve");
         command.arg(format!("--syncer=http://{}", self.api)).arg("--token").arg(self.path("token"));
         command.arg("--data").arg(self.path("server"));
@@ -86,7 +86,7 @@ impl Whole {
         self.server = Some(server);
     }
 
-    fn push(&self, files: &[(&str, &str)]) -> String {
+    pub fn push(&self, files: &[(&str, &str)]) -> String {
         self.git.repository.lock().unwrap().push("main", files)
     }
 
@@ -161,7 +161,7 @@ pub fn page(visitors: SocketAddr, host: &str) -> (String, String) {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 pub fn status(answer: &[u8]) -> String {
