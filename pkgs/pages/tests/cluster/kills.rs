@@ -22,8 +22,8 @@ const KILLS: usize = 60;
 /// The longest time that all kills may take.
 const TIME: Duration = Duration::from_mins(2);
 
-/// The longest pause before a kill.
-const PAUSE_MAX_MILLIS: u64 = 250;
+/// The longest pause before a kill, in milliseconds.
+const PAUSE_MAX: u64 = 250;
 
 /// The folder of the syncer, which an earlier scenario has chosen.
 const DATA: &str = "new-disk";
@@ -173,7 +173,7 @@ pub async fn programs_are_killed_at_any_moment(rig: &Rig, whole: &mut Whole) {
     let (mut random, mut kills, start) = (Random(SEED), 0, Instant::now());
     while kills < KILLS {
         push(whole, &newest);
-        tokio::time::sleep(Duration::from_millis(random.below(PAUSE_MAX_MILLIS))).await;
+        tokio::time::sleep(Duration::from_millis(random.below(PAUSE_MAX))).await;
         let victim = random.below(10);
         let (syncer, server) = (victim < 6, victim > 4);
         if syncer {
