@@ -7,6 +7,7 @@ use kube::runtime::watcher::Event;
 
 use super::calls::Made;
 use super::pass::Existing;
+use super::world::Effect;
 use crate::routing::ObjectKey;
 use crate::routing::answer::{Answer, answer};
 use crate::routing::kind::Kind;
@@ -16,6 +17,8 @@ use crate::routing::kind::Kind;
 pub struct Answers {
     known: BTreeMap<ObjectKey, Answer>,
     listed: BTreeSet<ObjectKey>,
+    /// The objects with new answers since the last pass.
+    pub stirred: Vec<ObjectKey>,
 }
 
 impl Answers {
@@ -24,14 +27,14 @@ impl Answers {
         &self.known
     }
 
-    /// Applies an event of a watch. Returns true if a pass is needed: an answer is new, or another program
-    /// has changed or deleted an object.
+    /// Applies an event of a watch. Another program's change of an object needs a plan, and a new answer a
+    /// status.
     pub fn apply(
         &mut self,
         kind: Kind,
         event: Event<DynamicObject>,
         existing: &mut Existing,
-    ) -> bool {
+    ) -> Effect {
         let key = |object: &DynamicObject| {
             let name = object.metadata.name.clone().unwrap_or_default();
             ObjectKey { kind, name }
@@ -39,7 +42,7 @@ impl Answers {
         match event {
             Event::Init => {
                 self.listed.retain(|key| key.kind != kind);
-                false
+                Effect::Nothing
             }
             Event::InitApply(object) => {
                 self.listed.insert(key(&object));
@@ -51,25 +54,33 @@ impl Answers {
                 self.known.retain(|key, _| key.kind != kind || listed.contains(key));
                 let is_new = self.known.len() != before;
                 self.listed.retain(|key| key.kind != kind);
-                is_new
+                if is_new { Effect::Plan } else { Effect::Nothing }
             }
             Event::Apply(object) => self.learn(key(&object), &object, existing),
             Event::Delete(object) => {
                 self.known.remove(&key(&object));
-                existing.lose(&key(&object), &Made::new(&object.metadata))
+                let is_lost = existing.lose(&key(&object), &Made::new(&object.metadata));
+                if is_lost { Effect::Plan } else { Effect::Nothing }
             }
         }
     }
 
-    fn learn(&mut self, key: ObjectKey, object: &DynamicObject, existing: &mut Existing) -> bool {
+    fn learn(&mut self, key: ObjectKey, object: &DynamicObject, existing: &mut Existing) -> Effect {
         let is_changed = existing.see(&key, &Made::new(&object.metadata));
         let new = answer(key.kind, object);
         let is_new = self.known.get(&key) != new.as_ref();
+        if is_new {
+            self.stirred.push(key.clone());
+        }
         match new {
             Some(answer) => self.known.insert(key, answer),
             None => self.known.remove(&key),
         };
-        is_changed || is_new
+        match (is_changed, is_new) {
+            (true, _) => Effect::Plan,
+            (false, true) => Effect::Status,
+            (false, false) => Effect::Nothing,
+        }
     }
 }
 
@@ -77,6 +88,7 @@ impl Answers {
 mod tests {
     use super::Answers;
     use crate::operator::pass::Existing;
+    use crate::operator::world::Effect;
     use crate::routing::kind::Kind;
     use kube::api::DynamicObject;
     use kube::runtime::watcher::Event;
@@ -94,16 +106,21 @@ mod tests {
     #[test]
     fn a_pass_is_needed_when_an_answer_changes() {
         let (mut answers, mut existing) = (Answers::default(), Existing::default());
-        let mut apply = |event| answers.apply(Kind::HttpRoute, event, &mut existing);
-        assert!(!apply(Event::Init));
-        assert!(apply(Event::InitApply(route("a", "True"))));
-        assert!(apply(Event::InitApply(route("b", "True"))));
-        assert!(!apply(Event::InitDone));
-        assert!(!apply(Event::Apply(route("a", "True"))), "only the version differs");
-        assert!(apply(Event::Apply(route("a", "False"))));
-        assert!(!apply(Event::Init));
-        assert!(!apply(Event::InitApply(route("a", "False"))));
-        assert!(apply(Event::InitDone), "b is gone");
-        assert!(!apply(Event::Delete(route("a", "False"))), "its site is gone, too");
+        let mut check = |event, expected| {
+            assert_eq!(answers.apply(Kind::HttpRoute, event, &mut existing), expected);
+        };
+        check(Event::Init, Effect::Nothing);
+        check(Event::InitApply(route("a", "True")), Effect::Status);
+        check(Event::InitApply(route("b", "True")), Effect::Status);
+        check(Event::InitDone, Effect::Nothing);
+        check(Event::Apply(route("a", "True")), Effect::Nothing);
+        check(Event::Apply(route("a", "False")), Effect::Status);
+        check(Event::Init, Effect::Nothing);
+        check(Event::InitApply(route("a", "False")), Effect::Nothing);
+        // The other one is gone.
+        check(Event::InitDone, Effect::Plan);
+        // Its site is gone, too, so the operator has deleted it.
+        check(Event::Delete(route("a", "False")), Effect::Nothing);
+        assert_eq!(answers.stirred.len(), 3);
     }
 }

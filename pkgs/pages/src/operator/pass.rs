@@ -1,6 +1,6 @@
 //! One pass over all sites: makes the world as the plan says, and writes what came of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 use futures_util::StreamExt as _;
@@ -96,13 +96,23 @@ impl Pass<'_> {
         works &= self.delete(existing).await;
         let failed = self.apply(existing).await;
         works &= failed.is_empty();
-        works &= self.report(sites, &failed).await;
+        works &= self.report(sites, self.plan.verdicts.keys(), &failed).await;
         // Again, for sites whose routes are gone now.
         works &= self.finalize(sites, existing).await;
         if works {
             self.state.works();
         }
         works
+    }
+
+    /// Writes the statuses of some sites whose objects are all as planned. Returns false if another attempt
+    /// is needed.
+    pub async fn refresh(
+        &self,
+        sites: &mut BTreeMap<SiteId, Seen>,
+        some: &BTreeSet<SiteId>,
+    ) -> bool {
+        self.report(sites, some.iter(), &BTreeMap::new()).await
     }
 
     /// Adds the finalizer of sites before they have routes, and removes it after.
@@ -190,15 +200,15 @@ impl Pass<'_> {
     async fn report(
         &self,
         sites: &mut BTreeMap<SiteId, Seen>,
+        some: impl Iterator<Item = &SiteId>,
         failed: &BTreeMap<ObjectKey, String>,
     ) -> bool {
         let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let faults = self.plan.faults(failed);
-        let answers = self.plan.answers(self.answers);
         let mut reasons = BTreeMap::new();
-        let different = self.plan.verdicts.iter().filter_map(|(id, verdict)| {
-            let seen = sites.get(id)?;
-            let routes = self.plan.routes(id, &faults, &answers);
+        let different = some.filter_map(|id| {
+            let (verdict, seen) = (self.plan.verdicts.get(id)?, sites.get(id)?);
+            let routes = self.plan.routes(id, &faults, self.answers);
             let mut status = conditions::status(seen, verdict, &routes, self.scheme, &now);
             let grants = self.plan.previews.get(id);
             status.previews = previews::granted(&status.previews, grants, self.scheme);

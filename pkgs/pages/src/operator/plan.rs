@@ -26,6 +26,8 @@ pub struct Plan {
     pub previews: BTreeMap<SiteId, Grants>,
     /// The objects of all sites and previews.
     pub objects: Objects,
+    /// The objects of each site.
+    of_site: BTreeMap<SiteId, Vec<ObjectKey>>,
     way: Result<Option<Way>, String>,
 }
 
@@ -58,7 +60,13 @@ pub fn plan(claims: &[Claim], rules: &Rules, options: &Options, served: &Served)
     let way = choose(options.wish, served, options.target.gateway.is_some());
     let objects =
         desired(&granted.collect(), &options.target, way.as_ref().ok().copied().flatten(), served);
-    Plan { verdicts, previews, objects, way }
+    let mut of_site: BTreeMap<SiteId, Vec<ObjectKey>> = BTreeMap::new();
+    for (key, wanted) in &objects {
+        for site in &wanted.sites {
+            of_site.entry(site.clone()).or_default().push(key.clone());
+        }
+    }
+    Plan { verdicts, previews, objects, of_site, way }
 }
 
 /// Returns the previews of a site that have an address.
@@ -86,24 +94,15 @@ impl Plan {
         faults
     }
 
-    /// Returns the answers of other controllers, by site. A site whose objects get no answers is
-    /// missing.
-    #[must_use]
-    pub fn answers(&self, known: &BTreeMap<ObjectKey, Answer>) -> BTreeMap<&SiteId, Answer> {
-        let mut answers: BTreeMap<&SiteId, Answer> = BTreeMap::new();
-        for (key, wanted) in &self.objects {
-            let answer = match (known.get(key), key.kind) {
-                (Some(answer), _) => answer.clone(),
-                (None, Kind::HttpRoute | Kind::Certificate) => Answer::Waiting,
-                (None, _) => continue,
-            };
-            for site in &wanted.sites {
-                let before = answers.remove(site);
-                let all = before.map_or(answer.clone(), |before| before.and(answer.clone()));
-                answers.insert(site, all);
-            }
-        }
-        answers
+    /// Returns the answer of other controllers to the objects of a site; nothing if they get none.
+    fn answer(&self, site: &SiteId, known: &BTreeMap<ObjectKey, Answer>) -> Option<Answer> {
+        let keys = self.of_site.get(site)?.iter();
+        let answers = keys.filter_map(|key| match (known.get(key), key.kind) {
+            (Some(answer), _) => Some(answer.clone()),
+            (None, Kind::HttpRoute | Kind::Certificate) => Some(Answer::Waiting),
+            (None, _) => None,
+        });
+        answers.reduce(Answer::and)
     }
 
     /// Returns the state of a site's routes.
@@ -112,7 +111,7 @@ impl Plan {
         &self,
         site: &SiteId,
         faults: &BTreeMap<&SiteId, String>,
-        answers: &BTreeMap<&SiteId, Answer>,
+        answers: &BTreeMap<ObjectKey, Answer>,
     ) -> Routes {
         let kind = match (&self.way, faults.get(site)) {
             (Err(cause), _) => return Routes::Impossible(cause.clone()),
@@ -120,7 +119,7 @@ impl Plan {
             (Ok(Some(way)), None) => way.kind().name(),
             (Ok(None), None) => return Routes::Made("an administrator's routes".to_owned()),
         };
-        match answers.get(site) {
+        match self.answer(site, answers) {
             Some(Answer::Refused { reason, message }) => {
                 Routes::Refused { reason, message: format!("{kind}: {message}") }
             }
@@ -186,7 +185,7 @@ mod tests {
         let site = plan.verdicts.keys().next().unwrap();
         let faults = BTreeMap::new();
         let check = |known: BTreeMap<ObjectKey, Answer>, expected: &Routes| {
-            assert_eq!(&plan.routes(site, &faults, &plan.answers(&known)), expected);
+            assert_eq!(&plan.routes(site, &faults, &known), expected);
         };
         let key = |kind, name: &str| ObjectKey { kind, name: name.to_owned() };
         let certificate = key(Kind::Certificate, "tls.x.example");

@@ -15,12 +15,12 @@ use super::answers::Answers;
 use super::calls::Calls;
 use super::options::Options;
 use super::pass::{Existing, Pass};
-use super::plan::{plan, rules};
+use super::plan::{Plan, plan, rules};
 use super::proofs::Proofs;
 use super::resolver::Resolver;
 use super::state::Status;
 use super::watch::{Change, Changes, DOMAINS, changes};
-use super::world::World;
+use super::world::{Effect, World};
 use crate::api::Group;
 use crate::ownership::hosts_to_prove;
 use crate::ownership::rules::List;
@@ -54,6 +54,10 @@ pub struct Operator<'a> {
     groups: Vec<Group>,
     existing: Existing,
     answers: Answers,
+    /// The plan of the last pass over everything.
+    plan: Option<Plan>,
+    /// The largest effect of the changes since the last pass.
+    effect: Effect,
     is_listed: bool,
     proofs: Proofs,
     failures: u32,
@@ -73,6 +77,8 @@ impl<'a> Operator<'a> {
             groups: Vec::new(),
             existing: Existing::default(),
             answers: Answers::default(),
+            plan: None,
+            effect: Effect::Plan,
             is_listed: false,
             proofs: Proofs::default(),
             failures: 0,
@@ -96,12 +102,15 @@ impl<'a> Operator<'a> {
             let next = due.filter(|_| self.is_ready());
             tokio::select! {
                 Some(change) = changes.next(), if !changes.is_empty() => {
-                    if self.changed(change) {
+                    let effect = self.changed(change);
+                    self.effect = self.effect.max(effect);
+                    if effect > Effect::Nothing {
                         due = Some(soon(due, COLLECT));
                     }
                 }
                 Some((host, names)) = questions.next(), if !questions.is_empty() => {
                     self.proofs.answer(&host, names, self.start.elapsed());
+                    self.effect = Effect::Plan;
                     due = Some(soon(due, COLLECT));
                 }
                 () = sleep_until(recheck) => {
@@ -110,11 +119,15 @@ impl<'a> Operator<'a> {
                         Ok(false) => {}
                         Err(error) => self.state.fails(&error),
                     }
+                    self.effect = Effect::Plan;
                     recheck = Instant::now() + if self.is_listed { self.options.recheck } else { RETRY_MIN };
                     due = Some(soon(due, Duration::ZERO));
                 }
                 () = sleep_until(next.unwrap_or(recheck)), if next.is_some() => {
-                    due = self.pass(&mut waiting).await;
+                    due = match std::mem::replace(&mut self.effect, Effect::Nothing) {
+                        Effect::Status if self.failures == 0 => self.refresh().await,
+                        _ => self.pass(&mut waiting).await,
+                    };
                 }
             }
         }
@@ -141,8 +154,8 @@ impl<'a> Operator<'a> {
         self.is_listed && self.world.is_complete(&self.groups)
     }
 
-    /// Records a change. Returns true if a pass is needed.
-    fn changed(&mut self, change: Change) -> bool {
+    /// Records a change.
+    fn changed(&mut self, change: Change) -> Effect {
         match change {
             Change::Site(group, event) => match *event {
                 Ok(event) => self.world.apply(group, event),
@@ -162,14 +175,14 @@ impl<'a> Operator<'a> {
                 }
                 let is_new = self.world.list.as_ref() != Some(&list);
                 self.world.list = Some(list);
-                is_new
+                if is_new { Effect::Plan } else { Effect::Nothing }
             }
         }
     }
 
-    fn cannot_watch(&self, error: &watcher::Error) -> bool {
+    fn cannot_watch(&self, error: &watcher::Error) -> Effect {
         self.state.fails(&of_watch(error).context("cannot watch"));
-        false
+        Effect::Nothing
     }
 
     /// Looks at the served APIs and at the objects. Returns true if the watches must begin again.
@@ -198,7 +211,29 @@ impl<'a> Operator<'a> {
         Ok(is_new)
     }
 
-    /// Makes one pass. Returns the time of the next one, if one is needed without a change.
+    /// Writes the statuses of the sites that need it, by the last plan. Returns the time of the next pass,
+    /// if one is needed without a change.
+    async fn refresh(&mut self) -> Option<Instant> {
+        let Some(plan) = &self.plan else {
+            self.effect = Effect::Plan;
+            return Some(Instant::now());
+        };
+        let mut some = std::mem::take(&mut self.world.stirred);
+        for key in self.answers.stirred.drain(..) {
+            some.extend(plan.objects.get(&key).iter().flat_map(|wanted| wanted.sites.clone()));
+        }
+        let pass = Pass {
+            calls: &self.calls,
+            plan,
+            answers: self.answers.known(),
+            state: self.state,
+            scheme: &self.options.scheme,
+        };
+        let works = pass.refresh(&mut self.world.sites, &some).await;
+        self.next(works)
+    }
+
+    /// Makes one pass over everything. Returns the time of the next one, if one is needed without a change.
     async fn pass(&mut self, waiting: &mut Vec<String>) -> Option<Instant> {
         self.state.complete();
         let claims = self.world.claims();
@@ -208,14 +243,22 @@ impl<'a> Operator<'a> {
             waiting.extend(self.proofs.ask(&hosts, self.start.elapsed()));
         }
         let plan = plan(&claims, &rules, self.options, &self.served);
+        self.world.stirred.clear();
+        self.answers.stirred.clear();
+        let plan = self.plan.insert(plan);
         let pass = Pass {
             calls: &self.calls,
-            plan: &plan,
+            plan,
             answers: self.answers.known(),
             state: self.state,
             scheme: &self.options.scheme,
         };
         let works = pass.run(&mut self.world.sites, &mut self.existing).await;
+        self.next(works)
+    }
+
+    /// Returns the time of the next pass after one that worked or not.
+    fn next(&mut self, works: bool) -> Option<Instant> {
         self.failures = if works { 0 } else { self.failures.saturating_add(1) };
         let retry = RETRY_MIN.saturating_mul(1 << self.failures.min(6)).min(RETRY_MAX);
         let retry = (!works).then(|| Instant::now() + retry);

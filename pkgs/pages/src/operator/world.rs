@@ -6,10 +6,21 @@ use kube::api::DynamicObject;
 use kube::runtime::watcher::Event;
 
 use super::seen::Seen;
-use crate::api::Group;
+use crate::api::{Group, StaticSiteStatus};
 use crate::key::SiteKey;
 use crate::ownership::claim::{Claim, SiteId};
 use crate::ownership::rules::List;
+
+/// The consequence of a change for the plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Effect {
+    /// Decisions do not depend on it.
+    Nothing,
+    /// Only the status of the sites in [`World::stirred`] may have to be written.
+    Status,
+    /// Everything must be planned again.
+    Plan,
+}
 
 /// The known sites and domains.
 #[derive(Debug, Default)]
@@ -18,6 +29,8 @@ pub struct World {
     pub sites: BTreeMap<SiteId, Seen>,
     /// The administrators' list of domains; nothing before it was looked for.
     pub list: Option<List>,
+    /// The sites of which only the status has changed since the last pass.
+    pub stirred: BTreeSet<SiteId>,
     listing: BTreeMap<Group, BTreeMap<SiteId, Seen>>,
     complete: BTreeSet<Group>,
 }
@@ -29,32 +42,33 @@ impl World {
         self.list.is_some() && groups.iter().all(|group| self.complete.contains(group))
     }
 
-    /// Applies an event of a watch. A new list counts when it is complete. Returns true if something
-    /// changed.
-    pub fn apply(&mut self, group: Group, event: Event<DynamicObject>) -> bool {
+    /// Applies an event of a watch. A new list counts when it is complete.
+    pub fn apply(&mut self, group: Group, event: Event<DynamicObject>) -> Effect {
         match event {
             Event::Init => {
                 self.listing.insert(group, BTreeMap::new());
-                false
+                Effect::Nothing
             }
             Event::InitApply(object) => {
                 if let Some(seen) = Seen::new(group, &object) {
                     self.listing.entry(group).or_default().insert(seen.id.clone(), seen);
                 }
-                false
+                Effect::Nothing
             }
             Event::InitDone => {
                 let listed = self.listing.remove(&group).unwrap_or_default();
                 self.sites.retain(|id, _| id.group != group);
                 self.sites.extend(listed);
                 self.complete.insert(group);
-                true
+                Effect::Plan
             }
             Event::Apply(object) => self.insert(group, &object),
             Event::Delete(object) => {
                 let (namespace, name) = (object.metadata.namespace, object.metadata.name);
                 let key = SiteKey::new(&namespace.unwrap_or_default(), &name.unwrap_or_default());
-                key.is_ok_and(|key| self.sites.remove(&SiteId { key, group }).is_some())
+                let is_gone =
+                    key.is_ok_and(|key| self.sites.remove(&SiteId { key, group }).is_some());
+                if is_gone { Effect::Plan } else { Effect::Nothing }
             }
         }
     }
@@ -65,12 +79,24 @@ impl World {
         self.complete.remove(&group);
     }
 
-    fn insert(&mut self, group: Group, object: &DynamicObject) -> bool {
-        let Some(seen) = Seen::new(group, object) else { return false };
-        let before = self.sites.insert(seen.id.clone(), seen.clone());
+    fn insert(&mut self, group: Group, object: &DynamicObject) -> Effect {
+        let Some(seen) = Seen::new(group, object) else { return Effect::Nothing };
+        let Some(before) = self.sites.insert(seen.id.clone(), seen.clone()) else {
+            return Effect::Plan;
+        };
         // The version alone changes nothing that decisions need.
-        let before = before.map(|before| Seen { version: seen.version.clone(), ..before });
-        before.as_ref() != Some(&seen)
+        let before = Seen { version: seen.version.clone(), ..before };
+        if before == seen {
+            return Effect::Nothing;
+        }
+        // Address and previews of the status are a part of the claim; nothing else of the status is.
+        let StaticSiteStatus { address, previews, .. } = before.status.clone();
+        let status = StaticSiteStatus { address, previews, ..seen.status.clone() };
+        if (Seen { status, generation: seen.generation, ..before }) == seen {
+            self.stirred.insert(seen.id);
+            return Effect::Status;
+        }
+        Effect::Plan
     }
 
     /// Returns the claims of all sites that stay.
@@ -82,7 +108,7 @@ impl World {
 
 #[cfg(test)]
 mod tests {
-    use super::World;
+    use super::{Effect, World};
     use crate::api::Group;
     use crate::ownership::rules::List;
     use kube::api::DynamicObject;
@@ -109,7 +135,7 @@ mod tests {
             for name in names {
                 world.apply(Group::Kiln, Event::InitApply(object(name, "1", "")));
             }
-            assert!(world.apply(Group::Kiln, Event::InitDone));
+            assert_eq!(world.apply(Group::Kiln, Event::InitDone), Effect::Plan);
         }
         let names: Vec<&str> = world.sites.keys().map(|id| id.key.name()).collect();
         assert_eq!(names, ["b", "old"]);
@@ -123,10 +149,18 @@ mod tests {
     #[test]
     fn a_new_version_alone_is_no_change() {
         let mut world = World::default();
-        assert!(world.apply(Group::Kiln, Event::Apply(object("a", "1", "x.example"))));
-        assert!(!world.apply(Group::Kiln, Event::Apply(object("a", "2", "x.example"))));
-        assert!(world.apply(Group::Kiln, Event::Apply(object("a", "3", "y.example"))));
-        assert!(world.apply(Group::Kiln, Event::Delete(object("a", "3", "y.example"))));
-        assert!(!world.apply(Group::Kiln, Event::Delete(object("a", "3", "y.example"))));
+        let mut check = |event, expected| assert_eq!(world.apply(Group::Kiln, event), expected);
+        check(Event::Apply(object("a", "1", "x.example")), Effect::Plan);
+        check(Event::Apply(object("a", "2", "x.example")), Effect::Nothing);
+        check(Event::Apply(object("a", "3", "y.example")), Effect::Plan);
+        let mut synced = object("a", "4", "y.example");
+        synced.data["status"] = json!({ "nextSync": "2026-01-01T00:00:00Z" });
+        check(Event::Apply(synced), Effect::Status);
+        let mut moved = object("a", "5", "y.example");
+        moved.data["status"] = json!({ "address": { "host": "h", "prefix": "" } });
+        check(Event::Apply(moved), Effect::Plan);
+        check(Event::Delete(object("a", "5", "y.example")), Effect::Plan);
+        check(Event::Delete(object("a", "5", "y.example")), Effect::Nothing);
+        assert_eq!(world.stirred.len(), 1);
     }
 }
