@@ -103,7 +103,7 @@ fn operator(count: usize, rows: &mut Rows) -> Result<()> {
     let rules = plan::rules(&world, &options, BTreeMap::new());
     let start = Instant::now();
     let (plan, bytes) =
-        bytes_of(|| plan::plan(&world.claims(), &rules, &options, &Served::default()));
+        bytes_of(|| plan::plan(&world.claims(), &rules, &options, &Served::default(), None));
     rows.push(("operator: time of a plan of all sites", time(start.elapsed())));
     rows.push(("operator: memory of a plan, for a site", each(bytes, count)));
     drop(plan);

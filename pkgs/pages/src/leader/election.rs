@@ -13,8 +13,11 @@ pub const LEASE: Duration = Duration::from_secs(15);
 /// another one starts.
 pub const RENEW_MAX: Duration = Duration::from_secs(10);
 
-/// The time between two looks at the Lease.
+/// The time between two looks of a candidate at the Lease.
 pub const LOOK: Duration = Duration::from_secs(2);
+
+/// The time between two renewals, of which one may fail within [`RENEW_MAX`].
+pub const RENEW: Duration = Duration::from_secs(4);
 
 /// A Lease as it was read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 use tokio::time::{Instant, sleep, timeout};
 
-use election::{Candidate, LEASE, LOOK, RENEW_MAX, Record, Step};
+use election::{Candidate, LEASE, LOOK, RENEW, RENEW_MAX, Record, Step};
 use kiln_controller::fault::plain;
 
 /// The reason why a replica leads no longer for sure.
@@ -78,7 +78,7 @@ impl Elector {
     pub async fn keep(&mut self, mut confirmed: impl FnMut()) -> Lost {
         let mut renewed = Instant::now();
         loop {
-            sleep(LOOK).await;
+            sleep(RENEW).await;
             let left = RENEW_MAX.saturating_sub(renewed.elapsed());
             match timeout(left, self.look(Duration::ZERO)).await {
                 Ok(Ok(true)) => {

@@ -1,12 +1,12 @@
 //! One pass over all sites: makes the world as the plan says, and writes what came of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cell::LazyCell;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use anyhow::Result;
 use futures_util::StreamExt as _;
 use futures_util::stream;
 use k8s_openapi::jiff::Timestamp;
-use sha2::{Digest as _, Sha256};
 
 use super::calls::{Calls, Made};
 use super::conditions::{self, UNCONFIRMED, is_same};
@@ -69,9 +69,9 @@ impl Existing {
         is_known && self.objects.remove(key).is_some()
     }
 
-    fn has_routes(&self, site: &SiteId) -> bool {
-        let key = site.key.to_string();
-        self.objects.values().any(|known| known.made.site.as_ref() == Some(&key))
+    /// Returns the sites that have objects, as their annotations name them.
+    fn sites(&self) -> HashSet<&str> {
+        self.objects.values().filter_map(|known| known.made.site.as_deref()).collect()
     }
 }
 
@@ -90,13 +90,21 @@ pub struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    /// Makes all changes. Returns false if another attempt is needed.
-    pub async fn run(&self, sites: &mut BTreeMap<SiteId, Seen>, existing: &mut Existing) -> bool {
+    /// Makes all changes, and writes the statuses of `some` sites and of those with a route that failed.
+    /// Returns false if another attempt is needed.
+    pub async fn run(
+        &self,
+        sites: &mut BTreeMap<SiteId, Seen>,
+        existing: &mut Existing,
+        some: &BTreeSet<SiteId>,
+    ) -> bool {
         let mut works = self.finalize(sites, existing).await;
         works &= self.delete(existing).await;
         let failed = self.apply(existing).await;
         works &= failed.is_empty();
-        works &= self.report(sites, self.plan.verdicts.keys(), &failed).await;
+        let faults = self.plan.faults(&failed);
+        let some = some.iter().chain(faults.keys().copied().filter(|site| !some.contains(site)));
+        works &= self.report(sites, some, &failed).await;
         // Again, for sites whose routes are gone now.
         works &= self.finalize(sites, existing).await;
         if works {
@@ -117,9 +125,11 @@ impl Pass<'_> {
 
     /// Adds the finalizer of sites before they have routes, and removes it after.
     async fn finalize(&self, sites: &mut BTreeMap<SiteId, Seen>, existing: &Existing) -> bool {
-        let changes = sites.values().filter_map(|seen| {
+        let existing = LazyCell::new(|| existing.sites());
+        let maybe = sites.values().filter(|seen| seen.is_leaving || !seen.has_finalizer());
+        let changes = maybe.filter_map(|seen| {
             let granted = matches!(self.plan.verdicts.get(&seen.id), Some(Verdict::Granted { .. }));
-            let has_routes = granted || existing.has_routes(&seen.id);
+            let has_routes = granted || existing.contains(seen.id.key.to_string().as_str());
             Some((seen.clone(), seen.finalizers(has_routes)?))
         });
         let changes: Vec<_> = changes.collect();
@@ -169,14 +179,14 @@ impl Pass<'_> {
     /// Applies the objects that are new or different. Returns the causes of failures.
     async fn apply(&self, existing: &mut Existing) -> BTreeMap<ObjectKey, String> {
         let different = self.plan.objects.iter().filter_map(|(key, wanted)| {
-            let hash: [u8; 32] = Sha256::digest(wanted.body.to_string()).into();
+            let hash = wanted.hash;
             let known = existing.objects.get(key);
             let is_same = known.is_some_and(|known| known.hash == Some(hash));
             (!is_same).then_some((key, wanted, hash, known.is_some()))
         });
         let different: Vec<_> = different.collect();
         let calls = stream::iter(different).map(|(key, wanted, hash, is_known)| async move {
-            (key, hash, self.calls.apply(key, &wanted.body, is_known).await)
+            (key, hash, self.calls.apply(key, &wanted.body(), is_known).await)
         });
         // In order, because a route follows the certificate that it names.
         let results: Vec<_> = calls.buffered(CALLS_MAX).collect().await;

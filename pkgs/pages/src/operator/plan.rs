@@ -14,7 +14,7 @@ use crate::previews::label;
 use crate::routing::answer::Answer;
 use crate::routing::choice::{Served, Way, choose};
 use crate::routing::kind::Kind;
-use crate::routing::{ObjectKey, Objects, desired};
+use crate::routing::{ObjectKey, Objects, Wanted, desired};
 use crate::table::Address;
 
 /// Everything that should exist.
@@ -28,7 +28,10 @@ pub struct Plan {
     pub objects: Objects,
     /// The objects of each site.
     of_site: BTreeMap<SiteId, Vec<ObjectKey>>,
+    /// The address of each site that has one.
+    granted: BTreeMap<SiteId, Address>,
     way: Result<Option<Way>, String>,
+    served: Served,
 }
 
 /// Returns the rules of the cluster.
@@ -47,9 +50,15 @@ pub fn rules(
     }
 }
 
-/// Makes the plan.
+/// Makes the plan. The objects of sites whose address is as in an earlier plan are taken from it.
 #[must_use]
-pub fn plan(claims: &[Claim], rules: &Rules, options: &Options, served: &Served) -> Plan {
+pub fn plan(
+    claims: &[Claim],
+    rules: &Rules,
+    options: &Options,
+    served: &Served,
+    before: Option<&Plan>,
+) -> Plan {
     let verdicts = decide(claims, rules);
     let previews = preview::decide(claims, &verdicts, rules);
     let granted = verdicts.iter().filter_map(|(id, verdict)| match verdict {
@@ -57,16 +66,20 @@ pub fn plan(claims: &[Claim], rules: &Rules, options: &Options, served: &Served)
         Verdict::Refused(_) => None,
     });
     let granted = granted.chain(previews.iter().flat_map(|(id, grants)| routed(id, grants)));
+    let granted = granted.collect();
     let way = choose(options.wish, served, options.target.gateway.is_some());
-    let objects =
-        desired(&granted.collect(), &options.target, way.as_ref().ok().copied().flatten(), served);
+    let before = before.filter(|before| before.way == way && before.served == *served);
+    let chosen = way.as_ref().ok().copied().flatten();
+    let objects = desired(&granted, &options.target, chosen, served, |site, address| {
+        before.filter(|before| before.granted.get(site) == Some(address))?.objects_of(site)
+    });
     let mut of_site: BTreeMap<SiteId, Vec<ObjectKey>> = BTreeMap::new();
     for (key, wanted) in &objects {
         for site in &wanted.sites {
             of_site.entry(site.clone()).or_default().push(key.clone());
         }
     }
-    Plan { verdicts, previews, objects, of_site, way }
+    Plan { verdicts, previews, objects, of_site, granted, way, served: served.clone() }
 }
 
 /// Returns the previews of a site that have an address.
@@ -81,6 +94,23 @@ fn routed<'a>(
 }
 
 impl Plan {
+    fn objects_of(&self, site: &SiteId) -> Option<Vec<(&ObjectKey, &Wanted)>> {
+        let keys = self.of_site.get(site)?.iter();
+        keys.map(|key| self.objects.get_key_value(key)).collect()
+    }
+
+    /// Returns the sites whose verdict or routes differ from an earlier plan.
+    #[must_use]
+    pub fn changed(&self, before: Option<&Self>) -> BTreeSet<SiteId> {
+        let before = before.filter(|before| before.way == self.way);
+        let old = |site: &SiteId| before.and_then(|before| before.verdicts.get(site));
+        let previews = |site: &SiteId| before.and_then(|before| before.previews.get(site));
+        let different = self.verdicts.iter().filter(|(site, verdict)| {
+            old(site) != Some(verdict) || previews(site) != self.previews.get(site)
+        });
+        different.map(|(site, _)| site.clone()).collect()
+    }
+
     /// Returns the causes for which sites lack a route, by site.
     #[must_use]
     pub fn faults(&self, failed: &BTreeMap<ObjectKey, String>) -> BTreeMap<&SiteId, String> {
@@ -162,7 +192,7 @@ mod tests {
     fn only_sites_with_an_address_have_routes() {
         let (world, options) = (world(), options(Wish::Auto));
         let rules = rules(&world, &options, BTreeMap::new());
-        let plan = plan(&world.claims(), &rules, &options, &Served::default());
+        let plan = plan(&world.claims(), &rules, &options, &Served::default(), None);
         let names: Vec<&str> = plan.objects.keys().map(|key| key.name.as_str()).collect();
         assert_eq!((names, plan.verdicts.len()), (vec!["site.a.a", "site.b.c"], 3));
         let key = plan.objects.keys().next().unwrap().clone();
@@ -181,7 +211,7 @@ mod tests {
         options.target.issuer = Some("i".to_owned());
         let served = Served([Kind::Certificate].into());
         let rules = rules(&world, &options, BTreeMap::new());
-        let plan = plan(&world.claims(), &rules, &options, &served);
+        let plan = plan(&world.claims(), &rules, &options, &served, None);
         let site = plan.verdicts.keys().next().unwrap();
         let faults = BTreeMap::new();
         let check = |known: BTreeMap<ObjectKey, Answer>, expected: &Routes| {
@@ -205,10 +235,29 @@ mod tests {
     }
 
     #[test]
+    fn a_plan_from_an_earlier_one_is_the_same_and_only_changed_sites_differ() {
+        let (mut world, options) = (world(), options(Wish::Auto));
+        let rules = rules(&world, &options, BTreeMap::new());
+        let served = Served::default();
+        let first = plan(&world.claims(), &rules, &options, &served, None);
+        assert_eq!(first.changed(None).len(), 3);
+        for (key, domain) in [("b/c", "y.example"), ("b/d", "")] {
+            let site = seen(key, domain, 1);
+            world.sites.insert(site.id.clone(), site);
+        }
+        let fresh = plan(&world.claims(), &rules, &options, &served, None);
+        let next = plan(&world.claims(), &rules, &options, &served, Some(&first));
+        assert_eq!((&next.objects, &next.of_site), (&fresh.objects, &fresh.of_site));
+        let changed = next.changed(Some(&first));
+        let names: Vec<&str> = changed.iter().map(|site| site.key.name()).collect();
+        assert_eq!(names, ["c", "d"]);
+    }
+
+    #[test]
     fn a_missing_api_is_shown_on_every_site() {
         let (world, options) = (world(), options("httproute".parse().unwrap()));
         let rules = rules(&world, &options, BTreeMap::new());
-        let plan = plan(&world.claims(), &rules, &options, &Served::default());
+        let plan = plan(&world.claims(), &rules, &options, &Served::default(), None);
         assert!(plan.objects.is_empty());
         let none = BTreeMap::new();
         for site in plan.verdicts.keys() {

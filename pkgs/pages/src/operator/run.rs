@@ -22,6 +22,7 @@ use super::state::Status;
 use super::watch::{Change, Changes, DOMAINS, changes};
 use super::world::{Effect, World};
 use crate::api::Group;
+use crate::ownership::claim::SiteId;
 use crate::ownership::hosts_to_prove;
 use crate::ownership::rules::List;
 use crate::routing::answer::ANSWERED;
@@ -58,6 +59,8 @@ pub struct Operator<'a> {
     plan: Option<Plan>,
     /// The largest effect of the changes since the last pass.
     effect: Effect,
+    /// True if the next pass compares the status of every site.
+    is_thorough: bool,
     is_listed: bool,
     proofs: Proofs,
     failures: u32,
@@ -79,6 +82,7 @@ impl<'a> Operator<'a> {
             answers: Answers::default(),
             plan: None,
             effect: Effect::Plan,
+            is_thorough: true,
             is_listed: false,
             proofs: Proofs::default(),
             failures: 0,
@@ -120,6 +124,7 @@ impl<'a> Operator<'a> {
                         Err(error) => self.state.fails(&error),
                     }
                     self.effect = Effect::Plan;
+                    self.is_thorough = true;
                     recheck = Instant::now() + if self.is_listed { self.options.recheck } else { RETRY_MIN };
                     due = Some(soon(due, Duration::ZERO));
                 }
@@ -218,10 +223,7 @@ impl<'a> Operator<'a> {
             self.effect = Effect::Plan;
             return Some(Instant::now());
         };
-        let mut some = std::mem::take(&mut self.world.stirred);
-        for key in self.answers.stirred.drain(..) {
-            some.extend(plan.objects.get(&key).iter().flat_map(|wanted| wanted.sites.clone()));
-        }
+        let some = stirred(&mut self.world, &mut self.answers, plan);
         let pass = Pass {
             calls: &self.calls,
             plan,
@@ -242,9 +244,17 @@ impl<'a> Operator<'a> {
             let hosts = hosts_to_prove(&claims, &rules);
             waiting.extend(self.proofs.ask(&hosts, self.start.elapsed()));
         }
-        let plan = plan(&claims, &rules, self.options, &self.served);
-        self.world.stirred.clear();
-        self.answers.stirred.clear();
+        let before = self.plan.take();
+        let plan = plan(&claims, &rules, self.options, &self.served, before.as_ref());
+        let some = if std::mem::replace(&mut self.is_thorough, false) {
+            self.world.stirred.clear();
+            self.answers.stirred.clear();
+            plan.verdicts.keys().cloned().collect()
+        } else {
+            let mut some = stirred(&mut self.world, &mut self.answers, &plan);
+            some.extend(plan.changed(before.as_ref()));
+            some
+        };
         let plan = self.plan.insert(plan);
         let pass = Pass {
             calls: &self.calls,
@@ -253,18 +263,28 @@ impl<'a> Operator<'a> {
             state: self.state,
             scheme: &self.options.scheme,
         };
-        let works = pass.run(&mut self.world.sites, &mut self.existing).await;
+        let works = pass.run(&mut self.world.sites, &mut self.existing, &some).await;
         self.next(works)
     }
 
     /// Returns the time of the next pass after one that worked or not.
     fn next(&mut self, works: bool) -> Option<Instant> {
+        self.is_thorough |= !works;
         self.failures = if works { 0 } else { self.failures.saturating_add(1) };
         let retry = RETRY_MIN.saturating_mul(1 << self.failures.min(6)).min(RETRY_MAX);
         let retry = (!works).then(|| Instant::now() + retry);
         let question = self.proofs.next().map(|due| self.start + due);
         retry.into_iter().chain(question).min()
     }
+}
+
+/// Takes the sites whose status or answers have changed.
+fn stirred(world: &mut World, answers: &mut Answers, plan: &Plan) -> BTreeSet<SiteId> {
+    let mut some = std::mem::take(&mut world.stirred);
+    for key in answers.stirred.drain(..) {
+        some.extend(plan.objects.get(&key).iter().flat_map(|wanted| wanted.sites.clone()));
+    }
+    some
 }
 
 /// Returns the earlier of a time and the one after a wait.

@@ -88,6 +88,12 @@ impl Seen {
         references.filter(|_| self.wants_previews).collect()
     }
 
+    /// True if the site has our finalizer.
+    #[must_use]
+    pub fn has_finalizer(&self) -> bool {
+        self.finalizers.iter().any(|name| name == FINALIZER)
+    }
+
     /// Returns the finalizers that the site should have; nothing if it has them.
     ///
     /// A site that leaves keeps ours until its routes are gone. That of kup6s-pages goes with ours,
@@ -95,7 +101,7 @@ impl Seen {
     #[must_use]
     pub fn finalizers(&self, has_routes: bool) -> Option<Vec<String>> {
         let is_ours = |name: &String| [FINALIZER, OLD_FINALIZER].contains(&name.as_str());
-        let has_ours = self.finalizers.iter().any(|name| name == FINALIZER);
+        let has_ours = self.has_finalizer();
         if !self.is_leaving {
             let mut wanted = self.finalizers.clone();
             wanted.push(FINALIZER.to_owned());

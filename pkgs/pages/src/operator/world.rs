@@ -29,7 +29,7 @@ pub struct World {
     pub sites: BTreeMap<SiteId, Seen>,
     /// The administrators' list of domains; nothing before it was looked for.
     pub list: Option<List>,
-    /// The sites of which only the status has changed since the last pass.
+    /// The sites that have changed since the last pass.
     pub stirred: BTreeSet<SiteId>,
     listing: BTreeMap<Group, BTreeMap<SiteId, Seen>>,
     complete: BTreeSet<Group>,
@@ -58,6 +58,7 @@ impl World {
             Event::InitDone => {
                 let listed = self.listing.remove(&group).unwrap_or_default();
                 self.sites.retain(|id, _| id.group != group);
+                self.stirred.extend(listed.keys().cloned());
                 self.sites.extend(listed);
                 self.complete.insert(group);
                 Effect::Plan
@@ -82,6 +83,7 @@ impl World {
     fn insert(&mut self, group: Group, object: &DynamicObject) -> Effect {
         let Some(seen) = Seen::new(group, object) else { return Effect::Nothing };
         let Some(before) = self.sites.insert(seen.id.clone(), seen.clone()) else {
+            self.stirred.insert(seen.id);
             return Effect::Plan;
         };
         // The version alone changes nothing that decisions need.
@@ -89,11 +91,11 @@ impl World {
         if before == seen {
             return Effect::Nothing;
         }
+        self.stirred.insert(seen.id.clone());
         // Address and previews of the status are a part of the claim; nothing else of the status is.
         let StaticSiteStatus { address, previews, .. } = before.status.clone();
         let status = StaticSiteStatus { address, previews, ..seen.status.clone() };
         if (Seen { status, generation: seen.generation, ..before }) == seen {
-            self.stirred.insert(seen.id);
             return Effect::Status;
         }
         Effect::Plan

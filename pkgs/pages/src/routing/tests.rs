@@ -35,11 +35,11 @@ fn sites(list: &[(&str, &str, &str)]) -> BTreeMap<SiteId, Address> {
 }
 
 fn made(way: Way, list: &[(&str, &str, &str)]) -> Objects {
-    desired(&sites(list), &target(), Some(way), &Served(Kind::ALL.into()))
+    desired(&sites(list), &target(), Some(way), &Served(Kind::ALL.into()), |_, _| None)
 }
 
 fn spec(objects: &Objects, kind: Kind, name: &str) -> Value {
-    objects[&ObjectKey { kind, name: name.to_owned() }].body["spec"].clone()
+    objects[&ObjectKey { kind, name: name.to_owned() }].body()["spec"].clone()
 }
 
 fn names(objects: &Objects) -> Vec<String> {
@@ -92,7 +92,7 @@ fn traefik_gets_a_route_and_a_redirect_where_there_is_a_certificate() {
     assert_eq!(route["tls"], json!({ "secretName": "wild" }));
     let none = Target { issuer: None, wildcard: None, ..target() };
     let list = sites(&[("team/blog", "a.example", "")]);
-    let objects = desired(&list, &none, Some(Way::Traefik), &Served(Kind::ALL.into()));
+    let objects = desired(&list, &none, Some(Way::Traefik), &Served(Kind::ALL.into()), |_, _| None);
     assert_eq!(names(&objects), ["IngressRoute site.team.blog"]);
     assert_eq!(spec(&objects, Kind::IngressRoute, "site.team.blog")["entryPoints"], json!(["web"]));
 }
@@ -103,7 +103,7 @@ fn a_wildcard_covers_one_label_and_a_missing_cert_manager_makes_no_certificate()
     for (host, secret) in [("a.pages.test", true), ("a.b.pages.test", false), ("pages.test", false)]
     {
         let list = sites(&[("team/blog", host, "")]);
-        let objects = desired(&list, &target(), Some(Way::Ingress), &served);
+        let objects = desired(&list, &target(), Some(Way::Ingress), &served, |_, _| None);
         let has = spec(&objects, Kind::Ingress, "site.team.blog")["tls"].is_array();
         assert_eq!(has, secret, "{host}");
     }
@@ -114,7 +114,8 @@ fn the_route_file_names_each_host_once() {
     let list = [("a/x", "b.example", ""), ("a/y", "b.example", "/y"), ("a/z", "a.example", "")];
     let objects = made(Way::File, &list);
     let key = ObjectKey { kind: Kind::RouteFile, name: FILE.to_owned() };
-    let text = objects[&key].body["data"]["gateway.toml"].as_str().unwrap();
+    let body = objects[&key].body();
+    let text = body["data"]["gateway.toml"].as_str().unwrap();
     let expected = "# Made by `pages operator`.\n[http_backends]\n\
                     \"a.example\" = \"pages-serve.kiln-pages.svc:80\"\n\
                     \"b.example\" = \"pages-serve.kiln-pages.svc:80\"\n";
@@ -126,14 +127,21 @@ fn the_route_file_names_each_host_once() {
 fn every_object_is_in_the_namespace_of_the_server_and_has_the_label() {
     for way in [Way::HttpRoute, Way::Ingress, Way::Traefik, Way::File] {
         for wanted in made(way, &[("team/blog", "a.example", "")]).values() {
-            let metadata = &wanted.body["metadata"];
+            let body = wanted.body();
+            let metadata = &body["metadata"];
             assert_eq!(metadata["namespace"], "kiln-pages");
             assert_eq!(metadata["labels"][LABEL.0], LABEL.1);
         }
     }
     assert!(
-        desired(&sites(&[("a/b", "c.example", "")]), &target(), None, &Served::default())
-            .is_empty()
+        desired(
+            &sites(&[("a/b", "c.example", "")]),
+            &target(),
+            None,
+            &Served::default(),
+            |_, _| None
+        )
+        .is_empty()
     );
 }
 

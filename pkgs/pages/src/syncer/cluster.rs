@@ -36,6 +36,9 @@ const SSH_KEY: &str = "ssh-privatekey";
 /// The key of host keys in a Secret with a private key.
 const KNOWN_HOSTS_KEY: &str = "known_hosts";
 
+/// The `ClusterRole` that lets the syncer read the Secrets of a namespace that binds it.
+pub const SECRETS: &str = "kiln:pages-syncer-secrets";
+
 /// The key of the secret in a webhook's Secret.
 const WEBHOOK_KEY: &str = "secret";
 
@@ -111,6 +114,10 @@ impl Cluster {
         match within(secrets.get_opt(name)).await? {
             Ok(Some(secret)) => Ok(secret),
             Ok(None) => bail!("there is no Secret {name} in the namespace {namespace}"),
+            Err(kube::Error::Api(status)) if status.code == 403 => bail!(
+                "cannot read the Secret {name}: the syncer has no right to it; make a RoleBinding for \
+                 the ClusterRole {SECRETS} in the namespace {namespace}"
+            ),
             Err(error) => Err(error).with_context(|| format!("cannot read the Secret {name}")),
         }
     }

@@ -11,6 +11,8 @@ mod audit;
 mod common;
 mod ha;
 mod kills;
+mod kup6s;
+mod narrow;
 mod operator;
 mod previews;
 mod rig;
@@ -32,6 +34,7 @@ async fn the_roles_at_a_real_api_server() {
     operator::a_changed_route_is_mended(&rig).await;
     operator::a_deleted_site_leaves_nothing(&rig).await;
     operator::sites_of_kup6s_pages_work_unchanged(&rig).await;
+    kup6s::their_manifests_have_their_effect(&rig).await;
     let mut whole = whole::pages_follow_git(&rig).await;
     verbs::a_person_rolls_back_and_sees_the_state(&rig, &whole).await;
     verbs::kubectl_shows_all_that_matters(&rig).await;
@@ -44,6 +47,7 @@ async fn the_roles_at_a_real_api_server() {
     uploads::a_removed_upload_is_gone(&rig, &whole).await;
     kills::programs_are_killed_at_any_moment(&rig, &mut whole).await;
     drop(whole);
+    narrow::secrets_are_read_only_where_a_namespace_allows_it(&rig).await;
     ha::two_syncers(&rig).await;
     operator::a_site_that_was_deleted_meanwhile_is_cleaned_up(&mut rig).await;
     operator::a_second_replica_takes_over(&mut rig).await;

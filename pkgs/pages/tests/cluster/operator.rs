@@ -92,7 +92,7 @@ pub async fn a_site_gets_an_address_and_an_ingress(rig: &Rig) {
 }
 
 /// Sets the administrators' list.
-async fn allow(rig: &Rig, entries: Value) {
+pub async fn allow(rig: &Rig, entries: Value) {
     let map = json!({
         "apiVersion": "v1", "kind": "ConfigMap",
         "metadata": { "name": "pages-domains", "namespace": NAMESPACE }, "data": entries,
