@@ -1,7 +1,7 @@
 //! Two syncers: whichever of them is killed, stopped or paused, every push is served and no page vanishes.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -9,12 +9,14 @@ use std::time::Duration;
 use gix_hash::Kind;
 use kiln_test_support::program::Program;
 use kube::api::{Patch, PatchParams};
+use pages::api::Group;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::common::{Repository, Server};
 use crate::rig::{Rig, site, until};
+use crate::uploads::{archive, upload};
 use crate::whole::{ACCOUNT, SECRET, TOKEN, free, hook, kill, page, pages, request};
 
 /// The namespace of the site.
@@ -48,17 +50,17 @@ impl Pair {
         let folder = tempfile::tempdir().unwrap();
         let kubeconfig = folder.path().join("kubeconfig");
         rig.write_kubeconfig(ACCOUNT, &kubeconfig).await;
-        let token = folder.path().join("token");
-        std::fs::write(&token, TOKEN).unwrap();
-        let (api, visitors) = ([free(), free()], free());
-        let mut command = pages("serve");
-        command.args(api.map(|one| format!("--syncer=http://{one}"))).arg("--token").arg(token);
-        command.arg("--data").arg(folder.path().join("server"));
-        command.arg(format!("--listen={visitors}")).arg("--operations=127.0.0.1:0");
-        let server = Program::start(command);
+        std::fs::write(folder.path().join("token"), TOKEN).unwrap();
         let git = Server::start(Repository::new(Kind::Sha1));
+        let api = [free(), free()];
+        let (server, visitors) = serve(folder.path(), &api, "server");
         let syncers = [None, None];
         Self { git, syncers, api, visitors, kubeconfig, folder, number: 0, _server: server }
+    }
+
+    /// Starts a server that knows some syncers.
+    fn serve(&self, syncers: &[SocketAddr], data: &str) -> (Program, SocketAddr) {
+        serve(self.folder.path(), syncers, data)
     }
 
     fn run(&mut self, number: usize, data: &str) {
@@ -108,6 +110,16 @@ impl Pair {
         until(&format!("the page is {number}"), async || page(self.visitors, &host()).1 == number)
             .await;
     }
+}
+
+/// Starts a server; returns its address for visitors, too.
+fn serve(folder: &Path, syncers: &[SocketAddr], data: &str) -> (Program, SocketAddr) {
+    let visitors = free();
+    let mut command = pages("serve");
+    command.args(syncers.iter().map(|one| format!("--syncer=http://{one}")));
+    command.arg("--token").arg(folder.join("token")).arg("--data").arg(folder.join(data));
+    command.arg(format!("--listen={visitors}")).arg("--operations=127.0.0.1:0");
+    (Program::start(command), visitors)
 }
 
 fn host() -> String {
@@ -163,6 +175,7 @@ pub async fn two_syncers(rig: &Rig) {
     a_stopped_leader_hands_over(&mut pair).await;
     a_paused_leader_does_no_harm(&mut pair).await;
     visitor.stop();
+    an_upload_to_a_follower_is_copied(rig, &pair).await;
     the_copy_has_older_revisions(rig, &mut pair).await;
 }
 
@@ -226,6 +239,23 @@ async fn a_paused_leader_does_no_harm(pair: &mut Pair) {
     pair.until_page(push).await;
 }
 
+async fn an_upload_to_a_follower_is_copied(rig: &Rig, pair: &Pair) {
+    rig.apply(json!({
+        "apiVersion": Group::Kiln.api_version(), "kind": "StaticSite",
+        "metadata": { "name": "files", "namespace": TEAM }, "spec": {},
+    }))
+    .await;
+    let bytes = archive("uploaded");
+    let name = format!("{TEAM}/files");
+    // The leader may not know the site yet.
+    until("the upload is accepted", async || {
+        upload(pair.api[0], &name, TOKEN, &bytes).0 == "HTTP/1.1 200 OK"
+    })
+    .await;
+    let copy = pair.folder.path().join("new-disk/sites").join(&name).join("manifest.json");
+    until("the follower has a copy", async || copy.is_file()).await;
+}
+
 async fn the_copy_has_older_revisions(rig: &Rig, pair: &mut Pair) {
     kill(pair.syncers[1].take());
     pair.syncer(0).until_log("leads");
@@ -233,4 +263,9 @@ async fn the_copy_has_older_revisions(rig: &Rig, pair: &mut Pair) {
     let patch: Patch<Value> = Patch::Merge(json!({ "metadata": { "annotations": annotations } }));
     rig.sites(TEAM).patch("blog", &PatchParams::default(), &patch).await.unwrap();
     pair.until_page(pair.number - 1).await;
+    // A new server gets the upload from the copy.
+    let (server, visitors) = pair.serve(&[pair.api[0]], "new-server");
+    let host = format!("files.{TEAM}.pages.test");
+    until("the upload is served", async || page(visitors, &host).1 == "uploaded").await;
+    drop(server);
 }

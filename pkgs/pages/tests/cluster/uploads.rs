@@ -1,5 +1,7 @@
 //! Sites without a repository: an archive becomes a page.
 
+use std::net::SocketAddr;
+
 use kiln_test_support::client::talk;
 use pages::api::Group;
 use serde_json::{Value, json};
@@ -12,7 +14,7 @@ use crate::whole::{TEAM, TOKEN, Whole, status};
 const TOKENS: &str = "the old token of the site\nthe new token of the site\n";
 
 /// Returns a tar archive of one page.
-fn archive(page: &str) -> Vec<u8> {
+pub fn archive(page: &str) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     let mut header = tar::Header::new_gnu();
     header.set_size(page.len() as u64);
@@ -23,9 +25,14 @@ fn archive(page: &str) -> Vec<u8> {
 
 /// Uploads bytes; returns the status line and the whole answer.
 fn put(whole: &Whole, name: &str, token: &str, bytes: &[u8]) -> (String, String) {
-    let (api, length) = (whole.api, bytes.len());
+    upload(whole.api, &format!("{TEAM}/{name}"), token, bytes)
+}
+
+/// Uploads bytes to a syncer; returns the status line and the whole answer.
+pub fn upload(api: SocketAddr, site: &str, token: &str, bytes: &[u8]) -> (String, String) {
+    let length = bytes.len();
     let head = format!(
-        "PUT /site/{TEAM}/{name} HTTP/1.1\r\nHost: {api}\r\nAuthorization: Bearer {token}\r\n\
+        "PUT /site/{site} HTTP/1.1\r\nHost: {api}\r\nAuthorization: Bearer {token}\r\n\
          Content-Length: {length}\r\nConnection: close\r\n\r\n"
     );
     let answer = talk(api, &[head.as_bytes(), bytes].concat());
