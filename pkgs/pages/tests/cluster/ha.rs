@@ -119,7 +119,9 @@ fn serve(folder: &Path, syncers: &[SocketAddr], data: &str) -> (Program, SocketA
     command.args(syncers.iter().map(|one| format!("--syncer=http://{one}")));
     command.arg("--token").arg(folder.join("token")).arg("--data").arg(folder.join(data));
     command.arg(format!("--listen={visitors}")).arg("--operations=127.0.0.1:0");
-    (Program::start(command), visitors)
+    let server = Program::start(command);
+    server.until_log("serving on");
+    (server, visitors)
 }
 
 fn host() -> String {
