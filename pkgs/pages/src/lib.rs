@@ -6,6 +6,7 @@
 
 pub mod api;
 pub mod archive;
+pub mod board;
 pub mod cluster;
 pub mod digest;
 pub mod git;

@@ -22,6 +22,7 @@
 //! | [`peer`] | a following syncer: copies of revisions, and requests for the leader | the network, the disk |
 //! | [`upload`] | archives over HTTP | the network, the disk |
 //! | [`reply`] | answers for people, and proofs by tokens | files with tokens |
+//! | [`status`] | the status page | the network |
 //! | [`metrics`] | numbers for Prometheus | nothing |
 
 pub mod cluster;
@@ -40,6 +41,7 @@ pub mod roll;
 pub mod run;
 pub mod serve;
 pub mod shared;
+pub mod status;
 pub mod upload;
 pub mod work;
 

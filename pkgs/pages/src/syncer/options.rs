@@ -21,7 +21,7 @@ Usage: pages syncer [OPTIONS]
 Options:
   --data DIR              the folder for packs and revisions [default: /var/lib/pages]
   --listen ADDRESS        webhooks, requests, table and packs [default: [::]:8080]
-  --operations ADDRESS    /live, /ready and /metrics [default: [::]:8081]
+  --operations ADDRESS    /live, /ready, /metrics and /status [default: [::]:8081]
   --git-host HOST,…       git hosts that may be contacted, or *.DOMAIN; repeatable, at least one
   --git-plain-host HOST,… those of these hosts that may be contacted over http://; repeatable
   --git-network NETWORK   an internal network in which such a host may be; repeatable

@@ -44,8 +44,8 @@ use crate::syncer::metrics::{self, Sites, add};
 use crate::syncer::reply::{Answer, Own, Reply, accepted, authorize, key, lines, text};
 use crate::syncer::report::report;
 use crate::syncer::shared::{Place, Shared, now};
-use crate::syncer::upload;
 use crate::syncer::work::Outcome;
+use crate::syncer::{status, upload};
 use crate::table::Changes;
 use crate::webhook::event::{self, Event};
 use crate::webhook::forge;
@@ -98,6 +98,8 @@ pub fn operations(shared: Arc<Shared>) -> Router {
         .route("/live", get(|| async { "live\n" }))
         .route("/ready", get(ready))
         .route("/metrics", get(numbers))
+        .route("/status", get(status::show))
+        .route("/status.css", get(status::style))
         .with_state(shared)
 }
 

@@ -83,6 +83,21 @@ pub async fn an_archive_becomes_a_page(rig: &Rig, whole: &Whole) {
     .await;
 }
 
+/// Asks for the status page; true if the line of the site has this text.
+fn board(whole: &Whole, text: &str) -> bool {
+    let operations = whole.operations;
+    let request = format!(
+        "GET /status?q={TEAM}%2Ffiles HTTP/1.1\r\nHost: {operations}\r\nConnection: close\r\n\r\n"
+    );
+    let answer = String::from_utf8(talk(operations, request.as_bytes())).unwrap();
+    assert!(answer.contains("content-security-policy: default-src 'none'"), "{answer}");
+    assert!(answer.contains("https://files.team-whole.pages.test/"), "{answer}");
+    for secret in ["token of the site", "repo", "127.0.0.1"] {
+        assert!(!answer.contains(secret), "{secret}: {answer}");
+    }
+    answer.contains(text)
+}
+
 pub async fn a_refused_archive_changes_nothing(rig: &Rig, whole: &Whole) {
     let whole_archive = archive("third upload");
     let cut = &whole_archive[..1024];
@@ -111,6 +126,7 @@ pub async fn a_person_rolls_an_upload_back(rig: &Rig, whole: &Whole) {
     let (_, text) = put(whole, "files", TOKEN, &archive("third upload"));
     assert!(text.contains("a rollback holds the site"), "{text}");
     assert_eq!(whole.page("files").1, "first upload");
+    until("the status page shows it", async || board(whole, "RolledBack")).await;
     expect("rollback", &[files, "--end"], 0, &[]);
     whole.until_page("files", "third upload").await;
     until("the state is as before", async || synced(rig, "files").await["reason"] == "Published")

@@ -40,6 +40,8 @@ pub struct Whole {
     folder: TempDir,
     /// The syncer's address, which stays the same when it starts again.
     pub api: SocketAddr,
+    /// The syncer's operations port.
+    pub operations: SocketAddr,
     pub visitors: SocketAddr,
 }
 
@@ -52,8 +54,9 @@ impl Whole {
         rig.write_kubeconfig(ACCOUNT, &kubeconfig).await;
         std::fs::write(folder.path().join("token"), TOKEN).unwrap();
         let git = Server::start(Repository::new(Kind::Sha1));
-        let (api, visitors) = (free(), free());
-        let mut whole = Self { git, syncer: None, server: None, kubeconfig, folder, api, visitors };
+        let (api, operations, visitors) = (free(), free(), free());
+        let (syncer, server) = (None, None);
+        let mut whole = Self { git, syncer, server, kubeconfig, folder, api, operations, visitors };
         whole.start_syncer("syncer");
         whole.start_server();
         whole
@@ -65,7 +68,8 @@ impl Whole {
 
     pub fn start_syncer(&mut self, data: &str) {
         let mut command = pages("syncer");
-        command.arg(format!("--listen={}", self.api)).arg("--operations=127.0.0.1:0");
+        command.arg(format!("--listen={}", self.api));
+        command.arg(format!("--operations={}", self.operations));
         command.args(["--git-host=localhost", "--git-plain-host=localhost"]);
         command.arg("--git-network=127.0.0.0/8").arg("--data").arg(self.path(data));
         command.arg("--server-token").arg(self.path("token"));
