@@ -47,7 +47,10 @@ pub fn of_operator() -> Vec<Right> {
 /// Returns the rights of the syncer.
 #[must_use]
 pub fn of_syncer() -> Vec<Right> {
-    let mut rights = vec![everywhere("", "secrets".to_owned(), &["get"])];
+    let mut rights = vec![
+        everywhere("", "secrets".to_owned(), &["get"]),
+        everywhere("events.k8s.io", "events".to_owned(), &["create"]),
+    ];
     for group in Group::ALL {
         rights.push(everywhere(group.name(), PLURAL.to_owned(), &["list", "watch"]));
         rights.push(everywhere(group.name(), format!("{PLURAL}/status"), &["patch"]));

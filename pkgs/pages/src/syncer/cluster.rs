@@ -5,18 +5,22 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow, bail};
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
-use k8s_openapi::api::core::v1::Secret;
-use kube::api::{DynamicObject, Patch, PatchParams};
+use k8s_openapi::api::core::v1::{ObjectReference, Secret};
+use k8s_openapi::api::events;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{DynamicObject, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::runtime::WatchStreamExt as _;
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::watcher::{self, Event as Seen, watcher};
 use kube::{Api, Client};
 use serde_json::Value;
 use tokio::time::timeout;
 
-use crate::api::{Group, PLURAL, SecretReference};
+use crate::api::{Group, KIND, PLURAL, SecretReference};
 use crate::git::login::Login;
 use crate::guard::url::Scheme;
 use crate::syncer::desired::Desired;
+use crate::syncer::event::Event;
 
 /// The field manager of the syncer's part of a status, but for previews.
 pub const MANAGER: &str = "pages-syncer";
@@ -52,7 +56,7 @@ pub struct Cluster {
 }
 
 /// A change of the sites of one group.
-pub type Change = (Group, watcher::Result<Event<DynamicObject>>);
+pub type Change = (Group, watcher::Result<Seen<DynamicObject>>);
 
 impl Cluster {
     /// Uses a client.
@@ -119,6 +123,40 @@ impl Cluster {
                  the ClusterRole {SECRETS} in the namespace {namespace}"
             ),
             Err(error) => Err(error).with_context(|| format!("cannot read the Secret {name}")),
+        }
+    }
+
+    /// Writes an event about a site. A failure is logged only: the condition says the same.
+    pub async fn event(&self, site: &Desired, event: &Event) {
+        let namespace = site.key.namespace().to_owned();
+        let events: Api<events::v1::Event> = Api::namespaced(self.client.clone(), &namespace);
+        let object = events::v1::Event {
+            metadata: ObjectMeta {
+                generate_name: Some(format!("{}.", site.key.name())),
+                namespace: Some(namespace.clone()),
+                ..ObjectMeta::default()
+            },
+            action: Some("Publish".to_owned()),
+            event_time: Some(MicroTime(Timestamp::now())),
+            note: Some(event.note.clone()),
+            reason: Some(event.reason.clone()),
+            regarding: Some(ObjectReference {
+                api_version: Some(site.group.api_version()),
+                kind: Some(KIND.to_owned()),
+                name: Some(site.key.name().to_owned()),
+                namespace: Some(namespace),
+                uid: Some(site.uid.clone()),
+                ..ObjectReference::default()
+            }),
+            reporting_controller: Some(MANAGER.to_owned()),
+            reporting_instance: Some(MANAGER.to_owned()),
+            type_: Some(if event.is_warning { "Warning" } else { "Normal" }.to_owned()),
+            ..events::v1::Event::default()
+        };
+        match within(events.create(&PostParams::default(), &object)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::warn!(site = %site.key, "cannot write an event: {error}"),
+            Err(error) => tracing::warn!(site = %site.key, "cannot write an event: {error:#}"),
         }
     }
 

@@ -12,6 +12,8 @@
 //! | [`shared`] | the state that all tasks share | nothing |
 //! | [`work`] | one fetch and its publishing | git, the disk |
 //! | [`cluster`] | watches, Secrets and status | the API server |
+//! | [`event`] | changes of the state as events | nothing |
+//! | [`ledger`] | the limit of events | nothing |
 //! | [`report`] | outcomes → status, counters and the log | the API server |
 //! | [`run`] | the tasks | all of them |
 //! | [`serve`] | webhooks, requests, table and packs over HTTP | the network |
@@ -27,10 +29,12 @@
 
 pub mod cluster;
 pub mod desired;
+pub mod event;
 pub mod feed;
 pub mod follow;
 pub mod known;
 pub mod lead;
+pub mod ledger;
 pub mod metrics;
 pub mod options;
 pub mod peer;

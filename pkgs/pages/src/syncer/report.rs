@@ -8,6 +8,7 @@ use crate::api::{ConditionStatus, REVISIONS_MAX, ROLLED_BACK, Revision, SYNCED};
 use crate::publish::manifest::{self, Manifest};
 use crate::syncer::cluster::{Cluster, MANAGER};
 use crate::syncer::desired::{Desired, Report, document};
+use crate::syncer::event::event;
 use crate::syncer::metrics::{Metrics, add};
 use crate::syncer::shared::{Shared, now};
 use crate::syncer::work::Outcome;
@@ -32,6 +33,11 @@ pub async fn report(
     count(&shared.metrics, site, outcome);
     let manifest = shared.store.manifest(&site.key);
     let Some(report) = describe(site, outcome, manifest.as_ref(), due) else { return };
+    if let Some(event) = event(site.status.condition(SYNCED), outcome, &report)
+        && shared.inner().events.allows(&site.key, now())
+    {
+        cluster.event(site, &event).await;
+    }
     let Some(document) = document(site, &report, &date(now())) else { return };
     if let Err(error) = cluster.write(site, MANAGER, &document).await {
         tracing::warn!(site = %site.key, "{error:#}");

@@ -18,6 +18,7 @@ use crate::queue::plan::{Bounds, Queue};
 use crate::queue::saved::Saved;
 use crate::syncer::desired::Desired;
 use crate::syncer::feed::{Delta, Feed};
+use crate::syncer::ledger::Ledger;
 use crate::syncer::metrics::Metrics;
 use crate::syncer::options::Options;
 use crate::syncer::previews::Previews;
@@ -88,6 +89,8 @@ pub struct Inner {
     pub requested: BTreeSet<SiteKey>,
     /// The sites with an upload that runs.
     pub uploads: BTreeSet<SiteKey>,
+    /// The numbers of recent events.
+    pub events: Ledger,
     /// The deliveries of webhooks.
     pub seen: Seen,
     /// True when all sites of the cluster are known. Before that, the table would lack sites.
@@ -144,6 +147,7 @@ impl Shared {
             copies: Feed::new(&epoch),
             behind: BTreeSet::new(),
             uploads: BTreeSet::new(),
+            events: Ledger::default(),
             seen: Seen::default(),
             is_complete: false,
         };
