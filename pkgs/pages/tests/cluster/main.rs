@@ -15,6 +15,7 @@ mod kup6s;
 mod narrow;
 mod operator;
 mod previews;
+mod private;
 mod rig;
 mod uploads;
 mod verbs;
@@ -39,6 +40,7 @@ async fn the_roles_at_a_real_api_server() {
     verbs::a_person_rolls_back_and_sees_the_state(&rig, &whole).await;
     verbs::kubectl_shows_all_that_matters(&rig).await;
     previews::previews_follow_branches_and_pull_requests(&rig, &whole).await;
+    private::a_private_repository_is_published_and_its_secrets_stay_secret(&rig, &whole).await;
     uploads::an_archive_becomes_a_page(&rig, &whole).await;
     uploads::a_refused_archive_changes_nothing(&rig, &whole).await;
     uploads::a_person_rolls_an_upload_back(&rig, &whole).await;

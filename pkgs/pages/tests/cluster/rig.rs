@@ -44,6 +44,11 @@ pub fn variable(name: &str) -> PathBuf {
     value.unwrap_or_else(|| panic!("{name} is not set; run `cargo xtask test --no-vm`")).into()
 }
 
+/// Reads the builder's description of the git servers.
+pub fn servers() -> Value {
+    serde_json::from_slice(&std::fs::read(variable("KILN_PAGES_GIT")).unwrap()).unwrap()
+}
+
 impl Rig {
     /// Installs the manifests and starts the operator.
     pub async fn start() -> Self {

@@ -17,7 +17,7 @@ use sha2::Sha256;
 use tempfile::TempDir;
 
 use crate::common::{Mode, Repository, Server};
-use crate::rig::{Rig, condition, site, until};
+use crate::rig::{Rig, condition, servers, site, until};
 
 /// The account of the syncer.
 pub const ACCOUNT: &str = "pages-syncer";
@@ -70,7 +70,8 @@ impl Whole {
         let mut command = pages("syncer");
         command.arg(format!("--listen={}", self.api));
         command.arg(format!("--operations={}", self.operations));
-        command.args(["--git-host=localhost", "--git-plain-host=localhost"]);
+        command.args(["--git-host=localhost,127.0.0.1", "--git-plain-host=localhost"]);
+        command.arg("--git-ca").arg(servers()["ca"].as_str().unwrap());
         command.arg("--git-network=127.0.0.0/8").arg("--data").arg(self.path(data));
         command.arg("--server-token").arg(self.path("token"));
         command.arg("--request-token").arg(self.path("token"));

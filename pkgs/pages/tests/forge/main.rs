@@ -5,5 +5,6 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 mod http;
+mod large;
 mod server;
 mod ssh;

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
@@ -24,7 +25,7 @@ pub(super) fn start(programs: &Programs, server: &Layout) -> Result<Vec<Componen
     let scratch = server.path("nginx");
     fs::create_dir_all(&scratch).context("cannot create nginx's folder")?;
     let config = scratch.join("nginx.conf");
-    fs::write(scratch.join("users"), format!("{USER}:{{PLAIN}}{PASSWORD}\n"))
+    fs::write(users(server), format!("{USER}:{{PLAIN}}{PASSWORD}\n"))
         .and_then(|()| fs::write(&config, text(server)))
         .context("cannot write nginx's configuration")?;
     let nginx: Command = programs.nginx.command()?.arg("-p").arg(&scratch).arg("-c").arg(&config);
@@ -71,6 +72,11 @@ fn text(server: &Layout) -> String {
     text
 }
 
+/// Returns the path of the file with users and passwords.
+pub(super) fn users(server: &Layout) -> PathBuf {
+    server.path("nginx").join("users")
+}
+
 fn locations(server: &Layout) -> String {
     let parameters = [
         ("SCRIPT_FILENAME", server.program("git-http-backend").display().to_string()),
@@ -93,7 +99,7 @@ fn locations(server: &Layout) -> String {
     let pass = parameters
         .iter()
         .fold(pass, |text, (name, value)| text + &format!("fastcgi_param {name} \"{value}\";\n"));
-    let users = server.path("nginx").join("users");
+    let users = users(server);
     format!(
         "location = /ready {{ return 200 \"ready\"; }}\nlocation / {{\n{pass}}}\n\
          location /{PRIVATE}/ {{\nauth_basic git;\nauth_basic_user_file {};\n{pass}}}\n",

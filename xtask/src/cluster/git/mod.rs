@@ -66,7 +66,8 @@ impl GitServer {
 
     /// Describes the server for a test in another process.
     ///
-    /// `git` is a program to push with; `key` an authorised private key of SSH.
+    /// `git` is a program to push with; `key` an authorised private key of SSH, and
+    /// `users` the file with passwords, which nginx reads for each request.
     pub fn describe(&self) -> Value {
         let https = |port: u16| format!("https://{}:{port}", self.layout.settings.address);
         let [unknown, other, expired] = self.layout.ports.wrong;
@@ -82,6 +83,7 @@ impl GitServer {
             "ca": self.ca(),
             "user": USER,
             "password": PASSWORD,
+            "users": http::users(&self.layout),
             "ssh": self.ssh_url(),
             "key": self.ssh_key(),
             "knownHosts": self.known_hosts(),

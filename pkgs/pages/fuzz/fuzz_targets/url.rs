@@ -1,0 +1,5 @@
+//! `url` of `src/lib.rs` on any bytes: `cargo fuzz run -s none url` in `pkgs/pages`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| pages_fuzz::url(input));
