@@ -5,7 +5,7 @@ use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use kube::api::DynamicObject;
 use kube::runtime::watcher::Event;
 use pages::api::Group;
@@ -106,7 +106,11 @@ fn operator(count: usize, rows: &mut Rows) -> Result<()> {
         bytes_of(|| plan::plan(&world.claims(), &rules, &options, &Served::default(), None));
     rows.push(("operator: time of a plan of all sites", time(start.elapsed())));
     rows.push(("operator: memory of a plan, for a site", each(bytes, count)));
-    drop(plan);
+    let start = Instant::now();
+    let next = plan::plan(&world.claims(), &rules, &options, &Served::default(), Some(&plan));
+    let changed = next.changed(Some(&plan)).len();
+    rows.push(("operator: time of the next plan", time(start.elapsed())));
+    ensure!(changed == 0, "{changed} sites have changed");
     Ok(())
 }
 
