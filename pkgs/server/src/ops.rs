@@ -3,7 +3,7 @@
 //! This module makes the texts; each server has its own sockets.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 
 /// The answer to a request to the operations port.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub enum Kind {
     Counter,
     /// Goes up and down.
     Gauge,
+    /// Counts values by their size.
+    Histogram,
 }
 
 /// Metrics in Prometheus' text format, version 0.0.4.
@@ -58,13 +60,14 @@ impl Metrics {
         let kind = match kind {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
         };
         // Writing to a String cannot fail.
         let _ = writeln!(self.text, "# HELP {prefix}{name} {help}\n# TYPE {prefix}{name} {kind}");
     }
 
     /// Adds a sample to the metric that was begun last.
-    pub fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
+    pub fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
         self.text.push_str(self.prefix);
         self.text.push_str(name);
         for (index, (key, value)) in labels.iter().enumerate() {

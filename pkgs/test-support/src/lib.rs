@@ -7,6 +7,7 @@
 #![expect(clippy::must_use_candidate, reason = "a test may wait for a line and not read it")]
 
 pub mod client;
+pub mod exposition;
 pub mod pid1;
 pub mod program;
 

@@ -10,6 +10,15 @@ use std::time::{Duration, Instant};
 
 use crate::git::limits::{Failure, Limit, Limits};
 
+/// The bytes of all fetches of the process.
+static RECEIVED: AtomicU64 = AtomicU64::new(0);
+
+/// Returns the number of bytes that git servers have sent to this process.
+#[must_use]
+pub fn received_by_all() -> u64 {
+    RECEIVED.load(Ordering::Relaxed)
+}
+
 /// The state of one fetch.
 #[derive(Debug)]
 pub struct Meter {
@@ -75,6 +84,7 @@ impl Meter {
 
     /// Counts bytes from the server; an error if they are too many, or the time is over.
     pub fn count(&self, bytes: usize) -> io::Result<()> {
+        RECEIVED.fetch_add(bytes as u64, Ordering::Relaxed);
         let all = self.received.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
         if all > self.limits.bytes {
             return Err(self.end(Failure::Limit(Limit::Bytes(self.limits.bytes))));

@@ -89,3 +89,23 @@ impl State for Status {
         metrics.into_text()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Status;
+    use kiln_controller::operations::State as _;
+    use kiln_test_support::exposition;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn the_text_keeps_the_rules_and_the_manual_names_all_metrics() {
+        let status = Status::default();
+        status.passed(BTreeMap::from([("Routed", 3), ("HostTaken", 1)]), 4);
+        let text = status.metrics();
+        let manual = include_str!("../../../../docs/pages.md");
+        for name in exposition::check(&text) {
+            assert!(manual.contains(&format!("`{name}`")), "docs/pages.md lacks {name}");
+        }
+        assert!(text.contains("kiln_pages_operator_sites{reason=\"HostTaken\"} 1\n"), "{text}");
+    }
+}

@@ -213,6 +213,14 @@ impl Queue {
         sites.filter(|site| !site.running && site.due <= now).count()
     }
 
+    /// Returns the time for which the site that is due longest has waited.
+    #[must_use]
+    pub fn lag(&self, now: Duration) -> Duration {
+        let waiting = self.namespaces.values().filter_map(|one| one.waiting.first());
+        let oldest = waiting.map(|(due, _)| *due).min();
+        oldest.map_or(Duration::ZERO, |due| now.saturating_sub(due))
+    }
+
     /// Returns the state for a restart. A site that runs is due at once afterwards.
     #[must_use]
     pub fn save(&self, now: Duration) -> Saved {

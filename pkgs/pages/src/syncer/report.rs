@@ -53,7 +53,7 @@ fn count(metrics: &Metrics, site: &Desired, outcome: &Outcome) {
             tracing::info!(site = %site.key, "published");
         }
         Outcome::Failed { reason, message } => {
-            add(&metrics.failed, 1);
+            metrics.fails(reason);
             tracing::warn!(site = %site.key, reason, "cannot publish: {message}");
         }
     }

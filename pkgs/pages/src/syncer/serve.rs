@@ -35,6 +35,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
 use crate::digest::Digest;
+use crate::git::meter::received_by_all;
 use crate::guard::url::GitUrl;
 use crate::previews::reference::Reference;
 use crate::publish::store::Held;
@@ -354,7 +355,12 @@ async fn numbers(State(shared): State<Arc<Shared>>) -> Response {
         let inner = shared.inner();
         let (known, fetching) = inner.queue.counts();
         let waiting = inner.queue.overdue(now());
-        Sites { known, served: inner.feed.len(), fetching, waiting }
+        let (served, lag) = (inner.feed.len(), inner.queue.lag(now()));
+        drop(inner);
+        let (previewed, looking) = shared.previews.counts();
+        let previews = shared.store.sites().keys().filter(|key| key.preview().is_some()).count();
+        let received = received_by_all();
+        Sites { known, served, fetching, waiting, lag, previewed, looking, previews, received }
     };
     let fields = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
     (fields, metrics::text(&shared.metrics, sites)).into_response()

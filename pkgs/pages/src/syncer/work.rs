@@ -1,6 +1,7 @@
 //! One fetch and its publishing. Blocks, therefore it runs in a thread of its own.
 
 use std::fmt;
+use std::time::Instant;
 
 use crate::archive::limits::Refusal;
 use crate::archive::tree::Tree;
@@ -76,7 +77,10 @@ fn attempt(shared: &Shared, site: &Desired, login: Option<Login>) -> Result<Outc
     let newest = manifest.as_ref().and_then(|manifest| manifest.newest());
     let known = newest.filter(|newest| newest.source == site.source());
     let known = known.map(|newest| newest.commit.as_str());
-    match shared.fetcher.fetch(&branch, known, &shared.store.scratch())? {
+    let start = Instant::now();
+    let fetched = shared.fetcher.fetch(&branch, known, &shared.store.scratch());
+    shared.metrics.fetching.add(start.elapsed());
+    match fetched? {
         Fetched::Unchanged => Ok(Outcome::Unchanged),
         Fetched::Commit(snapshot)
             if site.commit.as_ref().is_some_and(|commit| *commit != snapshot.commit()) =>
@@ -113,6 +117,7 @@ where
     Outcome: From<O::Error>,
     O::Error: fmt::Display,
 {
+    let start = Instant::now();
     let disk = |error: std::io::Error| failed("DiskError", &error);
     let files = walk(objects, root, &site.folder, &Bounds::default());
     let files = files.map_err(|stop| match stop {
@@ -147,6 +152,7 @@ where
     let keep = if site.key.preview().is_some() { 1 } else { shared.options.keep };
     shared.store.publish(&site.key, pack, revision, keep).map_err(disk)?;
     crate::syncer::metrics::add(&shared.metrics.bytes, built.bytes);
+    shared.metrics.publishing.add(start.elapsed());
     Ok(Outcome::Published(built.notes))
 }
 

@@ -105,6 +105,19 @@ fn a_restart_keeps_times_and_repeats_what_was_running() {
     assert!(queue.next().unwrap() <= Duration::from_secs(5) + INTERVAL);
 }
 
+#[test]
+fn the_lag_is_the_longest_wait() {
+    let mut queue = Queue::new(Bounds { all: 1, namespace: 1 });
+    assert_eq!(queue.lag(at(100)), Duration::ZERO);
+    for (name, seconds) in [("a/x", 0), ("b/x", 3)] {
+        let due = at(100 + seconds);
+        queue.add(&name.parse().unwrap(), Duration::from_mins(5), None, due);
+    }
+    assert_eq!(queue.lag(at(105)), Duration::from_secs(5));
+    queue.take(at(100));
+    assert_eq!(queue.lag(at(105)), Duration::from_secs(2));
+}
+
 proptest! {
     #[test]
     fn no_site_is_lost_and_no_bound_is_broken(
