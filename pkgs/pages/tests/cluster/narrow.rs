@@ -62,9 +62,9 @@ pub async fn secrets_are_read_only_where_a_namespace_allows_it(rig: &Rig) {
     rig.apply(private).await;
     let sites = rig.sites(TEAM);
     until("the missing right is named", async || {
-        let synced = condition(&sites.get("private").await.unwrap(), "Synced");
-        synced["reason"] == "BadSecret"
-            && synced["message"].to_string().contains("make a RoleBinding for the ClusterRole")
+        let condition = condition(&sites.get("private").await.unwrap(), "Synced");
+        condition["reason"] == "BadSecret"
+            && condition["message"].to_string().contains("make a RoleBinding for the ClusterRole")
     })
     .await;
     let body = json!({ "ref": "refs/heads/main", "repository": { "clone_url": url } }).to_string();
@@ -75,8 +75,8 @@ pub async fn secrets_are_read_only_where_a_namespace_allows_it(rig: &Rig) {
     request(api, &format!("POST /sync/{TEAM}/private"), TOKEN);
     // The login is read now, and never sent without encryption.
     until("the login is the next fault", async || {
-        let synced = condition(&sites.get("private").await.unwrap(), "Synced");
-        synced["reason"] == "BadCredentials"
+        let condition = condition(&sites.get("private").await.unwrap(), "Synced");
+        condition["reason"] == "BadCredentials"
     })
     .await;
 }
