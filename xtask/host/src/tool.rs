@@ -97,6 +97,19 @@ impl HostTool {
         Ok(text)
     }
 
+    /// Returns the text of a shell script that runs a program of the closure with a copy of the loader
+    /// in a folder, for programs that look for their files next to `/proc/self/exe`.
+    pub fn script_beside(&self, folder: &Path, program: &Path) -> Result<String> {
+        let libraries = self.libraries();
+        let loader = folder.join(LIBRARIES.1);
+        fs::copy(libraries.join(LIBRARIES.1), &loader)
+            .with_context(|| format!("cannot copy the loader to {}", loader.display()))?;
+        let path = library_path(&libraries)?;
+        let (loader, path) = (quoted(&loader)?, quoted(Path::new(&path))?);
+        let program = quoted(program)?;
+        Ok(format!("#!/bin/sh\nexec {loader} --library-path {path} {program} \"$@\"\n"))
+    }
+
     fn program(&self) -> Result<PathBuf> {
         let mut places = FOLDERS.iter().map(|folder| self.root.join(folder).join(&self.program));
         places.find(|place| place.is_file()).with_context(|| {

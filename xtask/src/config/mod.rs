@@ -69,6 +69,9 @@ pub const DISCS: &str = "genisoimage";
 /// The programs of a git server for tests, and the git with which they push.
 pub const GIT_SERVER: [&str; 4] = ["fcgiwrap", "git", "libnss-wrapper", "openssh-server"];
 
+/// The browser in which `test --all` looks at a page.
+pub const BROWSER: &str = "chromium";
+
 /// The cluster's own programs, whose images `cluster` pushes to its registry: the packages that
 /// `manifests/cluster` names.
 pub const ADD_ONS: [&str; 4] = ["coredns", "flannel", "kube-proxy", "node-controller"];
@@ -226,7 +229,7 @@ impl Config {
             .chain(&ADD_ONS)
             .chain(&CONTROL_PLANE)
             .chain(&GIT_SERVER)
-            .chain([&PAGES, &SLOW, &CRANE, &REGISTRY, &NFS, &DISCS]);
+            .chain([&PAGES, &SLOW, &CRANE, &REGISTRY, &NFS, &DISCS, &BROWSER]);
         for name in tools.map(|name| Item::builtin(name)) {
             self.load_package(read, merged, &name)?;
         }

@@ -95,7 +95,7 @@ pub(super) fn files() -> Files {
     let names = "linux qemu ovmf kmod ukify e2fsprogs erofs-utils virt-firmware \
         kernel-hardening-checker systemd-boot-efi h2o lighttpd nginx haproxy \
         nginx-stream slowhttptest crane docker-registry nfs-ganesha genisoimage fcgiwrap \
-        git libnss-wrapper openssh-server coredns etcd flannel kube-proxy kubernetes \
+        git libnss-wrapper openssh-server chromium coredns etcd flannel kube-proxy kubernetes \
         node-controller pages";
     for name in names.split(' ') {
         files.insert(format!("/r/pkgs/{name}/pkg.toml").leak(), deb("x"));

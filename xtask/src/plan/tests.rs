@@ -79,6 +79,7 @@ fn the_plan_of_a_small_image() {
         fetch init: 
         fetch tool: 
         kernel: package linux, package kmod
+        package chromium: 
         package coredns: 
         package crane: 
         package docker-registry: 

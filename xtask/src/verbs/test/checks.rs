@@ -33,8 +33,8 @@ struct Host<'a> {
     log: PathBuf,
 }
 
-/// All checks, the quick ones first.
-pub(super) const CHECKS: [Check; 11] = [
+/// All checks, the quick ones first. The last ones run with `--all` only.
+pub(super) static CHECKS: [Check; 12] = [
     Check { name: "formatting", run: formatting },
     Check { name: "cargo test", run: cargo_test },
     Check { name: "clippy", run: clippy },
@@ -46,7 +46,16 @@ pub(super) const CHECKS: [Check; 11] = [
     Check { name: "ukify and pe-inspect", run: judges },
     Check { name: "kernel-hardening-checker", run: hardened },
     Check { name: "answers compared with nginx and lighttpd", run: answers },
+    Check { name: "status page of pages in a browser", run: status_page },
 ];
+
+/// The number of checks that run always. The others download much: the browser has 161 MB.
+const ALWAYS: usize = 11;
+
+/// Returns the checks of a run.
+pub(super) fn checks(all: bool) -> &'static [Check] {
+    if all { &CHECKS } else { &CHECKS[..ALWAYS] }
+}
 
 /// The largest number of lines of a program's output that a failed check repeats.
 const LOG_LINES_MAX: usize = 60;
@@ -74,7 +83,7 @@ fn formatting(host: &Host<'_>) -> Result<String> {
 fn clippy(host: &Host<'_>) -> Result<String> {
     let sh = shell()?;
     // Tests that are no part of `cargo test` are no part of `--all-targets`.
-    let targets = ["--all-targets", "--test", "cluster", "--test", "forge"];
+    let targets = ["--all-targets", "--test", "browser", "--test", "cluster", "--test", "forge"];
     let check =
         cmd!(sh, "cargo clippy --quiet --workspace {targets...} --locked -- --deny warnings");
     host.component("clippy", cmd!(sh, "cargo clippy --version"), check)
@@ -197,6 +206,15 @@ fn pages(host: &Host<'_>) -> Result<String> {
     git.stop()?;
     server.stop()?;
     result
+}
+
+/// Runs the tests of `pkgs/pages` that need a browser.
+fn status_page(host: &Host<'_>) -> Result<String> {
+    let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+    let browser = super::browser::script(host.builder, folder.path())?;
+    let sh = shell()?;
+    let test = host.cargo(cmd!(sh, "cargo test --package pages --test browser --locked"));
+    host.run(test.env("KILN_PAGES_BROWSER", browser))
 }
 
 fn judges(host: &Host<'_>) -> Result<String> {

@@ -1,5 +1,6 @@
 //! `cargo xtask test`
 
+mod browser;
 mod checks;
 mod lanes;
 mod list;
@@ -16,7 +17,6 @@ use super::target::Target;
 use crate::arch::Arch;
 use crate::build::machine;
 use crate::scenario::{self, Selection, Shard, select};
-use checks::CHECKS;
 use report::Report;
 use suite::Suite;
 
@@ -74,7 +74,8 @@ impl Test {
         let with_checks = self.scenarios.is_empty()
             && self.config.is_none()
             && self.shard.is_none_or(Shard::is_first);
-        Ok(Suite { checks: if with_checks { &CHECKS } else { &[] }, scenarios, dir })
+        let checks = if with_checks { checks::checks(self.all) } else { &[] };
+        Ok(Suite { checks, scenarios, dir })
     }
 
     fn selection(&self) -> Selection {
