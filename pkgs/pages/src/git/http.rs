@@ -77,6 +77,34 @@ impl Client {
         })
     }
 
+    /// Sends a request outside of git's protocol, and returns the body of the answer. Redirects are refused.
+    pub fn exchange(
+        &self,
+        method: Method,
+        url: &str,
+        fields: &[String],
+        body: &[u8],
+    ) -> Result<impl Read, Failure> {
+        let connection =
+            |error: gix_error::Error| self.meter.cause_or(Failure::Connection(error.to_string()));
+        let answer = if method == Method::GET {
+            self.send(method, url, fields, ()).map_err(connection)?
+        } else {
+            self.send(method, url, fields, body).map_err(connection)?
+        };
+        let failure = match answer.status().as_u16() {
+            200..=299 => {
+                let inner = answer.into_body().into_with_config().limit(u64::MAX).reader();
+                return Ok(Metered { inner, meter: self.meter.clone() });
+            }
+            300..=399 => Failure::Redirect,
+            401 | 403 => Failure::Denied,
+            404 | 410 => Failure::NotFound,
+            status => Failure::Protocol(format!("HTTP status {status}")),
+        };
+        Err(failure)
+    }
+
     fn broken(&self, error: &dyn fmt::Display) -> gix_error::Error {
         let error = self.meter.end(Failure::Connection(error.to_string()));
         gix_error::Error::from_error(error)

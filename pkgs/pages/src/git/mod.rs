@@ -12,11 +12,13 @@
 //! | [`known`] | the host keys of SSH servers | nothing |
 //! | [`http`] | gitoxide's HTTP over ureq | the network |
 //! | [`ssh`] | gitoxide's transport for processes over russh | the network |
+//! | [`lfs`] | the objects of Git LFS in place of their pointers | the network, scratch |
 //! | [`remote`] | handshake, list of references, pack | the network, scratch |
 //! | [`snapshot`] | reading the objects of a fetched commit | scratch |
 
 pub mod http;
 pub mod known;
+pub mod lfs;
 pub mod limits;
 pub mod login;
 pub mod meter;

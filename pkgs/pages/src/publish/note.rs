@@ -37,7 +37,7 @@ impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Submodule => f.write_str("is a submodule; left out"),
-            Self::Lfs => f.write_str("is a pointer of Git LFS; left out"),
+            Self::Lfs => f.write_str("is a pointer of Git LFS without an object; left out"),
             Self::Outside => f.write_str("is a link that leaves the site; left out"),
             Self::Dangling => f.write_str("is a link without a target; left out"),
             Self::Loop => f.write_str("is a link in a loop; left out"),

@@ -26,6 +26,7 @@ Options:
   --git-plain-host HOST,… those of these hosts that may be contacted over http://; repeatable
   --git-network NETWORK   an internal network in which such a host may be; repeatable
   --git-ca FILE           certificate authorities (PEM) instead of the system's
+  --no-lfs                leave objects of Git LFS out
   --git-known-hosts FILE  host keys of SSH servers, as lines of known_hosts
   --server-token FILE     the tokens of servers, one a line
   --request-token FILE    the tokens for POST /sync, and PUT and DELETE /site, one a line
@@ -64,6 +65,8 @@ pub struct Options {
     pub operations: SocketAddr,
     /// The servers that may be contacted.
     pub policy: Policy,
+    /// True if objects of Git LFS are fetched.
+    pub fetches_lfs: bool,
     /// Certificate authorities instead of the system's.
     pub git_ca: Option<PathBuf>,
     /// Host keys of SSH servers.
@@ -98,6 +101,7 @@ impl Default for Options {
             listen: SocketAddr::new(all, 8080),
             operations: SocketAddr::new(all, 8081),
             policy: Policy::default(),
+            fetches_lfs: true,
             git_ca: None,
             git_known_hosts: None,
             server_token: None,
@@ -161,6 +165,7 @@ fn set(options: &mut Options, name: &str, parser: &mut Parser) -> Result<()> {
         "git-network" => options.policy.networks.push(parser.value()?.parse()?),
         "git-known-hosts" => options.git_known_hosts = Some(parser.value()?.into()),
         "git-ca" => options.git_ca = Some(parser.value()?.into()),
+        "no-lfs" => options.fetches_lfs = false,
         "server-token" => options.server_token = Some(parser.value()?.into()),
         "request-token" => options.request_token = Some(parser.value()?.into()),
         "webhook-secret" => options.webhook_secret = Some(parser.value()?.into()),

@@ -1,10 +1,12 @@
 //! One fetch and its publishing. Blocks, therefore it runs in a thread of its own.
 
+use std::cell::OnceCell;
 use std::fmt;
 use std::time::Instant;
 
 use crate::archive::limits::Refusal;
 use crate::archive::tree::Tree;
+use crate::git::lfs::WithLfs;
 use crate::git::limits::Failure;
 use crate::git::login::Login;
 use crate::git::remote::{Branch, Fetched};
@@ -88,7 +90,19 @@ fn attempt(shared: &Shared, site: &Desired, login: Option<Login>) -> Result<Outc
             Ok(Outcome::Outdated)
         }
         Fetched::Commit(snapshot) => {
-            publish(shared, site, &*snapshot, snapshot.root(), snapshot.commit())
+            let (root, commit, scratch) =
+                (snapshot.root(), snapshot.commit(), shared.store.scratch());
+            if !shared.options.fetches_lfs {
+                return publish(shared, site, &*snapshot, root, commit);
+            }
+            let objects = WithLfs {
+                snapshot: &snapshot,
+                fetcher: &shared.fetcher,
+                branch: &branch,
+                scratch: &scratch,
+                stored: OnceCell::new(),
+            };
+            publish(shared, site, &objects, root, commit)
         }
     }
 }

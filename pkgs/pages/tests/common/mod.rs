@@ -178,6 +178,10 @@ pub struct Server {
     pub authorizations: Arc<Mutex<Vec<String>>>,
     /// The number of connections.
     pub connections: Arc<AtomicUsize>,
+    /// The objects of Git LFS by their digests; without any, the server has no LFS.
+    pub objects: Arc<Mutex<BTreeMap<String, Vec<u8>>>>,
+    /// The beginning of the URLs of objects.
+    pub downloads: Arc<Mutex<String>>,
 }
 
 impl Server {
@@ -189,6 +193,8 @@ impl Server {
             mode: Arc::new(Mutex::new(Mode::Serve)),
             authorizations: Arc::default(),
             connections: Arc::default(),
+            objects: Arc::default(),
+            downloads: Arc::default(),
         };
         let own = server.clone();
         std::thread::spawn(move || {
@@ -239,6 +245,35 @@ impl Server {
         }
     }
 
+    /// Answers as a server of Git LFS.
+    fn answer_lfs(&self, mut stream: &TcpStream, target: &str, body: &str) -> std::io::Result<()> {
+        let objects = self.objects.lock().unwrap().clone();
+        let found = if target.ends_with("/info/lfs/objects/batch") {
+            (!objects.is_empty()).then(|| self.batch(&objects, body).into_bytes())
+        } else {
+            target.rsplit('/').next().and_then(|digest| objects.get(digest).cloned())
+        };
+        let (status, bytes) = found.map_or((404, Vec::new()), |bytes| (200, bytes));
+        write!(stream, "HTTP/1.1 {status} x\r\nContent-Length: {}\r\n\r\n", bytes.len())?;
+        stream.write_all(&bytes)
+    }
+
+    fn batch(&self, objects: &BTreeMap<String, Vec<u8>>, body: &str) -> String {
+        let asked: serde_json::Value = serde_json::from_str(body).unwrap();
+        let base = self.downloads.lock().unwrap().clone();
+        let place = |object: &serde_json::Value| {
+            let digest = object["oid"].as_str().unwrap();
+            if objects.contains_key(digest) {
+                let download = serde_json::json!({ "href": format!("{base}/lfs/{digest}") });
+                serde_json::json!({ "oid": digest, "actions": { "download": download } })
+            } else {
+                serde_json::json!({ "oid": digest, "error": { "code": 404, "message": "missing" } })
+            }
+        };
+        let places: Vec<_> = asked["objects"].as_array().unwrap().iter().map(place).collect();
+        serde_json::json!({ "transfer": "basic", "objects": places }).to_string()
+    }
+
     fn answer(&self, mut stream: &TcpStream, target: &str, body: &str) -> std::io::Result<()> {
         let mode = self.mode.lock().unwrap().clone();
         match mode {
@@ -263,6 +298,9 @@ impl Server {
                 );
             }
             _ => {}
+        }
+        if target.contains("/lfs") {
+            return self.answer_lfs(stream, target, body);
         }
         let repository = self.repository.lock().unwrap().clone();
         let (kind, answer) = if target.contains("info/refs") {

@@ -115,7 +115,10 @@ fn pointers_and_large_files_are_noted() {
     let lines = built.notes.lines();
     assert_eq!(
         lines[..2],
-        ["/a.png is a pointer of Git LFS; left out", "/b is larger than a file may be; left out",]
+        [
+            "/a.png is a pointer of Git LFS without an object; left out",
+            "/b is larger than a file may be; left out",
+        ]
     );
     assert!(lines[2].starts_with("/_headers has an invalid line 1: "), "{lines:?}");
     assert_eq!(built.files, 1);
