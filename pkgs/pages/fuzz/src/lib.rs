@@ -3,8 +3,13 @@
 //! They are in a file of their own, without libFuzzer, so that `pkgs/pages/tests/fuzz.rs` can
 //! replay the checked-in inputs of `seeds/` with a plain `cargo test`.
 
+use std::io::Write as _;
+
+use pages::archive::limits::Limits;
+use pages::archive::read;
 use pages::git::known::Known;
 use pages::guard::url::{GitUrl, Scheme};
+use pages::publish::tree::{Blob, EntryKind, Objects as _};
 use pages::webhook::event::{Event, parse};
 use pages::webhook::forge::Forge;
 
@@ -12,7 +17,18 @@ use pages::webhook::forge::Forge;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 3] = [("hosts", hosts), ("url", url), ("webhook", webhook)];
+pub const TARGETS: [Target; 4] =
+    [("archive", archive), ("hosts", hosts), ("url", url), ("webhook", webhook)];
+
+/// Small limits, so that a bomb costs little.
+const SMALL: Limits = Limits {
+    bytes: 1 << 20,
+    ratio: 50,
+    entries: 64,
+    file_bytes: 1 << 16,
+    depth: 4,
+    path_bytes: 64,
+};
 
 /// The forges, and the names of their events.
 const FORGES: [(Forge, &[&str]); 5] = [
@@ -22,6 +38,32 @@ const FORGES: [(Forge, &[&str]); 5] = [
     (Forge::GitLab, &["Push Hook", "Merge Request Hook"]),
     (Forge::Bitbucket, &["repo:push", "repo:refs_changed", "pullrequest:created"]),
 ];
+
+/// Reads an uploaded archive: whatever it claims, the tree keeps the limits and has no link, no parent
+/// folder and no path inside a name.
+pub fn archive(input: &[u8]) {
+    let Ok(mut file) = tempfile::tempfile() else { return };
+    if file.write_all(input).is_err() {
+        return;
+    }
+    let Ok(tree) = read(&mut file, &std::env::temp_dir(), &SMALL, &|| false) else { return };
+    let (mut folders, mut entries) = (vec![(tree.root(), 0)], 0);
+    while let Some((folder, depth)) = folders.pop() {
+        for entry in tree.folder(&folder).expect("a folder of the tree") {
+            entries += 1;
+            assert!(!entry.name.contains(&b'/') && entry.name != b".." && depth <= SMALL.depth);
+            match entry.kind {
+                EntryKind::Folder => folders.push((entry.id, depth + 1)),
+                EntryKind::File => {
+                    let content = tree.file(&entry.id).expect("a file of the tree");
+                    assert!(matches!(content, Blob::Bytes(bytes) if bytes.len() <= 1 << 16));
+                }
+                EntryKind::Link | EntryKind::Submodule => panic!("an archive has no links"),
+            }
+        }
+    }
+    assert!(entries <= SMALL.entries);
+}
 
 /// Reads host keys: a key that is known can be proved, and another host has none of them.
 pub fn hosts(input: &[u8]) {

@@ -134,7 +134,11 @@ pub async fn serve(listener: TcpListener, router: Router) {
 
 /// Reads a body within its limits.
 pub(super) async fn body(request: Request) -> Result<Bytes, Reply> {
-    match timeout(BODY_MAX, to_bytes(request.into_body(), BODY_BYTES_MAX)).await {
+    body_within(request, BODY_MAX).await
+}
+
+async fn body_within(request: Request, time: Duration) -> Result<Bytes, Reply> {
+    match timeout(time, to_bytes(request.into_body(), BODY_BYTES_MAX)).await {
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(_)) => Err(text(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 1 MiB")),
         Err(_) => Err(text(StatusCode::REQUEST_TIMEOUT, "the body is too slow")),
@@ -364,4 +368,35 @@ async fn numbers(State(shared): State<Arc<Shared>>) -> Response {
     };
     let fields = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
     (fields, metrics::text(&shared.metrics, sites)).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::time::Duration;
+
+    use axum::body::{Body, Bytes};
+    use axum::extract::Request;
+    use axum::http::StatusCode;
+    use axum::response::IntoResponse as _;
+    use futures_util::stream;
+
+    use super::{BODY_BYTES_MAX, BODY_MAX, body_within};
+
+    async fn check(body: Body, time: Duration, expected: Result<usize, StatusCode>) {
+        let read = body_within(Request::new(body), time).await;
+        let read = read.map(|bytes| bytes.len());
+        assert_eq!(read.map_err(|reply| reply.into_response().status()), expected);
+    }
+
+    #[tokio::test]
+    async fn a_large_and_a_slow_body_are_refused() {
+        let most = vec![0; BODY_BYTES_MAX];
+        check(Body::from(most), BODY_MAX, Ok(BODY_BYTES_MAX)).await;
+        let more = vec![0; BODY_BYTES_MAX + 1];
+        check(Body::from(more), BODY_MAX, Err(StatusCode::PAYLOAD_TOO_LARGE)).await;
+        // The rest of the body never comes.
+        let slow = Body::from_stream(stream::pending::<io::Result<Bytes>>());
+        check(slow, Duration::from_millis(1), Err(StatusCode::REQUEST_TIMEOUT)).await;
+    }
 }
