@@ -9,9 +9,11 @@
 //! | module | content |
 //! | --- | --- |
 //! | [`plan`] | the queue |
+//! | [`namespaces`] | the namespaces, in the order in which they come next |
 //! | [`wait`] | intervals, jitter and back-off |
 //! | [`saved`] | the part that survives a restart |
 
+pub mod namespaces;
 pub mod plan;
 pub mod saved;
 pub mod wait;

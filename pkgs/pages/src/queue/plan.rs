@@ -1,17 +1,18 @@
 //! The queue.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::key::SiteKey;
+use crate::queue::namespaces::Namespaces;
 use crate::queue::saved::{Saved, State};
 use crate::queue::wait::{GAP, after_failure, after_success, first};
 
 /// The sites that wait and run. Times are durations since 1970.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Queue {
     sites: BTreeMap<SiteKey, Site>,
-    namespaces: BTreeMap<String, Namespace>,
+    namespaces: Namespaces,
     running: usize,
     /// The most fetches at a time, and the most of one namespace.
     bounds: Bounds,
@@ -45,15 +46,6 @@ struct Site {
     again: bool,
 }
 
-#[derive(Debug, Default)]
-struct Namespace {
-    /// The sites that do not run, by the time at which they are due.
-    waiting: BTreeSet<(Duration, String)>,
-    running: usize,
-    /// The number of the last fetch of this namespace.
-    last: u64,
-}
-
 /// The end of a fetch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
@@ -63,11 +55,18 @@ pub enum End {
     Failure,
 }
 
+impl Default for Queue {
+    fn default() -> Self {
+        Self::new(Bounds::default())
+    }
+}
+
 impl Queue {
     /// Creates an empty queue.
     #[must_use]
     pub fn new(bounds: Bounds) -> Self {
-        Self { bounds, ..Self::default() }
+        let namespaces = Namespaces::new(bounds.namespace);
+        Self { sites: BTreeMap::new(), namespaces, running: 0, bounds, started: 0 }
     }
 
     /// Adds a site. One that was saved keeps its times; a new one is due at once.
@@ -92,7 +91,7 @@ impl Queue {
             None => (now, 0, None),
         };
         let new = Site { interval, due, failures, last, running: false, again: false };
-        self.waiting(site).insert((due, site.name().to_owned()));
+        self.namespaces.insert(site.namespace(), site.name(), due);
         self.sites.insert(site.clone(), new);
     }
 
@@ -106,9 +105,8 @@ impl Queue {
         }
         let due = known.last.map_or(now, |last| now.max(last + GAP)).min(known.due.max(now));
         let old = std::mem::replace(&mut known.due, due);
-        let waiting = self.waiting(site);
-        waiting.remove(&(old, site.name().to_owned()));
-        waiting.insert((due, site.name().to_owned()));
+        self.namespaces.remove(site.namespace(), site.name(), old);
+        self.namespaces.insert(site.namespace(), site.name(), due);
         true
     }
 
@@ -121,9 +119,8 @@ impl Queue {
                 continue;
             }
             let old = std::mem::replace(&mut known.due, due);
-            let namespace = self.namespaces.entry(site.namespace().to_owned()).or_default();
-            namespace.waiting.remove(&(old, site.name().to_owned()));
-            namespace.waiting.insert((due, site.name().to_owned()));
+            self.namespaces.remove(site.namespace(), site.name(), old);
+            self.namespaces.insert(site.namespace(), site.name(), due);
         }
     }
 
@@ -133,9 +130,8 @@ impl Queue {
         if known.running {
             self.leave(site);
         } else {
-            self.waiting(site).remove(&(known.due, site.name().to_owned()));
+            self.namespaces.remove(site.namespace(), site.name(), known.due);
         }
-        self.tidy(site);
     }
 
     /// Takes the next site, and marks it as running.
@@ -143,20 +139,10 @@ impl Queue {
         if self.running >= self.bounds.all {
             return None;
         }
-        let most = self.bounds.namespace;
-        let ready = self.namespaces.iter().filter(|(_, namespace)| {
-            namespace.running < most
-                && namespace.waiting.first().is_some_and(|(due, _)| *due <= now)
-        });
-        let (name, _) = ready.min_by_key(|(_, namespace)| (namespace.running, namespace.last))?;
-        let name = name.clone();
-        let namespace = self.namespaces.get_mut(&name)?;
-        let (_, site) = namespace.waiting.pop_first()?;
+        let (namespace, name) = self.namespaces.start(self.started + 1, now)?;
         self.started += 1;
         self.running += 1;
-        namespace.running += 1;
-        namespace.last = self.started;
-        let site = SiteKey::new(&name, &site).ok()?;
+        let site = SiteKey::new(&namespace, &name).ok()?;
         let known = self.sites.get_mut(&site)?;
         (known.running, known.again) = (true, false);
         Some(site)
@@ -181,7 +167,7 @@ impl Queue {
         known.due = if known.again { now + GAP } else { now + wait };
         let due = known.due;
         self.leave(site);
-        self.waiting(site).insert((due, site.name().to_owned()));
+        self.namespaces.insert(site.namespace(), site.name(), due);
     }
 
     /// Returns the time at which the next site is due, if there is room for it.
@@ -190,8 +176,7 @@ impl Queue {
         if self.running >= self.bounds.all {
             return None;
         }
-        let open = self.namespaces.values().filter(|one| one.running < self.bounds.namespace);
-        open.filter_map(|one| one.waiting.first()).map(|(due, _)| *due).min()
+        self.namespaces.next()
     }
 
     /// Returns the time at which a site is due.
@@ -216,9 +201,7 @@ impl Queue {
     /// Returns the time for which the site that is due longest has waited.
     #[must_use]
     pub fn lag(&self, now: Duration) -> Duration {
-        let waiting = self.namespaces.values().filter_map(|one| one.waiting.first());
-        let oldest = waiting.map(|(due, _)| *due).min();
-        oldest.map_or(Duration::ZERO, |due| now.saturating_sub(due))
+        self.namespaces.oldest().map_or(Duration::ZERO, |due| now.saturating_sub(due))
     }
 
     /// Returns the state for a restart. A site that runs is due at once afterwards.
@@ -232,22 +215,9 @@ impl Queue {
         Saved::new(self.sites.iter().map(|(key, site)| (key.clone(), state(site))).collect())
     }
 
-    fn waiting(&mut self, site: &SiteKey) -> &mut BTreeSet<(Duration, String)> {
-        &mut self.namespaces.entry(site.namespace().to_owned()).or_default().waiting
-    }
-
     fn leave(&mut self, site: &SiteKey) {
         self.running = self.running.saturating_sub(1);
-        if let Some(namespace) = self.namespaces.get_mut(site.namespace()) {
-            namespace.running = namespace.running.saturating_sub(1);
-        }
-    }
-
-    fn tidy(&mut self, site: &SiteKey) {
-        let is_idle = |one: &Namespace| one.waiting.is_empty() && one.running == 0;
-        if self.namespaces.get(site.namespace()).is_some_and(is_idle) {
-            self.namespaces.remove(site.namespace());
-        }
+        self.namespaces.end(site.namespace());
     }
 }
 
