@@ -256,12 +256,18 @@ impl Running {
         if status.success() { Ok(()) } else { bail!("{}", failed(&self.line, status)) }
     }
 
-    /// Requests that the child stop (SIGTERM).
+    /// Requests that the child stop (SIGTERM), together with its process group if it has one: a server may
+    /// have workers that do not end with it.
     pub fn terminate(&self) -> Result<()> {
         let pid = rustix::process::Pid::from_raw(self.child.id().cast_signed());
         let pid = pid.with_context(|| format!("`{}` has no process id", self.line))?;
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM)
-            .with_context(|| format!("cannot stop `{}`", self.line))
+        let signal = rustix::process::Signal::TERM;
+        let sent = if self.group {
+            rustix::process::kill_process_group(pid, signal)
+        } else {
+            rustix::process::kill_process(pid, signal)
+        };
+        sent.with_context(|| format!("cannot stop `{}`", self.line))
     }
 
     /// Returns the child's status if it has exited.
@@ -390,6 +396,20 @@ mod tests {
         let error =
             Command::new("sh").args(["-c", "echo told; exit 3"]).read().unwrap_err().to_string();
         assert!(error.contains("told") && error.contains("exit status: 3"), "{error}");
+    }
+
+    #[test]
+    fn the_workers_of_a_group_end_with_it() {
+        let script = "sleep infinity & echo started; wait";
+        let command = Command::new("sh").args(["-c", script]).own_group();
+        let mut running = command.output_to(Stdio::piped(), Stdio::inherit()).spawn().unwrap();
+        let mut output = BufReader::new(running.child().stdout.take().unwrap());
+        output.read_line(&mut String::new()).unwrap();
+        running.terminate().unwrap();
+        let (sender, ended) = std::sync::mpsc::channel();
+        // The worker holds the pipe, so its end is the end of both.
+        thread::spawn(move || sender.send(output.read_line(&mut String::new()).is_ok()));
+        assert_eq!(ended.recv_timeout(Duration::from_mins(1)), Ok(true));
     }
 
     #[test]
